@@ -1,0 +1,156 @@
+package knowledge
+
+import (
+	"strings"
+	"time"
+)
+
+// NodeID is the random identity that a node keeps for life; its name may change.
+type NodeID string
+
+// ContainerID is the Engine's full id: 64 lower-case hex digits.
+type ContainerID string
+
+// Short is what `docker ps` prints: the first 12 digits.
+func (id ContainerID) Short() string {
+	if len(id) > 12 {
+		return string(id[:12])
+	}
+	return string(id)
+}
+
+// ServiceKey names containers that do the same work.
+type ServiceKey string
+
+// RunState is the Engine's state of a container.
+type RunState uint8
+
+// The states, as the Engine names them.
+const (
+	StateUnknown RunState = iota
+	StateCreated
+	StateRunning
+	StatePaused
+	StateRestarting
+	StateExited
+	StateDead
+)
+
+// Health is the verdict of a container's own health check.
+type Health uint8
+
+// The verdicts, as the Engine names them. HealthNone: it has no health check.
+const (
+	HealthNone Health = iota
+	HealthStarting
+	HealthHealthy
+	HealthUnhealthy
+)
+
+// CPUField says which of the Engine's two exclusive fields carries a
+// container's CPU limit. It is chosen when the container is made and kept.
+type CPUField uint8
+
+// The two dialects, and neither: a container without a CPU limit takes NanoCPUs.
+const (
+	CPUFieldNone  CPUField = iota
+	CPUFieldNano           // HostConfig.NanoCpus
+	CPUFieldQuota          // HostConfig.CpuQuota and CpuPeriod
+)
+
+// DefaultPeriod is the kernel's CFS bandwidth period unless told otherwise.
+const DefaultPeriod = 100 * time.Millisecond
+
+// Limits are what a container may use. A zero limit is no limit.
+type Limits struct {
+	CPU      NanoCPU
+	CPUField CPUField
+	Period   time.Duration // of the CFS quota; 0: DefaultPeriod
+	Shares   int64         // cpu.shares as Docker counts them; 0: the default, 1024
+	Memory   Bytes
+	// MemorySwap is memory plus swap, as Docker counts; -1: unlimited swap;
+	// 0: not set (the Engine then allows as much swap as memory).
+	MemorySwap Bytes
+}
+
+// Container is one container as the Engine describes it.
+type Container struct {
+	ID       ContainerID
+	Name     string // without the leading slash
+	Image    string // as it was asked for
+	ImageID  string // sha256:…
+	Command  string
+	Labels   map[string]string
+	Service  ServiceKey
+	State    RunState
+	Health   Health
+	Created  time.Time
+	Restarts int
+
+	// What follows is known after an inspect only.
+	Inspected    bool
+	PID          int
+	StartedAt    time.Time
+	CgroupParent string
+	Limits       Limits
+	// Hazards are the reasons for which an update could do harm: a GPU, a
+	// foreign runtime, a Swarm task. Empty: none.
+	Hazards []string
+}
+
+// ServiceOf names the service of a container: the label effiscale.service, else
+// Compose's project and service, else Swarm's service, else the name.
+func ServiceOf(name string, labels map[string]string) ServiceKey {
+	if s := strings.TrimSpace(labels["effiscale.service"]); s != "" {
+		return ServiceKey(s)
+	}
+	if p, s := labels["com.docker.compose.project"], labels["com.docker.compose.service"]; p != "" && s != "" {
+		return ServiceKey(p + "_" + s)
+	}
+	if s := labels["com.docker.swarm.service.name"]; s != "" {
+		return ServiceKey(s)
+	}
+	return ServiceKey(name)
+}
+
+// Host is what the Engine and the kernel say of the machine.
+type Host struct {
+	Name          string
+	CPUs          int   // as dockerd counts them: the bound of NanoCPUs
+	Memory        Bytes // total
+	EngineVersion string
+	APIVersion    string
+	Kernel        string
+	CgroupVersion int    // 1 or 2, the Engine's word
+	CgroupDriver  string // "cgroupfs" or "systemd"
+	Rootless      bool
+	SwapLimit     bool // the kernel accounts for swap
+	LiveRestore   bool
+	RootDir       string
+}
+
+// EventKind is what an Engine event tells about a container.
+type EventKind uint8
+
+// The kinds. EventResync carries no container: the listing must be read anew.
+const (
+	EventResync EventKind = iota
+	EventCreate
+	EventStart
+	EventDie
+	EventDestroy
+	EventUpdate
+	EventRename
+	EventHealth
+	EventOOM
+	EventPause
+	EventUnpause
+)
+
+// Event is a hint that a container changed. The listing is the truth.
+type Event struct {
+	Kind EventKind
+	ID   ContainerID
+	Name string
+	At   time.Time
+}

@@ -1,0 +1,172 @@
+package knowledge
+
+import "time"
+
+// Quality is how far a window can be trusted, from worst to best.
+type Quality uint8
+
+// The qualities. Only Good supports a cut; Warming supports growth.
+const (
+	QualityMissing Quality = iota // nothing was ever read
+	QualityStale                  // the newest reading is too old
+	QualityAbsurd                 // the newest readings make no sense
+	QualityWarming                // too few readings for a rate
+	QualityGood
+)
+
+// Symptom is what a finding says of one resource, from well to ill.
+type Symptom uint8
+
+// The symptoms.
+const (
+	SymptomNone     Symptom = iota
+	SymptomIdle             // uses next to nothing
+	SymptomRoomy            // has clearly more than it needs
+	SymptomTight            // near its limit
+	SymptomStarved          // held back by its limit
+	SymptomCritical         // out of it: an OOM kill, or throttled hard
+)
+
+// Finding is what analysis makes of a window.
+type Finding struct {
+	ID      ContainerID
+	At      time.Time
+	Quality Quality
+	CPU     Symptom
+	Memory  Symptom
+	// Boost: throttled so hard that the next second cannot be waited for.
+	Boost bool
+	// Demand is the CPU that the container would use if it could.
+	Demand NanoCPU
+	// TimeToFull is how long the memory limit lasts at the present growth;
+	// 0: it does not grow, or has no limit.
+	TimeToFull time.Duration
+	// MemoryCalm is how long there was no memory event, OOM kill or pressure.
+	MemoryCalm time.Duration
+	// Starting: not yet healthy, or started a short time ago and not settled.
+	Starting bool
+	Reason   Reason
+}
+
+// Resource is what a decision is about.
+type Resource uint8
+
+// The resources.
+const (
+	ResourceCPU Resource = iota
+	ResourceMemory
+)
+
+// Verb is what a decision does, from safe to risky.
+type Verb uint8
+
+// The verbs.
+const (
+	Hold Verb = iota
+	Grow
+	Shrink
+)
+
+// Actor is who wanted an action.
+type Actor uint8
+
+// The actors.
+const (
+	ActorReflex Actor = iota
+	ActorDeliberation
+	ActorUser     // the API or the command line
+	ActorUndo     // a cut that hurt is taken back
+	ActorRepair   // drift is repaired
+	ActorRestore  // the original limits come back
+	ActorExternal // somebody else changed the container: seen, not done
+)
+
+// Decision is what should hold for one resource of one container from now on.
+type Decision struct {
+	ID       ContainerID
+	Resource Resource
+	Verb     Verb
+	Actor    Actor
+	At       time.Time
+	// From and To are limits in the resource's unit (NanoCPU or Bytes); 0: none.
+	From, To int64
+	// Boost: the step bounds of the guards do not hold for it.
+	Boost  bool
+	Reason Reason
+}
+
+// Envelope is the room inside which the reflex moves.
+type Envelope struct {
+	// CPU is the floor and the ceiling of the quota.
+	CPU            Range[NanoCPU]
+	ThrottleTarget float64
+	// Memory is the limit that the deliberation wants; MemoryFloor is what a
+	// shrink may not go under.
+	Memory, MemoryFloor, MemoryCeiling Bytes
+	// Learned: the floors come from a profile, not from the policy alone.
+	Learned bool
+	Term    uint64
+	At      time.Time
+	Reason  Reason
+}
+
+// Intent is an owner's declaration for one service. A host obeys the highest
+// term that it has seen.
+type Intent struct {
+	Service  ServiceKey
+	Owner    NodeID
+	Term     uint64
+	Envelope Envelope
+}
+
+// Result is how an action ended, from unknown to bad.
+type Result uint8
+
+// The results.
+const (
+	ResultOpen       Result = iota // recorded, not closed yet
+	ResultApplied                  // verified in the kernel
+	ResultAdjusted                 // applied, and the kernel holds another value (rounded, or a parent's bound)
+	ResultSuperseded               // the container went away, or a newer action took its place
+	ResultRefused                  // a guard or the Engine said no
+	ResultFailed                   // the Engine or the kernel could not
+	ResultReverted                 // it was applied, it hurt, and was taken back
+)
+
+// Action is one change of one container, recorded before it is sent.
+type Action struct {
+	// Seq numbers actions of a node; it grows and is never reused.
+	Seq      uint64      `json:"seq"`
+	ID       ContainerID `json:"id"`
+	Name     string      `json:"name"`
+	Service  ServiceKey  `json:"service"`
+	Resource Resource    `json:"resource"`
+	Verb     Verb        `json:"verb"`
+	Actor    Actor       `json:"actor"`
+	At       time.Time   `json:"at"`
+	From     int64       `json:"from"` // the resource's unit; 0: no limit
+	To       int64       `json:"to"`
+	Reason   Reason      `json:"reason"`
+	// Count is how many quota moves of the reflex this record folds together,
+	// From of the first to To of the last; 0 and 1: a single one.
+	Count int `json:"count,omitempty"`
+	// Key deduplicates requests of the API for a day; empty: none.
+	Key string `json:"key,omitempty"`
+}
+
+// Outcome closes an action.
+type Outcome struct {
+	Seq     uint64        `json:"seq"`
+	Result  Result        `json:"result"`
+	At      time.Time     `json:"at"`
+	Took    time.Duration `json:"took"`
+	Kernel  int64         `json:"kernel"` // what the kernel holds afterwards
+	Engine  int64         `json:"engine"` // what the Engine holds afterwards
+	Message string        `json:"message,omitempty"`
+}
+
+// Record is one line of history: an action and how it ended.
+type Record struct {
+	Action  Action  `json:"action"`
+	Outcome Outcome `json:"outcome"`
+}

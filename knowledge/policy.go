@@ -1,0 +1,95 @@
+package knowledge
+
+import "time"
+
+// Mode says how far EffiScale may go. The order is from safe to risky.
+type Mode uint8
+
+// The modes.
+const (
+	ModeOff       Mode = iota // not even observed
+	ModeObserve               // measured and shown; would-be limits are computed
+	ModeRecommend             // as observe, and the recommendation is the message
+	ModeAuto                  // acted upon
+)
+
+// Class is a preset for a kind of work.
+type Class uint8
+
+// The classes. The zero value is the default one.
+const (
+	ClassServing Class = iota
+	ClassLatency
+	ClassBatch
+	ClassDatabase
+	ClassJVM
+	ClassCache
+)
+
+// CPUMode says how CPU is governed.
+type CPUMode uint8
+
+// The modes: a hard quota, or no limit at all and shares that follow demand.
+const (
+	CPUQuota CPUMode = iota
+	CPUWeight
+)
+
+// Actuator says how a CPU quota reaches the kernel.
+type Actuator uint8
+
+// The actuators: every change through the Engine, or the kernel file first and
+// the Engine lazily.
+const (
+	ActuatorEngine Actuator = iota
+	ActuatorKernel
+)
+
+// Policy is what holds for one container: the configuration's defaults, its
+// class, its labels, in that order.
+type Policy struct {
+	Managed bool // effiscale.enable=true, and no label was bad
+	Mode    Mode // effective: observe at most when not Managed
+	Class   Class
+	CPUMode CPUMode
+
+	CPU    Range[NanoCPU] // bounds of the limit
+	Memory Range[Bytes]
+	// CPUTarget and MemoryTarget are use over limit to aim for, 0..1; 0: adaptive.
+	CPUTarget, MemoryTarget float64
+	// ThrottleTarget is the share of CFS periods that may be throttled.
+	ThrottleTarget float64
+	// CPUPercentile of usage and MemoryPercentile of one-minute peaks set the
+	// floor that the deliberation learns, 0..1.
+	CPUPercentile, MemoryPercentile float64
+	// MemoryShrink: whether memory is ever taken back from this class.
+	MemoryShrink bool
+	// StartBoost multiplies the CPU floor of a container that is starting, until
+	// it is healthy or settled; StartBoostFor bounds how long. 1: none.
+	StartBoost    float64
+	StartBoostFor time.Duration
+	// ShrinksPerDay bounds how often memory or the CPU floor is cut in a day.
+	ShrinksPerDay int
+	// ObserveFirst is how long a container is watched before it gets a first
+	// limit where it had none.
+	ObserveFirst time.Duration
+	// ShrinkAfter is how long it must be calm before memory shrinks.
+	ShrinkAfter time.Duration
+	// OOMProtect is how long nothing shrinks after an OOM kill.
+	OOMProtect time.Duration
+	// YieldFor is how long a change by a person or Compose is left alone.
+	YieldFor time.Duration
+	// Weight decides who gets more when the host is full, 1..100.
+	Weight int
+	// Allow holds the dangers that the label effiscale.allow accepts ("gpu").
+	Allow []string
+	// Problems are the labels that could not be read: label, value, what is
+	// allowed. Any problem turns automation off for this container only.
+	Problems []string
+	// Source names where the CPU and the memory bounds come from: "default",
+	// "class", "label", for explain.
+	CPUSource, MemorySource string
+}
+
+// Acts reports whether the policy allows changing the container at all.
+func (p *Policy) Acts() bool { return p.Managed && p.Mode == ModeAuto && len(p.Problems) == 0 }

@@ -1,0 +1,318 @@
+package knowledge
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Rule names why something was or was not done. Its words are in ruleWords.
+type Rule string
+
+// Reason is a rule with its numbers. It is built on every tick, so it holds no
+// text of its own: String makes the sentence when somebody asks.
+type Reason struct {
+	Rule Rule       `json:"rule"`
+	Args [4]float64 `json:"args,omitzero"`
+	// Note is what a person or the Engine said, for the few rules that quote it.
+	Note string `json:"note,omitempty"`
+}
+
+// Because builds a Reason; at most four numbers.
+func Because(rule Rule, args ...float64) Reason {
+	r := Reason{Rule: rule}
+	copy(r.Args[:], args)
+	return r
+}
+
+// IsZero reports whether nothing was said.
+func (r Reason) IsZero() bool { return r.Rule == "" }
+
+// The rules of analysis and planning. Args are given beside each.
+const (
+	// CPU reflex.
+	RuleBoost        Rule = "boost"         // missing cores, usage cores, quota cores
+	RuleThrottled    Rule = "throttled"     // ratio, allowed ratio, quota cores
+	RuleUndoCut      Rule = "undo-cut"      // ratio, allowed ratio, cores before the cut
+	RuleSettled      Rule = "settled"       // peak cores, margin, deviation cores
+	RuleFirstLimit   Rule = "first-limit"   // observed seconds, peak
+	RuleStartBoost   Rule = "start-boost"   // seconds since start, multiple
+	RuleBelowFloor   Rule = "below-floor"   // quota, floor, cores
+	RuleAboveCeiling Rule = "above-ceiling" // quota, ceiling, cores
+	RuleSmallChange  Rule = "small-change"  // change, least change: in the resource's unit
+	RuleSteady       Rule = "steady"        // usage, limit: nothing to do
+	RulePoolShort    Rule = "pool-short"    // wanted, granted cores, pool cores
+	RuleUnlimited    Rule = "unlimited"     // has no limit and is still being watched: seconds left
+	RuleWeight       Rule = "weight"        // usage cores, shares
+	RuleNoCPULimit   Rule = "no-cpu-limit"  // weight mode: lift the quota
+
+	// Memory guard.
+	RuleMemoryTight    Rule = "memory-tight"    // working set, limit: bytes
+	RuleTimeToFull     Rule = "time-to-full"    // seconds, growth bytes/s, limit bytes
+	RuleMemoryEvents   Rule = "memory-events"   // high, max
+	RuleMemoryPressure Rule = "memory-pressure" // some avg10 percent
+	RuleOOM            Rule = "oom"             // kills, limit bytes, new limit bytes
+	RuleMemoryProfile  Rule = "memory-profile"  // need bytes, margin ratio
+	RuleMemoryNotCalm  Rule = "memory-not-calm" // calm seconds, needed seconds
+	RuleMemoryFloor    Rule = "memory-floor"    // wanted bytes, floor bytes
+	RuleNoShrinkClass  Rule = "no-shrink-class" // the class never gives memory back
+	RuleLeak           Rule = "leak"            // growth bytes/s
+
+	// Evidence.
+	RuleMissing Rule = "missing" // no reading
+	RuleStale   Rule = "stale"   // age seconds, allowed seconds
+	RuleAbsurd  Rule = "absurd"  // readings in a row
+	RuleWarming Rule = "warming" // readings, needed
+
+	// Deliberation.
+	RuleProfile      Rule = "profile"       // percentile, value, samples' weight
+	RuleNoProfile    Rule = "no-profile"    // hours observed, needed
+	RuleShrinkBudget Rule = "shrink-budget" // done today, allowed
+	RuleTolerance    Rule = "tolerance"     // change ratio, tolerance
+
+	// Guards.
+	RuleMode          Rule = "mode" // Note: the mode
+	RuleNotManaged    Rule = "not-managed"
+	RuleBadLabel      Rule = "bad-label"      // Note: the problem
+	RulePaused        Rule = "paused"         // seconds left; Note: "" or "down"
+	RuleExternal      Rule = "external"       // seconds left
+	RuleHazard        Rule = "hazard"         // Note: which
+	RuleAtMin         Rule = "at-min"         // wanted, min
+	RuleAtMax         Rule = "at-max"         // wanted, max
+	RuleStepUp        Rule = "step-up"        // wanted, allowed
+	RuleStepDown      Rule = "step-down"      // wanted, allowed
+	RuleRate          Rule = "rate"           // actions in the last minute, allowed
+	RuleWorkingSet    Rule = "working-set"    // wanted bytes, working set, least
+	RuleHostMemory    Rule = "host-memory"    // wanted bytes more, free in the budget
+	RuleHostCPU       Rule = "host-cpu"       // wanted cores, host cores
+	RuleEvidence      Rule = "evidence"       // age seconds, allowed seconds
+	RuleRaisedFloor   Rule = "raised-floor"   // wanted, floor, seconds left
+	RuleCooldown      Rule = "cooldown"       // seconds left
+	RuleNotRunning    Rule = "not-running"    // Note: the state
+	RuleEngineDown    Rule = "engine-down"    // seconds since it was lost
+	RuleSafeMode      Rule = "safe-mode"      // crashes
+	RuleInFlight      Rule = "in-flight"      // an action is on its way
+	RuleLate          Rule = "late"           // the tick came seconds late
+	RuleNoOwner       Rule = "no-owner"       // seconds without a valid intent
+	RuleEngineSaid    Rule = "engine-said"    // Note: the Engine's message
+	RuleKernelSaid    Rule = "kernel-said"    // Note: the kernel's message
+	RuleEngineRestart Rule = "engine-restart" // seconds left
+
+	// Others' wishes, and the way back.
+	RuleUser       Rule = "user" // Note: who asked
+	RuleRestore    Rule = "restore"
+	RuleDrift      Rule = "drift"       // the kernel held, ours
+	RuleHurt       Rule = "hurt"        // seconds after the cut; Note: what got worse
+	RuleLazyEngine Rule = "lazy-engine" // the Engine follows the kernel
+)
+
+var ruleWords = map[Rule]func(r Reason) string{
+	RuleBoost: func(r Reason) string {
+		return fmt.Sprintf("throttled hard: %s cores in use, about %s more held back by a quota of %s", cores(r.Args[1]), cores(r.Args[0]), cores(r.Args[2]))
+	},
+	RuleThrottled: func(r Reason) string {
+		return fmt.Sprintf("%s of its CPU periods were throttled, more than the %s allowed, at a quota of %s cores", percent(r.Args[0]), percent(r.Args[1]), cores(r.Args[2]))
+	},
+	RuleUndoCut: func(r Reason) string {
+		return fmt.Sprintf("the last cut hurt: %s of periods throttled, %s allowed; back above the %s cores before it", percent(r.Args[0]), percent(r.Args[1]), cores(r.Args[2]))
+	},
+	RuleSettled: func(r Reason) string {
+		return fmt.Sprintf("used at most %s cores in the last 5 s; with a margin of %.1f deviations of %s cores that is enough", cores(r.Args[0]), r.Args[1], cores(r.Args[2]))
+	},
+	RuleFirstLimit: func(r Reason) string {
+		return fmt.Sprintf("had no limit; watched for %s, this covers what it used", seconds(r.Args[0]))
+	},
+	RuleStartBoost: func(r Reason) string {
+		return fmt.Sprintf("started %s ago and has not settled: the CPU floor is %.1f times as high", seconds(r.Args[0]), r.Args[1])
+	},
+	RuleBelowFloor: func(r Reason) string {
+		return fmt.Sprintf("quota %s is under the floor of %s cores", cores(r.Args[0]), cores(r.Args[1]))
+	},
+	RuleAboveCeiling: func(r Reason) string {
+		return fmt.Sprintf("quota %s is over the ceiling of %s cores", cores(r.Args[0]), cores(r.Args[1]))
+	},
+	RuleSmallChange: func(r Reason) string {
+		return fmt.Sprintf("the change would be %s, under the least one of %s", amount(r.Args[0]), amount(r.Args[1]))
+	},
+	RuleSteady: func(r Reason) string {
+		return fmt.Sprintf("uses %s of %s: the limit fits", amount(r.Args[0]), amount(r.Args[1]))
+	},
+	RulePoolShort: func(r Reason) string {
+		return fmt.Sprintf("wants %s cores; the host's pool of %s cores is short and grants %s", cores(r.Args[0]), cores(r.Args[2]), cores(r.Args[1]))
+	},
+	RuleUnlimited: func(r Reason) string {
+		return fmt.Sprintf("has no limit; it is watched for %s more before it gets one", seconds(r.Args[0]))
+	},
+	RuleWeight: func(r Reason) string {
+		return fmt.Sprintf("uses %s cores: its share of the host becomes %.0f", cores(r.Args[0]), r.Args[1])
+	},
+	RuleNoCPULimit: func(Reason) string { return "cpu = weight: no hard limit, the share follows demand" },
+
+	RuleMemoryTight: func(r Reason) string {
+		return fmt.Sprintf("the working set of %s is over 90%% of the limit of %s", bytes(r.Args[0]), bytes(r.Args[1]))
+	},
+	RuleTimeToFull: func(r Reason) string {
+		return fmt.Sprintf("grows by %s/s: the limit of %s would be full in %s", bytes(r.Args[1]), bytes(r.Args[2]), seconds(r.Args[0]))
+	},
+	RuleMemoryEvents: func(r Reason) string {
+		return fmt.Sprintf("the kernel had to reclaim at the limit (%.0f high, %.0f max events)", r.Args[0], r.Args[1])
+	},
+	RuleMemoryPressure: func(r Reason) string {
+		return fmt.Sprintf("waits for memory %.1f%% of the time", r.Args[0])
+	},
+	RuleOOM: func(r Reason) string {
+		return fmt.Sprintf("the kernel killed %.0f of its processes at a limit of %s", r.Args[0], bytes(r.Args[1]))
+	},
+	RuleMemoryProfile: func(r Reason) string {
+		return fmt.Sprintf("needs %s by its history; the margin is %s", bytes(r.Args[0]), percent(r.Args[1]))
+	},
+	RuleMemoryNotCalm: func(r Reason) string {
+		return fmt.Sprintf("memory has been calm for %s; a shrink waits for %s", seconds(r.Args[0]), seconds(r.Args[1]))
+	},
+	RuleMemoryFloor: func(r Reason) string {
+		return fmt.Sprintf("would be %s, but its recent use asks for at least %s", bytes(r.Args[0]), bytes(r.Args[1]))
+	},
+	RuleNoShrinkClass: func(Reason) string { return "its class never gives memory back" },
+	RuleLeak: func(r Reason) string {
+		return fmt.Sprintf("memory only grows, by %s/s: this looks like a leak", bytes(r.Args[0]))
+	},
+
+	RuleMissing: func(Reason) string { return "nothing could be measured yet: unknown is not zero" },
+	RuleStale: func(r Reason) string {
+		return fmt.Sprintf("the newest reading is %s old, more than %s", seconds(r.Args[0]), seconds(r.Args[1]))
+	},
+	RuleAbsurd: func(r Reason) string {
+		return fmt.Sprintf("the last %.0f readings make no sense and were dropped", r.Args[0])
+	},
+	RuleWarming: func(r Reason) string {
+		return fmt.Sprintf("%.0f readings so far, %.0f are needed", r.Args[0], r.Args[1])
+	},
+
+	RuleProfile: func(r Reason) string {
+		return fmt.Sprintf("history: p%.4g of its use is %s", r.Args[0]*100, amount(r.Args[1]))
+	},
+	RuleNoProfile: func(r Reason) string {
+		return fmt.Sprintf("observed for %s; a learned floor needs %s", seconds(r.Args[0]), seconds(r.Args[1]))
+	},
+	RuleShrinkBudget: func(r Reason) string {
+		return fmt.Sprintf("%.0f cuts today, %.0f are allowed", r.Args[0], r.Args[1])
+	},
+	RuleTolerance: func(r Reason) string {
+		return fmt.Sprintf("differs by %s, within the tolerance of %s", percent(r.Args[0]), percent(r.Args[1]))
+	},
+
+	RuleMode:       func(r Reason) string { return "mode " + r.Note + " changes nothing" },
+	RuleNotManaged: func(Reason) string { return "did not opt in (effiscale.enable=true)" },
+	RuleBadLabel:   func(r Reason) string { return "a label cannot be read: " + r.Note },
+	RulePaused: func(r Reason) string {
+		what := "paused"
+		if r.Note == "down" {
+			what = "cuts are paused"
+		}
+		if r.Args[0] <= 0 {
+			return what + " until resumed"
+		}
+		return fmt.Sprintf("%s for another %s", what, seconds(r.Args[0]))
+	},
+	RuleExternal: func(r Reason) string {
+		return fmt.Sprintf("somebody else changed its limits; that is respected for another %s", seconds(r.Args[0]))
+	},
+	RuleHazard: func(r Reason) string {
+		return r.Note + ": an update could do harm (effiscale.allow accepts it)"
+	},
+	RuleAtMin: func(r Reason) string {
+		return fmt.Sprintf("wants %s, the policy's minimum is %s", amount(r.Args[0]), amount(r.Args[1]))
+	},
+	RuleAtMax: func(r Reason) string {
+		return fmt.Sprintf("wants %s, the policy's maximum is %s", amount(r.Args[0]), amount(r.Args[1]))
+	},
+	RuleStepUp: func(r Reason) string {
+		return fmt.Sprintf("wants %s; one step goes to %s at most", amount(r.Args[0]), amount(r.Args[1]))
+	},
+	RuleStepDown: func(r Reason) string {
+		return fmt.Sprintf("wants %s; one step goes to %s at least", amount(r.Args[0]), amount(r.Args[1]))
+	},
+	RuleRate: func(r Reason) string {
+		return fmt.Sprintf("%.0f actions in the last minute, %.0f are allowed", r.Args[0], r.Args[1])
+	},
+	RuleWorkingSet: func(r Reason) string {
+		return fmt.Sprintf("%s would be too near its working set of %s; the least is %s", bytes(r.Args[0]), bytes(r.Args[1]), bytes(r.Args[2]))
+	},
+	RuleHostMemory: func(r Reason) string {
+		return fmt.Sprintf("deferred: asks for %s more, the host's budget has %s left", bytes(r.Args[0]), bytes(r.Args[1]))
+	},
+	RuleHostCPU: func(r Reason) string {
+		return fmt.Sprintf("wants %s cores, the host gives %s", cores(r.Args[0]), cores(r.Args[1]))
+	},
+	RuleEvidence: func(r Reason) string {
+		return fmt.Sprintf("a cut needs evidence younger than %s; this is %s old", seconds(r.Args[1]), seconds(r.Args[0]))
+	},
+	RuleRaisedFloor: func(r Reason) string {
+		return fmt.Sprintf("%s is under the floor of %s that an earlier cut raised, for another %s", amount(r.Args[0]), amount(r.Args[1]), seconds(r.Args[2]))
+	},
+	RuleCooldown:   func(r Reason) string { return fmt.Sprintf("too soon after the last one: %s to go", seconds(r.Args[0])) },
+	RuleNotRunning: func(r Reason) string { return "it is " + r.Note },
+	RuleEngineDown: func(r Reason) string {
+		return fmt.Sprintf("the Docker Engine has not answered for %s", seconds(r.Args[0]))
+	},
+	RuleSafeMode: func(r Reason) string {
+		return fmt.Sprintf("safe mode after %.0f crashes in 5 minutes: only measuring", r.Args[0])
+	},
+	RuleInFlight: func(Reason) string { return "an action on it is still on its way" },
+	RuleLate: func(r Reason) string {
+		return fmt.Sprintf("this pass came %s late: nothing is decided from old readings", seconds(r.Args[0]))
+	},
+	RuleNoOwner: func(r Reason) string {
+		return fmt.Sprintf("no valid intent for %s: it may grow, not shrink", seconds(r.Args[0]))
+	},
+	RuleEngineSaid: func(r Reason) string { return "the Engine said: " + r.Note },
+	RuleKernelSaid: func(r Reason) string { return "the kernel said: " + r.Note },
+	RuleEngineRestart: func(r Reason) string {
+		return fmt.Sprintf("the Docker Engine restarted; nothing shrinks for another %s", seconds(r.Args[0]))
+	},
+
+	RuleUser:    func(r Reason) string { return "asked for by " + r.Note },
+	RuleRestore: func(Reason) string { return "back to the limits it had before EffiScale" },
+	RuleDrift: func(r Reason) string {
+		return fmt.Sprintf("the kernel held %s instead of %s", amount(r.Args[0]), amount(r.Args[1]))
+	},
+	RuleHurt: func(r Reason) string {
+		return fmt.Sprintf("%s after the cut it got worse: %s", seconds(r.Args[0]), r.Note)
+	},
+	RuleLazyEngine: func(Reason) string { return "the Engine is told what the kernel already holds" },
+}
+
+// String is the reason as a sentence without a full stop.
+func (r Reason) String() string {
+	if f, ok := ruleWords[r.Rule]; ok {
+		return f(r)
+	}
+	if r.Note != "" {
+		return strings.TrimSpace(string(r.Rule) + ": " + r.Note)
+	}
+	return string(r.Rule)
+}
+
+func cores(v float64) string   { return FromCores(v).String() }
+func bytes(v float64) string   { return Bytes(v).String() }
+func percent(v float64) string { return fmt.Sprintf("%.3g%%", v*100) }
+
+// amount prints a number whose unit the rule does not fix: cores are small,
+// sizes are not. The largest machine has fewer cores than a page has bytes.
+func amount(v float64) string {
+	if v >= 4096 || v <= -4096 {
+		return bytes(v)
+	}
+	return cores(v) + " cores"
+}
+
+func seconds(v float64) string {
+	d := time.Duration(v * float64(time.Second))
+	switch {
+	case d < 10*time.Second:
+		return d.Round(100 * time.Millisecond).String()
+	case d < time.Hour:
+		return d.Round(time.Second).String()
+	}
+	return strings.TrimSuffix(d.Round(time.Minute).String(), "0s")
+}

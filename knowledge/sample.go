@@ -1,0 +1,142 @@
+package knowledge
+
+import "time"
+
+// Signals tells which groups of a Sample were read; the others hold zeros that
+// mean nothing. Unknown is not zero.
+type Signals uint16
+
+// The groups. The first three are the fast tier.
+const (
+	HasCPU        Signals = 1 << iota // Usage
+	HasThrottle                       // Periods, Throttled, ThrottledTime
+	HasMemory                         // MemoryUsage
+	HasMemoryStat                     // Memory detail
+	HasLimits                         // Quota, Period, MemoryLimit, Shares: read back from the kernel
+	HasOOM                            // OOM events
+	HasCPUPressure
+	HasMemoryPressure
+	HasIOPressure
+	HasIO
+	HasPids
+	HasNetwork
+)
+
+// Pressure is PSI of one resource: shares of time in percent (0..100), as the
+// kernel prints them.
+type Pressure struct {
+	Some10, Some60, Some300 float64
+	Full10, Full60          float64
+}
+
+// Sample is one reading of one container at one instant: counters since the
+// cgroup was made, and levels. It is filled in place and holds no pointers, so
+// that reading one allocates nothing.
+type Sample struct {
+	At   time.Time // when it was read; its monotonic part times every interval
+	Have Signals
+
+	// Fast tier.
+	CPUUsage      time.Duration // counter: CPU time
+	Periods       uint64        // counter: CFS periods in which something was runnable
+	Throttled     uint64        // counter: of those, the throttled ones
+	ThrottledTime time.Duration // counter: summed over CPUs
+	MemoryUsage   Bytes         // with page cache
+
+	// Slow tier.
+	Anon, File, InactiveFile   Bytes
+	Shmem, Unevictable         Bytes
+	Kernel                     Bytes
+	Refaults                   uint64        // counter: pages of the working set that came back (file and anon)
+	Quota                      NanoCPU       // 0: no limit
+	Period                     time.Duration // of the quota
+	Shares                     int64         // v1 cpu.shares or v2 cpu.weight, the kernel's own number
+	MemoryLimit                Bytes         // 0: no limit
+	MemoryHigh                 Bytes         // v2 memory.high; 0: none
+	OOM                        uint64        // counter: times the limit could not be met
+	OOMKills                   uint64        // counter: processes killed
+	HighEvents, MaxEvents      uint64        // counters: memory.events high and max; v1: failcnt as max
+	CPUPressure                Pressure
+	MemoryPressure, IOPressure Pressure
+	ReadBytes, WriteBytes      uint64 // counters: block I/O
+	Pids                       int64
+	RxBytes, TxBytes           uint64 // counters
+}
+
+// Window is what the monitor knows of one container at one instant: the newest
+// sample, and what the last seconds and minutes make of it.
+type Window struct {
+	ID ContainerID
+	At time.Time // of the newest good sample
+	// Have holds the groups that have been read at least once.
+	Have Signals
+	// Interval is the time between the last two samples of the fast tier.
+	Interval time.Duration
+	// Samples counts good readings since the container was first seen or its
+	// counters restarted; rates need two.
+	Samples int
+	// Since is when this run of samples began.
+	Since time.Time
+	// Rejected counts absurd readings in a row, the newest included.
+	Rejected int
+
+	// CPU, over the newest interval unless said otherwise.
+	Usage     NanoCPU
+	UsageMax  NanoCPU // highest of 100 ms usage over the last 5 s
+	UsageMean NanoCPU // over the last 5 s
+	UsageStd  NanoCPU // over the last 5 s
+	// Usage60 is the highest one-second usage of the last 60 s.
+	Usage60 NanoCPU
+	// Missing is demand that throttling held back in the newest interval: the
+	// throttled time summed over CPUs, per second. Usage+Missing estimates demand.
+	Missing NanoCPU
+	// ThrottledPeriods and Periods of the newest interval.
+	ThrottledPeriods, Periods uint64
+	// ThrottledRun counts periods throttled without an unthrottled one between.
+	ThrottledRun int
+	// ThrottleRatio is throttled periods over periods in the last second.
+	ThrottleRatio float64
+	Quota         NanoCPU // the kernel's; 0: no limit
+	Period        time.Duration
+
+	// Memory.
+	MemoryUsage Bytes
+	WorkingSet  Bytes // usage - inactive_file
+	Anon        Bytes
+	Hard        Bytes // anon + shmem + unevictable: what reclaim cannot take
+	AnonPeak    Bytes // highest anon of the last 30 min
+	PeakMinute  Bytes // highest working set of the running minute
+	MemoryLimit Bytes // the kernel's; 0: no limit
+	MemoryHigh  Bytes
+	// Growth is an upper bound of the working set's growth over the last 10 s,
+	// bytes per second, never negative.
+	Growth float64
+	// RefaultRate is pages a second over the slow tier's last interval.
+	RefaultRate float64
+	// OOMKills, HighEvents and MaxEvents that are new since the window before.
+	OOMKills, HighEvents, MaxEvents uint64
+	// LastOOM and LastMemoryEvent (high or max) are zero when there was none.
+	LastOOM, LastMemoryEvent time.Time
+
+	CPUPressure, MemoryPressure, IOPressure Pressure
+	ReadBytes, WriteBytes                   uint64
+	RxBytes, TxBytes                        uint64
+	Pids                                    int64
+	Shares                                  int64
+}
+
+// Throttled reports whether the newest interval held a throttled period.
+func (w *Window) Throttled() bool { return w.ThrottledPeriods > 0 }
+
+// Demand is what the container would have used without its quota, at least.
+func (w *Window) Demand() NanoCPU { return w.Usage + w.Missing }
+
+// Point is one reading kept for history: small, without pointers.
+type Point struct {
+	At          int64   // unix nanoseconds
+	CPU         float32 // cores in use
+	CPULimit    float32 // cores; 0: no limit
+	Throttled   float32 // throttle ratio
+	WorkingSet  Bytes
+	MemoryLimit Bytes // 0: no limit
+}

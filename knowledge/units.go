@@ -1,0 +1,88 @@
+package knowledge
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+)
+
+// NanoCPU is CPU capacity or use in billionths of a core: 1e9 is one core, the
+// Engine's own unit. As a limit, 0 means "no limit".
+type NanoCPU int64
+
+// OneCPU is one core.
+const OneCPU NanoCPU = 1e9
+
+// MaxCPU bounds every CPU figure that is taken from outside: more cores than
+// any machine has, small enough that sums never overflow.
+const MaxCPU = 4096 * OneCPU
+
+// FromCores turns cores into NanoCPU. NaN and negative become 0, more than
+// MaxCPU becomes MaxCPU.
+func FromCores(cores float64) NanoCPU {
+	switch {
+	case math.IsNaN(cores) || cores <= 0:
+		return 0
+	case cores >= MaxCPU.Cores():
+		return MaxCPU
+	}
+	return NanoCPU(math.Round(cores * 1e9))
+}
+
+// Cores is c in cores.
+func (c NanoCPU) Cores() float64 { return float64(c) / 1e9 }
+
+// String prints cores with two decimals, or "unlimited" for 0 used as a limit
+// is left to the caller: 250e6 prints "0.25".
+func (c NanoCPU) String() string {
+	if c != 0 && c < OneCPU/100 {
+		return strconv.FormatFloat(c.Cores(), 'f', 3, 64)
+	}
+	return strconv.FormatFloat(c.Cores(), 'f', 2, 64)
+}
+
+// Bytes is an amount of memory or traffic. As a limit, 0 means "no limit".
+type Bytes int64
+
+// The IEC sizes.
+const (
+	KiB Bytes = 1 << 10
+	MiB Bytes = 1 << 20
+	GiB Bytes = 1 << 30
+	TiB Bytes = 1 << 40
+)
+
+// MaxBytes bounds every size that is taken from outside.
+const MaxBytes = 1024 * TiB
+
+// String prints IEC sizes: "128 MiB", "1.5 GiB", "512 B".
+func (b Bytes) String() string {
+	if b < 0 {
+		return "-" + (-b).String()
+	}
+	for _, u := range [...]struct {
+		size Bytes
+		name string
+	}{{TiB, "TiB"}, {GiB, "GiB"}, {MiB, "MiB"}, {KiB, "KiB"}} {
+		if b < u.size {
+			continue
+		}
+		v := float64(b) / float64(u.size)
+		if v >= 100 || v == math.Trunc(v) {
+			return fmt.Sprintf("%.0f %s", v, u.name)
+		}
+		return fmt.Sprintf("%.1f %s", v, u.name)
+	}
+	return fmt.Sprintf("%d B", int64(b))
+}
+
+// Range is a closed interval. Max 0 means "no upper bound".
+type Range[T ~int64] struct{ Min, Max T }
+
+// Clamp brings v into the range.
+func (r Range[T]) Clamp(v T) T {
+	if r.Max > 0 && v > r.Max {
+		v = r.Max
+	}
+	return max(v, r.Min)
+}
