@@ -1,0 +1,315 @@
+package api
+
+import "time"
+
+// Schema is the version of every JSON document below; it changes when a key
+// changes its meaning or goes away.
+const Schema = 1
+
+// Status is the whole node at a glance: `effiscale status`, GET /status.
+type Status struct {
+	Schema     int             `json:"schema"`
+	Version    string          `json:"version"`
+	Node       NodeView        `json:"node"`
+	Services   []ServiceView   `json:"services"`
+	Containers []ContainerView `json:"containers"`
+	Summary    Summary         `json:"summary"`
+	// Problems are what a person should look at, each with the setting to change.
+	Problems []string `json:"problems"`
+	// Degraded: something that should work does not (exit code 3).
+	Degraded bool `json:"degraded"`
+}
+
+// NodeView is the daemon and its host.
+type NodeView struct {
+	ID             string    `json:"id"`
+	Name           string    `json:"name"`
+	Mode           string    `json:"mode"`
+	StartedAt      time.Time `json:"started_at"`
+	Ready          bool      `json:"ready"`
+	SafeMode       bool      `json:"safe_mode"`
+	CPUs           int       `json:"cpus"`
+	CPUUsed        float64   `json:"cpu_used"` // cores, whole host
+	MemoryBytes    int64     `json:"memory_bytes"`
+	MemoryUsed     int64     `json:"memory_used_bytes"`
+	PoolCPU        float64   `json:"pool_cpu"`         // cores that the pool may grant
+	PoolCPUGranted float64   `json:"pool_cpu_granted"` // cores granted as quota
+	Engine         string    `json:"engine"`           // "connected", "unreachable for 12s: …"
+	EngineVersion  string    `json:"engine_version"`
+	APIVersion     string    `json:"api_version"`
+	Cgroup         string    `json:"cgroup"`   // "v1 cgroupfs", "v2 systemd", "hybrid cgroupfs"
+	Actuator       string    `json:"actuator"` // "kernel", "engine"
+	Source         string    `json:"source"`   // "kernel files", "engine stats: why"
+	Store          string    `json:"store"`    // "ok", "degraded: disk full"
+	Members        int       `json:"members"`
+	ConfigFile     string    `json:"config_file"` // "" : defaults
+}
+
+// ServiceView is one service of this host.
+type ServiceView struct {
+	Name        string   `json:"name"`
+	Owner       string   `json:"owner"` // node name
+	Containers  []string `json:"containers"`
+	CPUUsed     float64  `json:"cpu_used"`
+	CPULimit    *float64 `json:"cpu_limit"` // nil: unlimited
+	MemoryUsed  int64    `json:"memory_used_bytes"`
+	MemoryLimit *int64   `json:"memory_limit_bytes"`
+	Paused      string   `json:"paused"` // "", "until …", "down until …"
+}
+
+// ContainerView is one container: use, limit, what goes on and why.
+type ContainerView struct {
+	ID           string   `json:"id"`
+	Name         string   `json:"name"`
+	Service      string   `json:"service"`
+	Mode         string   `json:"mode"`
+	Managed      bool     `json:"managed"`
+	Class        string   `json:"class"`
+	Run          string   `json:"run"` // the Engine's state
+	Health       string   `json:"health"`
+	CPUUsed      float64  `json:"cpu_used"`
+	CPULimit     *float64 `json:"cpu_limit"`  // nil: unlimited
+	CPUWanted    *float64 `json:"cpu_wanted"` // would-be limit; nil: not known yet
+	Throttled    float64  `json:"throttled_ratio"`
+	MemoryUsed   int64    `json:"memory_working_set_bytes"`
+	MemoryLimit  *int64   `json:"memory_limit_bytes"`
+	MemoryWanted *int64   `json:"memory_wanted_bytes"`
+	// State is one or two words: "steady", "growing", "shrinking", "starting",
+	// "limited", "observing", "paused", "yielding", "blocked", "unmeasured", "off".
+	State      string    `json:"state"`
+	Why        string    `json:"why"`
+	LastChange *Change   `json:"last_change"`
+	Problems   []string  `json:"problems"`
+	SampledAt  time.Time `json:"sampled_at"`
+}
+
+// Change is one past change in a line.
+type Change struct {
+	At          time.Time `json:"at"`
+	Resource    string    `json:"resource"` // "cpu", "memory"
+	Verb        string    `json:"verb"`     // "grow", "shrink", "hold"
+	Actor       string    `json:"actor"`
+	From        int64     `json:"from"` // nano-cores or bytes; 0: none
+	To          int64     `json:"to"`
+	Count       int       `json:"count"` // folded quota moves
+	Result      string    `json:"result"`
+	Why         string    `json:"why"`
+	Message     string    `json:"message,omitempty"`
+	Seq         uint64    `json:"seq"`
+	Container   string    `json:"container"` // name
+	ContainerID string    `json:"container_id"`
+	TookMS      float64   `json:"took_ms"`
+}
+
+// Summary counts the last hour.
+type Summary struct {
+	Actions       int     `json:"actions"`
+	Failed        int     `json:"failed"`
+	Reverted      int     `json:"reverted"`
+	DriftRepaired int     `json:"drift_repaired"`
+	SavedCPU      float64 `json:"saved_cpu"` // cores now reserved less than originally (negative: more)
+	SavedMemory   int64   `json:"saved_memory_bytes"`
+}
+
+// Condition is one statement about a container, as kubectl would print it.
+type Condition struct {
+	Type    string    `json:"type"`
+	Status  bool      `json:"status"`
+	Since   time.Time `json:"since"`
+	Reason  string    `json:"reason"` // the rule
+	Message string    `json:"message"`
+}
+
+// Signal is one measured thing with its unit.
+type Signal struct {
+	Name  string  `json:"name"`
+	Value float64 `json:"value"`
+	Unit  string  `json:"unit"` // "cores", "bytes", "ratio", "percent", "bytes/s", "count", "seconds"
+}
+
+// Threshold is a number that a signal is held against.
+type Threshold struct {
+	Name   string  `json:"name"`
+	Value  float64 `json:"value"`
+	Unit   string  `json:"unit"`
+	Source string  `json:"source"` // "default", "class", "label", "learned"
+}
+
+// Verdict is what one guard says of the present wish.
+type Verdict struct {
+	Guard    string `json:"guard"`
+	Resource string `json:"resource"`
+	Allowed  bool   `json:"allowed"`
+	Message  string `json:"message"`
+}
+
+// Wish is what the planner wants for one resource, and what came of it.
+type Wish struct {
+	Resource string    `json:"resource"`
+	Current  int64     `json:"current"` // 0: unlimited
+	Wanted   int64     `json:"wanted"`  // before the guards
+	Allowed  int64     `json:"allowed"` // after them
+	Verb     string    `json:"verb"`
+	Rule     string    `json:"rule"`
+	Why      string    `json:"why"`
+	Since    time.Time `json:"since"` // since when this rule holds
+}
+
+// Explain is everything about one container: `effiscale explain`, GET /explain/{name}.
+type Explain struct {
+	Schema       int           `json:"schema"`
+	Container    ContainerView `json:"container"`
+	Node         string        `json:"node"`
+	Owner        string        `json:"owner"`
+	ManagedSince time.Time     `json:"managed_since"`
+	Signals      []Signal      `json:"signals"`
+	Thresholds   []Threshold   `json:"thresholds"`
+	Wishes       []Wish        `json:"wishes"`
+	Verdicts     []Verdict     `json:"guards"`
+	Rejected     []string      `json:"rejected"`
+	Envelope     EnvelopeView  `json:"envelope"`
+	Conditions   []Condition   `json:"conditions"`
+	History      []Change      `json:"history"`
+	// Original limits, and the present ones as the Engine and the kernel hold them.
+	OriginalCPU    *float64 `json:"original_cpu"`
+	OriginalMemory *int64   `json:"original_memory_bytes"`
+	EngineCPU      *float64 `json:"engine_cpu"`
+	KernelCPU      *float64 `json:"kernel_cpu"`
+	EngineMemory   *int64   `json:"engine_memory_bytes"`
+	KernelMemory   *int64   `json:"kernel_memory_bytes"`
+}
+
+// EnvelopeView is the room in which the reflex moves.
+type EnvelopeView struct {
+	CPUFloor       float64   `json:"cpu_floor"`
+	CPUCeiling     float64   `json:"cpu_ceiling"`
+	ThrottleTarget float64   `json:"throttle_target"`
+	MemoryWanted   int64     `json:"memory_wanted_bytes"`
+	MemoryFloor    int64     `json:"memory_floor_bytes"`
+	MemoryCeiling  int64     `json:"memory_ceiling_bytes"`
+	Learned        bool      `json:"learned"`
+	Why            string    `json:"why"`
+	At             time.Time `json:"at"`
+}
+
+// History is `effiscale history`, GET /records/{name}.
+type History struct {
+	Schema  int      `json:"schema"`
+	Name    string   `json:"name"`
+	Changes []Change `json:"changes"`
+}
+
+// PlanItem is one line of the plan.
+type PlanItem struct {
+	Container string `json:"container"`
+	Service   string `json:"service"`
+	// Mark is "~" change, "." would change but the mode forbids it, "=" hold, "!" refused.
+	Mark     string `json:"mark"`
+	Resource string `json:"resource"`
+	From     int64  `json:"from"`
+	To       int64  `json:"to"`
+	Why      string `json:"why"`
+	Guard    string `json:"guard,omitempty"` // the guard that stopped or cut it
+}
+
+// Plan is what the daemon would do now: `effiscale plan`, GET /plan.
+type Plan struct {
+	Schema int        `json:"schema"`
+	At     time.Time  `json:"at"`
+	Items  []PlanItem `json:"items"`
+	// Changes counts the items marked "~" (exit code 4 when above 0).
+	Changes int `json:"changes"`
+}
+
+// ScaleRequest asks for limits of one container: `effiscale scale`,
+// POST /scale/vertical. Zero leaves a resource alone.
+type ScaleRequest struct {
+	Container string  // as the user wrote it
+	Direction string  // "up", "down", or "" for exact
+	CPU       float64 // cores
+	Memory    int64   // bytes
+	By        string  // who asks, for the history
+	DryRun    bool
+	Key       string // Idempotency-Key header; the same key within a day returns the same result
+}
+
+// ScaleResult is what was done; Notes say what a guard cut short and why.
+type ScaleResult struct {
+	CPUQuota  int64    `json:"cpu_quota"`  // microseconds per period; -1: no limit
+	CPUPeriod int64    `json:"cpu_period"` // microseconds
+	Memory    int64    `json:"memory"`     // bytes; 0: no limit
+	Notes     []string `json:"notes,omitempty"`
+	Changes   []Change `json:"changes,omitempty"`
+}
+
+// PauseRequest stops (or with Resume resumes) automation of a service.
+type PauseRequest struct {
+	Service  string        `json:"service"`
+	For      time.Duration `json:"for"`       // 0: until resumed
+	OnlyDown bool          `json:"only_down"` // growth stays allowed
+	Resume   bool          `json:"resume"`
+}
+
+// RestoreResult is what `effiscale restore` did.
+type RestoreResult struct {
+	Schema   int      `json:"schema"`
+	Restored []Change `json:"restored"`
+	Failed   []string `json:"failed"`
+	Nothing  bool     `json:"nothing"` // nothing had been changed
+}
+
+// Metric is the wire contract's metric object (shared API contract).
+type Metric struct {
+	ContainerID    string    `json:"container_id"` // as it was asked for
+	CPUUsage       float64   `json:"cpu_usage"`    // cores in use
+	MemoryUsage    float64   `json:"memory_usage"` // share of the limit (of the host when unlimited)
+	NetworkRx      uint64    `json:"network_rx"`
+	NetworkTx      uint64    `json:"network_tx"`
+	DiskRead       uint64    `json:"disk_read"`
+	DiskWrite      uint64    `json:"disk_write"`
+	Timestamp      time.Time `json:"timestamp"`
+	CPULimit       *float64  `json:"cpu_limit"`
+	CPUUtilization *float64  `json:"cpu_utilization"`
+	ThrottledRatio float64   `json:"throttled_ratio"`
+	WorkingSet     int64     `json:"memory_working_set"`
+	MemoryLimit    *int64    `json:"memory_limit"`
+	CPUPressure    *float64  `json:"cpu_pressure"` // share of time, 0..1
+	MemoryPressure *float64  `json:"memory_pressure"`
+	IOPressure     *float64  `json:"io_pressure"`
+	Pids           int64     `json:"pids"`
+	OOMKills       uint64    `json:"oom_kills"`
+}
+
+// Predictions is the wire contract's forecast; Insufficient: too little data.
+type Predictions struct {
+	CPU, Memory  []float64
+	Insufficient bool
+}
+
+// OldConfig is one side of a wire history record.
+type OldConfig struct {
+	CPUQuota  int64 `json:"cpu_quota"`
+	CPUPeriod int64 `json:"cpu_period"`
+	Memory    int64 `json:"memory"`
+}
+
+// WireRecord is one record of GET /history/{container_id} of the execution service.
+type WireRecord struct {
+	ContainerID string    `json:"container_id"`
+	Timestamp   time.Time `json:"timestamp"`
+	ScalingType string    `json:"scaling_type"`
+	Direction   string    `json:"direction"`
+	OldConfig   OldConfig `json:"old_config"`
+	NewConfig   OldConfig `json:"new_config"`
+	Outcome     string    `json:"outcome"`
+	Reason      string    `json:"reason"`
+}
+
+// ContainerPlan is the controller's answer about one container.
+type ContainerPlan struct {
+	Action      string // scale_up, scale_down, no_action
+	Reason      string
+	Confidence  float64
+	Plan        []PlanItem
+	Controllers []string
+}
