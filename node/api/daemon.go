@@ -19,6 +19,7 @@ const (
 	KindRefused                 // 409 a guard said no
 	KindUnavailable             // 503 the Engine or the owner cannot be reached
 	KindTimeout                 // 504
+	KindForbidden               // 403 the caller may not do this
 )
 
 // Error is a daemon's answer that is not success. Detail says what is wrong and
@@ -61,6 +62,9 @@ type Daemon interface {
 	// Restore puts one container, or with "" all, back to their original limits.
 	Restore(ctx context.Context, container string) (RestoreResult, error)
 	Reload(ctx context.Context) error
+	// Replicate changes the number of replicas and returns the containers made
+	// or removed; with one replica allowed it is a KindRefused.
+	Replicate(ctx context.Context, r ReplicaRequest) ([]string, error)
 
 	Metric(ctx context.Context, container string) (Metric, error)
 	Metrics(ctx context.Context, container string, window time.Duration) ([]Metric, error)
@@ -73,7 +77,10 @@ type Daemon interface {
 	// Identity is the node's name and zone.
 	Identity() (name, zone string)
 	Neighbors(ctx context.Context) (map[string]string, error)
-	// Leader tells whether this node owns a container's service, and who does.
+	// Register introduces another controller, which Neighbors tells from then on.
+	Register(ctx context.Context, controllerID, endpoint string) error
+	// Leader tells whether this node owns a container's service, and who does;
+	// with "", whether it leads at all.
 	Leader(ctx context.Context, container string) (self bool, owner string, err error)
 	// Health is "" when all is well, else what is degraded.
 	Health() string

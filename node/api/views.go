@@ -224,13 +224,23 @@ type Plan struct {
 // ScaleRequest asks for limits of one container: `effiscale scale`,
 // POST /scale/vertical. Zero leaves a resource alone.
 type ScaleRequest struct {
-	Container string  // as the user wrote it
-	Direction string  // "up", "down", or "" for exact
-	CPU       float64 // cores
-	Memory    int64   // bytes
-	By        string  // who asks, for the history
-	DryRun    bool
-	Key       string // Idempotency-Key header; the same key within a day returns the same result
+	Container string  `json:"container"` // as the user wrote it
+	Direction string  `json:"direction"` // "up", "down", or "" for exact
+	CPU       float64 `json:"cpu"`       // cores
+	Memory    int64   `json:"memory"`    // bytes
+	By        string  `json:"-"`         // who asks, for the history; the server fills it in
+	DryRun    bool    `json:"dry_run"`
+	Key       string  `json:"key"` // Idempotency-Key header; the same key within a day returns the same result
+}
+
+// ReplicaRequest asks for more or fewer containers of a service:
+// POST /scale/horizontal.
+type ReplicaRequest struct {
+	Container string // one container of the service, as the user wrote it
+	Direction string // "out" adds Replicas, "in" goes down to Replicas
+	Replicas  int
+	By        string
+	Key       string
 }
 
 // ScaleResult is what was done; Notes say what a guard cut short and why.
