@@ -170,3 +170,13 @@ type Record struct {
 	Action  Action  `json:"action"`
 	Outcome Outcome `json:"outcome"`
 }
+
+// Original is what a container was allowed before EffiScale first changed it:
+// the way back.
+type Original struct {
+	ID      ContainerID `json:"id"`
+	Name    string      `json:"name"`
+	Service ServiceKey  `json:"service"`
+	Limits  Limits      `json:"limits"`
+	At      time.Time   `json:"at"`
+}

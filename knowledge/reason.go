@@ -76,6 +76,8 @@ const (
 	RuleBadLabel      Rule = "bad-label"      // Note: the problem
 	RulePaused        Rule = "paused"         // seconds left; Note: "" or "down"
 	RuleExternal      Rule = "external"       // seconds left
+	RulePinned        Rule = "pinned"         // somebody else's value outside the policy
+	RuleRetry         Rule = "retry"          // seconds left; Note: what was said
 	RuleHazard        Rule = "hazard"         // Note: which
 	RuleAtMin         Rule = "at-min"         // wanted, min
 	RuleAtMax         Rule = "at-max"         // wanted, max
@@ -216,6 +218,12 @@ var ruleWords = map[Rule]func(r Reason) string{
 	},
 	RuleExternal: func(r Reason) string {
 		return fmt.Sprintf("somebody else changed its limits; that is respected for another %s", seconds(r.Args[0]))
+	},
+	RulePinned: func(Reason) string {
+		return "somebody else set a limit outside the policy's bounds; it stays until they, or `effiscale resume`, change that"
+	},
+	RuleRetry: func(r Reason) string {
+		return fmt.Sprintf("the last try failed (%s); the next one is in %s", r.Note, seconds(r.Args[0]))
 	},
 	RuleHazard: func(r Reason) string {
 		return r.Note + ": an update could do harm (effiscale.allow accepts it)"
