@@ -323,3 +323,12 @@ type ContainerPlan struct {
 	Plan        []PlanItem
 	Controllers []string
 }
+
+// Check is one finding of `effiscale doctor`.
+type Check struct {
+	Name     string `json:"name"`
+	OK       bool   `json:"ok"`
+	Severity string `json:"severity"` // of a failure: "error" (it cannot work), "warning" (it works worse)
+	Detail   string `json:"detail"`   // what was found
+	Remedy   string `json:"remedy"`   // what to do, when not OK
+}
