@@ -1,0 +1,64 @@
+package history
+
+import (
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+)
+
+const (
+	ringStart = 64
+	// RingPoints is the usual bound of a Ring: five minutes at one point a second.
+	RingPoints = 300
+)
+
+// Ring keeps the newest points of one container. It starts small, doubles up to
+// its bound, and from then on overwrites the oldest.
+type Ring struct {
+	points []knowledge.Point
+	next   int // where the next point goes once the ring is full
+	max    int
+}
+
+// NewRing makes an empty ring of at most limit points (at least one).
+func NewRing(limit int) *Ring { return &Ring{max: max(limit, 1)} }
+
+// Add appends a point. It allocates only while the ring still grows.
+func (r *Ring) Add(p knowledge.Point) {
+	if len(r.points) < r.max {
+		if len(r.points) == cap(r.points) {
+			grown := make([]knowledge.Point, len(r.points), min(max(2*cap(r.points), ringStart), r.max))
+			copy(grown, r.points)
+			r.points = grown
+		}
+		r.points = append(r.points, p)
+		return
+	}
+	r.points[r.next] = p
+	r.next = (r.next + 1) % r.max
+}
+
+// Len is the number of points held.
+func (r *Ring) Len() int { return len(r.points) }
+
+// Last is the newest point; false when there is none.
+func (r *Ring) Last() (knowledge.Point, bool) {
+	if len(r.points) == 0 {
+		return knowledge.Point{}, false
+	}
+	return r.points[(r.next+len(r.points)-1)%len(r.points)], true
+}
+
+// Since appends to dst the points at or after t in the order they were added.
+func (r *Ring) Since(dst []knowledge.Point, t time.Time) []knowledge.Point {
+	from := t.UnixNano()
+	if t.IsZero() {
+		from = 0
+	}
+	for i := range r.points {
+		if p := r.points[(r.next+i)%len(r.points)]; p.At >= from {
+			dst = append(dst, p)
+		}
+	}
+	return dst
+}

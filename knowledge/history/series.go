@@ -1,0 +1,199 @@
+package history
+
+import (
+	"math"
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+)
+
+// Tier is a resolution of a series.
+type Tier uint8
+
+// The tiers: a day by the minute, a month by ten minutes.
+const (
+	Fine Tier = iota
+	Coarse
+)
+
+// Tiers lists them.
+var Tiers = [...]Tier{Fine, Coarse}
+
+// Step is the length of one bucket.
+func (t Tier) Step() time.Duration {
+	if t == Coarse {
+		return 10 * time.Minute
+	}
+	return time.Minute
+}
+
+// Span is the length of one chunk: 60 or 144 buckets.
+func (t Tier) Span() time.Duration {
+	if t == Coarse {
+		return 24 * time.Hour
+	}
+	return time.Hour
+}
+
+// Keep is how long chunks of the tier are worth keeping.
+func (t Tier) Keep() time.Duration {
+	if t == Coarse {
+		return 31 * 24 * time.Hour
+	}
+	return 25 * time.Hour
+}
+
+// Buckets is how many buckets a chunk of the tier can hold.
+func (t Tier) Buckets() int { return int(t.Span() / t.Step()) }
+
+// Bucket summarises the points of one minute or ten.
+type Bucket struct {
+	At          time.Time // begin
+	MeanCPU     float64   // cores, to 0.001
+	MaxCPU      float64
+	Throttled   float64 // highest throttle ratio, 0..1, to 1/255
+	WorkingSet  knowledge.Bytes
+	CPULimit    float64         // the last one, cores; 0: none
+	MemoryLimit knowledge.Bytes // the last one; 0: none
+}
+
+// Chunk is an hour or a day of buckets in packed form, as it is kept on disk:
+// about 10 bytes for each bucket.
+type Chunk struct {
+	Tier  Tier
+	Start int64 // unix seconds, a multiple of the tier's Span
+	Data  []byte
+}
+
+// Series folds points into buckets and buckets into chunks. It holds only the
+// chunk of the running hour and that of the running day, and each one's
+// forerunner until it is taken: at most 8 KB, usually 2. Whoever keeps knowledge
+// on disk takes the changed ones with Chunks.
+type Series struct {
+	tiers [len(Tiers)]track
+}
+
+type track struct {
+	open   sums
+	chunk  Chunk
+	done   []byte // the chunk before, complete and not taken yet
+	doneAt int64  // its Start
+	last   int    // index of the last bucket in chunk; -1: none
+	dirty  bool
+	opened bool
+}
+
+// sums is the bucket that is being filled.
+type sums struct {
+	index      int64 // of the bucket, in steps since 1970
+	points     int
+	cpu        float64
+	maxCPU     float32
+	throttled  float32
+	workingSet knowledge.Bytes
+	cpuLimit   float32
+	memory     knowledge.Bytes
+}
+
+// NewSeries makes an empty series.
+func NewSeries() *Series {
+	s := &Series{}
+	for i := range s.tiers {
+		s.tiers[i].last = -1
+		s.tiers[i].chunk.Tier = Tiers[i]
+	}
+	return s
+}
+
+// Add folds a point in. Points that come before the bucket being filled, in the
+// same chunk, are ignored: the clock was set back a little. A clock that was set
+// back further begins a chunk anew. Figures out of bounds are brought to them.
+func (s *Series) Add(p knowledge.Point) {
+	if p.At <= 0 || !finite(p.CPU) || !finite(p.CPULimit) || !finite(p.Throttled) {
+		return
+	}
+	for i := range s.tiers {
+		s.tiers[i].add(p)
+	}
+}
+
+func finite(f float32) bool { return f >= 0 && f <= math.MaxFloat32 }
+
+func (t *track) add(p knowledge.Point) {
+	index := p.At / int64(t.chunk.Tier.Step())
+	if t.opened && index != t.open.index {
+		n := int64(t.chunk.Tier.Buckets())
+		if index < t.open.index && index/n == t.open.index/n {
+			return
+		}
+		t.close()
+	}
+	if !t.opened {
+		t.open, t.opened = sums{index: index}, true
+	}
+	o := &t.open
+	o.points++
+	o.cpu += float64(p.CPU)
+	o.maxCPU = max(o.maxCPU, p.CPU)
+	o.throttled = max(o.throttled, p.Throttled)
+	o.workingSet = max(o.workingSet, p.WorkingSet)
+	o.cpuLimit, o.memory = p.CPULimit, p.MemoryLimit
+}
+
+// close packs the bucket being filled into its chunk.
+func (t *track) close() {
+	t.opened = false
+	tier := t.chunk.Tier
+	n := int64(tier.Buckets())
+	start := t.open.index / n * int64(tier.Span()/time.Second)
+	if start != t.chunk.Start || t.last < 0 {
+		if t.dirty {
+			t.done, t.doneAt, t.chunk.Data = t.chunk.Data, t.chunk.Start, nil
+		}
+		t.chunk.Start, t.last = start, -1
+		t.chunk.Data = append(t.chunk.Data[:0], chunkVersion)
+	}
+	at := int(t.open.index % n)
+	if at <= t.last {
+		return
+	}
+	t.chunk.Data = t.open.appendTo(t.chunk.Data, at-t.last)
+	t.last = at
+	t.dirty = true
+}
+
+// Chunks returns the chunks that changed since the last call. Nothing is missed
+// when it is called at least once an hour.
+func (s *Series) Chunks() []Chunk {
+	var out []Chunk
+	for i := range s.tiers {
+		t := &s.tiers[i]
+		if t.done != nil {
+			out = append(out, Chunk{Tier: t.chunk.Tier, Start: t.doneAt, Data: t.done})
+			t.done = nil
+		}
+		if t.dirty {
+			c := t.chunk
+			c.Data = append([]byte(nil), c.Data...)
+			out = append(out, c)
+			t.dirty = false
+		}
+	}
+	return out
+}
+
+// Restore continues a chunk that was kept by an earlier run. A chunk that cannot
+// be decoded is ErrEncoding and is ignored.
+func (s *Series) Restore(c Chunk) error {
+	buckets, err := c.Decode()
+	if err != nil || len(buckets) == 0 {
+		return err
+	}
+	t := &s.tiers[c.Tier]
+	t.chunk.Start = c.Start
+	t.chunk.Data = append([]byte(nil), c.Data...)
+	last := buckets[len(buckets)-1].At.Unix() - c.Start
+	t.last = int(last / int64(c.Tier.Step()/time.Second))
+	t.opened, t.dirty = false, false
+	return nil
+}
