@@ -1,0 +1,309 @@
+package docker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/docker/docker/api/types/versions"
+	"github.com/docker/docker/client"
+	"github.com/rs/zerolog"
+	"github.com/sony/gobreaker/v2"
+
+	"github.com/effiscale/effiscale/knowledge"
+)
+
+// DefaultHost is where the Engine listens unless told otherwise.
+const DefaultHost = "unix:///var/run/docker.sock"
+
+// MinAPI is the oldest API that is spoken: Engine 20.10, the first with one-shot
+// statistics and cgroup v2.
+const MinAPI = "1.41"
+
+// Options configure a Client; the zero value of every field is its default.
+type Options struct {
+	Host string // DefaultHost; unix:///path or tcp://host:port (plain: for a tunnel or a proxy on this host)
+	// Deadlines of one call. An update starts a runc process, which took 52 ms
+	// at the 95th percentile; a hundred times that is an Engine in trouble.
+	UpdateTimeout  time.Duration // 10 s
+	InspectTimeout time.Duration // 5 s, also for statistics
+	ListTimeout    time.Duration // 10 s
+	// Cooldown is how long calls fail at once after five failures in a row; 3 s.
+	Cooldown time.Duration
+	// ResyncEvery is how often Watch asks for a new listing; 30 s.
+	ResyncEvery time.Duration
+	Log         zerolog.Logger
+	// Observe is told of every call that was made: HTTP status (0: no answer).
+	// It must be quick and may be called from several goroutines at once.
+	Observe func(op string, status int, took time.Duration)
+}
+
+// Client is a connection to one Engine. It is safe for concurrent use.
+type Client struct {
+	o                      Options
+	host, network, address string
+	http                   *http.Transport
+	breaker                *gobreaker.CircuitBreaker[struct{}]
+	negotiating            chan struct{} // holds a token while someone asks for the version
+
+	mu        sync.Mutex // guards what follows
+	session   *session   // nil: to be negotiated anew
+	connected bool
+	since     time.Time // of connected
+	lastErr   string
+	lastKind  Kind
+	hadOne    bool // there was a connection once
+	lost      bool // it was lost since
+	restarts  int
+	restarted time.Time
+}
+
+// session is what was negotiated with one life of the Engine.
+type session struct {
+	api  *client.Client
+	mu   sync.Mutex
+	host knowledge.Host // guarded by mu; CPUs 0: not asked yet
+}
+
+// operation is a kind of call: its name in metrics and errors.
+type operation struct {
+	name  string
+	bound int64
+}
+
+var (
+	opPing         = operation{"ping", otherBound}
+	opInfo         = operation{"info", otherBound}
+	opList         = operation{"list", listBound}
+	opInspect      = operation{"inspect", otherBound}
+	opUpdateCPU    = operation{"update_cpu", otherBound}
+	opUpdateMemory = operation{"update_memory", otherBound}
+	opUpdateShares = operation{"update_shares", otherBound}
+	opStats        = operation{"stats", otherBound}
+	opEvents       = operation{"events", eventBound}
+	opImport       = operation{"import", otherBound}
+	opCreate       = operation{"create", otherBound}
+	opStart        = operation{"start", otherBound}
+	opStop         = operation{"stop", otherBound}
+	opRemove       = operation{"remove", otherBound}
+	opRemoveImage  = operation{"remove_image", otherBound}
+)
+
+// Open makes a client. It does not touch the network: an Engine that is not
+// there yet is waited for by the callers, not an error here.
+func Open(o Options) (*Client, error) {
+	if o.Host == "" {
+		o.Host = DefaultHost
+	}
+	orDefault(&o.UpdateTimeout, 10*time.Second)
+	orDefault(&o.InspectTimeout, 5*time.Second)
+	orDefault(&o.ListTimeout, 10*time.Second)
+	orDefault(&o.Cooldown, 3*time.Second)
+	orDefault(&o.ResyncEvery, 30*time.Second)
+	network, address, err := parseHost(o.Host)
+	if err != nil {
+		return nil, err
+	}
+	c := &Client{
+		o: o, host: o.Host, network: network, address: address,
+		http:        transport(network, address),
+		negotiating: make(chan struct{}, 1),
+		since:       time.Now(),
+		lastErr:     "not asked yet",
+	}
+	c.breaker = gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{
+		Name:    "docker",
+		Timeout: o.Cooldown,
+		// Five: one restart of the Engine breaks the calls that are on their
+		// way, and those are no reason to stop asking.
+		ReadyToTrip:  func(n gobreaker.Counts) bool { return n.ConsecutiveFailures >= 5 },
+		IsSuccessful: func(err error) bool { return err == nil || !engineTrouble(err) },
+		IsExcluded: func(err error) bool {
+			e, ok := errors.AsType[*Error](err)
+			return ok && (e.Kind == KindCanceled || e.early)
+		},
+		OnStateChange: func(_ string, from, to gobreaker.State) {
+			o.Log.Info().Str("from", from.String()).Str("to", to.String()).Msg("docker engine breaker")
+		},
+	})
+	return c, nil
+}
+
+// Close drops the connections that are idle. Calls after it open new ones.
+func (c *Client) Close() error {
+	c.http.CloseIdleConnections()
+	return nil
+}
+
+// State tells whether the last call that says anything about the connection
+// reached the Engine, since when that is so, and the last error ("" if connected).
+func (c *Client) State() (connected bool, since time.Time, lastErr string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.connected, c.since, c.lastErr
+}
+
+// Restarts counts how often the Engine was found again after its connection had
+// broken (a timeout alone does not count), and when that was last. Containers
+// that exited around such a moment went down with the Engine, not for want of
+// work.
+func (c *Client) Restarts() (n int, last time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.restarts, c.restarted
+}
+
+// do makes one call: breaker, session, deadline, verdict, books.
+func (c *Client) do(ctx context.Context, op operation, id string, timeout time.Duration, call func(context.Context, *session) error) error {
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	ctx, x := withExchange(ctx, op.bound)
+	_, err := c.breaker.Execute(func() (struct{}, error) {
+		s, err := c.attach(ctx)
+		if err == nil {
+			err = call(ctx, s)
+		}
+		if err == nil {
+			c.reached()
+			return struct{}{}, nil
+		}
+		e := c.verdict(op, id, x, err)
+		c.failed(s, e)
+		return struct{}{}, e
+	})
+	if errors.Is(err, gobreaker.ErrOpenState) || errors.Is(err, gobreaker.ErrTooManyRequests) {
+		return c.shortcut(op, id)
+	}
+	if c.o.Observe != nil {
+		c.o.Observe(op.name, int(x.status.Load()), time.Since(began))
+	}
+	return err
+}
+
+// shortcut is the answer while the breaker is open: the last failure, at once.
+func (c *Client) shortcut(op operation, id string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return &Error{Op: op.name, ID: id, Kind: c.lastKind, Message: "not asked again yet: " + c.lastErr}
+}
+
+// attach returns the present session, negotiating one if there is none. One
+// caller asks, the others wait for it or for their deadline.
+func (c *Client) attach(ctx context.Context) (*session, error) {
+	c.mu.Lock()
+	s := c.session
+	c.mu.Unlock()
+	if s != nil {
+		return s, nil
+	}
+	select {
+	case c.negotiating <- struct{}{}:
+		defer func() { <-c.negotiating }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	c.mu.Lock()
+	s = c.session
+	c.mu.Unlock()
+	if s != nil {
+		return s, nil
+	}
+	s, err := c.negotiate(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	c.session = s
+	c.mu.Unlock()
+	return s, nil
+}
+
+func (c *Client) negotiate(ctx context.Context) (*session, error) {
+	api, err := client.NewClientWithOpts(
+		client.WithHost(c.host),
+		client.WithHTTPClient(&http.Client{Transport: &meter{c.http}, CheckRedirect: client.CheckRedirect}),
+		client.WithAPIVersionNegotiation(),
+		client.WithUserAgent("effiscale"),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("cannot make a client for Docker host %q: %w", c.host, err)
+	}
+	ping, err := api.Ping(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !isVersion(ping.APIVersion) {
+		return nil, &Error{Op: opPing.name, Kind: KindUnreachable,
+			Message: fmt.Sprintf("what answers at %s is not a Docker Engine: it names no API version", c.host)}
+	}
+	if versions.LessThan(ping.APIVersion, MinAPI) {
+		return nil, &Error{Op: opPing.name, Kind: KindRefused,
+			Message: fmt.Sprintf("the Docker Engine speaks API %s, at least %s is needed (Engine 20.10 or newer)", ping.APIVersion, MinAPI)}
+	}
+	api.NegotiateAPIVersionPing(ping)
+	return &session{api: api}, nil
+}
+
+// isVersion accepts "1.41": up to three digits, a dot, up to three digits.
+func isVersion(s string) bool {
+	major, minor, ok := strings.Cut(s, ".")
+	digits := func(s string) bool {
+		return s != "" && len(s) <= 3 && strings.Trim(s, "0123456789") == ""
+	}
+	return ok && digits(major) && digits(minor)
+}
+
+// engineTrouble: the failure speaks of the Engine, not of the question.
+func engineTrouble(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && !e.early && (e.Kind == KindUnreachable || e.Kind == KindTimeout || e.Kind == KindPermission)
+}
+
+// reached notes that the Engine answered.
+func (c *Client) reached() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.connected {
+		return
+	}
+	now := time.Now()
+	if c.hadOne && c.lost {
+		c.restarts, c.restarted = c.restarts+1, now
+	}
+	if c.hadOne {
+		c.o.Log.Info().Dur("after", now.Sub(c.since)).Msg("docker engine answers again")
+	}
+	c.connected, c.since, c.lastErr, c.hadOne, c.lost = true, now, "", true, false
+}
+
+// failed notes a failure of s (nil: none was negotiated). A broken connection
+// ends the session: whoever answers next may be another version.
+func (c *Client) failed(s *session, e *Error) {
+	stale := e.Kind == KindUnreachable || e.Status == http.StatusBadRequest && strings.Contains(e.Message, "client version")
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if stale && s != nil && c.session == s {
+		c.session = nil
+		c.http.CloseIdleConnections()
+	}
+	if !engineTrouble(e) {
+		return
+	}
+	c.lastErr, c.lastKind = e.Message, e.Kind
+	c.lost = c.lost || e.Kind == KindUnreachable
+	if c.connected {
+		c.connected, c.since = false, time.Now()
+		c.o.Log.Warn().Str("op", e.Op).Str("kind", e.Kind.String()).Msg("docker engine: " + e.Message)
+	}
+}
+
+func orDefault(d *time.Duration, v time.Duration) {
+	if *d <= 0 {
+		*d = v
+	}
+}

@@ -1,0 +1,266 @@
+package docker
+
+import (
+	"context"
+	"errors"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/system"
+
+	"github.com/effiscale/effiscale/knowledge"
+)
+
+var (
+	errNotHost      = errors.New("it tells neither CPUs nor memory of the host")
+	errNotContainer = errors.New("the answer is about another container, or none")
+)
+
+// Host asks the Engine about the machine.
+func (c *Client) Host(ctx context.Context) (knowledge.Host, error) {
+	var h knowledge.Host
+	err := c.do(ctx, opInfo, "", c.o.ListTimeout, func(ctx context.Context, s *session) (err error) {
+		h, err = s.askHost(ctx)
+		return err
+	})
+	return h, err
+}
+
+func (s *session) askHost(ctx context.Context) (knowledge.Host, error) {
+	info, err := s.api.Info(ctx)
+	if err != nil {
+		return knowledge.Host{}, err
+	}
+	if info.NCPU < 1 || info.MemTotal < 1 {
+		return knowledge.Host{}, errNotHost
+	}
+	h := hostOf(info)
+	h.APIVersion = s.api.ClientVersion()
+	s.mu.Lock()
+	s.host = h
+	s.mu.Unlock()
+	return h, nil
+}
+
+// knownHost is the host as this life of the Engine told it last.
+func (s *session) knownHost(ctx context.Context) (knowledge.Host, error) {
+	s.mu.Lock()
+	h := s.host
+	s.mu.Unlock()
+	if h.CPUs > 0 {
+		return h, nil
+	}
+	return s.askHost(ctx)
+}
+
+func hostOf(i system.Info) knowledge.Host {
+	h := knowledge.Host{
+		Name:          i.Name,
+		CPUs:          min(i.NCPU, int(knowledge.MaxCPU/knowledge.OneCPU)),
+		Memory:        min(knowledge.Bytes(i.MemTotal), knowledge.MaxBytes),
+		EngineVersion: i.ServerVersion,
+		Kernel:        i.KernelVersion,
+		CgroupVersion: 1,
+		CgroupDriver:  i.CgroupDriver,
+		SwapLimit:     i.SwapLimit,
+		LiveRestore:   i.LiveRestoreEnabled,
+		RootDir:       i.DockerRootDir,
+	}
+	if i.CgroupVersion == "2" {
+		h.CgroupVersion = 2
+	}
+	h.Rootless = slices.ContainsFunc(i.SecurityOptions, func(o string) bool {
+		return o == "rootless" || o == "name=rootless"
+	})
+	return h
+}
+
+// List is every container, the stopped ones too, in one call. What only an
+// inspect tells is missing (Inspected is false).
+func (c *Client) List(ctx context.Context) ([]knowledge.Container, error) {
+	var all []knowledge.Container
+	err := c.do(ctx, opList, "", c.o.ListTimeout, func(ctx context.Context, s *session) error {
+		summaries, err := s.api.ContainerList(ctx, container.ListOptions{All: true})
+		if err != nil {
+			return err
+		}
+		all = make([]knowledge.Container, 0, len(summaries))
+		for i := range summaries {
+			if sum := &summaries[i]; isID(sum.ID) {
+				all = append(all, summaryOf(sum))
+			}
+		}
+		return nil
+	})
+	return all, err
+}
+
+func summaryOf(s *container.Summary) knowledge.Container {
+	name := nameOf(s.Names)
+	return knowledge.Container{
+		ID:      knowledge.ContainerID(s.ID),
+		Name:    name,
+		Image:   s.Image,
+		ImageID: s.ImageID,
+		Command: s.Command,
+		Labels:  s.Labels,
+		Service: knowledge.ServiceOf(name, s.Labels),
+		State:   knowledge.ParseRunState(s.State),
+		Health:  healthOf(s.Status),
+		Created: time.Unix(s.Created, 0),
+	}
+}
+
+// nameOf picks the container's own name: others in the list are what links of
+// other containers call it, "/web/db".
+func nameOf(names []string) string {
+	for _, n := range names {
+		if n = strings.TrimPrefix(n, "/"); !strings.Contains(n, "/") {
+			return n
+		}
+	}
+	return ""
+}
+
+// healthOf reads "Up 3 minutes (healthy)": a listing has no other place for it.
+func healthOf(status string) knowledge.Health {
+	_, word, ok := strings.Cut(status, "(")
+	if !ok || !strings.HasPrefix(status, "Up ") {
+		return knowledge.HealthNone
+	}
+	word, ok = strings.CutSuffix(word, ")")
+	if !ok {
+		return knowledge.HealthNone
+	}
+	return knowledge.ParseHealth(strings.TrimPrefix(word, "health: "))
+}
+
+// Inspect is one container with everything that is asked about it.
+func (c *Client) Inspect(ctx context.Context, id knowledge.ContainerID) (knowledge.Container, error) {
+	var k knowledge.Container
+	if err := checkID(opInspect, id); err != nil {
+		return k, err
+	}
+	err := c.do(ctx, opInspect, string(id), c.o.InspectTimeout, func(ctx context.Context, s *session) (err error) {
+		k, err = s.inspect(ctx, id)
+		return err
+	})
+	return k, err
+}
+
+func (s *session) inspect(ctx context.Context, id knowledge.ContainerID) (knowledge.Container, error) {
+	j, err := s.api.ContainerInspect(ctx, string(id))
+	if err != nil {
+		return knowledge.Container{}, err
+	}
+	if j.ContainerJSONBase == nil || j.State == nil || j.HostConfig == nil || !isID(j.ID) || !strings.HasPrefix(j.ID, string(id)) {
+		return knowledge.Container{}, errNotContainer
+	}
+	return inspectedOf(&j), nil
+}
+
+func inspectedOf(j *container.InspectResponse) knowledge.Container {
+	k := knowledge.Container{
+		ID:           knowledge.ContainerID(j.ID),
+		Name:         strings.TrimPrefix(j.Name, "/"),
+		ImageID:      j.Image,
+		Command:      strings.Join(append([]string{j.Path}, j.Args...), " "),
+		State:        knowledge.ParseRunState(j.State.Status),
+		Created:      parseTime(j.Created),
+		Restarts:     max(j.RestartCount, 0),
+		Inspected:    true,
+		PID:          max(j.State.Pid, 0),
+		StartedAt:    parseTime(j.State.StartedAt),
+		CgroupParent: j.HostConfig.CgroupParent,
+		Limits:       limitsOf(&j.HostConfig.Resources),
+	}
+	if j.Config != nil {
+		k.Image, k.Labels = j.Config.Image, j.Config.Labels
+	}
+	if j.State.Health != nil {
+		k.Health = knowledge.ParseHealth(j.State.Health.Status)
+	}
+	k.Service = knowledge.ServiceOf(k.Name, k.Labels)
+	k.Hazards = hazardsOf(j.HostConfig, k.Labels)
+	return k
+}
+
+// limitsOf reads the Engine's record. A quota of -1 (someone lifted it) keeps
+// its dialect: the stored field blocks the other one.
+func limitsOf(r *container.Resources) knowledge.Limits {
+	l := knowledge.Limits{
+		Shares:     max(r.CPUShares, 0),
+		Memory:     min(knowledge.Bytes(max(r.Memory, 0)), knowledge.MaxBytes),
+		MemorySwap: min(knowledge.Bytes(max(r.MemorySwap, -1)), knowledge.MaxBytes),
+	}
+	switch {
+	case r.NanoCPUs > 0:
+		l.CPUField = knowledge.CPUFieldNano
+		l.CPU = min(knowledge.NanoCPU(r.NanoCPUs), knowledge.MaxCPU)
+		l.Period = knowledge.DefaultPeriod
+	case r.CPUQuota != 0 || r.CPUPeriod > 0:
+		l.CPUField = knowledge.CPUFieldQuota
+		l.Period = knowledge.DefaultPeriod
+		if r.CPUPeriod > 0 && r.CPUPeriod <= int64(time.Second/time.Microsecond) {
+			l.Period = time.Duration(r.CPUPeriod) * time.Microsecond
+		}
+		l.CPU = cpuOf(r.CPUQuota, l.Period)
+	}
+	return l
+}
+
+// cpuOf turns a quota in microseconds per period into cores; no quota is 0.
+func cpuOf(quota int64, period time.Duration) knowledge.NanoCPU {
+	switch {
+	case quota <= 0:
+		return 0
+	case quota > math.MaxInt64/int64(time.Second):
+		return knowledge.MaxCPU
+	}
+	us := max(period.Microseconds(), 1)
+	return min(knowledge.NanoCPU(quota*int64(knowledge.OneCPU)/us), knowledge.MaxCPU)
+}
+
+// hazardsOf names the reasons for which an update could do harm. Updates rewrite
+// device rules and can take a GPU away (nvidia-container-toolkit issue 48);
+// runtimes other than runc do as they like; Swarm's tasks belong to Swarm.
+func hazardsOf(h *container.HostConfig, labels map[string]string) []string {
+	var out []string
+	if len(h.DeviceRequests) > 0 || strings.Contains(h.Runtime, "nvidia") {
+		out = append(out, "gpu")
+	}
+	switch h.Runtime {
+	case "", "runc", "io.containerd.runc.v2":
+	default:
+		out = append(out, "runtime")
+	}
+	if labels["com.docker.swarm.task.id"] != "" {
+		out = append(out, "swarm")
+	}
+	return out
+}
+
+// parseTime reads the Engine's RFC 3339; "never" (the year 1) and nonsense are zero.
+func parseTime(s string) time.Time {
+	t, err := time.Parse(time.RFC3339Nano, s)
+	if err != nil || t.Year() < 1970 {
+		return time.Time{}
+	}
+	return t
+}
+
+// isID: 64 lower-case hex digits. The Engine itself resolves a one-digit prefix,
+// and a path of a stranger's making would go into a URL.
+func isID(s string) bool {
+	return len(s) == 64 && strings.Trim(s, "0123456789abcdef") == ""
+}
+
+func checkID(op operation, id knowledge.ContainerID) error {
+	if isID(string(id)) {
+		return nil
+	}
+	return &Error{Op: op.name, ID: clean(string(id)), Kind: KindRefused, Message: "this is not a full container id (64 hex digits)"}
+}

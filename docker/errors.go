@@ -1,0 +1,184 @@
+package docker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"strings"
+	"time"
+	"unicode"
+)
+
+// Kind says what a failed call means for the caller.
+type Kind uint8
+
+// The kinds.
+const (
+	KindUnreachable Kind = iota // nothing answers, or what answers is not the Engine
+	KindTimeout                 // no answer within the deadline: the call may have had its effect
+	KindPermission              // the socket may not be opened
+	KindGone                    // the container does not exist or does not run any more
+	KindConflict                // it contradicts what the Engine has stored: inspect and think again
+	KindRefused                 // the Engine, runc or the kernel said no; Message says why
+	KindCanceled                // the caller gave up
+)
+
+var kindNames = [...]string{"unreachable", "timeout", "permission", "gone", "conflict", "refused", "canceled"}
+
+// String is the kind in one word.
+func (k Kind) String() string {
+	if int(k) < len(kindNames) {
+		return kindNames[k]
+	}
+	return "unknown"
+}
+
+// Error is the one error type of this package.
+type Error struct {
+	Op      string // "list", "inspect", "update_cpu", …
+	ID      string // the container, image or network meant; may be empty
+	Kind    Kind
+	Message string // the Engine's, runc's or the kernel's own words; one line, at most 512 bytes
+	Status  int    // HTTP status; 0: there was no answer
+	early   bool   // timed out on a deadline of the caller's that says nothing of the Engine
+	cause   error
+}
+
+// Error is a sentence for people.
+func (e *Error) Error() string {
+	what, ok := opWords[e.Op]
+	if !ok {
+		what = e.Op
+	}
+	if e.ID != "" {
+		what += " " + shorten(e.ID)
+	}
+	return fmt.Sprintf("cannot %s: %s", what, e.Message)
+}
+
+// Unwrap is the cause: context.Canceled, fs.ErrPermission and the like.
+func (e *Error) Unwrap() error { return e.cause }
+
+// KindOf finds the kind of an error of this package; ok is false for others.
+func KindOf(err error) (k Kind, ok bool) {
+	if e, is := errors.AsType[*Error](err); is {
+		return e.Kind, true
+	}
+	return 0, false
+}
+
+// IsGone reports whether err says that the container is no more.
+func IsGone(err error) bool {
+	k, ok := KindOf(err)
+	return ok && k == KindGone
+}
+
+var opWords = map[string]string{
+	opPing.name:         "reach the Docker Engine",
+	opInfo.name:         "ask the Docker Engine about the host",
+	opList.name:         "list containers",
+	opInspect.name:      "inspect container",
+	opUpdateCPU.name:    "update the CPU limit of container",
+	opUpdateMemory.name: "update the memory limit of container",
+	opUpdateShares.name: "update the CPU shares of container",
+	opStats.name:        "read the statistics of container",
+	opEvents.name:       "follow the events of the Docker Engine",
+	opImport.name:       "import image",
+	opCreate.name:       "create container",
+	opStart.name:        "start container",
+	opStop.name:         "stop container",
+	opRemove.name:       "remove container",
+	opRemoveImage.name:  "remove image",
+}
+
+// patience is how long the Engine must have been given before a timeout speaks
+// against it: its slowest honest answer is one-shot statistics, 1.0 s on 20.10.
+const patience = 2 * time.Second
+
+// goneWords are the Engine's and runc's ways to say, with 409 or 500, that the
+// process went away while the request was on its way.
+var goneWords = []string{
+	"is not running", "no such container", "stopped container", "container not running",
+	"marked for removal", "removal of container", "process already finished", "no such process",
+	"container is dead", "cgroup has been deleted",
+}
+
+// verdict turns a failed call into an Error. x holds what the transport saw.
+func (c *Client) verdict(op operation, id string, x *exchange, err error) *Error {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e
+	}
+	status := int(x.status.Load())
+	e := &Error{Op: op.name, ID: id, Status: status, Message: clean(err.Error()), cause: err}
+	switch {
+	case errors.Is(err, context.Canceled):
+		e.Kind, e.Message = KindCanceled, "canceled"
+	case errors.Is(err, context.DeadlineExceeded):
+		e.Kind = KindTimeout
+		e.early = x.waited() < patience
+		e.Message = fmt.Sprintf("no answer within %s", x.waited().Round(100*time.Millisecond))
+	case status == 0 && errors.Is(x.dialErr(), fs.ErrPermission):
+		e.Kind, e.Message, e.cause = KindPermission, c.permissionHelp(), fs.ErrPermission
+	case status == 0:
+		e.Kind, e.Message = KindUnreachable, clean(c.dialHelp(x.dialErr(), err))
+	default:
+		e.Kind = kindOf(status, x.json.Load(), strings.ToLower(e.Message))
+		if e.Kind == KindUnreachable {
+			e.Message = fmt.Sprintf("what answers at %s does not speak like the Docker Engine (HTTP %d): %s", c.host, status, e.Message)
+		}
+	}
+	return e
+}
+
+// kindOf reads a status and the lower-case message that came with it. Only an
+// error in JSON is the Engine's own word: a page of HTML comes from something
+// else in between, and must not make a container look gone.
+func kindOf(status int, json bool, msg string) Kind {
+	gone := false
+	for _, w := range goneWords {
+		gone = gone || strings.Contains(msg, w)
+	}
+	switch {
+	case status < 400 || !json:
+		return KindUnreachable
+	case status == http.StatusNotFound && strings.Contains(msg, "page not found"):
+		return KindRefused
+	case status == http.StatusNotFound:
+		return KindGone
+	case gone && (status == http.StatusConflict || status == http.StatusInternalServerError):
+		return KindGone
+	case status == http.StatusConflict:
+		return KindConflict
+	case status == http.StatusBadGateway || status == http.StatusServiceUnavailable || status == http.StatusGatewayTimeout:
+		return KindUnreachable
+	}
+	return KindRefused
+}
+
+// clean makes one bounded line without control characters of a stranger's text.
+func clean(s string) string {
+	for _, p := range []string{"Error response from daemon: ", "error during connect: "} {
+		s = strings.TrimPrefix(s, p)
+	}
+	s = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || r == unicode.ReplacementChar {
+			return ' '
+		}
+		return r
+	}, s)
+	s = strings.Join(strings.Fields(s), " ")
+	const most = 512
+	if len(s) > most {
+		s = strings.ToValidUTF8(s[:most-3], "") + "…"
+	}
+	return s
+}
+
+func shorten(id string) string {
+	if len(id) == 64 {
+		return id[:12]
+	}
+	return id
+}

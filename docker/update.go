@@ -1,0 +1,161 @@
+package docker
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+
+	"github.com/effiscale/effiscale/knowledge"
+)
+
+// The Engine's and the kernel's own bounds.
+const (
+	page       = 4096                   // the kernel rounds a memory limit down to pages
+	leastMem   = 6 * knowledge.MiB      // less is HTTP 400 (moby issue 41167)
+	leastCPU   = knowledge.OneCPU / 100 // 0.005 passes the Engine's check and fails in the kernel
+	leastQuota = time.Millisecond       // of cpu.cfs_quota_us
+	leastShare = 2
+	mostShare  = 262144
+)
+
+// UpdateCPU sets l.CPU in the dialect of l.CPUField and nothing else (a
+// container without a limit takes NanoCPUs, which then is its dialect). 0 lifts
+// the limit by asking for all CPUs of the host: a quota of -1 would stay in the
+// Engine's record and turn a later limit off at the next restart. Less than 0.01
+// and more than the Engine's CPUs are brought into bounds.
+func (c *Client) UpdateCPU(ctx context.Context, id knowledge.ContainerID, l knowledge.Limits) (warnings []string, err error) {
+	period := l.Period
+	if period == 0 {
+		period = knowledge.DefaultPeriod
+	}
+	switch {
+	case l.CPU < 0:
+		return nil, refuse(opUpdateCPU, id, fmt.Sprintf("%d nano-CPUs is negative", l.CPU))
+	case period < time.Millisecond || period > time.Second:
+		return nil, refuse(opUpdateCPU, id, fmt.Sprintf("a period of %s is outside 1ms to 1s", period))
+	}
+	return c.update(ctx, opUpdateCPU, id, func(ctx context.Context, s *session) (r container.Resources, err error) {
+		h, err := s.knownHost(ctx)
+		if err != nil {
+			return r, err
+		}
+		all := knowledge.NanoCPU(h.CPUs) * knowledge.OneCPU
+		cpu := min(max(l.CPU, leastCPU), all)
+		if l.CPU == 0 {
+			cpu = all
+		}
+		if l.CPUField != knowledge.CPUFieldQuota {
+			r.NanoCPUs = int64(cpu)
+			return r, nil
+		}
+		// The period goes along: after an update of memory alone runc has
+		// forgotten one that is not 100 ms (v2).
+		r.CPUPeriod = period.Microseconds()
+		r.CPUQuota = max(quotaOf(cpu, period), leastQuota.Microseconds())
+		return r, nil
+	})
+}
+
+// quotaOf is cpu as microseconds per period, to the nearest.
+func quotaOf(cpu knowledge.NanoCPU, period time.Duration) int64 {
+	return (int64(cpu)*period.Microseconds() + int64(knowledge.OneCPU)/2) / int64(knowledge.OneCPU)
+}
+
+// UpdateMemory sets the memory limit, and memory+swap in the same request: one
+// without the other is refused when growing, and for the first limit of a
+// container (moby issues 39541 and 47874). mem 0 lifts, which the Engine cannot
+// do: the host's total takes its place. mem is rounded down to whole pages and
+// brought between 6 MiB and the host's total.
+//
+// swap is the memory+swap to be held, as knowledge.Limits counts it; never less
+// than mem is sent. 0 keeps the container's own allowance of swap beside the
+// memory, as the Engine has it on record; a container that had no limit yet gets
+// as much swap as memory, which is the Engine's own default for one. Unlimited
+// swap (-1, given or on record) is sent as an allowance of the host's total,
+// never as -1: the Engine stores that, and the kernel does not get to know it.
+func (c *Client) UpdateMemory(ctx context.Context, id knowledge.ContainerID, mem, swap knowledge.Bytes) (warnings []string, err error) {
+	if mem < 0 || swap < -1 {
+		return nil, refuse(opUpdateMemory, id, fmt.Sprintf("a size of %d bytes with %d of memory and swap is negative", mem, swap))
+	}
+	return c.update(ctx, opUpdateMemory, id, func(ctx context.Context, s *session) (r container.Resources, err error) {
+		h, err := s.knownHost(ctx)
+		if err != nil {
+			return r, err
+		}
+		to := min(max(mem, leastMem), h.Memory) / page * page
+		if mem == 0 {
+			to = h.Memory / page * page
+		}
+		with := min(swap, knowledge.MaxBytes)
+		switch {
+		case swap == -1:
+			with = to + h.Memory
+		case swap == 0:
+			k, err := s.inspect(ctx, id)
+			if err != nil {
+				return r, err
+			}
+			with = to + allowance(k.Limits, to, h.Memory)
+		}
+		r.Memory = int64(to)
+		r.MemorySwap = int64(max(with/page*page, to))
+		return r, nil
+	})
+}
+
+// allowance is how much swap a container with limits l may use beside a memory
+// limit of to.
+func allowance(l knowledge.Limits, to, host knowledge.Bytes) knowledge.Bytes {
+	switch {
+	case l.MemorySwap < 0:
+		return host
+	case l.Memory == 0 || l.MemorySwap == 0:
+		return to
+	}
+	return max(l.MemorySwap-l.Memory, 0)
+}
+
+// UpdateShares sets the CPU shares, 2 to 262144 (others are brought into bounds);
+// 0 means the default, 1024.
+func (c *Client) UpdateShares(ctx context.Context, id knowledge.ContainerID, shares int64) (warnings []string, err error) {
+	if shares < 0 {
+		return nil, refuse(opUpdateShares, id, fmt.Sprintf("%d shares is negative", shares))
+	}
+	if shares == 0 {
+		shares = 1024
+	}
+	return c.update(ctx, opUpdateShares, id, func(context.Context, *session) (container.Resources, error) {
+		return container.Resources{CPUShares: min(max(shares, leastShare), mostShare)}, nil
+	})
+}
+
+// update sends the one resource that make decides on; a restart policy never
+// goes along.
+func (c *Client) update(ctx context.Context, op operation, id knowledge.ContainerID,
+	make func(context.Context, *session) (container.Resources, error),
+) (warnings []string, err error) {
+	if err := checkID(op, id); err != nil {
+		return nil, err
+	}
+	err = c.do(ctx, op, string(id), c.o.UpdateTimeout, func(ctx context.Context, s *session) error {
+		r, err := make(ctx, s)
+		if err != nil {
+			return err
+		}
+		answer, err := s.api.ContainerUpdate(ctx, string(id), container.UpdateConfig{Resources: r})
+		if err != nil {
+			return err
+		}
+		for _, w := range answer.Warnings[:min(len(answer.Warnings), 16)] {
+			warnings = append(warnings, clean(w))
+		}
+		return nil
+	})
+	return warnings, err
+}
+
+func refuse(op operation, id knowledge.ContainerID, why string) error {
+	return &Error{Op: op.name, ID: clean(string(id)), Kind: KindRefused, Message: why}
+}
