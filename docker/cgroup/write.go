@@ -1,0 +1,196 @@
+package cgroup
+
+import (
+	"fmt"
+	"io/fs"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/effiscale/effiscale/knowledge"
+)
+
+// The kernel's bounds of a CFS quota and period: a quota of 1 ms at least, a
+// period of 1 ms to 1 s (sched-bwc.rst).
+const (
+	minQuota  = time.Millisecond
+	minPeriod = time.Millisecond
+	maxPeriod = time.Second
+)
+
+// SetQuota writes the CPU quota straight to the kernel, past the Engine: q is in
+// billionths of a core, 0 lifts the limit; a period of 0 keeps the present one.
+// A quota under 1 ms becomes 1 ms, the kernel's least. The write is atomic for
+// quota and period together on v2; on v1 they are two files, and the order is
+// such that the limit is never above the higher of old and new in between.
+//
+// The error is ErrGone when the cgroup went away, ErrUnsupported without the
+// controller, else the kernel's own: EINVAL says that a parent allows less.
+func (c *Container) SetQuota(q knowledge.NanoCPU, period time.Duration) error {
+	if q < 0 || q > knowledge.MaxCPU {
+		return fmt.Errorf("cannot set the CPU quota of %s: %d billionths of a core is not between 0 and %d",
+			c.id[:12], int64(q), int64(knowledge.MaxCPU))
+	}
+	if period != 0 && (period < minPeriod || period > maxPeriod) {
+		return fmt.Errorf("cannot set the CPU quota of %s: a period of %s is not between %s and %s",
+			c.id[:12], period, minPeriod, maxPeriod)
+	}
+	c.host.mu.Lock()
+	defer c.host.mu.Unlock()
+	if err := c.setQuota(q, period); err != nil {
+		return c.refused("set the CPU quota", err)
+	}
+	return nil
+}
+
+func (c *Container) setQuota(q knowledge.NanoCPU, period time.Duration) error {
+	if err := c.openQuota(); err != nil {
+		return err
+	}
+	var now knowledge.Sample
+	if err := c.presentQuota(&now); err != nil {
+		return err
+	}
+	if period == 0 {
+		period = now.Period
+	}
+	h := c.host
+	if h.at[cpu].v2 {
+		line := [2 * 21]byte{}
+		b := append(line[:0], "max"...)
+		if q > 0 {
+			b = strconv.AppendInt(line[:0], quotaMicros(q, period), 10)
+		}
+		b = append(b, ' ')
+		b = strconv.AppendInt(b, period.Microseconds(), 10)
+		return pwrite(c.quota, append(b, '\n'))
+	}
+	// The longer period first, the larger quota last.
+	if period > now.Period {
+		if err := c.writePeriod(period); err != nil {
+			return err
+		}
+	}
+	line := [22]byte{}
+	b := append(line[:0], "-1"...)
+	if q > 0 {
+		b = strconv.AppendInt(line[:0], quotaMicros(q, period), 10)
+	}
+	if err := pwrite(c.quota, append(b, '\n')); err != nil {
+		return err
+	}
+	if period < now.Period {
+		return c.writePeriod(period)
+	}
+	return nil
+}
+
+// quotaMicros is the quota in the kernel's microseconds, cut as the Engine and
+// runc cut it, so that both come to the same number.
+func quotaMicros(q knowledge.NanoCPU, period time.Duration) int64 {
+	return max(int64(q)*period.Microseconds()/1e9, minQuota.Microseconds())
+}
+
+// openQuota opens the file of the quota once, for writing only: a descriptor
+// that is never read holds no buffer in the kernel.
+func (c *Container) openQuota() (err error) {
+	switch {
+	case c.closed:
+		return fs.ErrClosed
+	case c.quota >= 0:
+		return nil
+	case c.has&(1<<cpuQuota) == 0:
+		return ErrUnsupported
+	}
+	t, name := c.host.file(cpuQuota)
+	c.quota, err = c.host.open(c.dirs[t], name, unix.O_WRONLY)
+	return err
+}
+
+// presentQuota reads what is needed of the present quota: on v1 its period.
+func (c *Container) presentQuota(s *knowledge.Sample) error {
+	f := cpuPeriod
+	if c.host.at[cpu].v2 {
+		f = cpuQuota
+	}
+	t, name := c.host.file(f)
+	b, err := c.host.slurp(c.dirs[t], name, false)
+	if err != nil {
+		return err
+	}
+	return c.parse(f, b, s)
+}
+
+func (c *Container) writePeriod(p time.Duration) error {
+	line := [22]byte{}
+	return c.write(cpuPeriod, append(strconv.AppendInt(line[:0], p.Microseconds(), 10), '\n'))
+}
+
+// SetHigh writes memory.high, above which the kernel slows the container down
+// instead of killing it; 0 is none. v1 has no such limit: ErrUnsupported.
+func (c *Container) SetHigh(b knowledge.Bytes) error {
+	if b < 0 || b > knowledge.MaxBytes {
+		return fmt.Errorf("cannot set memory.high of %s: %d is not between 0 and %d",
+			c.id[:12], int64(b), int64(knowledge.MaxBytes))
+	}
+	c.host.mu.Lock()
+	defer c.host.mu.Unlock()
+	if c.closed {
+		return c.refused("set memory.high", fs.ErrClosed)
+	}
+	if c.has&(1<<memoryHigh) == 0 {
+		return c.refused("set memory.high", ErrUnsupported)
+	}
+	line := [22]byte{}
+	text := append(line[:0], "max"...)
+	if b > 0 {
+		text = strconv.AppendInt(line[:0], int64(b), 10)
+	}
+	if err := c.write(memoryHigh, append(text, '\n')); err != nil {
+		return c.refused("set memory.high", err)
+	}
+	return nil
+}
+
+// write opens a file of the slow tier, writes it and closes it.
+func (c *Container) write(f file, text []byte) error {
+	t, name := c.host.file(f)
+	fd, err := c.host.open(c.dirs[t], name, unix.O_WRONLY)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return pwrite(fd, text)
+}
+
+func pwrite(fd int, text []byte) error {
+	for {
+		n, err := unix.Pwrite(fd, text, 0)
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return err
+		case n != len(text):
+			return unix.EIO
+		default:
+			return nil
+		}
+	}
+}
+
+func (c *Container) refused(what string, err error) error {
+	if vanished(err) {
+		err = ErrGone
+	}
+	return fmt.Errorf("cannot %s of %s: %w", what, c.id[:12], err)
+}
+
+// Writable reports whether SetQuota may work: the file can be opened for
+// writing, which changes nothing. A read-only mount (a container of our own, a
+// unit with ProtectControlGroups) and missing privileges both show here.
+func (c *Container) Writable() bool {
+	c.host.mu.Lock()
+	defer c.host.mu.Unlock()
+	return c.openQuota() == nil
+}
