@@ -45,7 +45,9 @@ type Finding struct {
 	MemoryCalm time.Duration
 	// Starting: not yet healthy, or started a short time ago and not settled.
 	Starting bool
-	Reason   Reason
+	// Age is how long ago the container started; 0: not known.
+	Age    time.Duration
+	Reason Reason
 }
 
 // Resource is what a decision is about.

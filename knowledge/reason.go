@@ -59,10 +59,11 @@ const (
 	RuleLeak           Rule = "leak"            // growth bytes/s
 
 	// Evidence.
-	RuleMissing Rule = "missing" // no reading
-	RuleStale   Rule = "stale"   // age seconds, allowed seconds
-	RuleAbsurd  Rule = "absurd"  // readings in a row
-	RuleWarming Rule = "warming" // readings, needed
+	RuleMissing  Rule = "missing"  // no reading
+	RuleStale    Rule = "stale"    // age seconds, allowed seconds
+	RuleAbsurd   Rule = "absurd"   // readings in a row
+	RuleWarming  Rule = "warming"  // readings, needed
+	RuleWatching Rule = "watching" // seconds watched, needed before a cut
 
 	// Deliberation.
 	RuleProfile      Rule = "profile"       // percentile, value, samples' weight
@@ -77,6 +78,7 @@ const (
 	RulePaused        Rule = "paused"         // seconds left; Note: "" or "down"
 	RuleExternal      Rule = "external"       // seconds left
 	RulePinned        Rule = "pinned"         // somebody else's value outside the policy
+	RuleOriginal      Rule = "original"       // the way back is being written down
 	RuleRetry         Rule = "retry"          // seconds left; Note: what was said
 	RuleHazard        Rule = "hazard"         // Note: which
 	RuleAtMin         Rule = "at-min"         // wanted, min
@@ -190,6 +192,10 @@ var ruleWords = map[Rule]func(r Reason) string{
 		return fmt.Sprintf("%.0f readings so far, %.0f are needed", r.Args[0], r.Args[1])
 	},
 
+	RuleWatching: func(r Reason) string {
+		return fmt.Sprintf("watched for %s; a cut waits for %s of use", seconds(r.Args[0]), seconds(r.Args[1]))
+	},
+
 	RuleProfile: func(r Reason) string {
 		return fmt.Sprintf("history: p%.4g of its use is %s", r.Args[0]*100, amount(r.Args[1]))
 	},
@@ -222,6 +228,7 @@ var ruleWords = map[Rule]func(r Reason) string{
 	RulePinned: func(Reason) string {
 		return "somebody else set a limit outside the policy's bounds; it stays until they, or `effiscale resume`, change that"
 	},
+	RuleOriginal: func(Reason) string { return "its original limits are written down first" },
 	RuleRetry: func(r Reason) string {
 		return fmt.Sprintf("the last try failed (%s); the next one is in %s", r.Note, seconds(r.Args[0]))
 	},
