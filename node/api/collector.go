@@ -1,0 +1,173 @@
+package api
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+const (
+	// maxSeries bounds how many containers and how many services are labelled;
+	// the rest are counted in effiscale_unlisted.
+	maxSeries = 2000
+	// scrapePatience is how long a scrape waits for the daemon's status.
+	scrapePatience = 2 * time.Second
+)
+
+// gauge is one number of a thing, read from the status.
+type gauge[T any] struct {
+	desc *prometheus.Desc
+	of   func(T) (v float64, known bool)
+}
+
+func describeGauge[T any](name, help string, of func(T) (float64, bool), labels ...string) gauge[T] {
+	return gauge[T]{desc: prometheus.NewDesc("effiscale_"+name, help, labels, nil), of: of}
+}
+
+func known(v float64) (float64, bool) { return v, true }
+
+func flag(b bool) (float64, bool) {
+	if b {
+		return 1, true
+	}
+	return 0, true
+}
+
+func cores(v *float64) (float64, bool) {
+	if v == nil {
+		return 0, false
+	}
+	return *v, true
+}
+
+func sized(v *int64) (float64, bool) {
+	if v == nil {
+		return 0, false
+	}
+	return float64(*v), true
+}
+
+// nodeGauges are of the daemon and its host.
+func nodeGauges() []gauge[Status] {
+	type s = Status
+	return []gauge[s]{
+		describeGauge("node_ready", "1 when the first full pass is done.", func(v s) (float64, bool) { return flag(v.Node.Ready) }),
+		describeGauge("node_safe_mode", "1 when the daemon only measures, after crashes.", func(v s) (float64, bool) { return flag(v.Node.SafeMode) }),
+		describeGauge("node_degraded", "1 when something that should work does not.", func(v s) (float64, bool) { return flag(v.Degraded) }),
+		describeGauge("node_start_timestamp_seconds", "When the daemon started.", func(v s) (float64, bool) {
+			return float64(v.Node.StartedAt.UnixMilli()) / 1000, !v.Node.StartedAt.IsZero()
+		}),
+		describeGauge("host_cpu_cores", "Cores of the host.", func(v s) (float64, bool) { return known(float64(v.Node.CPUs)) }),
+		describeGauge("host_cpu_usage_cores", "Cores in use on the whole host.", func(v s) (float64, bool) { return known(v.Node.CPUUsed) }),
+		describeGauge("host_memory_bytes", "Memory of the host.", func(v s) (float64, bool) { return known(float64(v.Node.MemoryBytes)) }),
+		describeGauge("host_memory_used_bytes", "Memory in use on the host.", func(v s) (float64, bool) { return known(float64(v.Node.MemoryUsed)) }),
+		describeGauge("pool_cpu_cores", "Cores that may be granted as quotas.", func(v s) (float64, bool) { return known(v.Node.PoolCPU) }),
+		describeGauge("pool_cpu_granted_cores", "Cores that are granted as quotas.", func(v s) (float64, bool) { return known(v.Node.PoolCPUGranted) }),
+		describeGauge("saved_cpu_cores", "Cores now reserved less than by the original limits; negative: more.", func(v s) (float64, bool) { return known(v.Summary.SavedCPU) }),
+		describeGauge("saved_memory_bytes", "Memory now reserved less than by the original limits; negative: more.", func(v s) (float64, bool) { return known(float64(v.Summary.SavedMemory)) }),
+	}
+}
+
+// containerGauges are of one container, labelled with its name.
+func containerGauges() []gauge[ContainerView] {
+	type c = ContainerView
+	const label = "container"
+	measured := func(v c) bool { return !v.SampledAt.IsZero() }
+	return []gauge[c]{
+		describeGauge("container_managed", "1 when the container opted in.", func(v c) (float64, bool) { return flag(v.Managed) }, label),
+		describeGauge("container_cpu_limit_cores", "CPU limit; absent when unlimited.", func(v c) (float64, bool) { return cores(v.CPULimit) }, label),
+		describeGauge("container_cpu_usage_cores", "CPU in use.", func(v c) (float64, bool) { return v.CPUUsed, measured(v) }, label),
+		describeGauge("container_cpu_wanted_cores", "CPU limit that it would get; absent when not known yet.", func(v c) (float64, bool) { return cores(v.CPUWanted) }, label),
+		describeGauge("container_cpu_throttled_ratio", "Share of CPU periods that were throttled.", func(v c) (float64, bool) { return v.Throttled, measured(v) }, label),
+		describeGauge("container_memory_limit_bytes", "Memory limit; absent when unlimited.", func(v c) (float64, bool) { return sized(v.MemoryLimit) }, label),
+		describeGauge("container_memory_working_set_bytes", "Memory in use that cannot be reclaimed at once.", func(v c) (float64, bool) { return float64(v.MemoryUsed), measured(v) }, label),
+		describeGauge("container_memory_wanted_bytes", "Memory limit that it would get; absent when not known yet.", func(v c) (float64, bool) { return sized(v.MemoryWanted) }, label),
+	}
+}
+
+// collector asks the daemon for its status at each scrape.
+type collector struct {
+	d         Daemon
+	node      []gauge[Status]
+	container []gauge[ContainerView]
+}
+
+func newCollector(d Daemon) *collector {
+	return &collector{d: d, node: nodeGauges(), container: containerGauges()}
+}
+
+var (
+	upDesc       = prometheus.NewDesc("effiscale_node_up", "1 when the daemon answers for itself.", nil, nil)
+	membersDesc  = prometheus.NewDesc("effiscale_cluster_members", "Nodes of the cluster, by state.", []string{"state"}, nil)
+	listedDesc   = prometheus.NewDesc("effiscale_containers", "Containers that the daemon knows.", nil, nil)
+	unlistedDesc = prometheus.NewDesc("effiscale_unlisted", "Things that have no series of their own here because there are too many.", []string{"kind"}, nil)
+	replicasDesc = prometheus.NewDesc("effiscale_service_replicas", "Replicas of a service on this host.", []string{"service", "kind"}, nil)
+)
+
+// Describe names every series that Collect may send.
+func (c *collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{upDesc, membersDesc, listedDesc, unlistedDesc, replicasDesc} {
+		ch <- d
+	}
+	for _, g := range c.node {
+		ch <- g.desc
+	}
+	for _, g := range c.container {
+		ch <- g.desc
+	}
+}
+
+// Collect reads one status.
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), scrapePatience)
+	defer cancel()
+	s, err := c.d.Status(ctx)
+	if err != nil {
+		ch <- prometheus.MustNewConstMetric(upDesc, prometheus.GaugeValue, 0)
+		return
+	}
+	ch <- prometheus.MustNewConstMetric(upDesc, prometheus.GaugeValue, 1)
+	ch <- prometheus.MustNewConstMetric(membersDesc, prometheus.GaugeValue, float64(s.Node.Members), "alive")
+	for _, g := range c.node {
+		emit(ch, g, s)
+	}
+	c.containers(ch, s.Containers)
+	c.services(ch, s.Services)
+}
+
+func (c *collector) containers(ch chan<- prometheus.Metric, all []ContainerView) {
+	seen := make(map[string]bool, len(all))
+	for _, v := range all {
+		name := strings.ToValidUTF8(v.Name, "?")
+		if len(seen) >= maxSeries || seen[name] {
+			continue // a page with two equal series is refused as a whole
+		}
+		seen[name] = true
+		for _, g := range c.container {
+			emit(ch, g, v, name)
+		}
+	}
+	ch <- prometheus.MustNewConstMetric(listedDesc, prometheus.GaugeValue, float64(len(all)))
+	ch <- prometheus.MustNewConstMetric(unlistedDesc, prometheus.GaugeValue, float64(len(all)-len(seen)), "container")
+}
+
+func (c *collector) services(ch chan<- prometheus.Metric, all []ServiceView) {
+	seen := make(map[string]bool, len(all))
+	for _, v := range all {
+		name := strings.ToValidUTF8(v.Name, "?")
+		if len(seen) >= maxSeries || seen[name] {
+			continue
+		}
+		seen[name] = true
+		ch <- prometheus.MustNewConstMetric(replicasDesc, prometheus.GaugeValue, float64(len(v.Containers)), name, "current")
+	}
+	ch <- prometheus.MustNewConstMetric(unlistedDesc, prometheus.GaugeValue, float64(len(all)-len(seen)), "service")
+}
+
+func emit[T any](ch chan<- prometheus.Metric, g gauge[T], v T, labels ...string) {
+	if n, ok := g.of(v); ok {
+		ch <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, n, labels...)
+	}
+}

@@ -1,0 +1,204 @@
+package api
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+)
+
+// maxWords bounds the values of each label; what comes after is "other".
+const maxWords = 128
+
+const other = "other"
+
+// words bounds one label.
+type words struct {
+	mu   sync.Mutex
+	seen map[string]bool // guarded by mu
+}
+
+func (w *words) bounded(s string) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.seen == nil {
+		w.seen = map[string]bool{}
+	}
+	if !w.seen[s] {
+		if len(w.seen) >= maxWords || checkName(s) != nil {
+			return other
+		}
+		w.seen[s] = true
+	}
+	return s
+}
+
+// Metrics counts what the daemon does, in a registry of its own. Its methods may
+// be called from any goroutine; no label grows without a bound.
+type Metrics struct {
+	registry *prometheus.Registry
+
+	loop        *prometheus.HistogramVec
+	loopSuccess *prometheus.GaugeVec
+	engine      *prometheus.HistogramVec
+	actions     *prometheus.CounterVec
+	actionTime  *prometheus.HistogramVec
+	decisions   *prometheus.CounterVec
+	rejected    *prometheus.CounterVec
+	drift       prometheus.Counter
+	commit      prometheus.Histogram
+	commitFails prometheus.Counter
+	savedCPU    prometheus.Counter
+	savedMemory prometheus.Counter
+	requests    *prometheus.CounterVec
+	refused     *prometheus.CounterVec
+
+	phases, ops, kinds, results, resources, directions, rules, whys words
+
+	mu        sync.Mutex
+	collector *collector // guarded by mu
+}
+
+// NewMetrics makes a registry with the Go, process and build collectors in it.
+func NewMetrics(version string) *Metrics {
+	m := &Metrics{registry: prometheus.NewRegistry()}
+	buckets := prometheus.ExponentialBuckets(100e-6, 4, 9) // 0.1 ms to 6.6 s
+	m.loop = histogram("loop_duration_seconds", "Time that one pass of a loop takes.", buckets, "phase")
+	m.loopSuccess = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "effiscale_loop_last_success_timestamp_seconds", Help: "When a loop last ended well.",
+	}, []string{"phase"})
+	m.engine = histogram("docker_request_duration_seconds", "Time that the Docker Engine takes to answer; code 0: it did not.", prometheus.ExponentialBuckets(1e-3, 4, 8), "op", "code")
+	m.actions = counters("actions_total", "Changes of containers, by resource or kind and by how they ended.", "kind", "result")
+	m.actionTime = histogram("action_duration_seconds", "Time from sending a change to having verified it.", buckets, "kind")
+	m.decisions = counters("decisions_total", "Decisions, by what they wanted and the rule behind.", "direction", "resource", "reason")
+	m.rejected = counters("samples_rejected_total", "Readings that made no sense and were dropped.", "why")
+	m.drift = counter("drift_repairs_total", "Limits that somebody else had moved and that were put back.")
+	m.commit = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "effiscale_store_commit_duration_seconds", Help: "Time that a commit to the store takes.", Buckets: buckets,
+	})
+	m.commitFails = counter("store_commit_errors_total", "Commits to the store that failed.")
+	m.savedCPU = counter("saved_cpu_core_seconds_total", "Core-seconds less reserved than by the original limits.")
+	m.savedMemory = counter("saved_memory_byte_seconds_total", "Byte-seconds less reserved than by the original limits.")
+	m.requests = counters("http_requests_total", "Requests of the services and the socket.", "service", "code")
+	m.refused = counters("http_refused_total", "Requests that were refused before they reached a call.", "code")
+	build := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "effiscale_build_info", Help: "1, labelled with the version of the daemon.", ConstLabels: prometheus.Labels{"version": version},
+	})
+	build.Set(1)
+	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		build, m.loop, m.loopSuccess, m.engine, m.actions, m.actionTime, m.decisions, m.rejected, m.drift,
+		m.commit, m.commitFails, m.savedCPU, m.savedMemory, m.requests, m.refused)
+	return m
+}
+
+func counter(name, help string) prometheus.Counter {
+	return prometheus.NewCounter(prometheus.CounterOpts{Name: "effiscale_" + name, Help: help})
+}
+
+func counters(name, help string, labels ...string) *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "effiscale_" + name, Help: help}, labels)
+}
+
+func histogram(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
+	return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "effiscale_" + name, Help: help, Buckets: buckets}, labels)
+}
+
+// ObserveLoop counts one pass of a phase of a loop.
+func (m *Metrics) ObserveLoop(phase string, took time.Duration) {
+	m.loop.WithLabelValues(m.phases.bounded(phase)).Observe(took.Seconds())
+}
+
+// LoopSuccess notes when a phase last ended well.
+func (m *Metrics) LoopSuccess(phase string, at time.Time) {
+	m.loopSuccess.WithLabelValues(m.phases.bounded(phase)).Set(float64(at.UnixMilli()) / 1000)
+}
+
+// ObserveEngine counts a call of the Docker Engine; code is the HTTP status, 0
+// when there was no answer.
+func (m *Metrics) ObserveEngine(op string, code int, took time.Duration) {
+	m.engine.WithLabelValues(m.ops.bounded(op), statusLabel(code)).Observe(took.Seconds())
+}
+
+// statusLabel keeps codes to what HTTP has.
+func statusLabel(code int) string {
+	if code < 0 || code > 599 {
+		return other
+	}
+	return strconv.Itoa(code)
+}
+
+// Action counts a change that ended; kind is the resource or what was done.
+func (m *Metrics) Action(kind, result string, took time.Duration) {
+	kind = m.kinds.bounded(kind)
+	m.actions.WithLabelValues(kind, m.results.bounded(result)).Inc()
+	m.actionTime.WithLabelValues(kind).Observe(took.Seconds())
+}
+
+// Decision counts a decision: its verb, resource and rule.
+func (m *Metrics) Decision(direction, resource, rule string) {
+	m.decisions.WithLabelValues(m.directions.bounded(direction), m.resources.bounded(resource), m.rules.bounded(rule)).Inc()
+}
+
+// Rejected counts a reading that was dropped.
+func (m *Metrics) Rejected(why string) {
+	m.rejected.WithLabelValues(m.whys.bounded(why)).Inc()
+}
+
+// DriftRepaired counts a limit that was put back.
+func (m *Metrics) DriftRepaired() { m.drift.Inc() }
+
+// StoreCommit counts a commit to the store.
+func (m *Metrics) StoreCommit(took time.Duration, err error) {
+	m.commit.Observe(took.Seconds())
+	if err != nil {
+		m.commitFails.Inc()
+	}
+}
+
+// Saved adds what was reserved less than originally for a while: cores and
+// bytes. What was reserved more counts as nothing saved.
+func (m *Metrics) Saved(cores float64, bytes int64, lasted time.Duration) {
+	if v := cores * lasted.Seconds(); v > 0 {
+		m.savedCPU.Add(v)
+	}
+	if v := float64(bytes) * lasted.Seconds(); v > 0 {
+		m.savedMemory.Add(v)
+	}
+}
+
+func (m *Metrics) request(service string, code int) {
+	m.requests.WithLabelValues(service, statusLabel(code)).Inc()
+}
+
+func (m *Metrics) refusedRequest(code int) {
+	m.refused.WithLabelValues(statusLabel(code)).Inc()
+}
+
+// watch adds the gauges that are read from the daemon's status at each scrape.
+func (m *Metrics) watch(d Daemon) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.collector != nil {
+		return errors.New("cannot serve metrics: another server has this Metrics already")
+	}
+	c := newCollector(d)
+	if err := m.registry.Register(c); err != nil {
+		return fmt.Errorf("cannot serve metrics: %w", err)
+	}
+	m.collector = c
+	return nil
+}
+
+// unwatch takes them away again.
+func (m *Metrics) unwatch() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.collector != nil {
+		m.registry.Unregister(m.collector)
+		m.collector = nil
+	}
+}

@@ -1,0 +1,192 @@
+package api
+
+import (
+	"context"
+	"math"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+)
+
+// out is a JSON answer.
+type out[T any] struct{ Body T }
+
+func reply[T any](v T) (*out[T], error) { return &out[T]{Body: v}, nil }
+
+// containerIn is a call about one container.
+type containerIn struct {
+	Container string `path:"container_id" doc:"A full id, a prefix of at least 12 hex digits, or an exact name"`
+}
+
+// said is the answer of calls that only say how it went.
+type said struct {
+	Status  string `json:"status" enum:"running,success,warning,registered"`
+	Message string `json:"message,omitempty"`
+	Service string `json:"service,omitempty"`
+}
+
+// maxWindow bounds a window in seconds: series are kept for a month.
+const maxWindow = 31 * 24 * 3600
+
+type historyIn struct {
+	containerIn
+	TimeWindow int `query:"time_window" default:"300" minimum:"1" maximum:"2678400" doc:"Seconds"`
+}
+
+type predictIn struct {
+	containerIn
+	Window int `query:"prediction_window" default:"300" minimum:"1" maximum:"2678400" doc:"Seconds ahead"`
+}
+
+// spread is the statistics of one series; std is the population's.
+type spread struct {
+	Mean float64 `json:"mean"`
+	Max  float64 `json:"max"`
+	Min  float64 `json:"min"`
+	Std  float64 `json:"std"`
+}
+
+// spreads is empty when there was no sample.
+type spreads struct {
+	CPU    *spread `json:"cpu,omitempty"`
+	Memory *spread `json:"memory,omitempty"`
+}
+
+type metricHistory struct {
+	ContainerID string   `json:"container_id"`
+	TimeWindow  int      `json:"time_window"`
+	Metrics     []Metric `json:"metrics" nullable:"false"`
+	Statistics  spreads  `json:"statistics"`
+}
+
+type forecast struct {
+	CPU    []float64 `json:"cpu_usage" nullable:"false" doc:"Cores in use"`
+	Memory []float64 `json:"memory_usage" nullable:"false" doc:"Share of the limit"`
+}
+
+// prediction has a status only when there is too little data.
+type prediction struct {
+	Status      string    `json:"status,omitempty" enum:"insufficient_data"`
+	ContainerID string    `json:"container_id,omitempty"`
+	Window      int       `json:"prediction_window,omitempty"`
+	Predictions *forecast `json:"predictions,omitempty"`
+}
+
+// monitor is the service that tells what is measured.
+type monitor struct{ d Daemon }
+
+func (m monitor) register(api huma.API) {
+	huma.Register(api, get("root", "/", "What this is"), func(context.Context, *struct{}) (*out[said], error) {
+		return reply(said{Status: "running", Service: "Container Monitoring"})
+	})
+	huma.Register(api, get("metrics", "/metrics/{container_id}", "The newest metrics of a container"), m.metric)
+	huma.Register(api, get("metricHistory", "/metrics/{container_id}/history", "Metrics over a window, with statistics"), m.history)
+	huma.Register(api, post("startMonitoring", "/monitor/start/{container_id}", "Start monitoring a container"), m.watch(true, "Monitoring started", "Already monitoring"))
+	huma.Register(api, post("stopMonitoring", "/monitor/stop/{container_id}", "Stop monitoring a container"), m.watch(false, "Monitoring stopped", "Not monitoring"))
+	huma.Register(api, get("predictions", "/predictions/{container_id}", "What the use of a container will be"), m.predict)
+}
+
+func (m monitor) metric(ctx context.Context, in *containerIn) (*out[Metric], error) {
+	if err := CheckRef(in.Container); err != nil {
+		return nil, wire(err)
+	}
+	v, err := m.d.Metric(ctx, in.Container)
+	if err != nil {
+		return nil, wire(err)
+	}
+	return reply(echoed(v, in.Container))
+}
+
+// echoed gives a metric the reference that it was asked for by.
+func echoed(v Metric, ref string) Metric {
+	v.ContainerID, v.Timestamp = ref, v.Timestamp.UTC()
+	return v
+}
+
+func (m monitor) history(ctx context.Context, in *historyIn) (*out[metricHistory], error) {
+	if err := CheckRef(in.Container); err != nil {
+		return nil, wire(err)
+	}
+	all, err := m.d.Metrics(ctx, in.Container, time.Duration(in.TimeWindow)*time.Second)
+	if err != nil {
+		return nil, wire(err)
+	}
+	h := metricHistory{ContainerID: in.Container, TimeWindow: in.TimeWindow, Metrics: make([]Metric, len(all))}
+	for i, v := range all {
+		h.Metrics[i] = echoed(v, in.Container)
+	}
+	h.Statistics.CPU = spreadOf(all, func(v Metric) float64 { return v.CPUUsage })
+	h.Statistics.Memory = spreadOf(all, func(v Metric) float64 { return v.MemoryUsage })
+	return reply(h)
+}
+
+// spreadOf is nil for no sample. Welford's method: no sum of squares to cancel.
+func spreadOf(all []Metric, of func(Metric) float64) *spread {
+	if len(all) == 0 {
+		return nil
+	}
+	s := spread{Max: math.Inf(-1), Min: math.Inf(1)}
+	var m2 float64
+	for i, m := range all {
+		v := of(m)
+		delta := v - s.Mean
+		s.Mean += delta / float64(i+1)
+		m2 += delta * (v - s.Mean)
+		s.Max, s.Min = max(s.Max, v), min(s.Min, v)
+	}
+	s.Std = math.Sqrt(m2 / float64(len(all)))
+	return &s
+}
+
+func (m monitor) watch(on bool, done, already string) func(context.Context, *containerIn) (*out[said], error) {
+	return func(ctx context.Context, in *containerIn) (*out[said], error) {
+		if err := CheckRef(in.Container); err != nil {
+			return nil, wire(err)
+		}
+		was, err := m.d.Watch(ctx, in.Container, on)
+		if err != nil {
+			return nil, wire(err)
+		}
+		if was {
+			return reply(said{Status: "warning", Message: already})
+		}
+		return reply(said{Status: "success", Message: done})
+	}
+}
+
+func (m monitor) predict(ctx context.Context, in *predictIn) (*out[prediction], error) {
+	if err := CheckRef(in.Container); err != nil {
+		return nil, wire(err)
+	}
+	p, err := m.d.Predict(ctx, in.Container, time.Duration(in.Window)*time.Second)
+	if err != nil {
+		return nil, wire(err)
+	}
+	if p.Insufficient {
+		return reply(prediction{Status: "insufficient_data"})
+	}
+	return reply(prediction{
+		ContainerID: in.Container,
+		Window:      in.Window,
+		Predictions: &forecast{CPU: listed(p.CPU), Memory: listed(p.Memory)},
+	})
+}
+
+// listed makes no list an empty one: clients of the original iterate over it.
+func listed[T any](v []T) []T {
+	if v == nil {
+		return []T{}
+	}
+	return v
+}
+
+func get(id, path, summary string) huma.Operation {
+	return huma.Operation{OperationID: id, Method: http.MethodGet, Path: path, Summary: summary, MaxBodyBytes: maxBody + 1}
+}
+
+func post(id, path, summary string) huma.Operation {
+	op := get(id, path, summary)
+	op.Method = http.MethodPost
+	return op
+}

@@ -1,0 +1,274 @@
+package api
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+// Options say where the services listen and whom they serve.
+type Options struct {
+	// Monitor, Controller and Execution are host:port; port 0 takes a free one;
+	// "" leaves the service out.
+	Monitor, Controller, Execution string
+	// Socket is the path of the unix socket for the commands; "" for none.
+	Socket string
+	// SocketGroup may open it; "" or a group that does not exist: the daemon's own.
+	SocketGroup string
+	// TokensFile holds role:sha256hex[:name] lines. Where it is given, every
+	// HTTP request needs a token. TLSCert and TLSKey are PEM files; where they
+	// are given, all three services speak TLS 1.2 or newer.
+	TokensFile, TLSCert, TLSKey string
+	// Hosts are further names, or name:port, that a Host header may hold.
+	Hosts   []string
+	Log     zerolog.Logger
+	Version string
+	// Metrics is what the node counts; nil: the server makes its own.
+	Metrics *Metrics
+}
+
+// limits bound what one client can hold. Tests make them shorter.
+type limits struct {
+	readHeader, read, write, idle time.Duration
+	handle                        time.Duration // a call of one of the services
+	command                       time.Duration // a call of the socket: restore takes a while
+	connections                   int
+	headerBytes                   int
+}
+
+func defaultLimits() limits {
+	return limits{
+		readHeader:  5 * time.Second,
+		read:        10 * time.Second,
+		write:       15 * time.Second,
+		idle:        30 * time.Second,
+		handle:      12 * time.Second,
+		command:     2 * time.Minute,
+		connections: 256,
+		headerBytes: 16 << 10,
+	}
+}
+
+// stopGrace is how long Close lets calls finish.
+const stopGrace = 500 * time.Millisecond
+
+// Server is the three services and the socket of one daemon.
+type Server struct {
+	d           Daemon
+	o           Options
+	limits      limits
+	metrics     *Metrics
+	limiter     *limiter
+	tokens      []token
+	tls         *tls.Config
+	names       []string
+	crossOrigin *http.CrossOriginProtection
+	socketGroup int
+
+	doors  []*door
+	wait   sync.WaitGroup
+	failed chan error
+	closed sync.Once
+}
+
+// door is one listener and the server behind it.
+type door struct {
+	name    string
+	address string
+	handler http.Handler
+	ln      net.Listener
+	http    *http.Server
+}
+
+// New checks the options and builds the services; nothing listens yet.
+func New(d Daemon, o Options) (*Server, error) {
+	s := &Server{d: d, o: o, limits: defaultLimits(), metrics: o.Metrics, limiter: newLimiter(),
+		crossOrigin: http.NewCrossOriginProtection(), failed: make(chan error, 4)}
+	if s.metrics == nil {
+		s.metrics = NewMetrics(o.Version)
+	}
+	if err := s.readSecrets(); err != nil {
+		return nil, err
+	}
+	s.names = append(s.names, o.Hosts...)
+	for _, at := range []struct{ name, address string }{{Monitor, o.Monitor}, {Controller, o.Controller}, {Execution, o.Execution}} {
+		if at.address == "" {
+			continue
+		}
+		if host, _, err := net.SplitHostPort(at.address); err == nil && host != "" && host != "localhost" && net.ParseIP(host) == nil {
+			s.names = append(s.names, host) // bound by name: the name is the address
+		}
+		h, err := s.serviceHandler(at.name)
+		if err != nil {
+			return nil, err
+		}
+		s.doors = append(s.doors, &door{name: at.name, address: at.address, handler: h})
+	}
+	if o.Socket != "" {
+		s.doors = append(s.doors, &door{name: socketName, address: o.Socket, handler: s.socketHandler()})
+	}
+	if err := s.metrics.watch(d); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Server) readSecrets() error {
+	if s.o.TokensFile != "" {
+		tokens, err := readTokens(s.o.TokensFile)
+		if err != nil {
+			return err
+		}
+		s.tokens = tokens
+	}
+	if (s.o.TLSCert == "") != (s.o.TLSKey == "") {
+		return errors.New("cannot use TLS: api.tls_cert and api.tls_key belong together, one of them is empty")
+	}
+	if s.o.TLSCert == "" {
+		return nil
+	}
+	cert, err := tls.LoadX509KeyPair(s.o.TLSCert, s.o.TLSKey)
+	if err != nil {
+		return fmt.Errorf("cannot read api.tls_cert %s and api.tls_key %s: %w", s.o.TLSCert, s.o.TLSKey, err)
+	}
+	s.tls = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}, NextProtos: []string{"http/1.1"}}
+	return nil
+}
+
+func (s *Server) serviceHandler(name string) (http.Handler, error) {
+	mux, err := s.serviceMux(name)
+	if err != nil {
+		return nil, err
+	}
+	gates := []check{s.admitHost, s.admitRate, admitPath, s.admitToken, admitRoute(mux), s.admitBrowser, admitBody}
+	return s.guarded(name, mux, s.limits.handle, gates), nil
+}
+
+// Bind opens every listener before any serves; on an error it closes them all.
+func (s *Server) Bind() error {
+	for _, d := range s.doors {
+		var err error
+		if d.name == socketName {
+			d.ln, err = s.listenUnix(d.address)
+		} else {
+			d.ln, err = s.listenTCP(d)
+		}
+		if err != nil {
+			s.closeListeners()
+			return err
+		}
+		d.ln = limitConnections(d.ln, s.limits.connections)
+		if s.tls != nil && d.name != socketName {
+			d.ln = tls.NewListener(d.ln, s.tls)
+		}
+	}
+	return nil
+}
+
+func (s *Server) closeListeners() {
+	for _, d := range s.doors {
+		if d.ln != nil {
+			_ = d.ln.Close()
+		}
+	}
+}
+
+// Addr is where a service listens after Bind: host:port, or the socket's path
+// for "socket"; "" for a service that does not.
+func (s *Server) Addr(service string) string {
+	for _, d := range s.doors {
+		if d.name == service && d.ln != nil {
+			if d.name == socketName {
+				return d.address
+			}
+			return d.ln.Addr().String()
+		}
+	}
+	return ""
+}
+
+// Start serves what Bind opened, and returns at once.
+func (s *Server) Start() {
+	for _, d := range s.doors {
+		if d.ln == nil {
+			continue
+		}
+		d.http = s.httpServer(d)
+		s.o.Log.Debug().Str("service", d.name).Str("address", s.Addr(d.name)).Bool("tls", s.tls != nil && d.name != socketName).Msg("serving")
+		s.wait.Go(func() {
+			if err := d.http.Serve(d.ln); !errors.Is(err, http.ErrServerClosed) {
+				s.failed <- fmt.Errorf("cannot go on serving %s on %s: %w", d.name, d.address, err)
+			}
+		})
+	}
+}
+
+func (s *Server) httpServer(d *door) *http.Server {
+	srv := &http.Server{
+		Handler:           d.handler,
+		ReadHeaderTimeout: s.limits.readHeader,
+		ReadTimeout:       s.limits.read,
+		WriteTimeout:      s.limits.write,
+		IdleTimeout:       s.limits.idle,
+		MaxHeaderBytes:    s.limits.headerBytes,
+		ErrorLog:          log.New(debugLog{s.o.Log}, "", 0),
+	}
+	if d.name == socketName {
+		srv.WriteTimeout = s.limits.command + 5*time.Second
+		srv.ConnContext = withPeer
+	}
+	return srv
+}
+
+// debugLog takes net/http's complaints about clients: of no use unless looked for.
+type debugLog struct{ log zerolog.Logger }
+
+func (l debugLog) Write(b []byte) (int, error) {
+	l.log.Debug().Str("said", quote(string(b))).Msg("http")
+	return len(b), nil
+}
+
+// Serve starts, and returns when ctx ends (nil) or a listener fails; the server
+// is closed then.
+func (s *Server) Serve(ctx context.Context) error {
+	s.Start()
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-s.failed:
+	}
+	s.Close(context.WithoutCancel(ctx))
+	return err
+}
+
+// Close stops listening, lets running calls finish for half a second at most,
+// then cuts them, and removes the socket. It may be called again.
+func (s *Server) Close(ctx context.Context) {
+	s.closed.Do(func() {
+		ctx, cancel := context.WithTimeout(ctx, stopGrace)
+		defer cancel()
+		var each sync.WaitGroup
+		for _, d := range s.doors {
+			if d.http == nil {
+				continue
+			}
+			each.Go(func() {
+				if d.http.Shutdown(ctx) != nil {
+					_ = d.http.Close()
+				}
+			})
+		}
+		each.Wait()
+		s.closeListeners()
+		s.wait.Wait()
+		s.metrics.unwatch()
+	})
+}

@@ -1,0 +1,165 @@
+package api
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// restoreRequest is the body of POST /restore; "": all containers.
+type restoreRequest struct {
+	Container string `json:"container"`
+}
+
+// done is the answer of calls that have nothing to tell.
+type done struct {
+	Status string `json:"status"`
+}
+
+// call answers one request of the socket with a value for JSON.
+type call func(r *http.Request) (any, error)
+
+// socketHandler serves the commands. The names of services come from labels, so
+// the path is left to the mux and the names to checkName.
+func (s *Server) socketHandler() http.Handler {
+	mux := http.NewServeMux()
+	for pattern, c := range s.calls() {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			v, err := c(r)
+			if err != nil {
+				var p *problem
+				if !errors.As(err, &p) {
+					p = wire(err)
+				}
+				w.(*answer).problem(p)
+				return
+			}
+			w.Header().Set("Content-Type", "application/json")
+			if err := json.NewEncoder(w).Encode(v); err != nil {
+				w.(*answer).problem(refuse(http.StatusInternalServerError, "cannot write the answer as JSON: "+err.Error()))
+			}
+		})
+	}
+	gates := []check{s.admitRate, s.admitPeer, admitRoute(mux), s.admitBrowser, admitBody}
+	return s.guarded(socketName, mux, s.limits.command, gates)
+}
+
+// calls are the daemon's, one route each.
+func (s *Server) calls() map[string]call {
+	return map[string]call{
+		"GET /health":         func(*http.Request) (any, error) { return done{Status: orHealthy(s.d.Health())}, nil },
+		"GET /status":         func(r *http.Request) (any, error) { return s.d.Status(r.Context()) },
+		"GET /plan":           func(r *http.Request) (any, error) { return s.d.Plan(r.Context()) },
+		"GET /explain/{name}": s.explain,
+		"GET /records/{name}": s.records,
+		"POST /scale":         s.scale,
+		"POST /pause":         s.pause,
+		"POST /restore":       s.restore,
+		"POST /reload": func(r *http.Request) (any, error) {
+			return done{Status: "reloaded"}, s.d.Reload(r.Context())
+		},
+	}
+}
+
+func orHealthy(s string) string {
+	if s == "" {
+		return "healthy"
+	}
+	return s
+}
+
+func (s *Server) explain(r *http.Request) (any, error) {
+	name := r.PathValue("name")
+	if err := CheckRef(name); err != nil {
+		return nil, err
+	}
+	return s.d.Explain(r.Context(), name)
+}
+
+// maxRecords bounds one answer of history.
+const maxRecords = 10000
+
+func (s *Server) records(r *http.Request) (any, error) {
+	name := r.PathValue("name")
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	limit, err := 0, error(nil)
+	if asked := r.URL.Query().Get("limit"); asked != "" {
+		limit, err = strconv.Atoi(asked)
+	}
+	if err != nil || limit < 0 || limit > maxRecords {
+		return nil, refuse(http.StatusUnprocessableEntity, "limit: must be from 0 (the daemon's own) to "+strconv.Itoa(maxRecords))
+	}
+	return s.d.Records(r.Context(), name, limit)
+}
+
+func (s *Server) scale(r *http.Request) (any, error) {
+	var q ScaleRequest
+	if p := decode(r.Body, &q); p != nil {
+		return nil, p
+	}
+	q.By = caller(r.Context())
+	if p := checkScale(q); p != nil {
+		return nil, p
+	}
+	return s.d.Scale(r.Context(), q)
+}
+
+// maxPause is a year; longer is what "until resumed" is for.
+const maxPause = 366 * 24 * time.Hour
+
+func (s *Server) pause(r *http.Request) (any, error) {
+	var q PauseRequest
+	if p := decode(r.Body, &q); p != nil {
+		return nil, p
+	}
+	if err := checkName(q.Service); err != nil {
+		return nil, err
+	}
+	if q.For < 0 || q.For > maxPause {
+		return nil, refuse(http.StatusUnprocessableEntity, "for: must be at most a year; without it the pause lasts until resumed")
+	}
+	return done{Status: "done"}, s.d.Pause(r.Context(), q)
+}
+
+func (s *Server) restore(r *http.Request) (any, error) {
+	var q restoreRequest
+	if p := decode(r.Body, &q); p != nil {
+		return nil, p
+	}
+	if q.Container != "" {
+		if err := CheckRef(q.Container); err != nil {
+			return nil, err
+		}
+	}
+	return s.d.Restore(r.Context(), q.Container)
+}
+
+// decode reads one JSON value with the keys that are known and nothing after it.
+func decode(body io.Reader, into any) *problem {
+	b, err := io.ReadAll(body)
+	if err != nil {
+		return refuse(http.StatusBadRequest, "the body could not be read: "+err.Error())
+	}
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.DisallowUnknownFields()
+	err = dec.Decode(into)
+	if err == nil {
+		if _, more := dec.Token(); more != io.EOF {
+			err = errors.New("there is something after it")
+		}
+	}
+	var wrong *json.UnmarshalTypeError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &wrong):
+		return refuse(http.StatusUnprocessableEntity, "body."+wrong.Field+": must be a "+wrong.Type.String()+", not a "+wrong.Value)
+	}
+	return refuse(http.StatusBadRequest, "the body is not JSON that can be read: "+err.Error())
+}
