@@ -1,0 +1,102 @@
+package config
+
+import (
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+)
+
+// Defaults is the configuration without a file, an environment or a label. It
+// holds every default there is; config.example.toml is proved equal to it.
+func Defaults() Config {
+	return Config{
+		Node: Node{DataDir: "/var/lib/effiscale", Mode: knowledge.ModeAuto, Zone: "default"},
+		Docker: Docker{
+			Host:     "unix:///var/run/docker.sock",
+			Actuator: knowledge.ActuatorKernel,
+			Timeout:  10 * time.Second, // an update takes 20 ms, 190 ms at worst with 16 at once
+		},
+		API: API{
+			Monitor:     "127.0.0.1:8001",
+			Controller:  "127.0.0.1:8002",
+			Execution:   "127.0.0.1:8003",
+			Socket:      "/run/effiscale/effiscale.sock",
+			SocketGroup: "effiscale",
+		},
+		Monitor: Monitor{
+			HotEvery:        100 * time.Millisecond, // one CFS period
+			Every:           time.Second,
+			IdleEvery:       5 * time.Second,
+			SlowEvery:       10 * time.Second,
+			ListEvery:       30 * time.Second,
+			DeliberateEvery: 10 * time.Second,
+			StaleAfter:      3,
+			Budget:          0.01,
+		},
+		Policy:   defaultPolicy(),
+		Classes:  defaultClasses(),
+		Services: map[knowledge.ServiceKey]Patch{},
+		Limits: Limits{
+			HostCPUReserve:    0.05,
+			HostMemoryReserve: 0.10,
+			HostMemoryLeast:   512 * knowledge.MiB,
+			CPUOvercommit:     1,
+			ActionsPerMinute:  60,
+			StepUp:            1.5,
+			StepDown:          0.7,
+		},
+		Store:   Store{MaxSize: 64 * knowledge.MiB, FlushEvery: 15 * time.Second},
+		Log:     Log{Level: "info", Format: "auto"},
+		Origins: map[string]Origin{},
+	}
+}
+
+// defaultPolicy is also the class "serving".
+func defaultPolicy() knowledge.Policy {
+	return knowledge.Policy{
+		Class:   knowledge.ClassServing,
+		CPUMode: knowledge.CPUQuota,
+		// The kernel takes 0.01 core (1 ms in 100 ms), where a process hardly moves.
+		CPU: knowledge.Range[knowledge.NanoCPU]{Min: knowledge.OneCPU / 20},
+		// Docker takes 6 MiB, but some images need more to start (moby #41167).
+		Memory:         knowledge.Range[knowledge.Bytes]{Min: 32 * knowledge.MiB},
+		ThrottleTarget: 0.06,                         // Autothrottle, NSDI'24
+		CPUPercentile:  0.95, MemoryPercentile: 0.98, // Autopilot, EuroSys'20
+		MemoryShrink: true,
+		StartBoost:   2, StartBoostFor: time.Minute,
+		ShrinksPerDay: 48,
+		ObserveFirst:  time.Minute,
+		ShrinkAfter:   10 * time.Minute,
+		OOMProtect:    time.Hour,
+		YieldFor:      10 * time.Minute,
+		Weight:        50,
+		CPUSource:     "default", MemorySource: "default",
+	}
+}
+
+func defaultClasses() map[knowledge.Class]Patch {
+	return map[knowledge.Class]Patch{
+		knowledge.ClassServing: nil,
+		knowledge.ClassLatency: {
+			{Key: "throttle_target", Value: "2%"},
+			{Key: "cpu_percentile", Value: "99%"},
+		},
+		knowledge.ClassBatch: {
+			{Key: "throttle_target", Value: "10%"},
+			{Key: "cpu_percentile", Value: "50%"}, // near the mean, as Autopilot gives batch jobs
+		},
+		knowledge.ClassDatabase: {
+			{Key: "throttle_target", Value: "4%"},
+			{Key: "memory_percentile", Value: "100%"}, // never below the highest peak
+		},
+		knowledge.ClassJVM: {
+			{Key: "memory_shrink", Value: "false"}, // the heap does not give back
+			{Key: "start_boost", Value: "4"},
+			{Key: "start_boost_for", Value: "2m"},
+		},
+		knowledge.ClassCache: {
+			{Key: "memory_percentile", Value: "100%"},
+			{Key: "memory_shrink", Value: "false"}, // the memory is the service
+		},
+	}
+}

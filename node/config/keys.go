@@ -1,0 +1,149 @@
+package config
+
+import (
+	"strings"
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+)
+
+// binding ties a key to its place in a Config or a Policy.
+type binding struct {
+	section, name string
+	label         string // the label that overrides it, without "effiscale."
+	help          string
+	restart       bool // a change takes effect after a restart only
+	field
+}
+
+func (b binding) path() string { return b.section + "." + b.name }
+
+// env is the variable that overrides the key.
+func (b binding) env() string { return envName(b.section, b.name) }
+
+func envName(parts ...string) string {
+	return "EFFISCALE_" + strings.ToUpper(strings.Join(parts, "_"))
+}
+
+// bindings lists every key but those of classes and services, in the order in
+// which people read them.
+func (c *Config) bindings() []binding {
+	var all []binding
+	for _, section := range [][]binding{
+		c.nodeKeys(), c.dockerKeys(), c.apiKeys(), c.monitorKeys(), knobs(&c.Policy), c.limitKeys(), c.storeKeys(), c.logKeys(),
+	} {
+		all = append(all, section...)
+	}
+	return all
+}
+
+func (c *Config) nodeKeys() []binding {
+	modes := enumField(&c.Node.Mode, knowledge.ParseMode, knowledge.ModeOff, knowledge.ModeObserve, knowledge.ModeRecommend, knowledge.ModeAuto)
+	return []binding{
+		{section: "node", name: "name", restart: true, help: "what people and peers call this node; empty: the host's name",
+			field: textField{&c.Node.Name, optional(checkName), nameWords + "; or empty"}},
+		{section: "node", name: "data_dir", restart: true, help: "where the knowledge file lives",
+			field: textField{&c.Node.DataDir, checkPath, "an absolute path"}},
+		{section: "node", name: "mode", label: "mode", help: "how far it may go with managed containers: off, only observe, recommend, or act",
+			field: modes},
+		{section: "node", name: "zone", restart: true, help: "a word for the place of this host, shown by the controller service",
+			field: textField{&c.Node.Zone, checkName, nameWords}},
+	}
+}
+
+func (c *Config) dockerKeys() []binding {
+	return []binding{
+		{section: "docker", name: "host", restart: true, help: "the Docker Engine's address",
+			field: textField{&c.Docker.Host, checkEngine, `"unix:///path" or "tcp://host:port"`}},
+		{section: "docker", name: "actuator", restart: true, help: "kernel: the CPU quota is written to the cgroup file first and the Engine follows; engine: everything through the Engine",
+			field: enumField(&c.Docker.Actuator, knowledge.ParseActuator, knowledge.ActuatorKernel, knowledge.ActuatorEngine)},
+		{section: "docker", name: "timeout", restart: true, help: "how long the Engine may take to answer an update; reading gets half of it",
+			field: spanField{&c.Docker.Timeout, time.Second, 5 * time.Minute}},
+	}
+}
+
+func (c *Config) apiKeys() []binding {
+	address := func(name string, p *string, help string) binding {
+		return binding{section: "api", name: name, restart: true, help: help + "; port 0 takes a free one",
+			field: textField{p, checkAddress, `"host:port"`}}
+	}
+	file := func(name string, p *string, help string) binding {
+		return binding{section: "api", name: name, restart: true, help: help,
+			field: textField{p, optional(checkPath), "an absolute path, or empty"}}
+	}
+	return []binding{
+		address("monitor", &c.API.Monitor, "the monitor service: what is measured"),
+		address("controller", &c.API.Controller, "the controller service: what is decided"),
+		address("execution", &c.API.Execution, "the execution service: what is done"),
+		{section: "api", name: "socket", restart: true, help: "the unix socket that the commands talk to",
+			field: textField{&c.API.Socket, checkSocketPath, "an absolute path of at most 107 bytes"}},
+		{section: "api", name: "socket_group", restart: true, help: "the group that may use the socket, where it exists; empty: root alone",
+			field: textField{&c.API.SocketGroup, optional(checkName), nameWords + "; or empty"}},
+		file("tokens_file", &c.API.TokensFile, "bearer tokens, one \"role:sha256[:name]\" a line; demanded beyond loopback"),
+		file("tls_cert", &c.API.TLSCert, "certificate of the three services, PEM; demanded beyond loopback"),
+		file("tls_key", &c.API.TLSKey, "private key of that certificate, PEM"),
+		{section: "api", name: "hosts", restart: true, help: "names that a Host header may carry, besides the bound addresses",
+			field: listField{&c.API.Hosts, checkHost, 32, "up to 32 host names or addresses, without ports"}},
+	}
+}
+
+func (c *Config) monitorKeys() []binding {
+	every := func(name string, p *time.Duration, least, most time.Duration, help string) binding {
+		return binding{section: "monitor", name: name, help: help, field: spanField{p, least, most}}
+	}
+	m := &c.Monitor
+	return []binding{
+		every("hot_every", &m.HotEvery, 50*time.Millisecond, time.Second, "how often a throttled or fast growing container is read"),
+		every("every", &m.Every, 200*time.Millisecond, time.Minute, "how often a busy container is read"),
+		every("idle_every", &m.IdleEvery, time.Second, 5*time.Minute, "how often an idle container is read"),
+		every("slow_every", &m.SlowEvery, time.Second, 5*time.Minute, "how often memory detail, pressure, I/O and pids are read"),
+		every("list_every", &m.ListEvery, 5*time.Second, 10*time.Minute, "how often all containers are listed, to repair missed events"),
+		every("deliberate_every", &m.DeliberateEvery, time.Second, 10*time.Minute, "how often floors and ceilings are learned anew"),
+		{section: "monitor", name: "stale_after", help: "a reading older than this many intervals proves nothing",
+			field: countField{&m.StaleAfter, 2, 20}},
+		{section: "monitor", name: "budget", help: "the share of one core that measuring may cost before it slows down",
+			field: shareField{p: &m.Budget, least: 0.001, most: 1}},
+	}
+}
+
+func (c *Config) limitKeys() []binding {
+	l := &c.Limits
+	return []binding{
+		{section: "limits", name: "host_cpu_reserve", help: "share of the host's cores that is never granted",
+			field: shareField{p: &l.HostCPUReserve, least: 0, most: 0.9}},
+		{section: "limits", name: "host_memory_reserve", help: "share of the host's memory that is never granted",
+			field: shareField{p: &l.HostMemoryReserve, least: 0, most: 0.9}},
+		{section: "limits", name: "host_memory_least", help: "memory that is never granted, whatever the share says",
+			field: sizeField{p: &l.HostMemoryLeast, least: 16 * knowledge.MiB, most: knowledge.TiB}},
+		{section: "limits", name: "cpu_overcommit", help: "sum of all CPU limits over the cores that may be granted",
+			field: factorField{&l.CPUOvercommit, 0.1, 10}},
+		{section: "limits", name: "container_cpu_max", help: "no container gets more, whatever its label says",
+			field: coresField{&l.ContainerCPUMax, knowledge.OneCPU / 20, knowledge.MaxCPU, wordHost}},
+		{section: "limits", name: "container_memory_max", help: "no container gets more, whatever its label says",
+			field: sizeField{&l.ContainerMemoryMax, leastMemory, knowledge.MaxBytes, wordHost}},
+		{section: "limits", name: "actions_per_minute", help: "how often one container may be changed in a minute",
+			field: countField{&l.ActionsPerMinute, 1, 600}},
+		{section: "limits", name: "step_up", help: "greatest factor of one growth outside a boost",
+			field: factorField{&l.StepUp, 1.05, 10}},
+		{section: "limits", name: "step_down", help: "least factor of one cut",
+			field: factorField{&l.StepDown, 0.1, 0.99}},
+	}
+}
+
+func (c *Config) storeKeys() []binding {
+	return []binding{
+		{section: "store", name: "max_size", restart: true, help: "greatest size of the knowledge file",
+			field: sizeField{p: &c.Store.MaxSize, least: knowledge.MiB, most: 16 * knowledge.GiB}},
+		{section: "store", name: "flush_every", help: "how often what was learned is written down; actions are written at once",
+			field: spanField{&c.Store.FlushEvery, time.Second, 5 * time.Minute}},
+	}
+}
+
+func (c *Config) logKeys() []binding {
+	return []binding{
+		{section: "log", name: "level", help: "the least that is printed; each decision is one line at info",
+			field: choiceField(&c.Log.Level, "debug", "info", "warn", "error")},
+		{section: "log", name: "format", restart: true, help: "auto: console on a terminal, JSON otherwise",
+			field: choiceField(&c.Log.Format, "auto", "json", "console")},
+	}
+}

@@ -1,0 +1,256 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+)
+
+const labelPrefix = "effiscale."
+
+// label is one container label that has no key of its own in the file.
+type label struct {
+	name    string // without the prefix
+	help    string
+	allowed string
+	example string
+	set     func(p *knowledge.Policy, value string) error
+}
+
+const laterHelp = "checked; without effect in this version"
+
+// plainLabels are the labels that are not simply a policy key.
+func plainLabels() []label {
+	return []label{
+		{"enable", "this container is managed; without it the container is observed and never changed", "true, false", "true", setEnable},
+		{"service", "containers with the same word do the same work", nameWords, "shop-web", setService},
+		{"cpu", "bounds of the CPU limit in cores", "min..max, each 0.01 to 4096", "0.25..2", setCPU},
+		{"memory", "bounds of the memory limit", "min..max, each 6MiB to 1024TiB", "128MiB..1GiB", setMemory},
+		{"priority", "another name of effiscale.weight", "1 to 100", "50", setWeight},
+		{"allow", "dangers that are accepted, separated by commas", strings.Join(dangers(), ", "), "gpu", setAllow},
+		{"replicas", laterHelp, "min..max, each 0 to 1000", "1..5", checkReplicas},
+		{"replicas.target", laterHelp, "cpu=70%, rps=200, concurrency=50 or latency_p95=250ms", "cpu=70%", checkReplicasTarget},
+		{"port", laterHelp, "1 to 65535", "8080", checkPublished},
+		{"listen", laterHelp, `":8088" or "http://app.local"`, ":8088", textLabel(checkListen)},
+		{"drain", laterHelp, "0s to 1h", "30s", checkWait},
+		{"ready-after", laterHelp, "0s to 1h", "5s", checkWait},
+	}
+}
+
+// ownLabels are written by EffiScale itself; their values are opaque.
+func ownLabels() []string { return []string{"clone-of", "slot", "epoch", "created-by", "demo"} }
+
+func dangers() []string { return []string{"gpu", "runtime", "swarm", "shared-volumes", "privileged"} }
+
+const (
+	// maxLabel bounds the value of a label; the longest that means anything has
+	// about 128 bytes.
+	maxLabel = 256
+	// maxProblems bounds what one container can put into status.
+	maxProblems = 16
+)
+
+// labels puts the effiscale.* labels over a policy.
+func (c *Config) labels(p *knowledge.Policy, labels map[string]string) {
+	var names []string
+	for name := range labels {
+		if len(name) >= len(labelPrefix) && strings.EqualFold(name[:len(labelPrefix)], labelPrefix) {
+			names = append(names, name)
+		}
+	}
+	if len(names) == 0 {
+		return
+	}
+	slices.Sort(names)
+	byName := labelSetters(p)
+	for _, name := range names {
+		if problem := setLabel(byName, name, labels[name]); problem != "" && len(p.Problems) < maxProblems {
+			p.Problems = append(p.Problems, problem)
+		}
+	}
+	if a, b := labels[labelPrefix+"weight"], labels[labelPrefix+"priority"]; a != "" && b != "" && a != b && len(p.Problems) < maxProblems {
+		p.Problems = append(p.Problems, fmt.Sprintf("labels effiscale.weight %s and effiscale.priority %s disagree: they are two names of one thing", show(a), show(b)))
+	}
+	if _, ok := labels[labelPrefix+"cpu"]; ok {
+		p.CPUSource = "label"
+	}
+	if _, ok := labels[labelPrefix+"memory"]; ok {
+		p.MemorySource = "label"
+	}
+}
+
+// setter reads one label into the policy that it was made for.
+type setter struct {
+	set     func(string) error
+	allowed string
+}
+
+func labelSetters(p *knowledge.Policy) map[string]setter {
+	all := map[string]setter{}
+	for _, k := range serviceKnobs(p) {
+		all[k.label] = setter{func(s string) error { return k.set(bare(s)) }, k.allowed()}
+	}
+	for _, l := range plainLabels() { // after the knobs: "cpu" is a range here
+		all[l.name] = setter{func(s string) error { return l.set(p, s) }, l.allowed}
+	}
+	for _, name := range ownLabels() {
+		all[name] = setter{func(string) error { return nil }, ""}
+	}
+	return all
+}
+
+// setLabel reads one label; its result is what is wrong with it, or "".
+func setLabel(known map[string]setter, name, value string) string {
+	s, ok := known[strings.TrimPrefix(name, labelPrefix)]
+	if !ok || !strings.HasPrefix(name, labelPrefix) {
+		return fmt.Sprintf("label %s is not known%s", showName(name), suggestLabel(known, name))
+	}
+	if len(value) > maxLabel {
+		return fmt.Sprintf("label %s=%s is too long; allowed: %s", name, show(value), orText(s.allowed))
+	}
+	if err := s.set(value); err != nil {
+		return fmt.Sprintf("label %s=%s %s; allowed: %s", name, show(value), err, s.allowed)
+	}
+	return ""
+}
+
+func orText(allowed string) string {
+	if allowed == "" {
+		return "256 bytes"
+	}
+	return allowed
+}
+
+func showName(name string) string {
+	if isName(name) {
+		return name
+	}
+	return show(name)
+}
+
+func suggestLabel(known map[string]setter, name string) string {
+	names := make([]string, 0, len(known))
+	for n := range known {
+		names = append(names, labelPrefix+n)
+	}
+	slices.Sort(names)
+	return didYouMean(name, names)
+}
+
+func setEnable(p *knowledge.Policy, s string) error { return boolField{&p.Managed}.set(bare(s)) }
+
+// setService only checks: the service's key was made from the label before.
+func setService(_ *knowledge.Policy, s string) error { return checkName(s) }
+
+func setWeight(p *knowledge.Policy, s string) error {
+	return countField{&p.Weight, 1, 100}.set(bare(s))
+}
+
+func setAllow(p *knowledge.Policy, s string) error {
+	var list []string
+	for word := range strings.SplitSeq(s, ",") {
+		word = strings.TrimSpace(word)
+		if !slices.Contains(dangers(), word) {
+			return fmt.Errorf("holds an unknown word%s", didYouMean(word, dangers()))
+		}
+		list = append(list, word)
+	}
+	p.Allow = list
+	return nil
+}
+
+// cutRange splits "min..max".
+func cutRange(s string) (least, most string, err error) {
+	least, most, ok := strings.Cut(s, "..")
+	if !ok || least == "" || most == "" {
+		return "", "", errors.New("is not a range with two dots")
+	}
+	return least, most, nil
+}
+
+// setRange reads both ends with fields of their own, and changes nothing unless
+// both are right.
+func setRange[T ~int64](s string, r *knowledge.Range[T], end func(*T) field) error {
+	least, most, err := cutRange(s)
+	if err != nil {
+		return err
+	}
+	var both knowledge.Range[T]
+	if err := end(&both.Min).set(bare(least)); err != nil {
+		return fmt.Errorf("has a minimum that %w", err)
+	}
+	if err := end(&both.Max).set(bare(most)); err != nil {
+		return fmt.Errorf("has a maximum that %w", err)
+	}
+	if both.Min > both.Max {
+		return errors.New("has its minimum above its maximum")
+	}
+	*r = both
+	return nil
+}
+
+func setCPU(p *knowledge.Policy, s string) error {
+	return setRange(s, &p.CPU, func(v *knowledge.NanoCPU) field {
+		return coresField{p: v, least: leastCPU, most: knowledge.MaxCPU}
+	})
+}
+
+func setMemory(p *knowledge.Policy, s string) error {
+	return setRange(s, &p.Memory, func(v *knowledge.Bytes) field {
+		return sizeField{p: v, least: leastMemory, most: knowledge.MaxBytes}
+	})
+}
+
+func checkReplicas(_ *knowledge.Policy, s string) error {
+	least, most, err := cutRange(s)
+	if err != nil {
+		return err
+	}
+	var a, b int
+	if err := errors.Join(countField{&a, 0, 1000}.set(bare(least)), countField{&b, 0, 1000}.set(bare(most))); err != nil {
+		return errors.New("has an end that is not 0 to 1000")
+	}
+	if a > b {
+		return errors.New("has its minimum above its maximum")
+	}
+	return nil
+}
+
+func checkReplicasTarget(_ *knowledge.Policy, s string) error {
+	what, value, _ := strings.Cut(s, "=")
+	var number float64
+	var span time.Duration
+	var f field
+	switch what {
+	case "cpu":
+		f = shareField{p: &number, least: 0.1, most: 1}
+	case "rps", "concurrency":
+		f = factorField{&number, 0.1, 1e6}
+	case "latency_p50", "latency_p90", "latency_p95", "latency_p99":
+		f = spanField{&span, time.Millisecond, time.Minute}
+	default:
+		return errors.New("names no target that is known")
+	}
+	if err := f.set(bare(value)); err != nil {
+		return fmt.Errorf("has a value that %w (%s)", err, f.allowed())
+	}
+	return nil
+}
+
+func checkPublished(_ *knowledge.Policy, s string) error {
+	var port int
+	return countField{&port, 1, 65535}.set(bare(s))
+}
+
+func checkWait(_ *knowledge.Policy, s string) error {
+	var d time.Duration
+	return spanField{&d, 0, time.Hour}.set(bare(s))
+}
+
+func textLabel(check func(string) error) func(*knowledge.Policy, string) error {
+	return func(_ *knowledge.Policy, s string) error { return check(s) }
+}

@@ -1,0 +1,333 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/effiscale/effiscale/knowledge"
+)
+
+// maxFile bounds the configuration file; a full one has about 8 KiB.
+const maxFile = 1 << 20
+
+// Load reads the file at path, "" for none, and the variables of env
+// ("NAME=value", as os.Environ gives them), in this order over the defaults.
+// When something is wrong the error is Errors with all of it, or says why the
+// file cannot be read, and the Config must not be used.
+func Load(path string, env []string) (Config, error) {
+	var data []byte
+	if path != "" {
+		var err error
+		if data, err = read(path); err != nil {
+			return Config{}, fmt.Errorf("cannot read configuration %s: %w", printable(path), err)
+		}
+	}
+	return decode(path, data, env)
+}
+
+// Validate loads a file and returns every value in force with its origin.
+func Validate(path string, env []string) (string, error) {
+	c, err := Load(path, env)
+	if err != nil {
+		return "", err
+	}
+	return c.Effective(), nil
+}
+
+func read(path string) ([]byte, error) {
+	// A pipe would block for ever, so look before opening.
+	if info, err := os.Stat(path); err != nil {
+		return nil, errors.Unwrap(err)
+	} else if !info.Mode().IsRegular() {
+		return nil, errors.New("not a regular file")
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, errors.Unwrap(err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(data) > maxFile {
+		err = errors.New("larger than 1 MiB")
+	}
+	return data, err
+}
+
+// loader gathers values and problems of one Load.
+type loader struct {
+	config   Config
+	data     []byte
+	bindings []binding        // of config
+	places   map[string]entry // what the file set, by joined path
+	tables   map[string]entry // headers of the file, by joined path
+	refused  map[string]bool  // tables that were reported: not again for each key
+	problems Errors
+}
+
+func decode(file string, data []byte, env []string) (Config, error) {
+	l := &loader{config: Defaults(), data: data, places: map[string]entry{}, tables: map[string]entry{}, refused: map[string]bool{}}
+	l.config.File = file
+	l.bindings = l.config.bindings()
+	entries, faults := parse(data)
+	for _, f := range faults {
+		l.report(Problem{Origin: l.origin(f.at), Message: "cannot be read as TOML: " + f.message}, f.at)
+	}
+	for _, e := range entries {
+		l.enter(e)
+	}
+	if len(l.problems) == 0 {
+		for _, f := range conformance(data) {
+			l.report(Problem{Origin: l.origin(f.at), Message: "cannot be read as TOML: " + f.message}, f.at)
+		}
+	}
+	l.environment(env)
+	if len(l.problems) == 0 {
+		l.crossCheck()
+	}
+	if len(l.problems) > 0 {
+		slices.SortStableFunc(l.problems, func(a, b Problem) int {
+			if a.Origin.Source != b.Origin.Source {
+				return int(a.Origin.Source) - int(b.Origin.Source)
+			}
+			return a.Origin.Line - b.Origin.Line
+		})
+		return Config{}, l.problems
+	}
+	return l.config, nil
+}
+
+// origin is the place in the file, for messages and for people.
+func (l *loader) origin(at place) Origin {
+	from, _ := lineAround(l.data, at.from)
+	return Origin{Source: FromFile, File: l.config.File, Line: 1 + bytes.Count(l.data[:from], []byte("\n")), Column: at.from - from + 1}
+}
+
+// report adds a problem; one of the file gets its line as an excerpt.
+func (l *loader) report(p Problem, at place) {
+	if p.Origin.Source == FromFile {
+		from, to := lineAround(l.data, at.from)
+		p.Excerpt, p.Mark, p.Width = excerpt(string(l.data[from:to]), at.from-from, min(at.to, to)-from)
+	}
+	l.problems = append(l.problems, p)
+}
+
+// enter puts one entry of the file into the configuration.
+func (l *loader) enter(e entry) {
+	path := join(e.path)
+	for i := range e.path {
+		if l.refused[join(e.path[:i])] {
+			return
+		}
+	}
+	if e.table {
+		l.enterTable(e, path)
+		return
+	}
+	if first, ok := l.places[path]; ok {
+		l.report(Problem{Origin: l.origin(e.key), Key: dotted(e.path), Message: fmt.Sprintf("is set twice; first in line %d", l.origin(first.at).Line)}, e.key)
+		return
+	}
+	l.places[path] = e
+	b, commit, message := l.find(e.path)
+	if message != "" {
+		l.report(Problem{Origin: l.origin(e.key), Key: dotted(e.path), Message: message}, e.key)
+		l.refused[e.path[0]] = !slices.Contains(sections(), e.path[0])
+		return
+	}
+	origin := l.origin(e.at)
+	if err := b.set(e.value); err != nil {
+		written := shorten(string(l.data[e.at.from:e.at.to]))
+		l.report(Problem{Origin: origin, Key: dotted(e.path), Value: written, Message: err.Error(), Allowed: b.allowed()}, e.at)
+		return
+	}
+	commit(origin)
+}
+
+// enterTable checks a header. What is wrong with a section is said once, there.
+func (l *loader) enterTable(e entry, path string) {
+	message := checkTable(e)
+	if first, ok := l.tables[path]; ok && !e.list {
+		message = fmt.Sprintf("is opened twice; first in line %d", l.origin(first.key).Line)
+	} else if message != "" {
+		l.refused[path] = true
+		l.refused[e.path[0]] = !slices.Contains(sections(), e.path[0])
+	}
+	l.tables[path] = e
+	if message != "" {
+		l.report(Problem{Origin: l.origin(e.key), Key: dotted(e.path), Message: message}, e.key)
+	}
+}
+
+func join(path []string) string { return strings.Join(path, "\x00") }
+
+func checkTable(e entry) string {
+	switch section := e.path[0]; {
+	case !slices.Contains(sections(), section):
+		return unknownSection(section)
+	case e.list:
+		return "is a list of tables; write one pair of brackets"
+	case section == "class" && len(e.path) == 2:
+		return checkClass(e.path[1])
+	case section == "service" && len(e.path) == 2:
+		return checkService(e.path[1])
+	case section == "class" || section == "service":
+		if len(e.path) > 2 {
+			return "is nested too deep; write [" + section + ".NAME]"
+		}
+	case len(e.path) > 1:
+		return "is nested too deep; [" + section + "] has no tables in it"
+	}
+	return ""
+}
+
+func checkClass(name string) string {
+	if _, err := knowledge.ParseClass(name); err != nil {
+		words := classWords()
+		return "is not a class" + didYouMean(name, words) + "; allowed: " + strings.Join(words, ", ")
+	}
+	return ""
+}
+
+func checkService(name string) string {
+	if !isName(name) {
+		return "is not a service's name; allowed: " + nameWords
+	}
+	return ""
+}
+
+// find is the place for a key, or what is wrong with the key. commit notes where
+// a value that was set came from.
+func (l *loader) find(path []string) (b binding, commit func(Origin), message string) {
+	section := path[0]
+	switch {
+	case len(path) == 1:
+		return b, nil, l.misplaced(path[0])
+	case !slices.Contains(sections(), section):
+		return b, nil, unknownSection(section)
+	case section == "class" || section == "service":
+		return l.findPatch(path)
+	}
+	var names []string
+	for _, known := range l.bindings {
+		if known.section == section {
+			names = append(names, known.name)
+		}
+		if len(path) == 2 && known.section == section && known.name == path[1] {
+			return known, func(o Origin) { l.config.Origins[known.path()] = o }, ""
+		}
+	}
+	return b, nil, l.unknownKey(strings.Join(path[1:], "."), section, names)
+}
+
+// findPatch is find for [class.NAME] and [service."NAME"]: the value is tried on
+// a policy of its own, and kept as text.
+func (l *loader) findPatch(path []string) (b binding, commit func(Origin), message string) {
+	section, name := path[0], path[1]
+	var scratch knowledge.Policy
+	known := knobs(&scratch)
+	check := checkClass
+	if section == "service" {
+		known, check = serviceKnobs(&scratch), checkService
+	}
+	if message := check(name); message != "" {
+		return b, nil, message
+	}
+	var names []string
+	for _, k := range known {
+		names = append(names, k.name)
+		if len(path) == 3 && k.name == path[2] {
+			return k, func(o Origin) { l.patch(section, name, Setting{k.name, k.text(), o}) }, ""
+		}
+	}
+	if len(path) < 3 {
+		return b, nil, "is a value where a table is needed; write [" + section + "." + name + "]"
+	}
+	return b, nil, l.unknownKey(strings.Join(path[2:], "."), section+"."+name, names)
+}
+
+func (l *loader) patch(section, name string, s Setting) {
+	if section == "service" {
+		key := knowledge.ServiceKey(name)
+		l.config.Services[key] = l.config.Services[key].with(s)
+		return
+	}
+	class, _ := knowledge.ParseClass(name)
+	l.config.Classes[class] = l.config.Classes[class].with(s)
+}
+
+func sections() []string {
+	return []string{"node", "docker", "api", "monitor", "policy", "class", "service", "limits", "store", "log"}
+}
+
+func classWords() []string {
+	var words []string
+	for _, c := range knowledge.Classes() {
+		words = append(words, c.String())
+	}
+	return words
+}
+
+func unknownSection(name string) string {
+	if name == "cluster" {
+		return "is not known: clustering is not in this version; one daemon governs one host"
+	}
+	return "is not a section" + didYouMean(name, sections()) + "; allowed: " + strings.Join(sections(), ", ")
+}
+
+// misplaced explains a key before the first section.
+func (l *loader) misplaced(name string) string {
+	for _, b := range l.bindings {
+		if b.name == name {
+			return "stands outside a section; it belongs under [" + b.section + "]"
+		}
+	}
+	if slices.Contains(sections(), name) {
+		return "is a section; write [" + name + "]"
+	}
+	var names []string
+	for _, b := range l.bindings {
+		names = append(names, b.name)
+	}
+	return "is not a key" + didYouMean(name, names) + "; keys stand under a [section]"
+}
+
+// unknownKey looks for the key that was meant: a near one here, then the same
+// one in another section.
+func (l *loader) unknownKey(name, section string, here []string) string {
+	if s := Suggest(name, here); s != "" {
+		return "is not a key; did you mean " + quote(s) + "?"
+	}
+	for _, b := range l.bindings {
+		if b.name == name && b.section != section {
+			return "is not a key here; it belongs under [" + b.section + "]"
+		}
+	}
+	return "is not a key; allowed in [" + section + "]: " + strings.Join(here, ", ")
+}
+
+// dotted writes a path as TOML would.
+func dotted(path []string) string {
+	parts := make([]string, len(path))
+	for i, p := range path {
+		if parts[i] = p; !isName(p) || strings.Contains(p, ".") {
+			parts[i] = show(p)
+		}
+	}
+	return strings.Join(parts, ".")
+}
+
+// shorten is a value as it was written, fit for one line.
+func shorten(s string) string {
+	if first, _, cut := strings.Cut(s, "\n"); cut {
+		s = first + " …"
+	}
+	if len(s) > maxShown {
+		return printable(s[:maxShown]) + fmt.Sprintf("… (%d bytes)", len(s))
+	}
+	return printable(s)
+}

@@ -1,0 +1,149 @@
+package config
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"net/url"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// isName accepts what Docker accepts as a name, up to 128 bytes.
+func isName(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		alnum := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+		if !alnum && (i == 0 || c != '_' && c != '.' && c != '-') {
+			return false
+		}
+	}
+	return s != "" && len(s) <= 128
+}
+
+const nameWords = "letters, digits, _ . -, up to 128, the first a letter or digit"
+
+func checkName(s string) error {
+	if s == "" {
+		return errors.New("is empty")
+	}
+	if !isName(s) {
+		return errors.New("is not a name")
+	}
+	return nil
+}
+
+func optional(check func(string) error) func(string) error {
+	return func(s string) error {
+		if s == "" {
+			return nil
+		}
+		return check(s)
+	}
+}
+
+func hasControl(s string) bool {
+	return strings.ContainsFunc(s, func(r rune) bool { return r < 0x20 || r == 0x7f || r == '\uFFFD' })
+}
+
+func checkPath(s string) error {
+	switch {
+	case s == "":
+		return errors.New("is empty")
+	case hasControl(s):
+		return errors.New("holds control characters")
+	case !filepath.IsAbs(s):
+		return errors.New("is not an absolute path")
+	}
+	return nil
+}
+
+// maxSocketPath is sun_path of unix(7), 108 bytes with its closing NUL.
+const maxSocketPath = 107
+
+func checkSocketPath(s string) error {
+	if len(s) > maxSocketPath {
+		return errors.New("is longer than the 107 bytes that the kernel takes")
+	}
+	return checkPath(s)
+}
+
+// checkAddress accepts host:port; port 0 takes any free one.
+func checkAddress(s string) error {
+	host, port, err := net.SplitHostPort(s)
+	if err != nil || hasControl(s) {
+		return errors.New("is not host:port")
+	}
+	if err := checkPort(port); err != nil {
+		return err
+	}
+	if host != "" && !isHost(host) {
+		return errors.New("has no valid host")
+	}
+	return nil
+}
+
+func checkPort(s string) error {
+	if n, err := strconv.Atoi(s); !isDigits(s) || err != nil || n > 65535 {
+		return errors.New("has no port from 0 to 65535")
+	}
+	return nil
+}
+
+// isHost accepts an IP address or a host name.
+func isHost(s string) bool {
+	if _, err := netip.ParseAddr(s); err == nil {
+		return true
+	}
+	return len(s) <= 253 && isName(strings.ReplaceAll(s, ".", "-")) && !strings.Contains(s, "_")
+}
+
+func checkHost(s string) error {
+	if !isHost(s) {
+		return errors.New("is not a host name or address without a port")
+	}
+	return nil
+}
+
+// isLoopback reports whether an address that checkAddress accepted cannot be
+// reached from another host. A name other than localhost could be anything.
+func isLoopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	if host == "localhost" {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.Unmap().IsLoopback()
+}
+
+func checkEngine(s string) error {
+	if path, ok := strings.CutPrefix(s, "unix://"); ok {
+		return checkSocketPath(path)
+	}
+	if address, ok := strings.CutPrefix(s, "tcp://"); ok {
+		return checkAddress(address)
+	}
+	if s == "" {
+		return errors.New("is empty")
+	}
+	return errors.New("begins with neither unix:// nor tcp://")
+}
+
+// checkListen accepts ":8088", "host:8088" or an http address.
+func checkListen(s string) error {
+	if !strings.Contains(s, "://") {
+		return checkAddress(s)
+	}
+	u, err := url.Parse(s)
+	if err != nil || hasControl(s) || u.Scheme != "http" && u.Scheme != "https" || !isHost(u.Hostname()) || u.User != nil {
+		return errors.New("is not an http address")
+	}
+	if u.Port() != "" {
+		return checkPort(u.Port())
+	}
+	return nil
+}
