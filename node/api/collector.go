@@ -28,7 +28,7 @@ func describeGauge[T any](name, help string, of func(T) (float64, bool), labels 
 
 func known(v float64) (float64, bool) { return v, true }
 
-func flag(b bool) (float64, bool) {
+func oneIf(b bool) (float64, bool) {
 	if b {
 		return 1, true
 	}
@@ -53,9 +53,9 @@ func sized(v *int64) (float64, bool) {
 func nodeGauges() []gauge[Status] {
 	type s = Status
 	return []gauge[s]{
-		describeGauge("node_ready", "1 when the first full pass is done.", func(v s) (float64, bool) { return flag(v.Node.Ready) }),
-		describeGauge("node_safe_mode", "1 when the daemon only measures, after crashes.", func(v s) (float64, bool) { return flag(v.Node.SafeMode) }),
-		describeGauge("node_degraded", "1 when something that should work does not.", func(v s) (float64, bool) { return flag(v.Degraded) }),
+		describeGauge("node_ready", "1 when the first full pass is done.", func(v s) (float64, bool) { return oneIf(v.Node.Ready) }),
+		describeGauge("node_safe_mode", "1 when the daemon only measures, after crashes.", func(v s) (float64, bool) { return oneIf(v.Node.SafeMode) }),
+		describeGauge("node_degraded", "1 when something that should work does not.", func(v s) (float64, bool) { return oneIf(v.Degraded) }),
 		describeGauge("node_start_timestamp_seconds", "When the daemon started.", func(v s) (float64, bool) {
 			return float64(v.Node.StartedAt.UnixMilli()) / 1000, !v.Node.StartedAt.IsZero()
 		}),
@@ -76,7 +76,7 @@ func containerGauges() []gauge[ContainerView] {
 	const label = "container"
 	measured := func(v c) bool { return !v.SampledAt.IsZero() }
 	return []gauge[c]{
-		describeGauge("container_managed", "1 when the container opted in.", func(v c) (float64, bool) { return flag(v.Managed) }, label),
+		describeGauge("container_managed", "1 when the container opted in.", func(v c) (float64, bool) { return oneIf(v.Managed) }, label),
 		describeGauge("container_cpu_limit_cores", "CPU limit; absent when unlimited.", func(v c) (float64, bool) { return cores(v.CPULimit) }, label),
 		describeGauge("container_cpu_usage_cores", "CPU in use.", func(v c) (float64, bool) { return v.CPUUsed, measured(v) }, label),
 		describeGauge("container_cpu_wanted_cores", "CPU limit that it would get; absent when not known yet.", func(v c) (float64, bool) { return cores(v.CPUWanted) }, label),

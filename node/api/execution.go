@@ -45,8 +45,8 @@ type replicated struct {
 }
 
 type recordsIn struct {
-	containerIn
-	Limit int `query:"limit" default:"100" minimum:"1" maximum:"10000"`
+	Container string `path:"container_id"`
+	Limit     int    `query:"limit" default:"100" minimum:"1" maximum:"10000"`
 }
 
 type records struct {

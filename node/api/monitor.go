@@ -30,13 +30,13 @@ type said struct {
 const maxWindow = 31 * 24 * 3600
 
 type historyIn struct {
-	containerIn
-	TimeWindow int `query:"time_window" default:"300" minimum:"1" maximum:"2678400" doc:"Seconds"`
+	Container  string `path:"container_id"`
+	TimeWindow int    `query:"time_window" default:"300" minimum:"1" maximum:"2678400" doc:"Seconds"`
 }
 
 type predictIn struct {
-	containerIn
-	Window int `query:"prediction_window" default:"300" minimum:"1" maximum:"2678400" doc:"Seconds ahead"`
+	Container string `path:"container_id"`
+	Window    int    `query:"prediction_window" default:"300" minimum:"1" maximum:"2678400" doc:"Seconds ahead"`
 }
 
 // spread is the statistics of one series; std is the population's.

@@ -1,0 +1,318 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rs/zerolog"
+	"go.uber.org/goleak"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// someTime has a zone, to see that answers are in UTC.
+var someTime = time.Date(2026, 3, 1, 12, 30, 0, 0, time.FixedZone("X", 2*3600))
+
+const someID = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+
+// fakeDaemon knows the container "web" (someID) and writes down what it is asked.
+type fakeDaemon struct {
+	mu       sync.Mutex
+	calls    []string
+	scales   []ScaleRequest
+	replicas []ReplicaRequest
+	pauses   []PauseRequest
+	watched  bool
+	fail     error
+	hang     bool
+	metrics  []Metric
+	health   string
+	extra    int // further containers in the status
+	few      bool
+}
+
+func (f *fakeDaemon) note(ctx context.Context, call, ref string) error {
+	f.mu.Lock()
+	f.calls = append(f.calls, strings.TrimSpace(call+" "+ref))
+	fail, hang := f.fail, f.hang
+	f.mu.Unlock()
+	if hang {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	if fail != nil {
+		return fail
+	}
+	if ref != "" && ref != "web" && !strings.HasPrefix(someID, ref) {
+		return Errorf(KindNotFound, "there is no container %s on this host; effiscale status lists them", ref)
+	}
+	return nil
+}
+
+func (f *fakeDaemon) asked() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return append([]string(nil), f.calls...)
+}
+
+func ptr[T any](v T) *T { return &v }
+
+func (f *fakeDaemon) Status(ctx context.Context) (Status, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.fail != nil {
+		return Status{}, f.fail
+	}
+	s := Status{
+		Schema: Schema, Version: "test",
+		Node:    NodeView{ID: "n1", Name: "alpha", Mode: "auto", StartedAt: someTime, Ready: true, CPUs: 8, CPUUsed: 2.5, MemoryBytes: 32 << 30, MemoryUsed: 8 << 30, PoolCPU: 7, PoolCPUGranted: 3, Members: 1},
+		Summary: Summary{SavedCPU: 1.5, SavedMemory: 1 << 30},
+		Services: []ServiceView{
+			{Name: "shop_web", Owner: "alpha", Containers: []string{"web"}},
+		},
+		Containers: []ContainerView{
+			{ID: someID, Name: "web", Managed: true, CPUUsed: 0.6, CPULimit: ptr(0.8), CPUWanted: ptr(0.9), Throttled: 0.03, MemoryUsed: 210 << 20, MemoryLimit: ptr(int64(384 << 20)), SampledAt: someTime},
+			{ID: "ffff", Name: "unlimited", CPUUsed: 0.1, MemoryUsed: 5 << 20, SampledAt: someTime},
+			{ID: "eeee", Name: "unmeasured"},
+			{ID: "dddd", Name: "web"}, // a second of the same name must not spoil the page
+		},
+	}
+	for i := range f.extra {
+		s.Containers = append(s.Containers, ContainerView{Name: "c" + string(rune('a'+i%26)) + strings.Repeat("x", i/26)})
+	}
+	return s, nil
+}
+
+func (f *fakeDaemon) Explain(ctx context.Context, c string) (Explain, error) {
+	return Explain{Schema: Schema, Container: ContainerView{Name: c}}, f.note(ctx, "explain", c)
+}
+
+func (f *fakeDaemon) Records(ctx context.Context, name string, limit int) (History, error) {
+	return History{Schema: Schema, Name: name, Changes: []Change{{Seq: uint64(limit)}}}, f.note(ctx, "records", "")
+}
+
+func (f *fakeDaemon) Plan(ctx context.Context) (Plan, error) {
+	return Plan{Schema: Schema, Changes: 2}, f.note(ctx, "plan", "")
+}
+
+func (f *fakeDaemon) Scale(ctx context.Context, r ScaleRequest) (ScaleResult, error) {
+	f.mu.Lock()
+	f.scales = append(f.scales, r)
+	f.mu.Unlock()
+	return ScaleResult{CPUQuota: 150000, CPUPeriod: 100000, Memory: 256 << 20}, f.note(ctx, "scale", r.Container)
+}
+
+func (f *fakeDaemon) Pause(ctx context.Context, r PauseRequest) error {
+	f.mu.Lock()
+	f.pauses = append(f.pauses, r)
+	f.mu.Unlock()
+	return f.note(ctx, "pause", "")
+}
+
+func (f *fakeDaemon) Restore(ctx context.Context, c string) (RestoreResult, error) {
+	return RestoreResult{Schema: Schema, Nothing: true}, f.note(ctx, "restore", c)
+}
+
+func (f *fakeDaemon) Reload(ctx context.Context) error { return f.note(ctx, "reload", "") }
+
+func (f *fakeDaemon) Replicate(ctx context.Context, r ReplicaRequest) ([]string, error) {
+	f.mu.Lock()
+	f.replicas = append(f.replicas, r)
+	f.mu.Unlock()
+	if r.Direction == "in" {
+		return nil, f.note(ctx, "replicate", r.Container)
+	}
+	return []string{someID}, f.note(ctx, "replicate", r.Container)
+}
+
+func (f *fakeDaemon) Metric(ctx context.Context, c string) (Metric, error) {
+	return Metric{
+		ContainerID: someID, CPUUsage: 0.82, MemoryUsage: 0.4, NetworkRx: 1, NetworkTx: 2, DiskRead: 3, DiskWrite: 4, Timestamp: someTime,
+		CPULimit: ptr(1.0), CPUUtilization: ptr(0.82), WorkingSet: 4 << 20, Pids: 3,
+	}, f.note(ctx, "metric", c)
+}
+
+func (f *fakeDaemon) Metrics(ctx context.Context, c string, w time.Duration) ([]Metric, error) {
+	err := f.note(ctx, "metrics "+w.String(), "")
+	return f.metrics, err
+}
+
+func (f *fakeDaemon) Watch(ctx context.Context, c string, on bool) (bool, error) {
+	if err := f.note(ctx, "watch", c); err != nil {
+		return false, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	already := f.watched == on
+	f.watched = on
+	return already, nil
+}
+
+func (f *fakeDaemon) Predict(ctx context.Context, c string, w time.Duration) (Predictions, error) {
+	err := f.note(ctx, "predict "+w.String(), "")
+	if f.few {
+		return Predictions{Insufficient: true}, err
+	}
+	return Predictions{CPU: []float64{0.1, 0.2}}, err
+}
+
+func (f *fakeDaemon) WireHistory(ctx context.Context, c string, limit int) ([]WireRecord, error) {
+	return []WireRecord{{
+		ContainerID: someID, Timestamp: someTime, ScalingType: "vertical", Direction: "up",
+		OldConfig: OldConfig{100000, 100000, 1 << 20}, NewConfig: OldConfig{150000, 100000, 1 << 21}, Outcome: "applied", Reason: "asked for",
+	}}, f.note(ctx, "history", c)
+}
+
+func (f *fakeDaemon) Decide(ctx context.Context, c string) (ContainerPlan, error) {
+	return ContainerPlan{Action: "scale_up", Reason: "throttled", Confidence: 0.9, Plan: []PlanItem{{Container: c, Mark: "~"}}, Controllers: []string{"alpha"}}, f.note(ctx, "decide", c)
+}
+
+func (f *fakeDaemon) Identity() (string, string) { return "alpha", "default" }
+
+func (f *fakeDaemon) Neighbors(ctx context.Context) (map[string]string, error) {
+	return nil, f.note(ctx, "neighbors", "")
+}
+
+func (f *fakeDaemon) Register(ctx context.Context, id, endpoint string) error {
+	return f.note(ctx, "register "+id+" "+endpoint, "")
+}
+
+func (f *fakeDaemon) Leader(ctx context.Context, c string) (bool, string, error) {
+	return true, "alpha", f.note(ctx, "leader", c)
+}
+
+func (f *fakeDaemon) Health() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.health
+}
+
+// house is a running server and the daemon behind it.
+type house struct {
+	*Server
+	d *fakeDaemon
+}
+
+// serve runs all services on loopback and a socket, for one test.
+func serve(t *testing.T, edit ...func(*Server)) *house {
+	t.Helper()
+	return serveWith(t, Options{}, edit...)
+}
+
+func serveWith(t *testing.T, o Options, edit ...func(*Server)) *house {
+	t.Helper()
+	d := &fakeDaemon{}
+	o.Monitor, o.Controller, o.Execution = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
+	o.Socket = filepath.Join(t.TempDir(), "s")
+	o.Log, o.Version = zerolog.Nop(), "test"
+	s, err := New(d, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range edit {
+		e(s)
+	}
+	if err := s.Bind(); err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	t.Cleanup(func() {
+		s.Close(context.Background())
+		http.DefaultClient.CloseIdleConnections()
+	})
+	return &house{s, d}
+}
+
+// ask makes one request and returns the status and the body.
+func (h *house) ask(t *testing.T, service, method, path, body string, headers ...string) (int, string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, "http://"+h.Addr(service)+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	for i := 0; i+1 < len(headers); i += 2 {
+		if headers[i] == "Host" {
+			req.Host = headers[i+1]
+			continue
+		}
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(b)
+}
+
+// sameJSON compares two JSON texts; "<time>" in want stands for any RFC 3339
+// time in UTC.
+func sameJSON(t *testing.T, got, want string) {
+	t.Helper()
+	var g, w any
+	if err := json.Unmarshal([]byte(got), &g); err != nil {
+		t.Fatalf("not JSON: %v\n%s", err, got)
+	}
+	if err := json.Unmarshal([]byte(want), &w); err != nil {
+		t.Fatal(err)
+	}
+	if m, ok := w.(map[string]any); ok && m["timestamp"] == "<time>" {
+		at, err := time.Parse(time.RFC3339, g.(map[string]any)["timestamp"].(string))
+		if err != nil || at.Location() != time.UTC {
+			t.Errorf("timestamp is not UTC with a zone: %v %v", at, err)
+		}
+		g.(map[string]any)["timestamp"] = "<time>"
+	}
+	if d := cmp.Diff(w, g); d != "" {
+		t.Errorf("answer (-want +got):\n%s", d)
+	}
+}
+
+// isProblem checks that a body is {"detail": "…"} and nothing else.
+func isProblem(t *testing.T, body, within string) {
+	t.Helper()
+	var p map[string]string
+	if err := json.Unmarshal([]byte(body), &p); err != nil || len(p) != 1 || p["detail"] == "" {
+		t.Errorf("not a problem: %s", body)
+	}
+	if !strings.Contains(p["detail"], within) {
+		t.Errorf("detail %q does not say %q", p["detail"], within)
+	}
+}
+
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := errors.Join(os.MkdirAll("testdata", 0o755), os.WriteFile(path, []byte(got), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(string(want), got); d != "" {
+		t.Errorf("%s differs (go test -update writes it anew):\n%s", path, d)
+	}
+}
