@@ -257,6 +257,7 @@ func parseNetDev(b []byte, s *knowledge.Sample) error {
 			var v int64
 			var good bool
 			v, fields, good = decimal(bytes.TrimLeft(fields, " "))
+			good = good && (len(fields) == 0 || fields[0] == ' ')
 			if !good || (i == 0 && !add(&s.RxBytes, v)) || (i == 8 && !add(&s.TxBytes, v)) {
 				return errMalformed
 			}

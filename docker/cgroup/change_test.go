@@ -1,0 +1,125 @@
+package cgroup
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+)
+
+// TestGone removes the cgroup under the reader's feet, as when a container ends
+// between two readings: every method says ErrGone, and nothing is set.
+// FAULTS row 39, and row 35: a restarted container is a new cgroup.
+func TestGone(t *testing.T) {
+	for _, name := range []string{"v1", "hybrid", "v2-systemd"} {
+		h := tree(t, name, Options{})
+		c := attach(t, h)
+		for _, f := range []string{"cpuacct.usage", "cpu.stat", "memory.usage_in_bytes", "memory.current"} {
+			// A kernel refuses to read what was removed; the copy on disk is emptied instead.
+			filepath.WalkDir(h.root, func(path string, d fs.DirEntry, err error) error {
+				if err == nil && d.Name() == f {
+					return os.Truncate(path, 0)
+				}
+				return err
+			})
+		}
+		if err := os.RemoveAll(filepath.Join(h.root, "sys/fs/cgroup")); err != nil {
+			t.Fatal(err)
+		}
+		s := knowledge.Sample{Have: fastSignals | slowSignals}
+		if err := c.Fast(&s); !errors.Is(err, ErrGone) {
+			t.Errorf("%s: Fast: %v", name, err)
+		}
+		if err := c.Limits(&s); !errors.Is(err, ErrGone) {
+			t.Errorf("%s: Limits: %v", name, err)
+		}
+		if err := c.Slow(&s); !errors.Is(err, ErrGone) {
+			t.Errorf("%s: Slow: %v", name, err)
+		}
+		if s.Have != 0 {
+			t.Errorf("%s: have %b of what is gone", name, s.Have)
+		}
+		if err := c.SetQuota(1e9, 0); !errors.Is(err, ErrGone) {
+			t.Errorf("%s: SetQuota: %v", name, err)
+		}
+		if c.Writable() {
+			t.Errorf("%s: writable", name)
+		}
+		if _, err := h.Attach(knowledge.Container{ID: testID, PID: testPID}); !errors.Is(err, ErrNotFound) {
+			t.Errorf("%s: Attach: %v", name, err)
+		}
+	}
+}
+
+// TestFilesVanish takes one file after another away: its group is not set, the
+// others are, and it is no error that a kernel does not tell something.
+func TestFilesVanish(t *testing.T) {
+	for file, loses := range map[string]knowledge.Signals{
+		"memory.stat": knowledge.HasMemoryStat, "memory.events": knowledge.HasOOM, "io.stat": knowledge.HasIO,
+		"pids.current": knowledge.HasPids, "cpu.pressure": knowledge.HasCPUPressure, "dev": knowledge.HasNetwork,
+		"memory.high": knowledge.HasLimits,
+	} {
+		h := tree(t, "v2-systemd", Options{})
+		c := attach(t, h)
+		if err := os.Remove(filesNamed(t, h, file)[0]); err != nil {
+			t.Fatal(err)
+		}
+		var s knowledge.Sample
+		for i := range 2 {
+			if err := c.Slow(&s); err != nil {
+				t.Errorf("%s: %v", file, err)
+			}
+			// What was seen to be absent is, from then on, as if it never were.
+			want := slowSignals &^ loses
+			if file == "memory.high" && i == 1 {
+				want = slowSignals
+			}
+			if s.Have != want {
+				t.Errorf("%s: have %b, want %b", file, s.Have, want)
+			}
+		}
+	}
+}
+
+// TestFastWithoutMemoryController: a kernel booted with cgroup_disable=memory.
+func TestFastWithoutMemoryController(t *testing.T) {
+	h := tree(t, "hybrid", Options{})
+	if err := os.RemoveAll(filepath.Join(h.root, "sys/fs/cgroup/memory")); err != nil {
+		t.Fatal(err)
+	}
+	c := attach(t, h)
+	var s knowledge.Sample
+	if err := c.Fast(&s); err != nil || s.Have != knowledge.HasCPU|knowledge.HasThrottle {
+		t.Errorf("have %b, %v", s.Have, err)
+	}
+	if err := c.Slow(&s); err != nil || s.Have&knowledge.HasLimits == 0 || s.MemoryLimit != 0 {
+		t.Errorf("have %b, limit %d, %v", s.Have, s.MemoryLimit, err)
+	}
+}
+
+// TestCountersGoBack: a counter that restarted is handed on as it is read; who
+// makes rates of it sees that it went down. FAULTS row 35.
+func TestCountersGoBack(t *testing.T) {
+	h := tree(t, "v2-systemd", Options{})
+	c := attach(t, h)
+	var before, after knowledge.Sample
+	if err := c.Fast(&before); err != nil {
+		t.Fatal(err)
+	}
+	rewrite(t, h, "cpu.stat", "usage_usec 10\nnr_periods 0\nnr_throttled 0\nthrottled_usec 0\n")
+	if err := c.Fast(&after); err != nil {
+		t.Fatal(err)
+	}
+	if after.CPUUsage != 10*time.Microsecond || after.Have != before.Have {
+		t.Errorf("got %+v", after)
+	}
+	// FAULTS rows 38 and 41: times of two samples differ by a monotonic clock,
+	// whatever the wall clock does, so that a frozen file shows as no progress.
+	if after.At.Round(0) == after.At || after.At.Sub(before.At) < 0 {
+		t.Errorf("the time of a sample is not monotonic: %v", after.At)
+	}
+}
