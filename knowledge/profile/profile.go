@@ -7,6 +7,8 @@
 package profile
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
@@ -152,17 +154,18 @@ func (p *Profile) tally(resource knowledge.Resource, verb knowledge.Verb) *Tally
 }
 
 // peak is the entry of at's day, made when it is new; nil for a day older than
-// those that are kept.
+// those that are kept. An entry from a future that a jump of the clock made up
+// gives way.
 func (p *Profile) peak(at time.Time) *Peak {
 	d := at.Unix() / int64(day/time.Second)
 	if d <= 0 {
 		return nil
 	}
 	k := &p.peaks[d%peakDays]
-	if k.Day > d {
+	if k.Day > d && k.Day <= d+2*peakDays {
 		return nil
 	}
-	if k.Day < d {
+	if k.Day != d {
 		*k = Peak{Day: d}
 	}
 	return k
@@ -239,15 +242,12 @@ func instant(ns int64) time.Time {
 // oldest first, at most eight.
 func (p *Profile) Peaks() []Peak {
 	var out []Peak
-	newest := int64(0)
 	for _, k := range p.peaks {
-		newest = max(newest, k.Day)
-	}
-	for d := newest - peakDays + 1; d <= newest; d++ {
-		if d > 0 && p.peaks[d%peakDays].Day == d {
-			out = append(out, p.peaks[d%peakDays])
+		if k.Day > 0 {
+			out = append(out, k)
 		}
 	}
+	slices.SortFunc(out, func(a, b Peak) int { return cmp.Compare(a.Day, b.Day) })
 	return out
 }
 

@@ -1,0 +1,205 @@
+package store
+
+import (
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/knowledge/history"
+	bolt "go.etcd.io/bbolt"
+)
+
+// Bounds of what Commit takes.
+const (
+	maxProfile = 8 << 10
+	maxState   = 4 << 10
+	maxChunk   = 8 << 10
+)
+
+// Batch is what changed since the last Commit: one packed value for each key,
+// which replaces the one before.
+type Batch struct {
+	Profiles map[knowledge.ServiceKey][]byte  // at most 8 KiB each
+	States   map[knowledge.ContainerID][]byte // at most 4 KiB each
+	Series   map[knowledge.ServiceKey][]history.Chunk
+	// Folds are actions that are over: Commit numbers and keeps them. They are
+	// kept once: do not give them again after ErrDegraded.
+	Folds []knowledge.Record
+
+	DropProfiles []knowledge.ServiceKey
+	DropStates   []knowledge.ContainerID
+	// Alive, when not nil, are all containers that exist: their states are kept
+	// however old. The others' are pruned a day after they were last written.
+	Alive []knowledge.ContainerID
+}
+
+// Commit writes a batch in one transaction. After ErrDegraded profiles, states
+// and series are not kept: give the then current ones with the next Commit.
+func (s *Store) Commit(b Batch) error {
+	if err := b.check(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return ErrClosed
+	}
+	if b.Alive != nil {
+		s.alive = make(map[knowledge.ContainerID]bool, len(b.Alive))
+		for _, id := range b.Alive {
+			s.alive[id] = true
+		}
+	}
+	for _, r := range b.Folds {
+		s.seq++
+		r.Action.Seq, r.Outcome.Seq, r.Action.Key = s.seq, s.seq, ""
+		if r.Outcome.Result == knowledge.ResultOpen {
+			r.Outcome.Result = knowledge.ResultApplied
+		}
+		s.records[s.seq] = r
+	}
+	now := s.opt.Now()
+	return s.write(func(tx *bolt.Tx) error { return b.put(tx, now) })
+}
+
+func (b *Batch) check() error {
+	for k, v := range b.Profiles {
+		if err := fits("profile", string(k), v, maxProfile); err != nil {
+			return err
+		}
+	}
+	for k, v := range b.States {
+		if err := fits("state", string(k), v, maxState); err != nil {
+			return err
+		}
+	}
+	for k, chunks := range b.Series {
+		for _, c := range chunks {
+			if err := fits("series", string(k), c.Data, maxChunk); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func fits(what, key string, v []byte, limit int) error {
+	if key == "" || len(key) > maxWord || len(v) > limit {
+		return fmt.Errorf("cannot keep %s of %q: %w: %d bytes under a key of %d, allowed are %d and 1 to %d",
+			what, bounded(key, maxWord), ErrInvalid, len(v), len(key), limit, maxWord)
+	}
+	return nil
+}
+
+func (b *Batch) put(tx *bolt.Tx, now time.Time) error {
+	for k, v := range b.Profiles {
+		if err := put(tx, cell{bucketProfiles, string(k)}, stamped(now, v)); err != nil {
+			return err
+		}
+	}
+	for k, v := range b.States {
+		if err := put(tx, cell{bucketStates, string(k)}, stamped(now, v)); err != nil {
+			return err
+		}
+	}
+	for k, chunks := range b.Series {
+		for _, c := range chunks {
+			if err := put(tx, cell{bucketSeries, chunkKey(c.Tier, c.Start, k)}, c.Data); err != nil {
+				return err
+			}
+		}
+	}
+	for _, k := range b.DropProfiles {
+		if err := put(tx, cell{bucketProfiles, string(k)}, nil); err != nil {
+			return err
+		}
+	}
+	for _, k := range b.DropStates {
+		if err := put(tx, cell{bucketStates, string(k)}, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// chunkKey orders chunks by tier and time, so that the oldest come first.
+func chunkKey(tier history.Tier, start int64, service knowledge.ServiceKey) string {
+	b := binary.BigEndian.AppendUint64([]byte{byte(tier)}, uint64(start))
+	return string(b) + string(service)
+}
+
+// Profiles are all profiles, as they were committed.
+func (s *Store) Profiles() (map[knowledge.ServiceKey][]byte, error) {
+	out := map[knowledge.ServiceKey][]byte{}
+	err := s.stampedValues(bucketProfiles, func(k string, v []byte) { out[knowledge.ServiceKey(k)] = v })
+	return out, err
+}
+
+// States are the states of all containers, as they were committed.
+func (s *Store) States() (map[knowledge.ContainerID][]byte, error) {
+	out := map[knowledge.ContainerID][]byte{}
+	err := s.stampedValues(bucketStates, func(k string, v []byte) { out[knowledge.ContainerID(k)] = v })
+	return out, err
+}
+
+// stampedValues calls fn with a copy of every value of a bucket.
+func (s *Store) stampedValues(bucket string, fn func(string, []byte)) error {
+	return s.view(func(tx *bolt.Tx) error {
+		return s.each(tx, bucket, func(k string, payload []byte) bool {
+			_, data, ok := unstamp(payload)
+			if ok {
+				fn(k, append([]byte(nil), data...))
+			}
+			return ok
+		})
+	})
+}
+
+// Series are the buckets of a service in a tier that begin at from or later and
+// before to, oldest first. What cannot be decoded is dropped and counted.
+func (s *Store) Series(service knowledge.ServiceKey, tier history.Tier, from, to time.Time) ([]history.Bucket, error) {
+	var out []history.Bucket
+	err := s.chunks(service, tier, from, to, func(c history.Chunk) bool {
+		buckets, err := c.Decode()
+		for _, b := range buckets {
+			if !b.At.Before(from) && b.At.Before(to) {
+				out = append(out, b)
+			}
+		}
+		return err == nil
+	})
+	return out, err
+}
+
+// Running are the chunks of a service that contain now, for history.Series.Restore.
+func (s *Store) Running(service knowledge.ServiceKey, now time.Time) ([]history.Chunk, error) {
+	var out []history.Chunk
+	for _, tier := range history.Tiers {
+		err := s.chunks(service, tier, now, now.Add(time.Nanosecond), func(c history.Chunk) bool {
+			c.Data = append([]byte(nil), c.Data...)
+			out = append(out, c)
+			return true
+		})
+		if err != nil {
+			return out, err
+		}
+	}
+	return out, nil
+}
+
+// chunks calls fn for the chunks that overlap [from, to), at most a tier's worth.
+func (s *Store) chunks(service knowledge.ServiceKey, tier history.Tier, from, to time.Time, fn func(history.Chunk) bool) error {
+	span := int64(tier.Span() / time.Second)
+	first := max(from.Unix(), to.Add(-tier.Keep()).Unix(), 0) / span * span
+	return s.view(func(tx *bolt.Tx) error {
+		b := tx.Bucket([]byte(bucketSeries))
+		for start := first; start < to.Unix() || (start == to.Unix() && to.Nanosecond() > 0); start += span {
+			c := cell{bucketSeries, chunkKey(tier, start, service)}
+			if data, ok := s.get(b, c); ok && !fn(history.Chunk{Tier: tier, Start: start, Data: data}) {
+				s.noteBad(c)
+			}
+		}
+		return nil
+	})
+}

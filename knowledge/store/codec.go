@@ -1,0 +1,173 @@
+package store
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"hash/crc32"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+)
+
+// Bounds of the words in a record: they come from labels, the Engine and people.
+const (
+	maxWord = 256
+	maxNote = 512
+	maxKey  = 256
+)
+
+// checksum covers bucket, key and payload, so that a value in another's place is
+// noticed as well as a changed one.
+func checksum(c cell, payload []byte) uint32 {
+	table := crc32.MakeTable(crc32.Castagnoli)
+	sum := crc32.Update(0, table, []byte(c.bucket+"/"+c.key+"/"))
+	return crc32.Update(sum, table, payload)
+}
+
+// seal is what is stored under c for payload: CRC-32C, then the payload.
+func seal(c cell, payload []byte) []byte {
+	b := make([]byte, 4, 4+len(payload))
+	binary.LittleEndian.PutUint32(b, checksum(c, payload))
+	return append(b, payload...)
+}
+
+// unseal is the payload of a stored value, still in the mapped file; false: it
+// was damaged.
+func unseal(c cell, value []byte) ([]byte, bool) {
+	if len(value) < 4 || binary.LittleEndian.Uint32(value) != checksum(c, value[4:]) {
+		return nil, false
+	}
+	return value[4:], true
+}
+
+// stamped puts the time of writing, in unix seconds, before data.
+func stamped(at time.Time, data []byte) []byte {
+	b := binary.BigEndian.AppendUint64(make([]byte, 0, 8+len(data)), uint64(at.Unix()))
+	return append(b, data...)
+}
+
+func unstamp(payload []byte) (at time.Time, data []byte, ok bool) {
+	if len(payload) < 8 {
+		return time.Time{}, nil, false
+	}
+	return time.Unix(int64(binary.BigEndian.Uint64(payload)), 0), payload[8:], true
+}
+
+// seqKey orders the journal by sequence number.
+func seqKey(seq uint64) string {
+	return string(binary.BigEndian.AppendUint64(nil, seq))
+}
+
+func seqOf(key []byte) uint64 {
+	if len(key) < 8 {
+		return 0
+	}
+	return binary.BigEndian.Uint64(key)
+}
+
+// line is a record as the journal keeps it: knowledge.Record in short words. The
+// sequence number is its key.
+type line struct {
+	ID       knowledge.ContainerID `json:"i"`
+	Name     string                `json:"n,omitempty"`
+	Service  knowledge.ServiceKey  `json:"s,omitempty"`
+	Resource knowledge.Resource    `json:"r"`
+	Verb     knowledge.Verb        `json:"v"`
+	Actor    knowledge.Actor       `json:"a"`
+	At       int64                 `json:"t"` // unix nanoseconds
+	From     int64                 `json:"f,omitempty"`
+	To       int64                 `json:"o,omitempty"`
+	Rule     knowledge.Rule        `json:"y,omitempty"`
+	Args     []float64             `json:"g,omitempty"` // without the last zeros
+	Note     string                `json:"q,omitempty"`
+	Count    int                   `json:"c,omitempty"`
+	Key      string                `json:"k,omitempty"`
+
+	Result  knowledge.Result `json:"x"`
+	Ended   int64            `json:"e,omitempty"` // unix nanoseconds
+	Took    int64            `json:"d,omitempty"` // nanoseconds
+	Kernel  int64            `json:"h,omitempty"`
+	Engine  int64            `json:"m,omitempty"`
+	Message string           `json:"w,omitempty"`
+}
+
+func encodeRecord(r knowledge.Record) ([]byte, error) {
+	a, o := r.Action, r.Outcome
+	l := line{
+		ID: knowledge.ContainerID(bounded(string(a.ID), maxWord)), Name: bounded(a.Name, maxWord),
+		Service:  knowledge.ServiceKey(bounded(string(a.Service), maxWord)),
+		Resource: a.Resource, Verb: a.Verb, Actor: a.Actor, At: nanos(a.At), From: a.From, To: a.To,
+		Rule: knowledge.Rule(bounded(string(a.Reason.Rule), maxWord)), Args: numbers(a.Reason.Args[:]),
+		Note: bounded(a.Reason.Note, maxNote), Count: a.Count, Key: a.Key,
+		Result: o.Result, Ended: nanos(o.At), Took: int64(o.Took), Kernel: o.Kernel, Engine: o.Engine,
+		Message: bounded(o.Message, maxNote),
+	}
+	b, err := json.Marshal(l)
+	if err != nil {
+		return nil, fmt.Errorf("cannot encode action %d: %w", a.Seq, err)
+	}
+	return b, nil
+}
+
+func decodeRecord(seq uint64, b []byte) (knowledge.Record, error) {
+	var l line
+	if err := json.Unmarshal(b, &l); err != nil {
+		return knowledge.Record{}, fmt.Errorf("cannot decode action %d: %w", seq, err)
+	}
+	r := knowledge.Record{
+		Action: knowledge.Action{
+			Seq: seq, ID: l.ID, Name: l.Name, Service: l.Service, Resource: l.Resource, Verb: l.Verb, Actor: l.Actor,
+			At: instant(l.At), From: l.From, To: l.To,
+			Reason: knowledge.Reason{Rule: l.Rule, Note: l.Note}, Count: l.Count, Key: l.Key,
+		},
+		Outcome: knowledge.Outcome{
+			Result: l.Result, At: instant(l.Ended), Took: time.Duration(l.Took),
+			Kernel: l.Kernel, Engine: l.Engine, Message: l.Message,
+		},
+	}
+	copy(r.Action.Reason.Args[:], l.Args)
+	if l.Result != knowledge.ResultOpen || l.Ended != 0 {
+		r.Outcome.Seq = seq
+	}
+	return r, nil
+}
+
+// numbers drops the zeros at the end, and what JSON cannot carry.
+func numbers(args []float64) []float64 {
+	out := make([]float64, len(args))
+	n := 0
+	for i, v := range args {
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			v = 0
+		}
+		if out[i] = v; v != 0 {
+			n = i + 1
+		}
+	}
+	return out[:n]
+}
+
+// bounded cuts s to n bytes without cutting a letter in two.
+func bounded(s string, n int) string {
+	if len(s) > n {
+		s = s[:n]
+	}
+	return strings.ToValidUTF8(s, "")
+}
+
+func nanos(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixNano()
+}
+
+func instant(ns int64) time.Time {
+	if ns == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, ns).UTC()
+}
