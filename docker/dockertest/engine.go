@@ -1,0 +1,260 @@
+package dockertest
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+)
+
+// Options shape the machine; zero values are the defaults.
+type Options struct {
+	Cgroup int             // 1 or 2 (default)
+	NCPU   int             // 4
+	Memory knowledge.Bytes // 8 GiB
+	API    string          // newest API spoken; "1.41"
+	Driver string          // "cgroupfs" (default) or "systemd"
+	// Files: keep the tree of kernel files below Root().
+	Files bool
+	// LiveRestore: containers outlive a restart of the Engine.
+	LiveRestore bool
+	// KilledIsError: a limit below use on cgroup v2, which kills, is answered with
+	// 500 and the old limits stored; else with 200. In truth it is a race.
+	KilledIsError bool
+}
+
+// Engine is the fake. All methods may be called at any time from any goroutine.
+type Engine struct {
+	t    testing.TB
+	o    Options
+	dir  string // of the socket: short, for a socket's path is
+	root string
+
+	mu         sync.Mutex // guards all below
+	server     *http.Server
+	down       chan struct{} // closed when the server goes away
+	handlers   sync.WaitGroup
+	containers map[knowledge.ContainerID]*box
+	images     map[string]bool
+	seq        int
+	pid        int
+	busy       time.Duration // CPU time of the host
+	faults     []*Fault
+	healed     chan struct{} // closed by Heal
+	deaf       bool          // events are lost
+	calls      map[string]int
+	updates    []Update
+	events     []message // the newest 256
+	listeners  map[chan message]bool
+	stamp      int64
+}
+
+// New starts an Engine that ends with the test.
+func New(t testing.TB, o Options) *Engine {
+	t.Helper()
+	if o.Cgroup == 0 {
+		o.Cgroup = 2
+	}
+	if o.NCPU == 0 {
+		o.NCPU = 4
+	}
+	if o.Memory == 0 {
+		o.Memory = 8 * knowledge.GiB
+	}
+	if o.API == "" {
+		o.API = "1.41"
+	}
+	if o.Driver == "" {
+		o.Driver = "cgroupfs"
+	}
+	dir, err := os.MkdirTemp("", "eng")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &Engine{
+		t: t, o: o, dir: dir, root: filepath.Join(dir, "root"), pid: 1000,
+		containers: map[knowledge.ContainerID]*box{},
+		images:     map[string]bool{},
+		calls:      map[string]int{},
+		listeners:  map[chan message]bool{},
+		healed:     make(chan struct{}),
+	}
+	t.Cleanup(func() {
+		e.Gone()
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	if o.Files {
+		e.hostFiles()
+	}
+	e.Back()
+	return e
+}
+
+// Host is the address of the Engine's socket, "unix:///…".
+func (e *Engine) Host() string { return "unix://" + e.socket() }
+
+// Root is the directory below which proc and sys lie, with Options.Files.
+func (e *Engine) Root() string { return e.root }
+
+func (e *Engine) socket() string { return filepath.Join(e.dir, "s") }
+
+// Back opens the socket again after Gone.
+func (e *Engine) Back() {
+	e.t.Helper()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.server != nil {
+		return
+	}
+	l, err := net.Listen("unix", e.socket())
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	server := &http.Server{Handler: http.HandlerFunc(e.serve)}
+	e.server, e.down = server, make(chan struct{})
+	e.handlers.Go(func() { _ = server.Serve(l) })
+}
+
+// Gone closes the socket and all connections, as when the Engine is killed. The
+// containers go on.
+func (e *Engine) Gone() {
+	e.mu.Lock()
+	server := e.server
+	e.server = nil
+	if server != nil {
+		close(e.down)
+	}
+	e.mu.Unlock()
+	if server != nil {
+		_ = server.Close()
+	}
+	e.handlers.Wait()
+}
+
+// Restart is a restart of the Engine: all connections drop; without LiveRestore
+// every container goes down, unseen, and those with Spec.Restart come up again
+// with a new process and counters at zero.
+func (e *Engine) Restart() {
+	e.Gone()
+	e.mu.Lock()
+	e.events = nil
+	if !e.o.LiveRestore {
+		for _, b := range e.containers {
+			if b.running() {
+				e.end(b, 137)
+				if b.spec.Restart {
+					e.begin(b)
+				}
+			}
+		}
+	}
+	e.mu.Unlock()
+	e.Back()
+}
+
+// Spec is a container to run.
+type Spec struct {
+	Name         string // "c1", "c2", … unless given
+	Image        string // "app"
+	Labels       map[string]string
+	Limits       knowledge.Limits
+	Health       string // "", "starting", "healthy", "unhealthy"
+	Runtime      string
+	GPU          bool
+	CgroupParent string
+	// Restart: the Engine starts it again when it dies.
+	Restart bool
+	// Survives: an OOM kill takes a child, not the main process.
+	Survives bool
+}
+
+// Run makes and starts a container.
+func (e *Engine) Run(s Spec) knowledge.ContainerID {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	b := e.make(s)
+	e.begin(b)
+	return b.id
+}
+
+// make adds a stopped container. The lock is held, as in all unexported methods.
+func (e *Engine) make(s Spec) *box {
+	e.seq++
+	if s.Name == "" {
+		s.Name = fmt.Sprintf("c%d", e.seq)
+	}
+	if s.Image == "" {
+		s.Image = "app"
+	}
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s %d", s.Name, e.seq))
+	b := &box{id: knowledge.ContainerID(hex.EncodeToString(sum[:])), spec: s, state: "created", made: time.Now(), record: recordOf(s.Limits)}
+	b.before = b.record
+	e.containers[b.id] = b
+	e.emit(b, "create")
+	return b
+}
+
+// Start starts a stopped container.
+func (e *Engine) Start(id knowledge.ContainerID) { e.with(id, e.begin) }
+
+// Stop ends a container's process.
+func (e *Engine) Stop(id knowledge.ContainerID) { e.with(id, func(b *box) { e.end(b, 0) }) }
+
+// Remove kills and removes a container.
+func (e *Engine) Remove(id knowledge.ContainerID) { e.with(id, e.remove) }
+
+// Recreate removes a container and runs a new one of the same specification.
+func (e *Engine) Recreate(id knowledge.ContainerID) (fresh knowledge.ContainerID) {
+	e.with(id, func(b *box) {
+		e.remove(b)
+		n := e.make(b.spec)
+		e.begin(n)
+		fresh = n.id
+	})
+	return fresh
+}
+
+// Pause freezes or thaws a container.
+func (e *Engine) Pause(id knowledge.ContainerID, on bool) {
+	e.with(id, func(b *box) {
+		switch {
+		case on && b.state == "running":
+			b.state = "paused"
+			e.emit(b, "pause")
+		case !on && b.state == "paused":
+			b.state = "running"
+			e.emit(b, "unpause")
+		}
+	})
+}
+
+// SetHealth is what the container's health check finds from now on.
+func (e *Engine) SetHealth(id knowledge.ContainerID, word string) {
+	e.with(id, func(b *box) {
+		b.spec.Health = word
+		e.emit(b, "health_status: "+word)
+	})
+}
+
+// with runs f on a container that must exist.
+func (e *Engine) with(id knowledge.ContainerID, f func(*box)) {
+	e.t.Helper()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	b, ok := e.containers[id]
+	if !ok {
+		e.t.Errorf("dockertest: there is no container %s", id.Short())
+		return
+	}
+	f(b)
+}

@@ -1,0 +1,200 @@
+package dockertest
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+)
+
+// The operations that a Fault or Calls may name.
+const (
+	Ping    = "ping"
+	Info    = "info"
+	List    = "list"
+	Inspect = "inspect"
+	UpdateC = "update"
+	Stats   = "stats"
+	Events  = "events"
+	Create  = "create"
+	StartC  = "start"
+	StopC   = "stop"
+	RemoveC = "remove"
+	Import  = "import"
+	RemoveI = "remove_image"
+)
+
+// Fault is something that goes wrong with requests. What is set happens, in the
+// order of the fields.
+type Fault struct {
+	Op    string // one of the operations; "": all
+	Times int    // how often; 0: until Heal
+	// Delay: the answer comes later. Hang: it never comes (a stopped Engine).
+	Delay time.Duration
+	Hang  bool
+	// Vanish: the container that the request names is removed just before.
+	Vanish bool
+	// StopFirst: the container that the request names exits just before.
+	StopFirst bool
+	// Stale: an inspect tells what was on record before the last update.
+	Stale bool
+	// After: the request is carried out, and only then the rest happens.
+	After bool
+	// Drop: the connection is closed without an answer.
+	Drop bool
+	// Status, with Message as the Engine's JSON; Body, with Type, is sent as it is.
+	Status     int
+	Message    string
+	Body, Type string
+	// Truncate: half of the true answer, then nothing.
+	Truncate bool
+}
+
+// Inject makes requests fail from now on. The oldest fault that fits a request
+// is the one that strikes.
+func (e *Engine) Inject(f Fault) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.faults = append(e.faults, &f)
+}
+
+// Heal takes all faults away; requests that wait go on at once.
+func (e *Engine) Heal() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.faults = nil
+	close(e.healed)
+	e.healed = make(chan struct{})
+}
+
+// Calls counts the requests of one operation that arrived.
+func (e *Engine) Calls(op string) int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.calls[op]
+}
+
+// strikes finds the fault for a request and uses it up. The lock is held.
+func (e *Engine) strikes(op string) *Fault {
+	for i, f := range e.faults {
+		if f.Op != "" && f.Op != op {
+			continue
+		}
+		hit := *f
+		if f.Times > 0 {
+			if f.Times--; f.Times == 0 {
+				e.faults = append(e.faults[:i:i], e.faults[i+1:]...)
+			}
+		}
+		return &hit
+	}
+	return nil
+}
+
+// suffer lets a fault happen around the true handler.
+func (e *Engine) suffer(f *Fault, w http.ResponseWriter, r *http.Request, q *request) {
+	if f.Delay > 0 || f.Hang {
+		if !e.wait(f, r) {
+			panic(http.ErrAbortHandler)
+		}
+	}
+	e.mu.Lock()
+	if b, refused := e.find(q.id); refused == nil && q.id != "" {
+		switch {
+		case f.Vanish:
+			e.remove(b)
+		case f.StopFirst:
+			e.end(b, 137)
+		}
+	}
+	q.stale = f.Stale
+	e.mu.Unlock()
+	truth := httptest.NewRecorder()
+	if f.After || f.Truncate {
+		e.handle(truth, r, q)
+	}
+	switch {
+	case f.Drop:
+		panic(http.ErrAbortHandler)
+	case f.Status != 0 && f.Body == "":
+		fail(w, no(f.Status, "%s", f.Message))
+	case f.Body != "":
+		w.Header().Set("Content-Type", f.Type)
+		w.WriteHeader(max(f.Status, http.StatusOK))
+		_, _ = w.Write([]byte(f.Body))
+	case f.Truncate:
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(truth.Body.Bytes()[:truth.Body.Len()/2])
+	case f.After:
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(truth.Code)
+		_, _ = w.Write(truth.Body.Bytes())
+	default:
+		e.handle(w, r, q)
+	}
+}
+
+// wait is a slow Engine; false: the client, the Engine or the fault went away
+// before the time.
+func (e *Engine) wait(f *Fault, r *http.Request) bool {
+	e.mu.Lock()
+	down, healed := e.down, e.healed
+	e.mu.Unlock()
+	var late <-chan time.Time
+	if !f.Hang {
+		timer := time.NewTimer(f.Delay)
+		defer timer.Stop()
+		late = timer.C
+	}
+	select {
+	case <-late:
+		return true
+	case <-healed:
+		return true
+	case <-r.Context().Done():
+	case <-down:
+	}
+	return false
+}
+
+// DropEvents: events that happen while on is true are lost, and not remembered.
+func (e *Engine) DropEvents(on bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.deaf = on
+}
+
+// EndEvents closes the event streams that are open, and nothing else.
+func (e *Engine) EndEvents() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for l := range e.listeners {
+		close(l)
+		delete(e.listeners, l)
+	}
+}
+
+// Listeners counts the open event streams.
+func (e *Engine) Listeners() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.listeners)
+}
+
+// Image reports whether an image was imported and not removed.
+func (e *Engine) Image(tag string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.images[tag]
+}
+
+// Containers are the ids of all, in no order.
+func (e *Engine) Containers() (ids []knowledge.ContainerID) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for id := range e.containers {
+		ids = append(ids, id)
+	}
+	return ids
+}

@@ -1,0 +1,271 @@
+package dockertest
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+)
+
+// v1 controllers each have a tree of their own, with the files that matter here.
+var v1Trees = []string{"cpu", "cpuacct", "memory", "blkio", "pids"}
+
+// place is a container's cgroup below a tree's root.
+func (e *Engine) place(b *box) string {
+	parent := b.spec.CgroupParent
+	if e.o.Driver == "systemd" {
+		if parent == "" {
+			parent = "system.slice"
+		}
+		return filepath.Join(parent, "docker-"+string(b.id)+".scope")
+	}
+	if parent == "" {
+		parent = "docker"
+	}
+	return filepath.Join(parent, string(b.id))
+}
+
+// hostFiles makes what is there before any container.
+func (e *Engine) hostFiles() {
+	var mounts strings.Builder
+	if e.o.Cgroup == 1 {
+		for i, t := range v1Trees {
+			fmt.Fprintf(&mounts, "%d 31 0:%d / /sys/fs/cgroup/%s rw,relatime - cgroup cgroup rw,%s\n", 32+i, 29+i, t, t)
+			e.mkdir("sys/fs/cgroup/" + t)
+		}
+	} else {
+		mounts.WriteString("31 23 0:28 / /sys/fs/cgroup rw,relatime - cgroup2 cgroup2 rw\n")
+		e.mkdir("sys/fs/cgroup")
+		e.put(nil, "proc/pressure/cpu", "some avg10=0.00 avg60=0.00 avg300=0.00 total=0\n")
+	}
+	e.put(nil, "proc/self/mountinfo", mounts.String())
+	e.writeHost()
+}
+
+func (e *Engine) writeHost() {
+	if !e.o.Files {
+		return
+	}
+	used := int64(1 << 30)
+	for _, b := range e.containers {
+		used += b.k.anon
+	}
+	free := max(int64(e.o.Memory)-used, 0)
+	e.put(nil, "proc/stat", fmt.Sprintf("cpu  %d 0 0 0 0 0 0 0 0 0\n", e.busy/(10*time.Millisecond)))
+	e.put(nil, "proc/meminfo", fmt.Sprintf("MemTotal: %15d kB\nMemFree: %16d kB\nMemAvailable: %11d kB\n", e.o.Memory/1024, free/1024, free/1024))
+}
+
+// makeFiles makes a started container's directories and files.
+func (e *Engine) makeFiles(b *box) {
+	if !e.o.Files {
+		return
+	}
+	b.files, b.dirs = map[string]string{}, nil
+	rel := e.place(b)
+	var cgroups string
+	if e.o.Cgroup == 1 {
+		for i, t := range v1Trees {
+			b.dirs = append(b.dirs, filepath.Join("sys/fs/cgroup", t, rel))
+			cgroups += fmt.Sprintf("%d:%s:/%s\n", i+1, t, rel)
+		}
+	} else {
+		b.dirs = append(b.dirs, filepath.Join("sys/fs/cgroup", rel))
+		cgroups = "0::/" + rel + "\n"
+	}
+	proc := "proc/" + strconv.Itoa(b.pid)
+	b.dirs = append(b.dirs, proc)
+	for _, d := range b.dirs {
+		e.mkdir(d)
+	}
+	e.put(b, proc+"/cgroup", cgroups)
+	e.put(b, proc+"/net/dev", "Inter-|   Receive                                                |  Transmit\n"+
+		" face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed\n"+
+		"    lo:       0       0    0    0    0     0          0         0        0       0    0    0    0     0       0          0\n"+
+		"  eth0:     100       1    0    0    0     0          0         0      200       2    0    0    0     0       0          0\n")
+	e.writeLimits(b)
+	e.writeFiles(b)
+}
+
+// dropFiles removes them. A kernel refuses to read a cgroup that is gone; a file
+// on disk can at least become empty for who holds it open.
+func (e *Engine) dropFiles(b *box) {
+	if !e.o.Files {
+		return
+	}
+	for name := range b.files {
+		_ = os.Truncate(filepath.Join(e.root, name), 0) // may be gone with its directory
+	}
+	for _, d := range b.dirs {
+		if err := os.RemoveAll(filepath.Join(e.root, d)); err != nil {
+			e.t.Error(err)
+		}
+	}
+	b.files, b.dirs = nil, nil
+}
+
+// in is the path of a file: tree is the v1 controller.
+func (e *Engine) in(b *box, tree, name string) string {
+	if e.o.Cgroup == 1 {
+		return filepath.Join("sys/fs/cgroup", tree, e.place(b), name)
+	}
+	return filepath.Join("sys/fs/cgroup", e.place(b), name)
+}
+
+// writeLimits writes what the kernel model holds into the files of limits.
+func (e *Engine) writeLimits(b *box) {
+	if !e.o.Files || !b.running() {
+		return
+	}
+	k := &b.k
+	if e.o.Cgroup == 1 {
+		e.put(b, e.in(b, "cpu", "cpu.cfs_period_us"), lines(k.period))
+		e.put(b, e.in(b, "cpu", "cpu.cfs_quota_us"), lines(k.quota))
+		e.put(b, e.in(b, "cpu", "cpu.shares"), lines(k.shares))
+		e.put(b, e.in(b, "memory", "memory.limit_in_bytes"), lines(orMost(k.memory)))
+		e.put(b, e.in(b, "memory", "memory.memsw.limit_in_bytes"), lines(orMost(k.swap)))
+		return
+	}
+	e.put(b, e.in(b, "", "cpu.max"), orMax(k.quota)+" "+lines(k.period))
+	// The conversion of runc before 1.3.2.
+	e.put(b, e.in(b, "", "cpu.weight"), lines(1+((k.shares-2)*9999)/262142))
+	e.put(b, e.in(b, "", "memory.max"), orMax(k.memory)+"\n")
+	e.put(b, e.in(b, "", "memory.high"), orMax(k.high)+"\n")
+}
+
+// writeFiles writes the counters and levels.
+func (e *Engine) writeFiles(b *box) {
+	if !e.o.Files || !b.running() {
+		return
+	}
+	k := &b.k
+	if e.o.Cgroup == 1 {
+		e.put(b, e.in(b, "cpuacct", "cpuacct.usage"), lines(int64(k.usage)))
+		e.put(b, e.in(b, "cpu", "cpu.stat"), fmt.Sprintf("nr_periods %d\nnr_throttled %d\nthrottled_time %d\n", k.periods, k.throttled, int64(k.throttledTime)))
+		e.put(b, e.in(b, "memory", "memory.usage_in_bytes"), lines(k.anon+k.cache))
+		e.put(b, e.in(b, "memory", "memory.stat"), fmt.Sprintf("cache %[2]d\nrss %[1]d\ntotal_cache %[2]d\ntotal_rss %[1]d\ntotal_shmem 0\ntotal_inactive_file %[2]d\ntotal_active_file 0\ntotal_unevictable 0\n", k.anon, k.cache))
+		e.put(b, e.in(b, "memory", "memory.oom_control"), fmt.Sprintf("oom_kill_disable 0\nunder_oom 0\noom_kill %d\n", k.kill))
+		e.put(b, e.in(b, "memory", "memory.failcnt"), lines(int64(k.max)))
+		e.put(b, e.in(b, "pids", "pids.current"), lines(1))
+		e.put(b, e.in(b, "blkio", "blkio.throttle.io_service_bytes_recursive"), "8:0 Read 4096\n8:0 Write 0\n8:0 Total 4096\nTotal 4096\n")
+		return
+	}
+	us := k.usage.Microseconds()
+	e.put(b, e.in(b, "", "cpu.stat"), fmt.Sprintf("usage_usec %d\nuser_usec %d\nsystem_usec 0\nnr_periods %d\nnr_throttled %d\nthrottled_usec %d\n", us, us, k.periods, k.throttled, k.throttledTime.Microseconds()))
+	e.put(b, e.in(b, "", "memory.current"), lines(k.anon+k.cache))
+	e.put(b, e.in(b, "", "memory.stat"), fmt.Sprintf("anon %d\nfile %[2]d\nkernel 0\nshmem 0\ninactive_file %[2]d\nactive_file 0\nunevictable 0\nworkingset_refault_anon 0\nworkingset_refault_file 0\n", k.anon, k.cache))
+	e.put(b, e.in(b, "", "memory.events"), fmt.Sprintf("low 0\nhigh %d\nmax %d\noom %d\noom_kill %d\n", k.highs, k.max, k.oom, k.kill))
+	e.put(b, e.in(b, "", "pids.current"), lines(1))
+	e.put(b, e.in(b, "", "io.stat"), "8:0 rbytes=4096 wbytes=0 rios=1 wios=0 dbytes=0 dios=0\n")
+	for name, v := range map[string]float64{"cpu": b.psiCPU, "memory": b.psiMem, "io": 0} {
+		e.put(b, e.in(b, "", name+".pressure"), fmt.Sprintf("some avg10=%[1]05.2f avg60=%[1]05.2f avg300=%[1]05.2f total=0\nfull avg10=00.00 avg60=00.00 avg300=00.00 total=0\n", v))
+	}
+}
+
+// adopt takes over what was written into the files of the quota and of
+// memory.high since they were written last.
+func (e *Engine) adopt(b *box) {
+	if !e.o.Files || !b.running() {
+		return
+	}
+	k := &b.k
+	if e.o.Cgroup == 1 {
+		if text, ok := e.changed(b, e.in(b, "cpu", "cpu.cfs_period_us")); ok {
+			k.period = e.number(text, 100_000)
+		}
+		if text, ok := e.changed(b, e.in(b, "cpu", "cpu.cfs_quota_us")); ok {
+			k.quota = e.number(text, -1)
+		}
+		return
+	}
+	if text, ok := e.changed(b, e.in(b, "", "cpu.max")); ok {
+		quota, period, _ := strings.Cut(text, " ")
+		k.quota = e.number(quota, -1)
+		if period != "" {
+			k.period = e.number(period, 100_000)
+		}
+	}
+	if text, ok := e.changed(b, e.in(b, "", "memory.high")); ok {
+		k.high = e.number(text, 0)
+	}
+}
+
+// number reads a written number; "max" and -1 are none.
+func (e *Engine) number(text string, none int64) int64 {
+	if text == "max" || text == "-1" {
+		return none
+	}
+	v, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		e.t.Errorf("dockertest: %q was written where the kernel wants a number", text)
+		return none
+	}
+	return v
+}
+
+// changed returns the first line of a file that somebody else wrote.
+func (e *Engine) changed(b *box, name string) (string, bool) {
+	text, err := os.ReadFile(filepath.Join(e.root, name))
+	if err != nil || string(text) == b.files[name] {
+		return "", false
+	}
+	b.files[name] = string(text)
+	line, _, _ := bytes.Cut(text, []byte("\n"))
+	return strings.TrimSpace(string(line)), true
+}
+
+// put writes a file in one piece and in place, for readers hold it open; shorter
+// content than before is padded with empty lines.
+func (e *Engine) put(b *box, name, text string) {
+	if b != nil {
+		old := b.files[name]
+		if pad := len(old) - len(text); pad > 0 {
+			text += strings.Repeat("\n", pad)
+		}
+		if text == old {
+			return
+		}
+		b.files[name] = text
+	}
+	path := filepath.Join(e.root, name)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o644)
+	if os.IsNotExist(err) {
+		e.mkdir(filepath.Dir(name))
+		f, err = os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o644)
+	}
+	if err != nil {
+		e.t.Errorf("dockertest: %v", err)
+		return
+	}
+	defer f.Close()
+	if _, err := f.WriteAt([]byte(text), 0); err != nil {
+		e.t.Errorf("dockertest: %v", err)
+	}
+}
+
+func (e *Engine) mkdir(name string) {
+	if err := os.MkdirAll(filepath.Join(e.root, name), 0o755); err != nil {
+		e.t.Errorf("dockertest: %v", err)
+	}
+}
+
+func lines(v int64) string { return strconv.FormatInt(v, 10) + "\n" }
+
+func orMax(v int64) string {
+	if v <= 0 {
+		return "max"
+	}
+	return strconv.FormatInt(v, 10)
+}
+
+// orMost is v1's way to say that there is no limit.
+func orMost(v int64) int64 {
+	if v <= 0 {
+		return 9223372036854771712
+	}
+	return min(v, int64(knowledge.MaxBytes))
+}

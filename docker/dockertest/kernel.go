@@ -1,0 +1,337 @@
+package dockertest
+
+import (
+	"sync"
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+)
+
+// record is what the Engine has on file of a container's limits, in its units.
+type record struct {
+	NanoCPUs, Quota, Period, Shares int64
+	Memory, Swap                    int64
+}
+
+func recordOf(l knowledge.Limits) record {
+	r := record{Shares: l.Shares, Memory: int64(l.Memory), Swap: int64(l.MemorySwap)}
+	if r.Memory > 0 && r.Swap == 0 {
+		r.Swap = 2 * r.Memory // daemon/daemon_unix.go, adaptContainerSettings
+	}
+	switch {
+	case l.CPU == 0:
+	case l.CPUField == knowledge.CPUFieldQuota:
+		p := l.Period
+		if p == 0 {
+			p = knowledge.DefaultPeriod
+		}
+		r.Period = p.Microseconds()
+		r.Quota = int64(l.CPU) * r.Period / 1e9
+	default:
+		r.NanoCPUs = int64(l.CPU)
+	}
+	return r
+}
+
+// cgroup is what the kernel holds of one running container.
+type cgroup struct {
+	quota, period int64 // µs; quota -1: none
+	shares        int64
+	memory, swap  int64 // bytes; 0: no limit
+	high          int64 // v2 memory.high; 0: none
+
+	anon, cache           int64
+	usage, throttledTime  time.Duration
+	periods, throttled    uint64
+	max, highs, oom, kill uint64
+	carry                 time.Duration // of the running CFS period
+}
+
+const page = 4096
+
+// load is what a start writes into a fresh cgroup. A stored quota of -1 beats
+// NanoCPUs: the trap of lifting a limit with it.
+func load(r record) cgroup {
+	k := cgroup{quota: -1, period: 100_000, shares: 1024}
+	k.cpu(r)
+	if r.Shares > 0 {
+		k.shares = r.Shares
+	}
+	k.memory = r.Memory / page * page
+	k.swap = max(r.Swap, 0) / page * page
+	return k
+}
+
+func (k *cgroup) cpu(r record) {
+	if r.NanoCPUs > 0 {
+		k.period = 100_000
+		k.quota = r.NanoCPUs * k.period / 1e9
+	}
+	if r.Period > 0 {
+		k.period = r.Period
+	}
+	if r.Quota != 0 {
+		k.quota = r.Quota
+	}
+}
+
+func (k *cgroup) limits() knowledge.Limits {
+	l := knowledge.Limits{
+		Period: time.Duration(k.period) * time.Microsecond,
+		Shares: k.shares,
+		Memory: knowledge.Bytes(k.memory), MemorySwap: knowledge.Bytes(k.swap),
+	}
+	if k.quota > 0 {
+		l.CPU = knowledge.NanoCPU(k.quota * 1e9 / k.period)
+	}
+	return l
+}
+
+// box is one container.
+type box struct {
+	id       knowledge.ContainerID
+	spec     Spec
+	state    string
+	made     time.Time
+	started  time.Time
+	exit     int
+	restarts int
+	pid      int
+	oomKills int  // of all its lives
+	oomed    bool // State.OOMKilled
+	record   record
+	before   record // the record before the last update, for StaleInspect
+	k        cgroup
+	updating int // requests under way
+
+	demand float64 // cores
+	growth float64 // bytes a second
+	psiCPU float64
+	psiMem float64
+	files  map[string]string // path to the content last written
+	dirs   []string
+}
+
+func (b *box) running() bool { return b.state == "running" || b.state == "paused" }
+
+func (e *Engine) begin(b *box) {
+	if b.running() {
+		return
+	}
+	e.pid++
+	b.pid, b.state, b.started, b.oomed = e.pid, "running", time.Now(), false
+	b.k = load(b.record)
+	e.makeFiles(b)
+	e.emit(b, "start")
+}
+
+// end is the death of the main process; the cgroup goes with it.
+func (e *Engine) end(b *box, code int) {
+	if !b.running() {
+		return
+	}
+	e.dropFiles(b)
+	b.state, b.exit, b.pid, b.k = "exited", code, 0, cgroup{}
+	e.emit(b, "die")
+}
+
+func (e *Engine) remove(b *box) {
+	e.end(b, 137)
+	delete(e.containers, b.id)
+	e.emit(b, "destroy")
+}
+
+// SetUsage is how many cores the container wants from now on.
+func (e *Engine) SetUsage(id knowledge.ContainerID, cores float64) {
+	e.with(id, func(b *box) { b.demand = cores })
+}
+
+// SetMemory is how much anonymous memory it has; more than its limit is an OOM kill.
+func (e *Engine) SetMemory(id knowledge.ContainerID, anon knowledge.Bytes) {
+	e.with(id, func(b *box) { e.charge(b, int64(anon), b.k.cache) })
+}
+
+// SetCache is how much page cache it has; what does not fit is reclaimed.
+func (e *Engine) SetCache(id knowledge.ContainerID, cache knowledge.Bytes) {
+	e.with(id, func(b *box) { e.charge(b, b.k.anon, int64(cache)) })
+}
+
+// SetGrowth lets its anonymous memory grow with time.
+func (e *Engine) SetGrowth(id knowledge.ContainerID, bytesPerSecond float64) {
+	e.with(id, func(b *box) { b.growth = bytesPerSecond })
+}
+
+// SetPressure is the "some avg10" of its CPU and memory pressure, percent.
+func (e *Engine) SetPressure(id knowledge.ContainerID, cpu, memory float64) {
+	e.with(id, func(b *box) {
+		b.psiCPU, b.psiMem = cpu, memory
+		e.writeFiles(b)
+	})
+}
+
+// charge sets the container's memory, reclaims and kills. The lock is held.
+func (e *Engine) charge(b *box, anon, cache int64) {
+	if !b.running() {
+		return
+	}
+	k := &b.k
+	k.anon, k.cache = anon, cache
+	if k.high > 0 && k.anon+k.cache > k.high {
+		k.highs++
+		k.cache = max(min(k.cache, k.high-k.anon), 0)
+	}
+	if k.memory > 0 && k.anon+k.cache > k.memory {
+		k.max++
+		k.cache = max(min(k.cache, k.memory-k.anon), 0)
+		if k.anon > k.memory {
+			e.oomKill(b)
+		}
+	}
+	e.writeFiles(b)
+}
+
+func (e *Engine) oomKill(b *box) {
+	b.oomKills++
+	b.k.oom++
+	b.k.kill++
+	b.k.anon, b.k.cache = 0, 0
+	e.emit(b, "oom")
+	if b.spec.Survives {
+		return
+	}
+	e.end(b, 137)
+	b.oomed = true
+	if b.spec.Restart {
+		b.restarts++
+		e.begin(b)
+		b.oomed = true
+	}
+}
+
+// Advance lets d pass for every container. CPU bandwidth is per CFS period, as in
+// sched-bwc.rst: what a period's quota does not cover waits, and the wait is the
+// held-back CPU time (summed over CPUs). The remainder of a period is kept for
+// the next call.
+func (e *Engine) Advance(d time.Duration) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, b := range e.containers {
+		if !b.running() {
+			continue
+		}
+		e.adopt(b)
+		if b.state == "running" {
+			e.busy += b.k.run(min(b.demand, float64(e.o.NCPU)), d)
+			if b.growth != 0 {
+				grown := b.k.anon + int64(b.growth*d.Seconds())
+				e.charge(b, max(grown, 0), b.k.cache)
+			}
+		}
+		if b.running() {
+			e.writeFiles(b)
+		}
+	}
+	e.writeHost()
+}
+
+// run is d of one container that wants cores; the result is what it got.
+func (k *cgroup) run(cores float64, d time.Duration) (got time.Duration) {
+	if cores <= 0 {
+		k.carry = 0
+		return 0
+	}
+	period := time.Duration(k.period) * time.Microsecond
+	k.carry += d
+	n := k.carry / period
+	k.carry -= n * period
+	if k.quota <= 0 {
+		got = time.Duration(cores * float64(n*period))
+		k.usage += got
+		return got
+	}
+	want := time.Duration(cores * float64(period))
+	have := min(want, time.Duration(k.quota)*time.Microsecond)
+	got = have * n
+	k.usage += got
+	k.periods += uint64(n)
+	if want > have {
+		k.throttled += uint64(n)
+		k.throttledTime += (want - have) * n
+	}
+	return got
+}
+
+// Live lets time pass by itself, every step, until the test ends or stop is called.
+func (e *Engine) Live(step time.Duration) (stop func()) {
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(step)
+		defer tick.Stop()
+		for last := time.Now(); ; {
+			select {
+			case <-done:
+				return
+			case now := <-tick.C:
+				e.Advance(now.Sub(last))
+				last = now
+			}
+		}
+	}()
+	stop = sync.OnceFunc(func() { close(done); <-ended })
+	e.t.Cleanup(stop)
+	return stop
+}
+
+// Kernel is what the kernel holds; zero limits for a container that does not run.
+func (e *Engine) Kernel(id knowledge.ContainerID) (l knowledge.Limits) {
+	e.with(id, func(b *box) {
+		if b.running() {
+			e.adopt(b)
+			l = b.k.limits()
+		}
+	})
+	return l
+}
+
+// SetKernel writes CPU, period, shares and memory straight into the kernel, past
+// the Engine, as a person or systemd would; CPU and memory 0: no limit.
+func (e *Engine) SetKernel(id knowledge.ContainerID, l knowledge.Limits) {
+	e.with(id, func(b *box) {
+		r := recordOf(l)
+		r.NanoCPUs, r.Quota = 0, -1
+		if l.CPU > 0 {
+			if r.Period == 0 {
+				r.Period = 100_000
+			}
+			r.Quota = int64(l.CPU) * r.Period / 1e9
+		}
+		anon, k := b.k.anon, load(r)
+		b.k.quota, b.k.period, b.k.shares, b.k.memory, b.k.swap = k.quota, k.period, k.shares, k.memory, k.swap
+		e.writeLimits(b)
+		e.charge(b, anon, b.k.cache)
+	})
+}
+
+// DaemonReload is systemd's: with its driver every running container gets the
+// Engine's values back, and loses memory.high (seen on systemd 252).
+func (e *Engine) DaemonReload() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.o.Driver != "systemd" {
+		return
+	}
+	for _, b := range e.containers {
+		if b.running() {
+			k := load(b.record)
+			b.k.quota, b.k.period, b.k.shares, b.k.high = k.quota, k.period, k.shares, 0
+			e.writeLimits(b)
+		}
+	}
+}
+
+// OOMKills is how often the kernel killed in the container, over all its lives.
+func (e *Engine) OOMKills(id knowledge.ContainerID) (n int) {
+	e.with(id, func(b *box) { n = b.oomKills })
+	return n
+}

@@ -1,0 +1,335 @@
+package dockertest
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// request is one call, taken apart.
+type request struct {
+	op    string
+	id    string // the container or image it names
+	stale bool
+}
+
+// route finds the operation; "" is none that this Engine knows.
+func route(method, path string) (q request) {
+	parts := strings.Split(strings.Trim(path, "/"), "/")
+	at := func(i int) string {
+		if i < len(parts) {
+			return parts[i]
+		}
+		return ""
+	}
+	switch key := method + " " + at(0) + " " + strconv.Itoa(len(parts)) + " " + parts[len(parts)-1]; {
+	case at(0) == "_ping":
+		q.op = Ping
+	case key == "GET info 1 info":
+		q.op = Info
+	case key == "GET events 1 events":
+		q.op = Events
+	case key == "GET containers 2 json":
+		q.op = List
+	case key == "POST containers 2 create":
+		q.op = Create
+	case key == "POST images 2 create":
+		q.op = Import
+	case method == http.MethodDelete && at(0) == "images":
+		q.op, q.id = RemoveI, strings.Join(parts[1:], "/")
+	case method == http.MethodDelete && at(0) == "containers" && len(parts) == 2:
+		q.op, q.id = RemoveC, at(1)
+	case at(0) == "containers" && len(parts) == 3:
+		q.id = at(1)
+		q.op = map[string]string{
+			"GET json": Inspect, "GET stats": Stats, "POST update": UpdateC, "POST start": StartC, "POST stop": StopC,
+		}[method+" "+at(2)]
+	}
+	return q
+}
+
+// serve is the API: version, faults, operation.
+func (e *Engine) serve(w http.ResponseWriter, r *http.Request) {
+	path := r.URL.Path
+	version := ""
+	if rest, ok := strings.CutPrefix(path, "/v"); ok {
+		version, path, _ = strings.Cut(rest, "/")
+	}
+	q := route(r.Method, path)
+	e.mu.Lock()
+	if e.server == nil { // a connection that was accepted while the socket closed
+		e.mu.Unlock()
+		panic(http.ErrAbortHandler)
+	}
+	e.handlers.Add(1)
+	defer e.handlers.Done()
+	e.calls[q.op]++
+	f := e.strikes(q.op)
+	e.mu.Unlock()
+	w.Header().Set("Api-Version", e.o.API)
+	w.Header().Set("Ostype", "linux")
+	switch {
+	case version != "" && newer(version, e.o.API):
+		fail(w, no(http.StatusBadRequest, "client version %s is too new. Maximum supported API version is %s", version, e.o.API))
+	case q.op == "":
+		fail(w, no(http.StatusNotFound, "page not found"))
+	default:
+		defer e.underway(&q)()
+		if f != nil {
+			e.suffer(f, w, r, &q)
+			return
+		}
+		e.handle(w, r, &q)
+	}
+}
+
+// underway counts updates of one container that are being served.
+func (e *Engine) underway(q *request) (done func()) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	b, refused := e.find(q.id)
+	if q.op != UpdateC || refused != nil {
+		return func() {}
+	}
+	b.updating++
+	return func() {
+		e.mu.Lock()
+		b.updating--
+		e.mu.Unlock()
+	}
+}
+
+func newer(a, b string) bool {
+	num := func(s string) int {
+		major, minor, _ := strings.Cut(s, ".")
+		x, _ := strconv.Atoi(major)
+		y, _ := strconv.Atoi(minor)
+		return x*1000 + y
+	}
+	return num(a) > num(b)
+}
+
+func (e *Engine) handle(w http.ResponseWriter, r *http.Request, q *request) {
+	switch q.op {
+	case Events:
+		e.serveEvents(w, r)
+		return
+	case Ping:
+		_, _ = io.WriteString(w, "OK")
+		return
+	}
+	body, err := io.ReadAll(io.LimitReader(r.Body, 64<<20))
+	if err != nil {
+		fail(w, no(http.StatusBadRequest, "%v", err))
+		return
+	}
+	e.mu.Lock()
+	status, answer, refused := e.do(r, q, body)
+	e.mu.Unlock()
+	if refused != nil {
+		fail(w, refused)
+		return
+	}
+	send(w, status, answer)
+}
+
+// do carries an operation out. The lock is held.
+func (e *Engine) do(r *http.Request, q *request, body []byte) (status int, answer any, refused *refusal) {
+	switch q.op {
+	case Info:
+		return http.StatusOK, e.info(), nil
+	case List:
+		return http.StatusOK, e.list(r.URL.Query().Get("all") == "1"), nil
+	case UpdateC:
+		answer, refused = e.update(q.id, body)
+		return http.StatusOK, answer, refused
+	case Create:
+		return e.create(r.URL.Query().Get("name"), body)
+	case Import:
+		e.images[r.URL.Query().Get("repo")] = true
+		return http.StatusOK, map[string]string{"status": "sha256:" + strings.Repeat("0", 64)}, nil
+	case RemoveI:
+		if !e.images[q.id] {
+			return 0, nil, no(http.StatusNotFound, "No such image: %s", q.id)
+		}
+		delete(e.images, q.id)
+		return http.StatusOK, []map[string]string{{"Untagged": q.id}}, nil
+	}
+	b, refused := e.find(q.id)
+	if refused != nil {
+		return 0, nil, refused
+	}
+	switch q.op {
+	case Inspect:
+		return http.StatusOK, e.inspect(b, q.stale), nil
+	case Stats:
+		return http.StatusOK, e.stats(b), nil
+	case StartC, StopC:
+		if (q.op == StartC) == b.running() {
+			return http.StatusNotModified, nil, nil
+		}
+		if q.op == StartC {
+			e.begin(b)
+		} else {
+			e.end(b, 0)
+		}
+	case RemoveC:
+		e.remove(b)
+	}
+	return http.StatusNoContent, nil, nil
+}
+
+func (e *Engine) create(name string, body []byte) (int, any, *refusal) {
+	var c struct {
+		Image      string
+		Labels     map[string]string
+		HostConfig hostConfig
+	}
+	if err := json.Unmarshal(body, &c); err != nil {
+		return 0, nil, no(http.StatusBadRequest, "%v", err)
+	}
+	if !e.images[c.Image] {
+		return 0, nil, no(http.StatusNotFound, "No such image: %s", c.Image)
+	}
+	for _, b := range e.containers {
+		if b.spec.Name == name {
+			return 0, nil, no(http.StatusConflict, "Conflict. The container name %q is already in use by container %q.", "/"+name, b.id)
+		}
+	}
+	b := e.make(Spec{Name: name, Image: c.Image, Labels: c.Labels})
+	h := c.HostConfig
+	b.record = record{NanoCPUs: h.NanoCpus, Quota: h.CpuQuota, Period: h.CpuPeriod, Shares: h.CpuShares, Memory: h.Memory, Swap: h.MemorySwap}
+	if h.Memory > 0 && h.MemorySwap == 0 {
+		b.record.Swap = 2 * h.Memory
+	}
+	b.before = b.record
+	return http.StatusCreated, map[string]any{"Id": b.id, "Warnings": []string{}}, nil
+}
+
+func (e *Engine) info() any {
+	security := []string{"name=seccomp,profile=default"}
+	return map[string]any{
+		"Name": "fake", "NCPU": e.o.NCPU, "MemTotal": e.o.Memory, "ServerVersion": "20.10.24", "KernelVersion": "6.1.0",
+		"CgroupVersion": strconv.Itoa(e.o.Cgroup), "CgroupDriver": e.o.Driver, "SecurityOptions": security,
+		"SwapLimit": true, "LiveRestoreEnabled": e.o.LiveRestore, "DockerRootDir": "/var/lib/docker", "OSType": "linux",
+	}
+}
+
+func (e *Engine) list(all bool) any {
+	out := []map[string]any{}
+	for _, b := range sorted(e.containers) {
+		if !all && !b.running() {
+			continue
+		}
+		status := "Exited (" + strconv.Itoa(b.exit) + ") 2 minutes ago"
+		if b.running() {
+			status = "Up 2 minutes"
+			switch b.spec.Health {
+			case "":
+			case "starting":
+				status += " (health: starting)"
+			default:
+				status += " (" + b.spec.Health + ")"
+			}
+		}
+		out = append(out, map[string]any{
+			"Id": b.id, "Names": []string{"/" + b.spec.Name}, "Image": b.spec.Image, "ImageID": "sha256:" + strings.Repeat("0", 64),
+			"Command": "app", "Created": b.made.Unix(), "Labels": b.spec.Labels, "State": b.state, "Status": status,
+		})
+	}
+	return out
+}
+
+// hostConfig is the Engine's spelling of limits.
+type hostConfig struct {
+	NanoCpus, CpuQuota, CpuPeriod, CpuShares, Memory, MemorySwap int64
+	CgroupParent, Runtime                                        string
+	DeviceRequests                                               []map[string]any `json:",omitempty"`
+}
+
+func (e *Engine) inspect(b *box, stale bool) any {
+	r := b.record
+	if stale {
+		r = b.before
+	}
+	h := hostConfig{r.NanoCPUs, r.Quota, r.Period, r.Shares, r.Memory, r.Swap, b.spec.CgroupParent, b.spec.Runtime, nil}
+	if h.Runtime == "" {
+		h.Runtime = "runc"
+	}
+	if b.spec.GPU {
+		h.DeviceRequests = []map[string]any{{"Driver": "", "Count": -1, "Capabilities": [][]string{{"gpu"}}}}
+	}
+	state := map[string]any{
+		"Status": b.state, "Running": b.running(), "Pid": b.pid, "ExitCode": b.exit, "OOMKilled": b.oomed,
+		"StartedAt": b.started.UTC().Format(time.RFC3339Nano), "FinishedAt": "0001-01-01T00:00:00Z",
+	}
+	if b.spec.Health != "" {
+		state["Health"] = map[string]any{"Status": b.spec.Health}
+	}
+	return map[string]any{
+		"Id": b.id, "Created": b.made.UTC().Format(time.RFC3339Nano), "Path": "app", "Args": []string{}, "Name": "/" + b.spec.Name,
+		"Image": "sha256:" + strings.Repeat("0", 64), "RestartCount": b.restarts, "State": state, "HostConfig": h,
+		"Config": map[string]any{"Image": b.spec.Image, "Labels": b.spec.Labels},
+	}
+}
+
+// stats is a one-shot answer in the shape of each cgroup version.
+func (e *Engine) stats(b *box) any {
+	if !b.running() {
+		return map[string]any{"read": "0001-01-01T00:00:00Z", "id": b.id}
+	}
+	e.adopt(b)
+	k := &b.k
+	limit := k.memory
+	if limit == 0 {
+		limit = int64(e.o.Memory)
+	}
+	memory := map[string]any{"usage": k.anon + k.cache, "limit": limit}
+	op := "read"
+	if e.o.Cgroup == 1 {
+		op = "Read"
+		memory["failcnt"] = k.max
+		memory["stats"] = map[string]int64{"total_rss": k.anon, "total_cache": k.cache, "total_inactive_file": k.cache, "inactive_file": 1, "total_unevictable": 0}
+	} else {
+		memory["stats"] = map[string]int64{"anon": k.anon, "file": k.cache, "inactive_file": k.cache, "unevictable": 0, "shmem": 0}
+	}
+	return map[string]any{
+		"read": time.Now().UTC().Format(time.RFC3339Nano), "id": b.id,
+		"cpu_stats": map[string]any{
+			"cpu_usage":       map[string]any{"total_usage": int64(k.usage)},
+			"throttling_data": map[string]any{"periods": k.periods, "throttled_periods": k.throttled, "throttled_time": int64(k.throttledTime)},
+		},
+		"memory_stats": memory,
+		"pids_stats":   map[string]any{"current": 1},
+		"blkio_stats":  map[string]any{"io_service_bytes_recursive": []map[string]any{{"op": op, "value": 4096}, {"op": "Total", "value": 4096}}},
+		"networks":     map[string]any{"eth0": map[string]any{"rx_bytes": 100, "tx_bytes": 200}},
+	}
+}
+
+func sorted[K ~string](m map[K]*box) []*box {
+	return slices.SortedFunc(maps.Values(m), func(a, b *box) int { return strings.Compare(a.spec.Name, b.spec.Name) })
+}
+
+func send(w http.ResponseWriter, status int, v any) {
+	if v == nil {
+		w.WriteHeader(status)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v) // a client that went away is its own affair
+}
+
+func fail(w http.ResponseWriter, err error) {
+	status := http.StatusInternalServerError
+	if r, ok := errors.AsType[*refusal](err); ok {
+		status = r.status
+	}
+	send(w, status, map[string]string{"message": err.Error()})
+}

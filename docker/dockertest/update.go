@@ -1,0 +1,222 @@
+package dockertest
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+)
+
+// Update is one update request that reached the Engine, in its units.
+type Update struct {
+	ID                      knowledge.ContainerID
+	At                      time.Time
+	NanoCPUs, Quota, Period int64
+	Shares, Memory, Swap    int64
+	RestartPolicy           bool // it held one: it must not
+	Status                  int
+	Overlapped              bool // another update of the same container was under way
+}
+
+// Updates are all that came so far.
+func (e *Engine) Updates() []Update {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return append([]Update(nil), e.updates...)
+}
+
+// Record is the Engine's own idea of a container's limits, as inspect tells it.
+func (e *Engine) Record(id knowledge.ContainerID) (l knowledge.Limits) {
+	e.with(id, func(b *box) {
+		k := cgroup{quota: -1, period: 100_000}
+		k.cpu(b.record)
+		l = k.limits()
+		l.Shares, l.Memory, l.MemorySwap = b.record.Shares, knowledge.Bytes(b.record.Memory), knowledge.Bytes(b.record.Swap)
+		switch {
+		case b.record.NanoCPUs > 0:
+			l.CPUField = knowledge.CPUFieldNano
+		case b.record.Quota != 0 || b.record.Period > 0:
+			l.CPUField = knowledge.CPUFieldQuota
+		}
+	})
+	return l
+}
+
+// refusal is an answer of the API that is not 2xx.
+type refusal struct {
+	status int
+	text   string
+}
+
+func (r *refusal) Error() string { return r.text }
+
+func no(status int, format string, a ...any) *refusal {
+	return &refusal{status, fmt.Sprintf(format, a...)}
+}
+
+func (e *Engine) update(id string, body []byte) (any, *refusal) {
+	var q struct {
+		NanoCpus, CpuQuota, CpuPeriod, CpuShares int64
+		Memory, MemorySwap                       int64
+		RestartPolicy                            struct{ Name string }
+	}
+	if err := json.Unmarshal(body, &q); err != nil {
+		return nil, no(http.StatusBadRequest, "%v", err)
+	}
+	u := Update{
+		At: time.Now(), NanoCPUs: q.NanoCpus, Quota: q.CpuQuota, Period: q.CpuPeriod,
+		Shares: q.CpuShares, Memory: q.Memory, Swap: q.MemorySwap, RestartPolicy: q.RestartPolicy.Name != "",
+		Status: http.StatusOK,
+	}
+	refused := e.verify(&u)
+	b := (*box)(nil)
+	if refused == nil {
+		b, refused = e.find(id)
+	}
+	if refused == nil {
+		u.ID, u.Overlapped = b.id, b.updating > 1
+		refused = e.apply(b, &u)
+	}
+	if refused != nil {
+		u.Status = refused.status
+	}
+	e.updates = append(e.updates, u)
+	if refused != nil {
+		return nil, refused
+	}
+	return map[string]any{"Warnings": nil}, nil
+}
+
+// verify is daemon_unix.go, verifyPlatformContainerResources.
+func (e *Engine) verify(u *Update) *refusal {
+	bad := func(format string, a ...any) *refusal { return no(http.StatusBadRequest, format, a...) }
+	switch {
+	case u.Memory != 0 && u.Memory < 6<<20:
+		return bad("Minimum memory limit allowed is 6MB")
+	case u.Memory > 0 && u.Swap > 0 && u.Swap < u.Memory:
+		return bad("Minimum memoryswap limit should be larger than memory limit, see usage")
+	case u.NanoCPUs > 0 && (u.Period > 0 || u.Quota > 0):
+		return bad("Conflicting options: Nano CPUs and CPU Period cannot both be set")
+	case u.NanoCPUs < 0 || u.NanoCPUs > int64(e.o.NCPU)*1e9:
+		return bad("range of CPUs is from 0.01 to %[1]d.00, as there are only %[1]d CPUs available", e.o.NCPU)
+	case u.Period != 0 && (u.Period < 1000 || u.Period > 1_000_000):
+		return bad("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
+	case u.Quota > 0 && u.Quota < 1000:
+		return bad("CPU cfs quota can not be less than 1ms (i.e. 1000)")
+	}
+	return nil
+}
+
+// apply is container_unix.go, UpdateContainer, then runc.
+func (e *Engine) apply(b *box, u *Update) *refusal {
+	conflict := func(text string) *refusal {
+		return no(http.StatusConflict, "Cannot update container %s: Conflicting options: %s", b.id, text)
+	}
+	old := b.record
+	switch {
+	case u.NanoCPUs > 0 && old.Period > 0:
+		return conflict("Nano CPUs cannot be updated as CPU Period has already been set")
+	case u.NanoCPUs > 0 && old.Quota > 0:
+		return conflict("Nano CPUs cannot be updated as CPU Quota has already been set")
+	case u.Period > 0 && old.NanoCPUs > 0:
+		return conflict("CPU Period cannot be updated as NanoCPUs has already been set")
+	case u.Quota > 0 && old.NanoCPUs > 0:
+		return conflict("CPU Quota cannot be updated as NanoCPUs has already been set")
+	case u.Memory > old.Swap && u.Memory != 0 && u.Swap == 0:
+		return conflict("Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time")
+	}
+	b.record = merged(old, u)
+	if !b.running() {
+		b.before = old
+		return nil
+	}
+	e.adopt(b)
+	if r := e.runc(b, u); r != nil {
+		b.record = old
+		return no(r.status, "Cannot update container %s: %s", b.id, r.text)
+	}
+	if e.o.Driver == "systemd" { // its own idea of the unit comes back
+		b.k.cpu(b.record)
+		b.k.high = 0
+	}
+	b.before = old
+	e.writeLimits(b)
+	e.emit(b, "update")
+	return nil
+}
+
+func merged(r record, u *Update) record {
+	set := func(to *int64, v int64) {
+		if v != 0 {
+			*to = v
+		}
+	}
+	set(&r.NanoCPUs, u.NanoCPUs)
+	set(&r.Quota, u.Quota)
+	set(&r.Period, u.Period)
+	set(&r.Shares, u.Shares)
+	set(&r.Memory, u.Memory)
+	set(&r.Swap, u.Swap)
+	return r
+}
+
+// runc writes memory first, then CPU, and does not take the first back when the
+// second fails: an update is not atomic (measured with runc 1.1.5 on v1).
+func (e *Engine) runc(b *box, u *Update) *refusal {
+	failed := func(format string, a ...any) *refusal {
+		return no(http.StatusInternalServerError, "OCI runtime update failed: runc did not terminate successfully: exit status 1: "+format, a...)
+	}
+	k := &b.k
+	if u.Memory > 0 {
+		to := u.Memory / page * page
+		if e.o.Cgroup == 1 && k.anon > to {
+			return failed("unable to set memory limit to %d (current usage: %d, peak usage: %d)", u.Memory, k.anon, k.anon)
+		}
+		k.memory = to
+		if u.Swap > 0 { // -1 is not passed on
+			k.swap = u.Swap / page * page
+		}
+		e.writeLimits(b)
+		kills := b.oomKills
+		e.charge(b, k.anon, k.cache)
+		if b.oomKills > kills && e.o.KilledIsError {
+			return failed("container not running")
+		}
+		if !b.running() {
+			return nil
+		}
+	}
+	if u.Shares > 0 {
+		k.shares = min(max(u.Shares, 2), 262144)
+	}
+	next := *k
+	next.cpu(record{NanoCPUs: u.NanoCPUs, Quota: u.Quota, Period: u.Period})
+	if u.NanoCPUs+u.Quota != 0 && next.quota >= 0 && next.quota < 1000 {
+		return failed("failed to write \"%d\" to \"cpu.cfs_quota_us\": invalid argument", next.quota)
+	}
+	*k = next
+	return nil
+}
+
+// find resolves a reference as the Engine does: id, name, then a prefix of one.
+func (e *Engine) find(ref string) (*box, *refusal) {
+	if b, ok := e.containers[knowledge.ContainerID(ref)]; ok {
+		return b, nil
+	}
+	var found *box
+	for id, b := range e.containers {
+		switch {
+		case b.spec.Name == ref:
+			return b, nil
+		case strings.HasPrefix(string(id), ref):
+			found = b
+		}
+	}
+	if found == nil || ref == "" {
+		return nil, no(http.StatusNotFound, "No such container: %s", ref)
+	}
+	return found, nil
+}
