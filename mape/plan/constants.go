@@ -1,0 +1,168 @@
+package plan
+
+import (
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+)
+
+// CPU. Thresholds that analysis shares (α, the boost's triggers, 0.9) are in
+// package analyse.
+const (
+	// captainTick is the step of the margin: m grows by r − T each second
+	// (Autothrottle, NSDI'24, section 3.3.2). An idle container is sampled every
+	// 5 to 10 s: its margin then moves by as many seconds at once, marginTicks at
+	// most, so that it forgets at the same pace as a busy one.
+	captainTick = time.Second
+	marginTicks = 10
+	// marginStart is m of a container that nothing is known of: the peak plus 3
+	// deviations. With T = 6 % and no throttling it is worn down in 50 s.
+	marginStart = 3.0
+	// marginMost stops the windup of a container that its ceiling or a full host
+	// keeps throttled: an hour of r = 0.5 would make m 1584, and its next cut
+	// would wait for seven hours of calm.
+	marginMost = 6.0
+
+	// cutMost is the least share of the quota that one cut leaves.
+	cutMost = 0.5
+	// One cut a second, as the captain does: throttling by the last one must show.
+	cutEvery = captainTick
+	// cutWindow is the use that a cut must have seen: the captain's 5 s.
+	cutWindow = 5 * time.Second
+	// cutPatience is how long after growth no cut is made: while the quota bound,
+	// use was censored, and a window of 5 s must be free of it; twice that, so
+	// that a load which swings with any period under 10 s never sees a cut.
+	cutPatience = 10 * time.Second
+	// regretWithin makes growth after a cut a regret: the cut was wrong, and the
+	// patience doubles, up to patienceMost. A load with a period of 25 s is
+	// followed down twice, then left alone. After patienceForget without a
+	// regret the patience is cutPatience again.
+	regretWithin   = 15 * time.Second
+	patienceMost   = 160 * time.Second
+	patienceForget = 5 * time.Minute
+	// guardFor is how long the rule "undo a cut that throttles" looks at a cut;
+	// later throttling is new demand, and the ordinary growth answers it.
+	guardFor = 10 * time.Second
+
+	// boostStep and boostReserve: a boost goes to max(1.5 · quota, 1.15 · demand).
+	// A step from 1 to 4 cores holds 3 cores back in the first throttled period:
+	// demand is 1 + 3 = 4, the boost goes to 4.6 at once, 100 ms after the period
+	// began plus half a sampling interval: about 150 ms. By steps of 1.5 alone
+	// (1, 1.5, 2.3, 3.4, 5.1) it takes four boosts, 450 ms in a fluid model.
+	boostStep    = 1.5
+	boostReserve = 1.15
+	// boostFresh is how much of the newest interval must lie after the last
+	// growth for another boost. What was throttled before the last one says
+	// nothing about it; a fifth is left for the time that the write itself took.
+	boostFresh = 0.8
+
+	// leastRatio and leastCPU: changes under max(2 %, 0.02 core) are not made.
+	leastRatio = 0.02
+	leastCPU   = knowledge.OneCPU / 50
+	// roundRatio and roundCPU: how far the kernel's quota may lie outside the
+	// envelope without being moved. systemd rounds up to whole percents of a CPU
+	// (0.01 core); without this its 1.01 for our 1.005 would be cut for ever.
+	roundRatio = 0.01
+	roundCPU   = knowledge.OneCPU / 100
+	// floorCPU is the least quota that the kernel takes: 1 ms in 100 ms.
+	floorCPU = knowledge.OneCPU / 100
+
+	// firstMargin is the room above its highest use that a container gets with
+	// its first limit, and a would-be limit without a profile: 1 core of use, 1.3.
+	firstMargin = 1.3
+	// wouldMargin is the room above a learned percentile (VPA's safety margin).
+	wouldMargin = 1.15
+	// targetTolerance: use may be off the policy's target by a tenth (HPA).
+	targetTolerance = 0.1
+
+	// settledRatio and settledFor end the boost of a start: use under half of
+	// its peak for 10 s.
+	settledRatio = 0.5
+	settledFor   = 10 * time.Second
+)
+
+// Weights: cpu = "weight".
+const (
+	sharesPerCPU          = 1024 // Docker's default is one core's worth
+	sharesMin, sharesMax  = 2, 262144
+	weightDefault         = 50 // of 1..100; 100 doubles the shares
+	weightMin, weightMost = 1, 100
+	// sharesChange and sharesEvery: a share moves by a fifth or not at all, each
+	// 30 s at most; between equals a few percent decide nothing.
+	sharesChange = 0.2
+	sharesEvery  = 30 * time.Second
+)
+
+// Memory.
+const (
+	// reactTime is the growth that a limit is kept ahead of: need = use + g · 10 s.
+	// At 5 MB/s that is 50 MB, and the limit is raised when 10 s are left.
+	reactTime = 10 * time.Second
+	// The margin d = 0.15 + 0.35/√(1 + minutes/10): 50 % at first, 40 % after
+	// 10 min, 28 % after an hour, 18 % after a day.
+	marginLeast, marginYoung, marginMinutes = 0.15, 0.35, 10.0
+	// headroom is the least distance between need and limit.
+	headroom = 64 * knowledge.MiB
+	// headroomRatio with headroom is the least distance between the working set
+	// and a limit that is lowered: cgroup v1 refuses a limit below use, v2 kills.
+	headroomRatio = 0.15
+	// grain: a wanted limit is rounded up to 16 MiB, one step of a shrink to
+	// 1 MiB (a tenth of a small limit is less than 16 MiB).
+	grain, stepGrain = 16 * knowledge.MiB, knowledge.MiB
+	// eventStep is the growth after reclaim at the limit or pressure, which tell
+	// that it is short but not by how much.
+	eventStep = 1.2
+	// oomStep and oomAdd: after an OOM kill max(1.2 · limit, limit + 100 MiB)
+	// (Vertical Pod Autoscaler, its OOM bump-up ratio and minimum).
+	oomStep = 1.2
+	oomAdd  = 100 * knowledge.MiB
+	// growLeast is the least growth worth an update of the Engine.
+	growLeast = 0.1
+	// eventFresh is how long an event or pressure asks for growth; after a raise
+	// it must be seen anew. PSI's avg10 halves in 7 s: what it says after 10 s is
+	// no longer about the old limit.
+	eventFresh = 10 * time.Second
+	// urgent is the time to a full limit that lifts the step bounds of the guards.
+	urgent = 3 * time.Second
+	// shrinkStep and shrinkEvery: at most 10 % at once, once a minute. What is
+	// within 10 % of the limit wanted is left alone.
+	shrinkStep  = 0.9
+	shrinkEvery = time.Minute
+	// anonRoom above the 30-minute peak of anonymous memory: Section 3.
+	anonRoom = 1.25
+	// refaultCalm is the rate of refaults, pages a second, that is flat: 40 KiB/s.
+	refaultCalm = 10.0
+	// followRatio: the deliberation's want raises a limit only from 5 % on.
+	followRatio = 1.05
+	// leakStep, leakRuns, leakRise and leakFall: anonymous memory looked at every
+	// 10 s that rose six times in a row by at least 0.5 %, and never fell by 1 %,
+	// only grows. A cache that warms does so too; the word is used at the ceiling.
+	leakStep           = 10 * time.Second
+	leakRuns           = 6
+	leakRise, leakFall = 1.005, 0.99
+)
+
+// Deliberation.
+const (
+	// learnAfter is the observation that a learned floor needs, boundAfter what a
+	// learned ceiling needs: a day has a peak hour.
+	learnAfter = time.Hour
+	boundAfter = 24 * time.Hour
+	// boundRatio of the highest use ever is the learned ceiling, boundLeast its
+	// least: a process gone mad takes 4 times its peak, not the host. A real surge
+	// lifts the peak, and with it the ceiling, at the next deliberation.
+	boundRatio = 4.0
+	boundLeast = knowledge.OneCPU
+	// envelopeUp and envelopeDown are the relative changes of a floor or of the
+	// memory wanted that an envelope ignores: less upwards, which is the safe side.
+	envelopeUp, envelopeDown = 0.05, 0.1
+	// reserveRatio and reserveLeast are the host's own memory: 10 %, 512 MiB at
+	// least, but never more than half of a small host.
+	reserveRatio = 0.1
+	reserveLeast = 512 * knowledge.MiB
+)
+
+// poolSpare is the share of the pool that is always there to be granted above
+// the minima. 100 idle containers with a floor of 0.05 core hold 5 cores on
+// paper and use none; on 2 cores the one that works must still get its core.
+const poolSpare = 0.5

@@ -1,0 +1,264 @@
+package plan
+
+import (
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/mape/analyse"
+)
+
+// captain is the state of the CPU reflex (Autothrottle's captain, NSDI'24).
+type captain struct {
+	began    time.Time // of the first look
+	margin   float64   // m: deviations above the peak
+	marginAt time.Time
+	over     float64           // r − T at the last look
+	before   knowledge.NanoCPU // quota before the last cut; 0: no cut to undo
+	cutAt    time.Time
+	grewAt   time.Time
+	patience time.Duration // 0: cutPatience
+	regret   time.Time     // when a cut was last followed by growth
+}
+
+// wish is one rule's answer: where the quota should go, and why.
+type wish struct {
+	to     knowledge.NanoCPU
+	boost  bool
+	reason knowledge.Reason
+}
+
+// room is where a quota may lie.
+type room struct {
+	floor, ceiling knowledge.NanoCPU
+	learned        bool // the floor is the profile's, not the policy's
+}
+
+// CPU decides on the quota. It is asked at every sample: ten times a second
+// when the container is hot. Without good evidence it holds; growth needs no
+// more than a rate.
+func (r *Reflex) CPU(now time.Time, f *knowledge.Finding, w *knowledge.Window, e *knowledge.Envelope, p *knowledge.Policy) knowledge.Decision {
+	d := hold(now, w, knowledge.ResourceCPU, int64(w.Quota))
+	if f.Quality < knowledge.QualityWarming {
+		return because(d, f.Reason)
+	}
+	if p.CPUMode == knowledge.CPUWeight {
+		return lift(d, w, e, p)
+	}
+	c := &r.cpu
+	c.look(now, w, e)
+	starting := r.start.starting(now, f, w)
+	b := cpuRoom(e, p, starting)
+	if w.Quota == 0 && !starting {
+		return first(d, f, w, p, b)
+	}
+	if w.Quota == 0 {
+		return because(d, knowledge.Because(knowledge.RuleStartBoost, f.Age.Seconds(), p.StartBoost))
+	}
+	if over := w.Quota - b.ceiling; over > rounding(w.Quota) && f.Quality == knowledge.QualityGood {
+		d.Verb, d.To = knowledge.Shrink, int64(max(b.ceiling, scale(w.Quota, cutMost)))
+		return because(d, knowledge.Because(knowledge.RuleAboveCeiling, w.Quota.Cores(), b.ceiling.Cores()))
+	}
+	if g, soon := c.growth(now, f, w, e, p); g.to > 0 {
+		return grow(d, g, w.Quota, b)
+	} else if soon > 0 {
+		return because(d, knowledge.Because(knowledge.RuleCooldown, soon.Seconds()))
+	}
+	if b.floor-w.Quota > rounding(w.Quota) {
+		d.Verb, d.To = knowledge.Grow, int64(b.floor)
+		if starting {
+			return because(d, knowledge.Because(knowledge.RuleStartBoost, f.Age.Seconds(), p.StartBoost))
+		}
+		return because(d, knowledge.Because(knowledge.RuleBelowFloor, w.Quota.Cores(), b.floor.Cores()))
+	}
+	if starting {
+		return because(d, knowledge.Because(knowledge.RuleStartBoost, f.Age.Seconds(), p.StartBoost))
+	}
+	return c.cut(d, f, w, p, b)
+}
+
+// look moves the margin: m ← m + r − T for each second since the last look.
+func (c *captain) look(now time.Time, w *knowledge.Window, e *knowledge.Envelope) {
+	if c.marginAt.IsZero() {
+		c.began, c.margin, c.marginAt = now, marginStart, now
+	}
+	c.over = w.ThrottleRatio - e.ThrottleTarget
+	if since := now.Sub(c.marginAt); since >= captainTick*19/20 {
+		c.marginAt = now
+		c.lean(min(since.Seconds(), marginTicks) * c.over)
+	}
+}
+
+func (c *captain) lean(by float64) { c.margin = min(max(c.margin+by, 0), marginMost) }
+
+// growth is what throttling, or the policy's target, asks for. With no wish,
+// soon above 0 is how long a wish must wait to be judged.
+func (c *captain) growth(now time.Time, f *knowledge.Finding, w *knowledge.Window, e *knowledge.Envelope, p *knowledge.Policy) (g wish, soon time.Duration) {
+	allowed := analyse.ThrottleTolerance * e.ThrottleTarget
+	ratio := w.ThrottleRatio
+	boost := f.Boost && (c.grewAt.IsZero() || w.At.Sub(c.grewAt).Seconds() >= boostFresh*w.Interval.Seconds())
+	remembered := c.before > 0 && now.Sub(c.cutAt) <= guardFor
+	if boost {
+		g = wish{to: max(scale(w.Quota, boostStep), scale(f.Demand, boostReserve)), boost: true,
+			reason: knowledge.Because(knowledge.RuleBoost, (f.Demand - w.Usage).Cores(), w.Usage.Cores(), w.Quota.Cores())}
+	}
+	if remembered && (boost || ratio > allowed) {
+		g.to, g.boost = max(g.to, 2*c.before-w.Quota), true
+		g.reason = knowledge.Because(knowledge.RuleUndoCut, ratio, allowed, c.before.Cores())
+	}
+	if g.to > 0 {
+		return g, 0
+	}
+	busy := p.CPUTarget > 0 && w.UsageMean.Cores() > p.CPUTarget*(1+targetTolerance)*w.Quota.Cores()
+	if ratio <= allowed && !busy {
+		return g, 0
+	}
+	// The ratio is taken over a second: until a second has passed it speaks of
+	// the quota before the last growth.
+	if soon = left(now, c.grewAt, captainTick); soon > 0 {
+		return g, soon
+	}
+	if ratio > allowed {
+		return wish{to: scale(w.Quota, 1+ratio-allowed),
+			reason: knowledge.Because(knowledge.RuleThrottled, ratio, allowed, w.Quota.Cores())}, 0
+	}
+	return wish{to: scale(w.UsageMean, 1/p.CPUTarget),
+		reason: knowledge.Because(knowledge.RuleTarget, w.UsageMean.Cores()/w.Quota.Cores(), p.CPUTarget)}, 0
+}
+
+// grow carries a wish out inside the room; a wish too small to be made is made
+// as large as the least change, for whoever is throttled needs more than that.
+func grow(d knowledge.Decision, g wish, quota knowledge.NanoCPU, b room) knowledge.Decision {
+	to := min(max(g.to, b.floor, quota+leastChange(quota)), b.ceiling)
+	if to <= quota || b.ceiling-quota <= rounding(quota) {
+		return because(d, knowledge.Because(knowledge.RuleAtMax, max(g.to, quota).Cores(), b.ceiling.Cores()))
+	}
+	d.Verb, d.To, d.Boost = knowledge.Grow, int64(to), g.boost
+	return because(d, g.reason)
+}
+
+// cut is the captain's other half: when the peak of 5 s and its margin leave a
+// tenth of the quota unused, the quota goes there, by half at most.
+func (c *captain) cut(d knowledge.Decision, f *knowledge.Finding, w *knowledge.Window, p *knowledge.Policy, b room) knowledge.Decision {
+	if f.Quality < knowledge.QualityGood {
+		return because(d, f.Reason)
+	}
+	if w.Have&knowledge.HasThrottle == 0 { // unknown is not zero
+		return because(d, knowledge.Because(knowledge.RuleMissing))
+	}
+	now := d.At
+	if s := now.Sub(w.Since); s < cutWindow {
+		return because(d, knowledge.Because(knowledge.RuleWatching, s.Seconds(), cutWindow.Seconds()))
+	}
+	peak := max(w.UsageMax, w.Usage)
+	need := peak + scale(w.UsageStd, c.margin)
+	if p.CPUTarget > 0 {
+		need = max(need, scale(w.UsageMean, 1/p.CPUTarget))
+	}
+	if need > scale(w.Quota, analyse.TightRatio) {
+		return because(d, knowledge.Because(knowledge.RuleSteady, w.Usage.Cores(), w.Quota.Cores()))
+	}
+	to := max(scale(w.Quota, cutMost), need, b.floor)
+	if w.Quota-to < leastChange(w.Quota) {
+		return because(d, b.whyNotLess(to, need, w.Quota, p))
+	}
+	wait := max(left(now, c.grewAt, c.waits(now)), left(now, c.began, cutPatience), left(now, c.cutAt, cutEvery))
+	if wait > 0 {
+		return because(d, knowledge.Because(knowledge.RuleCooldown, wait.Seconds()))
+	}
+	d.Verb, d.To = knowledge.Shrink, int64(to)
+	return because(d, knowledge.Because(knowledge.RuleSettled, peak.Cores(), c.margin, w.UsageStd.Cores()))
+}
+
+// whyNotLess names what keeps a quota from a cut that its use would allow.
+func (b room) whyNotLess(to, need, quota knowledge.NanoCPU, p *knowledge.Policy) knowledge.Reason {
+	switch {
+	case to > b.floor:
+		return knowledge.Because(knowledge.RuleSmallChange, max(quota-to, 0).Cores(), leastChange(quota).Cores())
+	case b.learned:
+		return knowledge.Because(knowledge.RuleProfile, p.CPUPercentile, b.floor.Cores())
+	}
+	return knowledge.Because(knowledge.RuleAtMin, need.Cores(), b.floor.Cores())
+}
+
+// waits is how long after growth the next cut is made.
+func (c *captain) waits(now time.Time) time.Duration {
+	if c.patience == 0 || now.Sub(c.regret) > patienceForget {
+		return cutPatience
+	}
+	return c.patience
+}
+
+// applied remembers a cut, so that it can be undone, and a growth, so that the
+// next cut waits. Growth soon after a cut of our own doubles that wait.
+func (c *captain) applied(now time.Time, d knowledge.Decision, grew bool) {
+	ours := d.Actor == knowledge.ActorReflex || d.Actor == knowledge.ActorDeliberation
+	if !grew {
+		c.before, c.cutAt = 0, now
+		if ours {
+			c.before = knowledge.NanoCPU(d.From)
+		}
+		return
+	}
+	if c.before > 0 && now.Sub(c.cutAt) <= regretWithin {
+		c.patience = min(2*c.waits(now), patienceMost)
+		c.regret = now
+	}
+	if d.Reason.Rule == knowledge.RuleUndoCut {
+		c.lean(c.over) // the captain's guard: m ← m + r − T
+	}
+	c.before, c.grewAt = 0, now
+}
+
+// first gives a container without a limit its first one: after it has been
+// watched for long enough, from the highest use seen, never below that.
+func first(d knowledge.Decision, f *knowledge.Finding, w *knowledge.Window, p *knowledge.Policy, b room) knowledge.Decision {
+	watched := d.At.Sub(w.Since)
+	switch {
+	case f.Quality < knowledge.QualityGood:
+		return because(d, f.Reason)
+	case watched < p.ObserveFirst:
+		return because(d, knowledge.Because(knowledge.RuleUnlimited, (p.ObserveFirst-watched).Seconds()))
+	}
+	use := max(w.Usage60, w.UsageMax, w.Usage)
+	to := max(firstCPU(use, w.UsageMean, p), b.floor)
+	if use > b.ceiling {
+		return because(d, knowledge.Because(knowledge.RuleAtMax, to.Cores(), b.ceiling.Cores()))
+	}
+	d.Verb, d.To = knowledge.Shrink, int64(min(to, b.ceiling))
+	return because(d, knowledge.Because(knowledge.RuleFirstLimit, watched.Seconds(), use.Cores()))
+}
+
+// firstCPU is the limit for a use of which no more is known than its peak.
+func firstCPU(peak, mean knowledge.NanoCPU, p *knowledge.Policy) knowledge.NanoCPU {
+	to := scale(peak, firstMargin)
+	if p.CPUTarget > 0 {
+		to = max(to, scale(mean, 1/p.CPUTarget))
+	}
+	return to
+}
+
+// cpuRoom is the envelope inside the policy: the policy's bounds hold even if
+// an envelope was made under an older policy.
+func cpuRoom(e *knowledge.Envelope, p *knowledge.Policy, starting bool) room {
+	b := room{ceiling: least(e.CPU.Max, p.CPU.Max, knowledge.MaxCPU)}
+	b.floor = max(e.CPU.Min, p.CPU.Min, floorCPU)
+	b.learned = b.floor > max(p.CPU.Min, floorCPU)
+	if starting && p.StartBoost > 1 {
+		b.floor = scale(b.floor, p.StartBoost)
+	}
+	b.floor = min(b.floor, b.ceiling)
+	return b
+}
+
+func leastChange(quota knowledge.NanoCPU) knowledge.NanoCPU {
+	return max(scale(quota, leastRatio), leastCPU)
+}
+
+func rounding(quota knowledge.NanoCPU) knowledge.NanoCPU {
+	return max(scale(quota, roundRatio), roundCPU)
+}
+
+// scale is c times by, kept within what a CPU figure can be.
+func scale(c knowledge.NanoCPU, by float64) knowledge.NanoCPU {
+	return knowledge.FromCores(c.Cores() * by)
+}

@@ -1,0 +1,188 @@
+package plan
+
+import (
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+)
+
+// Facts are what a profile says of a service, in the few numbers that an
+// envelope needs. The zero value is "nothing is known".
+type Facts struct {
+	// ObservedFor is how long the service was watched, without gaps.
+	ObservedFor time.Duration
+	// CPU is the policy's CPUPercentile of usage, CPUMax the highest usage, both
+	// of one container; throttled use counts at its demand.
+	CPU, CPUMax knowledge.NanoCPU
+	// MemoryNeed is the policy's MemoryPercentile of the one-minute peaks of the
+	// working set (1: the highest), MemoryPeak the highest peak ever.
+	MemoryNeed, MemoryPeak knowledge.Bytes
+}
+
+// Deliberate sets the envelope of a service's containers: policy and host are
+// the bounds, and what was learned raises the floors. Small changes against prev
+// are not made, so that asking again with little news gives prev again.
+func Deliberate(now time.Time, facts Facts, p *knowledge.Policy, host knowledge.Host, prev knowledge.Envelope) knowledge.Envelope {
+	e := knowledge.Envelope{
+		CPU:            knowledge.Range[knowledge.NanoCPU]{Min: max(p.CPU.Min, floorCPU), Max: cpuCeiling(facts, p, host)},
+		ThrottleTarget: p.ThrottleTarget,
+		MemoryFloor:    max(p.Memory.Min, 0),
+		MemoryCeiling:  memoryCeiling(p, host),
+		Term:           prev.Term,
+		At:             now,
+		Reason:         knowledge.Because(knowledge.RuleNoProfile, facts.ObservedFor.Seconds(), learnAfter.Seconds()),
+	}
+	if facts.ObservedFor >= learnAfter {
+		learn(&e, facts, p, &prev)
+	}
+	if p.CPUMode == knowledge.CPUWeight { // no quota, and nothing to bound
+		e.CPU = knowledge.Range[knowledge.NanoCPU]{Min: p.CPU.Min, Max: hostCPU(host)}
+	}
+	e.CPU.Min = under(e.CPU.Min, e.CPU.Max)
+	e.MemoryFloor = under(e.MemoryFloor, e.MemoryCeiling)
+	e.Memory = under(e.Memory, e.MemoryCeiling)
+	if same(&e, &prev) {
+		return prev
+	}
+	return e
+}
+
+// learn raises the floors to what history asks for. A floor that differs from
+// the one before by less than the tolerance stays where it was.
+func learn(e *knowledge.Envelope, facts Facts, p *knowledge.Policy, prev *knowledge.Envelope) {
+	floor, need := facts.CPU, facts.MemoryNeed
+	want := withMargin(need, facts.ObservedFor, p)
+	if prev.Learned {
+		floor = steady(floor, prev.CPU.Min)
+		need = steady(need, prev.MemoryFloor)
+		want = steady(want, prev.Memory)
+	}
+	e.Learned = true
+	e.CPU.Min = max(e.CPU.Min, floor)
+	e.Reason = knowledge.Because(knowledge.RuleProfile, p.CPUPercentile, facts.CPU.Cores())
+	if facts.MemoryNeed > 0 {
+		e.MemoryFloor = max(e.MemoryFloor, need)
+		e.Memory = max(want, e.MemoryFloor)
+	}
+}
+
+// steady is next, or prev where the difference is not worth a change.
+func steady[T ~int64](next, prev T) T {
+	change := float64(next - prev)
+	if prev > 0 && change <= envelopeUp*float64(prev) && change >= -envelopeDown*float64(prev) {
+		return prev
+	}
+	return next
+}
+
+// same reports whether two envelopes differ in nothing but the time they were
+// made and the numbers in their reasons.
+func same(a, b *knowledge.Envelope) bool {
+	return a.CPU == b.CPU && a.ThrottleTarget == b.ThrottleTarget && a.Memory == b.Memory &&
+		a.MemoryFloor == b.MemoryFloor && a.MemoryCeiling == b.MemoryCeiling &&
+		a.Learned == b.Learned && a.Term == b.Term && a.Reason.Rule == b.Reason.Rule
+}
+
+// cpuCeiling is the policy's or the host's bound. After a day, batch work that
+// goes mad is held to a multiple of the most it ever used; what serves people is
+// never bounded by its past, for a surge is when they come.
+func cpuCeiling(facts Facts, p *knowledge.Policy, host knowledge.Host) knowledge.NanoCPU {
+	top := least(p.CPU.Max, hostCPU(host), knowledge.MaxCPU)
+	if p.Class == knowledge.ClassBatch && facts.ObservedFor >= boundAfter && facts.CPUMax > 0 {
+		top = min(top, max(scale(facts.CPUMax, boundRatio), boundLeast))
+	}
+	return top
+}
+
+func hostCPU(host knowledge.Host) knowledge.NanoCPU {
+	return min(knowledge.NanoCPU(max(host.CPUs, 0))*knowledge.OneCPU, knowledge.MaxCPU)
+}
+
+// memoryCeiling is the policy's bound inside what the host can spare; 0: neither
+// is known.
+func memoryCeiling(p *knowledge.Policy, host knowledge.Host) knowledge.Bytes {
+	spare := host.Memory - min(max(scaleBytes(host.Memory, reserveRatio), reserveLeast), host.Memory/2)
+	if top := least(p.Memory.Max, spare, knowledge.MaxBytes); top < knowledge.MaxBytes {
+		return top
+	}
+	return 0
+}
+
+// under is v, brought under a top of which 0 is none.
+func under[T ~int64](v, top T) T {
+	if top > 0 {
+		return min(v, top)
+	}
+	return v
+}
+
+// WouldBe are the limits that a container should have by what is known of it:
+// what observe and recommend show, for containers that did not opt in too. It is
+// where the reflex would end, without its steps, waits and undos. A Hold says
+// why there is no such limit, or that the present one fits.
+func WouldBe(now time.Time, facts Facts, w *knowledge.Window, e *knowledge.Envelope, p *knowledge.Policy) (cpu, memory knowledge.Decision) {
+	cpu = hold(now, w, knowledge.ResourceCPU, int64(w.Quota))
+	memory = hold(now, w, knowledge.ResourceMemory, int64(w.MemoryLimit))
+	cpu.Actor, memory.Actor = knowledge.ActorDeliberation, knowledge.ActorDeliberation
+	watched := max(facts.ObservedFor, now.Sub(w.Since))
+	if w.Have&knowledge.HasCPU == 0 || watched < p.ObserveFirst {
+		why := knowledge.Because(knowledge.RuleWatching, watched.Seconds(), p.ObserveFirst.Seconds())
+		return because(cpu, why), because(memory, why)
+	}
+	if p.CPUMode == knowledge.CPUWeight {
+		cpu = lift(cpu, w, e, p)
+	} else {
+		to, why := wouldCPU(facts, w, e, p)
+		cpu = settle(cpu, int64(to), why)
+	}
+	if w.Have&knowledge.HasMemory == 0 {
+		return cpu, because(memory, knowledge.Because(knowledge.RuleMissing))
+	}
+	to, why := wouldMemory(watched, facts, w, e, p)
+	return cpu, settle(memory, int64(to), why)
+}
+
+// wouldCPU is the quota for a learned percentile with a margin; without one, for
+// the highest use of the last minute.
+func wouldCPU(facts Facts, w *knowledge.Window, e *knowledge.Envelope, p *knowledge.Policy) (knowledge.NanoCPU, knowledge.Reason) {
+	b := cpuRoom(e, p, false)
+	peak := max(w.Usage60, w.UsageMax, w.Usage)
+	to, why := firstCPU(peak, w.UsageMean, p), knowledge.Because(knowledge.RuleUsePeak, peak.Cores(), firstMargin-1)
+	if facts.ObservedFor >= learnAfter && facts.CPU > 0 {
+		to, why = scale(facts.CPU, wouldMargin), knowledge.Because(knowledge.RuleProfile, p.CPUPercentile, facts.CPU.Cores())
+		if p.CPUTarget > 0 {
+			to = scale(facts.CPU, 1/p.CPUTarget)
+		}
+	}
+	return min(max(to, b.floor), b.ceiling), why
+}
+
+// wouldMemory is the limit for the learned need, or for the present one.
+func wouldMemory(watched time.Duration, facts Facts, w *knowledge.Window, e *knowledge.Envelope, p *knowledge.Policy) (knowledge.Bytes, knowledge.Reason) {
+	room := memoryRoom(e, p)
+	use := max(w.WorkingSet, w.Hard, w.AnonPeak, facts.MemoryNeed)
+	to := max(withMargin(use, watched, p), (&ask{w: w}).least())
+	if !p.MemoryShrink {
+		to = max(to, w.MemoryLimit)
+	}
+	to = roundUp(min(max(to, room.Min), room.Max), stepGrain)
+	return min(to, room.Max), knowledge.Because(knowledge.RuleMemoryProfile, float64(use), ratio(to, use)-1)
+}
+
+// settle turns a limit that should hold into a decision against the present one.
+func settle(d knowledge.Decision, to int64, why knowledge.Reason) knowledge.Decision {
+	change := 1.0
+	if d.From > 0 {
+		change = float64(to-d.From) / float64(d.From)
+	}
+	switch {
+	case d.From > 0 && change >= -envelopeDown && change <= envelopeUp:
+		return because(d, knowledge.Because(knowledge.RuleTolerance, max(change, -change), envelopeDown))
+	case d.From > 0 && change > 0:
+		d.Verb = knowledge.Grow
+	default:
+		d.Verb = knowledge.Shrink
+	}
+	d.To = to
+	return because(d, why)
+}

@@ -1,0 +1,294 @@
+package plan
+
+import (
+	"math"
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/mape/analyse"
+)
+
+// guard is the state of the memory reflex.
+type guard struct {
+	grewAt, shrunkAt time.Time
+	// oomAt is the OOM kill last seen, oomFloor the limit that it asks for.
+	oomAt    time.Time
+	oomKills uint64
+	oomFloor knowledge.Bytes
+	rise     rise
+}
+
+// rise watches whether anonymous memory only grows.
+type rise struct {
+	at   time.Time
+	anon knowledge.Bytes
+	runs int // looks in a row that found more than the one before
+}
+
+// ask is one question to the guard.
+type ask struct {
+	now  time.Time
+	f    *knowledge.Finding
+	w    *knowledge.Window
+	e    *knowledge.Envelope
+	p    *knowledge.Policy
+	room knowledge.Range[knowledge.Bytes]
+	// need is what the container uses and will use within reactTime; want is the
+	// limit for it, or the deliberation's when that is higher.
+	need, want knowledge.Bytes
+}
+
+// Memory decides on the memory limit: up before it is full, and down slowly
+// when all has been calm. A limit is never wanted under the working set.
+func (r *Reflex) Memory(now time.Time, f *knowledge.Finding, w *knowledge.Window, e *knowledge.Envelope, p *knowledge.Policy) knowledge.Decision {
+	d := hold(now, w, knowledge.ResourceMemory, int64(w.MemoryLimit))
+	if f.Quality < knowledge.QualityWarming {
+		return because(d, f.Reason)
+	}
+	if w.Have&knowledge.HasMemory == 0 {
+		return because(d, knowledge.Because(knowledge.RuleMissing))
+	}
+	g := &r.memory
+	g.look(now, w, p)
+	a := ask{now: now, f: f, w: w, e: e, p: p, room: memoryRoom(e, p), need: need(w)}
+	a.want = max(withMargin(a.need, now.Sub(w.Since), p), e.Memory)
+	if w.MemoryLimit == 0 {
+		return g.first(d, &a)
+	}
+	if to, reason := g.growth(&a); to > 0 {
+		return g.grow(d, &a, to, reason)
+	}
+	return g.shrink(d, &a)
+}
+
+// look remembers an OOM kill and whether memory only grows.
+func (g *guard) look(now time.Time, w *knowledge.Window, p *knowledge.Policy) {
+	if g.oomAt.IsZero() || now.Sub(g.oomAt) >= p.OOMProtect {
+		g.oomFloor = 0
+	}
+	if !w.LastOOM.IsZero() && !w.LastOOM.Equal(g.oomAt) && now.Sub(w.LastOOM) < p.OOMProtect {
+		g.oomAt, g.oomKills = w.LastOOM, max(w.OOMKills, 1)
+		if w.MemoryLimit > 0 {
+			g.oomFloor = max(scaleBytes(w.MemoryLimit, oomStep), w.MemoryLimit+oomAdd)
+		}
+	}
+	switch s := &g.rise; {
+	case w.Have&knowledge.HasMemoryStat == 0:
+	case s.at.IsZero() || float64(w.Anon) < leakFall*float64(s.anon):
+		*s = rise{at: now, anon: w.Anon}
+	case now.Sub(s.at) < leakStep:
+	case float64(w.Anon) >= leakRise*float64(s.anon) && w.Anon > s.anon:
+		*s = rise{at: now, anon: w.Anon, runs: min(s.runs+1, leakRuns)}
+	default:
+		*s = rise{at: now, anon: max(w.Anon, s.anon)}
+	}
+}
+
+// growth is the limit that the most urgent trigger asks for; 0: none does.
+func (g *guard) growth(a *ask) (knowledge.Bytes, knowledge.Reason) {
+	w, limit := a.w, a.w.MemoryLimit
+	more := max(a.want, scaleBytes(limit, 1+growLeast))
+	event := max(a.want, scaleBytes(limit, eventStep))
+	last := w.LastMemoryEvent
+	switch {
+	case limit < min(g.oomFloor, a.room.Max):
+		return max(g.oomFloor, a.want), knowledge.Because(knowledge.RuleOOM, float64(g.oomKills), float64(limit))
+	case float64(w.WorkingSet) > analyse.TightRatio*float64(limit):
+		return more, knowledge.Because(knowledge.RuleMemoryTight, float64(w.WorkingSet), float64(limit))
+	case a.f.TimeToFull > 0 && a.f.TimeToFull < analyse.FullSoon:
+		return more, knowledge.Because(knowledge.RuleTimeToFull, a.f.TimeToFull.Seconds(), w.Growth, float64(limit))
+	case !last.IsZero() && last.After(g.grewAt) && a.now.Sub(last) < eventFresh &&
+		float64(w.WorkingSet) >= analyse.EventRatio*float64(limit):
+		return event, knowledge.Because(knowledge.RuleMemoryEvents, float64(w.HighEvents), float64(w.MaxEvents))
+	case analyse.Waiting(w) && left(a.now, g.grewAt, eventFresh) == 0:
+		return event, knowledge.Because(knowledge.RuleMemoryPressure, w.MemoryPressure.Some10)
+	case a.room.Min > limit+stepGrain:
+		if a.room.Min == a.p.Memory.Min {
+			return a.room.Min, knowledge.Because(knowledge.RuleAtMin, float64(limit), float64(a.room.Min))
+		}
+		return a.room.Min, a.history()
+	case float64(a.e.Memory) > followRatio*float64(limit):
+		return a.want, a.history()
+	}
+	return 0, knowledge.Reason{}
+}
+
+// history is the reason of a limit that the deliberation wants.
+func (a *ask) history() knowledge.Reason {
+	margin := 0.0
+	if a.e.MemoryFloor > 0 {
+		margin = max(float64(a.e.Memory)/float64(a.e.MemoryFloor)-1, 0)
+	}
+	return knowledge.Because(knowledge.RuleMemoryProfile, float64(a.e.MemoryFloor), margin)
+}
+
+// grow raises the limit inside the room. At the ceiling it holds: a leak is
+// named as one, and never fed with the host's memory.
+func (g *guard) grow(d knowledge.Decision, a *ask, to knowledge.Bytes, reason knowledge.Reason) knowledge.Decision {
+	limit := a.w.MemoryLimit
+	wanted := to
+	to = min(roundUp(to, grain), a.room.Max)
+	if to-limit < stepGrain {
+		if g.rise.runs >= leakRuns {
+			return because(d, knowledge.Because(knowledge.RuleLeak, a.w.Growth))
+		}
+		return because(d, knowledge.Because(knowledge.RuleAtMax, float64(wanted), float64(a.room.Max)))
+	}
+	d.Verb, d.To = knowledge.Grow, int64(to)
+	d.Boost = reason.Rule == knowledge.RuleOOM || (a.f.TimeToFull > 0 && a.f.TimeToFull < urgent)
+	return because(d, reason)
+}
+
+// shrink takes a tenth back when the container has been calm for long, needs
+// clearly less, and nothing says otherwise.
+func (g *guard) shrink(d knowledge.Decision, a *ask) knowledge.Decision {
+	w, limit := a.w, a.w.MemoryLimit
+	if why := a.unfit(); !why.IsZero() {
+		return because(d, why)
+	}
+	low := max(a.least(), min(g.oomFloor, a.room.Max))
+	target := min(max(roundUp(max(a.want, low), grain), a.room.Min), a.room.Max)
+	over := limit-a.room.Max > stepGrain
+	switch {
+	case low > a.room.Max && over:
+		return because(d, knowledge.Because(knowledge.RuleMemoryFloor, float64(a.room.Max), float64(low)))
+	case !over && float64(target) > shrinkStep*float64(limit):
+		return because(d, knowledge.Because(knowledge.RuleSteady, float64(w.WorkingSet), float64(limit)))
+	}
+	if why := g.unrest(a); !why.IsZero() {
+		return because(d, why)
+	}
+	to := max(target, roundUp(scaleBytes(limit, shrinkStep), stepGrain))
+	if limit-to < stepGrain {
+		return because(d, knowledge.Because(knowledge.RuleSmallChange, float64(limit-to), float64(stepGrain)))
+	}
+	d.Verb, d.To = knowledge.Shrink, int64(to)
+	return because(d, knowledge.Because(knowledge.RuleMemoryProfile, float64(a.need), ratio(target, a.need)-1))
+}
+
+// unfit says why this container, or this evidence, allows no shrink at all.
+func (a *ask) unfit() knowledge.Reason {
+	switch {
+	case !a.p.MemoryShrink:
+		return knowledge.Because(knowledge.RuleNoShrinkClass)
+	case a.f.Quality < knowledge.QualityGood:
+		return a.f.Reason
+	case a.w.Have&knowledge.HasMemoryStat == 0: // unknown is not zero
+		return knowledge.Because(knowledge.RuleMissing)
+	}
+	return knowledge.Reason{}
+}
+
+// unrest says what has not been calm for long enough.
+func (g *guard) unrest(a *ask) knowledge.Reason {
+	w, now := a.w, a.now
+	calm, needed := a.f.MemoryCalm, a.p.ShrinkAfter
+	if !g.grewAt.IsZero() {
+		calm = min(calm, now.Sub(g.grewAt))
+	}
+	if a.f.Starting {
+		calm = min(calm, a.f.Age)
+		needed = max(needed, a.p.StartBoostFor)
+	}
+	if protect := left(now, g.oomAt, a.p.OOMProtect); protect > 0 {
+		calm, needed = now.Sub(g.oomAt), a.p.OOMProtect
+	}
+	switch {
+	case calm < needed:
+		return knowledge.Because(knowledge.RuleMemoryNotCalm, max(calm, 0).Seconds(), needed.Seconds())
+	case w.Have&knowledge.HasMemoryPressure != 0 && w.MemoryPressure.Some60 >= analyse.PressureCalm:
+		return knowledge.Because(knowledge.RuleMemoryPressure, w.MemoryPressure.Some60)
+	case w.RefaultRate > refaultCalm:
+		return knowledge.Because(knowledge.RuleMemoryNotCalm, 0, needed.Seconds())
+	}
+	if wait := left(now, g.shrunkAt, shrinkEvery); wait > 0 {
+		return knowledge.Because(knowledge.RuleCooldown, wait.Seconds())
+	}
+	return knowledge.Reason{}
+}
+
+// first gives a container without a memory limit its first one.
+func (g *guard) first(d knowledge.Decision, a *ask) knowledge.Decision {
+	watched := a.now.Sub(a.w.Since)
+	if why := a.unfit(); !why.IsZero() {
+		return because(d, why)
+	}
+	if watched < a.p.ObserveFirst || a.f.Starting {
+		return because(d, knowledge.Because(knowledge.RuleUnlimited, max(a.p.ObserveFirst-watched, 0).Seconds()))
+	}
+	if protect := left(a.now, g.oomAt, a.p.OOMProtect); protect > 0 {
+		return because(d, knowledge.Because(knowledge.RuleMemoryNotCalm, a.now.Sub(g.oomAt).Seconds(), a.p.OOMProtect.Seconds()))
+	}
+	low := a.least()
+	to := max(roundUp(max(a.want, low), grain), a.room.Min)
+	if low > a.room.Max {
+		return because(d, knowledge.Because(knowledge.RuleAtMax, float64(to), float64(a.room.Max)))
+	}
+	d.Verb, d.To = knowledge.Shrink, int64(min(to, a.room.Max))
+	return because(d, knowledge.Because(knowledge.RuleFirstLimit, watched.Seconds(), float64(a.need)))
+}
+
+func (g *guard) applied(now time.Time, grew bool) {
+	if grew {
+		g.grewAt = now
+		return
+	}
+	g.shrunkAt = now
+}
+
+// least is what a limit that is lowered must leave: the working set with room,
+// since cgroup v1 refuses a limit under use and v2 kills for it (runc #3509),
+// and the peak of anonymous memory with room.
+func (a *ask) least() knowledge.Bytes {
+	used := max(a.w.WorkingSet, a.w.Hard)
+	return max(used+max(headroom, scaleBytes(used, headroomRatio)), scaleBytes(a.w.AnonPeak, anonRoom))
+}
+
+// need is the memory in use, and what growth adds before a raise takes effect.
+func need(w *knowledge.Window) knowledge.Bytes {
+	return toBytes(float64(max(w.WorkingSet, w.Hard)) + w.Growth*reactTime.Seconds())
+}
+
+// withMargin is the limit for a need that was watched for so long: the longer,
+// the smaller the margin. With a target of the policy, use over limit is that.
+func withMargin(need knowledge.Bytes, watched time.Duration, p *knowledge.Policy) knowledge.Bytes {
+	to := scaleBytes(need, 1+margin(watched))
+	if p.MemoryTarget > 0 {
+		to = scaleBytes(need, 1/p.MemoryTarget)
+	}
+	return roundUp(max(to, need+headroom), grain)
+}
+
+// margin is d = 0.15 + 0.35/√(1 + minutes/10).
+func margin(watched time.Duration) float64 {
+	minutes := max(watched.Minutes(), 0)
+	return marginLeast + marginYoung/math.Sqrt(1+minutes/marginMinutes)
+}
+
+// memoryRoom is the envelope inside the policy, always with an upper end.
+func memoryRoom(e *knowledge.Envelope, p *knowledge.Policy) knowledge.Range[knowledge.Bytes] {
+	top := least(e.MemoryCeiling, p.Memory.Max, knowledge.MaxBytes)
+	return knowledge.Range[knowledge.Bytes]{Min: min(max(e.MemoryFloor, p.Memory.Min, 0), top), Max: top}
+}
+
+func ratio(a, b knowledge.Bytes) float64 {
+	if b <= 0 {
+		return 0
+	}
+	return float64(a) / float64(b)
+}
+
+func roundUp(b, to knowledge.Bytes) knowledge.Bytes { return min((b+to-1)/to*to, knowledge.MaxBytes) }
+
+func scaleBytes(b knowledge.Bytes, by float64) knowledge.Bytes { return toBytes(float64(b) * by) }
+
+// toBytes keeps a size within what a size can be; NaN is none.
+func toBytes(v float64) knowledge.Bytes {
+	switch {
+	case math.IsNaN(v) || v <= 0:
+		return 0
+	case v >= float64(knowledge.MaxBytes):
+		return knowledge.MaxBytes
+	}
+	return knowledge.Bytes(v)
+}

@@ -1,0 +1,101 @@
+// Package plan turns findings into decisions: the reflex of one container, the
+// division of a host's CPU, and the envelope that deliberation puts around the
+// reflex. It is pure: now is an argument, and a decision says everything that
+// follows from it. The reflex allocates nothing.
+package plan
+
+import (
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+)
+
+// Reflex is what the fast loop remembers of one container. The zero value is
+// ready. It belongs to one goroutine. CPU, Memory and Weight may be asked as
+// often as one likes: asked twice at the same instant they say the same. Only
+// Applied and Weighed, told of what took effect, move it on.
+type Reflex struct {
+	cpu    captain
+	memory guard
+	start  start
+	// weighed is when the share last changed.
+	weighed time.Time
+}
+
+// start follows a container from its start until it settles.
+type start struct {
+	age     time.Duration // at the last look; a smaller one is a new start
+	peak    knowledge.NanoCPU
+	quiet   time.Time // since when use is under half of the peak
+	settled bool
+}
+
+// starting reports whether the container is still starting: the finding says
+// so, and it has not settled (use under half of its peak for 10 s).
+func (s *start) starting(now time.Time, f *knowledge.Finding, w *knowledge.Window) bool {
+	if !f.Starting {
+		*s = start{}
+		return false
+	}
+	if f.Age < s.age {
+		*s = start{}
+	}
+	s.age = f.Age
+	s.peak = max(s.peak, w.UsageMax, w.Usage)
+	switch {
+	case w.Usage.Cores() >= settledRatio*s.peak.Cores():
+		s.quiet = time.Time{}
+	case s.quiet.IsZero():
+		s.quiet = now
+	case now.Sub(s.quiet) >= settledFor:
+		s.settled = true
+	}
+	return !s.settled
+}
+
+// Applied tells the reflex what really took effect, after pool and guards. A
+// decision that changed nothing need not be told.
+func (r *Reflex) Applied(now time.Time, d knowledge.Decision) {
+	if d.From == d.To {
+		return
+	}
+	grew := d.To == 0 || (d.From != 0 && d.To > d.From)
+	if d.Resource == knowledge.ResourceMemory {
+		r.memory.applied(now, grew)
+		return
+	}
+	r.cpu.applied(now, d, grew)
+}
+
+// hold is the decision to leave a resource as it is.
+func hold(now time.Time, w *knowledge.Window, res knowledge.Resource, limit int64) knowledge.Decision {
+	return knowledge.Decision{
+		ID: w.ID, Resource: res, Verb: knowledge.Hold, Actor: knowledge.ActorReflex,
+		At: now, From: limit, To: limit,
+	}
+}
+
+// because returns d, which holds, with its reason.
+func because(d knowledge.Decision, r knowledge.Reason) knowledge.Decision {
+	d.Reason = r
+	return d
+}
+
+// least is the smaller of two bounds of which 0 is none, and most when both are.
+func least[T ~int64](a, b, most T) T {
+	if a > 0 {
+		most = min(most, a)
+	}
+	if b > 0 {
+		most = min(most, b)
+	}
+	return most
+}
+
+// left is what remains of span since t, never negative.
+func left(now, t time.Time, span time.Duration) time.Duration {
+	if t.IsZero() {
+		return 0
+	}
+	return max(span-now.Sub(t), 0)
+}
