@@ -191,10 +191,9 @@ func (c *captain) waits(now time.Time) time.Duration {
 // applied remembers a cut, so that it can be undone, and a growth, so that the
 // next cut waits. Growth soon after a cut of our own doubles that wait.
 func (c *captain) applied(now time.Time, d knowledge.Decision, grew bool) {
-	ours := d.Actor == knowledge.ActorReflex || d.Actor == knowledge.ActorDeliberation
 	if !grew {
 		c.before, c.cutAt = 0, now
-		if ours {
+		if d.Reason.Rule == knowledge.RuleSettled { // not a person's, nor the pool's
 			c.before = knowledge.NanoCPU(d.From)
 		}
 		return
