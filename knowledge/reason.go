@@ -44,6 +44,7 @@ const (
 	RulePoolShort    Rule = "pool-short"    // wanted, granted cores, pool cores
 	RuleUnlimited    Rule = "unlimited"     // has no limit and is still being watched: seconds left
 	RuleWeight       Rule = "weight"        // usage cores, shares
+	RuleUsePeak      Rule = "use-peak"      // peak cores of a minute, margin ratio
 	RuleTarget       Rule = "target"        // use over limit, the policy's target
 	RuleNoCPULimit   Rule = "no-cpu-limit"  // weight mode: lift the quota
 
@@ -150,6 +151,9 @@ var ruleWords = map[Rule]func(r Reason) string{
 	},
 	RuleWeight: func(r Reason) string {
 		return fmt.Sprintf("uses %s cores: its share of the host becomes %.0f", cores(r.Args[0]), r.Args[1])
+	},
+	RuleUsePeak: func(r Reason) string {
+		return fmt.Sprintf("used at most %s cores in the last minute; with a margin of %s", cores(r.Args[0]), percent(r.Args[1]))
 	},
 	RuleTarget: func(r Reason) string {
 		return fmt.Sprintf("uses %s of its limit; the policy aims for %s", percent(r.Args[0]), percent(r.Args[1]))

@@ -15,11 +15,8 @@ type Facts struct {
 	// of one container; throttled use counts at its demand.
 	CPU, CPUMax knowledge.NanoCPU
 	// MemoryNeed is the policy's MemoryPercentile of the one-minute peaks of the
-	// working set (1: the highest), MemoryMax the highest peak remembered.
-	MemoryNeed, MemoryMax knowledge.Bytes
-	// MemoryMinutes is how many of those peaks there are: the more, the smaller
-	// the margin above them.
-	MemoryMinutes float64
+	// working set (1: the highest), MemoryPeak the highest peak ever.
+	MemoryNeed, MemoryPeak knowledge.Bytes
 }
 
 // Deliberate sets the envelope of a service's containers: policy and host are
@@ -54,7 +51,7 @@ func Deliberate(now time.Time, facts Facts, p *knowledge.Policy, host knowledge.
 // the one before by less than the tolerance stays where it was.
 func learn(e *knowledge.Envelope, facts Facts, p *knowledge.Policy, prev *knowledge.Envelope) {
 	floor, need := facts.CPU, facts.MemoryNeed
-	want := withMargin(need, facts.MemoryMinutes, p)
+	want := withMargin(need, facts.ObservedFor, p)
 	if prev.Learned {
 		floor = steady(floor, prev.CPU.Min)
 		need = steady(need, prev.MemoryFloor)
@@ -120,50 +117,72 @@ func under[T ~int64](v, top T) T {
 }
 
 // WouldBe are the limits that a container should have by what is known of it:
-// what observe and recommend show, also for containers that did not opt in. It
-// is where the reflex would end, without its steps, waits and undos. A zero limit
-// is not known yet, or (CPU in weight mode) none.
-func WouldBe(now time.Time, facts Facts, w *knowledge.Window, p *knowledge.Policy, host knowledge.Host) knowledge.Limits {
-	var l knowledge.Limits
+// what observe and recommend show, for containers that did not opt in too. It is
+// where the reflex would end, without its steps, waits and undos. A Hold says
+// why there is no such limit, or that the present one fits.
+func WouldBe(now time.Time, facts Facts, w *knowledge.Window, e *knowledge.Envelope, p *knowledge.Policy) (cpu, memory knowledge.Decision) {
+	cpu = hold(now, w, knowledge.ResourceCPU, int64(w.Quota))
+	memory = hold(now, w, knowledge.ResourceMemory, int64(w.MemoryLimit))
+	cpu.Actor, memory.Actor = knowledge.ActorDeliberation, knowledge.ActorDeliberation
 	watched := max(facts.ObservedFor, now.Sub(w.Since))
-	if w.Have&knowledge.HasCPU == 0 || w.Samples == 0 || watched < p.ObserveFirst {
-		return l
+	if w.Have&knowledge.HasCPU == 0 || watched < p.ObserveFirst {
+		why := knowledge.Because(knowledge.RuleWatching, watched.Seconds(), p.ObserveFirst.Seconds())
+		return because(cpu, why), because(memory, why)
 	}
-	e := Deliberate(now, facts, p, host, knowledge.Envelope{})
 	if p.CPUMode == knowledge.CPUWeight {
-		l.Shares = Shares(w, p)
+		cpu = lift(cpu, w, e, p)
 	} else {
-		l.CPU = wouldCPU(facts, w, &e, p)
+		to, why := wouldCPU(facts, w, e, p)
+		cpu = settle(cpu, int64(to), why)
 	}
-	if w.Have&knowledge.HasMemory != 0 {
-		l.Memory = wouldMemory(watched, facts, w, &e, p)
+	if w.Have&knowledge.HasMemory == 0 {
+		return cpu, because(memory, knowledge.Because(knowledge.RuleMissing))
 	}
-	return l
+	to, why := wouldMemory(watched, facts, w, e, p)
+	return cpu, settle(memory, int64(to), why)
 }
 
 // wouldCPU is the quota for a learned percentile with a margin; without one, for
-// the highest use of the last minute. With a target of the policy, use over
-// limit is that.
-func wouldCPU(facts Facts, w *knowledge.Window, e *knowledge.Envelope, p *knowledge.Policy) knowledge.NanoCPU {
+// the highest use of the last minute.
+func wouldCPU(facts Facts, w *knowledge.Window, e *knowledge.Envelope, p *knowledge.Policy) (knowledge.NanoCPU, knowledge.Reason) {
 	b := cpuRoom(e, p, false)
-	to := firstCPU(max(w.Usage60, w.UsageMax, w.Usage), w.UsageMean, p)
+	peak := max(w.Usage60, w.UsageMax, w.Usage)
+	to, why := firstCPU(peak, w.UsageMean, p), knowledge.Because(knowledge.RuleUsePeak, peak.Cores(), firstMargin-1)
 	if facts.ObservedFor >= learnAfter && facts.CPU > 0 {
-		to = scale(facts.CPU, wouldMargin)
+		to, why = scale(facts.CPU, wouldMargin), knowledge.Because(knowledge.RuleProfile, p.CPUPercentile, facts.CPU.Cores())
 		if p.CPUTarget > 0 {
 			to = scale(facts.CPU, 1/p.CPUTarget)
 		}
 	}
-	return min(max(to, b.floor), b.ceiling)
+	return min(max(to, b.floor), b.ceiling), why
 }
 
-// wouldMemory is the limit for the learned need, or for the present one. What a
-// class never gives back, it keeps.
-func wouldMemory(watched time.Duration, facts Facts, w *knowledge.Window, e *knowledge.Envelope, p *knowledge.Policy) knowledge.Bytes {
+// wouldMemory is the limit for the learned need, or for the present one.
+func wouldMemory(watched time.Duration, facts Facts, w *knowledge.Window, e *knowledge.Envelope, p *knowledge.Policy) (knowledge.Bytes, knowledge.Reason) {
 	room := memoryRoom(e, p)
 	use := max(w.WorkingSet, w.Hard, w.AnonPeak, facts.MemoryNeed)
-	to := max(withMargin(use, max(watched.Minutes(), facts.MemoryMinutes), p), (&ask{w: w}).least())
+	to := max(withMargin(use, watched, p), (&ask{w: w}).least())
 	if !p.MemoryShrink {
 		to = max(to, w.MemoryLimit)
 	}
-	return room.Clamp(roundUp(to, stepGrain))
+	to = roundUp(min(max(to, room.Min), room.Max), stepGrain)
+	return min(to, room.Max), knowledge.Because(knowledge.RuleMemoryProfile, float64(use), ratio(to, use)-1)
+}
+
+// settle turns a limit that should hold into a decision against the present one.
+func settle(d knowledge.Decision, to int64, why knowledge.Reason) knowledge.Decision {
+	change := 1.0
+	if d.From > 0 {
+		change = float64(to-d.From) / float64(d.From)
+	}
+	switch {
+	case d.From > 0 && change >= -envelopeDown && change <= envelopeUp:
+		return because(d, knowledge.Because(knowledge.RuleTolerance, max(change, -change), envelopeDown))
+	case d.From > 0 && change > 0:
+		d.Verb = knowledge.Grow
+	default:
+		d.Verb = knowledge.Shrink
+	}
+	d.To = to
+	return because(d, why)
 }

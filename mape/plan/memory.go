@@ -51,7 +51,7 @@ func (r *Reflex) Memory(now time.Time, f *knowledge.Finding, w *knowledge.Window
 	g := &r.memory
 	g.look(now, w, p)
 	a := ask{now: now, f: f, w: w, e: e, p: p, room: memoryRoom(e, p), need: need(w)}
-	a.want = max(withMargin(a.need, now.Sub(w.Since).Minutes(), p), e.Memory)
+	a.want = max(withMargin(a.need, now.Sub(w.Since), p), e.Memory)
 	if w.MemoryLimit == 0 {
 		return g.first(d, &a)
 	}
@@ -249,11 +249,10 @@ func need(w *knowledge.Window) knowledge.Bytes {
 	return toBytes(float64(max(w.WorkingSet, w.Hard)) + w.Growth*reactTime.Seconds())
 }
 
-// withMargin is the limit for a need that was watched for so many minutes: the
-// longer, the smaller the margin. With a target of the policy, use over limit is
-// that.
-func withMargin(need knowledge.Bytes, minutes float64, p *knowledge.Policy) knowledge.Bytes {
-	to := scaleBytes(need, 1+margin(minutes))
+// withMargin is the limit for a need that was watched for so long: the longer,
+// the smaller the margin. With a target of the policy, use over limit is that.
+func withMargin(need knowledge.Bytes, watched time.Duration, p *knowledge.Policy) knowledge.Bytes {
+	to := scaleBytes(need, 1+margin(watched))
 	if p.MemoryTarget > 0 {
 		to = scaleBytes(need, 1/p.MemoryTarget)
 	}
@@ -261,8 +260,9 @@ func withMargin(need knowledge.Bytes, minutes float64, p *knowledge.Policy) know
 }
 
 // margin is d = 0.15 + 0.35/√(1 + minutes/10).
-func margin(minutes float64) float64 {
-	return marginLeast + marginYoung/math.Sqrt(1+max(minutes, 0)/marginMinutes)
+func margin(watched time.Duration) float64 {
+	minutes := max(watched.Minutes(), 0)
+	return marginLeast + marginYoung/math.Sqrt(1+minutes/marginMinutes)
 }
 
 // memoryRoom is the envelope inside the policy, always with an upper end.
