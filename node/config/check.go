@@ -41,6 +41,10 @@ func sortedServices(services map[knowledge.ServiceKey]Patch) []knowledge.Service
 	return names
 }
 
+const protectionHint = "can be reached from other hosts, which demands TLS and tokens: set api.tls_cert, api.tls_key and api.tokens_file, or listen on 127.0.0.1\n" +
+	"        a certificate: openssl req -x509 -newkey ed25519 -nodes -days 365 -subj /CN=NAME -addext subjectAltName=DNS:NAME -keyout key.pem -out cert.pem\n" +
+	`        a token:       T=$(openssl rand -hex 32); echo "operate:$(printf %s "$T" | sha256sum | cut -d' ' -f1):me" > tokens; chmod 600 tokens; echo "$T"`
+
 // checkServing refuses to be reachable without protection: who reaches the
 // execution service governs the containers.
 func (l *loader) checkServing() {
@@ -50,13 +54,11 @@ func (l *loader) checkServing() {
 		{"api.monitor", a.Monitor}, {"api.controller", a.Controller}, {"api.execution", a.Execution},
 	}
 	for i, s := range services {
-		if !isLoopback(s.address) && (a.TLSCert == "" || a.TokensFile == "") {
-			l.fail(s.key, quote(s.address), "can be reached from other hosts, which demands TLS and tokens: set api.tls_cert and api.tls_key "+
-				"(openssl req -x509 -newkey ed25519 -nodes -days 365 -subj /CN=effiscale -keyout key.pem -out cert.pem) and api.tokens_file "+
-				`(a line "operate:" and the SHA-256 of a secret, as openssl rand -hex 32 makes one; printf %s SECRET | sha256sum), or listen on 127.0.0.1`)
+		if s.address != "" && !isLoopback(s.address) && (a.TLSCert == "" || a.TokensFile == "") {
+			l.fail(s.key, quote(s.address), protectionHint)
 		}
 		for _, other := range services[:i] {
-			if _, port, _ := net.SplitHostPort(s.address); s.address == other.address && port != "0" {
+			if _, port, _ := net.SplitHostPort(s.address); s.address == other.address && port != "" && port != "0" {
 				l.fail(s.key, quote(s.address), "is the address of "+other.key+" too")
 			}
 		}

@@ -51,12 +51,12 @@ type Node struct {
 type Docker struct {
 	Host     string // unix:///path or tcp://host:port
 	Actuator knowledge.Actuator
-	Timeout  time.Duration // of one update; reading calls get half of it
+	Timeout  time.Duration // of one update or listing; an inspect gets half of it
 }
 
 // API holds the addresses of the three services and of the local socket.
 type API struct {
-	Monitor, Controller, Execution string // host:port; port 0: any free one
+	Monitor, Controller, Execution string // host:port; port 0: any free one; "": left out
 	Socket                         string // absolute path
 	SocketGroup                    string // may use the socket; "": root only
 	TokensFile                     string // "": no tokens

@@ -55,26 +55,26 @@ func (c *Config) dockerKeys() []binding {
 	return []binding{
 		{section: "docker", name: "host", restart: true, help: "the Docker Engine's address",
 			field: textField{&c.Docker.Host, checkEngine, `"unix:///path" or "tcp://host:port"`}},
-		{section: "docker", name: "actuator", restart: true, help: "kernel: the CPU quota is written to the cgroup file first and the Engine follows; engine: everything through the Engine",
+		{section: "docker", name: "actuator", help: "how a CPU quota is set: in the kernel first, the Engine follows; or through the Engine",
 			field: enumField(&c.Docker.Actuator, knowledge.ParseActuator, knowledge.ActuatorKernel, knowledge.ActuatorEngine)},
-		{section: "docker", name: "timeout", restart: true, help: "how long the Engine may take to answer an update; reading gets half of it",
+		{section: "docker", name: "timeout", restart: true, help: "how long the Engine may take for an update or a listing; an inspect gets half of it",
 			field: spanField{&c.Docker.Timeout, time.Second, 5 * time.Minute}},
 	}
 }
 
 func (c *Config) apiKeys() []binding {
 	address := func(name string, p *string, help string) binding {
-		return binding{section: "api", name: name, restart: true, help: help + "; port 0 takes a free one",
-			field: textField{p, checkAddress, `"host:port"`}}
+		return binding{section: "api", name: name, restart: true, help: help + "; port 0 takes a free one, empty leaves it out",
+			field: textField{p, optional(checkAddress), `"host:port", or empty`}}
 	}
 	file := func(name string, p *string, help string) binding {
 		return binding{section: "api", name: name, restart: true, help: help,
 			field: textField{p, optional(checkPath), "an absolute path, or empty"}}
 	}
 	return []binding{
-		address("monitor", &c.API.Monitor, "the monitor service: what is measured"),
-		address("controller", &c.API.Controller, "the controller service: what is decided"),
-		address("execution", &c.API.Execution, "the execution service: what is done"),
+		address("monitor", &c.API.Monitor, "address of the service that tells what is measured"),
+		address("controller", &c.API.Controller, "address of the service that tells what is decided"),
+		address("execution", &c.API.Execution, "address of the service that acts and tells what was done"),
 		{section: "api", name: "socket", restart: true, help: "the unix socket that the commands talk to",
 			field: textField{&c.API.Socket, checkSocketPath, "an absolute path of at most 107 bytes"}},
 		{section: "api", name: "socket_group", restart: true, help: "the group that may use the socket, where it exists; empty: root alone",
@@ -121,7 +121,7 @@ func (c *Config) limitKeys() []binding {
 			field: coresField{&l.ContainerCPUMax, knowledge.OneCPU / 20, knowledge.MaxCPU, wordHost}},
 		{section: "limits", name: "container_memory_max", help: "no container gets more, whatever its label says",
 			field: sizeField{&l.ContainerMemoryMax, leastMemory, knowledge.MaxBytes, wordHost}},
-		{section: "limits", name: "actions_per_minute", help: "how often one container may be changed in a minute",
+		{section: "limits", name: "actions_per_minute", help: "how often one container may be changed in a minute, boosts not counted",
 			field: countField{&l.ActionsPerMinute, 1, 600}},
 		{section: "limits", name: "step_up", help: "greatest factor of one growth outside a boost",
 			field: factorField{&l.StepUp, 1.05, 10}},
@@ -143,7 +143,7 @@ func (c *Config) logKeys() []binding {
 	return []binding{
 		{section: "log", name: "level", help: "the least that is printed; each decision is one line at info",
 			field: choiceField(&c.Log.Level, "debug", "info", "warn", "error")},
-		{section: "log", name: "format", restart: true, help: "auto: console on a terminal, JSON otherwise",
+		{section: "log", name: "format", restart: true, help: "how it is printed; auto is console on a terminal and JSON otherwise",
 			field: choiceField(&c.Log.Format, "auto", "json", "console")},
 	}
 }

@@ -26,7 +26,7 @@ func knobs(p *knowledge.Policy) []binding {
 
 func boundKnobs(p *knowledge.Policy) []binding {
 	return []binding{
-		{name: "cpu", label: "cpu.mode", help: "quota: a hard CPU limit that follows demand; weight: no limit, the share of the host follows demand",
+		{name: "cpu", label: "cpu.mode", help: "what follows demand: quota, a hard CPU limit; weight, the share of the host without a limit",
 			field: enumField(&p.CPUMode, knowledge.ParseCPUMode, knowledge.CPUQuota, knowledge.CPUWeight)},
 		{name: "cpu_min", label: "cpu", help: "the CPU limit never goes below; the label is min..max",
 			field: coresField{p: &p.CPU.Min, least: leastCPU, most: knowledge.MaxCPU}},

@@ -68,8 +68,11 @@ func (c *Config) labels(p *knowledge.Policy, labels map[string]string) {
 	slices.Sort(names)
 	byName := labelSetters(p)
 	for _, name := range names {
-		if problem := setLabel(byName, name, labels[name]); problem != "" && len(p.Problems) < maxProblems {
+		if problem := setLabel(byName, name, labels[name]); problem != "" {
 			p.Problems = append(p.Problems, problem)
+		}
+		if len(p.Problems) == maxProblems {
+			break
 		}
 	}
 	if a, b := labels[labelPrefix+"weight"], labels[labelPrefix+"priority"]; a != "" && b != "" && a != b && len(p.Problems) < maxProblems {
@@ -113,7 +116,7 @@ func setLabel(known map[string]setter, name, value string) string {
 		return fmt.Sprintf("label %s=%s is too long; allowed: %s", name, show(value), orText(s.allowed))
 	}
 	if err := s.set(value); err != nil {
-		return fmt.Sprintf("label %s=%s %s; allowed: %s", name, show(value), err, s.allowed)
+		return fmt.Sprintf("label %s=%s %s%s", name, show(value), err, joinAllowed(err.Error(), s.allowed))
 	}
 	return ""
 }

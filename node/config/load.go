@@ -1,7 +1,6 @@
 package config
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -67,22 +66,26 @@ type loader struct {
 	tables   map[string]entry // headers of the file, by joined path
 	refused  map[string]bool  // tables that were reported: not again for each key
 	problems Errors
+	unshown  int   // problems beyond maxReported
+	lines    []int // where each line of data begins
 }
 
 func decode(file string, data []byte, env []string) (Config, error) {
 	l := &loader{config: Defaults(), data: data, places: map[string]entry{}, tables: map[string]entry{}, refused: map[string]bool{}}
 	l.config.File = file
+	l.lines = lineStarts(data)
 	l.bindings = l.config.bindings()
 	entries, faults := parse(data)
 	for _, f := range faults {
-		l.report(Problem{Origin: l.origin(f.at), Message: "cannot be read as TOML: " + f.message}, f.at)
+		l.malformed(f)
 	}
+	l.refused[brokenTable] = len(faults) > 0
 	for _, e := range entries {
 		l.enter(e)
 	}
 	if len(l.problems) == 0 {
 		for _, f := range conformance(data) {
-			l.report(Problem{Origin: l.origin(f.at), Message: "cannot be read as TOML: " + f.message}, f.at)
+			l.malformed(f)
 		}
 	}
 	l.environment(env)
@@ -90,37 +93,83 @@ func decode(file string, data []byte, env []string) (Config, error) {
 		l.crossCheck()
 	}
 	if len(l.problems) > 0 {
-		slices.SortStableFunc(l.problems, func(a, b Problem) int {
-			if a.Origin.Source != b.Origin.Source {
-				return int(a.Origin.Source) - int(b.Origin.Source)
-			}
-			return a.Origin.Line - b.Origin.Line
-		})
-		return Config{}, l.problems
+		return Config{}, l.sorted()
 	}
 	return l.config, nil
 }
 
+// sorted puts the problems in the order of the file.
+func (l *loader) sorted() Errors {
+	slices.SortStableFunc(l.problems, func(a, b Problem) int {
+		if a.Origin.Source != b.Origin.Source {
+			return int(a.Origin.Source) - int(b.Origin.Source)
+		}
+		return a.Origin.Line - b.Origin.Line
+	})
+	if l.unshown > 0 {
+		l.problems = append(l.problems, Problem{Message: fmt.Sprintf("%d more problems are not shown", l.unshown)})
+	}
+	return l.problems
+}
+
+func lineStarts(data []byte) []int {
+	starts := []int{0}
+	for i, c := range data {
+		if c == '\n' {
+			starts = append(starts, i+1)
+		}
+	}
+	return starts
+}
+
+// line is the number of the line that holds a byte, from 0, and its stretch.
+func (l *loader) line(at int) (number, from, to int) {
+	number, found := slices.BinarySearch(l.lines, at)
+	if !found {
+		number--
+	}
+	from, to = l.lines[number], len(l.data)
+	if number+1 < len(l.lines) {
+		to = l.lines[number+1] - 1
+	}
+	return number, from, to
+}
+
 // origin is the place in the file, for messages and for people.
 func (l *loader) origin(at place) Origin {
-	from, _ := lineAround(l.data, at.from)
-	return Origin{Source: FromFile, File: l.config.File, Line: 1 + bytes.Count(l.data[:from], []byte("\n")), Column: at.from - from + 1}
+	number, from, _ := l.line(at.from)
+	return Origin{Source: FromFile, File: l.config.File, Line: number + 1, Column: at.from - from + 1}
 }
 
 // report adds a problem; one of the file gets its line as an excerpt.
 func (l *loader) report(p Problem, at place) {
+	if len(l.problems) >= maxReported {
+		l.unshown++
+		return
+	}
 	if p.Origin.Source == FromFile {
-		from, to := lineAround(l.data, at.from)
+		_, from, to := l.line(at.from)
 		p.Excerpt, p.Mark, p.Width = excerpt(string(l.data[from:to]), at.from-from, min(at.to, to)-from)
 	}
 	l.problems = append(l.problems, p)
+}
+
+// malformed reports a fault of form. Most of them are a missing pair of quotes.
+func (l *loader) malformed(f fault) {
+	message := "cannot be read as TOML: " + f.message
+	_, from, to := l.line(f.at.from)
+	_, value, assigned := strings.Cut(string(l.data[from:to]), "=")
+	if assigned && !strings.ContainsAny(value, "\"'[{") && f.at.from > to-len(value) {
+		message += "; words, sizes, durations and shares need quotes"
+	}
+	l.report(Problem{Origin: l.origin(f.at), Message: message}, f.at)
 }
 
 // enter puts one entry of the file into the configuration.
 func (l *loader) enter(e entry) {
 	path := join(e.path)
 	for i := range e.path {
-		if l.refused[join(e.path[:i])] {
+		if l.refused[join(e.path[:i+1])] {
 			return
 		}
 	}
@@ -188,7 +237,8 @@ func checkTable(e entry) string {
 func checkClass(name string) string {
 	if _, err := knowledge.ParseClass(name); err != nil {
 		words := classWords()
-		return "is not a class" + didYouMean(name, words) + "; allowed: " + strings.Join(words, ", ")
+		message := "is not a class" + didYouMean(name, words)
+		return message + joinAllowed(message, strings.Join(words, ", "))
 	}
 	return ""
 }
@@ -276,7 +326,8 @@ func unknownSection(name string) string {
 	if name == "cluster" {
 		return "is not known: clustering is not in this version; one daemon governs one host"
 	}
-	return "is not a section" + didYouMean(name, sections()) + "; allowed: " + strings.Join(sections(), ", ")
+	message := "is not a section" + didYouMean(name, sections())
+	return message + joinAllowed(message, strings.Join(sections(), ", "))
 }
 
 // misplaced explains a key before the first section.
@@ -293,7 +344,7 @@ func (l *loader) misplaced(name string) string {
 	for _, b := range l.bindings {
 		names = append(names, b.name)
 	}
-	return "is not a key" + didYouMean(name, names) + "; keys stand under a [section]"
+	return "stands outside a section and is not a key" + didYouMean(name, names)
 }
 
 // unknownKey looks for the key that was meant: a near one here, then the same

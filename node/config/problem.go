@@ -36,7 +36,7 @@ func (p Problem) String() string {
 	}
 	b.WriteString(p.Message)
 	if p.Allowed != "" {
-		b.WriteString("; allowed: " + p.Allowed)
+		b.WriteString(joinAllowed(p.Message, p.Allowed))
 	}
 	if p.Excerpt != "" {
 		number := fmt.Sprintf("%5d", p.Origin.Line)
@@ -44,6 +44,14 @@ func (p Problem) String() string {
 			strings.Repeat(" ", p.Mark), strings.Repeat("^", max(1, p.Width)))
 	}
 	return b.String()
+}
+
+// joinAllowed goes on after a message, which may end in a question.
+func joinAllowed(message, allowed string) string {
+	if strings.HasSuffix(message, "?") {
+		return " Allowed: " + allowed
+	}
+	return "; allowed: " + allowed
 }
 
 // Errors are all problems of one configuration, in the order of the file, those
@@ -61,10 +69,10 @@ func (e Errors) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// maxShown bounds a value in a message, maxExcerpt a line of the file.
 const (
-	maxShown   = 60
-	maxExcerpt = 100
+	maxShown    = 60  // bytes of a value in a message
+	maxExcerpt  = 100 // bytes of a line of the file
+	maxReported = 100 // problems of one configuration; the rest is counted
 )
 
 // printable replaces what a terminal could obey.

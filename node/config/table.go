@@ -81,6 +81,9 @@ func (c *Config) Effective() string {
 		line(k.name, tomlText(k.field), c.Origins[k.path()])
 	}
 	patch := func(section string, p Patch) {
+		if len(p) == 0 {
+			return
+		}
 		var scratch knowledge.Policy
 		fmt.Fprintf(&b, "\n[%s]\n", section)
 		p.apply(&scratch)

@@ -48,11 +48,24 @@ func parse(data []byte) (entries []entry, faults []fault) {
 		if len(faults) == maxSyntaxErrors || !onlyCommentsBetween(text, end, from) {
 			return entries, faults
 		}
-		for i := from; i < to; i++ {
-			text[i] = ' '
-		}
+		blank(text[from:to])
 	}
 	return entries, faults
+}
+
+// brokenTable stands for a header that cannot be read, so that the keys under
+// it are not taken for those of the table above.
+const brokenTable = "_"
+
+// blank makes a line that cannot be read harmless, without moving any other.
+func blank(line []byte) {
+	header := bytes.HasPrefix(bytes.TrimSpace(line), []byte("[")) && len(line) >= 3
+	for i := range line {
+		line[i] = ' '
+	}
+	if header {
+		copy(line, "["+brokenTable+"]")
+	}
 }
 
 // walk parses until the end or the first error; end is where the last good

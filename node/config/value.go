@@ -126,11 +126,11 @@ func (l literal) span() (time.Duration, error) {
 	if parseable := len(l.text) <= 32 && strings.Trim(l.text, "0123456789.hmnsuµ") == ""; !parseable {
 		return 0, errors.New("is not a duration")
 	}
+	if isDigits(l.text) {
+		return 0, errors.New("has no unit")
+	}
 	d, err := time.ParseDuration(l.text)
 	if err != nil {
-		if isDigits(l.text) && l.text != "0" {
-			return 0, errors.New("has no unit")
-		}
 		return 0, errors.New("is not a duration")
 	}
 	return d, nil
