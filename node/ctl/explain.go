@@ -1,0 +1,195 @@
+package ctl
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/effiscale/effiscale/node/api"
+)
+
+func (a *app) explainCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:               "explain NAME",
+		Short:             "Say why a container has its limits: signals, thresholds, the rule, each guard",
+		Long:              "Say why a container has its limits: signals, thresholds and where they come from, the rule, each\nguard, what was rejected and since when. NAME is a container's name, or at least 12 digits of its id.",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.completeNames(false),
+		RunE: a.run(func(ctx context.Context, args []string) error {
+			name, err := checkName(args[0])
+			if err != nil {
+				return err
+			}
+			ex, err := call(ctx, func(ctx context.Context) (api.Explain, error) { return a.client().Explain(ctx, name) })
+			if err != nil {
+				return err
+			}
+			return emit(a, ex, explainText)
+		}),
+	}
+}
+
+func explainText(p *page, ex api.Explain) {
+	c := ex.Container
+	managed := "not managed"
+	if c.Managed {
+		managed = "managed since " + p.since(ex.ManagedSince)
+	}
+	p.paragraph("", fmt.Sprintf("%s  (%s)  service %s on %s, owner %s, class %s, %s, mode %s",
+		p.style(styleBold, c.Name), shortID(c.ID), orDash(c.Service), ex.Node, ex.Owner, orDash(c.Class), managed, c.Mode))
+	p.line("")
+	p.line("Now      cpu %s   memory %s   throttled %s   %s, %s", strings.Join(strings.Fields(cpuCell(c.CPUUsed, c.CPULimit)), " "),
+		strings.Join(strings.Fields(memCell(c.MemoryUsed, c.MemoryLimit)), " "), ratioText(c.Throttled), orDash(c.Run), stateCell(p, c))
+	if c.Why != "" {
+		p.paragraph("Because  ", c.Why)
+	}
+	for _, problem := range c.Problems {
+		p.paragraph(p.style(styleRed, "!")+" ", problem)
+	}
+	wishTable(p, ex.Wishes)
+	evidenceTables(p, ex)
+	conditionTable(p, ex.Conditions)
+	if len(ex.History) > 0 {
+		p.line("")
+		changeTable(p, ex.History, false).print(p)
+	}
+	p.line("")
+	limitsText(p, ex)
+}
+
+func wishTable(p *page, wishes []api.Wish) {
+	t := &table{head: []string{"RESOURCE", "NOW", "WANTED", "ALLOWED", "DECISION", "SINCE", "RULE"}, right: map[int]bool{1: true, 2: true, 3: true, 5: true}}
+	for _, w := range wishes {
+		t.add(w.Resource, amount(w.Resource, w.Current), amount(w.Resource, w.Wanted), amount(w.Resource, w.Allowed), w.Verb, p.since(w.Since), w.Rule)
+	}
+	if len(wishes) > 0 {
+		p.line("")
+	}
+	t.print(p)
+	for _, w := range wishes {
+		if w.Why != "" {
+			p.paragraph("  "+w.Resource+": ", w.Why)
+		}
+	}
+}
+
+// evidenceTables are the numbers behind the decision, and the guards before it.
+func evidenceTables(p *page, ex api.Explain) {
+	signals := &table{head: []string{"SIGNAL", "VALUE"}, right: map[int]bool{1: true}}
+	for _, s := range ex.Signals {
+		signals.add(s.Name, quantity(s.Value, s.Unit))
+	}
+	thresholds := &table{head: []string{"THRESHOLD", "VALUE", "FROM"}, right: map[int]bool{1: true}}
+	for _, t := range ex.Thresholds {
+		thresholds.add(t.Name, quantity(t.Value, t.Unit), t.Source)
+	}
+	guards := &table{head: []string{"GUARD", "RESOURCE", "SAYS", "MESSAGE"}, wrap: true}
+	for _, v := range ex.Verdicts {
+		says := p.style(styleGreen, "yes")
+		if !v.Allowed {
+			says = p.style(styleRed, "no")
+		}
+		guards.add(v.Guard, v.Resource, says, v.Message)
+	}
+	for _, t := range []*table{signals, thresholds, guards} {
+		if len(t.rows) > 0 {
+			p.line("")
+			t.print(p)
+		}
+	}
+	if len(ex.Rejected) > 0 {
+		p.line("")
+		for _, r := range ex.Rejected {
+			p.paragraph("Rejected ", r)
+		}
+	}
+}
+
+// quantity prints a number in its unit.
+func quantity(v float64, unit string) string {
+	switch unit {
+	case "cores":
+		return coreText(v) + " cores"
+	case "bytes":
+		return sizeText(int64(v))
+	case "bytes/s":
+		return sizeText(int64(v)) + "/s"
+	case "ratio":
+		return strconv.FormatFloat(v*100, 'g', 3, 64) + "%"
+	case "percent":
+		return strconv.FormatFloat(v, 'g', 3, 64) + "%"
+	case "seconds":
+		return strconv.FormatFloat(v, 'g', 4, 64) + " s"
+	}
+	return strings.TrimSpace(strconv.FormatFloat(v, 'g', 6, 64) + " " + strings.TrimPrefix(unit, "count"))
+}
+
+func conditionTable(p *page, conditions []api.Condition) {
+	t := &table{head: []string{"CONDITION", "STATUS", "SINCE", "REASON", "MESSAGE"}, right: map[int]bool{2: true}, wrap: true}
+	for _, c := range conditions {
+		status := "True"
+		if !c.Status {
+			status = "False"
+		}
+		t.add(c.Type, status, p.since(c.Since), c.Reason, c.Message)
+	}
+	if len(t.rows) > 0 {
+		p.line("")
+	}
+	t.print(p)
+}
+
+// limitsText ends with the way back.
+func limitsText(p *page, ex api.Explain) {
+	e := ex.Envelope
+	if !e.At.IsZero() {
+		learned := "from the policy"
+		if e.Learned {
+			learned = "learned"
+		}
+		p.paragraph("Room      ", fmt.Sprintf("cpu %s..%s cores, throttle target %s; memory %s..%s, wanted %s; %s%s",
+			coreText(e.CPUFloor), orNone(coreText(e.CPUCeiling), e.CPUCeiling == 0), quantity(e.ThrottleTarget, "ratio"),
+			sizeText(e.MemoryFloor), amount("memory", e.MemoryCeiling), amount("memory", e.MemoryWanted), learned, because(e.Why)))
+	}
+	p.line("Kernel    cpu %s, memory %s", corePtr(ex.KernelCPU), sizePtr(ex.KernelMemory))
+	p.line("Engine    cpu %s, memory %s", corePtr(ex.EngineCPU), sizePtr(ex.EngineMemory))
+	p.line("Original  cpu %s, memory %s   `effiscale restore %s` puts these back", corePtr(ex.OriginalCPU), sizePtr(ex.OriginalMemory), ex.Container.Name)
+}
+
+func orNone(s string, none bool) string {
+	if none {
+		return "none"
+	}
+	return s
+}
+
+func because(why string) string {
+	if why == "" {
+		return ""
+	}
+	return ": " + why
+}
+
+func corePtr(v *float64) string {
+	if v == nil {
+		return "none"
+	}
+	return coreText(*v)
+}
+
+func sizePtr(v *int64) string {
+	if v == nil {
+		return "none"
+	}
+	return sizeText(*v)
+}
+
+func shortID(id string) string {
+	if len(id) > 12 {
+		return id[:12]
+	}
+	return id
+}

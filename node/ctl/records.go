@@ -1,0 +1,171 @@
+package ctl
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/effiscale/effiscale/node/api"
+)
+
+// maxRecords is the most that one `history` asks for: what the journal keeps.
+const maxRecords = 20_000
+
+func (a *app) historyCmd() *cobra.Command {
+	var limit int
+	cmd := &cobra.Command{
+		Use:               "history NAME",
+		Short:             "Show what was done to a container or a service, newest first",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.completeNames(true),
+		RunE: a.run(func(ctx context.Context, args []string) error {
+			name, err := checkName(args[0])
+			if err != nil {
+				return err
+			}
+			if limit < 1 || limit > maxRecords {
+				return usagef("--limit %d: allowed are 1 to %d", limit, maxRecords)
+			}
+			h, err := call(ctx, func(ctx context.Context) (api.History, error) { return a.client().Records(ctx, name, limit) })
+			if err != nil {
+				return err
+			}
+			return emit(a, h, func(p *page, h api.History) {
+				if len(h.Changes) == 0 {
+					p.line("Nothing has been done to %s.", h.Name)
+				}
+				changeTable(p, h.Changes, true).print(p)
+			})
+		}),
+	}
+	cmd.Flags().IntVarP(&limit, "limit", "n", 20, "how many records")
+	return cmd
+}
+
+// changeTable lists changes; why adds the reason under each.
+func changeTable(p *page, changes []api.Change, why bool) *table {
+	t := &table{head: []string{"WHEN", "CONTAINER", "CHANGE", "BY", "RESULT"}, right: map[int]bool{0: true}, wrap: true}
+	for _, c := range changes {
+		what := c.Resource + " " + move(c.Resource, c.From, c.To)
+		if c.Count > 1 {
+			what += fmt.Sprintf(" (%d moves)", c.Count)
+		}
+		t.add(p.ago(c.At), c.Container, what, c.Actor, resultCell(p, c))
+		if why && c.Why != "" {
+			t.note(c.Why)
+		}
+	}
+	return t
+}
+
+func resultCell(p *page, c api.Change) string {
+	s := c.Result
+	switch c.Result {
+	case "failed", "refused":
+		s = p.style(styleRed, s)
+	case "reverted":
+		s = p.style(styleYellow, s)
+	}
+	if c.TookMS > 0 {
+		s += fmt.Sprintf(" in %.3g ms", c.TookMS)
+	}
+	if c.Message != "" {
+		s += ": " + c.Message
+	}
+	return s
+}
+
+func (a *app) planCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "plan",
+		Short: "Show what the daemon would do now; nothing is changed",
+		Long: "Show what the daemon would do now; nothing is changed. Exit code 4: there is something to do.\n\n" +
+			"  ~ would change    . would change, but the mode forbids it    = stays    ! refused",
+		Args: cobra.NoArgs,
+		RunE: a.run(func(ctx context.Context, _ []string) error {
+			plan, err := call(ctx, a.client().Plan)
+			if err != nil {
+				return err
+			}
+			if err := emit(a, plan, planText); err != nil {
+				return err
+			}
+			if plan.Changes > 0 {
+				return Coded(ExitWouldChange, nil)
+			}
+			return nil
+		}),
+	}
+}
+
+func planText(p *page, plan api.Plan) {
+	p.line("Plan of %s. Nothing has been changed.", plan.At.UTC().Format("2006-01-02 15:04:05 UTC"))
+	t := &table{head: []string{"", "CONTAINER", "CHANGE", "WHY"}, wrap: true}
+	styles := map[string]string{"~": styleYellow, "!": styleRed, ".": styleDim, "=": styleDim}
+	counts := map[string]int{}
+	for _, it := range plan.Items {
+		counts[it.Mark]++
+		change := it.Resource + " " + move(it.Resource, it.From, it.To)
+		if it.Mark == "=" || it.From == it.To {
+			change = it.Resource + " stays " + amount(it.Resource, it.From)
+		}
+		why := it.Why
+		if it.Guard != "" {
+			why += " (guard " + it.Guard + ")"
+		}
+		t.add(p.style(styles[it.Mark], it.Mark), it.Container, change, why)
+	}
+	t.print(p)
+	var words []string
+	for _, w := range [...]struct{ mark, one, many string }{
+		{"~", "change", "changes"}, {".", "only shown", "only shown"}, {"=", "stays", "stay"}, {"!", "refused", "refused"},
+	} {
+		if n := counts[w.mark]; n > 0 || w.mark == "~" {
+			words = append(words, plural(n, w.one, w.many))
+		}
+	}
+	p.line("%s.", strings.Join(words, ", "))
+}
+
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return fmt.Sprintf("%d %s", n, one)
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
+// completeNames completes the names of live containers, and of services where
+// they are meant too. A daemon that does not answer completes nothing.
+func (a *app) completeNames(services bool) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, toComplete string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		if len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		ctx, cancel := context.WithTimeout(cmd.Context(), completeTimeout)
+		defer cancel()
+		st, err := a.client().Status(ctx)
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		var names []cobra.Completion
+		for _, c := range st.Containers {
+			names = append(names, c.Name)
+		}
+		if services {
+			for _, s := range st.Services {
+				names = append(names, s.Name)
+			}
+		}
+		// A name that needs escaping is not offered to a shell.
+		names = slices.DeleteFunc(names, func(n string) bool { return !shellSafe(n) || !strings.HasPrefix(n, toComplete) })
+		slices.Sort(names)
+		return slices.Compact(names), cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+func shellSafe(name string) bool {
+	return name != "" && strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-") == ""
+}

@@ -1,0 +1,258 @@
+package ctl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/charmbracelet/x/ansi"
+	"github.com/spf13/cobra"
+
+	"github.com/effiscale/effiscale/node/api"
+)
+
+// watchEvery is how often --watch draws anew.
+const watchEvery = 2 * time.Second
+
+// maxNameCell leaves room for the last change on a line of pageWidth.
+const maxNameCell = 22
+
+func (a *app) statusCmd() *cobra.Command {
+	var watch bool
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show the host, its services and containers: use, limit, what goes on and why",
+		Long:  "Show the host, its services and containers: use, limit, what goes on and why.\nProblems stand last, each with the setting to change. Exit code 3: degraded.",
+		Args:  cobra.NoArgs,
+		RunE: a.run(func(ctx context.Context, _ []string) error {
+			if watch {
+				return a.watch(ctx)
+			}
+			return a.status(ctx)
+		}),
+	}
+	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "draw anew every 2 seconds, until Ctrl-C")
+	return cmd
+}
+
+func (a *app) status(ctx context.Context) error {
+	st, err := call(ctx, a.client().Status)
+	if err != nil {
+		return err
+	}
+	if err := emit(a, st, statusText); err != nil {
+		return err
+	}
+	if st.Degraded {
+		return Coded(ExitDegraded, nil)
+	}
+	return nil
+}
+
+func (a *app) watch(ctx context.Context) error {
+	if !a.Terminal || a.output == "json" {
+		return usagef("--watch draws on a terminal; a program reads `effiscale status -o json` or the metrics page")
+	}
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for {
+		if err := a.write("\x1b[H\x1b[2J"); err != nil {
+			return err
+		}
+		if err := a.status(ctx); err != nil && codeOf(err) != ExitDegraded {
+			if errors.Is(err, context.Canceled) {
+				return nil
+			}
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+func statusText(p *page, st api.Status) {
+	statusHead(p, st)
+	p.line("")
+	hostTable(st).print(p)
+	if t := serviceTable(p, st); len(t.rows) > 0 {
+		p.line("")
+		t.print(p)
+	}
+	p.line("")
+	if len(st.Containers) == 0 {
+		p.line("No containers. One that carries the label effiscale.enable=true is managed from its start on.")
+	}
+	containerTable(p, st.Containers).print(p)
+	p.line("")
+	s := st.Summary
+	p.line("Last hour: %d actions, %d failed, %d taken back, %d drift repaired.", s.Actions, s.Failed, s.Reverted, s.DriftRepaired)
+	p.line("Against the original limits: %s.", savedText(s))
+	for _, problem := range st.Problems {
+		p.paragraph(p.style(styleRed, "!")+" ", problem)
+	}
+}
+
+func statusHead(p *page, st api.Status) {
+	n := st.Node
+	head := fmt.Sprintf("%s  node %s  mode %s  up %s", p.style(styleBold, "effiscale "+st.Version), n.Name, n.Mode, p.since(n.StartedAt))
+	switch {
+	case n.SafeMode:
+		head += "  " + p.style(styleRed, "safe mode: only measuring")
+	case !n.Ready:
+		head += "  " + p.style(styleYellow, "starting")
+	case st.Degraded:
+		head += "  " + p.style(styleRed, "degraded")
+	}
+	p.line("%s", head)
+	engine := "Engine " + n.Engine
+	if n.EngineVersion != "" {
+		engine += fmt.Sprintf(", %s (API %s)", n.EngineVersion, n.APIVersion)
+	}
+	p.paragraph("", fmt.Sprintf("%s; cgroup %s; samples from %s; actuator %s; knowledge %s",
+		engine, orDash(n.Cgroup), orDash(n.Source), orDash(n.Actuator), orDash(n.Store)))
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func hostTable(st api.Status) *table {
+	n := st.Node
+	t := &table{head: []string{"HOST", "CPU", "MEMORY", "CPU GRANTED/POOL", "CONTAINERS", "MANAGED"}}
+	managed := 0
+	for _, c := range st.Containers {
+		if c.Managed {
+			managed++
+		}
+	}
+	unit, size := unitOf(n.MemoryBytes)
+	t.add(n.Name,
+		fmt.Sprintf("%s/%d  %s", coreText(n.CPUUsed), n.CPUs, percent(n.CPUUsed, float64(n.CPUs))),
+		fmt.Sprintf("%s/%s %s  %s", inUnit(n.MemoryUsed, size), inUnit(n.MemoryBytes, size), unit, percent(float64(n.MemoryUsed), float64(n.MemoryBytes))),
+		fmt.Sprintf("%s/%s", coreText(n.PoolCPUGranted), coreText(n.PoolCPU)),
+		fmt.Sprint(len(st.Containers)), fmt.Sprint(managed))
+	return t
+}
+
+// serviceTable is empty when every service is just one container of its name.
+func serviceTable(p *page, st api.Status) *table {
+	t := &table{head: []string{"SERVICE", "OWNER", "CONTAINERS", "CPU USE/LIMIT", "MEM USE/LIMIT", "AUTOMATION"},
+		right: map[int]bool{2: true, 3: true, 4: true}}
+	plain := true
+	for _, s := range st.Services {
+		plain = plain && len(s.Containers) == 1 && s.Containers[0] == s.Name && s.Paused == ""
+		automation := "on"
+		if s.Paused != "" {
+			automation = p.style(styleYellow, "paused "+s.Paused)
+		}
+		t.add(s.Name, s.Owner, fmt.Sprint(len(s.Containers)), cpuCell(s.CPUUsed, s.CPULimit), memCell(s.MemoryUsed, s.MemoryLimit), automation)
+	}
+	if plain {
+		t.rows = nil
+	}
+	return t
+}
+
+func cpuCell(used float64, limit *float64) string {
+	if limit == nil {
+		return coreText(used) + "/none    -"
+	}
+	return fmt.Sprintf("%s/%s %4s", coreText(used), coreText(*limit), percent(used, *limit))
+}
+
+func memCell(used int64, limit *int64) string {
+	if limit == nil {
+		return sizeText(used) + "/none    -"
+	}
+	unit, size := unitOf(*limit)
+	return fmt.Sprintf("%s/%s %s %4s", inUnit(used, size), inUnit(*limit, size), unit, percent(float64(used), float64(*limit)))
+}
+
+func containerTable(p *page, containers []api.ContainerView) *table {
+	t := &table{head: []string{"CONTAINER", "CPU USE/LIMIT", "THR", "MEM USE/LIMIT", "STATE", "LAST CHANGE"},
+		right: map[int]bool{1: true, 2: true, 3: true}}
+	for _, c := range containers {
+		cpu, thr, mem := cpuCell(c.CPUUsed, c.CPULimit), ratioText(c.Throttled), memCell(c.MemoryUsed, c.MemoryLimit)
+		if c.Run != "running" || c.SampledAt.IsZero() {
+			cpu, thr, mem = "-", "-", "-"
+		}
+		t.add(ansi.Truncate(c.Name, maxNameCell, "…"), cpu, thr, mem, stateCell(p, c), changeCell(p, c))
+		if why := whyLine(c); why != "" {
+			t.note(why)
+		}
+	}
+	return t
+}
+
+func stateCell(p *page, c api.ContainerView) string {
+	switch c.State {
+	case "growing", "starting", "shrinking":
+		return p.style(styleGreen, c.State)
+	case "limited", "blocked", "unmeasured":
+		return p.style(styleRed, c.State)
+	case "paused", "yielding":
+		return p.style(styleYellow, c.State)
+	}
+	return orDash(c.State)
+}
+
+// changeCell is the last change; where nothing may be changed, what would be set.
+func changeCell(p *page, c api.ContainerView) string {
+	if c.LastChange != nil {
+		ch := c.LastChange
+		s := fmt.Sprintf("%s %.3s %s", p.since(ch.At), ch.Resource, move(ch.Resource, ch.From, ch.To))
+		if ch.Result != "applied" && ch.Result != "adjusted" {
+			s += " " + ch.Result
+		}
+		return s
+	}
+	if c.Managed && c.Mode == "auto" {
+		return "-"
+	}
+	var would []string
+	if c.CPUWanted != nil && *c.CPUWanted > 0 {
+		would = append(would, coreText(*c.CPUWanted))
+	}
+	if c.MemoryWanted != nil && *c.MemoryWanted > 0 {
+		would = append(would, sizeText(*c.MemoryWanted))
+	}
+	if len(would) == 0 {
+		return "-"
+	}
+	return "would be " + strings.Join(would, ", ")
+}
+
+// whyLine tells the reason where there is one worth a line: of managed
+// containers, and of those with a problem.
+func whyLine(c api.ContainerView) string {
+	if len(c.Problems) > 0 {
+		return "! " + strings.Join(c.Problems, "; ")
+	}
+	if c.Managed {
+		return c.Why
+	}
+	return ""
+}
+
+func savedText(s api.Summary) string {
+	if s.SavedCPU == 0 && s.SavedMemory == 0 {
+		return "the same"
+	}
+	cpu := coreText(s.SavedCPU) + " cores saved"
+	if s.SavedCPU < 0 {
+		cpu = coreText(-s.SavedCPU) + " cores more"
+	}
+	mem := sizeText(s.SavedMemory) + " saved"
+	if s.SavedMemory < 0 {
+		mem = sizeText(-s.SavedMemory) + " more"
+	}
+	return cpu + ", " + mem
+}
