@@ -163,6 +163,7 @@ func (c *Client) do(ctx context.Context, op operation, id string, timeout time.D
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	ctx, x := withExchange(ctx, op.bound)
+	x.enough = min(patience, timeout)
 	_, err := c.breaker.Execute(func() (struct{}, error) {
 		s, err := c.attach(ctx)
 		if err == nil {
@@ -173,6 +174,9 @@ func (c *Client) do(ctx context.Context, op operation, id string, timeout time.D
 			return struct{}{}, nil
 		}
 		e := c.verdict(op, id, x, err)
+		if e.Status != 0 && !engineTrouble(e) {
+			c.reached() // it said no: it is there
+		}
 		c.failed(s, e)
 		return struct{}{}, e
 	})

@@ -93,8 +93,9 @@ var opWords = map[string]string{
 	opRemoveImage.name:  "remove image",
 }
 
-// patience is how long the Engine must have been given before a timeout speaks
-// against it: its slowest honest answer is one-shot statistics, 1.0 s on 20.10.
+// patience is how long the Engine must have been given before a caller's own
+// deadline speaks against it: its slowest honest answer is one-shot statistics,
+// 1.0 s on 20.10.
 const patience = 2 * time.Second
 
 // goneWords are the Engine's and runc's ways to say, with 409 or 500, that the
@@ -117,7 +118,7 @@ func (c *Client) verdict(op operation, id string, x *exchange, err error) *Error
 		e.Kind, e.Message = KindCanceled, "canceled"
 	case errors.Is(err, context.DeadlineExceeded):
 		e.Kind = KindTimeout
-		e.early = x.waited() < patience
+		e.early = x.waited() < x.enough
 		e.Message = fmt.Sprintf("no answer within %s", x.waited().Round(100*time.Millisecond))
 	case status == 0 && errors.Is(x.dialErr(), fs.ErrPermission):
 		e.Kind, e.Message, e.cause = KindPermission, c.permissionHelp(), fs.ErrPermission

@@ -31,9 +31,10 @@ var errTooLarge = errors.New("the answer is larger than any that the Docker Engi
 // status into an error class and loses the number; here it is kept.
 type exchange struct {
 	began  time.Time
-	left   atomic.Int64 // bytes that the answer may still have
-	status atomic.Int64 // 0: no answer
-	json   atomic.Bool  // the answer calls itself JSON
+	enough time.Duration // of waiting, for a timeout to speak against the Engine
+	left   atomic.Int64  // bytes that the answer may still have
+	status atomic.Int64  // 0: no answer
+	json   atomic.Bool   // the answer calls itself JSON
 	dial   atomic.Pointer[error]
 }
 

@@ -76,7 +76,7 @@ type follower struct {
 	c      *Client
 	queue  chan knowledge.Event
 	resync chan struct{}
-	last   int64 // the newest event's own time, unix nanoseconds; 0: none yet
+	last   int64 // the newest event's own time, or when the first stream opened; unix nanoseconds; 0: neither yet
 }
 
 func (f *follower) run(ctx context.Context) {
@@ -127,6 +127,9 @@ func (f *follower) follow(ctx context.Context) error {
 		f.c.o.Observe(opEvents.name, int(x.status.Load()), time.Since(began))
 	}
 	if opened {
+		if f.last == 0 {
+			f.last = began.UnixNano()
+		}
 		f.askResync()
 		err = f.read(messages, errs, x)
 	} else {

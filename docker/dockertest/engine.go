@@ -125,6 +125,13 @@ func (e *Engine) Back() {
 	e.handlers.Go(func() { _ = server.Serve(l) })
 }
 
+// SetAPI changes the newest API that is spoken, as a downgraded Engine would.
+func (e *Engine) SetAPI(version string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.o.API = version
+}
+
 // Gone closes the socket and all connections, as when the Engine is killed. The
 // containers go on.
 func (e *Engine) Gone() {

@@ -71,12 +71,13 @@ func (e *Engine) serve(w http.ResponseWriter, r *http.Request) {
 	defer e.handlers.Done()
 	e.calls[q.op]++
 	f := e.strikes(q.op)
+	api := e.o.API
 	e.mu.Unlock()
-	w.Header().Set("Api-Version", e.o.API)
+	w.Header().Set("Api-Version", api)
 	w.Header().Set("Ostype", "linux")
 	switch {
-	case version != "" && newer(version, e.o.API):
-		fail(w, no(http.StatusBadRequest, "client version %s is too new. Maximum supported API version is %s", version, e.o.API))
+	case version != "" && newer(version, api):
+		fail(w, no(http.StatusBadRequest, "client version %s is too new. Maximum supported API version is %s", version, api))
 	case q.op == "":
 		fail(w, no(http.StatusNotFound, "page not found"))
 	default:
