@@ -57,7 +57,7 @@ func TestGolden(t *testing.T) {
 		{"status-degraded", fakeClient{degraded: true}, ExitDegraded, "status"},
 		{"status-empty", fakeClient{quiet: true}, ExitOK, "status"},
 		{"status-not-running", fakeClient{err: errNotRunning}, ExitUnreachable, "status"},
-		{"status-errDenied", fakeClient{err: errDenied}, ExitPermission, "status"},
+		{"status-denied", fakeClient{err: errDenied}, ExitPermission, "status"},
 		{"status-timeout", fakeClient{err: context.DeadlineExceeded}, ExitUnreachable, "status"},
 		{"status-watch-pipe", fakeClient{}, ExitUsage, "status|--watch"},
 		{"bare", fakeClient{quiet: true}, ExitOK, ""},
