@@ -42,6 +42,7 @@ func house() []room {
 		{path: "knowledge/history", floor: pure},
 		{path: "knowledge/profile", floor: pure},
 		{path: "mape/analyse", floor: pure},
+		{path: "mape/forecast", floor: pure},
 		{path: "mape/plan", floor: pure},
 
 		{path: "knowledge/store", floor: deeds, logs: true},
