@@ -16,7 +16,7 @@ import (
 )
 
 // FuzzLoad: whatever the bytes, there is a configuration whose values print and
-// load again as the same, or Errors whose places exist (rows 36, 59, 60).
+// load again as the same, or Errors whose places exist (row 36, row 59, row 60).
 func FuzzLoad(f *testing.F) {
 	files, _ := filepath.Glob("testdata/bad/*.toml")
 	for _, file := range append(files, exampleFile) {

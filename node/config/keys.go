@@ -64,7 +64,7 @@ func (c *Config) dockerKeys() []binding {
 
 func (c *Config) apiKeys() []binding {
 	address := func(name string, p *string, help string) binding {
-		return binding{section: "api", name: name, restart: true, help: help + "; port 0 takes a free one, empty leaves it out",
+		return binding{section: "api", name: name, restart: true, help: help + "; port 0: any free one; empty: left out",
 			field: textField{p, optional(checkAddress), `"host:port", or empty`}}
 	}
 	file := func(name string, p *string, help string) binding {
@@ -74,7 +74,7 @@ func (c *Config) apiKeys() []binding {
 	return []binding{
 		address("monitor", &c.API.Monitor, "address of the service that tells what is measured"),
 		address("controller", &c.API.Controller, "address of the service that tells what is decided"),
-		address("execution", &c.API.Execution, "address of the service that acts and tells what was done"),
+		address("execution", &c.API.Execution, "address of the service that acts, and tells what it did"),
 		{section: "api", name: "socket", restart: true, help: "the unix socket that the commands talk to",
 			field: textField{&c.API.Socket, checkSocketPath, "an absolute path of at most 107 bytes"}},
 		{section: "api", name: "socket_group", restart: true, help: "the group that may use the socket, where it exists; empty: root alone",

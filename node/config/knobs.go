@@ -76,9 +76,9 @@ func learningKnobs(p *knowledge.Policy) []binding {
 // serviceKnobs are the keys of [service."NAME"]: the policy's, and two more.
 func serviceKnobs(p *knowledge.Policy) []binding {
 	return append([]binding{
-		{section: "service", name: "class", label: "class", help: "the preset that it starts from",
+		{section: "service", name: "class", label: "class", help: "the preset that a service starts from",
 			field: enumField(&p.Class, knowledge.ParseClass, knowledge.Classes()...)},
-		{section: "service", name: "mode", label: "mode", help: "how far it may go with this service",
+		{section: "service", name: "mode", label: "mode", help: "how far it may go with a service, instead of node.mode",
 			field: enumField(&p.Mode, knowledge.ParseMode, knowledge.ModeOff, knowledge.ModeObserve, knowledge.ModeRecommend, knowledge.ModeAuto)},
 	}, knobs(p)...)
 }

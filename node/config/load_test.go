@@ -14,9 +14,10 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 )
 
-// TestBadFiles holds the whole text of every error against golden files. The
-// files are named after rows 36, 59 and 60 of the table of faults where they
-// cover one.
+// TestBadFiles holds the whole text of every error against golden files, named
+// after what they cover: row 36 (nan and inf), row 56 (open to other hosts),
+// row 59 (typos, unknown keys, wrong types, duplicates, overflow, bad syntax),
+// row 60 (valid but dangerous).
 func TestBadFiles(t *testing.T) {
 	files, err := filepath.Glob("testdata/bad/*.toml")
 	if err != nil || len(files) < 10 {

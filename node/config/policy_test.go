@@ -281,3 +281,12 @@ func TestPolicyForDoesNotTouchTheConfig(t *testing.T) {
 		t.Error("a label changed the configuration")
 	}
 }
+
+func BenchmarkPolicyFor(b *testing.B) {
+	c := Defaults()
+	ctr := labelled("enable=true", "cpu=0.25..2", "memory=128MiB..1GiB", "class=jvm", "service=web")
+	b.ReportAllocs()
+	for b.Loop() {
+		c.PolicyFor(ctr)
+	}
+}

@@ -55,10 +55,8 @@ func (c *Config) PolicyFor(ctr knowledge.Container) knowledge.Policy {
 	if class, err := knowledge.ParseClass(ctr.Labels[labelPrefix+"class"]); err == nil {
 		p.Class = class
 	}
-	class := p.Class
-	c.layer(&p, c.Classes[class], "class")
+	c.layer(&p, c.Classes[p.Class], "class")
 	c.layer(&p, table, "service")
-	p.Class = class // the label is above the table
 	c.labels(&p, ctr.Labels)
 	c.finish(&p)
 	return p

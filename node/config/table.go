@@ -34,8 +34,10 @@ func Keys() []Key {
 		}
 		keys = append(keys, k)
 	}
-	keys = append(keys, Key{Section: "service", Name: "class", Type: "word", Default: quote("serving"), Allowed: strings.Join(classWords(), ", "),
-		Label: labelPrefix + "class", Help: "the preset that a service starts from"})
+	policy := c.PolicyFor(knowledge.Container{Labels: map[string]string{labelPrefix + "enable": "true"}})
+	for _, b := range serviceKnobs(&policy)[:2] {
+		keys = append(keys, Key{Section: b.section, Name: b.name, Type: b.kind(), Default: tomlText(b.field), Allowed: b.allowed(), Label: labelPrefix + b.label, Help: b.help})
+	}
 	for _, l := range plain {
 		keys = append(keys, Key{Type: "label", Default: "", Allowed: l.allowed, Label: labelPrefix + l.name, Help: l.help})
 	}
