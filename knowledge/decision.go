@@ -95,6 +95,7 @@ type Decision struct {
 	// Boost: the step bounds of the guards do not hold for it.
 	Boost  bool
 	Reason Reason
+	Key    string // of the request that asked for it; empty: nobody's
 }
 
 // Envelope is the room inside which the reflex moves.

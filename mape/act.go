@@ -1,0 +1,129 @@
+package mape
+
+import (
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/mape/execute"
+	"github.com/effiscale/effiscale/mape/plan"
+)
+
+// grant shares the host's pool of cores among the wishes of this tick, when it is
+// too short for all of them. What is granted replaces what was wanted.
+func (l *Loop) grant(now time.Time) {
+	grows := false
+	for _, u := range l.growing {
+		d := &u.wishes[knowledge.ResourceCPU].Decision
+		grows = grows || d.Verb == knowledge.Grow || (d.From == 0 && d.To != 0)
+	}
+	if !grows {
+		return
+	}
+	capacity := l.pool()
+	l.shares, l.sharers = l.shares[:0], l.sharers[:0]
+	total := knowledge.NanoCPU(0)
+	for _, u := range l.order {
+		if !u.Policy.Acts() || u.Probe == nil || u.Policy.CPUMode != knowledge.CPUQuota {
+			continue
+		}
+		want := u.wanted()
+		total += want
+		l.shares = append(l.shares, plan.Share{Min: max(u.Policy.CPU.Min, min(u.Envelope.CPU.Min, want)), Want: want, Weight: u.Policy.Weight})
+		l.sharers = append(l.sharers, u)
+	}
+	if total <= capacity {
+		return
+	}
+	plan.Pool(capacity, l.shares)
+	for i, u := range l.sharers {
+		l.grantOne(now, u, l.shares[i], capacity)
+	}
+}
+
+// wanted is the quota that a unit asks for; one without a limit counts as its use.
+func (u *unit) wanted() knowledge.NanoCPU {
+	d := &u.wishes[knowledge.ResourceCPU].Decision
+	switch {
+	case d.Verb != knowledge.Hold && d.To > 0:
+		return knowledge.NanoCPU(d.To)
+	case u.Window.Quota > 0:
+		return u.Window.Quota
+	}
+	return u.Window.UsageMax
+}
+
+// grantOne cuts a wish to what the pool grants, and takes back what others hold
+// beyond their share: growth alone would serve whoever asked first.
+func (l *Loop) grantOne(now time.Time, u *unit, s plan.Share, capacity knowledge.NanoCPU) {
+	w := &u.wishes[knowledge.ResourceCPU]
+	d := &w.Decision
+	quota := u.Window.Quota
+	if s.Grant >= s.Want || quota == 0 && d.Verb == knowledge.Hold {
+		return
+	}
+	reason := knowledge.Because(knowledge.RulePoolShort, s.Want.Cores(), s.Grant.Cores(), capacity.Cores())
+	if d.Verb == knowledge.Grow && s.Grant > quota {
+		d.To, d.Reason = int64(s.Grant), reason
+		return
+	}
+	if quota > s.Grant+s.Grant/50 && u.Window.At.Add(l.set.Rules.EvidenceAge).After(now) {
+		*d = knowledge.Decision{
+			ID: u.Container.ID, Resource: knowledge.ResourceCPU, Verb: knowledge.Shrink, Actor: knowledge.ActorReflex,
+			At: now, From: int64(quota), To: int64(s.Grant), Reason: reason,
+		}
+		for _, g := range l.growing {
+			if g == u {
+				return
+			}
+		}
+		l.growing = append(l.growing, u)
+		return
+	}
+	if d.Verb == knowledge.Grow {
+		*d = knowledge.Decision{
+			ID: u.Container.ID, Resource: knowledge.ResourceCPU, Actor: knowledge.ActorReflex,
+			At: now, From: int64(quota), To: int64(quota), Reason: reason,
+		}
+	}
+}
+
+// act hands the wishes of this tick to execution.
+func (l *Loop) act(now time.Time) {
+	for _, u := range l.growing {
+		if u.Probe == nil {
+			continue
+		}
+		for r := range u.wishes {
+			l.try(now, u, &u.wishes[r])
+		}
+		l.shareOut(now, u)
+	}
+}
+
+func (l *Loop) try(now time.Time, u *unit, w *Wish) {
+	d := &w.Decision
+	if d.Verb == knowledge.Hold || d.To == d.From {
+		w.Ruling = execute.Ruling{Allowed: d.From}
+		return
+	}
+	w.Ruling = l.exec.Apply(now, &u.Subject, *d, nil)
+	if rule := d.Reason.Rule; u.lastRule[d.Resource] != rule {
+		u.lastRule[d.Resource] = rule
+		l.o.Meter.Decision(d.Verb.String(), d.Resource.String(), string(rule))
+	}
+	if !w.Ruling.Acted {
+		return
+	}
+	u.changed = true
+	done := *d
+	done.To = w.Ruling.Allowed
+	u.reflex.Applied(now, done)
+}
+
+// shareOut is cpu = "weight": no hard limit, and a share that follows demand.
+func (l *Loop) shareOut(now time.Time, u *unit) {
+	if u.Policy.CPUMode != knowledge.CPUWeight || !u.Policy.Acts() {
+		return
+	}
+	l.exec.Weigh(now, &u.Subject, plan.Shares(u.Window, &u.Policy))
+}

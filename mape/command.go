@@ -1,0 +1,362 @@
+package mape
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/mape/execute"
+)
+
+// ErrUnknown and ErrAmbiguous say why a reference names no container.
+var (
+	ErrUnknown   = errors.New("no such container")
+	ErrAmbiguous = errors.New("more than one container")
+)
+
+// find resolves a full id, a unique prefix of at least 12 hex digits, or an exact
+// name. It runs on the loop's goroutine.
+func (l *Loop) find(ref string) (*unit, error) {
+	if u := l.units[knowledge.ContainerID(ref)]; u != nil {
+		return u, nil
+	}
+	var found *unit
+	for _, u := range l.order {
+		if u.Container.Name == ref {
+			return u, nil
+		}
+		if len(ref) >= 12 && strings.HasPrefix(string(u.Container.ID), ref) {
+			if found != nil {
+				return nil, fmt.Errorf("%w begin with %q: give more digits", ErrAmbiguous, ref)
+			}
+			found = u
+		}
+	}
+	if found == nil {
+		return nil, fmt.Errorf("%w %q on this host: `effiscale status` lists them", ErrUnknown, ref)
+	}
+	return found, nil
+}
+
+// Asked is what came of a limit that a person asked for.
+type Asked struct {
+	Ruling execute.Ruling
+	Record knowledge.Record // zero when nothing was done
+	From   int64
+}
+
+// Want says which limit is asked for: To, or Factor times the one in force.
+type Want struct {
+	Resource knowledge.Resource
+	To       int64
+	Factor   float64
+	By       string
+	DryRun   bool
+	Key      string
+}
+
+// Scale asks for a limit of one container, through every guard. It returns when
+// the action is closed.
+func (l *Loop) Scale(ctx context.Context, ref string, w Want) (Asked, error) {
+	var out Asked
+	var findErr error
+	closed := make(chan knowledge.Record, 1)
+	waiting := false
+	ask := func() {
+		u, err := l.find(ref)
+		if findErr = err; err != nil {
+			return
+		}
+		now := l.o.Now()
+		d := l.asked(now, u, w)
+		out.From = d.From
+		if w.DryRun {
+			c := execute.Case{Now: now, D: &d, S: &u.Subject, Host: &l.exec.Host, Rules: &l.exec.Rules}
+			out.Ruling = execute.Judge(&c)
+			return
+		}
+		out.Ruling = l.exec.Apply(now, &u.Subject, d, func(r knowledge.Record) { closed <- r })
+		waiting = out.Ruling.Acted
+		if waiting {
+			u.changed = true
+			u.Marks.ExternalUntil = now.Add(u.Policy.YieldFor)
+			u.Marks.Pinned = false
+			d.To = out.Ruling.Allowed
+			u.reflex.Applied(now, d)
+		}
+	}
+	for {
+		if err := l.Do(ctx, ask); err != nil {
+			return out, err
+		}
+		if findErr != nil {
+			return out, findErr
+		}
+		// Another action on the container, or the reading of its original limits,
+		// takes some tens of milliseconds: wait for it instead of refusing.
+		if !busy(out.Ruling) || waiting {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return out, nil
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	if !waiting {
+		return out, nil
+	}
+	select {
+	case out.Record = <-closed:
+		return out, nil
+	case <-ctx.Done():
+		return out, ctx.Err()
+	}
+}
+
+// busy: the guards would let it pass, only not in this instant.
+func busy(r execute.Ruling) bool {
+	if r.Acted {
+		return false
+	}
+	return r.Reason.Rule == knowledge.RuleInFlight || r.Reason.Rule == knowledge.RuleOriginal
+}
+
+func (l *Loop) asked(now time.Time, u *unit, w Want) knowledge.Decision {
+	from := u.Limit(w.Resource)
+	to := w.To
+	if w.Factor > 0 {
+		base := from
+		if base == 0 { // no limit yet: what is in use is what grows or shrinks
+			base = int64(u.Window.UsageMax)
+			if w.Resource == knowledge.ResourceMemory {
+				base = int64(u.Window.WorkingSet)
+			}
+		}
+		to = int64(float64(base) * w.Factor)
+	}
+	d := knowledge.Decision{
+		ID: u.Container.ID, Resource: w.Resource, Actor: knowledge.ActorUser, At: now, From: from, To: to,
+		Reason: knowledge.Reason{Rule: knowledge.RuleUser, Note: w.By}, Key: w.Key,
+	}
+	switch {
+	case from != 0 && to > from:
+		d.Verb = knowledge.Grow
+	case to != from:
+		d.Verb = knowledge.Shrink
+	}
+	return d
+}
+
+// Pause stops automation of a service, or of the service of a container. It
+// returns the service's name and what holds now.
+func (l *Loop) Pause(ctx context.Context, name string, p execute.Pause) (key knowledge.ServiceKey, pauses map[knowledge.ServiceKey]execute.Pause, err error) {
+	doErr := l.Do(ctx, func() {
+		s := l.services[knowledge.ServiceKey(name)]
+		if s == nil || s.units == 0 {
+			var u *unit
+			if u, err = l.find(name); err != nil {
+				err = fmt.Errorf("%w or service %q on this host: `effiscale status` lists them", ErrUnknown, name)
+				return
+			}
+			s = u.service
+		}
+		key = s.key
+		l.pause(s, p)
+		pauses = l.pauses()
+	})
+	return key, pauses, errors.Join(doErr, err)
+}
+
+func (l *Loop) pause(s *service, p execute.Pause) {
+	s.pause = p
+	if p.On {
+		return
+	}
+	for _, u := range l.order { // resuming ends the respect for others' changes too
+		if u.service == s {
+			u.Marks.ExternalUntil, u.Marks.Pinned, u.changed = time.Time{}, false, true
+		}
+	}
+}
+
+// pauses are all that hold; what ran out is dropped.
+func (l *Loop) pauses() map[knowledge.ServiceKey]execute.Pause {
+	now := l.o.Now()
+	out := map[knowledge.ServiceKey]execute.Pause{}
+	for key, s := range l.services {
+		if s.pause.Active(now) {
+			out[key] = s.pause
+		}
+	}
+	return out
+}
+
+// Restored is how one container's way back went.
+type RestoredOne struct {
+	Name    string
+	Records []knowledge.Record
+	Err     string
+}
+
+// Restore puts the named container, or with "" all, back to the limits that they
+// had, and pauses their services so that they stay there.
+func (l *Loop) Restore(ctx context.Context, ref string) (out []RestoredOne, pauses map[knowledge.ServiceKey]execute.Pause, err error) {
+	var todo []*unit
+	doErr := l.Do(ctx, func() {
+		if ref == "" {
+			todo = append(todo, l.order...)
+		} else if u, findErr := l.find(ref); findErr != nil {
+			err = findErr
+		} else {
+			todo = append(todo, u)
+		}
+		for _, u := range todo {
+			if u.OriginalKept || ref != "" {
+				l.pause(u.service, execute.Pause{On: true})
+			}
+		}
+		pauses = l.pauses()
+	})
+	if err = errors.Join(doErr, err); err != nil {
+		return nil, nil, err
+	}
+	for _, u := range todo {
+		if one, did := l.restoreOne(ctx, u); did {
+			out = append(out, one)
+		}
+	}
+	return out, pauses, nil
+}
+
+// restoreOne sends both resources back, one after the other.
+func (l *Loop) restoreOne(ctx context.Context, u *unit) (one RestoredOne, did bool) {
+	for r := range u.wishes {
+		resource := knowledge.Resource(r)
+		closed := make(chan knowledge.Record, 1)
+		var ruling execute.Ruling
+		var need bool
+		for {
+			err := l.Do(ctx, func() {
+				one.Name = u.Container.Name
+				ruling, need = l.sendBack(u, resource, func(rec knowledge.Record) { closed <- rec })
+			})
+			if err != nil {
+				one.Err = err.Error()
+				return one, true
+			}
+			if !need || !busy(ruling) {
+				break
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(50 * time.Millisecond):
+			}
+		}
+		if !need {
+			continue
+		}
+		did = true
+		if !ruling.Acted {
+			one.Err = ruling.Reason.String()
+			continue
+		}
+		select {
+		case rec := <-closed:
+			one.Records = append(one.Records, rec)
+			if rec.Outcome.Result > knowledge.ResultAdjusted {
+				one.Err = rec.Outcome.Message
+			}
+		case <-ctx.Done():
+			one.Err = ctx.Err().Error()
+			return one, true
+		}
+	}
+	if did && one.Err == "" {
+		_ = l.Do(ctx, func() { u.changed = true })
+	}
+	return one, did
+}
+
+// sendBack asks for a resource's original limit; need is false where it holds.
+func (l *Loop) sendBack(u *unit, r knowledge.Resource, done func(knowledge.Record)) (ruling execute.Ruling, need bool) {
+	if !u.OriginalKept || u.Gone {
+		return ruling, false
+	}
+	to, engine := int64(u.Original.CPU), int64(u.Marks.Engine.CPU)
+	if r == knowledge.ResourceMemory {
+		to, engine = int64(u.Original.Memory), int64(u.Marks.Engine.Memory)
+	}
+	from := u.Limit(r)
+	if from == to && engine == to {
+		return ruling, false
+	}
+	if to == 0 && !l.exec.Touched(&u.Subject, r) {
+		return ruling, false
+	}
+	now := l.o.Now()
+	d := knowledge.Decision{
+		ID: u.Container.ID, Resource: r, Verb: knowledge.Grow, Actor: knowledge.ActorRestore, At: now,
+		From: from, To: to, Reason: knowledge.Because(knowledge.RuleRestore),
+	}
+	if from == to { // the kernel has it, the Engine does not know yet
+		d.From = engine
+	}
+	if to != 0 && (d.From == 0 || to < d.From) {
+		d.Verb = knowledge.Shrink
+	}
+	ruling = l.exec.Apply(now, &u.Subject, d, done)
+	if ruling.Acted {
+		u.changed = true
+	}
+	return ruling, true
+}
+
+// Reload takes new settings: all that could fail was done before.
+func (l *Loop) Reload(ctx context.Context, s Settings) error {
+	return l.Do(ctx, func() {
+		l.set = s
+		l.exec.Rules = s.Rules
+		l.exec.Host.CPUPool = l.pool()
+		now := l.o.Now()
+		for _, u := range l.order {
+			u.Policy = s.Policy(u.Container)
+			switch {
+			case !l.measured(u):
+				l.detach(u)
+			case u.Probe == nil:
+				u.attachAt = time.Time{}
+				l.attach(now, u)
+			case u.Policy.Acts() && !u.OriginalKept:
+				l.exec.Meet(now, &u.Subject)
+			}
+			l.due[u.slot] = 0
+		}
+		l.cadence = s.Cadence.Spread(l.managed())
+		l.deliberateAt = time.Time{}
+	})
+}
+
+// Watch starts or stops measuring one container by name; already tells that
+// nothing changed.
+func (l *Loop) Watch(ctx context.Context, ref string, on bool) (already bool, err error) {
+	doErr := l.Do(ctx, func() {
+		u, findErr := l.find(ref)
+		if err = findErr; err != nil {
+			return
+		}
+		already = l.measured(u) == on
+		u.watched, u.unwatched = on, !on
+		if on && u.Probe == nil {
+			u.attachAt = time.Time{}
+			l.attach(l.o.Now(), u)
+		}
+		if !on {
+			l.detach(u)
+		}
+	})
+	return already, errors.Join(doErr, err)
+}

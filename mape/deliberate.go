@@ -1,0 +1,130 @@
+package mape
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/knowledge/history"
+	"github.com/effiscale/effiscale/mape/execute"
+	"github.com/effiscale/effiscale/mape/plan"
+)
+
+// Chunk is one packed piece of a service's downsampled series.
+type Chunk = history.Chunk
+
+// deliberate is the slow clock: for each service what its profile says, and for
+// each of its containers the envelope that follows.
+func (l *Loop) deliberate(now time.Time) {
+	for _, u := range l.order {
+		if u.Probe == nil && u.Envelope.At.IsZero() {
+			continue
+		}
+		l.envelope(now, u)
+	}
+}
+
+func (l *Loop) envelope(now time.Time, u *unit) {
+	u.Envelope = plan.Deliberate(now, l.facts(u), &u.Policy, l.o.Host, u.Envelope)
+}
+
+// facts sums up a service's profile for the planner.
+func (l *Loop) facts(u *unit) plan.Facts {
+	p := u.service.profile
+	return plan.Facts{
+		CPU:         knowledge.FromCores(p.CPU(u.Policy.CPUPercentile)),
+		CPUMax:      knowledge.FromCores(p.CPUMax()),
+		MemoryNeed:  p.MemoryNeed(u.Policy.MemoryPercentile),
+		MemoryPeak:  p.MemoryMax(),
+		ObservedFor: p.ObservedFor(),
+	}
+}
+
+// learnOutcome is told how a cut ended.
+func (l *Loop) learnOutcome(s *execute.Subject, r knowledge.Resource, reverted bool) {
+	result := knowledge.ResultApplied
+	if reverted {
+		result = knowledge.ResultReverted
+	}
+	sv := l.service(s.Container.Service)
+	sv.profile.AddOutcome(r, knowledge.Shrink, result)
+	sv.dirty = true
+}
+
+// remember writes what an interval left, in one transaction, beside the loop.
+func (l *Loop) remember(now time.Time) {
+	l.markReady()
+	if l.flushing || !l.due2(&l.flushAt, now, l.set.FlushEvery) {
+		return
+	}
+	batch := l.pack(now, false)
+	l.flushing = l.hands.Do(commit(l, batch))
+}
+
+// pack takes what changed since the last commit.
+func (l *Loop) pack(now time.Time, all bool) Batch {
+	b := Batch{
+		Profiles: map[knowledge.ServiceKey][]byte{}, Marks: map[knowledge.ContainerID][]byte{},
+		Series: map[knowledge.ServiceKey][]Chunk{}, Folds: l.folds,
+	}
+	l.folds = nil
+	b.Alive = make([]knowledge.ContainerID, 0, len(l.order))
+	for key, s := range l.services {
+		if !s.dirty && !all {
+			continue
+		}
+		s.dirty = false
+		b.Profiles[key] = s.profile.Marshal()
+		if c := s.series.Chunks(); len(c) > 0 {
+			b.Series[key] = c
+		}
+	}
+	for _, u := range l.order {
+		b.Alive = append(b.Alive, u.Container.ID)
+		if r, ok := u.TakeFold(now); ok {
+			b.Folds = append(b.Folds, r)
+			u.changed = true
+		}
+		if (!u.changed && !all) || !u.Marks.EngineKnown {
+			continue
+		}
+		u.changed = false
+		if m, err := json.Marshal(&u.Marks); err == nil {
+			b.Marks[u.Container.ID] = m
+		}
+	}
+	return b
+}
+
+// commit is the job that writes a batch. A batch that could not be written is
+// not tried again: the next one overwrites the same records.
+func commit(l *Loop, b Batch) func(context.Context) func() {
+	return func(context.Context) func() {
+		err := l.o.Memory.Commit(b)
+		return func() {
+			l.flushing = false
+			l.storeErr = ""
+			if err != nil {
+				l.storeErr = err.Error()
+			}
+		}
+	}
+}
+
+// markReady tells once that the first full pass is done: the listing was read
+// and every container that could be measured was.
+func (l *Loop) markReady() {
+	if l.ready || !l.listed {
+		return
+	}
+	for _, u := range l.order {
+		if u.Probe != nil && u.Window.Samples == 0 {
+			return
+		}
+	}
+	l.ready = true
+	if l.o.OnReady != nil {
+		l.o.OnReady()
+	}
+}

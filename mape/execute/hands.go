@@ -1,0 +1,77 @@
+package execute
+
+import (
+	"context"
+	"sync"
+)
+
+// Hands are the few workers that talk to the Engine and the disk while the loop
+// goes on measuring. What a job returns runs on the loop's goroutine.
+type Hands struct {
+	ctx    context.Context
+	cancel context.CancelFunc
+	jobs   chan func(context.Context) func()
+	done   chan func()
+	group  sync.WaitGroup
+	// limit bounds what is queued: a job or two for each container.
+	limit int
+	open  int // jobs handed out and not yet brought back; loop's goroutine only
+}
+
+// NewHands starts workers that end with ctx or Close.
+func NewHands(ctx context.Context, workers, limit int) *Hands {
+	ctx, cancel := context.WithCancel(ctx)
+	h := &Hands{
+		ctx: ctx, cancel: cancel, limit: limit,
+		jobs: make(chan func(context.Context) func(), limit),
+		done: make(chan func(), limit),
+	}
+	for range workers {
+		h.group.Go(h.work)
+	}
+	return h
+}
+
+func (h *Hands) work() {
+	for {
+		select {
+		case <-h.ctx.Done():
+			return
+		case job := <-h.jobs:
+			if after := job(h.ctx); after != nil {
+				h.done <- after
+			} else {
+				h.done <- func() {}
+			}
+		}
+	}
+}
+
+// Do queues a job. It reports false when too many are waiting: try again later.
+func (h *Hands) Do(job func(ctx context.Context) func()) bool {
+	if h.open >= h.limit {
+		return false
+	}
+	h.open++
+	h.jobs <- job
+	return true
+}
+
+// Results carries what finished jobs want done on the loop's goroutine; pass
+// each to Finish.
+func (h *Hands) Results() <-chan func() { return h.done }
+
+// Finish runs the closing half of a job.
+func (h *Hands) Finish(after func()) {
+	h.open--
+	after()
+}
+
+// Open is how many jobs are under way.
+func (h *Hands) Open() int { return h.open }
+
+// Close ends the workers and waits for the jobs they are in.
+func (h *Hands) Close() {
+	h.cancel()
+	h.group.Wait()
+}

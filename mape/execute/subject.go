@@ -1,0 +1,218 @@
+// Package execute does what was decided, and only what its guards let pass. It
+// knows one container at a time: judge, record, act, read back, watch, undo.
+//
+// Every method of Executor runs on the loop's goroutine; what takes time goes to
+// Hands, whose workers bring back a closure for that same goroutine. So there is
+// one writer per container and no lock.
+package execute
+
+import (
+	"context"
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+)
+
+// Engine is what execution needs of the Docker Engine.
+type Engine interface {
+	Inspect(ctx context.Context, id knowledge.ContainerID) (knowledge.Container, error)
+	// UpdateCPU sets the quota in the dialect of l.CPUField; l.CPU 0 lifts it.
+	UpdateCPU(ctx context.Context, id knowledge.ContainerID, l knowledge.Limits) ([]string, error)
+	// UpdateMemory sets memory and memory+swap in one request; mem 0 lifts it.
+	UpdateMemory(ctx context.Context, id knowledge.ContainerID, mem, swap knowledge.Bytes) ([]string, error)
+	UpdateShares(ctx context.Context, id knowledge.ContainerID, shares int64) ([]string, error)
+	// Gone and Refused classify an error: the container is no more; the Engine or
+	// the kernel said no to the value. Anything else may pass.
+	Gone(err error) bool
+	Refused(err error) bool
+}
+
+// Probe is one container's kernel files. It is used by the loop's goroutine only.
+type Probe interface {
+	Fast(s *knowledge.Sample) error
+	Slow(s *knowledge.Sample) error
+	Limits(s *knowledge.Sample) error
+	SetQuota(q knowledge.NanoCPU, period time.Duration) error
+	SetHigh(b knowledge.Bytes) error
+	Writable() bool
+	SetPID(pid int)
+	Close() error
+}
+
+// Journal is the durable memory of actions.
+type Journal interface {
+	// Begin records an action before it is sent; it is on the disk when Begin
+	// returns. A store that is degraded returns an error and a usable number.
+	Begin(a knowledge.Action) (seq uint64, err error)
+	End(o knowledge.Outcome) error
+	// Keep records the limits that a container had before the first change.
+	Keep(o knowledge.Original) error
+	// Drop forgets them: they are in force again, or the container is gone.
+	Drop(id knowledge.ContainerID) error
+}
+
+// Meter counts what is done.
+type Meter interface {
+	Action(kind, result string, took time.Duration)
+	DriftRepaired()
+}
+
+// Marks are what must survive a restart of the daemon for one container.
+type Marks struct {
+	// Engine is what the Engine is known to hold: what we last sent or read.
+	// A difference found later was made by somebody else.
+	Engine      knowledge.Limits `json:"engine"`
+	EngineKnown bool             `json:"engine_known"`
+	// Quota is what we last wrote to the kernel; 0 with QuotaSet: lifted.
+	Quota    knowledge.NanoCPU `json:"quota"`
+	QuotaSet bool              `json:"quota_set"`
+	// ExternalUntil: somebody else's change is respected until then.
+	ExternalUntil time.Time `json:"external_until,omitzero"`
+	// Pinned: their value lies outside the policy; it stays until they change it.
+	Pinned bool `json:"pinned,omitempty"`
+	// Floors raised by cuts that hurt, per resource.
+	Raised [2]RaisedFloor `json:"raised"`
+	// Shrinks counts memory cuts of Day (days since 1970, UTC).
+	Day     int64     `json:"day"`
+	Shrinks int       `json:"shrinks"`
+	LastOOM time.Time `json:"last_oom,omitzero"`
+	// LastShrink and LastGrow per resource, for cool-downs.
+	LastShrink [2]time.Time `json:"last_shrink"`
+	LastGrow   [2]time.Time `json:"last_grow"`
+	// Managed since.
+	Since time.Time `json:"since,omitzero"`
+}
+
+// RaisedFloor keeps a cut from being repeated.
+type RaisedFloor struct {
+	Value int64     `json:"value"`
+	Until time.Time `json:"until,omitzero"`
+	Times int       `json:"times"` // each doubles the hour
+}
+
+// Pause stops automation of a service for a while.
+type Pause struct {
+	On       bool      `json:"on"`
+	Until    time.Time `json:"until,omitzero"` // zero: until resumed
+	OnlyDown bool      `json:"only_down"`
+}
+
+// Active reports whether the pause holds at now.
+func (p *Pause) Active(now time.Time) bool {
+	return p != nil && p.On && (p.Until.IsZero() || now.Before(p.Until))
+}
+
+// Subject is one container as execution sees it.
+type Subject struct {
+	Container knowledge.Container
+	Policy    knowledge.Policy
+	Window    *knowledge.Window
+	Finding   knowledge.Finding
+	Envelope  knowledge.Envelope
+	Probe     Probe
+	Pause     *Pause // of its service; nil: none
+	Marks     Marks
+
+	// OriginalKept: the way back is on the disk.
+	OriginalKept bool
+	Original     knowledge.Limits
+	InFlight     bool
+	Gone         bool
+	// KernelRefused says why the kernel file cannot be written; empty: it can.
+	KernelRefused string
+	// LastError is the last refusal or failure, for explain; empty: none since.
+	LastError   string
+	LastErrorAt time.Time
+	retryAt     [2]time.Time // after a refusal or failure, per resource
+	failures    [2]int
+	// LastChange is the newest change, for status.
+	LastChange knowledge.Record
+
+	dirtySince time.Time // the kernel is ahead of the Engine since then
+	fold       fold
+	watches    [2]watch
+	probing    probing
+	inspecting bool
+	drift      drift
+	rate       rate
+	sharesAt   time.Time
+	sample     knowledge.Sample // for reading back
+}
+
+// Limit is the limit in force for a resource, as the kernel holds it; 0: none.
+func (s *Subject) Limit(r knowledge.Resource) int64 {
+	if r == knowledge.ResourceMemory {
+		return int64(s.Window.MemoryLimit)
+	}
+	return int64(s.Window.Quota)
+}
+
+// Watched reports whether a change is being watched, or a step is under way: the
+// container wants to be sampled often.
+func (s *Subject) Watched(now time.Time) bool {
+	return s.probing.on || now.Before(s.watches[0].until) || now.Before(s.watches[1].until)
+}
+
+// TakeFold returns the quota moves since the last call as one record.
+func (s *Subject) TakeFold(now time.Time) (knowledge.Record, bool) { return s.fold.take(now, s) }
+
+// fold gathers the reflex's quota moves between two commits.
+type fold struct {
+	action knowledge.Action
+	kernel int64
+}
+
+func (f *fold) add(a knowledge.Action, kernel int64) {
+	if f.action.Count == 0 {
+		f.action = a
+	}
+	f.action.To, f.action.At, f.action.Reason = a.To, a.At, a.Reason
+	f.action.Count++
+	switch {
+	case f.action.To > f.action.From:
+		f.action.Verb = knowledge.Grow
+	case f.action.To < f.action.From:
+		f.action.Verb = knowledge.Shrink
+	}
+	f.kernel = kernel
+}
+
+func (f *fold) take(now time.Time, s *Subject) (knowledge.Record, bool) {
+	if f.action.Count == 0 {
+		return knowledge.Record{}, false
+	}
+	r := knowledge.Record{
+		Action: f.action,
+		Outcome: knowledge.Outcome{
+			Result: knowledge.ResultApplied, At: now, Kernel: f.kernel, Engine: int64(s.Marks.Engine.CPU),
+		},
+	}
+	*f = fold{}
+	return r, true
+}
+
+// rate counts actions in the running minute and the one before.
+type rate struct {
+	minute   int64
+	now, old int
+}
+
+func (r *rate) roll(now time.Time) {
+	m := now.Unix() / 60
+	if m == r.minute {
+		return
+	}
+	r.old = r.now
+	if m != r.minute+1 {
+		r.old = 0
+	}
+	r.now, r.minute = 0, m
+}
+
+func (r *rate) add(now time.Time) { r.roll(now); r.now++ }
+
+// count estimates the actions of the last 60 s from the two buckets.
+func (r *rate) count(now time.Time) float64 {
+	r.roll(now)
+	return float64(r.now) + float64(r.old)*float64(60-now.Unix()%60)/60
+}

@@ -1,0 +1,203 @@
+package execute
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+)
+
+const (
+	// watchFor is how long a cut is watched before it counts as good.
+	watchFor = 30 * time.Second
+	// raisedFor is how long a floor stays raised after the first cut that hurt;
+	// each repeat doubles it.
+	raisedFor = time.Hour
+	// raisedMost bounds the doubling: a day.
+	raisedMost = 24 * time.Hour
+	// raisedForget: after a week without harm the count starts over.
+	raisedForget = 7 * 24 * time.Hour
+	// highStep is how long a lowered memory.high is watched before the limit follows.
+	highStep = 5 * time.Second
+)
+
+// watch is what a container was like before a cut.
+type watch struct {
+	until  time.Time
+	at     time.Time
+	action knowledge.Action
+
+	throttled float64
+	peak      knowledge.NanoCPU
+	pressure  float64
+	refaults  float64
+	restarts  int
+	health    knowledge.Health
+	lastOOM   time.Time
+	oldest    bool
+}
+
+func (s *Subject) watch(now time.Time, a knowledge.Action) {
+	w := &s.watches[a.Resource]
+	from := a.From
+	if now.Before(w.until) && w.action.From > from {
+		from = w.action.From // several cuts in a row are undone together
+	}
+	win := s.Window
+	a.From = from
+	*w = watch{
+		until: now.Add(watchFor), at: now, action: a,
+		throttled: win.ThrottleRatio, peak: max(win.UsageMax, win.Usage60), pressure: win.MemoryPressure.Some10,
+		refaults: win.RefaultRate, restarts: s.Container.Restarts, health: s.Container.Health,
+		lastOOM: win.LastOOM, oldest: true,
+	}
+}
+
+// Review looks at the cuts that are being watched: it undoes what hurt, and tells
+// learning about what did not. Call it after each sample of the container.
+func (e *Executor) Review(now time.Time, s *Subject) {
+	e.reviewHigh(now, s)
+	for r := range s.watches {
+		w := &s.watches[r]
+		if !w.oldest {
+			continue
+		}
+		if hurt := w.hurt(now, s); hurt != "" {
+			e.undo(now, s, w, hurt)
+			continue
+		}
+		if !now.Before(w.until) {
+			*w = watch{}
+			if e.outcome != nil {
+				e.outcome(s, knowledge.Resource(r), false)
+			}
+		}
+	}
+}
+
+// hurt says what became worse since the cut, and can be blamed on it: a load that
+// grew is not the cut's fault.
+func (w *watch) hurt(now time.Time, s *Subject) string {
+	win := s.Window
+	switch {
+	case s.Container.Restarts > w.restarts:
+		return "it was restarted"
+	case s.Container.Health == knowledge.HealthUnhealthy && w.health != knowledge.HealthUnhealthy:
+		return "its health check fails"
+	case win.LastOOM.After(w.at) && !win.LastOOM.Equal(w.lastOOM):
+		return "the kernel killed one of its processes for memory"
+	}
+	if w.action.Resource == knowledge.ResourceMemory {
+		switch {
+		case win.MemoryPressure.Some10 > w.pressure+1:
+			return fmt.Sprintf("it waits for memory %.1f%% of the time, %.1f%% before", win.MemoryPressure.Some10, w.pressure)
+		case win.RefaultRate > 10*w.refaults+1000: // 1000 pages/s is 4 MiB/s read again
+			return fmt.Sprintf("%.0f pages/s of its working set have to be read again, %.0f before", win.RefaultRate, w.refaults)
+		}
+		return ""
+	}
+	settled := now.Sub(w.at) >= 2*time.Second
+	target := max(s.Envelope.ThrottleTarget, s.Policy.ThrottleTarget)
+	same := win.Demand() <= w.peak+w.peak/10
+	if settled && same && win.ThrottleRatio > w.throttled+3*target+0.05 {
+		return fmt.Sprintf("%.0f%% of its periods are throttled at the load that it had before, %.0f%% then", win.ThrottleRatio*100, w.throttled*100)
+	}
+	return ""
+}
+
+// undo takes a cut back and raises the floor.
+func (e *Executor) undo(now time.Time, s *Subject, w *watch, hurt string) {
+	a := w.action
+	r := a.Resource
+	floor := &s.Marks.Raised[r]
+	if now.Sub(floor.Until) > raisedForget {
+		floor.Times = 0
+	}
+	floor.Value = a.From
+	floor.Until = now.Add(min(raisedFor<<min(floor.Times, 5), raisedMost))
+	floor.Times++
+	*w = watch{}
+	if e.outcome != nil {
+		e.outcome(s, r, true)
+	}
+	if a.Seq != 0 {
+		o := knowledge.Outcome{Seq: a.Seq, Result: knowledge.ResultReverted, At: now, Message: hurt}
+		e.close(o, func() {})
+	}
+	e.meter.Action(r.String(), knowledge.ResultReverted.String(), 0)
+	from := s.Limit(r)
+	if from != 0 && from >= a.From {
+		return // it has grown back already
+	}
+	reason := knowledge.Reason{Rule: knowledge.RuleHurt, Args: [4]float64{now.Sub(a.At).Seconds()}, Note: hurt}
+	e.Apply(now, s, knowledge.Decision{
+		ID: s.Container.ID, Resource: r, Verb: knowledge.Grow, Actor: knowledge.ActorUndo, At: now,
+		From: from, To: a.From, Boost: true, Reason: reason,
+	}, nil)
+}
+
+// probing is the first half of a memory shrink where the kernel has memory.high:
+// lowered first, watched, and only then followed by the limit, because
+// a limit below need kills and a high mark below need only slows down.
+type probing struct {
+	on       bool
+	action   knowledge.Action
+	until    time.Time
+	pressure float64
+	refaults float64
+	high     uint64 // events seen while probing
+}
+
+// probe lowers memory.high. It returns false where there is none.
+func (e *Executor) probe(now time.Time, s *Subject, a knowledge.Action) bool {
+	if e.Rules.Actuator != knowledge.ActuatorKernel || s.Probe == nil || s.Window.MemoryHigh != 0 {
+		return false
+	}
+	if err := s.Probe.SetHigh(knowledge.Bytes(a.To)); err != nil {
+		return false
+	}
+	s.probing = probing{
+		on: true, action: a, until: now.Add(highStep),
+		pressure: s.Window.MemoryPressure.Some10, refaults: s.Window.RefaultRate,
+	}
+	return true
+}
+
+func (e *Executor) reviewHigh(now time.Time, s *Subject) {
+	p := &s.probing
+	if !p.on {
+		return
+	}
+	p.high += s.Window.HighEvents
+	bad := s.Window.MemoryPressure.Some10 > p.pressure+0.5 || s.Window.RefaultRate > 4*p.refaults+200 ||
+		s.Window.WorkingSet > knowledge.Bytes(p.action.To)*95/100
+	if !bad && now.Before(p.until) {
+		return
+	}
+	a := p.action
+	reason := ""
+	if bad {
+		reason = fmt.Sprintf("with memory.high at %s: pressure %.1f%%, %.0f pages/s read again", knowledge.Bytes(a.To),
+			s.Window.MemoryPressure.Some10, s.Window.RefaultRate)
+	}
+	s.probing = probing{}
+	if err := s.Probe.SetHigh(0); err != nil {
+		e.log.Warn().Err(err).Str("container", s.Container.Name).Msg("cannot lift memory.high again")
+	}
+	if bad {
+		floor := &s.Marks.Raised[knowledge.ResourceMemory]
+		floor.Value, floor.Until = s.Limit(knowledge.ResourceMemory), now.Add(min(raisedFor<<min(floor.Times, 5), raisedMost))
+		floor.Times++
+		s.LastError, s.LastErrorAt = "a memory cut was not made: "+reason, now
+		e.log.Info().Str("container", s.Container.Name).Str("why", reason).Msg("memory stays: the first step of a cut was felt")
+		return
+	}
+	a.From = s.Limit(knowledge.ResourceMemory)
+	c := Case{Now: now, D: &knowledge.Decision{
+		ID: a.ID, Resource: a.Resource, Verb: a.Verb, Actor: a.Actor, At: now, From: a.From, To: a.To, Reason: a.Reason,
+	}, S: s, Host: &e.Host, Rules: &e.Rules}
+	if r := Judge(&c); r.Allowed != a.From && !s.InFlight {
+		a.To = r.Allowed
+		e.sendMemory(s, a, nil)
+	}
+}

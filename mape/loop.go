@@ -1,0 +1,361 @@
+// Package mape is the loop: monitor, analyse, plan, execute, over knowledge.
+//
+// One goroutine owns everything in a Loop. It ticks ten times a second; each
+// tick reads the containers that are due and takes each through the phases. The
+// reflex needs no network and no Engine; the deliberation is the same loop on a
+// slower clock, over services instead of containers. What takes time is done by
+// execute.Hands and comes back as a closure.
+package mape
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/mape/execute"
+	"github.com/effiscale/effiscale/mape/monitor"
+	"github.com/effiscale/effiscale/mape/plan"
+)
+
+const (
+	// tickEvery is the reflex's clock: one CFS period of 100 ms.
+	tickEvery = 100 * time.Millisecond
+	// lateBy is how late a tick may come before nothing is decided in it.
+	lateBy = time.Second
+	// frozenFor is a gap after which even rates are taken anew: the daemon was
+	// stopped, or the machine slept.
+	frozenFor = 3 * time.Second
+	// eventsKept bounds the queue of the Engine's events; when it overflows the
+	// listing repairs what was lost.
+	eventsKept = 1024
+	// inspectPerTick bounds inspects of containers that nobody manages, per tick.
+	inspectPerTick = 4
+)
+
+// ErrStopped is the answer of a loop that has ended.
+var ErrStopped = errors.New("the loop has stopped")
+
+// Engine is what the loop needs of the Docker Engine beside execution's part.
+type Engine interface {
+	execute.Engine
+	List(ctx context.Context) ([]knowledge.Container, error)
+	// State tells whether the Engine answers, since when, and what it last said.
+	State() (connected bool, since time.Time, lastErr string)
+}
+
+// Memory is the store as the loop needs it.
+type Memory interface {
+	execute.Journal
+	// Commit writes one interval in one transaction.
+	Commit(b Batch) error
+}
+
+// Batch is what one interval leaves for the disk, already packed.
+type Batch struct {
+	Profiles map[knowledge.ServiceKey][]byte
+	Marks    map[knowledge.ContainerID][]byte
+	Series   map[knowledge.ServiceKey][]Chunk
+	Folds    []knowledge.Record
+	Alive    []knowledge.ContainerID // all containers that exist
+}
+
+// Meter counts what the loop does.
+type Meter interface {
+	execute.Meter
+	ObserveLoop(phase string, d time.Duration)
+	Decision(direction, resource, rule string)
+	Rejected(why string)
+}
+
+// Attach opens a container's kernel files, or whatever stands in for them.
+type Attach func(c knowledge.Container) (execute.Probe, error)
+
+// HostReader reads the whole host's use.
+type HostReader func() (cpu knowledge.NanoCPU, used, available knowledge.Bytes, ok bool)
+
+// Settings are the configuration as the loop needs it; they can be exchanged
+// while it runs.
+type Settings struct {
+	Cadence         monitor.Cadence
+	StaleAfter      int
+	ListEvery       time.Duration
+	DeliberateEvery time.Duration
+	FlushEvery      time.Duration
+	Rules           execute.Rules
+	CPUReserve      float64 // share of the host that stays free
+	MemoryReserve   float64
+	MemoryLeast     knowledge.Bytes // kept free at least
+	Overcommit      float64         // φ: sum of quotas over grantable cores
+	Policy          func(knowledge.Container) knowledge.Policy
+}
+
+// Options hand a Loop its surroundings.
+type Options struct {
+	Engine   Engine
+	Memory   Memory
+	Attach   Attach
+	HostUse  HostReader
+	Host     knowledge.Host
+	Meter    Meter
+	Log      zerolog.Logger
+	Now      func() time.Time
+	Settings Settings
+	Node     knowledge.NodeID
+	// Crashes above 0 is safe mode.
+	Crashes int
+	// Restored is what the store remembered.
+	Restored Restored
+	// OnReady is called once, after the first full pass.
+	OnReady func()
+	// OnTick is called after each tick, for the watchdog.
+	OnTick func()
+}
+
+// Loop watches and steers all containers of one host.
+type Loop struct {
+	o     Options
+	set   Settings
+	hands *execute.Hands
+	exec  *execute.Executor
+
+	units    map[knowledge.ContainerID]*unit
+	order    []*unit
+	due      []int64 // nanoseconds since begin, beside order: the walk touches no unit that rests
+	services map[knowledge.ServiceKey]*service
+	cadence  monitor.Cadence
+	shares   []plan.Share
+	sharers  []*unit
+	growing  []*unit // units with a CPU wish in this tick
+	subjects []*execute.Subject
+	folds    []knowledge.Record
+
+	begin, lastTick          time.Time
+	listAt, deliberateAt     time.Time
+	flushAt, hostAt          time.Time
+	listing, ready, flushing bool
+	listed                   bool
+	engineUp                 bool
+	hostCPU                  knowledge.NanoCPU
+	hostUsed, hostAvailable  knowledge.Bytes
+	storeErr                 string
+	recentRecords            []knowledge.Record
+
+	events   chan knowledge.Event
+	overflow atomic.Bool
+	asks     chan func()
+	stopped  chan struct{}
+}
+
+// New makes a loop; Run starts it.
+func New(o Options) *Loop {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	l := &Loop{
+		o: o, set: o.Settings, cadence: o.Settings.Cadence,
+		units:    map[knowledge.ContainerID]*unit{},
+		services: map[knowledge.ServiceKey]*service{},
+		events:   make(chan knowledge.Event, eventsKept),
+		asks:     make(chan func()),
+		stopped:  make(chan struct{}),
+		engineUp: true,
+	}
+	l.hands = execute.NewHands(context.Background(), 4, 4096)
+	l.exec = execute.New(execute.Options{
+		Engine: o.Engine, Journal: o.Memory, Hands: l.hands, Meter: o.Meter, Log: o.Log,
+		Rules: o.Settings.Rules, Now: o.Now, Outcome: l.learnOutcome,
+	})
+	l.exec.Host = execute.Host{CPUs: o.Host.CPUs, Memory: o.Host.Memory, Crashes: o.Crashes, Swap: o.Host.SwapLimit}
+	l.exec.Host.CPUPool = l.pool()
+	l.begin = o.Now()
+	l.lastTick, l.flushAt = l.begin, l.begin
+	l.restoreServices()
+	return l
+}
+
+// Emit takes an event of the Engine; it never blocks.
+func (l *Loop) Emit(ev knowledge.Event) {
+	select {
+	case l.events <- ev:
+	default:
+		l.overflow.Store(true)
+	}
+}
+
+// Do runs f on the loop's goroutine and waits for it.
+func (l *Loop) Do(ctx context.Context, f func()) error {
+	ran := make(chan struct{})
+	select {
+	case l.asks <- func() { f(); close(ran) }:
+		<-ran
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-l.stopped:
+		return ErrStopped
+	}
+}
+
+// Run ticks until ctx ends, then tells the Engine what it does not know yet,
+// saves, and returns. No container is changed by the end of the loop.
+func (l *Loop) Run(ctx context.Context) {
+	defer close(l.stopped)
+	ticker := time.NewTicker(tickEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			l.end()
+			return
+		case <-ticker.C:
+			l.Tick(l.o.Now())
+			if l.o.OnTick != nil {
+				l.o.OnTick()
+			}
+		case ev := <-l.events:
+			l.event(l.o.Now(), ev)
+		case after := <-l.hands.Results():
+			l.hands.Finish(after)
+		case ask := <-l.asks:
+			ask()
+		}
+	}
+}
+
+// endWithin bounds the Engine updates at the end; systemd and people wait.
+const endWithin = 1200 * time.Millisecond
+
+func (l *Loop) end() {
+	ctx, cancel := context.WithTimeout(context.Background(), endWithin)
+	defer cancel()
+	for l.hands.Open() > 0 && ctx.Err() == nil {
+		select {
+		case after := <-l.hands.Results():
+			l.hands.Finish(after)
+		case <-ctx.Done():
+		}
+	}
+	told, left := l.exec.Flush(ctx, l.subjects)
+	if err := l.o.Memory.Commit(l.pack(l.o.Now(), true)); err != nil {
+		l.o.Log.Warn().Err(err).Msg("cannot save what was learned")
+	}
+	l.hands.Close()
+	for _, u := range l.order {
+		if u.Probe != nil {
+			_ = u.Probe.Close()
+		}
+	}
+	l.o.Log.Info().Int("told", told).Int("left", left).Msg("the Engine knows the limits in force")
+}
+
+// Tick is one pass of the loop: monitor, analyse, plan, execute, remember.
+func (l *Loop) Tick(now time.Time) {
+	gap := now.Sub(l.lastTick)
+	l.lastTick = now
+	l.exec.Host.Late = 0
+	if gap > lateBy {
+		l.exec.Host.Late = gap
+		l.wake(now, gap)
+	}
+	l.listIfDue(now)
+	started := l.o.Now()
+	read := l.measure(now)
+	if read > 0 {
+		l.o.Meter.ObserveLoop("measure", l.o.Now().Sub(started))
+	}
+	l.grant(now)
+	l.act(now)
+	l.exec.Follow(now, l.subjects)
+	l.perSecond(now)
+	if l.due2(&l.deliberateAt, now, l.set.DeliberateEvery) {
+		started = l.o.Now()
+		l.deliberate(now)
+		l.o.Meter.ObserveLoop("deliberate", l.o.Now().Sub(started))
+	}
+	l.remember(now)
+}
+
+// wake is what happens after a gap: the daemon was frozen or starved. What was
+// decided before is dropped, and rates begin anew.
+func (l *Loop) wake(now time.Time, gap time.Duration) {
+	l.o.Log.Warn().Dur("late_ms", gap).Msg("this pass comes late; nothing is decided from old readings")
+	if gap < frozenFor {
+		return
+	}
+	for i, u := range l.order {
+		u.track.Restart()
+		l.due[i] = 0
+	}
+	l.listAt = time.Time{}
+}
+
+// due2 reports whether an interval has passed since *at, and starts the next one.
+func (l *Loop) due2(at *time.Time, now time.Time, every time.Duration) bool {
+	if !at.IsZero() && now.Sub(*at) < every {
+		return false
+	}
+	*at = now
+	return true
+}
+
+// perSecond keeps the guards' view of the host current.
+func (l *Loop) perSecond(now time.Time) {
+	if !l.due2(&l.hostAt, now, time.Second) {
+		return
+	}
+	if l.o.HostUse != nil {
+		if cpu, used, available, ok := l.o.HostUse(); ok {
+			l.hostCPU, l.hostUsed, l.hostAvailable = cpu, used, available
+		}
+	}
+	h := &l.exec.Host
+	h.MemoryFree = l.memoryFree()
+	up, since, _ := l.o.Engine.State()
+	switch {
+	case up && !l.engineUp:
+		h.EngineDown, h.EngineRestarted = time.Time{}, now
+		l.listAt = time.Time{}
+		l.o.Log.Info().Msg("the Docker Engine answers again; everything is read anew")
+	case !up && h.EngineDown.IsZero():
+		h.EngineDown = since
+		if h.EngineDown.IsZero() {
+			h.EngineDown = now
+		}
+		l.o.Log.Warn().Msg("the Docker Engine does not answer; measuring goes on")
+	case up:
+		h.EngineDown = time.Time{}
+	}
+	l.engineUp = up
+}
+
+// pool is how many cores may be granted as quota in all.
+func (l *Loop) pool() knowledge.NanoCPU {
+	return knowledge.FromCores(float64(l.o.Host.CPUs) * (1 - l.set.CPUReserve) * l.set.Overcommit)
+}
+
+// memoryFree is how much more the host's memory budget can promise: what it has,
+// less the reserve, less every limit that was promised and the use of those
+// without one, less what runs outside of containers.
+func (l *Loop) memoryFree() knowledge.Bytes {
+	total := l.o.Host.Memory
+	reserve := max(knowledge.Bytes(float64(total)*l.set.MemoryReserve), l.set.MemoryLeast)
+	promised, inside := knowledge.Bytes(0), knowledge.Bytes(0)
+	for _, u := range l.order {
+		w := &u.track.Window
+		inside += w.WorkingSet
+		if w.MemoryLimit > 0 && u.Policy.Acts() {
+			promised += max(w.MemoryLimit, w.WorkingSet)
+		} else {
+			promised += w.WorkingSet
+		}
+	}
+	outside := knowledge.Bytes(0)
+	if l.hostAvailable > 0 {
+		outside = max(total-l.hostAvailable-inside, 0)
+	}
+	return total - reserve - outside - promised
+}

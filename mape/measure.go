@@ -1,0 +1,194 @@
+package mape
+
+import (
+	"context"
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/mape/analyse"
+)
+
+// list is the job that reads the listing.
+func (l *Loop) list(ctx context.Context) func() {
+	list, err := l.o.Engine.List(ctx)
+	return func() {
+		l.listing = false
+		now := l.o.Now()
+		if err != nil {
+			// The next try comes with the back-off of the Engine's own door: calls
+			// fail at once while it is gone, and its events tell when it is back.
+			l.o.Log.Debug().Err(err).Msg("cannot list containers")
+			l.listAt = now.Add(time.Second - l.set.ListEvery)
+			return
+		}
+		l.reconcile(now, list)
+	}
+}
+
+// measure reads the containers that are due and says what is wrong with them. It
+// returns how many were read.
+func (l *Loop) measure(now time.Time) (read int) {
+	at := int64(now.Sub(l.begin))
+	l.growing = l.growing[:0]
+	inspects := 0
+	for i := 0; i < len(l.due); i++ {
+		if l.due[i] > at {
+			continue
+		}
+		u := l.order[i]
+		if u.Probe == nil {
+			if l.measured(u) && !now.Before(u.attachAt) {
+				l.attach(now, u)
+			}
+			if u.Probe == nil {
+				l.due[i] = at + int64(time.Second)
+				continue
+			}
+		}
+		if !u.Container.Inspected && inspects < inspectPerTick {
+			inspects++
+			l.exec.Meet(now, &u.Subject)
+		}
+		l.observe(now, u)
+		l.think(now, u)
+		read++
+		acted := u.Policy.Acts()
+		l.due[i] = at + int64(l.cadence.Next(&u.Finding, u.Window, acted, u.Watched(now)))
+	}
+	return read
+}
+
+// observe reads one container into its window.
+func (l *Loop) observe(now time.Time, u *unit) {
+	s := &u.sample
+	s.Have = 0
+	err := u.Probe.Fast(s)
+	slow := now.Sub(u.slowAt) >= l.set.Cadence.Slow || u.firstSlow ||
+		(u.Finding.Memory >= knowledge.SymptomTight && now.Sub(u.slowAt) >= time.Second)
+	if err == nil && slow {
+		err = l.readSlow(now, u)
+	}
+	if err != nil {
+		l.lost(now, u, err)
+		return
+	}
+	if l.fold(u) && slow {
+		l.exec.Compare(now, &u.Subject)
+	}
+}
+
+func (l *Loop) readSlow(now time.Time, u *unit) error {
+	u.slowAt = now
+	err := u.Probe.Slow(&u.sample)
+	if err == nil && u.firstSlow && u.sample.Have&knowledge.HasLimits != 0 {
+		u.firstSlow = false
+		// What the kernel holds when it is first met is taken as it is: a restart
+		// of the daemon, or of the container, is no reason to change anything.
+		if u.Marks.QuotaSet {
+			u.Marks.Quota = u.sample.Quota
+		}
+	}
+	return err
+}
+
+// fold takes the sample into the window, and what a minute leaves into the profile.
+func (l *Loop) fold(u *unit) bool {
+	accepted, minute := u.track.Observe(&u.sample, l.o.Host.CPUs)
+	if !accepted {
+		l.o.Meter.Rejected("absurd")
+		return false
+	}
+	w := u.Window
+	if w.OOMKills > 0 {
+		u.Marks.LastOOM, u.changed = w.LastOOM, true
+	}
+	if minute.Closed && minute.Peak > 0 {
+		u.service.profile.AddMemoryPeak(w.At, minute.Peak)
+		u.service.dirty = true
+	}
+	l.profileCPU(u)
+	if w.At.Sub(u.pointAt) >= time.Second {
+		u.pointAt = w.At
+		p := knowledge.Point{
+			At: w.At.UnixNano(), CPU: float32(w.Usage.Cores()), CPULimit: float32(w.Quota.Cores()),
+			Throttled: float32(w.ThrottleRatio), WorkingSet: w.WorkingSet, MemoryLimit: w.MemoryLimit,
+		}
+		u.ring.Add(p)
+		u.service.series.Add(p)
+	}
+	return true
+}
+
+// profileCPU adds about a second of use at a time, whatever the cadence: bursts
+// of 100 ms are the reflex's business, not the profile's.
+func (l *Loop) profileCPU(u *unit) {
+	w := u.Window
+	if w.Samples < 2 || u.profiled.IsZero() || u.sample.CPUUsage < u.profiledCPU {
+		u.profiled, u.profiledCPU = w.At, u.sample.CPUUsage
+		return
+	}
+	dt := w.At.Sub(u.profiled)
+	if dt < time.Second {
+		return
+	}
+	use := float64(u.sample.CPUUsage-u.profiledCPU) / float64(dt)
+	u.service.profile.AddCPU(w.At, use+w.Missing.Cores(), dt, w.ThrottledPeriods > 0)
+	u.service.profile.AddGrowth(w.At, w.Growth)
+	u.service.dirty = true
+	u.profiled, u.profiledCPU = w.At, u.sample.CPUUsage
+}
+
+// lost is what happens when the files cannot be read: the cgroup went away with
+// its container, or the container was restarted and has a new one.
+func (l *Loop) lost(now time.Time, u *unit, err error) {
+	u.attachError = err.Error()
+	l.o.Meter.Rejected("unreadable")
+	l.detach(u)
+	u.attachAt = now.Add(200 * time.Millisecond)
+	l.listAt = time.Time{}
+}
+
+// think takes one window through analysis and planning.
+func (l *Loop) think(now time.Time, u *unit) {
+	maxAge := time.Duration(l.set.StaleAfter) * max(l.cadence.Idle, time.Second)
+	u.Finding = analyse.Assess(now, u.Window, &u.Policy, &u.Container, maxAge)
+	if u.Finding.Memory >= knowledge.SymptomTight && u.Probe != nil && !u.track.FreshDetail() {
+		// Page cache counts as use until memory.stat says otherwise: look before
+		// memory is given away for it.
+		u.sample.Have = 0
+		if l.readSlow(now, u) == nil && l.fold(u) {
+			u.Finding = analyse.Assess(now, u.Window, &u.Policy, &u.Container, maxAge)
+		}
+	}
+	if u.Probe == nil {
+		return
+	}
+	l.measureStart(now, u)
+	l.exec.Review(now, &u.Subject)
+	cpu := u.reflex.CPU(now, &u.Finding, u.Window, &u.Envelope, &u.Policy)
+	mem := u.reflex.Memory(now, &u.Finding, u.Window, &u.Envelope, &u.Policy)
+	l.wish(now, u, cpu)
+	l.wish(now, u, mem)
+	l.growing = append(l.growing, u)
+}
+
+// wish keeps what is wanted, and since when for this reason.
+func (l *Loop) wish(now time.Time, u *unit, d knowledge.Decision) {
+	w := &u.wishes[d.Resource]
+	if w.Decision.Reason.Rule != d.Reason.Rule || w.Since.IsZero() {
+		w.Since = now
+	}
+	w.Decision = d
+}
+
+// measureStart learns how long the service takes from its start until it is
+// healthy or settled.
+func (l *Loop) measureStart(now time.Time, u *unit) {
+	if u.settled || u.Finding.Starting || u.Window.Samples < 3 {
+		return
+	}
+	u.settled = true
+	if at := u.Container.StartedAt; !at.IsZero() && now.Sub(at) < time.Hour && now.After(at) {
+		u.service.profile.AddStart(now, now.Sub(at))
+	}
+}

@@ -1,0 +1,250 @@
+// Package monitor turns samples of one container into a window: rates instead
+// of counters, the last seconds and minutes instead of an instant. It throws
+// away what cannot be true and says so; it decides nothing.
+//
+// A Track belongs to one goroutine and allocates nothing once its history ring
+// has grown to its bound.
+package monitor
+
+import (
+	"math"
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+)
+
+const (
+	// recent is how many readings the short ring keeps: 5 s at ten a second,
+	// with room for a tick that comes early.
+	recent = 64
+	// shortSpan is the window of the CPU captain (Autothrottle, NSDI'24).
+	shortSpan = 5 * time.Second
+	// ratioSpan is the time over which the throttle ratio is taken: ten CFS
+	// periods of 100 ms.
+	ratioSpan = time.Second
+	// growthSpan is the time over which the memory's growth is taken.
+	growthSpan = 10 * time.Second
+	// anonMinutes is how long the peak of anonymous memory is remembered.
+	anonMinutes = 30
+	// usageSlots of usageSlot each hold the highest one-second usage.
+	usageSlots = 12
+	usageSlot  = 5 * time.Second
+	// artefact is how far usage may exceed the host's cores before the reading
+	// is thrown away: clocks of different files are read some µs apart, so a
+	// tenth is clamped; twice the host cannot be.
+	artefact = 2.0
+)
+
+type reading struct {
+	at        time.Time
+	cpu       time.Duration
+	usage     float64 // cores over the interval before it
+	periods   uint64
+	throttled uint64
+	working   knowledge.Bytes
+}
+
+// Track is the monitor's memory of one container. The zero value is ready.
+type Track struct {
+	Window knowledge.Window
+
+	prev     knowledge.Sample // last accepted fast reading
+	ring     [recent]reading
+	head, n  int // ring[head-1] is the newest
+	inactive knowledge.Bytes
+	wild     int // readings in a row beyond all reason
+
+	slowAt     time.Time // of the last slow reading
+	refaults   uint64
+	oomKills   uint64
+	high, max  uint64
+	events     knowledge.Signals // which event counters have a baseline
+	anonMinute [anonMinutes]knowledge.Bytes
+	minute     int64 // running minute since the track began
+	began      time.Time
+	usage60    [usageSlots]float64
+	slot       int64
+}
+
+// Minute is what a finished minute leaves for the profile.
+type Minute struct {
+	Closed bool
+	Peak   knowledge.Bytes // highest working set
+}
+
+// Observe folds one sample into the window. cpus bounds what is believed. It
+// reports whether the sample was accepted, and the minute that it closed.
+func (t *Track) Observe(s *knowledge.Sample, cpus int) (accepted bool, m Minute) {
+	w := &t.Window
+	w.OOMKills, w.HighEvents, w.MaxEvents = 0, 0, 0
+	if s.Have&(knowledge.HasMemoryStat|knowledge.HasOOM|knowledge.HasLimits) != 0 {
+		t.slow(s)
+	}
+	if s.Have&knowledge.HasCPU == 0 {
+		return s.Have != 0, m
+	}
+	if t.began.IsZero() {
+		t.began = s.At
+	}
+	if !t.fast(s, float64(cpus)) {
+		return false, m
+	}
+	m = t.memory(s)
+	w.At = s.At
+	w.Have |= s.Have
+	return true, m
+}
+
+// Restart forgets rates and keeps what does not depend on the counters: after a
+// pause of the daemon itself, the first reading is a new baseline.
+func (t *Track) Restart() {
+	t.n, t.head = 0, 0
+	t.prev = knowledge.Sample{}
+	w := &t.Window
+	w.Samples, w.ThrottledRun, w.ThrottleRatio = 0, 0, 0
+	w.Usage, w.Missing, w.ThrottledPeriods, w.Periods = 0, 0, 0, 0
+	w.Growth = 0
+}
+
+// fast takes the counters of CPU and throttling. It returns false for a reading
+// that cannot be true.
+func (t *Track) fast(s *knowledge.Sample, cpus float64) bool {
+	w := &t.Window
+	dt := s.At.Sub(t.prev.At)
+	if w.Samples > 0 && dt <= 0 {
+		return true // the same instant again: only its slow part is new
+	}
+	if w.Samples == 0 || counterFell(s, &t.prev) {
+		t.baseline(s)
+		return true
+	}
+	usage := float64(s.CPUUsage-t.prev.CPUUsage) / float64(dt)
+	if usage > cpus*artefact || s.Throttled-t.prev.Throttled > s.Periods-t.prev.Periods+1 {
+		w.Rejected++
+		if t.wild++; t.wild >= 3 { // it stays there: believe it as a new beginning
+			t.wild = 0
+			t.baseline(s)
+		}
+		return false
+	}
+	t.wild, w.Rejected = 0, 0
+	usage = min(usage, cpus*1.1)
+	w.Interval = dt
+	w.Samples++
+	w.Usage = knowledge.FromCores(usage)
+	w.Missing = 0
+	if s.Have&knowledge.HasThrottle != 0 {
+		held := float64(s.ThrottledTime-t.prev.ThrottledTime) / float64(dt)
+		w.Missing = knowledge.FromCores(min(held, cpus))
+		w.Periods = s.Periods - t.prev.Periods
+		w.ThrottledPeriods = s.Throttled - t.prev.Throttled
+		t.run()
+	}
+	t.push(reading{at: s.At, cpu: s.CPUUsage, usage: usage, periods: s.Periods, throttled: s.Throttled})
+	t.prev = *s
+	t.summarise(s)
+	return true
+}
+
+// run counts throttled periods in a row. An interval without any period (the
+// container slept) neither adds nor breaks the row.
+func (t *Track) run() {
+	w := &t.Window
+	switch {
+	case w.Periods == 0:
+	case w.ThrottledPeriods == 0:
+		w.ThrottledRun = 0
+	case w.ThrottledPeriods >= w.Periods:
+		w.ThrottledRun += int(min(w.ThrottledPeriods, 1000))
+	default:
+		w.ThrottledRun = 1
+	}
+}
+
+func counterFell(s, prev *knowledge.Sample) bool {
+	if s.CPUUsage < prev.CPUUsage {
+		return true
+	}
+	if s.Have&prev.Have&knowledge.HasThrottle == 0 {
+		return false
+	}
+	return s.Periods < prev.Periods || s.Throttled < prev.Throttled || s.ThrottledTime < prev.ThrottledTime
+}
+
+// baseline starts over: the container was restarted, or this is its first reading.
+func (t *Track) baseline(s *knowledge.Sample) {
+	t.Restart()
+	t.prev = *s
+	t.events = 0
+	t.Window.Samples = 1
+	t.Window.Since = s.At
+	t.push(reading{at: s.At, cpu: s.CPUUsage, usage: math.NaN(), periods: s.Periods, throttled: s.Throttled})
+}
+
+func (t *Track) push(r reading) {
+	t.ring[t.head] = r
+	t.head = (t.head + 1) % recent
+	t.n = min(t.n+1, recent)
+}
+
+// back is the i-th newest reading, 0 the newest.
+func (t *Track) back(i int) *reading {
+	return &t.ring[(t.head-1-i+2*recent)%recent]
+}
+
+// summarise walks the short ring once for everything that it tells.
+func (t *Track) summarise(s *knowledge.Sample) {
+	w := &t.Window
+	var sum, sq, peak float64
+	count := 0
+	second := t.back(0)
+	for i := range t.n {
+		r := t.back(i)
+		age := s.At.Sub(r.at)
+		if i > 0 && age > shortSpan {
+			break
+		}
+		if i == 1 || (i > 1 && age <= ratioSpan+50*time.Millisecond) {
+			second = r
+		}
+		if math.IsNaN(r.usage) {
+			break
+		}
+		sum += r.usage
+		sq += r.usage * r.usage
+		peak = max(peak, r.usage)
+		count++
+	}
+	mean := sum / float64(max(count, 1))
+	w.UsageMax = knowledge.FromCores(peak)
+	w.UsageMean = knowledge.FromCores(mean)
+	w.UsageStd = knowledge.FromCores(math.Sqrt(max(0, sq/float64(max(count, 1))-mean*mean)))
+
+	newest := t.back(0)
+	w.ThrottleRatio = 0
+	if p := newest.periods - second.periods; p > 0 {
+		w.ThrottleRatio = min(1, float64(newest.throttled-second.throttled)/float64(p))
+	}
+	if d := newest.at.Sub(second.at); d > 0 {
+		t.peak60(s.At, float64(newest.cpu-second.cpu)/float64(d))
+	}
+}
+
+// peak60 keeps the highest one-second usage of the last minute in slots of 5 s.
+func (t *Track) peak60(at time.Time, usage float64) {
+	slot := int64(at.Sub(t.began) / usageSlot)
+	for t.slot < slot {
+		t.slot++
+		t.usage60[t.slot%usageSlots] = 0
+		if slot-t.slot > usageSlots { // a long pause: every slot is old
+			t.slot = slot - usageSlots
+		}
+	}
+	i := slot % usageSlots
+	t.usage60[i] = max(t.usage60[i], usage)
+	peak := 0.0
+	for _, v := range t.usage60 {
+		peak = max(peak, v)
+	}
+	t.Window.Usage60 = knowledge.FromCores(peak)
+}

@@ -1,0 +1,138 @@
+package mape
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/mape/execute"
+	"github.com/effiscale/effiscale/mape/plan"
+)
+
+// Unit is a copy of what the loop knows of one container.
+type Unit struct {
+	execute.Subject
+	Wishes [2]Wish
+	Would  [2]knowledge.Decision // the limits that it would have if it were managed; Hold: see the reason
+	// Paused is the pause of its service that holds, if any.
+	Paused      execute.Pause
+	AttachError string // why it is not measured; empty: it is
+	Measured    bool
+	Kills       uint64 // OOM kills since the cgroup was made
+	Busy        bool   // an action is on its way
+	// Watching: a cut is under watch, or the first step of one is.
+	Watching bool
+}
+
+// Summary is a copy of what the loop knows of the host.
+type Summary struct {
+	Host                    execute.Host
+	Settings                Settings
+	HostCPU                 knowledge.NanoCPU
+	HostUsed, HostAvailable knowledge.Bytes
+	Pool, Granted           knowledge.NanoCPU
+	Ready                   bool
+	StoreError              string
+	Repaired                int
+	Started                 time.Time
+	Cadence                 time.Duration // of busy containers, after spreading
+}
+
+func (l *Loop) copy(u *unit) Unit {
+	now := l.o.Now()
+	v := Unit{
+		Subject: u.Subject, Wishes: u.wishes, AttachError: u.attachError,
+		Measured: u.Probe != nil, Kills: u.track.Kills(), Busy: u.InFlight, Watching: u.Watched(now),
+	}
+	w := u.track.Window
+	v.Window = &w
+	if u.Pause.Active(now) {
+		v.Paused = *u.Pause
+	}
+	v.Pause = &v.Paused
+	v.Probe = nil
+	v.Would[0], v.Would[1] = plan.WouldBe(now, l.facts(u), &w, &v.Envelope, &v.Policy)
+	return v
+}
+
+// Units copies all containers and the host's figures.
+func (l *Loop) Units(ctx context.Context) (units []Unit, sum Summary, err error) {
+	err = l.Do(ctx, func() {
+		units = make([]Unit, 0, len(l.order))
+		for _, u := range l.order {
+			units = append(units, l.copy(u))
+		}
+		sum = l.summary()
+	})
+	return units, sum, err
+}
+
+func (l *Loop) summary() Summary {
+	s := Summary{
+		Host: l.exec.Host, Settings: l.set, HostCPU: l.hostCPU, HostUsed: l.hostUsed, HostAvailable: l.hostAvailable,
+		Pool: l.pool(), Ready: l.ready, StoreError: l.storeErr, Repaired: l.exec.Repaired(), Started: l.begin, Cadence: l.cadence.Busy,
+	}
+	for _, u := range l.order {
+		if u.Policy.Acts() {
+			s.Granted += u.Window.Quota
+		}
+	}
+	return s
+}
+
+// Find copies one container, with what every guard says of its wishes.
+func (l *Loop) Find(ctx context.Context, ref string) (v Unit, verdicts [2][]execute.Verdict, err error) {
+	doErr := l.Do(ctx, func() {
+		u, findErr := l.find(ref)
+		if err = findErr; err != nil {
+			return
+		}
+		v = l.copy(u)
+		now := l.o.Now()
+		for r := range u.wishes {
+			d := u.wishes[r].Decision
+			d.Resource = knowledge.Resource(r)
+			d.From = u.Limit(d.Resource)
+			if d.Verb == knowledge.Hold {
+				d.To = d.From
+			}
+			c := execute.Case{Now: now, D: &d, S: &u.Subject, Host: &l.exec.Host, Rules: &l.exec.Rules}
+			verdicts[r] = execute.Explain(&c)
+		}
+	})
+	return v, verdicts, errors.Join(doErr, err)
+}
+
+// Points are the readings of one container since t, oldest first.
+func (l *Loop) Points(ctx context.Context, ref string, t time.Time) (v Unit, points []knowledge.Point, err error) {
+	doErr := l.Do(ctx, func() {
+		u, findErr := l.find(ref)
+		if err = findErr; err == nil {
+			v = l.copy(u)
+			points = u.ring.Since(nil, t)
+		}
+	})
+	return v, points, errors.Join(doErr, err)
+}
+
+// SetHost takes over what the Engine says of the machine, when it answers late.
+func (l *Loop) SetHost(h knowledge.Host) {
+	l.o.Host = h
+	l.exec.Host.CPUs, l.exec.Host.Memory, l.exec.Host.Swap = h.CPUs, h.Memory, h.SwapLimit
+	l.exec.Host.CPUPool = l.pool()
+	for _, u := range l.order {
+		u.Policy = l.set.Policy(u.Container)
+		l.envelope(l.lastTick, u)
+	}
+}
+
+// Held is the limit in force of a container's resource; it runs on the loop's
+// goroutine, from OnReady.
+func (l *Loop) Held(id knowledge.ContainerID, r knowledge.Resource) (int64, bool) {
+	u := l.units[id]
+	if u == nil || u.Probe == nil {
+		return 0, false
+	}
+	return u.Limit(r), true
+}

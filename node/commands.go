@@ -1,0 +1,226 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/knowledge/store"
+	"github.com/effiscale/effiscale/mape"
+	"github.com/effiscale/effiscale/mape/execute"
+	"github.com/effiscale/effiscale/node/api"
+)
+
+// recordsMost bounds what one call reads from the history.
+const recordsMost = 1000
+
+// The steps of POST /scale/vertical without resources: the guards' own.
+const (
+	scaleUp   = 1.5
+	scaleDown = 0.7
+)
+
+// Scale sets limits of one container on request, inside every guard.
+func (n *Node) Scale(ctx context.Context, r api.ScaleRequest) (api.ScaleResult, error) {
+	if r.Key != "" {
+		if res, ok := n.repeated(r.Key); ok {
+			return res, nil
+		}
+	}
+	var wants []mape.Want
+	factor := map[string]float64{"up": scaleUp, "down": scaleDown}[r.Direction]
+	base := mape.Want{By: r.By, DryRun: r.DryRun, Key: r.Key}
+	cpu, mem := base, base
+	cpu.Resource, cpu.To = knowledge.ResourceCPU, int64(knowledge.FromCores(r.CPU))
+	mem.Resource, mem.To = knowledge.ResourceMemory, r.Memory
+	switch {
+	case r.CPU > 0 || r.Memory > 0:
+		if r.CPU > 0 {
+			wants = append(wants, cpu)
+		}
+		if r.Memory > 0 {
+			wants = append(wants, mem)
+		}
+	case factor > 0:
+		cpu.Factor, mem.Factor = factor, factor
+		wants = append(wants, cpu, mem)
+	default:
+		return api.ScaleResult{}, api.Errorf(api.KindBadRequest, "nothing is asked for: give cpu, memory, or a direction")
+	}
+	return n.scale(ctx, r, wants)
+}
+
+func (n *Node) scale(ctx context.Context, r api.ScaleRequest, wants []mape.Want) (api.ScaleResult, error) {
+	var res api.ScaleResult
+	refused := ""
+	done := 0
+	for _, w := range wants {
+		out, err := n.loop.Scale(ctx, r.Container, w)
+		if err != nil {
+			return res, asError(err)
+		}
+		wish := limitText(w.Resource, w.To)
+		switch rule := out.Ruling.Reason; {
+		case out.Ruling.Allowed == out.From && rule.IsZero():
+			res.Notes = append(res.Notes, fmt.Sprintf("%s stays at %s", w.Resource, limitText(w.Resource, out.From)))
+			done++
+		case out.Ruling.Allowed == out.From:
+			refused = fmt.Sprintf("%s stays at %s: %s", w.Resource, limitText(w.Resource, out.From), rule)
+			res.Notes = append(res.Notes, refused)
+		default:
+			done++
+			if !rule.IsZero() {
+				res.Notes = append(res.Notes, fmt.Sprintf("%s becomes %s instead of %s: %s", w.Resource, limitText(w.Resource, out.Ruling.Allowed), wish, rule))
+			}
+			if r.DryRun {
+				res.Notes = append(res.Notes, fmt.Sprintf("dry run: %s would go from %s to %s", w.Resource, limitText(w.Resource, out.From), limitText(w.Resource, out.Ruling.Allowed)))
+				continue
+			}
+			res.Changes = append(res.Changes, change(out.Record))
+			if out.Record.Outcome.Result > knowledge.ResultAdjusted {
+				return res, failure(out.Record)
+			}
+		}
+	}
+	if done == 0 {
+		return res, api.Errorf(api.KindRefused, "%s", refused)
+	}
+	u, _, err := n.loop.Find(ctx, r.Container)
+	if err != nil {
+		return res, asError(err)
+	}
+	c := wireConfig(u.Window.Quota, u.Window.Period, u.Window.MemoryLimit)
+	res.CPUQuota, res.CPUPeriod, res.Memory = c.CPUQuota, c.CPUPeriod, c.Memory
+	return res, nil
+}
+
+// failure is what the Engine's or the kernel's no means to a client.
+func failure(r knowledge.Record) error {
+	kind := api.KindUnavailable
+	if r.Outcome.Result == knowledge.ResultRefused || r.Outcome.Result == knowledge.ResultSuperseded {
+		kind = api.KindRefused
+	}
+	return api.Errorf(kind, "%s was not changed: %s", r.Action.Resource, r.Outcome.Message)
+}
+
+// repeated answers a request that was made before with the same key.
+func (n *Node) repeated(key string) (api.ScaleResult, bool) {
+	records, err := n.store.ByKey(key)
+	if err != nil || len(records) == 0 {
+		return api.ScaleResult{}, false
+	}
+	res := api.ScaleResult{CPUPeriod: knowledge.DefaultPeriod.Microseconds(), CPUQuota: -1,
+		Notes: []string{"this request was made before (Idempotency-Key); nothing was done again"}}
+	for _, r := range records {
+		res.Changes = append(res.Changes, change(r))
+		if r.Action.Resource == knowledge.ResourceMemory {
+			res.Memory = r.Action.To
+		} else {
+			res.CPUQuota = wireConfig(knowledge.NanoCPU(r.Action.To), 0, 0).CPUQuota
+		}
+	}
+	return res, true
+}
+
+func wireConfig(q knowledge.NanoCPU, period time.Duration, mem knowledge.Bytes) api.OldConfig {
+	if period == 0 {
+		period = knowledge.DefaultPeriod
+	}
+	c := api.OldConfig{CPUQuota: -1, CPUPeriod: period.Microseconds(), Memory: int64(mem)}
+	if q > 0 {
+		c.CPUQuota = int64(q.Cores() * float64(period.Microseconds()))
+	}
+	return c
+}
+
+// Replicate needs hosts and a balancer; a single host without them keeps one.
+func (n *Node) Replicate(ctx context.Context, r api.ReplicaRequest) ([]string, error) {
+	if _, _, err := n.loop.Find(ctx, r.Container); err != nil {
+		return nil, asError(err)
+	}
+	return nil, api.Errorf(api.KindRefused, "the number of replicas is bounded to 1..1 (effiscale.replicas); scale vertically instead: POST /scale/vertical")
+}
+
+// Pause stops or resumes automation of a service.
+func (n *Node) Pause(ctx context.Context, r api.PauseRequest) error {
+	p := execute.Pause{On: !r.Resume, OnlyDown: r.OnlyDown}
+	if r.For > 0 && !r.Resume {
+		p.Until = time.Now().Add(r.For)
+	}
+	key, pauses, err := n.loop.Pause(ctx, r.Service, p)
+	if err != nil {
+		return asError(err)
+	}
+	n.keepPauses(pauses)
+	n.log.Info().Str("service", string(key)).Bool("paused", p.On).Bool("only_down", p.OnlyDown).Time("until", p.Until).Msg("automation")
+	return nil
+}
+
+func (n *Node) keepPauses(pauses map[knowledge.ServiceKey]execute.Pause) {
+	if err := n.store.PutDoc(docPauses, pauses); err != nil {
+		n.log.Warn().Err(err).Msg("pauses are kept in memory only")
+	}
+}
+
+// Restore puts containers back to the limits that they had.
+func (n *Node) Restore(ctx context.Context, ref string) (api.RestoreResult, error) {
+	res := api.RestoreResult{Schema: api.Schema, Restored: []api.Change{}, Failed: []string{}}
+	done, pauses, err := n.loop.Restore(ctx, ref)
+	if err != nil {
+		return res, asError(err)
+	}
+	n.keepPauses(pauses)
+	for _, one := range done {
+		for _, r := range one.Records {
+			if r.Outcome.Result <= knowledge.ResultAdjusted {
+				res.Restored = append(res.Restored, change(r))
+			}
+		}
+		if one.Err != "" {
+			res.Failed = append(res.Failed, one.Name+": "+one.Err)
+		}
+	}
+	res.Nothing = len(res.Restored) == 0 && len(res.Failed) == 0
+	return res, nil
+}
+
+// Records is the history of a container or a service, newest first.
+func (n *Node) Records(ctx context.Context, name string, limit int) (api.History, error) {
+	h := api.History{Schema: api.Schema, Name: name, Changes: []api.Change{}}
+	if limit <= 0 || limit > recordsMost {
+		limit = recordsMost
+	}
+	f := store.Filter{Service: knowledge.ServiceKey(name), Limit: limit}
+	u, _, err := n.loop.Find(ctx, name)
+	if err == nil {
+		f = store.Filter{Container: u.Container.ID, Limit: limit}
+	} else if !errors.Is(err, mape.ErrUnknown) {
+		return h, asError(err)
+	}
+	records, readErr := n.store.Records(f)
+	if readErr != nil {
+		return h, fmt.Errorf("cannot read the history: %w", readErr)
+	}
+	if err != nil && len(records) == 0 && !n.knowsService(ctx, name) {
+		return h, api.Errorf(api.KindNotFound, "no container or service %q on this host, now or in the history: `effiscale status` lists them", name)
+	}
+	for _, r := range records {
+		h.Changes = append(h.Changes, change(r))
+	}
+	return h, nil
+}
+
+func (n *Node) knowsService(ctx context.Context, name string) bool {
+	units, _, err := n.loop.Units(ctx)
+	if err != nil {
+		return false
+	}
+	for i := range units {
+		if string(units[i].Container.Service) == name {
+			return true
+		}
+	}
+	return false
+}

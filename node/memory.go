@@ -1,0 +1,235 @@
+package node
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/knowledge/history"
+	"github.com/effiscale/effiscale/knowledge/profile"
+	"github.com/effiscale/effiscale/knowledge/store"
+	"github.com/effiscale/effiscale/mape"
+	"github.com/effiscale/effiscale/mape/execute"
+	"github.com/effiscale/effiscale/node/config"
+)
+
+// The small documents in the store.
+const (
+	docPauses    = "pauses"
+	docNeighbors = "neighbors"
+	docStarts    = "starts"
+)
+
+const (
+	// crashLoop starts without an orderly stop, within crashWithin, are a crash
+	// loop: the node then only measures.
+	crashLoop   = 3
+	crashWithin = 5 * time.Minute
+)
+
+// starts is the log of starts since the last orderly stop.
+type starts struct {
+	At []time.Time `json:"at"`
+}
+
+// openStore opens the knowledge file, finds the node's identity, and counts how
+// often it crashed of late.
+func (n *Node) openStore(cfg config.Config) error {
+	if err := os.MkdirAll(cfg.Node.DataDir, 0o700); err != nil {
+		return fmt.Errorf("cannot make node.data_dir %s: %w", cfg.Node.DataDir, err)
+	}
+	s, opened, err := store.Open(store.Options{Dir: cfg.Node.DataDir, MaxSize: int64(cfg.Store.MaxSize), Log: n.log})
+	if err != nil {
+		return err
+	}
+	n.store = s
+	n.push("knowledge file", s.Close)
+	n.why = opened.Why
+	if opened.SetAside != "" {
+		n.log.Error().Str("file", opened.SetAside).Str("why", opened.Why).
+			Msg("the knowledge file could not be trusted; it is set aside and a new one is begun")
+	}
+	n.identify(cfg)
+	n.countCrashes(time.Now())
+	return nil
+}
+
+// identify keeps the node's id for life. On another machine (a host cloned from
+// an image with its state) it is another node, and starts empty-handed.
+func (n *Node) identify(cfg config.Config) {
+	machine := firstLine("/etc/machine-id")
+	id, known := n.store.Identity()
+	name := cfg.Node.Name
+	if name == "" {
+		name, _ = os.Hostname()
+	}
+	if name == "" {
+		name = "node"
+	}
+	if known && id.MachineID != "" && machine != "" && id.MachineID != machine {
+		n.log.Warn().Str("id", string(id.Node)).Msg("this state was made on another machine: the node takes a new identity")
+		known = false
+	}
+	if !known {
+		id = store.Identity{Node: newNodeID(), Created: time.Now().UTC()}
+	}
+	changed := !known || id.Name != name
+	id.Name, id.MachineID, id.BootID = name, machine, firstLine("/proc/sys/kernel/random/boot_id")
+	n.identity = id
+	if !changed {
+		return
+	}
+	if err := n.store.SetIdentity(id); err != nil {
+		n.log.Warn().Err(err).Msg("the node's identity is kept in memory only")
+	}
+}
+
+func newNodeID() knowledge.NodeID {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails (Go 1.24)
+	return knowledge.NodeID(hex.EncodeToString(b[:]))
+}
+
+func firstLine(path string) string {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return ""
+	}
+	line, _, _ := strings.Cut(string(b), "\n")
+	return strings.TrimSpace(line)
+}
+
+// countCrashes notes this start. An orderly stop clears the log.
+func (n *Node) countCrashes(now time.Time) {
+	var log starts
+	if _, err := n.store.GetDoc(docStarts, &log); err != nil {
+		n.log.Debug().Err(err).Msg("the log of starts cannot be read")
+	}
+	recent := log.At[:0]
+	for _, at := range log.At {
+		if d := now.Sub(at); d >= 0 && d < crashWithin {
+			recent = append(recent, at)
+		}
+	}
+	if len(recent) >= crashLoop {
+		n.crashes = len(recent)
+		n.log.Error().Int("crashes", n.crashes).Msg("safe mode: it crashed too often in five minutes, and only measures until an orderly restart")
+	}
+	log.At = append(recent, now.UTC())
+	if len(log.At) > 16 {
+		log.At = log.At[len(log.At)-16:]
+	}
+	if err := n.store.PutDoc(docStarts, log); err != nil {
+		n.log.Debug().Err(err).Msg("the log of starts is kept in memory only")
+	}
+	n.push("log of starts", func() error { return ignoreDegraded(n.store.PutDoc(docStarts, starts{})) })
+}
+
+func ignoreDegraded(err error) error {
+	if errors.Is(err, store.ErrDegraded) {
+		return nil
+	}
+	return err
+}
+
+// memory is the store as the loop sees it.
+type memory struct {
+	s       *store.Store
+	commits func(time.Duration, error)
+}
+
+var _ mape.Memory = memory{}
+
+func (m memory) Begin(a knowledge.Action) (uint64, error) { return m.s.Begin(a) }
+func (m memory) End(o knowledge.Outcome) error            { return m.s.End(o) }
+func (m memory) Keep(o knowledge.Original) error          { return m.s.PutOriginal(store.Original(o)) }
+func (m memory) Drop(id knowledge.ContainerID) error      { return m.s.DropOriginal(id) }
+
+func (m memory) Commit(b mape.Batch) error {
+	began := time.Now()
+	err := m.s.Commit(store.Batch{Profiles: b.Profiles, States: b.Marks, Series: b.Series, Folds: b.Folds, Alive: b.Alive})
+	m.commits(time.Since(began), err)
+	return err
+}
+
+// restored reads what earlier lives left. What cannot be read is as if it were
+// not there: it is learned again.
+func (n *Node) restored() mape.Restored {
+	r := mape.Restored{
+		Profiles:  map[knowledge.ServiceKey]*profile.Profile{},
+		Series:    map[knowledge.ServiceKey]*history.Series{},
+		Originals: map[knowledge.ContainerID]knowledge.Original{},
+		Pauses:    map[knowledge.ServiceKey]execute.Pause{},
+	}
+	packed, err := n.store.Profiles()
+	n.unreadable("profiles", err)
+	now := time.Now()
+	for key, b := range packed {
+		p, err := profile.Unmarshal(b)
+		if err != nil {
+			n.unreadable("profile of "+string(key), err)
+			continue
+		}
+		r.Profiles[key] = p
+		chunks, err := n.store.Running(key, now)
+		n.unreadable("series of "+string(key), err)
+		series := history.NewSeries()
+		for _, c := range chunks {
+			n.unreadable("series of "+string(key), series.Restore(c))
+		}
+		r.Series[key] = series
+	}
+	r.Marks, err = n.store.States()
+	n.unreadable("states", err)
+	for _, o := range n.store.Originals() {
+		r.Originals[o.ID] = knowledge.Original(o)
+	}
+	_, err = n.store.GetDoc(docPauses, &r.Pauses)
+	n.unreadable("pauses", err)
+	r.Last = n.lastChanges()
+	return r
+}
+
+func (n *Node) unreadable(what string, err error) {
+	if err != nil {
+		n.log.Warn().Err(err).Str("what", what).Msg("cannot be read back and is learned again")
+	}
+}
+
+// lastChanges is the newest record of each container, for status.
+func (n *Node) lastChanges() map[knowledge.ContainerID]knowledge.Record {
+	out := map[knowledge.ContainerID]knowledge.Record{}
+	records, err := n.store.Records(store.Filter{Limit: 2000})
+	n.unreadable("history", err)
+	for _, r := range records {
+		if _, seen := out[r.Action.ID]; !seen {
+			out[r.Action.ID] = r
+		}
+	}
+	return out
+}
+
+// closeOpen closes actions that were begun and never ended: the node died between.
+// What the container holds now tells whether the Engine had done it.
+func (n *Node) closeOpen(held func(knowledge.ContainerID, knowledge.Resource) (int64, bool)) {
+	for _, r := range n.store.OpenActions() {
+		o := knowledge.Outcome{Seq: r.Action.Seq, At: time.Now().UTC(), Result: knowledge.ResultSuperseded,
+			Message: "the daemon ended before the answer; the container is gone"}
+		if v, ok := held(r.Action.ID, r.Action.Resource); ok {
+			o.Kernel = v
+			o.Message = "the daemon ended before the answer; the kernel does not hold it"
+			if diff := v - r.Action.To; diff*diff <= (r.Action.To/100)*(r.Action.To/100) {
+				o.Result, o.Message = knowledge.ResultApplied, "the daemon ended before the answer; found in force at the next start"
+			}
+		}
+		if err := n.store.End(o); err != nil {
+			n.log.Debug().Err(err).Msg("an open action stays open")
+		}
+		n.log.Info().Uint64("seq", o.Seq).Str("container", r.Action.Name).Stringer("result", o.Result).Msg("closed an action of an earlier life")
+	}
+}

@@ -1,0 +1,310 @@
+// Package node is the life of the daemon: it introduces the rooms to each other,
+// owns the sockets, and takes everything down in the reverse order.
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/rs/zerolog"
+
+	"github.com/effiscale/effiscale/docker"
+	"github.com/effiscale/effiscale/docker/cgroup"
+	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/knowledge/store"
+	"github.com/effiscale/effiscale/mape"
+	"github.com/effiscale/effiscale/node/api"
+	"github.com/effiscale/effiscale/node/config"
+)
+
+var (
+	// ErrLocked: another daemon uses the same data directory (exit code 75).
+	ErrLocked = store.ErrLocked
+	// ErrConfig: the configuration is wrong (exit code 78).
+	ErrConfig = errors.New("bad configuration")
+)
+
+// Options are the flags and the surroundings of `effiscale run`.
+type Options struct {
+	ConfigFile string
+	Socket     string // "": as configured
+	Env        []string
+	Out        io.Writer // of the log
+	Terminal   bool      // Out is one
+	Version    string
+}
+
+// Node is one running daemon.
+type Node struct {
+	o        Options
+	log      zerolog.Logger
+	cfg      atomic.Pointer[config.Config]
+	identity store.Identity
+	started  time.Time
+	crashes  int
+	why      string // what the store said when it was opened
+
+	store   *store.Store
+	engine  *docker.Client
+	kernel  *cgroup.Host // nil: cannot be read
+	source  string       // where samples come from, for status
+	host    knowledge.Host
+	usage   *cgroup.HostReader
+	loop    *mape.Loop
+	server  *api.Server
+	metrics *api.Metrics
+	ticks   atomic.Int64 // passes of the loop, for the watchdog
+	readied atomic.Bool
+
+	reloading sync.Mutex // one reload at a time
+	statsOnce sync.Once  // the fall-back is said once
+	undo      []step
+}
+
+// step is one thing to undo, with its name for the log.
+type step struct {
+	name string
+	do   func() error
+}
+
+func (n *Node) push(name string, do func() error) { n.undo = append(n.undo, step{name, do}) }
+
+// hostWithin is how long the start waits for the Engine's first answer; without
+// one the node starts all the same and goes on asking.
+const hostWithin = 2 * time.Second
+
+// Run starts a node, serves until ctx ends, and stops it: under two seconds, and
+// no container is changed by it.
+func Run(ctx context.Context, o Options) error {
+	n, err := New(ctx, o)
+	if err != nil {
+		return err
+	}
+	return n.Serve(ctx)
+}
+
+// New acquires everything that a node needs. Whatever was acquired is undone
+// when something fails.
+func New(ctx context.Context, o Options) (n *Node, err error) {
+	n = &Node{o: o, started: time.Now()}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.Stop())
+		}
+	}()
+	cfg, err := Load(o.ConfigFile, o.Env, o.Socket)
+	if err != nil {
+		return n, err
+	}
+	n.cfg.Store(&cfg)
+	n.log = newLogger(cfg.Log, o.Out, o.Terminal)
+	n.metrics = api.NewMetrics(o.Version)
+	if err = n.openStore(cfg); err != nil {
+		return n, err
+	}
+	if err = n.openEngine(ctx, cfg); err != nil {
+		return n, err
+	}
+	n.openKernel()
+	if err = n.openLoop(cfg); err != nil {
+		return n, err
+	}
+	n.server, err = api.New(n, api.Options{
+		Monitor: cfg.API.Monitor, Controller: cfg.API.Controller, Execution: cfg.API.Execution,
+		Socket: cfg.API.Socket, SocketGroup: cfg.API.SocketGroup, TokensFile: cfg.API.TokensFile,
+		TLSCert: cfg.API.TLSCert, TLSKey: cfg.API.TLSKey, Hosts: cfg.API.Hosts,
+		Log: n.log, Version: o.Version, Metrics: n.metrics,
+	})
+	if err != nil {
+		return n, err
+	}
+	if err = os.MkdirAll(filepath.Dir(cfg.API.Socket), 0o755); err != nil {
+		return n, fmt.Errorf("cannot make the socket's directory: %w", err)
+	}
+	if err = n.server.Bind(); err != nil {
+		return n, err
+	}
+	n.push("services", func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		n.server.Close(ctx)
+		return nil
+	})
+	return n, nil
+}
+
+// Load reads the configuration and fits it to the user who runs the daemon.
+func Load(file string, env []string, socket string) (config.Config, error) {
+	cfg, err := config.Load(file, env)
+	if err != nil {
+		return cfg, fmt.Errorf("%w\n%w", ErrConfig, err)
+	}
+	fitUser(&cfg)
+	if socket != "" {
+		cfg.API.Socket = socket
+	}
+	return cfg, nil
+}
+
+// fitUser moves the two directories that only root can make to the user's own,
+// where they were left at their defaults.
+func fitUser(cfg *config.Config) {
+	if os.Geteuid() == 0 || os.Getenv("STATE_DIRECTORY") != "" {
+		return
+	}
+	if cfg.OriginOf("node.data_dir").Source == config.FromDefault {
+		if home, err := os.UserHomeDir(); err == nil {
+			cfg.Node.DataDir = filepath.Join(home, ".local", "state", "effiscale")
+		}
+	}
+	if cfg.OriginOf("api.socket").Source == config.FromDefault {
+		cfg.API.Socket = userSocket()
+	}
+}
+
+func userSocket() string {
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
+		return filepath.Join(dir, "effiscale.sock")
+	}
+	return filepath.Join(os.TempDir(), fmt.Sprintf("effiscale-%d", os.Getuid()), "effiscale.sock")
+}
+
+// Sockets are the places where a daemon's socket may be, in the order of trying.
+func Sockets() []string {
+	system := config.Defaults().API.Socket
+	if os.Geteuid() == 0 {
+		return []string{system}
+	}
+	return []string{userSocket(), system}
+}
+
+func newLogger(c config.Log, out io.Writer, terminal bool) zerolog.Logger {
+	level, err := zerolog.ParseLevel(c.Level)
+	if err != nil {
+		level = zerolog.InfoLevel
+	}
+	if c.Format == "console" || (c.Format == "auto" && terminal) {
+		out = zerolog.ConsoleWriter{Out: out, TimeFormat: "15:04:05.000", NoColor: !terminal || os.Getenv("NO_COLOR") != ""}
+	}
+	return zerolog.New(out).Level(level).With().Timestamp().Logger()
+}
+
+// openEngine makes the Engine's door and asks once for the host.
+func (n *Node) openEngine(ctx context.Context, cfg config.Config) (err error) {
+	n.engine, err = docker.Open(docker.Options{
+		Host: cfg.Docker.Host, Log: n.log, ResyncEvery: cfg.Monitor.ListEvery,
+		UpdateTimeout: cfg.Docker.Timeout, InspectTimeout: cfg.Docker.Timeout / 2, ListTimeout: cfg.Docker.Timeout,
+		Observe: n.metrics.ObserveEngine,
+	})
+	if err != nil {
+		return fmt.Errorf("%w: docker.host: %w", ErrConfig, err)
+	}
+	n.push("engine", n.engine.Close)
+	ctx, cancel := context.WithTimeout(ctx, hostWithin)
+	defer cancel()
+	if n.host, err = n.engine.Host(ctx); err != nil {
+		n.log.Warn().Err(err).Msg("the Docker Engine does not answer yet; it is asked again for ever")
+	}
+	return nil
+}
+
+// openKernel finds the kernel's files. Without them the Engine's statistics have
+// to do: slower, and said once.
+func (n *Node) openKernel() {
+	k, err := cgroup.Open(cgroup.Options{Driver: n.host.CgroupDriver})
+	if err == nil {
+		n.kernel, n.source = k, "kernel files"
+		n.usage, err = k.OpenUsage()
+		if err != nil {
+			n.log.Warn().Err(err).Msg("the host's own use cannot be read")
+		}
+	} else {
+		n.source = "engine stats: " + err.Error()
+		n.log.Warn().Err(err).Msg("kernel files cannot be read: samples come from the Engine's statistics, slower and coarser")
+	}
+	if n.host.CPUs == 0 {
+		n.host.CPUs, n.host.Memory = n.machine()
+	}
+}
+
+// Serve runs the node until ctx ends.
+func (n *Node) Serve(ctx context.Context) error {
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	var group sync.WaitGroup
+	loopCtx, stopLoop := context.WithCancel(work)
+	group.Go(func() { n.loop.Run(loopCtx) })
+	group.Go(func() { n.engine.Watch(work, n.loop.Emit) })
+	group.Go(func() { n.meetEngine(work) })
+	group.Go(func() { n.watchdog(work) })
+	group.Go(func() { n.reloadOnHangup(work) })
+	n.server.Start()
+	n.sayHello()
+	failed := make(chan error, 1)
+	group.Go(func() {
+		if err := n.server.Serve(work); err != nil {
+			failed <- err
+		}
+	})
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	n.log.Info().Msg("stopping: containers keep the limits that they have")
+	_, _ = daemon.SdNotify(false, daemon.SdNotifyStopping)
+	stopLoop()
+	n.stopped()
+	err = errors.Join(err, n.Stop())
+	cancel()
+	group.Wait()
+	return err
+}
+
+// stopped waits for the loop, which has a bound of its own.
+func (n *Node) stopped() {
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	defer cancel()
+	for n.loop.Do(ctx, func() {}) == nil {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// Stop undoes what New acquired, in reverse. It may be called twice.
+func (n *Node) Stop() error {
+	var errs []error
+	for len(n.undo) > 0 {
+		s := n.undo[len(n.undo)-1]
+		n.undo = n.undo[:len(n.undo)-1]
+		if err := s.do(); err != nil {
+			errs = append(errs, fmt.Errorf("cannot close the %s: %w", s.name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (n *Node) sayHello() {
+	cfg := n.cfg.Load()
+	n.log.Info().Str("version", n.o.Version).Str("node", n.identity.Name).Str("id", string(n.identity.Node)).
+		Stringer("mode", cfg.Node.Mode).Str("config", orDefaults(cfg.File)).Str("socket", cfg.API.Socket).
+		Str("monitor", n.server.Addr("monitor")).Str("controller", n.server.Addr("controller")).
+		Str("execution", n.server.Addr("execution")).Str("samples_from", n.source).
+		Str("engine", n.host.EngineVersion).Int("cpus", n.host.CPUs).Stringer("memory", n.host.Memory).
+		Int("crashes", n.crashes).
+		Msg("containers with effiscale.enable=true are managed, all others are only observed")
+}
+
+func orDefaults(file string) string {
+	if file == "" {
+		return "defaults"
+	}
+	return file
+}

@@ -1,0 +1,263 @@
+package node
+
+import (
+	"context"
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/knowledge/store"
+	"github.com/effiscale/effiscale/mape"
+	"github.com/effiscale/effiscale/mape/forecast"
+	"github.com/effiscale/effiscale/node/api"
+)
+
+// Metric is the newest reading of one container.
+func (n *Node) Metric(ctx context.Context, ref string) (api.Metric, error) {
+	u, _, err := n.loop.Find(ctx, ref)
+	if err != nil {
+		return api.Metric{}, asError(err)
+	}
+	if u.Window.Samples == 0 {
+		return api.Metric{}, api.Errorf(api.KindUnavailable, "%s has not been measured yet: %s", u.Container.Name, orRunning(&u))
+	}
+	return n.metric(ref, &u), nil
+}
+
+func orRunning(u *mape.Unit) string {
+	if u.AttachError != "" {
+		return u.AttachError
+	}
+	return "it is " + u.Container.State.String()
+}
+
+func (n *Node) metric(ref string, u *mape.Unit) api.Metric {
+	w := u.Window
+	m := api.Metric{
+		ContainerID: ref, CPUUsage: w.Usage.Cores(), MemoryUsage: n.memoryShare(w.WorkingSet, w.MemoryLimit),
+		NetworkRx: w.RxBytes, NetworkTx: w.TxBytes, DiskRead: w.ReadBytes, DiskWrite: w.WriteBytes, Timestamp: w.At.UTC(),
+		CPULimit: coresOf(w.Quota), ThrottledRatio: w.ThrottleRatio, WorkingSet: int64(w.WorkingSet),
+		MemoryLimit: bytesOf(w.MemoryLimit), Pids: w.Pids, OOMKills: u.Kills,
+	}
+	if w.Quota > 0 {
+		share := w.Usage.Cores() / w.Quota.Cores()
+		m.CPUUtilization = &share
+	}
+	m.CPUPressure = pressure(w, knowledge.HasCPUPressure, w.CPUPressure)
+	m.MemoryPressure = pressure(w, knowledge.HasMemoryPressure, w.MemoryPressure)
+	m.IOPressure = pressure(w, knowledge.HasIOPressure, w.IOPressure)
+	return m
+}
+
+// memoryShare is use over the limit, over the host's memory without one, 0 to 1.
+func (n *Node) memoryShare(use, limit knowledge.Bytes) float64 {
+	if limit <= 0 {
+		limit = n.host.Memory
+	}
+	if limit <= 0 {
+		return 0
+	}
+	return min(float64(use)/float64(limit), 1)
+}
+
+func pressure(w *knowledge.Window, has knowledge.Signals, p knowledge.Pressure) *float64 {
+	if w.Have&has == 0 {
+		return nil
+	}
+	share := p.Some10 / 100
+	return &share
+}
+
+// Metrics are the readings of the last window, oldest first.
+func (n *Node) Metrics(ctx context.Context, ref string, window time.Duration) ([]api.Metric, error) {
+	u, points, err := n.loop.Points(ctx, ref, time.Now().Add(-window))
+	if err != nil {
+		return nil, asError(err)
+	}
+	now := n.metric(ref, &u)
+	out := make([]api.Metric, 0, len(points))
+	for _, p := range points {
+		m := now // what a point does not keep is as it is now
+		m.Timestamp = time.Unix(0, p.At).UTC()
+		m.CPUUsage, m.ThrottledRatio = float64(p.CPU), float64(p.Throttled)
+		m.WorkingSet, m.MemoryLimit = int64(p.WorkingSet), bytesOf(p.MemoryLimit)
+		m.MemoryUsage = n.memoryShare(p.WorkingSet, p.MemoryLimit)
+		m.CPULimit, m.CPUUtilization = nil, nil
+		if p.CPULimit > 0 {
+			limit, share := float64(p.CPULimit), float64(p.CPU/p.CPULimit)
+			m.CPULimit, m.CPUUtilization = &limit, &share
+		}
+		out = append(out, m)
+	}
+	return out, nil
+}
+
+// Watch starts or stops measuring a container.
+func (n *Node) Watch(ctx context.Context, ref string, on bool) (bool, error) {
+	already, err := n.loop.Watch(ctx, ref, on)
+	return already, asError(err)
+}
+
+const (
+	// predictStep is the spacing of a forecast's values.
+	predictStep = 10 * time.Second
+	// predictFrom is how much of the past it is made from.
+	predictFrom = 5 * time.Minute
+)
+
+// Predict forecasts use for the next window, one value each 10 s.
+func (n *Node) Predict(ctx context.Context, ref string, window time.Duration) (api.Predictions, error) {
+	now := time.Now()
+	_, points, err := n.loop.Points(ctx, ref, now.Add(-predictFrom))
+	if err != nil {
+		return api.Predictions{}, asError(err)
+	}
+	var cpu, mem []float64
+	for at := now.Add(-predictFrom); at.Before(now); at = at.Add(predictStep) {
+		var c, m float64
+		count := 0
+		for _, p := range points {
+			if p.At >= at.UnixNano() && p.At < at.Add(predictStep).UnixNano() {
+				c += float64(p.CPU)
+				m += n.memoryShare(p.WorkingSet, p.MemoryLimit)
+				count++
+			}
+		}
+		if count > 0 {
+			cpu, mem = append(cpu, c/float64(count)), append(mem, m/float64(count))
+		}
+	}
+	if len(cpu) < forecast.Least {
+		return api.Predictions{Insufficient: true}, nil
+	}
+	steps := max(int(window/predictStep), 1)
+	return api.Predictions{CPU: forecast.Holt(cpu, steps), Memory: forecast.Holt(mem, steps)}, nil
+}
+
+// WireHistory is the history in the form of the wire contract, newest first.
+func (n *Node) WireHistory(ctx context.Context, ref string, limit int) ([]api.WireRecord, error) {
+	out := []api.WireRecord{}
+	if limit <= 0 || limit > recordsMost {
+		limit = recordsMost
+	}
+	u, _, err := n.loop.Find(ctx, ref)
+	if err != nil {
+		return out, asError(err)
+	}
+	records, err := n.store.Records(store.Filter{Container: u.Container.ID, Limit: limit})
+	if err != nil {
+		return out, err
+	}
+	for _, r := range records {
+		out = append(out, wireRecord(ref, r, &u))
+	}
+	return out, nil
+}
+
+func wireRecord(ref string, r knowledge.Record, u *mape.Unit) api.WireRecord {
+	a := r.Action
+	w := api.WireRecord{
+		ContainerID: ref, Timestamp: a.At.UTC(), ScalingType: "vertical", Direction: "up",
+		Outcome: r.Outcome.Result.String(), Reason: a.Reason.String(),
+		OldConfig: wireConfig(u.Window.Quota, u.Window.Period, u.Window.MemoryLimit),
+	}
+	if r.Outcome.Message != "" {
+		w.Reason += "; " + r.Outcome.Message
+	}
+	if a.Verb == knowledge.Shrink {
+		w.Direction = "down"
+	}
+	w.NewConfig = w.OldConfig
+	if a.Resource == knowledge.ResourceMemory {
+		w.OldConfig.Memory, w.NewConfig.Memory = a.From, a.To
+	} else {
+		w.OldConfig.CPUQuota = wireConfig(knowledge.NanoCPU(a.From), u.Window.Period, 0).CPUQuota
+		w.NewConfig.CPUQuota = wireConfig(knowledge.NanoCPU(a.To), u.Window.Period, 0).CPUQuota
+	}
+	return w
+}
+
+// Decide is the owner's real plan for one container.
+func (n *Node) Decide(ctx context.Context, ref string) (api.ContainerPlan, error) {
+	u, _, err := n.loop.Find(ctx, ref)
+	if err != nil {
+		return api.ContainerPlan{}, asError(err)
+	}
+	p := api.ContainerPlan{Action: "no_action", Plan: planItems(&u), Controllers: []string{n.identity.Name}, Confidence: confidence(&u)}
+	_, p.Reason = state(&u)
+	for _, item := range p.Plan {
+		if item.Mark != "~" && item.Mark != "." {
+			continue
+		}
+		if item.To == 0 || (item.From != 0 && item.To > item.From) {
+			p.Action, p.Reason = "scale_up", item.Why
+			break
+		}
+		p.Action, p.Reason = "scale_down", item.Why
+	}
+	return p, nil
+}
+
+// confidence is how far the evidence carries: none without a good window, full
+// once the service has been watched for an hour.
+func confidence(u *mape.Unit) float64 {
+	if u.Finding.Quality != knowledge.QualityGood {
+		return 0
+	}
+	if u.Envelope.Learned {
+		return 1
+	}
+	return min(0.5+time.Since(u.Window.Since).Hours()/2, 1)
+}
+
+// Identity is the node's name and zone.
+func (n *Node) Identity() (name, zone string) { return n.identity.Name, n.cfg.Load().Node.Zone }
+
+// Leader: a single host is a cluster of one and owns everything on it.
+func (n *Node) Leader(ctx context.Context, ref string) (bool, string, error) {
+	if ref == "" {
+		return true, n.identity.Name, nil
+	}
+	if _, _, err := n.loop.Find(ctx, ref); err != nil {
+		return false, "", asError(err)
+	}
+	return true, n.identity.Name, nil
+}
+
+// Health is "" when all is well.
+func (n *Node) Health() string {
+	if up, _, last := n.engine.State(); !up {
+		return "the Docker Engine does not answer: " + last
+	}
+	if h := n.store.Health(); h != "" {
+		return "the knowledge file: " + h
+	}
+	if n.crashes > 0 {
+		return "safe mode: only measuring"
+	}
+	return ""
+}
+
+// neighborsMost bounds the controllers that are remembered.
+const neighborsMost = 256
+
+// Register remembers another controller's endpoint.
+func (n *Node) Register(_ context.Context, id, endpoint string) error {
+	n.reloading.Lock()
+	defer n.reloading.Unlock()
+	known := map[string]string{}
+	if _, err := n.store.GetDoc(docNeighbors, &known); err != nil {
+		n.unreadable("neighbors", err)
+	}
+	if _, again := known[id]; !again && len(known) >= neighborsMost {
+		return api.Errorf(api.KindRefused, "%d controllers are registered already, the most that are remembered", neighborsMost)
+	}
+	known[id] = endpoint
+	return ignoreDegraded(n.store.PutDoc(docNeighbors, known))
+}
+
+// Neighbors are the controllers that were registered.
+func (n *Node) Neighbors(context.Context) (map[string]string, error) {
+	known := map[string]string{}
+	_, err := n.store.GetDoc(docNeighbors, &known)
+	return known, err
+}

@@ -1,0 +1,94 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/effiscale/effiscale/docker"
+	"github.com/effiscale/effiscale/docker/cgroup"
+	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/mape/execute"
+)
+
+// statsEvery is how often the Engine is asked where kernel files cannot be read:
+// one answer takes it a second (Engine 20.10).
+const statsEvery = 5 * time.Second
+
+// statsProbe stands in for kernel files: the Engine's one-shot statistics, read
+// beside the loop. It cannot write, so every change goes through the Engine.
+type statsProbe struct {
+	cancel context.CancelFunc
+	mu     sync.Mutex // guards what follows
+	sample knowledge.Sample
+	fresh  bool
+	err    error
+}
+
+var _ execute.Probe = (*statsProbe)(nil)
+
+func newStatsProbe(c *docker.Client, id knowledge.ContainerID) *statsProbe {
+	ctx, cancel := context.WithCancel(context.Background())
+	p := &statsProbe{cancel: cancel}
+	go p.poll(ctx, c, id)
+	return p
+}
+
+func (p *statsProbe) poll(ctx context.Context, c *docker.Client, id knowledge.ContainerID) {
+	for {
+		var s knowledge.Sample
+		err := c.Stats(ctx, id, &s)
+		p.mu.Lock()
+		switch {
+		case err == nil:
+			p.sample, p.fresh, p.err = s, true, nil
+		case docker.IsGone(err):
+			p.err = cgroup.ErrGone
+		}
+		p.mu.Unlock()
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(statsEvery):
+		}
+	}
+}
+
+// Fast hands over the newest answer once; between answers there is nothing new.
+func (p *statsProbe) Fast(s *knowledge.Sample) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.err != nil {
+		return p.err
+	}
+	if p.fresh {
+		*s, p.fresh = p.sample, false
+	}
+	return nil
+}
+
+// Slow has nothing to add: one answer holds everything.
+func (p *statsProbe) Slow(*knowledge.Sample) error { return nil }
+
+// Limits reads back the memory limit, the one that statistics tell.
+func (p *statsProbe) Limits(s *knowledge.Sample) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s.MemoryLimit, s.Quota = p.sample.MemoryLimit, p.sample.Quota
+	s.Have |= p.sample.Have & knowledge.HasLimits
+	return p.err
+}
+
+var errNoKernel = errors.New("no kernel files to write")
+
+func (p *statsProbe) SetQuota(knowledge.NanoCPU, time.Duration) error { return errNoKernel }
+func (p *statsProbe) SetHigh(knowledge.Bytes) error                   { return errNoKernel }
+func (p *statsProbe) Writable() bool                                  { return false }
+func (p *statsProbe) SetPID(int)                                      {}
+
+// Close ends the polling.
+func (p *statsProbe) Close() error {
+	p.cancel()
+	return nil
+}

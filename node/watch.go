@@ -1,0 +1,138 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime"
+	"syscall"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+
+	"github.com/effiscale/effiscale/docker/cgroup"
+	"github.com/effiscale/effiscale/knowledge"
+)
+
+// meetEngine takes over what the Engine says of the host once it answers, when
+// it did not at the start, and tells systemd in the end that the node is up: with
+// or without an Engine, measuring and the services work.
+func (n *Node) meetEngine(ctx context.Context) {
+	grace := time.AfterFunc(5*time.Second, n.ready)
+	defer grace.Stop()
+	if n.host.EngineVersion != "" {
+		<-ctx.Done()
+		return
+	}
+	wait := time.Second
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+		h, err := n.engine.Host(ctx)
+		if err == nil {
+			_ = n.loop.Do(ctx, func() { n.host = h; n.loop.SetHost(h) })
+			n.log.Info().Str("engine", h.EngineVersion).Msg("the Docker Engine answers")
+			<-ctx.Done()
+			return
+		}
+		wait = min(wait*2, 30*time.Second)
+	}
+}
+
+// ready tells systemd once. A second call does nothing.
+func (n *Node) ready() {
+	if n.readied.Swap(true) {
+		return
+	}
+	n.log.Info().Dur("after_ms", time.Since(n.started)).Msg("ready: the first full pass is done")
+	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady)
+}
+
+// watchdog tells systemd that the loop moves, at a third of the interval that it
+// asks for, and what goes on. A loop that hangs gets no ping.
+func (n *Node) watchdog(ctx context.Context) {
+	every := 10 * time.Second
+	interval, err := daemon.SdWatchdogEnabled(false)
+	if err == nil && interval > 0 {
+		every = interval / 3
+	}
+	last := int64(-1)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(every):
+		}
+		ticks := n.ticks.Load()
+		if ticks == last {
+			continue
+		}
+		last = ticks
+		state := daemon.SdNotifyWatchdog
+		if status := n.line(ctx); status != "" {
+			state += "\nSTATUS=" + status
+		}
+		_, _ = daemon.SdNotify(false, state)
+	}
+}
+
+// line is the node in one line, for `systemctl status`.
+func (n *Node) line(ctx context.Context) string {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	units, sum, err := n.loop.Units(ctx)
+	if err != nil {
+		return ""
+	}
+	managed := 0
+	for i := range units {
+		if units[i].Policy.Acts() {
+			managed++
+		}
+	}
+	return fmt.Sprintf("%d containers, %d managed, %s of %s cores granted", len(units), managed, sum.Granted, sum.Pool)
+}
+
+// reloadOnHangup reads the configuration again on SIGHUP.
+func (n *Node) reloadOnHangup(ctx context.Context) {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hup:
+			if err := n.Reload(ctx); err != nil {
+				n.log.Error().Err(err).Msg("the configuration in force stays")
+			}
+		}
+	}
+}
+
+// machine is the host as the kernel tells it, while the Engine says nothing.
+func (n *Node) machine() (cpus int, memory knowledge.Bytes) {
+	var s cgroup.HostSample
+	if n.usage != nil && n.usage.Read(&s) == nil {
+		memory = s.Total
+	}
+	return runtime.NumCPU(), memory
+}
+
+// hostUse reads the host's use for the loop.
+func (n *Node) hostUse() func() (knowledge.NanoCPU, knowledge.Bytes, knowledge.Bytes, bool) {
+	if n.usage == nil {
+		return nil
+	}
+	var s cgroup.HostSample
+	return func() (knowledge.NanoCPU, knowledge.Bytes, knowledge.Bytes, bool) {
+		if n.usage.Read(&s) != nil {
+			return 0, 0, 0, false
+		}
+		return s.CPU, s.Used, s.Available, true
+	}
+}

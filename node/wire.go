@@ -1,0 +1,131 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/effiscale/effiscale/docker"
+	"github.com/effiscale/effiscale/docker/cgroup"
+	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/mape"
+	"github.com/effiscale/effiscale/mape/execute"
+	"github.com/effiscale/effiscale/mape/monitor"
+	"github.com/effiscale/effiscale/node/config"
+)
+
+// engine is the Engine's door as the loop sees it.
+type engine struct{ *docker.Client }
+
+var _ mape.Engine = engine{}
+
+// Gone reports an error that says: there is no such container any more.
+func (engine) Gone(err error) bool { return docker.IsGone(err) }
+
+// Refused reports an error in which the Engine or the kernel said no to a value.
+func (engine) Refused(err error) bool {
+	kind, ok := docker.KindOf(err)
+	return ok && (kind == docker.KindRefused || kind == docker.KindConflict)
+}
+
+// openLoop makes the loop with what earlier lives left.
+func (n *Node) openLoop(cfg config.Config) error {
+	n.loop = mape.New(mape.Options{
+		Engine: engine{n.engine},
+		Memory: memory{s: n.store, commits: n.metrics.StoreCommit},
+		Attach: n.attach, HostUse: n.hostUse(), Host: n.host, Meter: n.metrics, Log: n.log,
+		Settings: n.settings(&cfg), Node: n.identity.Node, Crashes: n.crashes, Restored: n.restored(),
+		OnReady: func() {
+			n.closeOpen(n.loop.Held)
+			n.ready()
+		},
+		OnTick: func() { n.ticks.Add(1) },
+	})
+	return nil
+}
+
+// attach opens a container's kernel files; where there are none, the Engine's
+// statistics stand in.
+func (n *Node) attach(c knowledge.Container) (execute.Probe, error) {
+	if n.kernel == nil {
+		return newStatsProbe(n.engine, c.ID), nil
+	}
+	p, err := n.kernel.Attach(c)
+	if err == nil {
+		return p, nil
+	}
+	if errors.Is(err, cgroup.ErrNotFound) && c.Inspected && c.PID > 0 {
+		n.statsOnce.Do(func() {
+			n.log.Warn().Err(err).Str("container", c.Name).Msg("a container without kernel files is sampled by the Engine's statistics")
+		})
+		return newStatsProbe(n.engine, c.ID), nil
+	}
+	return nil, err
+}
+
+// settings turns the configuration into what the loop needs.
+func (n *Node) settings(cfg *config.Config) mape.Settings {
+	m, l := cfg.Monitor, cfg.Limits
+	return mape.Settings{
+		Cadence:         monitor.Cadence{Hot: m.HotEvery, Busy: m.Every, Idle: m.IdleEvery, Slow: m.SlowEvery, Budget: m.Budget},
+		StaleAfter:      m.StaleAfter,
+		ListEvery:       m.ListEvery,
+		DeliberateEvery: m.DeliberateEvery,
+		FlushEvery:      cfg.Store.FlushEvery,
+		Rules: execute.Rules{
+			StepUp: l.StepUp, StepDown: l.StepDown, ActionsPerMinute: l.ActionsPerMinute,
+			EvidenceAge: 3 * max(m.IdleEvery, m.Every), Actuator: cfg.Docker.Actuator,
+		},
+		CPUReserve: l.HostCPUReserve, MemoryReserve: l.HostMemoryReserve, MemoryLeast: l.HostMemoryLeast,
+		Overcommit: l.CPUOvercommit,
+		Policy: func(c knowledge.Container) knowledge.Policy {
+			p := cfg.PolicyFor(c)
+			n.boundByHost(cfg, &p)
+			return p
+		},
+	}
+}
+
+// boundByHost gives a policy without an upper bound the host's.
+func (n *Node) boundByHost(cfg *config.Config, p *knowledge.Policy) {
+	l := cfg.Limits
+	cpu := knowledge.FromCores(float64(n.host.CPUs) * (1 - l.HostCPUReserve))
+	reserve := max(knowledge.Bytes(float64(n.host.Memory)*l.HostMemoryReserve), l.HostMemoryLeast)
+	mem := max(n.host.Memory-reserve, n.host.Memory/2)
+	if l.ContainerCPUMax > 0 {
+		cpu = min(cpu, l.ContainerCPUMax)
+	}
+	if l.ContainerMemoryMax > 0 {
+		mem = min(mem, l.ContainerMemoryMax)
+	}
+	bound(&p.CPU, cpu)
+	bound(&p.Memory, mem)
+}
+
+func bound[T ~int64](r *knowledge.Range[T], most T) {
+	if most <= 0 {
+		return
+	}
+	if r.Max == 0 || r.Max > most {
+		r.Max = most
+	}
+	r.Min = min(r.Min, r.Max)
+}
+
+// Reload reads the configuration again, all or nothing.
+func (n *Node) Reload(ctx context.Context) error {
+	n.reloading.Lock()
+	defer n.reloading.Unlock()
+	old := n.cfg.Load()
+	next, err := Load(n.o.ConfigFile, n.o.Env, n.o.Socket)
+	if err != nil {
+		return fmt.Errorf("cannot reload, the configuration in force stays: %w", err)
+	}
+	later := old.NeedsRestart(&next)
+	if err := n.loop.Reload(ctx, n.settings(&next)); err != nil {
+		return err
+	}
+	n.cfg.Store(&next)
+	n.log.Info().Strs("after_a_restart", later).Msg("configuration reloaded")
+	return nil
+}
