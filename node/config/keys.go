@@ -46,7 +46,7 @@ func (c *Config) nodeKeys() []binding {
 			field: textField{&c.Node.DataDir, checkPath, "an absolute path"}},
 		{section: "node", name: "mode", label: "mode", help: "how far it may go with managed containers: off, only observe, recommend, or act",
 			field: modes},
-		{section: "node", name: "zone", restart: true, help: "a word for the place of this host, shown by the controller service",
+		{section: "node", name: "zone", help: "a word for the place of this host, shown by the controller service",
 			field: textField{&c.Node.Zone, checkName, nameWords}},
 	}
 }
@@ -141,7 +141,7 @@ func (c *Config) storeKeys() []binding {
 
 func (c *Config) logKeys() []binding {
 	return []binding{
-		{section: "log", name: "level", help: "the least that is printed; each decision is one line at info",
+		{section: "log", name: "level", restart: true, help: "the least that is printed; each decision is one line at info",
 			field: choiceField(&c.Log.Level, "debug", "info", "warn", "error")},
 		{section: "log", name: "format", restart: true, help: "how it is printed; auto is console on a terminal and JSON otherwise",
 			field: choiceField(&c.Log.Format, "auto", "json", "console")},

@@ -30,7 +30,7 @@ func boundKnobs(p *knowledge.Policy) []binding {
 			field: enumField(&p.CPUMode, knowledge.ParseCPUMode, knowledge.CPUQuota, knowledge.CPUWeight)},
 		{name: "cpu_min", label: "cpu", help: "the CPU limit never goes below; the label is min..max",
 			field: coresField{p: &p.CPU.Min, least: leastCPU, most: knowledge.MaxCPU}},
-		{name: "cpu_max", label: "cpu", help: "the CPU limit never goes above; host: all of its cores",
+		{name: "cpu_max", label: "cpu", help: "the CPU limit never goes above; host: its cores less the reserve",
 			field: coresField{&p.CPU.Max, leastCPU, knowledge.MaxCPU, wordHost}},
 		{name: "memory_min", label: "memory", help: "the memory limit never goes below; the label is min..max",
 			field: sizeField{p: &p.Memory.Min, least: leastMemory, most: knowledge.MaxBytes}},
