@@ -27,6 +27,10 @@ const (
 	cutMost = 0.5
 	// One cut a second, as the captain does: throttling by the last one must show.
 	cutEvery = captainTick
+	// cutReserve is room above the peak that a margin worn down to 0 does not
+	// leave: a load of exactly 1 core under a quota of exactly 1 is throttled by
+	// every interrupt that is charged to it. It costs 5 % and saves the undo.
+	cutReserve = 1.05
 	// cutWindow is the use that a cut must have seen: the captain's 5 s.
 	cutWindow = 5 * time.Second
 	// cutPatience is how long after growth no cut is made: while the quota bound,
@@ -44,13 +48,21 @@ const (
 	// later throttling is new demand, and the ordinary growth answers it.
 	guardFor = 10 * time.Second
 
-	// boostStep and boostReserve: a boost goes to max(1.5 · quota, 1.15 · demand).
-	// A step from 1 to 4 cores holds 3 cores back in the first throttled period:
-	// demand is 1 + 3 = 4, the boost goes to 4.6 at once, 100 ms after the period
-	// began plus half a sampling interval: about 150 ms. By steps of 1.5 alone
-	// (1, 1.5, 2.3, 3.4, 5.1) it takes four boosts, 450 ms in a fluid model.
+	// boostStep, boostReserve and boostGuess: a boost goes to 1.15 · demand, where
+	// usage before + 2 · what was added stands for demand in the first throttled
+	// period of a surge, and to 1.5 · quota at least. A step from 1 to 4 cores in
+	// the middle of a period shows half of itself in that period: 1 core before,
+	// 2.5 cores of demand in the mean, so 1 + 2 · 1.5 = 4, and the boost goes to
+	// 4.6 at once. The price: a step at the very beginning of a period is seen
+	// whole, and boosted to 8; a quota is a permission, not a reservation, and the
+	// captain takes it back after cutPatience. By steps of 1.5 alone (1, 1.5, 2.3,
+	// 3.4, 5.1) it takes four boosts, 450 ms in a fluid model.
 	boostStep    = 1.5
 	boostReserve = 1.15
+	boostGuess   = 2.0
+	// boostAgain: for so long after a boost, use of TightRatio of the new quota
+	// over one interval boosts again, without waiting for its period to end.
+	boostAgain = 500 * time.Millisecond
 	// boostFresh is how much of the newest interval must lie after the last
 	// growth for another boost. What was throttled before the last one says
 	// nothing about it; a fifth is left for the time that the write itself took.

@@ -16,6 +16,7 @@ type captain struct {
 	before   knowledge.NanoCPU // quota before the last cut; 0: no cut to undo
 	cutAt    time.Time
 	grewAt   time.Time
+	boostAt  time.Time
 	patience time.Duration // 0: cutPatience
 	regret   time.Time     // when a cut was last followed by growth
 }
@@ -95,13 +96,13 @@ func (c *captain) lean(by float64) { c.margin = min(max(c.margin+by, 0), marginM
 func (c *captain) growth(now time.Time, f *knowledge.Finding, w *knowledge.Window, e *knowledge.Envelope, p *knowledge.Policy) (g wish, soon time.Duration) {
 	allowed := analyse.ThrottleTolerance * e.ThrottleTarget
 	ratio := w.ThrottleRatio
-	boost := f.Boost && (c.grewAt.IsZero() || w.At.Sub(c.grewAt).Seconds() >= boostFresh*w.Interval.Seconds())
+	boost := c.boost(now, f, w)
 	remembered := c.before > 0 && now.Sub(c.cutAt) <= guardFor
-	if boost {
-		g = wish{to: max(scale(w.Quota, boostStep), scale(f.Demand, boostReserve)), boost: true,
+	if boost > 0 {
+		g = wish{to: boost, boost: true,
 			reason: knowledge.Because(knowledge.RuleBoost, (f.Demand - w.Usage).Cores(), w.Usage.Cores(), w.Quota.Cores())}
 	}
-	if remembered && (boost || ratio > allowed) {
+	if remembered && (boost > 0 || ratio > allowed) {
 		g.to, g.boost = max(g.to, 2*c.before-w.Quota), true
 		g.reason = knowledge.Because(knowledge.RuleUndoCut, ratio, allowed, c.before.Cores())
 	}
@@ -123,6 +124,24 @@ func (c *captain) growth(now time.Time, f *knowledge.Finding, w *knowledge.Windo
 	}
 	return wish{to: scale(w.UsageMean, 1/p.CPUTarget),
 		reason: knowledge.Because(knowledge.RuleTarget, w.UsageMean.Cores()/w.Quota.Cores(), p.CPUTarget)}, 0
+}
+
+// boost is where the quota must go at once; 0: it need not. An interval that
+// began before the last growth says nothing about the quota after it.
+func (c *captain) boost(now time.Time, f *knowledge.Finding, w *knowledge.Window) knowledge.NanoCPU {
+	if !c.grewAt.IsZero() && w.At.Sub(c.grewAt).Seconds() < boostFresh*w.Interval.Seconds() {
+		return 0
+	}
+	again := !c.boostAt.IsZero() && now.Sub(c.boostAt) <= boostAgain
+	switch {
+	case f.Boost && w.ThrottledRun <= 1 && !again:
+		before := min(w.UsageMean, w.Quota)
+		guess := before + scale(f.Demand-before, boostGuess)
+		return max(scale(w.Quota, boostStep), scale(guess, boostReserve))
+	case f.Boost, again && w.Usage > scale(w.Quota, analyse.TightRatio):
+		return max(scale(w.Quota, boostStep), scale(f.Demand, boostReserve))
+	}
+	return 0
 }
 
 // grow carries a wish out inside the room; a wish too small to be made is made
@@ -150,7 +169,7 @@ func (c *captain) cut(d knowledge.Decision, f *knowledge.Finding, w *knowledge.W
 		return because(d, knowledge.Because(knowledge.RuleWatching, s.Seconds(), cutWindow.Seconds()))
 	}
 	peak := max(w.UsageMax, w.Usage)
-	need := peak + scale(w.UsageStd, c.margin)
+	need := scale(peak, cutReserve) + scale(w.UsageStd, c.margin)
 	if p.CPUTarget > 0 {
 		need = max(need, scale(w.UsageMean, 1/p.CPUTarget))
 	}
@@ -206,6 +225,9 @@ func (c *captain) applied(now time.Time, d knowledge.Decision, grew bool) {
 		c.lean(c.over) // the captain's guard: m ← m + r − T
 	}
 	c.before, c.grewAt = 0, now
+	if d.Boost {
+		c.boostAt = now
+	}
 }
 
 // first gives a container without a limit its first one: after it has been
