@@ -4,14 +4,18 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"syscall"
 
+	"github.com/charmbracelet/x/term"
+
+	"github.com/effiscale/effiscale/node"
+	"github.com/effiscale/effiscale/node/api"
 	"github.com/effiscale/effiscale/node/config"
 	"github.com/effiscale/effiscale/node/ctl"
 )
@@ -50,19 +54,30 @@ func withSignals() (context.Context, func()) {
 func deps() ctl.Deps {
 	return ctl.Deps{
 		Version:  version(),
-		Sockets:  sockets(),
+		Sockets:  node.Sockets(),
 		Validate: config.Validate,
+		Run:      run,
+		Doctor:   doctor,
 	}
 }
 
-// sockets are the places where a daemon's socket is by default: root's, and
-// that of a user's own session.
-func sockets() []string {
-	list := []string{config.Defaults().API.Socket}
-	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
-		list = append(list, filepath.Join(dir, "effiscale", "effiscale.sock"))
+// run is `effiscale run`, with the exit codes of what can go wrong at the start.
+func run(ctx context.Context, o ctl.RunOptions) error {
+	err := node.Run(ctx, node.Options{
+		ConfigFile: o.ConfigFile, Socket: o.Socket, Env: o.Env, Out: os.Stderr,
+		Terminal: term.IsTerminal(os.Stderr.Fd()), Version: version(),
+	})
+	switch {
+	case errors.Is(err, node.ErrLocked):
+		return ctl.Coded(ctl.ExitLocked, fmt.Errorf("%w\nAnother effiscale daemon runs with this node.data_dir: stop it, or give this one another directory.", err))
+	case errors.Is(err, node.ErrConfig):
+		return ctl.Coded(ctl.ExitConfig, err)
 	}
-	return list
+	return err
+}
+
+func doctor(ctx context.Context, o ctl.DoctorOptions) []api.Check {
+	return node.Doctor(ctx, node.DoctorOptions{ConfigFile: o.ConfigFile, Socket: o.Socket, Env: o.Env})
 }
 
 // version is what the build knows of itself: module version, commit, toolchain.

@@ -1,0 +1,173 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
+
+	"github.com/effiscale/effiscale/docker"
+	"github.com/effiscale/effiscale/docker/cgroup"
+	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/node/api"
+	"github.com/effiscale/effiscale/node/config"
+)
+
+// DoctorOptions are the flags of `effiscale doctor`.
+type DoctorOptions struct {
+	ConfigFile, Socket string
+	Env                []string
+}
+
+// Doctor looks at everything that the daemon needs, and changes nothing.
+func Doctor(ctx context.Context, o DoctorOptions) []api.Check {
+	cfg, err := Load(o.ConfigFile, o.Env, o.Socket)
+	checks := []api.Check{verdict("configuration", "error", err, "read: "+orDefaults(cfg.File), "correct what is named; `effiscale validate FILE` tells more")}
+	if err != nil {
+		cfg = config.Defaults()
+		fitUser(&cfg)
+	}
+	engine, host, containers := checkEngine(ctx, cfg)
+	checks = append(checks, engine)
+	checks = append(checks, checkKernel(host, containers, cfg)...)
+	checks = append(checks, checkClock(), checkDescriptors(), checkDisk(cfg), checkDaemon(ctx, cfg))
+	return checks
+}
+
+func verdict(name, severity string, err error, fine, remedy string) api.Check {
+	if err != nil {
+		return api.Check{Name: name, Severity: severity, Detail: err.Error(), Remedy: remedy}
+	}
+	return api.Check{Name: name, OK: true, Severity: severity, Detail: fine}
+}
+
+// checkEngine asks the Engine who it is and what runs.
+func checkEngine(ctx context.Context, cfg config.Config) (api.Check, knowledge.Host, []knowledge.Container) {
+	remedy := "start it (`sudo systemctl start docker`), or name its address in docker.host"
+	c, err := docker.Open(docker.Options{Host: cfg.Docker.Host, Log: zerolog.Nop()})
+	if err != nil {
+		return verdict("engine", "error", err, "", "correct docker.host"), knowledge.Host{}, nil
+	}
+	defer func() { _ = c.Close() }()
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	h, err := c.Host(ctx)
+	if kind, ok := docker.KindOf(err); ok && kind == docker.KindPermission {
+		remedy = "run as root, or as a member of the group that owns the socket"
+	}
+	if err != nil {
+		return verdict("engine", "error", err, "", remedy), h, nil
+	}
+	list, err := c.List(ctx)
+	fine := fmt.Sprintf("%s, API %s, %d containers, %d cores, %s", h.EngineVersion, h.APIVersion, len(list), h.CPUs, h.Memory)
+	return verdict("engine", "error", err, fine, remedy), h, list
+}
+
+// checkKernel looks for the cgroup files, for the right to write them, and for
+// what the kernel measures.
+func checkKernel(h knowledge.Host, containers []knowledge.Container, cfg config.Config) []api.Check {
+	k, err := cgroup.Open(cgroup.Options{Driver: h.CgroupDriver})
+	if err != nil {
+		return []api.Check{verdict("cgroups", "warning", err, "", "mount the cgroup file system where the daemon runs; until then samples come from the Engine's statistics, slower and coarser")}
+	}
+	checks := []api.Check{verdict("cgroups", "warning", nil, k.Version()+", driver "+h.CgroupDriver, "")}
+	checks = append(checks, checkWrite(k, containers, cfg))
+	var noPSI error
+	if !psi(k) {
+		noPSI = errors.New("this kernel does not measure pressure (PSI)")
+	}
+	checks = append(checks, verdict("pressure", "warning", noPSI, "PSI is measured", "boot with psi=1; without it throttling and refaults have to do"))
+	var noSwap error
+	if h.EngineVersion != "" && !h.SwapLimit {
+		noSwap = errors.New("the kernel does not account for swap of containers")
+	}
+	return append(checks, verdict("swap accounting", "warning", noSwap, "swap is accounted", "boot with swapaccount=1; without it a container's swap is not bounded"))
+}
+
+func checkWrite(k *cgroup.Host, containers []knowledge.Container, cfg config.Config) api.Check {
+	const name = "quota files"
+	if cfg.Docker.Actuator == knowledge.ActuatorEngine {
+		return verdict(name, "warning", nil, `not needed: docker.actuator = "engine"`, "")
+	}
+	for i := range containers {
+		if containers[i].State != knowledge.StateRunning {
+			continue
+		}
+		c, err := k.Attach(containers[i])
+		if err != nil {
+			continue
+		}
+		var refused error
+		if !c.Writable() {
+			refused = fmt.Errorf("cannot be written below %s", c.Path())
+		}
+		_ = c.Close()
+		return verdict(name, "warning", refused, "can be written", `run as root; or set docker.actuator = "engine": slower, and nothing is missing`)
+	}
+	return verdict(name, "warning", nil, "no running container to try it on", "")
+}
+
+// checkClock compares the wall clock with the newest file that the system wrote:
+// a clock before that is wrong. Intervals are monotonic and do not care.
+func checkClock() api.Check {
+	var err error
+	if info, statErr := os.Stat("/proc/self/exe"); statErr == nil && time.Now().Before(info.ModTime().Add(-time.Hour)) {
+		err = fmt.Errorf("the clock says %s, before this program was made (%s)", time.Now().UTC().Format(time.RFC3339), info.ModTime().UTC().Format(time.RFC3339))
+	}
+	return verdict("clock", "warning", err, time.Now().UTC().Format(time.RFC3339), "set the clock (timedatectl set-ntp true); history and learning by time of day use it")
+}
+
+// descriptorsWanted is room for a thousand containers at three files each.
+const descriptorsWanted = 4096
+
+func checkDescriptors() api.Check {
+	var l unix.Rlimit
+	err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l)
+	if err == nil && l.Max < descriptorsWanted {
+		err = fmt.Errorf("at most %d open files are allowed", l.Max)
+	}
+	return verdict("open files", "warning", err, fmt.Sprintf("%d", l.Max), "raise LimitNOFILE (ulimit -n): three files for each container, and some more")
+}
+
+// diskWanted is free space that the knowledge file may need at its default bound.
+const diskWanted = 64 << 20
+
+func checkDisk(cfg config.Config) api.Check {
+	dir := cfg.Node.DataDir
+	existing := dir
+	for existing != "/" {
+		if _, err := os.Stat(existing); err == nil {
+			break
+		}
+		existing = filepath.Dir(existing)
+	}
+	var s unix.Statfs_t
+	err := unix.Statfs(existing, &s)
+	free := int64(s.Bavail) * s.Bsize
+	switch {
+	case err != nil:
+		err = fmt.Errorf("cannot look at %s: %w", dir, err)
+	case unix.Access(existing, unix.W_OK) != nil:
+		err = fmt.Errorf("%s cannot be written: %w", existing, fs.ErrPermission)
+	case free < diskWanted:
+		err = fmt.Errorf("%s has %s left", dir, knowledge.Bytes(free))
+	}
+	return verdict("disk", "warning", err, fmt.Sprintf("%s, %s free", dir, knowledge.Bytes(free)), "free some space, or point node.data_dir elsewhere; without it nothing is learned, and scaling goes on")
+}
+
+func checkDaemon(ctx context.Context, cfg config.Config) api.Check {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	s, err := api.NewClient(cfg.API.Socket).Status(ctx)
+	fine := "runs: " + s.Version
+	if err == nil && s.Degraded {
+		err = errors.New("runs, and is degraded: `effiscale status` says why")
+	}
+	return verdict("daemon", "warning", err, fine, "`sudo systemctl start effiscale`, or `effiscale run`")
+}
