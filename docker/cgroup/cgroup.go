@@ -82,6 +82,7 @@ type Host struct {
 	mu   sync.Mutex // guards what follows, and every Container's descriptors
 	buf  []byte     // the file being read
 	path []byte     // its path, NUL-terminated
+	text []byte     // what is being written
 }
 
 // The buffer holds the largest usual file (memory.stat of v2 has 2 to 3 KB); it
@@ -109,7 +110,7 @@ func Open(o Options) (*Host, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot open cgroups: %w", err)
 	}
-	h := &Host{root: root, driver: o.Driver, buf: make([]byte, firstBuffer)}
+	h := &Host{root: root, driver: o.Driver, buf: make([]byte, firstBuffer), text: make([]byte, 0, 64)}
 	if !h.mounted(string(text)) {
 		return nil, fmt.Errorf("cannot open cgroups: %w: %s mounts neither the cpu nor the memory controller", ErrNotFound, table)
 	}

@@ -37,6 +37,9 @@ func TestGone(t *testing.T) {
 		if err := c.Limits(&s); !errors.Is(err, ErrGone) {
 			t.Errorf("%s: Limits: %v", name, err)
 		}
+		if err := c.Memory(&s); !errors.Is(err, ErrGone) {
+			t.Errorf("%s: Memory: %v", name, err)
+		}
 		if err := c.Slow(&s); !errors.Is(err, ErrGone) {
 			t.Errorf("%s: Slow: %v", name, err)
 		}

@@ -16,10 +16,10 @@ import (
 
 // The groups of signals that each tier sets.
 const (
-	fastSignals = knowledge.HasCPU | knowledge.HasThrottle | knowledge.HasMemory
-	slowSignals = knowledge.HasMemoryStat | knowledge.HasLimits | knowledge.HasOOM |
-		knowledge.HasCPUPressure | knowledge.HasMemoryPressure | knowledge.HasIOPressure |
-		knowledge.HasIO | knowledge.HasPids | knowledge.HasNetwork
+	fastSignals   = knowledge.HasCPU | knowledge.HasThrottle | knowledge.HasMemory
+	memorySignals = knowledge.HasMemoryStat | knowledge.HasOOM
+	slowSignals   = memorySignals | knowledge.HasLimits | knowledge.HasIO | knowledge.HasPids | knowledge.HasNetwork |
+		knowledge.HasCPUPressure | knowledge.HasMemoryPressure | knowledge.HasIOPressure
 )
 
 // Container is one container's cgroup. Close it: it keeps two descriptors (v2)

@@ -8,7 +8,8 @@ import (
 )
 
 // parseMemoryStatV1 reads memory.stat of v1. The total_ lines hold the cgroup
-// and its children, which is what its limit is held against.
+// and its children, which is what its limit is held against. Kernel memory is a
+// file of its own there, deprecated since Linux 5.16: it stays 0.
 func parseMemoryStatV1(b []byte, s *knowledge.Sample) error {
 	const anon, inactive = 1, 2
 	seen := 0

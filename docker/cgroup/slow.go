@@ -13,7 +13,6 @@ type file uint8
 
 const (
 	memoryStat file = iota
-	memoryKernel
 	memoryEvents
 	memoryFailures
 	swapFailures
@@ -36,7 +35,6 @@ var layout = [files]struct {
 	v1, v2 string
 }{
 	memoryStat:     {memory, "memory.stat", "memory.stat"},
-	memoryKernel:   {memory, "memory.kmem.usage_in_bytes", ""},
 	memoryEvents:   {memory, "memory.oom_control", "memory.events"},
 	memoryFailures: {memory, "memory.failcnt", ""},
 	swapFailures:   {memory, "memory.memsw.failcnt", ""},
@@ -72,9 +70,8 @@ func (c *Container) Slow(s *knowledge.Sample) error {
 		return fs.ErrClosed
 	}
 	var bad faults
-	c.group(s, &bad, knowledge.HasMemoryStat, memoryStat, memoryKernel)
+	c.memoryDetail(s, &bad)
 	if !bad.gone {
-		c.group(s, &bad, knowledge.HasOOM, memoryEvents, memoryFailures, swapFailures)
 		c.limits(s, &bad, cpuShares)
 		c.group(s, &bad, knowledge.HasCPUPressure, cpuPressure)
 		c.group(s, &bad, knowledge.HasMemoryPressure, memoryPressure)
@@ -89,6 +86,29 @@ func (c *Container) Slow(s *knowledge.Sample) error {
 		s.Have &^= slowSignals
 	}
 	return bad.result()
+}
+
+// Memory reads the part of the slow tier that a watch over a growing container
+// needs: memory in detail and out-of-memory events. It sets these fields and
+// their two bits, nothing else.
+func (c *Container) Memory(s *knowledge.Sample) error {
+	c.host.mu.Lock()
+	defer c.host.mu.Unlock()
+	s.Have &^= memorySignals
+	if c.closed {
+		return fs.ErrClosed
+	}
+	var bad faults
+	c.memoryDetail(s, &bad)
+	if bad.gone {
+		s.Have &^= memorySignals
+	}
+	return bad.result()
+}
+
+func (c *Container) memoryDetail(s *knowledge.Sample, bad *faults) {
+	c.group(s, bad, knowledge.HasMemoryStat, memoryStat)
+	c.group(s, bad, knowledge.HasOOM, memoryEvents, memoryFailures, swapFailures)
 }
 
 // Limits reads back the limits that the kernel holds: quota, period, memory
@@ -155,7 +175,6 @@ func (c *Container) parse(f file, b []byte, s *knowledge.Sample) error {
 		if v2 {
 			return parseMemoryStatV2(b, s)
 		}
-		s.Kernel = 0
 		return parseMemoryStatV1(b, s)
 	case memoryEvents:
 		if v2 {
@@ -198,8 +217,6 @@ func parseNumber(f file, b []byte, s *knowledge.Sample) error {
 		return err
 	}
 	switch f {
-	case memoryKernel:
-		s.Kernel, err = size(v)
 	case memoryFailures:
 		s.MaxEvents = uint64(v)
 	case swapFailures:

@@ -112,7 +112,7 @@ func slowWant() knowledge.Sample {
 // v1Want changes what v1 tells differently.
 func v1Want(fast, slow *knowledge.Sample, psi bool) {
 	fast.CPUUsage, fast.ThrottledTime = 655748123, 2507887209
-	slow.Shares, slow.HighEvents = 1024, 0
+	slow.Shares, slow.HighEvents, slow.Kernel = 1024, 0, 0
 	if !psi {
 		slow.Have &^= knowledge.HasCPUPressure | knowledge.HasMemoryPressure | knowledge.HasIOPressure
 		slow.CPUPressure, slow.MemoryPressure, slow.IOPressure = knowledge.Pressure{}, knowledge.Pressure{}, knowledge.Pressure{}
@@ -220,7 +220,17 @@ func TestTiersKeepToThemselves(t *testing.T) {
 	if s.CPUUsage != fast.CPUUsage || s.MemoryUsage != fast.MemoryUsage || s.Anon != slowWant().Anon {
 		t.Errorf("a tier overwrote the other: %+v", s)
 	}
-	var l knowledge.Sample
+	var l, m knowledge.Sample
+	want := knowledge.Sample{
+		Have: memorySignals, Anon: 17620992, File: 1638400, InactiveFile: 1638400, Shmem: 4096, Unevictable: 8192,
+		Kernel: 454656, Refaults: 7, OOM: 2, OOMKills: 2, HighEvents: 5, MaxEvents: 17,
+	}
+	if err := c.Memory(&m); err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(want, m); d != "" {
+		t.Error("memory:", d)
+	}
 	if err := c.Limits(&l); err != nil {
 		t.Fatal(err)
 	}

@@ -57,10 +57,9 @@ func (c *Container) setQuota(q knowledge.NanoCPU, period time.Duration) error {
 	}
 	h := c.host
 	if h.at[cpu].v2 {
-		line := [2 * 21]byte{}
-		b := append(line[:0], "max"...)
+		b := append(h.text[:0], "max"...)
 		if q > 0 {
-			b = strconv.AppendInt(line[:0], quotaMicros(q, period), 10)
+			b = strconv.AppendInt(h.text[:0], quotaMicros(q, period), 10)
 		}
 		b = append(b, ' ')
 		b = strconv.AppendInt(b, period.Microseconds(), 10)
@@ -72,10 +71,9 @@ func (c *Container) setQuota(q knowledge.NanoCPU, period time.Duration) error {
 			return err
 		}
 	}
-	line := [22]byte{}
-	b := append(line[:0], "-1"...)
+	b := append(h.text[:0], "-1"...)
 	if q > 0 {
-		b = strconv.AppendInt(line[:0], quotaMicros(q, period), 10)
+		b = strconv.AppendInt(h.text[:0], quotaMicros(q, period), 10)
 	}
 	if err := pwrite(c.quota, append(b, '\n')); err != nil {
 		return err
@@ -123,8 +121,7 @@ func (c *Container) presentQuota(s *knowledge.Sample) error {
 }
 
 func (c *Container) writePeriod(p time.Duration) error {
-	line := [22]byte{}
-	return c.write(cpuPeriod, append(strconv.AppendInt(line[:0], p.Microseconds(), 10), '\n'))
+	return c.write(cpuPeriod, append(strconv.AppendInt(c.host.text[:0], p.Microseconds(), 10), '\n'))
 }
 
 // SetHigh writes memory.high, above which the kernel slows the container down
@@ -142,10 +139,9 @@ func (c *Container) SetHigh(b knowledge.Bytes) error {
 	if c.has&(1<<memoryHigh) == 0 {
 		return c.refused("set memory.high", ErrUnsupported)
 	}
-	line := [22]byte{}
-	text := append(line[:0], "max"...)
+	text := append(c.host.text[:0], "max"...)
 	if b > 0 {
-		text = strconv.AppendInt(line[:0], int64(b), 10)
+		text = strconv.AppendInt(c.host.text[:0], int64(b), 10)
 	}
 	if err := c.write(memoryHigh, append(text, '\n')); err != nil {
 		return c.refused("set memory.high", err)
