@@ -162,7 +162,7 @@ func (e *Engine) writeFiles(b *box) {
 	e.put(b, e.in(b, "", "pids.current"), lines(1))
 	e.put(b, e.in(b, "", "io.stat"), "8:0 rbytes=4096 wbytes=0 rios=1 wios=0 dbytes=0 dios=0\n")
 	for name, v := range map[string]float64{"cpu": b.psiCPU, "memory": b.psiMem, "io": 0} {
-		e.put(b, e.in(b, "", name+".pressure"), fmt.Sprintf("some avg10=%[1]05.2f avg60=%[1]05.2f avg300=%[1]05.2f total=0\nfull avg10=00.00 avg60=00.00 avg300=00.00 total=0\n", v))
+		e.put(b, e.in(b, "", name+".pressure"), fmt.Sprintf("some avg10=%.2f avg60=%.2f avg300=%.2f total=0\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n", v, v, v))
 	}
 }
 

@@ -1,0 +1,153 @@
+package docker
+
+import (
+	"math"
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/events"
+
+	"github.com/effiscale/effiscale/knowledge"
+)
+
+func TestHealthOf(t *testing.T) {
+	for status, want := range map[string]knowledge.Health{
+		"":                                       knowledge.HealthNone,
+		"Up 3 minutes":                           knowledge.HealthNone,
+		"Up 3 minutes (healthy)":                 knowledge.HealthHealthy,
+		"Up About an hour (unhealthy)":           knowledge.HealthUnhealthy,
+		"Up 2 seconds (health: starting)":        knowledge.HealthStarting,
+		"Up 2 seconds (Paused)":                  knowledge.HealthNone,
+		"Exited (137) 3 seconds ago":             knowledge.HealthNone,
+		"Restarting (1) 2 seconds ago":           knowledge.HealthNone,
+		"Exited (0) 2 minutes ago (healthy)":     knowledge.HealthNone,
+		"Up 3 minutes (healthy":                  knowledge.HealthNone,
+		"Up (healthy) and then (more) (healthy)": knowledge.HealthNone,
+	} {
+		if got := healthOf(status); got != want {
+			t.Errorf("%q: %s, want %s", status, got, want)
+		}
+	}
+}
+
+func FuzzHealthOf(f *testing.F) {
+	for _, s := range []string{"Up 3 minutes (healthy)", "Up (", "Up )(", "(health: starting)"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if h := healthOf(s); h != knowledge.HealthNone && !strings.HasPrefix(s, "Up ") {
+			t.Errorf("%q is %s", s, h)
+		}
+	})
+}
+
+func FuzzParseHost(f *testing.F) {
+	for _, s := range []string{"unix:///run/docker.sock", "tcp://127.0.0.1:2375", "tcp://[::1]:1", "x", "unix://\x00"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		network, address, err := parseHost(s)
+		if err == nil && (network == "" || address == "" || s != network+"://"+address) {
+			t.Errorf("%q: %q %q", s, network, address)
+		}
+		if err == nil {
+			if _, err := Open(Options{Host: s}); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+func FuzzClean(f *testing.F) {
+	f.Add("Error response from daemon: \x1b[31mx\n")
+	f.Add(strings.Repeat("é", 400))
+	f.Add("\xff\xfe")
+	f.Fuzz(func(t *testing.T, s string) {
+		got := clean(s)
+		if len(got) > 512 || !utf8.ValidString(got) || strings.ContainsFunc(got, unicode.IsControl) {
+			t.Errorf("%q", got)
+		}
+	})
+}
+
+// Row 36 (the door's part): what the Engine has on record may be anything that
+// somebody once asked for. It is bounded here and never wraps.
+func FuzzLimitsOf(f *testing.F) {
+	f.Add(int64(5e8), int64(0), int64(0), int64(64<<20), int64(128<<20), int64(0))
+	f.Add(int64(0), int64(-1), int64(0), int64(0), int64(-1), int64(-5))
+	f.Add(int64(math.MaxInt64), int64(math.MaxInt64), int64(1), int64(math.MaxInt64), int64(math.MaxInt64), int64(math.MaxInt64))
+	f.Add(int64(0), int64(math.MaxInt64), int64(math.MinInt64), int64(math.MinInt64), int64(math.MinInt64), int64(math.MinInt64))
+	f.Fuzz(func(t *testing.T, nano, quota, period, mem, swap, shares int64) {
+		l := limitsOf(&container.Resources{NanoCPUs: nano, CPUQuota: quota, CPUPeriod: period, Memory: mem, MemorySwap: swap, CPUShares: shares})
+		if l.CPU < 0 || l.CPU > knowledge.MaxCPU || l.Memory < 0 || l.Memory > knowledge.MaxBytes || l.MemorySwap < -1 || l.MemorySwap > knowledge.MaxBytes || l.Shares < 0 {
+			t.Errorf("%+v", l)
+		}
+		if (l.CPUField == knowledge.CPUFieldNone) != (l.Period == 0) || l.Period < 0 || l.Period > time.Second {
+			t.Errorf("%+v", l)
+		}
+	})
+}
+
+func TestLimitsOfALiftedQuotaKeepTheDialect(t *testing.T) {
+	if l := limitsOf(&container.Resources{CPUQuota: -1}); l.CPUField != knowledge.CPUFieldQuota || l.CPU != 0 {
+		t.Errorf("%+v", l)
+	}
+	if l := limitsOf(&container.Resources{NanoCPUs: 1e9, CPUQuota: -1}); l.CPUField != knowledge.CPUFieldNano || l.CPU != knowledge.OneCPU {
+		t.Errorf("%+v", l)
+	}
+	if l := limitsOf(&container.Resources{CPUPeriod: 50_000}); l.CPUField != knowledge.CPUFieldQuota || l.CPU != 0 || l.Period != 50*time.Millisecond {
+		t.Errorf("%+v", l)
+	}
+}
+
+// Row 36: statistics of a stranger's making fill a sample without wrapping.
+func TestSampleOfAbsurdNumbers(t *testing.T) {
+	var j container.StatsResponse
+	j.CPUStats.CPUUsage.TotalUsage = math.MaxUint64
+	j.CPUStats.ThrottlingData.ThrottledTime = math.MaxUint64
+	j.MemoryStats.Usage, j.MemoryStats.Limit = math.MaxUint64, math.MaxUint64
+	j.MemoryStats.Stats = map[string]uint64{"anon": math.MaxUint64, "inactive_file": 1 << 63}
+	j.PidsStats.Current = math.MaxUint64
+	s := sampleOf(&j, knowledge.GiB)
+	if s.CPUUsage < 0 || s.ThrottledTime < 0 || s.MemoryUsage < 0 || s.MemoryLimit != 0 || s.Anon < 0 || s.InactiveFile < 0 || s.Pids < 0 {
+		t.Errorf("%+v", s)
+	}
+	var nothing container.StatsResponse
+	if s := sampleOf(&nothing, knowledge.GiB); s.Have&(knowledge.HasMemory|knowledge.HasMemoryStat|knowledge.HasIO|knowledge.HasNetwork) != 0 {
+		t.Errorf("%b", s.Have)
+	}
+}
+
+func TestEventOf(t *testing.T) {
+	id := strings.Repeat("a", 64)
+	for action, want := range map[string]knowledge.EventKind{
+		"start": knowledge.EventStart, "health_status: healthy": knowledge.EventHealth, "health_status": knowledge.EventHealth, "oom": knowledge.EventOOM,
+	} {
+		m := events.Message{Type: "container", Action: events.Action(action), Actor: events.Actor{ID: id}, TimeNano: 5}
+		if e, ok := eventOf(&m); !ok || e.Kind != want || string(e.ID) != id {
+			t.Errorf("%q: %+v %v", action, e, ok)
+		}
+	}
+	for _, m := range []events.Message{
+		{Type: "image", Action: "create", Actor: events.Actor{ID: id}},
+		{Type: "container", Action: "exec_start: sh", Actor: events.Actor{ID: id}},
+		{Type: "container", Action: "start", Actor: events.Actor{ID: "short"}},
+		{},
+	} {
+		if e, ok := eventOf(&m); ok {
+			t.Errorf("%+v was taken for %+v", m, e)
+		}
+	}
+}
+
+func TestIsVersion(t *testing.T) {
+	for s, want := range map[string]bool{"1.41": true, "2.0": true, "": false, "1": false, "1.": false, ".1": false, "1.x": false, "1.4.1": false, "1.99999": false, "-1.2": false} {
+		if isVersion(s) != want {
+			t.Errorf("%q", s)
+		}
+	}
+}
