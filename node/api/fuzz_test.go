@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/rs/zerolog"
+	"golang.org/x/time/rate"
 	"pgregory.net/rapid"
 )
 
@@ -35,23 +36,38 @@ func FuzzCheckRef(f *testing.F) {
 	})
 }
 
-// fuzzed sends one request through all gates but the network's. It checks what
-// must hold for every answer.
-func fuzzed(t *testing.T, d *fakeDaemon, service, method, target string, body []byte) int {
-	t.Helper()
-	s := &Server{d: d, o: Options{Log: zerolog.Nop(), Version: "test"}, limits: defaultLimits(), metrics: NewMetrics("test"),
-		limiter: newLimiter(), crossOrigin: http.NewCrossOriginProtection(), names: []string{"example.com"}}
+// fuzzDoor is one service behind all its gates but the network's.
+type fuzzDoor struct {
+	d *fakeDaemon
+	h http.Handler
+}
+
+func newFuzzDoor(f *testing.F, service string) *fuzzDoor {
+	f.Helper()
+	l := newLimiter()
+	l.global.SetLimit(rate.Inf)
+	l.clients[clientKey("192.0.2.1:1")] = rate.NewLimiter(rate.Inf, 1) // httptest's client
+	s := &Server{d: &fakeDaemon{}, o: Options{Log: zerolog.Nop(), Version: "test"}, limits: defaultLimits(), metrics: NewMetrics("test"),
+		limiter: l, crossOrigin: http.NewCrossOriginProtection(), names: []string{"example.com"}}
 	h, err := s.serviceHandler(service)
 	if err != nil {
-		t.Fatal(err)
+		f.Fatal(err)
 	}
+	return &fuzzDoor{d: s.d.(*fakeDaemon), h: h}
+}
+
+// send sends one request, and checks what must hold for every answer.
+func (f *fuzzDoor) send(t *testing.T, method, target string, body []byte) {
+	t.Helper()
+	f.d.calls, f.d.scales = nil, nil
+	var err error
 	r := httptest.NewRequest(method, "/", bytes.NewReader(body))
 	r.Header.Set("Content-Type", "application/json")
 	if r.URL, err = url.ParseRequestURI(target); err != nil {
-		return 0 // net/http refuses it
+		return // net/http refuses it
 	}
 	w := httptest.NewRecorder()
-	h.ServeHTTP(w, r)
+	f.h.ServeHTTP(w, r)
 	if w.Code == http.StatusInternalServerError || w.Code < 200 {
 		t.Errorf("%s %q %q: status %d: %s", method, target, body, w.Code, w.Body)
 	}
@@ -61,7 +77,6 @@ func fuzzed(t *testing.T, d *fakeDaemon, service, method, target string, body []
 			t.Errorf("%s %q: %d is not a problem: %s", method, target, w.Code, w.Body)
 		}
 	}
-	return w.Code
 }
 
 func FuzzVerticalBody(f *testing.F) {
@@ -69,10 +84,10 @@ func FuzzVerticalBody(f *testing.F) {
 		`{"container_id":"web","direction":"up","resources":{"cpu":1,"CPU":-1e300}}`, `{`, `null`, `[]`, `{"container_id":"../x","direction":"up"}`, `{"container_id":"web","direction":"up","resources":{"cpu":1e999}}`} {
 		f.Add([]byte(s))
 	}
+	door := newFuzzDoor(f, Execution)
 	f.Fuzz(func(t *testing.T, body []byte) {
-		d := &fakeDaemon{}
-		fuzzed(t, d, Execution, "POST", "/scale/vertical", body)
-		for _, r := range d.scales {
+		door.send(t, "POST", "/scale/vertical", body)
+		for _, r := range door.d.scales {
 			if CheckRef(r.Container) != nil || r.CPU < 0 || r.CPU > 4096 || r.Memory < 0 || r.Memory > 1<<50 || r.Direction != "up" && r.Direction != "down" {
 				t.Errorf("%q reached the daemon as %+v", body, r)
 			}
@@ -84,7 +99,8 @@ func FuzzDecisionBody(f *testing.F) {
 	for _, s := range []string{`{"cpu_usage":0.82,"memory_usage":0.4}`, `{"container_id":"web"}`, `{"cpu_usage":null}`, `{"cpu_usage":-0}`, `{"cpu_usage":1,"memory_usage":2}`} {
 		f.Add([]byte(s))
 	}
-	f.Fuzz(func(t *testing.T, body []byte) { fuzzed(t, &fakeDaemon{}, Controller, "POST", "/decision", body) })
+	door := newFuzzDoor(f, Controller)
+	f.Fuzz(func(t *testing.T, body []byte) { door.send(t, "POST", "/decision", body) })
 }
 
 // FuzzPath: a strange path never reaches the daemon with a strange reference.
@@ -92,10 +108,10 @@ func FuzzPath(f *testing.F) {
 	for _, s := range []string{"/metrics/web", "/metrics/%2e%2e", "/metrics/../x", "//", "/metrics/a%00", "/predictions/web?prediction_window=NaN", "/metrics/web/history?time_window=%31"} {
 		f.Add(s)
 	}
+	door := newFuzzDoor(f, Monitor)
 	f.Fuzz(func(t *testing.T, target string) {
-		d := &fakeDaemon{}
-		fuzzed(t, d, Monitor, "GET", target, nil)
-		for _, call := range d.asked() {
+		door.send(t, "GET", target, nil)
+		for _, call := range door.d.asked() {
 			if _, ref, _ := strings.Cut(call, " "); strings.HasPrefix(call, "metric ") && CheckRef(ref) != nil {
 				t.Errorf("%q reached the daemon as %q", target, call)
 			}

@@ -3,6 +3,7 @@ package api
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -132,7 +133,7 @@ func TestRow54SlowBody(t *testing.T) {
 // its place.
 func TestRow54NeverReads(t *testing.T) {
 	h := serve(t, func(s *Server) { s.limits.connections, s.limits.write = 1, 300*time.Millisecond })
-	h.d.metrics = make([]Metric, 50_000) // some 15 MB of answer
+	h.d.metrics = make([]Metric, 30_000) // some 10 MB of answer
 	c := h.dial(t, Monitor)
 	if err := c.SetReadBuffer(4096); err != nil {
 		t.Fatal(err)
@@ -228,6 +229,9 @@ func TestRow55Paths(t *testing.T) {
 		}
 	}
 	for _, target := range []string{"*", "http://evil.example/health"} {
+		if status, _ := h.raw(t, Monitor, "OPTIONS "+target+" HTTP/1.1\r\nHost: "+h.Addr(Monitor)+"\r\n\r\n"); status != 400 && status != 403 {
+			t.Errorf("OPTIONS %s: status %d", target, status)
+		}
 		if status, _ := h.raw(t, Monitor, "GET "+target+" HTTP/1.1\r\nHost: "+h.Addr(Monitor)+"\r\n\r\n"); status != 400 && status != 403 {
 			t.Errorf("%s: status %d", target, status)
 		}
@@ -242,6 +246,32 @@ func TestRow55ShortPrefix(t *testing.T) {
 	h := serve(t)
 	if status, body := h.ask(t, Monitor, "GET", "/metrics/0123abz", ""); status != 404 {
 		t.Errorf("status %d %s", status, body)
+	}
+}
+
+// TestRow25SlowDaemon: row 25, a call may take longer than its request took to
+// arrive: net/http must not end it when the time to read is over.
+func TestRow25SlowDaemon(t *testing.T) {
+	h := serve(t, func(s *Server) {
+		s.limits.read, s.limits.handle = 50*time.Millisecond, 400*time.Millisecond
+		for _, d := range s.doors[:3] {
+			d.handler, _ = s.serviceHandler(d.name)
+		}
+	})
+	h.d.hang = true
+	if status, body := h.ask(t, Execution, "POST", "/scale/vertical", `{"container_id":"web","direction":"up"}`); status != 504 {
+		t.Errorf("status %d: %s", status, body)
+	}
+	if status, body := h.ask(t, Monitor, "GET", "/metrics/web", ""); status != 504 {
+		t.Errorf("status %d: %s", status, body)
+	}
+	if status, body := h.ask(t, Monitor, "POST", "/monitor/start/web", ""); status != 504 {
+		t.Errorf("status %d: %s", status, body)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 400*time.Millisecond)
+	defer cancel()
+	if _, err := h.client(t).Restore(ctx, "web"); KindOf(err) != KindTimeout {
+		t.Errorf("over the socket: %v", err)
 	}
 }
 

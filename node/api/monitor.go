@@ -26,9 +26,7 @@ type said struct {
 	Service string `json:"service,omitempty"`
 }
 
-// maxWindow bounds a window in seconds: series are kept for a month.
-const maxWindow = 31 * 24 * 3600
-
+// historyIn bounds its window to 31 days: series are kept for a month.
 type historyIn struct {
 	Container  string `path:"container_id"`
 	TimeWindow int    `query:"time_window" default:"300" minimum:"1" maximum:"2678400" doc:"Seconds"`
@@ -182,7 +180,10 @@ func listed[T any](v []T) []T {
 }
 
 func get(id, path, summary string) huma.Operation {
-	return huma.Operation{OperationID: id, Method: http.MethodGet, Path: path, Summary: summary, MaxBodyBytes: maxBody + 1}
+	return huma.Operation{
+		OperationID: id, Method: http.MethodGet, Path: path, Summary: summary,
+		MaxBodyBytes: maxBody + 1, BodyReadTimeout: -1, // admitBody has read it, bounded and in time
+	}
 }
 
 func post(id, path, summary string) huma.Operation {

@@ -25,6 +25,7 @@ type limiter struct {
 
 	mu      sync.Mutex
 	clients map[netip.Prefix]*rate.Limiter // guarded by mu
+	swept   time.Time                      // guarded by mu: when idle clients were last dropped
 }
 
 func newLimiter() *limiter {
@@ -48,6 +49,10 @@ func (l *limiter) bucket(key netip.Prefix, now time.Time) *rate.Limiter {
 		return b
 	}
 	if len(l.clients) >= maxClients {
+		if now.Sub(l.swept) < time.Second {
+			return l.shared // looking through the table for each request would help the flood
+		}
+		l.swept = now
 		for k, b := range l.clients {
 			if b.TokensAt(now) >= clientBurst { // idle: a new bucket would be the same
 				delete(l.clients, k)

@@ -219,7 +219,10 @@ func (s *Server) httpServer(d *door) *http.Server {
 		WriteTimeout:      s.limits.write,
 		IdleTimeout:       s.limits.idle,
 		MaxHeaderBytes:    s.limits.headerBytes,
-		ErrorLog:          log.New(debugLog{s.o.Log}, "", 0),
+		// OPTIONS * would pass by the gates.
+		DisableGeneralOptionsHandler: true,
+
+		ErrorLog: log.New(debugLog{s.o.Log}, "", 0),
 	}
 	if d.name == socketName {
 		srv.WriteTimeout = s.limits.command + 5*time.Second
