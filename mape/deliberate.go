@@ -26,7 +26,11 @@ func (l *Loop) deliberate(now time.Time) {
 }
 
 func (l *Loop) envelope(now time.Time, u *unit) {
-	u.Envelope = plan.Deliberate(now, l.facts(u), &u.Policy, l.o.Host, u.Envelope)
+	f := l.facts(u)
+	u.Envelope = plan.Deliberate(now, f, &u.Policy, l.o.Host, u.Envelope)
+	if r := &u.Envelope.Reason; r.Rule == knowledge.RuleNoProfile {
+		r.Args[0] = f.ObservedFor.Seconds() // an envelope that stays keeps its other numbers
+	}
 }
 
 // facts sums up a service's profile for the planner.

@@ -2,6 +2,7 @@ package mape
 
 import (
 	"encoding/json"
+	"slices"
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
@@ -108,6 +109,28 @@ func (l *Loop) reconcile(now time.Time, list []knowledge.Container) {
 	}
 	l.cadence = l.set.Cadence.Spread(l.managed())
 	l.listed = true
+	l.forgetServices()
+}
+
+// servicesIdle bounds the services that are remembered without a container: the
+// store has them all the same, up to its own bound. 512 at 12 KB are 6 MB.
+const servicesIdle = 512
+
+// forgetServices drops the services that were gone longest.
+func (l *Loop) forgetServices() {
+	var idle []*service
+	for _, s := range l.services {
+		if s.units == 0 && !s.pause.On && !s.dirty {
+			idle = append(idle, s)
+		}
+	}
+	if len(idle) <= servicesIdle {
+		return
+	}
+	slices.SortFunc(idle, func(a, b *service) int { return a.lastSeen.Compare(b.lastSeen) })
+	for _, s := range idle[:len(idle)-servicesIdle] {
+		delete(l.services, s.key)
+	}
 }
 
 func (l *Loop) managed() (n int) {

@@ -246,7 +246,6 @@ func (n *Node) Serve(ctx context.Context) error {
 	group.Go(func() { n.meetEngine(work) })
 	group.Go(func() { n.watchdog(work) })
 	group.Go(func() { n.reloadOnHangup(work) })
-	n.server.Start()
 	n.sayHello()
 	failed := make(chan error, 1)
 	group.Go(func() {

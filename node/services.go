@@ -147,18 +147,23 @@ func (n *Node) WireHistory(ctx context.Context, ref string, limit int) ([]api.Wi
 	if err != nil {
 		return out, err
 	}
+	after := wireConfig(u.Window.Quota, u.Window.Period, u.Window.MemoryLimit)
 	for _, r := range records {
-		out = append(out, wireRecord(ref, r, &u))
+		w := wireRecord(ref, r, after)
+		if r.Outcome.Result == knowledge.ResultApplied || r.Outcome.Result == knowledge.ResultAdjusted || r.Outcome.Result == knowledge.ResultReverted {
+			after = w.OldConfig // newest first: what was before this is after the next
+		}
+		out = append(out, w)
 	}
 	return out, nil
 }
 
-func wireRecord(ref string, r knowledge.Record, u *mape.Unit) api.WireRecord {
+// wireRecord tells one record with the whole configuration before and after it.
+func wireRecord(ref string, r knowledge.Record, after api.OldConfig) api.WireRecord {
 	a := r.Action
 	w := api.WireRecord{
 		ContainerID: ref, Timestamp: a.At.UTC(), ScalingType: "vertical", Direction: "up",
-		Outcome: r.Outcome.Result.String(), Reason: a.Reason.String(),
-		OldConfig: wireConfig(u.Window.Quota, u.Window.Period, u.Window.MemoryLimit),
+		Outcome: r.Outcome.Result.String(), Reason: a.Reason.String(), OldConfig: after,
 	}
 	if r.Outcome.Message != "" {
 		w.Reason += "; " + r.Outcome.Message
@@ -170,8 +175,9 @@ func wireRecord(ref string, r knowledge.Record, u *mape.Unit) api.WireRecord {
 	if a.Resource == knowledge.ResourceMemory {
 		w.OldConfig.Memory, w.NewConfig.Memory = a.From, a.To
 	} else {
-		w.OldConfig.CPUQuota = wireConfig(knowledge.NanoCPU(a.From), u.Window.Period, 0).CPUQuota
-		w.NewConfig.CPUQuota = wireConfig(knowledge.NanoCPU(a.To), u.Window.Period, 0).CPUQuota
+		period := time.Duration(after.CPUPeriod) * time.Microsecond
+		w.OldConfig.CPUQuota = wireConfig(knowledge.NanoCPU(a.From), period, 0).CPUQuota
+		w.NewConfig.CPUQuota = wireConfig(knowledge.NanoCPU(a.To), period, 0).CPUQuota
 	}
 	return w
 }
