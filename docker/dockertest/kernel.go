@@ -174,6 +174,7 @@ func (e *Engine) charge(b *box, anon, cache int64) {
 	if !b.running() {
 		return
 	}
+	e.adopt(b)
 	k := &b.k
 	k.anon, k.cache = anon, cache
 	if k.high > 0 && k.anon+k.cache > k.high {
@@ -298,6 +299,7 @@ func (e *Engine) Kernel(id knowledge.ContainerID) (l knowledge.Limits) {
 // the Engine, as a person or systemd would; CPU and memory 0: no limit.
 func (e *Engine) SetKernel(id knowledge.ContainerID, l knowledge.Limits) {
 	e.with(id, func(b *box) {
+		e.adopt(b)
 		r := recordOf(l)
 		r.NanoCPUs, r.Quota = 0, -1
 		if l.CPU > 0 {
@@ -314,7 +316,8 @@ func (e *Engine) SetKernel(id knowledge.ContainerID, l knowledge.Limits) {
 }
 
 // DaemonReload is systemd's: with its driver every running container gets the
-// Engine's values back, and loses memory.high (seen on systemd 252).
+// Engine's values back, the quota rounded up to whole percent of a CPU (runc,
+// addCpuQuota), and loses memory.high (seen on systemd 252).
 func (e *Engine) DaemonReload() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -323,7 +326,11 @@ func (e *Engine) DaemonReload() {
 	}
 	for _, b := range e.containers {
 		if b.running() {
+			e.adopt(b)
 			k := load(b.record)
+			if percent := k.period / 100; k.quota > 0 {
+				k.quota = (k.quota + percent - 1) / percent * percent
+			}
 			b.k.quota, b.k.period, b.k.shares, b.k.high = k.quota, k.period, k.shares, 0
 			e.writeLimits(b)
 		}
