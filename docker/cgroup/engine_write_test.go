@@ -130,6 +130,18 @@ func TestEngineParent(t *testing.T) {
 	if err := c.SetQuota(1e9, 0); !errors.Is(err, unix.EINVAL) {
 		t.Errorf("more than the parent's quota: %v", err)
 	}
+	var before, after knowledge.Sample
+	if err := c.Limits(&before); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []time.Duration{time.Second, 10 * time.Millisecond} {
+		if err := c.SetQuota(1e9, p); !errors.Is(err, unix.EINVAL) {
+			t.Errorf("more than the parent's quota in %s: %v", p, err)
+		}
+		if err := c.Limits(&after); err != nil || after != before {
+			t.Errorf("a refused quota left %d per %s behind, %v", after.Quota, after.Period, err)
+		}
+	}
 	// Within the parent's quota in each step, from a short period to a long one
 	// and back: no order of the two files may exceed it in between.
 	for _, p := range []time.Duration{10 * time.Millisecond, time.Second, 20 * time.Millisecond} {

@@ -138,6 +138,10 @@ func (h *Host) rootless(parent, id string) []string {
 func (h *Host) locate(rel string) place {
 	var p place
 	for t := range hierarchies {
+		if t > 0 && h.at[t].dir == h.at[t-1].dir {
+			p[t] = p[t-1]
+			continue
+		}
 		p[t] = h.directory(t, rel)
 	}
 	return p

@@ -1,6 +1,7 @@
 package cgroup
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"strconv"
@@ -22,8 +23,9 @@ const (
 // SetQuota writes the CPU quota straight to the kernel, past the Engine: q is in
 // billionths of a core, 0 lifts the limit; a period of 0 keeps the present one.
 // A quota under 1 ms becomes 1 ms, the kernel's least. The write is atomic for
-// quota and period together on v2; on v1 they are two files, and the order is
-// such that the limit is never above the higher of old and new in between.
+// quota and period together on v2. On v1 they are two files: the order is such
+// that the limit is never above the higher of old and new in between, and when
+// the second cannot be written the first is put back.
 //
 // The error is ErrGone when the cgroup went away, ErrUnsupported without the
 // controller, else the kernel's own: EINVAL says that a parent allows less.
@@ -48,40 +50,52 @@ func (c *Container) setQuota(q knowledge.NanoCPU, period time.Duration) error {
 	if err := c.openQuota(); err != nil {
 		return err
 	}
-	var now knowledge.Sample
-	if err := c.presentQuota(&now); err != nil {
+	now, err := c.presentQuota()
+	if err != nil {
 		return err
 	}
 	if period == 0 {
 		period = now.Period
 	}
-	h := c.host
-	if h.at[cpu].v2 {
-		b := append(h.text[:0], "max"...)
-		if q > 0 {
-			b = strconv.AppendInt(h.text[:0], quotaMicros(q, period), 10)
-		}
-		b = append(b, ' ')
-		b = strconv.AppendInt(b, period.Microseconds(), 10)
-		return pwrite(c.quota, append(b, '\n'))
-	}
-	// The longer period first, the larger quota last.
-	if period > now.Period {
+	switch {
+	case c.host.at[cpu].v2:
+		return c.writeQuotaV2(q, period)
+	case period > now.Period: // the longer period first, the larger quota last
 		if err := c.writePeriod(period); err != nil {
 			return err
 		}
-	}
-	b := append(h.text[:0], "-1"...)
-	if q > 0 {
-		b = strconv.AppendInt(h.text[:0], quotaMicros(q, period), 10)
-	}
-	if err := pwrite(c.quota, append(b, '\n')); err != nil {
-		return err
-	}
-	if period < now.Period {
-		return c.writePeriod(period)
+		if err := c.writeQuotaV1(q, period); err != nil {
+			return errors.Join(err, c.writePeriod(now.Period))
+		}
+	case period < now.Period:
+		if err := c.writeQuotaV1(q, period); err != nil {
+			return err
+		}
+		if err := c.writePeriod(period); err != nil {
+			return errors.Join(err, c.writeQuotaV1(now.Quota, now.Period))
+		}
+	default:
+		return c.writeQuotaV1(q, period)
 	}
 	return nil
+}
+
+func (c *Container) writeQuotaV1(q knowledge.NanoCPU, period time.Duration) error {
+	b := append(c.host.text[:0], "-1"...)
+	if q > 0 {
+		b = strconv.AppendInt(b[:0], quotaMicros(q, period), 10)
+	}
+	return pwrite(c.quota, append(b, '\n'))
+}
+
+func (c *Container) writeQuotaV2(q knowledge.NanoCPU, period time.Duration) error {
+	b := append(c.host.text[:0], "max"...)
+	if q > 0 {
+		b = strconv.AppendInt(b[:0], quotaMicros(q, period), 10)
+	}
+	b = append(b, ' ')
+	b = strconv.AppendInt(b, period.Microseconds(), 10)
+	return pwrite(c.quota, append(b, '\n'))
 }
 
 // quotaMicros is the quota in the kernel's microseconds, cut as the Engine and
@@ -106,18 +120,22 @@ func (c *Container) openQuota() (err error) {
 	return err
 }
 
-// presentQuota reads what is needed of the present quota: on v1 its period.
-func (c *Container) presentQuota(s *knowledge.Sample) error {
-	f := cpuPeriod
-	if c.host.at[cpu].v2 {
-		f = cpuQuota
+// presentQuota reads the quota and the period that the kernel holds.
+func (c *Container) presentQuota() (now knowledge.Sample, err error) {
+	for _, f := range [...]file{cpuPeriod, cpuQuota} {
+		if c.has&(1<<f) == 0 {
+			continue
+		}
+		t, name := c.host.file(f)
+		b, err := c.host.slurp(c.dirs[t], name, false)
+		if err != nil {
+			return now, err
+		}
+		if err := c.parse(f, b, &now); err != nil {
+			return now, err
+		}
 	}
-	t, name := c.host.file(f)
-	b, err := c.host.slurp(c.dirs[t], name, false)
-	if err != nil {
-		return err
-	}
-	return c.parse(f, b, s)
+	return now, nil
 }
 
 func (c *Container) writePeriod(p time.Duration) error {
