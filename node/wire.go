@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/effiscale/effiscale/docker"
 	"github.com/effiscale/effiscale/docker/cgroup"
@@ -15,9 +16,19 @@ import (
 )
 
 // engine is the Engine's door as the loop sees it.
-type engine struct{ *docker.Client }
+type engine struct {
+	*docker.Client
+	sees func(labels map[string]string) bool
+}
 
 var _ mape.Engine = engine{}
+
+// List is every container that is this daemon's. An event about another one leads
+// to a listing at most.
+func (e engine) List(ctx context.Context) ([]knowledge.Container, error) {
+	list, err := e.Client.List(ctx)
+	return slices.DeleteFunc(list, func(c knowledge.Container) bool { return !e.sees(c.Labels) }), err
+}
 
 // Gone reports an error that says: there is no such container any more.
 func (engine) Gone(err error) bool { return docker.IsGone(err) }
@@ -31,7 +42,7 @@ func (engine) Refused(err error) bool {
 // openLoop makes the loop with what earlier lives left.
 func (n *Node) openLoop(cfg config.Config) error {
 	n.loop = mape.New(mape.Options{
-		Engine: engine{n.engine},
+		Engine: engine{n.engine, cfg.Docker.Sees},
 		Memory: memory{s: n.store, commits: n.metrics.StoreCommit},
 		Attach: n.attach, HostUse: n.hostUse(), Host: n.host, Meter: n.metrics, Log: n.log,
 		Settings: n.settings(&cfg), Node: n.identity.Node, Crashes: n.crashes, Restored: n.restored(),

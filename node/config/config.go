@@ -52,6 +52,9 @@ type Docker struct {
 	Host     string // unix:///path or tcp://host:port
 	Actuator knowledge.Actuator
 	Timeout  time.Duration // of one update or listing; an inspect gets half of it
+	// OnlyLabel is "key" or "key=value": containers without that label are not
+	// even seen. "": all are.
+	OnlyLabel string
 }
 
 // API holds the addresses of the three services and of the local socket.

@@ -59,6 +59,8 @@ func (c *Config) dockerKeys() []binding {
 			field: enumField(&c.Docker.Actuator, knowledge.ParseActuator, knowledge.ActuatorKernel, knowledge.ActuatorEngine)},
 		{section: "docker", name: "timeout", restart: true, help: "how long the Engine may take for an update or a listing; an inspect gets half of it",
 			field: spanField{&c.Docker.Timeout, time.Second, 5 * time.Minute}},
+		{section: "docker", name: "only_label", restart: true, help: "see only containers with this label, so that several daemons can share one Engine; empty: all",
+			field: textField{&c.Docker.OnlyLabel, optional(checkOnlyLabel), `"key" or "key=value", up to 256 bytes; or empty`}},
 	}
 }
 

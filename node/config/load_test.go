@@ -117,7 +117,7 @@ func TestTypos(t *testing.T) {
 func TestEveryKeyFromFileAndEnvironment(t *testing.T) {
 	sample := map[string]string{ // another value than the default for each key
 		"node.name": "alpha", "node.data_dir": "/data", "node.mode": "observe", "node.zone": "eu-1",
-		"docker.host": "tcp://127.0.0.1:2375", "docker.actuator": "engine", "docker.timeout": "20s",
+		"docker.host": "tcp://127.0.0.1:2375", "docker.actuator": "engine", "docker.timeout": "20s", "docker.only_label": "team=blue",
 		"api.monitor": "127.0.0.1:0", "api.controller": "[::1]:1", "api.execution": "localhost:2", "api.socket": "/s", "api.socket_group": "wheel",
 		"api.tokens_file": "/t", "api.tls_cert": "/c", "api.tls_key": "/k", "api.hosts": "a.example,b.example",
 		"monitor.hot_every": "200ms", "monitor.every": "2s", "monitor.idle_every": "10s", "monitor.slow_every": "20s", "monitor.list_every": "1m",

@@ -290,3 +290,21 @@ func BenchmarkPolicyFor(b *testing.B) {
 		c.PolicyFor(ctr)
 	}
 }
+
+func TestOnlyLabel(t *testing.T) {
+	labels := map[string]string{"team": "blue", "on": ""}
+	for only, want := range map[string]bool{
+		"": true, "team": true, "team=blue": true, "on": true, "on=": true,
+		"team=": false, "team=red": false, "tea": false, "blue": false, "on=x": false,
+	} {
+		d := Docker{OnlyLabel: only}
+		if got := d.Sees(labels); got != want {
+			t.Errorf("only_label %q: %v", only, got)
+		}
+	}
+	for _, bad := range []string{"=x", " ", "a b=c", "a=\x00", strings.Repeat("a", 200), "a=" + strings.Repeat("b", 300)} {
+		if _, err := decode("", nil, []string{"EFFISCALE_DOCKER_ONLY_LABEL=" + bad}); err == nil {
+			t.Errorf("%q was taken", bad)
+		}
+	}
+}

@@ -120,6 +120,30 @@ func isLoopback(address string) bool {
 	return err == nil && ip.Unmap().IsLoopback()
 }
 
+// checkOnlyLabel accepts "key" and "key=value"; the value may be anything printable.
+func checkOnlyLabel(s string) error {
+	key, _, _ := strings.Cut(s, "=")
+	switch {
+	case len(s) > maxLabel:
+		return errors.New("is too long")
+	case !isName(key):
+		return errors.New("does not begin with the name of a label")
+	case hasControl(s):
+		return errors.New("holds control characters")
+	}
+	return nil
+}
+
+// Sees reports whether a container with these labels is of this daemon's.
+func (d *Docker) Sees(labels map[string]string) bool {
+	if d.OnlyLabel == "" {
+		return true
+	}
+	key, want, exact := strings.Cut(d.OnlyLabel, "=")
+	value, ok := labels[key]
+	return ok && (!exact || value == want)
+}
+
 func checkEngine(s string) error {
 	if path, ok := strings.CutPrefix(s, "unix://"); ok {
 		return checkSocketPath(path)
