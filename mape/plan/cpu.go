@@ -91,39 +91,37 @@ func (c *captain) look(now time.Time, w *knowledge.Window, e *knowledge.Envelope
 
 func (c *captain) lean(by float64) { c.margin = min(max(c.margin+by, 0), marginMost) }
 
-// growth is what throttling, or the policy's target, asks for. With no wish,
-// soon above 0 is how long a wish must wait to be judged.
+// growth is what throttling, or the policy's target, asks for: the most of all
+// that do, with the reason of the most urgent. With no wish, soon above 0 is how
+// long one must wait to be judged.
 func (c *captain) growth(now time.Time, f *knowledge.Finding, w *knowledge.Window, e *knowledge.Envelope, p *knowledge.Policy) (g wish, soon time.Duration) {
 	allowed := analyse.ThrottleTolerance * e.ThrottleTarget
 	ratio := w.ThrottleRatio
-	boost := c.boost(now, f, w)
-	remembered := c.before > 0 && now.Sub(c.cutAt) <= guardFor
-	if boost > 0 {
-		g = wish{to: boost, boost: true,
-			reason: knowledge.Because(knowledge.RuleBoost, (f.Demand - w.Usage).Cores(), w.Usage.Cores(), w.Quota.Cores())}
-	}
-	if remembered && (boost > 0 || ratio > allowed) {
-		g.to, g.boost = max(g.to, 2*c.before-w.Quota), true
-		g.reason = knowledge.Because(knowledge.RuleUndoCut, ratio, allowed, c.before.Cores())
-	}
-	if g.to > 0 {
-		return g, 0
-	}
-	busy := p.CPUTarget > 0 && w.UsageMean.Cores() > p.CPUTarget*(1+targetTolerance)*w.Quota.Cores()
-	if ratio <= allowed && !busy {
-		return g, 0
-	}
-	// The ratio is taken over a second: until a second has passed it speaks of
-	// the quota before the last growth.
-	if soon = left(now, c.grewAt, captainTick); soon > 0 {
-		return g, soon
+	if p.CPUTarget > 0 && w.UsageMean.Cores() > p.CPUTarget*(1+targetTolerance)*w.Quota.Cores() {
+		g = wish{to: scale(w.UsageMean, 1/p.CPUTarget),
+			reason: knowledge.Because(knowledge.RuleTarget, w.UsageMean.Cores()/w.Quota.Cores(), p.CPUTarget)}
 	}
 	if ratio > allowed {
-		return wish{to: scale(w.Quota, 1+ratio-allowed),
-			reason: knowledge.Because(knowledge.RuleThrottled, ratio, allowed, w.Quota.Cores())}, 0
+		g = wish{to: max(g.to, scale(w.Quota, 1+ratio-allowed)),
+			reason: knowledge.Because(knowledge.RuleThrottled, ratio, allowed, w.Quota.Cores())}
 	}
-	return wish{to: scale(w.UsageMean, 1/p.CPUTarget),
-		reason: knowledge.Because(knowledge.RuleTarget, w.UsageMean.Cores()/w.Quota.Cores(), p.CPUTarget)}, 0
+	// The ratio is taken over a second, the mean over five: until a second has
+	// passed they speak of the quota before the last growth.
+	if soon = left(now, c.grewAt, captainTick); g.to == 0 {
+		soon = 0
+	} else if soon > 0 {
+		g = wish{}
+	}
+	boost := c.boost(now, f, w)
+	if boost > 0 {
+		g = wish{to: max(g.to, boost), boost: true,
+			reason: knowledge.Because(knowledge.RuleBoost, (f.Demand - w.Usage).Cores(), w.Usage.Cores(), w.Quota.Cores())}
+	}
+	if c.before > 0 && now.Sub(c.cutAt) <= guardFor && (boost > 0 || ratio > allowed) {
+		g = wish{to: max(g.to, 2*c.before-w.Quota), boost: true,
+			reason: knowledge.Because(knowledge.RuleUndoCut, ratio, allowed, c.before.Cores())}
+	}
+	return g, soon
 }
 
 // boost is where the quota must go at once; 0: it need not. An interval that
@@ -214,6 +212,9 @@ func (c *captain) applied(now time.Time, d knowledge.Decision, grew bool) {
 		c.before, c.cutAt = 0, now
 		if d.Reason.Rule == knowledge.RuleSettled { // not a person's, nor the pool's
 			c.before = knowledge.NanoCPU(d.From)
+		}
+		if d.From == 0 { // a first limit is watched like a growth before it is cut
+			c.grewAt = now
 		}
 		return
 	}

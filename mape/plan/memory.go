@@ -91,7 +91,7 @@ func (g *guard) growth(a *ask) (knowledge.Bytes, knowledge.Reason) {
 	event := max(a.want, scaleBytes(limit, eventStep))
 	last := w.LastMemoryEvent
 	switch {
-	case limit < min(g.oomFloor, a.room.Max):
+	case limit < g.oomFloor:
 		return max(g.oomFloor, a.want), knowledge.Because(knowledge.RuleOOM, float64(g.oomKills), float64(limit))
 	case float64(w.WorkingSet) > analyse.TightRatio*float64(limit):
 		return more, knowledge.Because(knowledge.RuleMemoryTight, float64(w.WorkingSet), float64(limit))
@@ -127,7 +127,7 @@ func (a *ask) history() knowledge.Reason {
 func (g *guard) grow(d knowledge.Decision, a *ask, to knowledge.Bytes, reason knowledge.Reason) knowledge.Decision {
 	limit := a.w.MemoryLimit
 	wanted := to
-	to = min(roundUp(to, grain), a.room.Max)
+	to = min(max(roundUp(to, grain), a.room.Min), a.room.Max)
 	if to-limit < stepGrain {
 		if g.rise.runs >= leakRuns {
 			return because(d, knowledge.Because(knowledge.RuleLeak, a.w.Growth))
@@ -153,6 +153,13 @@ func (g *guard) shrink(d knowledge.Decision, a *ask) knowledge.Decision {
 	case low > a.room.Max && over:
 		return because(d, knowledge.Because(knowledge.RuleMemoryFloor, float64(a.room.Max), float64(low)))
 	case !over && float64(target) > shrinkStep*float64(limit):
+		switch {
+		case float64(a.want) > shrinkStep*float64(limit) || low <= a.want:
+		case low == g.oomFloor:
+			return because(d, knowledge.Because(knowledge.RuleMemoryNotCalm, a.now.Sub(g.oomAt).Seconds(), a.p.OOMProtect.Seconds()))
+		default:
+			return because(d, knowledge.Because(knowledge.RuleMemoryFloor, float64(a.want), float64(low)))
+		}
 		return because(d, knowledge.Because(knowledge.RuleSteady, float64(w.WorkingSet), float64(limit)))
 	}
 	if why := g.unrest(a); !why.IsZero() {
