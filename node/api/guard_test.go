@@ -119,6 +119,32 @@ func TestRow54Slowloris(t *testing.T) {
 	}
 }
 
+// TestRow54Connections: row 54, over the bound a connection waits for a place.
+func TestRow54Connections(t *testing.T) {
+	h := serve(t, func(s *Server) { s.limits.connections = 2 })
+	request := "GET /health HTTP/1.1\r\nHost: " + h.Addr(Monitor) + "\r\n\r\n"
+	var open []net.Conn
+	for range 2 {
+		c := h.dial(t, Monitor)
+		io.WriteString(c, request)
+		if _, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil {
+			t.Fatal(err)
+		}
+		open = append(open, c)
+	}
+	third := h.dial(t, Monitor)
+	io.WriteString(third, request)
+	third.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
+	if n, err := third.Read(make([]byte, 1)); err == nil {
+		t.Errorf("a third connection is served beside two: %d bytes", n)
+	}
+	open[0].Close()
+	third.SetReadDeadline(time.Now().Add(patience))
+	if _, err := http.ReadResponse(bufio.NewReader(third), nil); err != nil {
+		t.Errorf("after one has gone: %v", err)
+	}
+}
+
 // TestRow54SlowBody: row 54, a body that never ends.
 func TestRow54SlowBody(t *testing.T) {
 	h := serve(t, func(s *Server) { s.limits.read = 200 * time.Millisecond })
