@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -124,5 +125,24 @@ func TestCountersGoBack(t *testing.T) {
 	// whatever the wall clock does, so that a frozen file shows as no progress.
 	if after.At.Round(0) == after.At || after.At.Sub(before.At) < 0 {
 		t.Errorf("the time of a sample is not monotonic: %v", after.At)
+	}
+}
+
+// TestLongFiles: hundreds of interfaces are summed whole, a file without an end
+// is an error, and neither costs the other groups. FAULTS row 39.
+func TestLongFiles(t *testing.T) {
+	h := tree(t, "v2-systemd", Options{})
+	c := attach(t, h)
+	line := "veth0123456: 1000 11 0 0 0 0 0 0 10 9 0 0 0 0 0 0\n"
+	rewrite(t, h, "dev", strings.Repeat(line, 3000))
+	var s knowledge.Sample
+	if err := c.Slow(&s); err != nil || s.RxBytes != 3000*1000 || s.TxBytes != 3000*10 {
+		t.Errorf("3000 interfaces: %d, %d, %v", s.RxBytes, s.TxBytes, err)
+	}
+	rewrite(t, h, "dev", strings.Repeat(line, maxBuffer/len(line)+1))
+	rewrite(t, h, "io.stat", strings.Repeat("8:0 rbytes=1 wbytes=1\n", maxBuffer/20))
+	err := c.Slow(&s)
+	if want := slowSignals &^ (knowledge.HasNetwork | knowledge.HasIO); !errors.Is(err, errTooLong) || s.Have != want {
+		t.Errorf("files without an end: have %b, %v", s.Have, err)
 	}
 }
