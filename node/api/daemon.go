@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 )
 
@@ -30,6 +31,9 @@ type Error struct {
 }
 
 func (e *Error) Error() string { return e.Detail }
+
+// Is makes a KindForbidden an fs.ErrPermission, as a file's would be.
+func (e *Error) Is(target error) bool { return e.Kind == KindForbidden && target == fs.ErrPermission }
 
 // Errorf builds an Error.
 func Errorf(kind Kind, format string, args ...any) *Error {

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -120,7 +121,7 @@ func TestClientWithoutDaemon(t *testing.T) {
 // TestClientWithoutPermission: the message names the way in.
 func TestClientWithoutPermission(t *testing.T) {
 	err := NewClient("/run/x").unreachable(t.Context(), &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", unix.EACCES)})
-	if KindOf(err) != KindForbidden {
+	if KindOf(err) != KindForbidden || !errors.Is(err, fs.ErrPermission) || errors.Is(Errorf(KindRefused, "x"), fs.ErrPermission) {
 		t.Errorf("%#v", err)
 	}
 	wantWords(t, err, "/run/x", "usermod -aG effiscale", "sudo")
