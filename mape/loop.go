@@ -226,8 +226,11 @@ func (l *Loop) Run(ctx context.Context) {
 	}
 }
 
+// Stopped is closed when the loop has ended and saved.
+func (l *Loop) Stopped() <-chan struct{} { return l.stopped }
+
 // endWithin bounds the Engine updates at the end; systemd and people wait.
-const endWithin = 1200 * time.Millisecond
+const endWithin = 900 * time.Millisecond
 
 func (l *Loop) end() {
 	ctx, cancel := context.WithTimeout(context.Background(), endWithin)

@@ -63,8 +63,7 @@ func (l *Loop) observe(now time.Time, u *unit) {
 	s := &u.sample
 	s.Have = 0
 	err := u.Probe.Fast(s)
-	slow := now.Sub(u.slowAt) >= l.set.Cadence.Slow || u.firstSlow ||
-		(u.Finding.Memory >= knowledge.SymptomTight && now.Sub(u.slowAt) >= time.Second)
+	slow := now.Sub(u.slowAt) >= l.set.Cadence.Slow || u.firstSlow
 	if err == nil && slow {
 		err = l.readSlow(now, u)
 	}
@@ -156,7 +155,7 @@ func (l *Loop) think(now time.Time, u *unit) {
 		// Page cache counts as use until memory.stat says otherwise: look before
 		// memory is given away for it.
 		u.sample.Have = 0
-		if l.readSlow(now, u) == nil && l.fold(u) {
+		if u.Probe.Memory(&u.sample) == nil && l.fold(u) {
 			u.Finding = analyse.Assess(now, u.Window, &u.Policy, &u.Container, maxAge)
 		}
 	}

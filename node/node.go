@@ -54,9 +54,9 @@ type Node struct {
 
 	store   *store.Store
 	engine  *docker.Client
-	kernel  *cgroup.Host // nil: cannot be read
-	source  string       // where samples come from, for status
-	host    knowledge.Host
+	kernel  *cgroup.Host                   // nil: cannot be read
+	source  string                         // where samples come from, for status
+	machine atomic.Pointer[knowledge.Host] // as the Engine, or else the kernel, tells it
 	usage   *cgroup.HostReader
 	loop    *mape.Loop
 	server  *api.Server
@@ -74,6 +74,9 @@ type step struct {
 	name string
 	do   func() error
 }
+
+// host is what is known of the machine.
+func (n *Node) host() knowledge.Host { return *n.machine.Load() }
 
 func (n *Node) push(name string, do func() error) { n.undo = append(n.undo, step{name, do}) }
 
@@ -95,6 +98,7 @@ func Run(ctx context.Context, o Options) error {
 // when something fails.
 func New(ctx context.Context, o Options) (n *Node, err error) {
 	n = &Node{o: o, started: time.Now()}
+	n.machine.Store(&knowledge.Host{})
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.Stop())
@@ -210,7 +214,9 @@ func (n *Node) openEngine(ctx context.Context, cfg config.Config) (err error) {
 	n.push("engine", n.engine.Close)
 	ctx, cancel := context.WithTimeout(ctx, hostWithin)
 	defer cancel()
-	if n.host, err = n.engine.Host(ctx); err != nil {
+	host, err := n.engine.Host(ctx)
+	n.machine.Store(&host)
+	if err != nil {
 		n.log.Warn().Err(err).Msg("the Docker Engine does not answer yet; it is asked again for ever")
 	}
 	return nil
@@ -219,7 +225,7 @@ func (n *Node) openEngine(ctx context.Context, cfg config.Config) (err error) {
 // openKernel finds the kernel's files. Without them the Engine's statistics have
 // to do: slower, and said once.
 func (n *Node) openKernel() {
-	k, err := cgroup.Open(cgroup.Options{Driver: n.host.CgroupDriver})
+	k, err := cgroup.Open(cgroup.Options{Driver: n.host().CgroupDriver})
 	if err == nil {
 		n.kernel, n.source = k, "kernel files"
 		n.usage, err = k.OpenUsage()
@@ -230,8 +236,9 @@ func (n *Node) openKernel() {
 		n.source = "engine stats: " + err.Error()
 		n.log.Warn().Err(err).Msg("kernel files cannot be read: samples come from the Engine's statistics, slower and coarser")
 	}
-	if n.host.CPUs == 0 {
-		n.host.CPUs, n.host.Memory = n.machine()
+	if h := n.host(); h.CPUs == 0 {
+		h.CPUs, h.Memory = n.ownView()
+		n.machine.Store(&h)
 	}
 }
 
@@ -261,20 +268,11 @@ func (n *Node) Serve(ctx context.Context) error {
 	n.log.Info().Msg("stopping: containers keep the limits that they have")
 	_, _ = daemon.SdNotify(false, daemon.SdNotifyStopping)
 	stopLoop()
-	n.stopped()
+	<-n.loop.Stopped()
 	err = errors.Join(err, n.Stop())
 	cancel()
 	group.Wait()
 	return err
-}
-
-// stopped waits for the loop, which has a bound of its own.
-func (n *Node) stopped() {
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
-	defer cancel()
-	for n.loop.Do(ctx, func() {}) == nil {
-		time.Sleep(time.Millisecond)
-	}
 }
 
 // Stop undoes what New acquired, in reverse. It may be called twice.
@@ -296,7 +294,7 @@ func (n *Node) sayHello() {
 		Stringer("mode", cfg.Node.Mode).Str("config", orDefaults(cfg.File)).Str("socket", cfg.API.Socket).
 		Str("monitor", n.server.Addr("monitor")).Str("controller", n.server.Addr("controller")).
 		Str("execution", n.server.Addr("execution")).Str("samples_from", n.source).
-		Str("engine", n.host.EngineVersion).Int("cpus", n.host.CPUs).Stringer("memory", n.host.Memory).
+		Str("engine", n.host().EngineVersion).Int("cpus", n.host().CPUs).Stringer("memory", n.host().Memory).
 		Int("crashes", n.crashes).
 		Msg("containers with effiscale.enable=true are managed, all others are only observed")
 }

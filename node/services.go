@@ -51,7 +51,7 @@ func (n *Node) metric(ref string, u *mape.Unit) api.Metric {
 // memoryShare is use over the limit, over the host's memory without one, 0 to 1.
 func (n *Node) memoryShare(use, limit knowledge.Bytes) float64 {
 	if limit <= 0 {
-		limit = n.host.Memory
+		limit = n.host().Memory
 	}
 	if limit <= 0 {
 		return 0

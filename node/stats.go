@@ -71,6 +71,9 @@ func (p *statsProbe) Fast(s *knowledge.Sample) error {
 // Slow has nothing to add: one answer holds everything.
 func (p *statsProbe) Slow(*knowledge.Sample) error { return nil }
 
+// Memory has nothing to add either.
+func (p *statsProbe) Memory(*knowledge.Sample) error { return nil }
+
 // Limits reads back the memory limit, the one that statistics tell.
 func (p *statsProbe) Limits(s *knowledge.Sample) error {
 	p.mu.Lock()

@@ -54,12 +54,12 @@ func (n *Node) nodeView(units []mape.Unit, sum mape.Summary) api.NodeView {
 		Ready: sum.Ready, SafeMode: n.crashes > 0, CPUs: sum.Host.CPUs, CPUUsed: sum.HostCPU.Cores(),
 		MemoryBytes: int64(sum.Host.Memory), MemoryUsed: int64(sum.HostUsed),
 		PoolCPU: sum.Pool.Cores(), PoolCPUGranted: sum.Granted.Cores(),
-		EngineVersion: n.host.EngineVersion, APIVersion: n.host.APIVersion, Members: 1,
+		EngineVersion: n.host().EngineVersion, APIVersion: n.host().APIVersion, Members: 1,
 		Actuator: cfg.Docker.Actuator.String(), Source: n.source, Store: "ok", ConfigFile: cfg.File,
 	}
 	v.Engine, _ = n.engineState(sum)
 	if n.kernel != nil {
-		v.Cgroup = strings.TrimSpace(n.kernel.Version() + " " + n.host.CgroupDriver)
+		v.Cgroup = strings.TrimSpace(n.kernel.Version() + " " + n.host().CgroupDriver)
 	}
 	if h := n.store.Health(); h != "" {
 		v.Store = "degraded: " + h

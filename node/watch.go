@@ -21,7 +21,7 @@ import (
 func (n *Node) meetEngine(ctx context.Context) {
 	grace := time.AfterFunc(5*time.Second, n.ready)
 	defer grace.Stop()
-	if n.host.EngineVersion != "" {
+	if n.host().EngineVersion != "" {
 		<-ctx.Done()
 		return
 	}
@@ -34,7 +34,8 @@ func (n *Node) meetEngine(ctx context.Context) {
 		}
 		h, err := n.engine.Host(ctx)
 		if err == nil {
-			_ = n.loop.Do(ctx, func() { n.host = h; n.loop.SetHost(h) })
+			n.machine.Store(&h)
+			_ = n.loop.Do(ctx, func() { n.loop.SetHost(h) })
 			n.log.Info().Str("engine", h.EngineVersion).Msg("the Docker Engine answers")
 			<-ctx.Done()
 			return
@@ -114,8 +115,8 @@ func (n *Node) reloadOnHangup(ctx context.Context) {
 	}
 }
 
-// machine is the host as the kernel tells it, while the Engine says nothing.
-func (n *Node) machine() (cpus int, memory knowledge.Bytes) {
+// ownView is the host as the kernel tells it, while the Engine says nothing.
+func (n *Node) ownView() (cpus int, memory knowledge.Bytes) {
 	var s cgroup.HostSample
 	if n.usage != nil && n.usage.Read(&s) == nil {
 		memory = s.Total

@@ -44,7 +44,7 @@ func (n *Node) openLoop(cfg config.Config) error {
 	n.loop = mape.New(mape.Options{
 		Engine: engine{n.engine, cfg.Docker.Sees},
 		Memory: memory{s: n.store, commits: n.metrics.StoreCommit},
-		Attach: n.attach, HostUse: n.hostUse(), Host: n.host, Meter: n.metrics, Log: n.log,
+		Attach: n.attach, HostUse: n.hostUse(), Host: n.host(), Meter: n.metrics, Log: n.log,
 		Settings: n.settings(&cfg), Node: n.identity.Node, Crashes: n.crashes, Restored: n.restored(),
 		OnReady: func() {
 			n.closeOpen(n.loop.Held)
@@ -100,9 +100,9 @@ func (n *Node) settings(cfg *config.Config) mape.Settings {
 // boundByHost gives a policy without an upper bound the host's.
 func (n *Node) boundByHost(cfg *config.Config, p *knowledge.Policy) {
 	l := cfg.Limits
-	cpu := knowledge.FromCores(float64(n.host.CPUs) * (1 - l.HostCPUReserve))
-	reserve := max(knowledge.Bytes(float64(n.host.Memory)*l.HostMemoryReserve), l.HostMemoryLeast)
-	mem := max(n.host.Memory-reserve, n.host.Memory/2)
+	cpu := knowledge.FromCores(float64(n.host().CPUs) * (1 - l.HostCPUReserve))
+	reserve := max(knowledge.Bytes(float64(n.host().Memory)*l.HostMemoryReserve), l.HostMemoryLeast)
+	mem := max(n.host().Memory-reserve, n.host().Memory/2)
 	if l.ContainerCPUMax > 0 {
 		cpu = min(cpu, l.ContainerCPUMax)
 	}

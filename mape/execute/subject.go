@@ -31,6 +31,8 @@ type Engine interface {
 type Probe interface {
 	Fast(s *knowledge.Sample) error
 	Slow(s *knowledge.Sample) error
+	// Memory reads what memory is made of, and its events, alone.
+	Memory(s *knowledge.Sample) error
 	Limits(s *knowledge.Sample) error
 	SetQuota(q knowledge.NanoCPU, period time.Duration) error
 	SetHigh(b knowledge.Bytes) error
