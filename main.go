@@ -14,10 +14,12 @@ import (
 
 	"github.com/charmbracelet/x/term"
 
+	"github.com/effiscale/effiscale/docker"
 	"github.com/effiscale/effiscale/node"
 	"github.com/effiscale/effiscale/node/api"
 	"github.com/effiscale/effiscale/node/config"
 	"github.com/effiscale/effiscale/node/ctl"
+	"github.com/effiscale/effiscale/node/demo"
 )
 
 func main() {
@@ -53,11 +55,13 @@ func withSignals() (context.Context, func()) {
 // deps introduces the command line to the rooms that it does not know.
 func deps() ctl.Deps {
 	return ctl.Deps{
-		Version:  version(),
-		Sockets:  node.Sockets(),
-		Validate: config.Validate,
-		Run:      run,
-		Doctor:   doctor,
+		Version:   version(),
+		Sockets:   node.Sockets(),
+		Validate:  config.Validate,
+		Run:       run,
+		Doctor:    doctor,
+		Demo:      demonstrate,
+		DemoServe: demo.Serve,
 	}
 }
 
@@ -78,6 +82,23 @@ func run(ctx context.Context, o ctl.RunOptions) error {
 
 func doctor(ctx context.Context, o ctl.DoctorOptions) []api.Check {
 	return node.Doctor(ctx, node.DoctorOptions{ConfigFile: o.ConfigFile, Socket: o.Socket, Env: o.Env})
+}
+
+// demonstrate is `effiscale demo`.
+func demonstrate(ctx context.Context, o ctl.DemoOptions) error {
+	err := demo.Run(ctx, demo.Options{Shape: o.Shape, Duration: o.Duration, Plain: o.Plain, Colour: o.Colour, Out: o.Out,
+		Host: os.Getenv("DOCKER_HOST"), Sockets: node.Sockets()})
+	if errors.Is(err, demo.ErrBusy) {
+		return ctl.Coded(ctl.ExitRefused, err)
+	}
+	switch kind, ok := docker.KindOf(err); {
+	case !ok || errors.Is(err, context.Canceled):
+	case kind == docker.KindPermission:
+		return ctl.Coded(ctl.ExitPermission, err)
+	case kind == docker.KindUnreachable, kind == docker.KindTimeout:
+		return ctl.Coded(ctl.ExitUnreachable, err)
+	}
+	return err
 }
 
 // version is what the build knows of itself: module version, commit, toolchain.

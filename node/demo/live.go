@@ -1,0 +1,127 @@
+package demo
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+
+	tea "charm.land/bubbletea/v2"
+)
+
+// maxDecisions is how many of the last decisions the picture shows.
+const maxDecisions = 7
+
+// live is the screen of a terminal: a picture that is redrawn.
+type live struct {
+	program *tea.Program
+	ended   sync.WaitGroup
+}
+
+func newLive(o *Options, p *plan, interrupt func()) *live {
+	m := picture{plan: p, colour: o.Colour, interrupt: interrupt}
+	l := &live{program: tea.NewProgram(m, tea.WithOutput(o.Out), tea.WithoutSignalHandler(), tea.WithFPS(20))}
+	l.ended.Go(func() {
+		// A terminal that went away ends the picture, and the demo with it.
+		if _, err := l.program.Run(); err != nil {
+			interrupt()
+		}
+	})
+	return l
+}
+
+type (
+	stepMsg     string
+	beginMsg    bool
+	decisionMsg string
+)
+
+func (l *live) step(text string)     { l.program.Send(stepMsg(text)) }
+func (l *live) begin(scaled bool)    { l.program.Send(beginMsg(scaled)) }
+func (l *live) tick(t tick)          { l.program.Send(t) }
+func (l *live) decision(text string) { l.program.Send(decisionMsg(text)) }
+
+// close ends the picture and gives the terminal back.
+func (l *live) close() {
+	l.program.Quit()
+	l.ended.Wait()
+}
+
+// picture is what stands on the terminal; bubbletea's loop owns it.
+type picture struct {
+	plan      *plan
+	colour    bool
+	interrupt func()
+	step      string
+	scaled    bool
+	now       tick
+	res       result
+	decisions []string
+	leaving   bool
+}
+
+func (m picture) Init() tea.Cmd { return nil }
+
+func (m picture) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
+	switch msg := msg.(type) {
+	case tea.KeyPressMsg:
+		if s := msg.String(); s == "ctrl+c" || s == "q" {
+			m.leaving = true
+			m.interrupt()
+		}
+	case stepMsg:
+		m.step = string(msg)
+	case beginMsg:
+		m.step, m.scaled = "", bool(msg)
+		m.res, m.decisions, m.now = result{}, nil, tick{}
+	case decisionMsg:
+		line := fmt.Sprintf("%4.0fs  %s", m.now.at.Seconds(), msg)
+		m.decisions = append(m.decisions[max(0, len(m.decisions)+1-maxDecisions):len(m.decisions):len(m.decisions)], shown(line, width))
+	case tick:
+		m.now = msg
+		m.res.demand = append(m.res.demand, msg.demand)
+		m.res.limit = append(m.res.limit, msg.limit)
+		m.res.use = append(m.res.use, msg.use)
+		m.res.memory = append(m.res.memory, float64(msg.memory)/(1<<20))
+		m.res.memLimit = append(m.res.memLimit, float64(msg.memLimit)/(1<<20))
+	}
+	return m, nil
+}
+
+func (m picture) View() tea.View {
+	var b strings.Builder
+	done := m.now.x / 2
+	if m.scaled {
+		done += 0.5
+	}
+	fmt.Fprintf(&b, "EffiScale demo   %s load on %d cores   q quits, and nothing is left behind\n", m.plan.shape, m.plan.cores)
+	fmt.Fprintf(&b, "%s   %s\n\n", bar(done), m.heading())
+	if c := m.res.chart(m.plan, m.colour, 10); c != "" {
+		b.WriteString(c + "\n\n")
+	}
+	if m.now.at > 0 {
+		t := m.now
+		fmt.Fprintf(&b, "demand %.2f  use %.2f  limit %.2f cores   throttled %.0f%%   memory %s/%s   p99 %s   errors %d\n\n",
+			t.demand, t.use, t.limit, t.throttled*100, t.memory, t.memLimit, short(t.p99), t.failed)
+	}
+	for _, d := range m.decisions {
+		b.WriteString(d + "\n")
+	}
+	return tea.NewView(b.String())
+}
+
+func (m picture) heading() string {
+	switch {
+	case m.leaving:
+		return "leaving: removing everything"
+	case m.step != "":
+		return m.step
+	}
+	return runName(m.scaled)
+}
+
+// bar is a bar of progress, 0..1.
+func bar(done float64) string {
+	const cells = 40
+	full := min(max(int(done*cells+0.5), 0), cells)
+	return strings.Repeat("█", full) + strings.Repeat("░", cells-full) + fmt.Sprintf(" %3.0f%%", done*100)
+}

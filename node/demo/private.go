@@ -1,0 +1,162 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/effiscale/effiscale/node/api"
+)
+
+const (
+	// readyWithin bounds the private daemon's start.
+	readyWithin = 20 * time.Second
+	// stopWithin is how long it may take to end: the daemon promises 2 s.
+	stopWithin = 5 * time.Second
+	// maxDaemonLog bounds what is shown of its last words.
+	maxDaemonLog = 2 << 10
+)
+
+// daemon is a real `effiscale run` with a configuration, a state and a socket
+// of its own, below one directory.
+type daemon struct {
+	client *api.Client
+	log    string
+	kill   func(os.Signal) error
+	ended  chan struct{} // closed when the process is gone
+}
+
+// config is the private daemon's. The boost of a start would hold every cut back
+// for a minute, which is longer than a run. Containers that carry effiscale.enable alone
+// are only observed: the demo's own says effiscale.mode=auto beside it.
+func config(dir, dockerHost string) string {
+	return fmt.Sprintf(`[node]
+name = "demo"
+data_dir = %q
+mode = "observe"
+[docker]
+host = %q
+[api]
+monitor = "127.0.0.1:0"
+controller = "127.0.0.1:0"
+execution = "127.0.0.1:0"
+socket = %q
+socket_group = ""
+[policy]
+start_boost_for = "1s"
+[log]
+format = "json"
+`, filepath.Join(dir, "data"), dockerHost, filepath.Join(dir, "sock"))
+}
+
+// startDaemon starts the daemon and waits until its first pass is done.
+func startDaemon(ctx context.Context, binary, dir, dockerHost string) (*daemon, error) {
+	file := filepath.Join(dir, "effiscale.toml")
+	if err := os.WriteFile(file, []byte(config(dir, dockerHost)), 0o600); err != nil {
+		return nil, fmt.Errorf("cannot write the demo's configuration: %w", err)
+	}
+	log, err := os.Create(filepath.Join(dir, "log"))
+	if err != nil {
+		return nil, fmt.Errorf("cannot write the demo's log: %w", err)
+	}
+	defer log.Close()
+	cmd := exec.Command(binary, "run", "--config", file)
+	cmd.Stdout, cmd.Stderr, cmd.Dir = log, log, dir
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "TMPDIR=" + dir} // no EFFISCALE_ of the user's
+	// A group of its own: Ctrl-C at the terminal ends the demo, and that ends it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	d := &daemon{client: api.NewClient(filepath.Join(dir, "sock")), log: log.Name(), ended: make(chan struct{})}
+	started := make(chan error, 1)
+	go func() {
+		// The signal comes when the starting thread ends, not the process
+		// (prctl(2), PR_SET_PDEATHSIG): this thread stays until the end.
+		runtime.LockOSThread()
+		defer close(d.ended)
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			_ = cmd.Wait() // how it ended is in its log
+		}
+	}()
+	if err := <-started; err != nil {
+		return nil, fmt.Errorf("cannot start the demo's daemon: %w", err)
+	}
+	d.kill = cmd.Process.Signal
+	if err := d.ready(ctx); err != nil {
+		return nil, errors.Join(err, d.stop())
+	}
+	return d, nil
+}
+
+// ready waits for the daemon's first pass.
+func (d *daemon) ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readyWithin)
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if st, err := d.client.Status(ctx); err == nil && st.Node.Ready {
+			return nil
+		}
+		select {
+		case <-d.ended:
+			return fmt.Errorf("the demo's daemon ended at once; its last words:\n%s", d.lastWords())
+		case <-ctx.Done():
+			if err := context.Cause(ctx); !errors.Is(err, context.DeadlineExceeded) {
+				return err
+			}
+			return fmt.Errorf("the demo's daemon was not ready within %s; its last words:\n%s", readyWithin, d.lastWords())
+		case <-tick.C:
+		}
+	}
+}
+
+// stop ends the daemon; it is called once.
+func (d *daemon) stop() error {
+	d.client.Close()
+	_ = d.kill(syscall.SIGTERM) // it may be gone
+	select {
+	case <-d.ended:
+		return nil
+	case <-time.After(stopWithin):
+	}
+	_ = d.kill(syscall.SIGKILL)
+	<-d.ended
+	return fmt.Errorf("the demo's daemon did not end within %s and was killed", stopWithin)
+}
+
+// lastWords is the end of the daemon's log.
+func (d *daemon) lastWords() string {
+	f, err := os.Open(d.log)
+	if err != nil {
+		return "(no log)"
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err == nil && info.Size() > maxDaemonLog {
+		_, _ = f.Seek(-maxDaemonLog, io.SeekEnd)
+	}
+	b, _ := io.ReadAll(io.LimitReader(f, maxDaemonLog))
+	return strings.TrimSpace(string(b))
+}
+
+// view is the daemon's view of one container.
+func view(ctx context.Context, c *api.Client, name string) (api.ContainerView, error) {
+	st, err := c.Status(ctx)
+	if err != nil {
+		return api.ContainerView{}, err
+	}
+	for _, v := range st.Containers {
+		if v.Name == name {
+			return v, nil
+		}
+	}
+	return api.ContainerView{}, fmt.Errorf("the daemon does not see container %s yet", name)
+}

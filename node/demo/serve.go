@@ -1,0 +1,128 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"runtime"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// servePort is the service's port inside its container.
+const servePort = 8080
+
+// maxHeld bounds what the service can be told to hold.
+const maxHeld = 1 << 30
+
+// service is the thing under load: it burns CPU time per request and holds
+// memory as it is told.
+type service struct {
+	slots chan struct{} // bounds the requests at work; the rest wait
+	mu    sync.Mutex    // guards held
+	held  [][]byte
+}
+
+// Serve runs the service inside the demo's container. args hold its longest
+// life, so that a container whose demo was killed ends by itself.
+func Serve(ctx context.Context, args []string) error {
+	if len(args) != 1 {
+		return errors.New("demo-serve is the demo's own: run `effiscale demo`")
+	}
+	life, err := time.ParseDuration(args[0])
+	if err != nil || life <= 0 {
+		return fmt.Errorf("cannot read the lifetime %q", args[0])
+	}
+	ctx, cancel := context.WithTimeout(ctx, life)
+	defer cancel()
+	s := &service{slots: make(chan struct{}, 2*runtime.GOMAXPROCS(0))}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /work", s.work)
+	mux.HandleFunc("POST /hold/{bytes}", s.hold)
+	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", ":"+strconv.Itoa(servePort))
+	if err != nil {
+		return fmt.Errorf("cannot listen: %w", err)
+	}
+	defer context.AfterFunc(ctx, func() { srv.Close() })()
+	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("cannot serve: %w", err)
+	}
+	return nil
+}
+
+// work answers after workPerRequest of CPU time, however long that takes. Who
+// stopped waiting is not worked for.
+func (s *service) work(w http.ResponseWriter, r *http.Request) {
+	select {
+	case s.slots <- struct{}{}:
+		defer func() { <-s.slots }()
+	case <-r.Context().Done():
+		return
+	}
+	if r.Context().Err() != nil {
+		return
+	}
+	sum, err := burn(workPerRequest)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	fmt.Fprintf(w, "%x\n", sum)
+}
+
+// burn uses CPU time, measured by the thread's own clock: a throttled thread
+// has not worked.
+func burn(d time.Duration) (uint64, error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var start, now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &start); err != nil {
+		return 0, fmt.Errorf("cannot read the thread's clock: %w", err)
+	}
+	sum := uint64(start.Nano())
+	for {
+		for range 20_000 { // about 20 µs
+			sum = sum*6364136223846793005 + 1442695040888963407
+		}
+		if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &now); err != nil {
+			return 0, fmt.Errorf("cannot read the thread's clock: %w", err)
+		}
+		if now.Nano()-start.Nano() >= d.Nanoseconds() {
+			return sum, nil
+		}
+	}
+}
+
+// hold makes the held memory at least so large; it only grows, as a leak does.
+func (s *service) hold(w http.ResponseWriter, r *http.Request) {
+	want, err := strconv.Atoi(r.PathValue("bytes"))
+	if err != nil || want < 0 || want > maxHeld {
+		http.Error(w, "a number of bytes up to 1 GiB", http.StatusBadRequest)
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	have := 0
+	for _, b := range s.held {
+		have += len(b)
+	}
+	if grow := want - have; grow > 0 {
+		// Outside Go's heap, so that its collector adds nothing of its own.
+		b, err := unix.Mmap(-1, 0, grow, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		for i := 0; i < len(b); i += 4096 {
+			b[i] = 1
+		}
+		s.held = append(s.held, b)
+	}
+	fmt.Fprintln(w, max(want, have))
+}

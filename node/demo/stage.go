@@ -1,0 +1,176 @@
+package demo
+
+import (
+	"archive/tar"
+	"context"
+	"debug/elf"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/effiscale/effiscale/docker"
+	"github.com/effiscale/effiscale/knowledge"
+)
+
+// label marks everything that a demo makes with the demo's id.
+const label = "effiscale.demo"
+
+// ErrBusy says that the host is not free for a demo; the error says what to do.
+var ErrBusy = errors.New("this host is not free for a demo")
+
+// idOf names the demo of a process: its number and when it started, so that a
+// reused number is told from the same process.
+func idOf(pid int) string {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return ""
+	}
+	// The command stands in parentheses and may hold anything; the 20th field
+	// behind it is the start time (proc_pid_stat(5), field 22).
+	fields := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
+	if len(fields) < 20 {
+		return ""
+	}
+	return fmt.Sprintf("%d-%s", pid, fields[19])
+}
+
+// dead reports whether the process of a demo is gone. What is no id is not ours.
+func dead(id string) bool {
+	pid, start, ok := strings.Cut(id, "-")
+	n, err := strconv.Atoi(pid)
+	if _, err2 := strconv.ParseUint(start, 10, 64); !ok || err != nil || err2 != nil || n < 1 {
+		return false
+	}
+	return idOf(n) != id
+}
+
+func dirOf(id string) string { return filepath.Join(os.TempDir(), "effiscale-demo-"+id) }
+
+func imageOf(id string) string { return "effiscale-demo:" + id }
+
+// survey looks at the host before anything is made: it removes what a killed
+// demo left behind, and refuses to add a second master where containers asked
+// for automation themselves.
+func survey(ctx context.Context, engine *docker.Client) error {
+	all, err := engine.List(ctx)
+	if err != nil {
+		return err
+	}
+	gone := map[string]bool{}
+	for _, c := range all {
+		switch id := c.Labels[label]; {
+		case id != "" && dead(id):
+			gone[id] = true
+			if err := engine.Remove(ctx, c.ID); err != nil {
+				return fmt.Errorf("cannot remove what an earlier demo left: %w", err)
+			}
+		case id != "":
+			return fmt.Errorf("%w: another demo runs (container %s)", ErrBusy, c.Name)
+		case c.Labels["effiscale.enable"] == "true" && c.Labels["effiscale.mode"] == "auto":
+			return fmt.Errorf("%w: container %s carries effiscale.enable=true and effiscale.mode=auto, and the demo's daemon would manage it too; "+
+				"stop it, or take its label effiscale.mode away, for the demo", ErrBusy, c.Name)
+		}
+	}
+	dirs, err := filepath.Glob(dirOf("*"))
+	if err != nil {
+		return fmt.Errorf("cannot look for earlier demos: %w", err)
+	}
+	for _, dir := range dirs {
+		if id := strings.TrimPrefix(filepath.Base(dir), "effiscale-demo-"); dead(id) {
+			gone[id] = true
+		}
+	}
+	for id := range gone {
+		if err := errors.Join(engine.RemoveImage(ctx, imageOf(id)), os.RemoveAll(dirOf(id))); err != nil {
+			return fmt.Errorf("cannot remove what an earlier demo left: %w", err)
+		}
+	}
+	return nil
+}
+
+// checkStatic refuses a binary that needs a dynamic linker: the demo's image
+// holds nothing else.
+func checkStatic(binary string) error {
+	f, err := elf.Open(binary)
+	if err != nil {
+		return fmt.Errorf("cannot read the program %s: %w", binary, err)
+	}
+	defer f.Close()
+	for _, p := range f.Progs {
+		if p.Type == elf.PT_INTERP {
+			return errors.New("this program is linked dynamically and cannot run alone in an image: build it with `CGO_ENABLED=0 go build`")
+		}
+	}
+	return nil
+}
+
+// pack writes the program as a tar with one file.
+func pack(w io.Writer, binary string) error {
+	f, err := os.Open(binary)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	t := tar.NewWriter(w)
+	if err := t.WriteHeader(&tar.Header{Name: "effiscale", Mode: 0o755, Size: info.Size(), ModTime: time.Unix(0, 0)}); err != nil {
+		return err
+	}
+	if _, err := io.Copy(t, f); err != nil {
+		return err
+	}
+	return t.Close()
+}
+
+// importImage makes the demo's image of the program.
+func importImage(ctx context.Context, engine *docker.Client, tag, binary string) error {
+	r, w := io.Pipe()
+	packed := make(chan error, 1)
+	go func() {
+		err := pack(w, binary)
+		w.CloseWithError(err)
+		packed <- err
+	}()
+	err := engine.ImportImage(ctx, tag, r)
+	r.CloseWithError(io.ErrClosedPipe) // the Engine gave up early
+	if perr := <-packed; perr != nil && !errors.Is(perr, io.ErrClosedPipe) {
+		return fmt.Errorf("cannot make an image of the program: %w", perr)
+	}
+	return err
+}
+
+// spec is the container of one run; labels are its own.
+func (p *plan) spec(id, name string, labels map[string]string) docker.Spec {
+	all := map[string]string{label: id}
+	for k, v := range labels {
+		all[k] = v
+	}
+	return docker.Spec{
+		Name:    "effiscale-demo-" + id + "-" + name,
+		Image:   imageOf(id),
+		Command: []string{"/effiscale", "demo-serve", (p.each + time.Minute).String()},
+		// Go would fit its threads to the first limit that it sees.
+		Env:     []string{"GOMAXPROCS=" + strconv.Itoa(p.cores)},
+		Labels:  all,
+		Limits:  p.limits,
+		Publish: []int{servePort},
+	}
+}
+
+// labels are what makes the second run's container a managed one, in the order
+// in which they are shown.
+func (p *plan) labels() [][2]string {
+	return [][2]string{
+		{"effiscale.enable", "true"},
+		{"effiscale.cpu", fmt.Sprintf("0.1..%g", p.maxCPU)},
+		{"effiscale.memory", fmt.Sprintf("%dMiB..%dMiB", minMem/knowledge.MiB, p.maxMem/knowledge.MiB)},
+	}
+}
