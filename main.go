@@ -12,8 +12,6 @@ import (
 	"runtime/debug"
 	"syscall"
 
-	"github.com/charmbracelet/x/term"
-
 	"github.com/effiscale/effiscale/docker"
 	"github.com/effiscale/effiscale/node"
 	"github.com/effiscale/effiscale/node/api"
@@ -69,15 +67,20 @@ func deps() ctl.Deps {
 func run(ctx context.Context, o ctl.RunOptions) error {
 	err := node.Run(ctx, node.Options{
 		ConfigFile: o.ConfigFile, Socket: o.Socket, Env: o.Env, Out: os.Stderr,
-		Terminal: term.IsTerminal(os.Stderr.Fd()), Version: version(),
+		Terminal: isTerminal(os.Stderr), Version: version(),
 	})
 	switch {
 	case errors.Is(err, node.ErrLocked):
-		return ctl.Coded(ctl.ExitLocked, fmt.Errorf("%w\nAnother effiscale daemon runs with this node.data_dir: stop it, or give this one another directory.", err))
+		return ctl.Coded(ctl.ExitLocked, fmt.Errorf("%w\nAnother effiscale daemon runs with this node.data_dir: stop it, or give this one another directory", err))
 	case errors.Is(err, node.ErrConfig):
 		return ctl.Coded(ctl.ExitConfig, err)
 	}
 	return err
+}
+
+func isTerminal(f *os.File) bool {
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
 func doctor(ctx context.Context, o ctl.DoctorOptions) []api.Check {

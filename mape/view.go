@@ -35,7 +35,7 @@ type Summary struct {
 	Ready                   bool
 	StoreError              string
 	Repaired                int
-	Started                 time.Time
+	Started, LastTick       time.Time
 	Cadence                 time.Duration // of busy containers, after spreading
 }
 
@@ -71,7 +71,7 @@ func (l *Loop) Units(ctx context.Context) (units []Unit, sum Summary, err error)
 func (l *Loop) summary() Summary {
 	s := Summary{
 		Host: l.exec.Host, Settings: l.set, HostCPU: l.hostCPU, HostUsed: l.hostUsed, HostAvailable: l.hostAvailable,
-		Pool: l.pool(), Ready: l.ready, StoreError: l.storeErr, Repaired: l.exec.Repaired(), Started: l.begin, Cadence: l.cadence.Busy,
+		Pool: l.pool(), Ready: l.ready, StoreError: l.storeErr, Repaired: l.exec.Repaired(), Started: l.begin, LastTick: l.lastTick, Cadence: l.cadence.Busy,
 	}
 	for _, u := range l.order {
 		if u.Policy.Acts() {

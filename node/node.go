@@ -253,6 +253,7 @@ func (n *Node) Serve(ctx context.Context) error {
 	group.Go(func() { n.meetEngine(work) })
 	group.Go(func() { n.watchdog(work) })
 	group.Go(func() { n.reloadOnHangup(work) })
+	group.Go(func() { n.account(work) })
 	n.sayHello()
 	failed := make(chan error, 1)
 	group.Go(func() {

@@ -299,6 +299,13 @@ func (n *Node) summary(units []mape.Unit, sum mape.Summary) api.Summary {
 			s.Reverted++
 		}
 	}
+	s.SavedCPU, s.SavedMemory = saved(units, sum)
+	return s
+}
+
+// saved is what managed containers reserve less than by their original limits;
+// negative: more.
+func saved(units []mape.Unit, sum mape.Summary) (cores float64, bytes int64) {
 	for i := range units {
 		u := &units[i]
 		if !u.OriginalKept || !u.Measured {
@@ -309,13 +316,13 @@ func (n *Node) summary(units []mape.Unit, sum mape.Summary) api.Summary {
 			cpu = knowledge.NanoCPU(sum.Host.CPUs) * knowledge.OneCPU
 		}
 		if u.Window.Quota > 0 {
-			s.SavedCPU += (cpu - u.Window.Quota).Cores()
+			cores += (cpu - u.Window.Quota).Cores()
 		}
 		if mem > 0 && u.Window.MemoryLimit > 0 {
-			s.SavedMemory += int64(mem - u.Window.MemoryLimit)
+			bytes += int64(mem - u.Window.MemoryLimit)
 		}
 	}
-	return s
+	return cores, bytes
 }
 
 func change(r knowledge.Record) api.Change {

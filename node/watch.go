@@ -81,6 +81,27 @@ func (n *Node) watchdog(ctx context.Context) {
 	}
 }
 
+// accountEvery is how often what was saved is added up.
+const accountEvery = 15 * time.Second
+
+// account adds up what containers reserve less than they did, for the metrics.
+func (n *Node) account(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(accountEvery):
+		}
+		units, sum, err := n.loop.Units(ctx)
+		if err != nil {
+			continue
+		}
+		cores, bytes := saved(units, sum)
+		n.metrics.Saved(cores, bytes, accountEvery)
+		n.metrics.LoopSuccess("tick", sum.LastTick)
+	}
+}
+
 // line is the node in one line, for `systemctl status`.
 func (n *Node) line(ctx context.Context) string {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)

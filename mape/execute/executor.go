@@ -283,17 +283,26 @@ func (e *Executor) send(s *Subject, a knowledge.Action, done func(knowledge.Reco
 		seq, beginErr := e.journal.Begin(a)
 		a.Seq = seq
 		err := call(ctx)
-		return func() { e.sent(s, a, started, err, beginErr, done) }
+		return func() { e.sent(s, a, attempt{started: started, err: err, unwritten: beginErr, done: done}) }
 	})
 	return s.InFlight
 }
 
+// attempt is how a call of the Engine went.
+type attempt struct {
+	started   time.Time
+	err       error // of the call
+	unwritten error // of the journal: the action is in memory only
+	done      func(knowledge.Record)
+}
+
 // sent closes an action on the loop's goroutine.
-func (e *Executor) sent(s *Subject, a knowledge.Action, started time.Time, err, beginErr error, done func(knowledge.Record)) {
+func (e *Executor) sent(s *Subject, a knowledge.Action, t attempt) {
 	s.InFlight = false
+	err := t.err
 	now := e.now()
 	read := e.readBack(s)
-	o := knowledge.Outcome{Seq: a.Seq, At: now, Took: now.Sub(started), Kernel: s.Limit(a.Resource), Engine: a.To}
+	o := knowledge.Outcome{Seq: a.Seq, At: now, Took: now.Sub(t.started), Kernel: s.Limit(a.Resource), Engine: a.To}
 	switch {
 	case err == nil:
 		o.Result = knowledge.ResultApplied
@@ -315,15 +324,15 @@ func (e *Executor) sent(s *Subject, a knowledge.Action, started time.Time, err, 
 		e.backOff(now, s, a.Resource, err)
 	}
 	e.keepQuota(s)
-	if beginErr != nil && o.Message == "" {
-		o.Message = "recorded in memory only: " + beginErr.Error()
+	if t.unwritten != nil && o.Message == "" {
+		o.Message = "recorded in memory only: " + t.unwritten.Error()
 	}
 	s.LastChange = knowledge.Record{Action: a, Outcome: o}
 	e.meter.Action(a.Resource.String(), o.Result.String(), o.Took)
 	e.say(s, a, o.Result, o.Message)
 	e.close(o, func() {
-		if done != nil {
-			done(knowledge.Record{Action: a, Outcome: o})
+		if t.done != nil {
+			t.done(knowledge.Record{Action: a, Outcome: o})
 		}
 	})
 }
