@@ -33,7 +33,7 @@ const (
 // it opens for reading, and returns the error all the same.
 func (s *Store) attach() (Opened, error) {
 	var out Opened
-	if err := os.MkdirAll(s.opt.Dir, 0o700); err != nil && !isUnwritable(err) {
+	if err := os.MkdirAll(s.opt.Dir, 0o700); err != nil {
 		return out, err
 	}
 	err := s.attachFile(&out, os.O_RDWR|os.O_CREATE)
@@ -71,14 +71,14 @@ func (s *Store) attachFile(out *Opened, flag int) error {
 	err = guarded(func() (err error) {
 		db, err := bolt.Open(s.path, 0o600, &bolt.Options{
 			Timeout: s.opt.LockTimeout, NoFreelistSync: true, FreelistType: bolt.FreelistMapType,
-			MaxSize: int(s.opt.MaxSize), InitialMmapSize: int(s.opt.MaxSize), ReadOnly: s.readOnly, NoStatistics: true,
+			MaxSize: int(s.opt.MaxSize), InitialMmapSize: int(s.opt.MaxSize), ReadOnly: s.readOnly,
 			OpenFile: func(string, int, os.FileMode) (*os.File, error) { return f, nil },
 		})
 		if err != nil {
 			return err
 		}
 		s.db = db
-		s.db.AllocSize = allocSize
+		s.db.AllocSize = int(min(allocSize, s.opt.MaxSize/64))
 		return s.settle(found, out)
 	})
 	if err == nil {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -16,8 +17,18 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// filled writes a file with something in every bucket and returns its bytes.
-func filled(t testing.TB, o Options) []byte {
+// sound are the bytes of a file with something in every bucket, made once.
+func sound(t testing.TB) []byte {
+	soundOnce.Do(func() { soundBytes = fill(t, quiet(t, t.TempDir())) })
+	return bytes.Clone(soundBytes)
+}
+
+var (
+	soundOnce  sync.Once
+	soundBytes []byte
+)
+
+func fill(t testing.TB, o Options) []byte {
 	t.Helper()
 	s, _, err := Open(o)
 	if err != nil {
@@ -55,7 +66,7 @@ func filled(t testing.TB, o Options) []byte {
 // profileOf are bytes that tell for which i they were made.
 func profileOf(i int) []byte { return bytes.Repeat([]byte(fmt.Sprintf("%08d", i)), 100) }
 
-// use reads everything and writes a little; what is read must be what filled wrote.
+// use reads everything and writes a little; what is read must be what fill wrote.
 func use(t *testing.T, s *Store) (profiles, records int) {
 	t.Helper()
 	ps, err := s.Profiles()
@@ -127,7 +138,7 @@ func asides(t *testing.T, dir string) []string {
 // Row 44: garbage, text, zeros, both head pages bad, another program's file, a
 // newer version's: set aside with a message, and work begins with an empty file.
 func TestRow44UnusableFileIsSetAside(t *testing.T) {
-	good := filled(t, quiet(t, t.TempDir()))
+	good := sound(t)
 	page := os.Getpagesize()
 	bothMetas := bytes.Clone(good)
 	for i := range page * 2 {
@@ -213,7 +224,7 @@ func TestRow44SetAsideFilesAreBounded(t *testing.T) {
 // Row 45: with one head page bad the other one is used, nothing that was in it is
 // lost, and the next write repairs the bad one.
 func TestRow45OneHeadPageBad(t *testing.T) {
-	good := filled(t, quiet(t, t.TempDir()))
+	good := sound(t)
 	for _, n := range []int{0, 1} {
 		o := options(t, &clock{epoch})
 		b := bytes.Clone(good)
@@ -237,7 +248,7 @@ func TestRow45OneHeadPageBad(t *testing.T) {
 
 // Row 46: files cut short anywhere.
 func TestRow46Truncated(t *testing.T) {
-	good := filled(t, quiet(t, t.TempDir()))
+	good := sound(t)
 	rnd := rand.New(rand.NewPCG(3, 4))
 	lost := 0
 	for i := range 60 {
@@ -260,7 +271,7 @@ func TestRow46Truncated(t *testing.T) {
 
 // Row 46: random pages overwritten. Never a crash, never wrong data.
 func TestRow46RandomPageDamage(t *testing.T) {
-	good := filled(t, quiet(t, t.TempDir()))
+	good := sound(t)
 	pages := len(good) / os.Getpagesize()
 	noticed := 0
 	for seed := range uint64(120) {
@@ -290,7 +301,7 @@ func TestRow46RandomPageDamage(t *testing.T) {
 
 // Row 47: single bits flipped. What is read is true; what is not is dropped.
 func TestRow47BitFlips(t *testing.T) {
-	good := filled(t, quiet(t, t.TempDir()))
+	good := sound(t)
 	dropped := 0
 	for seed := range uint64(200) {
 		rnd := rand.New(rand.NewPCG(seed, 47))
@@ -312,7 +323,7 @@ func TestRow47BitFlips(t *testing.T) {
 // Row 47: a record that is dropped is counted once and deleted.
 func TestRow47BadRecordIsDeleted(t *testing.T) {
 	o := options(t, &clock{epoch})
-	b := filled(t, o)
+	b := sound(t)
 	at := bytes.Index(b, profileOf(42))
 	if at < 0 {
 		t.Fatal("profile 42 is not in the file")
@@ -387,7 +398,7 @@ func TestRow46DamagedWhileOpen(t *testing.T) {
 		for _, first := range []string{"read", "write"} {
 			t.Run(name+"/"+first, func(t *testing.T) {
 				o := options(t, &clock{epoch})
-				filled(t, o)
+				writeFile(t, o.Dir, sound(t))
 				s, _ := mustOpen(t, o)
 				harm(t, filepath.Join(o.Dir, FileName))
 				if first == "read" {
@@ -419,10 +430,10 @@ func TestRow46DamagedWhileOpen(t *testing.T) {
 	}
 }
 
-// Fuzz: whatever the file holds, inspect neither panics nor runs for ever, and
+// FuzzInspect: whatever the file holds, inspect neither panics nor runs for ever, and
 // what it lets through bbolt can open and walk.
 func FuzzInspect(f *testing.F) {
-	good := filled(f, quiet(f, f.TempDir()))
+	good := sound(f)
 	f.Add(uint32(0), uint64(0))
 	f.Add(uint32(2*4096), uint64(0xFFFF))
 	f.Add(uint32(16), uint64(1))
@@ -454,6 +465,7 @@ func FuzzInspect(f *testing.F) {
 	})
 }
 
+// FuzzInspectRaw feeds inspect what is no bbolt file at all.
 func FuzzInspectRaw(f *testing.F) {
 	f.Add([]byte("text"))
 	f.Add(make([]byte, 4096*4))

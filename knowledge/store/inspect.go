@@ -12,7 +12,7 @@ import (
 
 // bbolt maps its file and follows the page numbers that it finds there; a
 // damaged one makes it panic or fault in goroutines of its own, where nobody can
-// catch it (bbolt issues 105, 778). So before bbolt sees the file, everything that
+// catch it. So before bbolt sees the file, everything that
 // can be reached in it is checked here with plain reads. Layout: bbolt's
 // internal/common, unchanged since boltdb 1.0.
 
@@ -74,7 +74,7 @@ func inspectPages(f io.ReaderAt, size int64) (found, error) {
 	}
 	w := &walk{f: f, meta: m, seen: make([]bool, m.high)}
 	w.seen[0], w.seen[1] = true, true
-	w.push(m.root, nil)
+	w.push(m.root, nil, nil)
 	for len(w.todo) > 0 {
 		next := w.todo[len(w.todo)-1]
 		w.todo = w.todo[:len(w.todo)-1]
@@ -140,14 +140,40 @@ type walk struct {
 	buf  []byte
 }
 
-// visit is a page to go to, and the key that all of its keys must not be below.
+// visit is a page to go to, and the bounds of its keys: low or above, below high.
+// nil: no bound.
 type visit struct {
-	id  uint64
-	low []byte
+	id        uint64
+	low, high []byte
 }
 
-func (w *walk) push(id uint64, low []byte) {
-	w.todo = append(w.todo, visit{id, bytes.Clone(low)})
+func (w *walk) push(id uint64, low, high []byte) {
+	w.todo = append(w.todo, visit{id, bytes.Clone(low), bytes.Clone(high)})
+}
+
+// keys checks that the keys of count elements lie within the page, ascend, and
+// keep the visit's bounds; at tells where an element's position and key size are.
+func (v visit) keys(page []byte, count uint16, at int) ([][]byte, error) {
+	if pageHeader+int(count)*elementSize > len(page) {
+		return nil, damaged(v.id, "has a wrong count")
+	}
+	ne := binary.NativeEndian
+	keys := make([][]byte, count)
+	for i := range keys {
+		e := pageHeader + i*elementSize
+		from := uint64(e) + uint64(ne.Uint32(page[e+at:]))
+		to := from + uint64(ne.Uint32(page[e+at+4:]))
+		if to > uint64(len(page)) || from == to {
+			return nil, damaged(v.id, "has a key that does not fit")
+		}
+		if keys[i] = page[from:to]; i > 0 && bytes.Compare(keys[i-1], keys[i]) >= 0 {
+			return nil, damaged(v.id, "has keys out of order")
+		}
+	}
+	if count > 0 && (bytes.Compare(keys[0], v.low) < 0 || (v.high != nil && bytes.Compare(keys[count-1], v.high) >= 0)) {
+		return nil, damaged(v.id, "has keys of another page")
+	}
+	return keys, nil
 }
 
 func damaged(id uint64, what string) error {
@@ -202,56 +228,39 @@ func (w *walk) page(v visit) error {
 	return damaged(v.id, "is of no known kind")
 }
 
-// key cuts the key of element i, whose position counts from the element itself,
-// and refuses one that does not come after the one before.
-func key(page []byte, i int, pos, size uint32, prev []byte) ([]byte, bool) {
-	from := uint64(pageHeader+i*elementSize) + uint64(pos)
-	to := from + uint64(size)
-	if to > uint64(len(page)) || size == 0 {
-		return nil, false
-	}
-	k := page[from:to]
-	return k, prev == nil || bytes.Compare(prev, k) < 0
-}
-
 func (w *walk) branch(v visit, count uint16) error {
-	if count == 0 || pageHeader+int(count)*elementSize > len(w.buf) {
+	keys, err := v.keys(w.buf, count, 0)
+	if err != nil {
+		return err
+	}
+	if count == 0 {
 		return damaged(v.id, "has a wrong count")
 	}
-	ne := binary.NativeEndian
-	var prev []byte
-	for i := range int(count) {
-		e := w.buf[pageHeader+i*elementSize:]
-		k, ok := key(w.buf, i, ne.Uint32(e), ne.Uint32(e[4:]), prev)
-		if !ok || (i == 0 && bytes.Compare(k, v.low) < 0) {
-			return damaged(v.id, "has keys out of place")
+	for i, k := range keys {
+		high := v.high
+		if i+1 < len(keys) {
+			high = keys[i+1]
 		}
-		prev = k
-		w.push(ne.Uint64(e[8:]), k)
+		w.push(binary.NativeEndian.Uint64(w.buf[pageHeader+i*elementSize+8:]), k, high)
 	}
 	return nil
 }
 
 // leaf checks a page of values, or a small bucket that lies inside a value.
 func (w *walk) leaf(v visit, page []byte, count uint16) error {
-	if pageHeader+int(count)*elementSize > len(page) {
-		return damaged(v.id, "has a wrong count")
+	keys, err := v.keys(page, count, 4)
+	if err != nil {
+		return err
 	}
 	ne := binary.NativeEndian
-	var prev []byte
-	for i := range int(count) {
-		e := page[pageHeader+i*elementSize:]
-		k, ok := key(page, i, ne.Uint32(e[4:]), ne.Uint32(e[8:]), prev)
-		if !ok || (i == 0 && bytes.Compare(k, v.low) < 0) {
-			return damaged(v.id, "has keys out of place")
-		}
-		prev = k
-		from := uint64(pageHeader+i*elementSize) + uint64(ne.Uint32(e[4:])) + uint64(len(k))
-		to := from + uint64(ne.Uint32(e[12:]))
+	for i, k := range keys {
+		e := pageHeader + i*elementSize
+		from := uint64(e) + uint64(ne.Uint32(page[e+4:])) + uint64(len(k))
+		to := from + uint64(ne.Uint32(page[e+12:]))
 		if to > uint64(len(page)) {
 			return damaged(v.id, "has a value that does not fit")
 		}
-		if ne.Uint32(e)&isBucket != 0 {
+		if ne.Uint32(page[e:])&isBucket != 0 {
 			if err := w.bucket(v.id, page[from:to]); err != nil {
 				return err
 			}
@@ -268,7 +277,7 @@ func (w *walk) bucket(id uint64, value []byte) error {
 	}
 	ne := binary.NativeEndian
 	if root := ne.Uint64(value); root != 0 {
-		w.push(root, nil)
+		w.push(root, nil, nil)
 		return nil
 	}
 	inline := value[bucketHeader:]

@@ -3,6 +3,7 @@ package store
 import (
 	"cmp"
 	"encoding/binary"
+	"errors"
 	"slices"
 	"time"
 
@@ -85,15 +86,15 @@ func prune(tx *bolt.Tx, bucket string, limit int, old func(key string, at time.T
 		return err
 	}
 	if len(keep) > limit {
-		slices.SortFunc(keep, func(a, b aged) int {
-			return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.key, b.key))
-		})
+		slices.SortFunc(keep, older)
 		for _, k := range keep[:len(keep)-limit] {
 			drop = append(drop, k.key)
 		}
 	}
 	return deleteAll(b, drop)
 }
+
+func older(a, b aged) int { return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.key, b.key)) }
 
 func deleteAll(b *bolt.Bucket, keys []string) error {
 	for _, k := range keys {
@@ -136,26 +137,81 @@ func pruneSeries(tx *bolt.Tx, now time.Time, believe bool, size int) error {
 	return deleteAll(b, drop)
 }
 
-// shed makes room in a file that has reached its bound: it gives up a quarter of
-// the journal and all series by the minute. s.mu is held.
-func (s *Store) shed() error {
-	count := s.count
-	err := s.transact(func(tx *bolt.Tx) error {
-		if err := s.trimJournalTo(tx, s.count*3/4); err != nil {
+// shedRounds bounds how often something is given up before one write.
+const shedRounds = 64
+
+// keepRoom keeps a quarter of the file's bound free by giving up what is oldest,
+// a little at a time: bbolt needs room to delete, so it must not come to the
+// bound. The bounds of each kind leave more than that free by themselves unless
+// profiles and states are many and at their largest. The only error is
+// errDamaged. s.mu is held.
+func (s *Store) keepRoom() error {
+	given := 0
+	for range shedRounds {
+		if s.db == nil || s.readOnly || s.used() <= s.opt.MaxSize*3/4 {
+			break
+		}
+		count, freed := s.count, 0
+		err := s.transact(func(tx *bolt.Tx) (err error) {
+			freed, err = s.giveUpOldest(tx, int(s.opt.MaxSize/64))
+			return err
+		})
+		if errors.Is(err, errDamaged) {
 			return err
 		}
-		var drop []string
-		b := tx.Bucket([]byte(bucketSeries))
-		c := b.Cursor()
-		for k, _ := c.First(); len(k) > 0 && k[0] == byte(history.Fine); k, _ = c.Next() {
-			drop = append(drop, string(k))
+		if err != nil || freed == 0 { // the write that follows says what is wrong
+			s.count = count
+			break
 		}
-		return deleteAll(b, drop)
-	})
-	if err != nil {
-		s.count = count
-		return err
+		given += freed
 	}
-	s.log.Warn().Msg("the knowledge file has reached its bound: the oldest quarter of the journal and the series by the minute were given up")
+	if given > 0 && !s.opt.Now().Before(s.nextShed) {
+		s.nextShed = s.opt.Now().Add(warnEvery)
+		s.log.Warn().Int("bytes", given).Msg("the knowledge file is near its bound: the oldest part of it is given up")
+	}
 	return nil
+}
+
+// used is how many bytes of the file hold something.
+func (s *Store) used() int64 {
+	stats := s.db.Stats()
+	return s.Size() - int64(stats.FreePageN+stats.PendingPageN)*int64(s.db.Info().PageSize)
+}
+
+// giveUpOldest deletes values of at least size bytes from the first bucket that
+// has any to spare.
+func (s *Store) giveUpOldest(tx *bolt.Tx, size int) (freed int, err error) {
+	series := tx.Bucket([]byte(bucketSeries))
+	var drop []string
+	c := series.Cursor()
+	for k, v := c.First(); k != nil && freed < size; k, v = c.Next() {
+		drop, freed = append(drop, string(k)), freed+len(k)+len(v)
+	}
+	if freed > 0 {
+		return freed, deleteAll(series, drop)
+	}
+	for _, bucket := range [...]string{bucketProfiles, bucketStates} {
+		b := tx.Bucket([]byte(bucket))
+		var all []aged
+		sizes := map[string]int{}
+		if err := b.ForEach(func(k, v []byte) error {
+			payload, _ := unseal(cell{bucket, string(k)}, v)
+			at, _, _ := unstamp(payload) // a bad one counts as the oldest
+			all = append(all, aged{string(k), at})
+			sizes[string(k)] = len(k) + len(v)
+			return nil
+		}); err != nil {
+			return 0, err
+		}
+		slices.SortFunc(all, older)
+		for i := 0; i < len(all) && freed < size; i++ {
+			drop, freed = append(drop, all[i].key), freed+sizes[all[i].key]
+		}
+		if freed > 0 {
+			return freed, deleteAll(b, drop)
+		}
+	}
+	before := s.count
+	err = s.trimJournalTo(tx, s.count-max(size/512, 1))
+	return (before - s.count) * 512, err
 }

@@ -125,6 +125,7 @@ type Store struct {
 	lost    int             // records that fell out of memory before the disk came back
 
 	trouble  trouble
+	nextShed time.Time                      // when to say again that something was given up
 	alive    map[knowledge.ContainerID]bool // nil: never told
 	pruned   time.Time                      // the last Prune
 	distrust time.Time                      // until then ages are not believed: the wall clock jumped
@@ -142,6 +143,7 @@ type trouble struct {
 	why            string // "": none
 	since          time.Time
 	retry, nextLog time.Time
+	said           bool // in the log
 }
 
 // Open opens or creates the knowledge file. Only ErrLocked and a directory that

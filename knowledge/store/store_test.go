@@ -1,12 +1,25 @@
 package store
 
 import (
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/knowledge/history"
 	"github.com/google/go-cmp/cmp"
 	"github.com/rs/zerolog"
+	bolt "go.etcd.io/bbolt"
+	"go.uber.org/goleak"
+	"pgregory.net/rapid"
 )
 
 var epoch = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -96,4 +109,471 @@ func TestJournalSurvivesRestart(t *testing.T) {
 	if seq3, err := s.Begin(action(3)); err != nil || seq3 != seq2+1 {
 		t.Fatalf("sequence %d, %v", seq3, err)
 	}
+}
+
+// Row 3: a daemon dies after the change, before it closed the action. The next
+// one finds it open, closes it, and finds nothing open afterwards.
+func TestRow3OpenActionIsClosedAfterRestart(t *testing.T) {
+	o := options(t, &clock{epoch})
+	s, _ := mustOpen(t, o)
+	seq, err := s.Begin(action(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, result := range []knowledge.Result{knowledge.ResultApplied, knowledge.ResultReverted} {
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s, _ = mustOpen(t, o)
+		if err := s.End(knowledge.Outcome{Seq: seq, Result: result, At: epoch, Message: "found in the kernel"}); err != nil {
+			t.Fatal(err)
+		}
+		if got := s.OpenActions(); len(got) != 0 {
+			t.Fatalf("open: %+v", got)
+		}
+	}
+	got, err := s.Records(Filter{Container: action(1).ID})
+	if err != nil || len(got) != 1 || got[0].Outcome.Result != knowledge.ResultReverted || got[0].Outcome.Seq != seq {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	if err := s.End(knowledge.Outcome{Seq: seq + 1}); !errors.Is(err, ErrInvalid) {
+		t.Fatalf("an action that never was: %v", err)
+	}
+}
+
+// Rows 13 and 43: a second daemon is refused within the time limit; the first one
+// is not disturbed; when it ends the file is free.
+func TestRow13Row43Locked(t *testing.T) {
+	o := options(t, &clock{epoch})
+	s, _ := mustOpen(t, o)
+	begin := time.Now()
+	if _, _, err := Open(o); !errors.Is(err, ErrLocked) {
+		t.Fatalf("second open: %v", err)
+	}
+	if took := time.Since(begin); took > 10*time.Second {
+		t.Fatalf("refused after %s", took)
+	}
+	if _, err := s.Begin(action(1)); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(s.Close(), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Begin(action(1)); !errors.Is(err, ErrClosed) {
+		t.Fatal(err)
+	}
+	if _, err := s.Records(Filter{}); !errors.Is(err, ErrClosed) {
+		t.Fatal(err)
+	}
+	mustOpen(t, o)
+}
+
+func TestOpenRefusesWhatIsNoDirectoryOrFile(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "file"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "state", FileName), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "pipe"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mkfifo(filepath.Join(dir, "pipe", FileName), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"file", "state", "pipe"} {
+		if s, _, err := Open(quiet(t, filepath.Join(dir, name))); err == nil {
+			t.Errorf("%s: opened, %q", name, s.Health())
+		}
+	}
+}
+
+// Row 62: the same request again finds what it did, for a day; others do not.
+func TestRow62ByKey(t *testing.T) {
+	c := &clock{epoch}
+	o := options(t, c)
+	s, _ := mustOpen(t, o)
+	var seqs []uint64
+	for i, key := range []string{"a", "a", "ab", "", "a\x00b"} {
+		a := action(i)
+		a.Key = key
+		seq, err := s.Begin(a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seqs = append(seqs, seq)
+		if err := s.End(knowledge.Outcome{Seq: seq, Result: knowledge.ResultApplied}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	look := func() {
+		t.Helper()
+		for key, want := range map[string][]uint64{"a": seqs[:2], "ab": seqs[2:3], "a\x00b": seqs[4:], "": nil, "x": nil, strings.Repeat("k", 300): nil} {
+			got, err := s.ByKey(key)
+			var have []uint64
+			for _, r := range got {
+				have = append(have, r.Action.Seq)
+			}
+			if err != nil || !slices.Equal(have, want) {
+				t.Errorf("key %q: %v, want %v, %v", key, have, want, err)
+			}
+		}
+	}
+	look()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s, _ = mustOpen(t, o)
+	look()
+	c.now = c.now.Add(25 * time.Hour)
+	if got, err := s.ByKey("a"); err != nil || len(got) != 0 {
+		t.Fatalf("after a day: %v, %v", got, err)
+	}
+	if err := s.Prune(c.now); err != nil {
+		t.Fatal(err)
+	}
+	if n := keysIn(t, s, bucketKeys); n != 0 {
+		t.Fatalf("%d keys are kept", n)
+	}
+	a := action(9)
+	a.Key = strings.Repeat("k", 300)
+	if _, err := s.Begin(a); !errors.Is(err, ErrInvalid) {
+		t.Fatal(err)
+	}
+}
+
+func keysIn(t *testing.T, s *Store, bucket string) int {
+	t.Helper()
+	n := 0
+	err := s.view(func(tx *bolt.Tx) error {
+		return tx.Bucket([]byte(bucket)).ForEach(func(_, _ []byte) error { n++; return nil })
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func TestRecordsFilters(t *testing.T) {
+	s, _ := mustOpen(t, options(t, &clock{epoch}))
+	for i := range 30 {
+		a := action(i)
+		a.ID, a.Service = knowledge.ContainerID(hex64(i%3)), knowledge.ServiceKey([]string{"a", "b<&>"}[i%2])
+		if _, err := s.Begin(a); err != nil {
+			t.Fatal(err)
+		}
+	}
+	folds := []knowledge.Record{{Action: action(30)}, {Action: action(31)}}
+	folds[0].Action.Service, folds[0].Action.Count = "b<&>", 17
+	folds[0].Action.Reason.Args[1] = math.NaN() // row 36: JSON has no NaN
+	if err := s.Commit(Batch{Folds: folds}); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		f    Filter
+		want int
+	}{
+		{Filter{}, 32}, {Filter{Limit: 5}, 5}, {Filter{Service: "a"}, 15}, {Filter{Service: "b<&>"}, 16}, {Filter{Service: "b"}, 0},
+		{Filter{Container: knowledge.ContainerID(hex64(1))}, 10}, {Filter{Container: knowledge.ContainerID(hex64(1)), Service: "a"}, 5},
+		{Filter{Since: epoch.Add(20 * time.Second)}, 12}, {Filter{Container: "nobody"}, 0},
+	} {
+		got, err := s.Records(c.f)
+		if err != nil || len(got) != c.want {
+			t.Errorf("%+v: %d records, want %d, %v", c.f, len(got), c.want, err)
+		}
+		if !slices.IsSortedFunc(got, func(a, b knowledge.Record) int { return cmp2(b.Action.Seq, a.Action.Seq) }) {
+			t.Errorf("%+v: not newest first", c.f)
+		}
+	}
+	got, _ := s.Records(Filter{Limit: 2})
+	if got[1].Action.Count != 17 || got[1].Outcome.Result != knowledge.ResultApplied || got[1].Action.Seq != 31 {
+		t.Fatalf("fold: %+v", got[1])
+	}
+	if n := len(s.OpenActions()); n != 30 {
+		t.Fatalf("%d open", n)
+	}
+}
+
+func cmp2(a, b uint64) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}
+
+// Row 51: the journal is a ring; numbers go on.
+func TestRow51JournalIsARing(t *testing.T) {
+	o := options(t, &clock{epoch})
+	o.MaxSize = 512 << 10 // a journal of 256 records
+	s, _ := mustOpen(t, o)
+	for i := range 100 {
+		var folds []knowledge.Record
+		for j := range 10 {
+			folds = append(folds, knowledge.Record{Action: action(10*i + j)})
+		}
+		if err := s.Commit(Batch{Folds: folds}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := s.Records(Filter{Limit: 10_000})
+	if err != nil || len(got) != 256 || got[0].Action.Seq != 1000 || got[255].Action.Seq != 745 {
+		t.Fatalf("%d records, %v", len(got), err)
+	}
+	if n := keysIn(t, s, bucketJournal); n != 256 {
+		t.Fatalf("%d on disk", n)
+	}
+}
+
+func TestOriginalsAndDocs(t *testing.T) {
+	o := options(t, &clock{epoch})
+	s, _ := mustOpen(t, o)
+	orig := Original{ID: knowledge.ContainerID(hex64(1)), Name: "web", Service: "w", At: epoch,
+		Limits: knowledge.Limits{CPU: 5e8, CPUField: knowledge.CPUFieldQuota, Period: 50 * time.Millisecond, Shares: 512, Memory: 1 << 28, MemorySwap: -1}}
+	if err := s.PutOriginal(orig); err != nil {
+		t.Fatal(err)
+	}
+	other := orig
+	other.Limits.CPU = 1
+	if err := s.PutOriginal(other); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if got, ok := s.Original(orig.ID); !ok || got != orig {
+			t.Fatalf("the first one stays: %+v", got)
+		}
+		if err := s.PutDoc("d", []int{1, 2}); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s, _ = mustOpen(t, o)
+	}
+	if err := errors.Join(s.DropOriginal(orig.ID), s.DropOriginal(orig.ID), s.PutDoc("d", nil), s.PutDoc("d", nil)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s, _ = mustOpen(t, o)
+	if ok, err := s.GetDoc("d", new([]int)); ok || err != nil || len(s.Originals()) != 0 {
+		t.Fatalf("%v %v %v", ok, err, s.Originals())
+	}
+	for i, err := range []error{
+		s.PutDoc("", 1), s.PutDoc(strings.Repeat("n", 65), 1), s.PutDoc("big", strings.Repeat("x", maxDoc)), s.PutDoc("odd", math.NaN()),
+		s.PutOriginal(Original{}), s.SetIdentity(Identity{}),
+		s.Commit(Batch{Profiles: map[knowledge.ServiceKey][]byte{"": nil}}),
+		s.Commit(Batch{States: map[knowledge.ContainerID][]byte{"a": make([]byte, maxState+1)}}),
+		s.Commit(Batch{Series: map[knowledge.ServiceKey][]history.Chunk{"a": {{Data: make([]byte, maxChunk+1)}}}}),
+	} {
+		if !errors.Is(err, ErrInvalid) {
+			t.Errorf("%d: %v", i, err)
+		}
+	}
+	for i := range maxDocs {
+		if err := s.PutDoc(fmt.Sprint(i), i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.PutDoc("one more", 1); !errors.Is(err, ErrInvalid) || s.Health() != "" {
+		t.Fatal(err)
+	}
+}
+
+func TestSeriesComeBack(t *testing.T) {
+	s, _ := mustOpen(t, options(t, &clock{epoch}))
+	series := history.NewSeries()
+	for i := range 26 * 60 {
+		at := epoch.Add(time.Duration(i) * time.Minute)
+		series.Add(knowledge.Point{At: at.UnixNano(), CPU: float32(i%60) / 10, WorkingSet: 64 * knowledge.MiB})
+		if i%7 == 0 {
+			if err := s.Commit(Batch{Series: map[knowledge.ServiceKey][]history.Chunk{"w": series.Chunks(), "ww": nil}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	end := epoch.Add(26 * time.Hour)
+	fine, err := s.Series("w", history.Fine, end.Add(-2*time.Hour), end)
+	if err != nil || len(fine) < 110 || len(fine) > 120 || fine[0].MeanCPU != 0 || fine[30].MeanCPU != 3 {
+		t.Fatalf("%d minutes, %v", len(fine), err)
+	}
+	coarse, err := s.Series("w", history.Coarse, time.Time{}, end)
+	if err != nil || len(coarse) < 26*6-2 || !coarse[0].At.Equal(epoch) {
+		t.Fatalf("%d of ten minutes, %v", len(coarse), err)
+	}
+	if other, err := s.Series("ww", history.Fine, time.Time{}, end); err != nil || len(other) != 0 {
+		t.Fatalf("another service: %d, %v", len(other), err)
+	}
+	running, err := s.Running("w", end.Add(-time.Minute))
+	if err != nil || len(running) != 2 {
+		t.Fatalf("%d running chunks, %v", len(running), err)
+	}
+	for _, c := range running {
+		if err := history.NewSeries().Restore(c); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Row 51: what is old is forgotten in its time; row 41: not after a clock jump.
+func TestRow41Row51Prune(t *testing.T) {
+	c := &clock{epoch}
+	s, _ := mustOpen(t, options(t, c))
+	commit := func(b Batch) {
+		t.Helper()
+		if err := s.Commit(b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	prune := func(after time.Duration) (profiles, states, chunks int) {
+		t.Helper()
+		c.now = epoch.Add(after)
+		if err := s.Prune(c.now); err != nil {
+			t.Fatal(err)
+		}
+		return keysIn(t, s, bucketProfiles), keysIn(t, s, bucketStates), keysIn(t, s, bucketSeries)
+	}
+	chunk := func(tier history.Tier) history.Chunk {
+		return history.Chunk{Tier: tier, Start: epoch.Truncate(tier.Span()).Unix(), Data: []byte{1}}
+	}
+	commit(Batch{
+		Profiles: map[knowledge.ServiceKey][]byte{"a": {1}, "b": {1}}, States: map[knowledge.ContainerID][]byte{"x": {1}, "y": {1}, "z": {1}},
+		Series: map[knowledge.ServiceKey][]history.Chunk{"a": {chunk(history.Fine), chunk(history.Coarse)}},
+	})
+	if p, st, ch := prune(25 * time.Hour); p != 2 || st != 3 || ch != 2 {
+		t.Fatalf("nobody said who is alive: %d %d %d", p, st, ch)
+	}
+	commit(Batch{Alive: []knowledge.ContainerID{"x"}, DropStates: []knowledge.ContainerID{"z"}})
+	if p, st, ch := prune(27 * time.Hour); p != 2 || st != 1 || ch != 1 {
+		t.Fatalf("after 27 h: %d %d %d", p, st, ch)
+	}
+	commit(Batch{Profiles: map[knowledge.ServiceKey][]byte{"b": {2}}})
+	s.distrust = epoch.Add(40 * 24 * time.Hour) // as after a jump of the clock
+	if p, _, ch := prune(31 * 24 * time.Hour); p != 2 || ch != 1 {
+		t.Fatalf("the clock jumped, yet %d profiles and %d chunks are left", p, ch)
+	}
+	s.distrust = time.Time{}
+	if p, st, ch := prune(31 * 24 * time.Hour); p != 1 || st != 1 || ch != 1 {
+		t.Fatalf("after 31 days: %d %d %d", p, st, ch)
+	}
+	if p, st, ch := prune(70 * 24 * time.Hour); p != 0 || st != 1 || ch != 0 {
+		t.Fatalf("after 70 days: %d %d %d", p, st, ch)
+	}
+}
+
+// Row 51: more services than there is room for: the longest unseen go first.
+func TestRow51OldestGoFirst(t *testing.T) {
+	c := &clock{epoch}
+	o := options(t, c)
+	o.MaxSize = 1 << 20 // 64 profiles, 128 KiB of series
+	s, _ := mustOpen(t, o)
+	for i := range 100 {
+		c.now = c.now.Add(time.Minute)
+		key := knowledge.ServiceKey(fmt.Sprint(i))
+		chunks := []history.Chunk{{Tier: history.Fine, Start: int64(i) * 3600, Data: make([]byte, 2000)}, {Tier: history.Coarse, Start: 0, Data: make([]byte, 500)}}
+		b := Batch{Profiles: map[knowledge.ServiceKey][]byte{key: make([]byte, 100)}, Series: map[knowledge.ServiceKey][]history.Chunk{key: chunks}}
+		if err := s.Commit(b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.distrust = c.now.Add(time.Hour) // only their number matters here
+	if err := s.Prune(c.now); err != nil {
+		t.Fatal(err)
+	}
+	ps, err := s.Profiles()
+	if err != nil || len(ps) != 64 || ps["99"] == nil || ps["35"] != nil {
+		t.Fatalf("%d profiles, %v", len(ps), err)
+	}
+	if got, err := s.Running("99", time.Unix(10, 0)); err != nil || len(got) != 1 || got[0].Tier != history.Coarse {
+		t.Fatalf("a day's chunk went before an hour's: %v, %v", got, err)
+	}
+	if n := keysIn(t, s, bucketSeries); n < 100 || n > 150 {
+		t.Fatalf("%d chunks", n)
+	}
+}
+
+func TestManyAtOnce(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	s, _ := mustOpen(t, quiet(t, t.TempDir()))
+	var wg sync.WaitGroup
+	for g := range 4 {
+		wg.Go(func() {
+			for i := range 25 {
+				seq, err := s.Begin(action(g))
+				if err == nil {
+					err = s.End(knowledge.Outcome{Seq: seq, Result: knowledge.ResultApplied})
+				}
+				if err == nil {
+					err = s.Commit(Batch{Profiles: map[knowledge.ServiceKey][]byte{"a": {byte(i)}}, Folds: []knowledge.Record{{Action: action(g)}}})
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+		wg.Go(func() {
+			for range 25 {
+				_, err1 := s.Records(Filter{})
+				_, err2 := s.Profiles()
+				if err := errors.Join(err1, err2, s.Prune(epoch)); err != nil {
+					t.Error(err)
+				}
+				s.OpenActions()
+				_ = s.Health()
+			}
+		})
+	}
+	wg.Wait()
+	if got, err := s.Records(Filter{Limit: 1000}); err != nil || len(got) != 200 {
+		t.Fatalf("%d records, %v", len(got), err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestRecordEncodesAndDecodes(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		n := rapid.Int64()
+		word := rapid.StringN(-1, -1, 60)
+		r := knowledge.Record{Action: knowledge.Action{
+			Seq: 7, ID: knowledge.ContainerID(word.Draw(t, "id")), Name: word.Draw(t, "name"), Service: knowledge.ServiceKey(word.Draw(t, "service")),
+			Resource: knowledge.Resource(rapid.IntRange(0, 1).Draw(t, "resource")), Verb: knowledge.Verb(rapid.IntRange(0, 2).Draw(t, "verb")),
+			Actor: knowledge.Actor(rapid.IntRange(0, 6).Draw(t, "actor")), At: instant(n.Draw(t, "at")), From: n.Draw(t, "from"), To: n.Draw(t, "to"),
+			Reason: knowledge.Because(knowledge.RuleOOM, rapid.Float64().Draw(t, "arg"), 0, 3), Count: rapid.Int().Draw(t, "count"), Key: word.Draw(t, "key"),
+		}, Outcome: knowledge.Outcome{
+			Seq: 7, Result: knowledge.Result(rapid.IntRange(1, 6).Draw(t, "result")), At: instant(n.Draw(t, "ended")),
+			Took: time.Duration(n.Draw(t, "took")), Kernel: n.Draw(t, "kernel"), Engine: n.Draw(t, "engine"), Message: word.Draw(t, "message"),
+		}}
+		r.Action.Reason.Note = word.Draw(t, "note")
+		b, err := encodeRecord(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := decodeRecord(7, b)
+		if err != nil || got != r {
+			t.Fatalf("%v\n%+v\n%+v", err, r, got)
+		}
+	})
+}
+
+func FuzzRecordDecode(f *testing.F) {
+	b, err := encodeRecord(knowledge.Record{Action: action(1)})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r, err := decodeRecord(1, b)
+		if err != nil {
+			return
+		}
+		if _, err := encodeRecord(r); err != nil {
+			t.Fatal(err)
+		}
+	})
 }

@@ -40,22 +40,27 @@ func (s *Store) write(fn func(*bolt.Tx) error) error {
 		return ErrClosed
 	}
 	if s.trouble.why != "" && s.opt.Now().Before(s.trouble.retry) {
+		s.boundRecords()
 		return s.excuse()
 	}
-	err := s.attempt(fn)
+	err := s.keepRoom()
+	if err == nil {
+		err = s.attempt(fn)
+	}
 	if errors.Is(err, errDamaged) {
 		if err = s.replace(err); err == nil {
 			err = s.attempt(fn)
 		}
 	}
-	if errors.Is(err, berrors.ErrMaxSizeReached) && s.shed() == nil {
-		err = s.attempt(fn)
+	if err == nil {
+		s.recovered()
+		return nil
 	}
-	if err != nil {
-		return s.degrade(err)
+	if fn != nil && s.db != nil && !s.readOnly && len(s.records)+len(s.staged) > 0 {
+		// What was learned does not fit; what was done may.
+		_ = s.attempt(nil) // err is said already
 	}
-	s.recovered()
-	return nil
+	return s.degrade(err)
 }
 
 // attempt is one try at write.
@@ -98,19 +103,29 @@ func (s *Store) reattach() error {
 	return err
 }
 
-// transact runs fn in a read-write transaction and commits it. After a panic the
-// transaction is left as it is: bbolt would walk the damaged pages to undo it.
+// transact runs fn in a read-write transaction and commits it. In a damaged file
+// the transaction is left as it is: to undo it bbolt would walk the damaged pages,
+// in a goroutine whose faults nobody catches.
+//
+// bbolt's locks then stay taken, so the file is let go of.
 func (s *Store) transact(fn func(*bolt.Tx) error) error {
-	return guarded(func() error {
+	err := guarded(func() error {
 		tx, err := s.db.Begin(true)
 		if err != nil {
 			return err
 		}
-		if err := fn(tx); err != nil {
+		switch err := fn(tx); {
+		case errors.Is(err, errDamaged):
+			return err
+		case err != nil:
 			return errors.Join(err, tx.Rollback())
 		}
 		return tx.Commit()
 	})
+	if errors.Is(err, errDamaged) {
+		s.abandon()
+	}
+	return err
 }
 
 // flush writes what waits in memory, the bad values' deletion included.
@@ -178,7 +193,7 @@ func (s *Store) degrade(err error) error {
 	t.why, t.retry = s.words(err), now.Add(retryEvery)
 	s.boundRecords()
 	if !now.Before(t.nextLog) {
-		t.nextLog = now.Add(warnEvery)
+		t.nextLog, t.said = now.Add(warnEvery), true
 		s.log.Warn().Err(err).Str("file", s.path).Str("why", t.why).Time("since", t.since).Int("waiting", len(s.records)).
 			Msg("knowledge cannot be written: actions go on and are remembered in memory; free or repair the disk, no restart is needed")
 	}
@@ -201,13 +216,18 @@ func (s *Store) words(err error) string {
 	return bounded(err.Error(), maxNote)
 }
 
+// recovered forgets the trouble, but not when it was last spoken of: a disk that
+// is full for large writes only does not fill the log.
 func (s *Store) recovered() {
-	if s.trouble.why == "" {
+	t := s.trouble
+	if t.why == "" {
 		return
 	}
-	s.log.Info().Str("was", s.trouble.why).Dur("for", s.opt.Now().Sub(s.trouble.since)).Int("lost", s.lost).
-		Msg("knowledge is written to disk again")
-	s.trouble, s.lost = trouble{}, 0
+	if t.said {
+		s.log.Info().Str("was", t.why).Dur("for", s.opt.Now().Sub(t.since)).Int("lost", s.lost).
+			Msg("knowledge is written to disk again")
+	}
+	s.trouble, s.lost = trouble{nextLog: t.nextLog}, 0
 }
 
 // boundRecords forgets the oldest records that wait, when they are too many.
