@@ -106,7 +106,7 @@ func (g *guard) growth(a *ask) (knowledge.Bytes, knowledge.Reason) {
 		if a.room.Min == a.p.Memory.Min {
 			return a.room.Min, knowledge.Because(knowledge.RuleAtMin, float64(limit), float64(a.room.Min))
 		}
-		return a.room.Min, a.history()
+		return max(a.room.Min, a.e.Memory), a.history()
 	case float64(a.e.Memory) > followRatio*float64(limit):
 		return a.want, a.history()
 	}

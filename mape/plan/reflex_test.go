@@ -196,7 +196,7 @@ func TestRow67NoCutInsideTheCooldown(t *testing.T) {
 		loads := rapid.SliceOfN(rapid.Float64Range(0, 4), 1, 30).Draw(t, "loads")
 		step := time.Duration(rapid.Int64Range(int64(50*time.Millisecond), int64(20*time.Second)).Draw(t, "step"))
 		h.load = func(at time.Duration) float64 { return loads[int(at/step)%len(loads)] }
-		h.run(40 * time.Second)
+		h.run(25 * time.Second)
 		var grew, cut time.Time
 		for _, d := range h.done {
 			if d.Verb == knowledge.Grow {

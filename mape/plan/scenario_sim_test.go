@@ -139,7 +139,7 @@ func TestRow67OscillatingLoad(t *testing.T) {
 			}
 			return 0.05
 		}
-		h.run(10 * time.Minute)
+		h.run(5 * time.Minute)
 		var grew time.Time
 		turns, up := 0, true
 		for _, d := range h.done {
@@ -155,9 +155,9 @@ func TestRow67OscillatingLoad(t *testing.T) {
 				t.Errorf("period %v: a cut %v after growth: %v", period, d.At.Sub(grew), d.Reason)
 			}
 		}
-		t.Logf("period %v: %d actions, turned down %d times in 10 min", period, len(h.done), turns)
-		if limit := 60; turns > limit {
-			t.Errorf("period %v: turned down %d times in 10 min, want %d at most", period, turns, limit)
+		t.Logf("period %v: %d actions, turned down %d times in 5 min", period, len(h.done), turns)
+		if limit := 30; turns > limit {
+			t.Errorf("period %v: turned down %d times in 5 min, want %d at most", period, turns, limit)
 		}
 		if period < 10*time.Second && turns > 2 {
 			t.Errorf("period %v, shorter than the stabilisation window: turned down %d times", period, turns)
