@@ -1,0 +1,75 @@
+package e2e
+
+import (
+	"testing"
+	"time"
+)
+
+// TestMemoryGrowth: a container that takes 5 MB/s more, from 64 MiB under a limit
+// of 128 MiB to 1 GiB, is never killed for memory and never restarted.
+func TestMemoryGrowth(t *testing.T) {
+	t.Parallel()
+	d := newDaemon(t)
+	b := d.box(t, "mem", spec{do: "mem --from 64MiB --to 1GiB --rate 5MB", cpus: 0.5, memory: 128 * MiB, swap: 128 * MiB})
+	was := b.inspect()
+	d.start()
+	least := int64(1 << 40)
+	done := waitFor(5*time.Minute, func() bool {
+		use, limit := b.kernel.memoryUse(), b.kernel.memory()
+		if use > 80*MiB && limit > 0 {
+			least = min(least, limit-use)
+		}
+		return use >= 1023*MiB || b.kernel.oomKills() > 0 || b.kernel.memory() == 0
+	})
+	if kills := b.kernel.oomKills(); !done || kills > 0 {
+		t.Errorf("done: %v, OOM kills: %d, in use: %d MiB of %d MiB", done, kills, b.kernel.memoryUse()/MiB, b.kernel.memory()/MiB)
+	}
+	b.same(was)
+	if got := b.kernel.memory(); got < 1024*MiB {
+		t.Errorf("the limit is %d MiB at the end", got/MiB)
+	}
+	if h := b.inspect().HostConfig; h.Memory != b.kernel.memory() || h.MemorySwap != h.Memory {
+		t.Errorf("the Engine has %+v, the kernel %d: memory and swap go together", h, b.kernel.memory())
+	}
+	grows := 0
+	for _, c := range d.changes(b) {
+		if c.Resource == "memory" {
+			grows++
+			if c.Result != "applied" || c.To <= c.From {
+				t.Errorf("a memory change while it grew: %+v", c)
+			}
+		}
+	}
+	figure(t, "memory growth 5 MB/s from 64 MiB to 1 GiB: 0 OOM kills, %d updates, least distance to the limit %d MiB", grows, least/MiB)
+	d.stop()
+}
+
+// TestIdleAndBack: an idle service shrinks to its floor, also in memory, and
+// grows back under load without one failed request.
+func TestIdleAndBack(t *testing.T) {
+	t.Parallel()
+	d := newDaemon(t, "POLICY_SHRINK_AFTER=10s", "POLICY_START_BOOST_FOR=1s", "MONITOR_SLOW_EVERY=2s")
+	b := d.box(t, "web", spec{do: "http --work 10ms", cpus: 1, memory: 256 * MiB, swap: 512 * MiB, network: true,
+		labels: map[string]string{"effiscale.cpu": "0.1..1.5", "effiscale.memory": "64MiB..512MiB"}})
+	was := b.inspect()
+	p := b.press(t)
+	p.rate.Store(2) // somebody asks now and then, all the time
+	d.start()
+	eventually(t, 90*time.Second, "idle, its quota goes to the floor", func() bool { return b.kernel.quota() <= 0.105 })
+	eventually(t, 90*time.Second, "idle, its memory limit goes down", func() bool { return b.kernel.memory() < 256*MiB })
+	b.agree(30 * time.Second) // the Engine follows
+	at := time.Now()
+	p.rate.Store(60)
+	eventually(t, 20*time.Second, "under 0.6 cores of load it grows back", func() bool { return b.kernel.quota() >= 0.6 })
+	figure(t, "an idle service at its floor of 0.1 cores meets 0.6 cores of requests: enough after %d ms", time.Since(at).Milliseconds())
+	hold(t, 3*time.Second, "it stays grown", func() bool { return b.kernel.quota() >= 0.5 })
+	p.stop()
+	if n := p.failed.Load(); n > 0 || p.sent.Load() < 60 {
+		t.Errorf("%d of %d requests failed: %v", n, p.sent.Load(), p.last.Load())
+	}
+	b.same(was)
+	if h := b.inspect().HostConfig; h.MemorySwap-h.Memory != 256*MiB {
+		t.Errorf("its own allowance of 256 MiB of swap became %d MiB", (h.MemorySwap-h.Memory)/MiB)
+	}
+	d.stop()
+}

@@ -1,0 +1,182 @@
+// Package e2e tests the real binary against the real Docker Engine: daemons of
+// their own directories, containers that do measurable work, and the kernel's
+// files and the Engine's raw answers as witnesses that the daemon had no hand in.
+//
+// Every container carries a label of its test, and each daemon sees only those
+// (docker.only_label), so that nothing else on the host is touched.
+package e2e
+
+import (
+	"archive/tar"
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+const (
+	// mark is the label that names the test; the daemon's docker.only_label.
+	mark = "org.effiscale.e2e"
+	// markRun holds the process that made a container: what a killed test run
+	// left behind is found by the next one.
+	markRun = "org.effiscale.e2e.run"
+)
+
+// rig is what all tests share; TestMain makes it once.
+var rig struct {
+	binary string // of the daemon
+	image  string // with the load program at /load
+	docker *engine
+	absent error // why there is no Engine
+}
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	// Tests wait far more than they work: the default of one a core would make
+	// the package last three times as long.
+	_ = flag.Set("test.parallel", "6")
+	os.Exit(withRig(m))
+}
+
+func withRig(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "effiscale-e2e")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	rig.docker = newEngine()
+	if rig.absent = rig.docker.ping(); rig.absent != nil {
+		return m.Run() // each test says so
+	}
+	rig.docker.sweep()
+	rig.binary, rig.image = filepath.Join(dir, "effiscale"), fmt.Sprintf("effiscale-e2e-%d:1", os.Getpid())
+	load := filepath.Join(dir, "load")
+	for out, pkg := range map[string]string{rig.binary: "github.com/effiscale/effiscale", load: "github.com/effiscale/effiscale/node/vmtest/load"} {
+		cmd := exec.Command("go", "build", "-o", out, pkg)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if text, err := cmd.CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "cannot build %s: %v\n%s", pkg, err, text)
+			return 1
+		}
+	}
+	layer, err := layerOf(load)
+	if err == nil {
+		err = rig.docker.importImage(rig.image, layer)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer rig.docker.removeImage(rig.image)
+	return m.Run()
+}
+
+// layerOf is a root file system with one program in it.
+func layerOf(program string) ([]byte, error) {
+	b, err := os.ReadFile(program)
+	if err != nil {
+		return nil, err
+	}
+	var buf bytes.Buffer
+	w := tar.NewWriter(&buf)
+	err = w.WriteHeader(&tar.Header{Name: "load", Mode: 0o755, Size: int64(len(b))})
+	if err == nil {
+		_, err = w.Write(b)
+	}
+	if err == nil {
+		err = w.Close()
+	}
+	return buf.Bytes(), err
+}
+
+// needEngine skips where there is no Engine, unless the environment requires one.
+func needEngine(t *testing.T) {
+	t.Helper()
+	if rig.absent == nil {
+		return
+	}
+	if os.Getenv("EFFISCALE_REQUIRE_ENGINE") == "1" {
+		t.Fatalf("no Engine: %v", rig.absent)
+	}
+	t.Skipf("no Engine: %v", rig.absent)
+}
+
+// needRoot skips where kernel files cannot be written or mounts made.
+func needRoot(t *testing.T) {
+	t.Helper()
+	needEngine(t)
+	if os.Geteuid() == 0 {
+		return
+	}
+	if os.Getenv("EFFISCALE_REQUIRE_ENGINE") == "1" {
+		t.Fatal("these tests write kernel files: run them as root")
+	}
+	t.Skip("these tests write kernel files: run them as root")
+}
+
+// eventually waits until cond holds, looking 20 times a second.
+func eventually(t *testing.T, within time.Duration, what string, cond func() bool) {
+	t.Helper()
+	if !waitFor(within, cond) {
+		t.Fatalf("not within %v: %s", within, what)
+	}
+}
+
+func waitFor(within time.Duration, cond func() bool) bool {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(within); ; <-tick.C {
+		if cond() {
+			return true
+		}
+		if time.Now().After(end) {
+			return false
+		}
+	}
+}
+
+// hold checks that cond holds all the time.
+func hold(t *testing.T, during time.Duration, what string, cond func() bool) {
+	t.Helper()
+	if waitFor(during, func() bool { return !cond() }) {
+		t.Fatalf("did not hold for %v: %s", during, what)
+	}
+}
+
+// figure tells a measured number, for people and for the closing note.
+func figure(t *testing.T, format string, args ...any) {
+	t.Helper()
+	text := fmt.Sprintf(format, args...)
+	t.Log(text)
+	fmt.Printf("figure: %s\n", text)
+}
+
+func processLives(pid string) bool {
+	n, err := strconv.Atoi(pid)
+	if err != nil || n <= 0 {
+		return false
+	}
+	_, err = os.Stat("/proc/" + pid)
+	return err == nil
+}
+
+// say is for the notes of a test that runs for long.
+func say(t *testing.T, format string, args ...any) {
+	t.Helper()
+	t.Logf(format, args...)
+}
+
+// caller names the test in container names: lower case, without slashes.
+func caller(t *testing.T) string {
+	return strings.ToLower(strings.NewReplacer("/", "-", "_", "-").Replace(strings.TrimPrefix(t.Name(), "Test")))
+}
+
+func cores() float64 { return float64(runtime.NumCPU()) }
