@@ -140,7 +140,8 @@ const (
 	// within 10 % of the limit wanted is left alone.
 	shrinkStep  = 0.9
 	shrinkEvery = time.Minute
-	// anonRoom above the 30-minute peak of anonymous memory: Section 3.
+	// anonRoom is the room above the 30-minute peak of anonymous memory: what was
+	// needed half an hour ago may be needed again, and cannot be reclaimed.
 	anonRoom = 1.25
 	// refaultCalm is the rate of refaults, pages a second, that is flat: 40 KiB/s.
 	refaultCalm = 10.0

@@ -83,6 +83,45 @@ func TestGrowingMemoryIsNeverKilled(t *testing.T) {
 	}
 }
 
+// Nor is it when it grows faster, while its room lasts for four readings.
+func TestFastGrowthIsNotKilled(t *testing.T) {
+	for _, rate := range []float64{0.5e6, 2e6, 10e6, 20e6, 30e6} {
+		h := newWorld(2)
+		h.every, h.limit, h.quota = near, 192*knowledge.MiB, knowledge.OneCPU
+		h.load = func(time.Duration) float64 { return 0.2 }
+		h.working = func(at time.Duration) knowledge.Bytes {
+			return min(64*knowledge.MiB+knowledge.Bytes(rate*at.Seconds()), 2*knowledge.GiB)
+		}
+		h.run(2 * time.Minute)
+		if h.oomKills > 0 {
+			t.Errorf("%.1f MB/s: killed; %v", rate/1e6, h.done)
+		}
+	}
+}
+
+// Memory that was needed once is given back in small steps after ten minutes of
+// calm, never under what is used, and comes back as fast as it is wanted.
+func TestIdleMemoryShrinksAndGrowsBack(t *testing.T) {
+	h := newWorld(2)
+	h.every, h.limit, h.quota = near, knowledge.GiB, knowledge.OneCPU
+	h.load = func(time.Duration) float64 { return 0.01 }
+	h.working = func(at time.Duration) knowledge.Bytes {
+		if at < 25*time.Minute {
+			return 50 * knowledge.MiB
+		}
+		return min(50*knowledge.MiB+knowledge.Bytes(5e6*(at-25*time.Minute).Seconds()), 500*knowledge.MiB)
+	}
+	h.run(25 * time.Minute)
+	if h.limit > 320*knowledge.MiB || h.limit < 114*knowledge.MiB {
+		t.Errorf("after 25 minutes of 50 MiB the limit is %v", h.limit)
+	}
+	low := h.limit
+	h.run(3 * time.Minute)
+	if h.oomKills > 0 || h.limit < 500*knowledge.MiB {
+		t.Errorf("from %v back to %v, %d kills", low, h.limit, h.oomKills)
+	}
+}
+
 // An idle container gives its CPU back to within the least change of its floor,
 // holds there, and is whole again within 300 ms of the next request.
 func TestIdleShrinksToItsFloorAndGrowsBack(t *testing.T) {
