@@ -113,15 +113,20 @@ func Benchmark1000(b *testing.B) {
 func BenchmarkPaced(b *testing.B) {
 	_, all := forest(b, 1000)
 	s := make([]knowledge.Sample, len(all))
+	fast := func(i int) error { return all[i].Fast(&s[i]) }
 	for _, p := range []struct {
 		name  string
 		every time.Duration
 		n     int
+		read  func(i int) error
 		slow  int // so many containers of each round read the slow tier too
 	}{
-		{"1Hz,fast,1000", time.Second, 1000, 0},
-		{"1Hz,fast,1000,slow,each,10s", time.Second, 1000, 100},
-		{"10Hz,fast,50", time.Second / 10, 50, 0},
+		{"1Hz,pread,1000", time.Second, 1000, func(i int) error { bare(b, all[i]); return nil }, 0},
+		{"1Hz,fast,1000", time.Second, 1000, fast, 0},
+		{"1Hz,fast,1000,slow,each,10s", time.Second, 1000, fast, 100},
+		{"10Hz,fast,50", time.Second / 10, 50, fast, 0},
+		{"10Hz,cpu,50", time.Second / 10, 50, func(i int) error { return all[i].CPU(&s[i]) }, 0},
+		{"10Hz,nothing", time.Second / 10, 0, fast, 0},
 	} {
 		b.Run(p.name, func(b *testing.B) {
 			b.ReportAllocs()
@@ -132,7 +137,7 @@ func BenchmarkPaced(b *testing.B) {
 				for range time.Second / p.every {
 					<-tick.C
 					for i := range p.n {
-						if err := all[i].Fast(&s[i]); err != nil {
+						if err := p.read(i); err != nil {
 							b.Fatal(err)
 						}
 					}

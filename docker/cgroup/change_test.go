@@ -35,6 +35,9 @@ func TestGone(t *testing.T) {
 		if err := c.Fast(&s); !errors.Is(err, ErrGone) {
 			t.Errorf("%s: Fast: %v", name, err)
 		}
+		if err := c.CPU(&s); !errors.Is(err, ErrGone) {
+			t.Errorf("%s: CPU: %v", name, err)
+		}
 		if err := c.Limits(&s); !errors.Is(err, ErrGone) {
 			t.Errorf("%s: Limits: %v", name, err)
 		}

@@ -16,7 +16,8 @@ import (
 
 // The groups of signals that each tier sets.
 const (
-	fastSignals   = knowledge.HasCPU | knowledge.HasThrottle | knowledge.HasMemory
+	cpuSignals    = knowledge.HasCPU | knowledge.HasThrottle
+	fastSignals   = cpuSignals | knowledge.HasMemory
 	memorySignals = knowledge.HasMemoryStat | knowledge.HasOOM
 	slowSignals   = memorySignals | knowledge.HasLimits | knowledge.HasIO | knowledge.HasPids | knowledge.HasNetwork |
 		knowledge.HasCPUPressure | knowledge.HasMemoryPressure | knowledge.HasIOPressure
@@ -43,7 +44,8 @@ type Container struct {
 // path is where the Engine's driver puts it (CgroupParent, if the container was
 // inspected), or, with a PID, where that process says that it is; either counts
 // only when it holds the full id. The error is ErrNotFound when there is none,
-// as for a container that does not run.
+// as for a container that does not run. Which files there are is found out here:
+// a controller that is switched on later shows after attaching again.
 func (h *Host) Attach(c knowledge.Container) (*Container, error) {
 	if !fullID(c.ID) {
 		return nil, fmt.Errorf("cannot attach to a container: %q is not a full id", c.ID.Short())
@@ -118,44 +120,58 @@ func (h *Host) name(v1, v2 string, t hierarchy) string {
 // the error the first file that made no sense. ErrGone: attach again.
 // It allocates nothing unless it fails, and does three reads on v1, two on v2.
 func (c *Container) Fast(s *knowledge.Sample) error {
-	h := c.host
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	s.Have &^= fastSignals
+	return c.fast(s, fastSignals)
+}
+
+// CPU is Fast without the memory, for the watch over throttled containers: two
+// reads on v1, one on v2.
+func (c *Container) CPU(s *knowledge.Sample) error {
+	return c.fast(s, cpuSignals)
+}
+
+func (c *Container) fast(s *knowledge.Sample, which knowledge.Signals) error {
+	c.host.mu.Lock()
+	defer c.host.mu.Unlock()
+	s.Have &^= which
 	if c.closed {
 		return fs.ErrClosed
 	}
 	s.At = time.Now()
 	var bad faults
+	c.cpuTime(s, &bad)
+	if which&knowledge.HasMemory != 0 && c.memory >= 0 {
+		b, err := c.host.kept(c.memory)
+		if err == nil {
+			err = parseMemory(b, s)
+		}
+		bad.note(c.dirs[memory], c.host.name("memory.usage_in_bytes", "memory.current", memory), err)
+	}
+	if bad.gone {
+		s.Have &^= which
+	}
+	return bad.result()
+}
+
+// cpuTime reads the kept files of the CPU controllers.
+func (c *Container) cpuTime(s *knowledge.Sample, bad *faults) {
 	if c.usage >= 0 {
-		b, err := h.kept(c.usage)
+		b, err := c.host.kept(c.usage)
 		if err == nil {
 			err = parseUsage(b, s)
 		}
 		bad.note(c.dirs[cpuacct], "cpuacct.usage", err)
 	}
 	if c.stat >= 0 {
-		b, err := h.kept(c.stat)
+		b, err := c.host.kept(c.stat)
 		switch {
 		case err != nil:
-		case h.at[cpu].v2:
+		case c.host.at[cpu].v2:
 			err = parseCPUStatV2(b, s)
 		default:
 			err = parseCPUStatV1(b, s)
 		}
 		bad.note(c.dirs[cpu], "cpu.stat", err)
 	}
-	if c.memory >= 0 {
-		b, err := h.kept(c.memory)
-		if err == nil {
-			err = parseMemory(b, s)
-		}
-		bad.note(c.dirs[memory], "memory usage", err)
-	}
-	if bad.gone {
-		s.Have &^= fastSignals
-	}
-	return bad.result()
 }
 
 // parseUsage reads cpuacct.usage of v1: nanoseconds.

@@ -117,6 +117,8 @@ func TestFastAllocatesNothing(t *testing.T) {
 	var m HostSample
 	for what, f := range map[string]func() error{
 		"Fast":       func() error { return c.Fast(&s) },
+		"CPU":        func() error { return c.CPU(&s) },
+		"Memory":     func() error { return c.Memory(&s) },
 		"Slow":       func() error { return c.Slow(&s) },
 		"Limits":     func() error { return c.Limits(&s) },
 		"SetQuota":   func() error { return c.SetQuota(500e6, 0) },

@@ -220,7 +220,10 @@ func TestTiersKeepToThemselves(t *testing.T) {
 	if s.CPUUsage != fast.CPUUsage || s.MemoryUsage != fast.MemoryUsage || s.Anon != slowWant().Anon {
 		t.Errorf("a tier overwrote the other: %+v", s)
 	}
-	var l, m knowledge.Sample
+	var l, m, u knowledge.Sample
+	if err := c.CPU(&u); err != nil || u.Have != cpuSignals || u.CPUUsage != fast.CPUUsage || u.MemoryUsage != 0 || u.At.IsZero() {
+		t.Errorf("cpu: %+v, %v", u, err)
+	}
 	want := knowledge.Sample{
 		Have: memorySignals, Anon: 17620992, File: 1638400, InactiveFile: 1638400, Shmem: 4096, Unevictable: 8192,
 		Kernel: 454656, Refaults: 7, OOM: 2, OOMKills: 2, HighEvents: 5, MaxEvents: 17,
