@@ -229,3 +229,24 @@ func TestUnknownIsNotZero(t *testing.T) {
 	b.w.Have &^= knowledge.HasMemory
 	expect(t, "no memory", b.memory(), knowledge.Hold, knowledge.RuleMissing)
 }
+
+// FAULTS row 66: a leak is followed to the ceiling, named there, and costs no
+// further action, though the kernel kills for it again and again (row 65).
+func TestRow66LeakEndsAtItsCeiling(t *testing.T) {
+	h := newWorld(2)
+	h.every, h.limit, h.quota = near, 96*knowledge.MiB, core
+	h.load = func(time.Duration) float64 { return 0.2 }
+	h.policy.Memory.Max = 256 * knowledge.MiB
+	h.working = func(at time.Duration) knowledge.Bytes { return 64*knowledge.MiB + knowledge.Bytes(1e6*at.Seconds()) }
+	h.run(3 * time.Minute)
+	if h.limit != 256*knowledge.MiB || h.oomKills > 0 {
+		t.Fatalf("before it is full: limit %v, %d kills", h.limit, h.oomKills)
+	}
+	raises := len(h.done)
+	w := &h.track.Window
+	expect(t, "near the ceiling", h.reflex.Memory(h.now(), &h.finding, w, &h.envelope, &h.policy), knowledge.Hold, knowledge.RuleLeak)
+	h.run(time.Minute)
+	if h.oomKills == 0 || h.limit != 256*knowledge.MiB || len(h.done) != raises {
+		t.Errorf("full: limit %v, %d kills, then %v", h.limit, h.oomKills, h.done[raises:])
+	}
+}
