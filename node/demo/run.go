@@ -228,7 +228,7 @@ func (r *run) revive(ctx context.Context) error {
 	r.res.kills++
 	r.throttledBefore += r.prev.ThrottledTime
 	r.usedBefore += r.prev.CPUUsage
-	r.prev = knowledge.Sample{}
+	r.prev = knowledge.Sample{Quota: r.prev.Quota, MemoryLimit: r.prev.MemoryLimit} // limits stay
 	r.screen.decision("killed by the kernel: out of memory at " + r.plan.limits.Memory.String() + "; started again")
 	return r.up(ctx)
 }
