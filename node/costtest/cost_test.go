@@ -88,14 +88,15 @@ type process struct {
 	socket string
 }
 
-// startDaemon runs it with the default settings, but for the places of its files
-// and ports, and waits until it is ready.
+// startDaemon runs it with the default settings, but for the places of its files,
+// its ports and whose containers it sees, and waits until it is ready.
 func startDaemon(t *testing.T, binary string) process {
 	t.Helper()
 	dir := t.TempDir()
 	socket := filepath.Join(dir, "effiscale.sock")
 	cmd := exec.Command(binary, "run")
 	cmd.Env = append(os.Environ(), "EFFISCALE_NODE_DATA_DIR="+dir, "EFFISCALE_API_SOCKET="+socket, "EFFISCALE_LOG_LEVEL=warn",
+		"EFFISCALE_DOCKER_ONLY_LABEL=cost="+prefix(), // nobody else's containers, if there are any
 		"EFFISCALE_API_MONITOR=127.0.0.1:0", "EFFISCALE_API_CONTROLLER=127.0.0.1:0", "EFFISCALE_API_EXECUTION=127.0.0.1:0")
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 	if err := cmd.Start(); err != nil {

@@ -24,7 +24,7 @@ func startFleet(t *testing.T, load string) map[string]bool {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = client.Close() })
-	prefix := fmt.Sprintf("effiscale-cost-%d", os.Getpid())
+	prefix := prefix()
 	if err := client.ImportImage(t.Context(), prefix, image(t, load)); err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +40,7 @@ func startFleet(t *testing.T, load string) map[string]bool {
 		names[name] = true
 		id, err := client.Create(t.Context(), docker.Spec{
 			Name: name, Image: prefix, Command: append([]string{"/load"}, strings.Fields(work(i))...),
-			Labels: map[string]string{"effiscale.enable": "true"},
+			Labels: map[string]string{"effiscale.enable": "true", "cost": prefix},
 			Limits: knowledge.Limits{CPU: knowledge.OneCPU / 2, CPUField: knowledge.CPUFieldNano, Memory: 64 * knowledge.MiB, MemorySwap: 64 * knowledge.MiB},
 		})
 		if err != nil {
@@ -57,6 +57,9 @@ func startFleet(t *testing.T, load string) map[string]bool {
 	}
 	return names
 }
+
+// prefix is the name of everything that this run makes.
+func prefix() string { return fmt.Sprintf("effiscale-cost-%d", os.Getpid()) }
 
 // work is what container i does: 80 idle, 15 use 1 % of a core, 5 leap once.
 func work(i int) string {
