@@ -229,7 +229,8 @@ func cpuOf(quota int64, period time.Duration) knowledge.NanoCPU {
 // runtimes other than runc do as they like; Swarm's tasks belong to Swarm.
 func hazardsOf(h *container.HostConfig, labels map[string]string) []string {
 	var out []string
-	if len(h.DeviceRequests) > 0 || strings.Contains(h.Runtime, "nvidia") {
+	nvidia := func(d container.DeviceMapping) bool { return strings.HasPrefix(d.PathOnHost, "/dev/nvidia") }
+	if len(h.DeviceRequests) > 0 || strings.Contains(h.Runtime, "nvidia") || slices.ContainsFunc(h.Devices, nvidia) {
 		out = append(out, "gpu")
 	}
 	switch h.Runtime {

@@ -98,12 +98,23 @@ var opWords = map[string]string{
 // 1.0 s on 20.10.
 const patience = 2 * time.Second
 
-// goneWords are the Engine's and runc's ways to say, with 409 or 500, that the
-// process went away while the request was on its way.
+// goneWords are the Engine's, containerd's and runc's ways to say, with 409 or
+// 500, that the process went away while the request was on its way.
 var goneWords = []string{
-	"is not running", "no such container", "stopped container", "container not running",
+	"is not running", "no such container", "container not running", "container is dead",
+	"stopped container", "deleted process", "no running task",
 	"marked for removal", "removal of container", "process already finished", "no such process",
-	"container is dead", "cgroup has been deleted",
+}
+
+// goneText reports whether a lower-case message says so. A cgroup's file that is
+// not there any more says it as well.
+func goneText(msg string) bool {
+	for _, w := range goneWords {
+		if strings.Contains(msg, w) {
+			return true
+		}
+	}
+	return strings.Contains(msg, "cgroup") && (strings.Contains(msg, "no such file or directory") || strings.Contains(msg, "no such device"))
 }
 
 // verdict turns a failed call into an Error. x holds what the transport saw.
@@ -112,7 +123,8 @@ func (c *Client) verdict(op operation, id string, x *exchange, err error) *Error
 		return e
 	}
 	status := int(x.status.Load())
-	e := &Error{Op: op.name, ID: id, Status: status, Message: clean(err.Error()), cause: err}
+	e := &Error{Op: op.name, ID: id, Status: status, cause: err}
+	e.Message = strings.TrimPrefix(clean(err.Error()), "Cannot update container "+id+": ")
 	switch {
 	case errors.Is(err, context.Canceled):
 		e.Kind, e.Message = KindCanceled, "canceled"
@@ -126,7 +138,7 @@ func (c *Client) verdict(op operation, id string, x *exchange, err error) *Error
 		e.Kind, e.Message = KindUnreachable, clean(c.dialHelp(x.dialErr(), err))
 	default:
 		e.Kind = kindOf(status, x.json.Load(), strings.ToLower(e.Message))
-		if e.Kind == KindUnreachable {
+		if e.Kind == KindUnreachable && (status < 400 || !x.json.Load()) {
 			e.Message = fmt.Sprintf("what answers at %s does not speak like the Docker Engine (HTTP %d): %s", c.host, status, e.Message)
 		}
 	}
@@ -137,10 +149,6 @@ func (c *Client) verdict(op operation, id string, x *exchange, err error) *Error
 // error in JSON is the Engine's own word: a page of HTML comes from something
 // else in between, and must not make a container look gone.
 func kindOf(status int, json bool, msg string) Kind {
-	gone := false
-	for _, w := range goneWords {
-		gone = gone || strings.Contains(msg, w)
-	}
 	switch {
 	case status < 400 || !json:
 		return KindUnreachable
@@ -148,7 +156,7 @@ func kindOf(status int, json bool, msg string) Kind {
 		return KindRefused
 	case status == http.StatusNotFound:
 		return KindGone
-	case gone && (status == http.StatusConflict || status == http.StatusInternalServerError):
+	case goneText(msg) && (status == http.StatusConflict || status == http.StatusInternalServerError):
 		return KindGone
 	case status == http.StatusConflict:
 		return KindConflict

@@ -362,6 +362,26 @@ func TestRealEvents(t *testing.T) {
 	}
 }
 
+func TestRealEndpoints(t *testing.T) {
+	r := openReal(t)
+	id, err := r.Create(t.Context(), docker.Spec{
+		Name: fmt.Sprintf("effiscale-docker-test-%d-port", os.Getpid()), Image: r.image, Command: []string{"/sleeper"}, Publish: []int{8080},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.cleanup("container", func(ctx context.Context) error { return r.Remove(ctx, id) })
+	_, err = r.Endpoints(t.Context(), id, 8080)
+	wantKind(t, err, docker.KindGone) // not started: no address
+	if err := r.Start(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	at, err := r.Endpoints(t.Context(), id, 8080)
+	if err != nil || len(at) == 0 || !strings.HasPrefix(at[0], "127.0.0.1:") || strings.HasSuffix(at[0], ":0") {
+		t.Errorf("%v %v", at, err)
+	}
+}
+
 // The latencies of the real Engine, for the record (go test -v -run Latency).
 func TestRealLatency(t *testing.T) {
 	r := openReal(t)

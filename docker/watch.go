@@ -145,8 +145,7 @@ func (f *follower) follow(ctx context.Context) error {
 	case !alive:
 		return ctx.Err()
 	case opened:
-		err = fmt.Errorf("the event stream ended: %w", err)
-		x.status.Store(0)
+		err = &Error{Op: opEvents.name, Kind: KindUnreachable, Message: clean("the event stream ended: " + err.Error()), cause: err}
 	}
 	e := f.c.verdict(opEvents, "", x, err)
 	f.c.failed(s, e)

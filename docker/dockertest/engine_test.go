@@ -352,6 +352,33 @@ func TestStaleInspect(t *testing.T) {
 	}
 }
 
+// What a person, systemd or the container itself changes shows everywhere.
+func TestChangesFromOutside(t *testing.T) {
+	everywhere(t, func(t *testing.T, m machine, o dockertest.Options) {
+		id := m.Run(dockertest.Spec{Health: "starting", Limits: knowledge.Limits{CPU: core, Memory: 64 * mib}})
+		a := m.attach(t, id)
+		m.SetKernel(id, knowledge.Limits{CPU: core / 2, Memory: 32 * mib})
+		m.SetPressure(id, 12.5, 3)
+		m.SetHealth(id, "healthy")
+		m.Pause(id, true)
+		s := read(t, a)
+		if s.Quota != core/2 || s.MemoryLimit != 32*mib {
+			t.Errorf("%+v", s)
+		}
+		if o.Cgroup == 2 && (s.CPUPressure.Some10 != 12.5 || s.MemoryPressure.Some10 != 3) {
+			t.Errorf("%+v", s)
+		}
+		k, err := m.c.Inspect(t.Context(), id)
+		if err != nil || k.Health != knowledge.HealthHealthy || k.State != knowledge.StatePaused || k.Limits.CPU != core || k.Limits.Memory != 64*mib {
+			t.Errorf("%+v %v", k, err)
+		}
+		m.SetKernel(id, knowledge.Limits{})
+		if s := read(t, a); s.Quota != 0 || s.MemoryLimit != 0 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
 func TestLive(t *testing.T) {
 	e := dockertest.New(t, dockertest.Options{})
 	c, err := docker.Open(docker.Options{Host: e.Host()})

@@ -182,6 +182,16 @@ func (e *Engine) Listeners() int {
 	return len(e.listeners)
 }
 
+// Backlog counts the events that wait for listeners to take them.
+func (e *Engine) Backlog() (n int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for l := range e.listeners {
+		n += len(l)
+	}
+	return n
+}
+
 // Image reports whether an image was imported and not removed.
 func (e *Engine) Image(tag string) bool {
 	e.mu.Lock()
