@@ -28,10 +28,11 @@ func main() {
 }
 
 // withSignals ends the context at the first SIGINT or SIGTERM; a second SIGINT
-// ends the process at once. SIGPIPE becomes a write error, SIGQUIT keeps Go's
-// dump of all stacks.
+// ends the process at once. SIGPIPE becomes a write error, SIGUSR1 and SIGUSR2,
+// which mean nothing here, do not end a daemon; SIGQUIT keeps Go's dump of all
+// stacks.
 func withSignals() (context.Context, func()) {
-	signal.Ignore(syscall.SIGPIPE)
+	signal.Ignore(syscall.SIGPIPE, syscall.SIGUSR1, syscall.SIGUSR2)
 	ctx, cancel := context.WithCancel(context.Background())
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)

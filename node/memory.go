@@ -223,7 +223,7 @@ func (n *Node) closeOpen(held func(knowledge.ContainerID, knowledge.Resource) (i
 		if v, ok := held(r.Action.ID, r.Action.Resource); ok {
 			o.Kernel = v
 			o.Message = "the daemon ended before the answer; the kernel does not hold it"
-			if diff := v - r.Action.To; diff*diff <= (r.Action.To/100)*(r.Action.To/100) {
+			if diff := v - r.Action.To; max(diff, -diff) <= r.Action.To/100 {
 				o.Result, o.Message = knowledge.ResultApplied, "the daemon ended before the answer; found in force at the next start"
 			}
 		}
