@@ -29,31 +29,32 @@ const (
 )
 
 // attach opens the file, sets it aside and opens a new one where it cannot be
-// trusted, and reads what is kept in memory. Whatever it cannot open for writing
+// trusted, and reads what is kept in memory. It waits so long for another process
+// that has the file locked. Whatever it cannot open for writing
 // it opens for reading, and returns the error all the same.
-func (s *Store) attach() (Opened, error) {
+func (s *Store) attach(wait time.Duration) (Opened, error) {
 	var out Opened
 	if err := os.MkdirAll(s.opt.Dir, 0o700); err != nil {
 		return out, err
 	}
-	err := s.attachFile(&out, os.O_RDWR|os.O_CREATE)
+	err := s.attachFile(&out, os.O_RDWR|os.O_CREATE, wait)
 	if errors.Is(err, errDamaged) {
 		out.Why = err.Error()
 		if out.SetAside, err = s.setAside(err); err == nil {
 			s.afterUnknown()
-			err = s.attachFile(&out, os.O_RDWR|os.O_CREATE)
+			err = s.attachFile(&out, os.O_RDWR|os.O_CREATE, wait)
 		}
 	}
 	if isUnwritable(err) && s.db == nil {
-		if again := s.attachFile(&out, os.O_RDONLY); again != nil && !errors.Is(again, fs.ErrNotExist) {
+		if again := s.attachFile(&out, os.O_RDONLY, wait); again != nil && !errors.Is(again, fs.ErrNotExist) {
 			err = fmt.Errorf("%w; reading it: %w", err, again)
 		}
 	}
 	return out, err
 }
 
-func (s *Store) attachFile(out *Opened, flag int) error {
-	f, err := s.lockFile(flag)
+func (s *Store) attachFile(out *Opened, flag int, wait time.Duration) error {
+	f, err := s.lockFile(flag, wait)
 	if err != nil {
 		return err
 	}
@@ -79,7 +80,10 @@ func (s *Store) attachFile(out *Opened, flag int) error {
 		}
 		s.db = db
 		s.db.AllocSize = int(min(allocSize, s.opt.MaxSize/64))
-		return s.settle(found, out)
+		if err := s.settle(found, out); err != nil || !found.empty {
+			return err
+		}
+		return syncDir(s.opt.Dir)
 	})
 	if err == nil {
 		return nil
@@ -133,6 +137,19 @@ func (s *Store) settle(found found, out *Opened) error {
 	return nil
 }
 
+// syncDir makes the name of a new file survive a power cut.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	err = d.Sync()
+	if errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSUP) {
+		err = nil // this file system has no such thing
+	}
+	return errors.Join(err, d.Close())
+}
+
 func checkSchema(tx *bolt.Tx) (have bool, err error) {
 	b := tx.Bucket([]byte(bucketMeta))
 	if b == nil {
@@ -163,14 +180,14 @@ func makeBuckets(tx *bolt.Tx) error {
 	return tx.Bucket([]byte(bucketMeta)).Put([]byte(c.key), seal(c, []byte(strconv.Itoa(schema))))
 }
 
-// lockFile opens the file and locks it for this process, waiting as long as
-// Options say.
-func (s *Store) lockFile(flag int) (*os.File, error) {
+// lockFile opens the file and locks it for this process, waiting so long for
+// another one.
+func (s *Store) lockFile(flag int, wait time.Duration) (*os.File, error) {
 	how := syscall.LOCK_EX
 	if flag == os.O_RDONLY {
 		how = syscall.LOCK_SH
 	}
-	for deadline := time.Now().Add(s.opt.LockTimeout); ; {
+	for deadline := time.Now().Add(wait); ; {
 		f, err := os.OpenFile(s.path, flag|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
 		if err != nil {
 			return nil, err

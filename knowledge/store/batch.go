@@ -93,13 +93,14 @@ func fits(what, key string, v []byte, limit int) error {
 }
 
 func (b *Batch) put(tx *bolt.Tx, now time.Time) error {
+	at := stamp(now)
 	for k, v := range b.Profiles {
-		if err := put(tx, cell{bucketProfiles, string(k)}, stamped(now, v)); err != nil {
+		if err := put(tx, cell{bucketProfiles, string(k)}, at, v); err != nil {
 			return err
 		}
 	}
 	for k, v := range b.States {
-		if err := put(tx, cell{bucketStates, string(k)}, stamped(now, v)); err != nil {
+		if err := put(tx, cell{bucketStates, string(k)}, at, v); err != nil {
 			return err
 		}
 	}
@@ -111,12 +112,12 @@ func (b *Batch) put(tx *bolt.Tx, now time.Time) error {
 		}
 	}
 	for _, k := range b.DropProfiles {
-		if err := put(tx, cell{bucketProfiles, string(k)}, nil); err != nil {
+		if err := remove(tx, cell{bucketProfiles, string(k)}); err != nil {
 			return err
 		}
 	}
 	for _, k := range b.DropStates {
-		if err := put(tx, cell{bucketStates, string(k)}, nil); err != nil {
+		if err := remove(tx, cell{bucketStates, string(k)}); err != nil {
 			return err
 		}
 	}

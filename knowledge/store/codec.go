@@ -22,16 +22,24 @@ const (
 // checksum covers bucket, key and payload, so that a value in another's place is
 // noticed as well as a changed one.
 func checksum(c cell, payload []byte) uint32 {
+	var b [maxWord + 16]byte // longer keys exist in damaged files only
 	table := crc32.MakeTable(crc32.Castagnoli)
-	sum := crc32.Update(0, table, []byte(c.bucket+"/"+c.key+"/"))
-	return crc32.Update(sum, table, payload)
+	place := append(append(append(b[:0], c.bucket...), '/'), c.key...)
+	return crc32.Update(crc32.Update(0, table, place), table, payload)
 }
 
-// seal is what is stored under c for payload: CRC-32C, then the payload.
-func seal(c cell, payload []byte) []byte {
-	b := make([]byte, 4, 4+len(payload))
-	binary.LittleEndian.PutUint32(b, checksum(c, payload))
-	return append(b, payload...)
+// seal is what is stored under c for a payload in parts: CRC-32C, then the payload.
+func seal(c cell, parts ...[]byte) []byte {
+	n := 4
+	for _, p := range parts {
+		n += len(p)
+	}
+	b := make([]byte, 4, n)
+	for _, p := range parts {
+		b = append(b, p...)
+	}
+	binary.LittleEndian.PutUint32(b, checksum(c, b[4:]))
+	return b
 }
 
 // unseal is the payload of a stored value, still in the mapped file; false: it
@@ -43,10 +51,9 @@ func unseal(c cell, value []byte) ([]byte, bool) {
 	return value[4:], true
 }
 
-// stamped puts the time of writing, in unix seconds, before data.
-func stamped(at time.Time, data []byte) []byte {
-	b := binary.BigEndian.AppendUint64(make([]byte, 0, 8+len(data)), uint64(at.Unix()))
-	return append(b, data...)
+// stamp is a time of writing, in unix seconds; it comes before the data.
+func stamp(at time.Time) []byte {
+	return binary.BigEndian.AppendUint64(make([]byte, 0, 8), uint64(at.Unix()))
 }
 
 func unstamp(payload []byte) (at time.Time, data []byte, ok bool) {

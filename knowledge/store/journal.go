@@ -151,6 +151,8 @@ func (s *Store) Records(f Filter) ([]knowledge.Record, error) {
 		}
 		out = append(out, r)
 	}
+	// A line that does not hold the words as JSON writes them cannot match.
+	container, service := quoted(string(f.Container)), quoted(string(f.Service))
 	err := s.view(func(tx *bolt.Tx) error {
 		journal := tx.Bucket([]byte(bucketJournal))
 		if journal == nil {
@@ -158,7 +160,10 @@ func (s *Store) Records(f Filter) ([]knowledge.Record, error) {
 		}
 		c := journal.Cursor()
 		for k, v := c.Last(); k != nil && len(out) < f.Limit; k, v = c.Prev() {
-			if r, ok := s.readLine(k, v, f); ok && f.match(r) {
+			if !bytes.Contains(v, container) || !bytes.Contains(v, service) {
+				continue
+			}
+			if r, ok := s.readLine(k, v); ok && f.match(r) {
 				emit(r)
 			}
 		}
@@ -168,11 +173,7 @@ func (s *Store) Records(f Filter) ([]knowledge.Record, error) {
 	return out[:min(len(out), f.Limit)], err
 }
 
-// readLine decodes one line unless a look at its bytes shows that f cannot match.
-func (s *Store) readLine(k, v []byte, f Filter) (knowledge.Record, bool) {
-	if (f.Container != "" && !mentions(v, string(f.Container))) || (f.Service != "" && !mentions(v, string(f.Service))) {
-		return knowledge.Record{}, false
-	}
+func (s *Store) readLine(k, v []byte) (knowledge.Record, bool) {
 	c := cell{bucketJournal, string(k)}
 	b, ok := s.check(c, v)
 	if !ok {
@@ -258,14 +259,15 @@ func (s *Store) putRecord(tx *bolt.Tx, r knowledge.Record) error {
 		return err
 	}
 	open := cell{bucketOpen, k}
-	mark := []byte{1}
-	if r.Outcome.Result != knowledge.ResultOpen {
-		mark = nil
+	if r.Outcome.Result == knowledge.ResultOpen {
+		err = put(tx, open, []byte{1})
+	} else {
+		err = remove(tx, open)
 	}
-	if err := put(tx, open, mark); err != nil || r.Action.Key == "" {
+	if err != nil || r.Action.Key == "" {
 		return err
 	}
-	return put(tx, cell{bucketKeys, string(keyPrefix(r.Action.Key)) + k}, stamped(r.Action.At, nil))
+	return put(tx, cell{bucketKeys, string(keyPrefix(r.Action.Key)) + k}, stamp(r.Action.At))
 }
 
 // trimJournal deletes the oldest records over the bound.
@@ -291,8 +293,14 @@ func (s *Store) trimJournalTo(tx *bolt.Tx, limit int) error {
 	return nil
 }
 
-// mentions reports whether a line can hold word: as JSON writes it.
-func mentions(v []byte, word string) bool {
-	quoted, err := json.Marshal(word)
-	return err != nil || bytes.Contains(v, quoted)
+// quoted is word as JSON writes it; nothing for no word, which every line holds.
+func quoted(word string) []byte {
+	if word == "" {
+		return nil
+	}
+	b, err := json.Marshal(word)
+	if err != nil {
+		return nil // strings have no error
+	}
+	return b
 }

@@ -172,7 +172,7 @@ func Open(o Options) (*Store, Opened, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	opened, err := s.attach()
+	opened, err := s.attach(o.LockTimeout)
 	if err == nil {
 		return s, opened, nil
 	}

@@ -99,7 +99,7 @@ func (s *Store) reattach() error {
 	if s.readOnly {
 		s.detach()
 	}
-	_, err := s.attach()
+	_, err := s.attach(0)
 	return err
 }
 
@@ -134,7 +134,13 @@ func (s *Store) flush(tx *bolt.Tx) error {
 		return err
 	}
 	for c, payload := range s.staged {
-		if err := put(tx, c, payload); err != nil {
+		err := error(nil)
+		if payload == nil {
+			err = remove(tx, c)
+		} else {
+			err = put(tx, c, payload)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -146,13 +152,13 @@ func (s *Store) flush(tx *bolt.Tx) error {
 	return s.trimJournal(tx)
 }
 
-// put stores a payload under c; nil deletes it.
-func put(tx *bolt.Tx, c cell, payload []byte) error {
-	b := tx.Bucket([]byte(c.bucket))
-	if payload == nil {
-		return b.Delete([]byte(c.key))
-	}
-	return b.Put([]byte(c.key), seal(c, payload))
+// put stores a payload, in parts, under c.
+func put(tx *bolt.Tx, c cell, parts ...[]byte) error {
+	return tx.Bucket([]byte(c.bucket)).Put([]byte(c.key), seal(c, parts...))
+}
+
+func remove(tx *bolt.Tx, c cell) error {
+	return tx.Bucket([]byte(c.bucket)).Delete([]byte(c.key))
 }
 
 // replace sets a damaged file aside and begins a new one with what is in memory.
