@@ -62,7 +62,7 @@ func (l *Loop) measure(now time.Time) (read int) {
 func (l *Loop) observe(now time.Time, u *unit) {
 	s := &u.sample
 	s.Have = 0
-	err := u.Probe.Fast(s)
+	err := l.readFast(now, u)
 	slow := now.Sub(u.slowAt) >= l.set.Cadence.Slow || u.firstSlow
 	if err == nil && slow {
 		err = l.readSlow(now, u)
@@ -74,6 +74,26 @@ func (l *Loop) observe(now time.Time, u *unit) {
 	if l.fold(u) && slow {
 		l.exec.Compare(now, &u.Subject)
 	}
+}
+
+// cpuReader is a probe that can read CPU without memory.
+type cpuReader interface {
+	CPU(s *knowledge.Sample) error
+}
+
+// memoryEvery is how often memory is read of a container that is watched ten
+// times a second for its CPU alone.
+const memoryEvery = 500 * time.Millisecond
+
+// readFast reads CPU, and memory unless it was read just now and is in no hurry.
+func (l *Loop) readFast(now time.Time, u *unit) error {
+	c, ok := u.Probe.(cpuReader)
+	calm := u.Finding.Memory < knowledge.SymptomTight && (u.Finding.TimeToFull == 0 || u.Finding.TimeToFull > 30*time.Second)
+	if ok && calm && u.Window.Samples >= 3 && now.Sub(u.memoryAt) < memoryEvery {
+		return c.CPU(&u.sample)
+	}
+	u.memoryAt = now
+	return u.Probe.Fast(&u.sample)
 }
 
 func (l *Loop) readSlow(now time.Time, u *unit) error {

@@ -32,6 +32,7 @@ type unit struct {
 
 	slot        int // in order and due
 	slowAt      time.Time
+	memoryAt    time.Time
 	pointAt     time.Time
 	attachAt    time.Time // not before, after a failure
 	attachError string
