@@ -72,7 +72,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	d.plan = planFor(o.Shape, o.Duration, host.CPUs)
+	d.plan = planFor(o.Shape, o.Duration, host.CPUs, d.free(ctx, host.CPUs))
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	d.screen = newScreen(&d.Options, &d.plan, func() { cancel(context.Canceled) })
@@ -111,6 +111,31 @@ func (d *demo) prepare(ctx context.Context) (knowledge.Host, error) {
 		d.cgroup = h
 	}
 	return host, survey(ctx, d.engine)
+}
+
+// free is how many cores nobody uses, over half a second; all of them where that
+// cannot be read.
+func (d *demo) free(ctx context.Context, cores int) float64 {
+	if d.cgroup == nil {
+		return float64(cores)
+	}
+	usage, err := d.cgroup.OpenUsage()
+	if err != nil {
+		return float64(cores)
+	}
+	defer usage.Close()
+	var s cgroup.HostSample
+	if usage.Read(&s) != nil {
+		return float64(cores)
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(500 * time.Millisecond):
+	}
+	if usage.Read(&s) != nil {
+		return float64(cores)
+	}
+	return max(0, float64(cores)-s.CPU.Cores())
 }
 
 // both makes the stage and plays the load twice.

@@ -30,7 +30,8 @@ func TestPlanFitsTheHost(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		cores := rapid.IntRange(1, 512).Draw(t, "cores")
 		shape := rapid.SampledFrom(shapes()).Draw(t, "shape")
-		p := planFor(shape, time.Duration(rapid.IntRange(10, 600).Draw(t, "seconds"))*time.Second, cores)
+		p := planFor(shape, time.Duration(rapid.IntRange(10, 600).Draw(t, "seconds"))*time.Second, cores,
+			rapid.Float64Range(0, float64(cores)).Draw(t, "free"))
 		x := rapid.Float64Range(0, 1).Draw(t, "x")
 		d := p.demand(x)
 		if d < p.base-1e-9 || d > p.peak+1e-9 || d > max(0.5*float64(cores), 0.4)+1e-9 {
@@ -64,7 +65,7 @@ func TestGeneratorIsAnOpenLoop(t *testing.T) {
 			case <-r.Context().Done():
 			}
 		}))
-		p := planFor("step", 4*time.Second, 2) // runs of 1.8 s
+		p := planFor("step", 4*time.Second, 2, 2) // runs of 1.8 s
 		g := newGenerator(&p, time.Now())
 		target := srv.Listener.Addr().String()
 		g.target.Store(&target)
@@ -92,7 +93,7 @@ func TestGeneratorSurvivesADeadService(t *testing.T) {
 	}
 	target := l.Addr().String()
 	l.Close()
-	p := planFor("leak", 2*time.Second, 2)
+	p := planFor("leak", 2*time.Second, 2, 2)
 	g := newGenerator(&p, time.Now())
 	g.target.Store(&target)
 	g.run(t.Context())
@@ -200,7 +201,7 @@ func TestLinesAreHarmless(t *testing.T) {
 
 func TestPictureAndSummary(t *testing.T) {
 	for _, shape := range shapes() {
-		p := planFor(shape, time.Minute, 2)
+		p := planFor(shape, time.Minute, 2, 2)
 		m := update(picture{plan: &p}, stepMsg("making an image"), beginMsg(false), decisionMsg("cpu 0.50 -> 1.00"))
 		for i := range 27 {
 			m = update(m, tick{at: time.Duration(i) * time.Second, x: float64(i) / 27, demand: p.demand(float64(i) / 27), limit: 0.4, use: 0.3,

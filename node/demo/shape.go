@@ -31,12 +31,13 @@ const (
 	leaked = 256 * knowledge.MiB
 )
 
-// planFor fits a shape to a host: the peak takes at most half of its cores, so
-// that the load generator and everybody else have theirs, and at most 2.
-func planFor(shape string, total time.Duration, cores int) plan {
-	peak := min(max(0.5*float64(cores), 0.4), 2)
+// planFor fits a shape to a host: the peak takes at most half of its cores, and
+// of those that are free 70 %, so that the load generator and everybody else
+// have theirs; at most 2, and 0.4 on the smallest or busiest host.
+func planFor(shape string, total time.Duration, cores int, free float64) plan {
+	peak := max(min(0.5*float64(cores), 0.7*free, 2), 0.4)
 	p := plan{shape: shape, each: total * 9 / 20, base: peak / 10, peak: peak, cores: cores,
-		maxCPU: math.Ceil(peak*1.5*10) / 10, maxMem: 512 * knowledge.MiB}
+		maxCPU: min(math.Ceil(peak*20)/10, float64(cores)), maxMem: 512 * knowledge.MiB}
 	p.limits = knowledge.Limits{CPU: knowledge.FromCores(math.Round(peak*4) / 10), CPUField: knowledge.CPUFieldNano,
 		Memory: 96 * knowledge.MiB, MemorySwap: 96 * knowledge.MiB}
 	if shape == "leak" {

@@ -45,9 +45,9 @@ func (d *demo) summary(fixed, scaled result) error {
 	}
 	b.WriteString("\nor on the command line:\n\n    docker run")
 	for _, l := range d.plan.labels() {
-		fmt.Fprintf(&b, " --label %s=%s", l[0], l[1])
+		fmt.Fprintf(&b, " \\\n      --label %s=%s", l[0], l[1])
 	}
-	b.WriteString(" …\n\nand the daemon: sudo effiscale run\nNothing of the demo is left behind.\n")
+	b.WriteString(" …\n\nand the daemon beside them:\n\n    sudo effiscale run\n\nNothing of the demo is left behind.\n")
 	if _, err := d.Out.Write([]byte(b.String())); err != nil {
 		return fmt.Errorf("cannot write the summary: %w", err)
 	}
