@@ -80,6 +80,7 @@ func TestSeriesAgreesWithGroupedPoints(t *testing.T) {
 		for range rapid.IntRange(1, 300).Draw(t, "n") {
 			now = now.Add(time.Duration(rapid.Int64Range(int64(time.Second), int64(4*time.Minute)).Draw(t, "step")))
 			points = append(points, point(now, rapid.Float32Range(0, 64).Draw(t, "cpu"), knowledge.Bytes(rapid.IntRange(0, 1<<16).Draw(t, "mib"))))
+			points[len(points)-1].Throttled = rapid.Float32Range(0, 1).Draw(t, "throttled")
 		}
 		chunks := collect(points, 9) // at least once in 36 min
 		for _, tier := range Tiers {
@@ -93,14 +94,15 @@ func TestSeriesAgreesWithGroupedPoints(t *testing.T) {
 				t.Fatalf("tier %d: %d buckets, want %d", tier, len(got), len(groups)-1)
 			}
 			for _, b := range got {
-				var sum, high float64
+				var sum, high, throttled float64
 				var ws knowledge.Bytes
 				g := groups[b.At.UnixNano()]
 				for _, p := range g {
 					sum, high, ws = sum+float64(p.CPU), max(high, float64(p.CPU)), max(ws, p.WorkingSet)
+					throttled = max(throttled, float64(p.Throttled))
 				}
 				if math.Abs(b.MeanCPU-sum/float64(len(g))) > 0.001 || math.Abs(b.MaxCPU-high) > 0.001 || b.WorkingSet != ws ||
-					b.CPULimit != 2 || b.MemoryLimit != 512*knowledge.MiB || math.Abs(b.Throttled-0.1) > 1.0/255 {
+					b.CPULimit != 2 || b.MemoryLimit != 512*knowledge.MiB || math.Abs(b.Throttled-throttled) > 1.0/255 {
 					t.Fatalf("%+v from %d points: mean %g, max %g, working set %d", b, len(g), sum/float64(len(g)), high, ws)
 				}
 			}

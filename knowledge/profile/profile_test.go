@@ -198,6 +198,11 @@ func TestProfileMergeLaws(t *testing.T) {
 		}
 	})
 	a, b := New(), New()
+	a.AddGrowth(epoch, 100)
+	b.AddGrowth(epoch.Add(24*time.Hour), 60)
+	if err := a.Merge(b); err != nil || a.Growth(epoch.Add(24*time.Hour)) != 60 {
+		t.Fatalf("growth %g, %v: 100 of a day ago is 50 now, less than 60", a.Growth(epoch.Add(24*time.Hour)), err)
+	}
 	a.Epoch, b.Version = 1, 7
 	if !a.Newer(b) || b.Newer(a) || a.Newer(a) {
 		t.Fatal("the order of (epoch, version) is wrong")

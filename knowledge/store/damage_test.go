@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -297,6 +298,43 @@ func TestRow46RandomPageDamage(t *testing.T) {
 	if noticed < 20 {
 		t.Fatalf("noticed %d of 80", noticed)
 	}
+}
+
+// Row 46: structure that lies: what inspect must not let bbolt see.
+func TestRow46Structure(t *testing.T) {
+	page, ne := os.Getpagesize(), binary.NativeEndian
+	for name, harm := range map[string]func(b []byte, root []byte){
+		"two buckets on one page": func(b, root []byte) {
+			copy(bucketValue(root, bucketStates)[:8], bucketValue(root, bucketProfiles)[:8])
+		},
+		"a bucket that is its own parent": func(b, root []byte) {
+			ne.PutUint64(bucketValue(root, bucketStates), ne.Uint64(root))
+		},
+		"a bucket outside":         func(b, root []byte) { ne.PutUint64(bucketValue(root, bucketStates), 1<<40) },
+		"a bucket on a head page":  func(b, root []byte) { ne.PutUint64(bucketValue(root, bucketStates), 1) },
+		"a count too high":         func(b, root []byte) { ne.PutUint16(root[10:], 0xFFFF) },
+		"an endless page":          func(b, root []byte) { ne.PutUint32(root[12:], 1<<31) },
+		"a wrong number":           func(b, root []byte) { ne.PutUint64(root, ne.Uint64(root)+1) },
+		"a wrong kind":             func(b, root []byte) { ne.PutUint16(root[8:], flagMeta) },
+		"a value that is too long": func(b, root []byte) { ne.PutUint32(root[pageHeader+12:], 1<<31) },
+		"a key that is too long":   func(b, root []byte) { ne.PutUint32(root[pageHeader+8:], 1<<31) },
+		"keys in another order":    func(b, root []byte) { root[bytes.Index(root, []byte(bucketDocs))] = 'z' },
+	} {
+		b := sound(t)
+		m, _, err := readMetas(bytes.NewReader(b), int64(len(b)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		harm(b, b[int(m.root)*page:int(m.root+1)*page])
+		if _, err := inspectPages(bytes.NewReader(b), int64(len(b))); !errors.Is(err, errDamaged) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// bucketValue is where the root page's number of a bucket stands.
+func bucketValue(root []byte, name string) []byte {
+	return root[bytes.Index(root, []byte(name))+len(name):]
 }
 
 // Row 47: single bits flipped. What is read is true; what is not is dropped.
