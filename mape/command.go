@@ -81,7 +81,7 @@ func (l *Loop) Scale(ctx context.Context, ref string, w Want) (Asked, error) {
 		out.Ruling = l.exec.Apply(now, &u.Subject, d, func(r knowledge.Record) { closed <- r })
 		waiting = out.Ruling.Acted
 		if waiting {
-			u.changed = true
+			u.changed, l.exec.Urgent = true, true
 			u.Marks.ExternalUntil = now.Add(u.Policy.YieldFor)
 			u.Marks.Pinned = false
 			d.To = out.Ruling.Allowed

@@ -59,6 +59,9 @@ func (l *Loop) learnOutcome(s *execute.Subject, r knowledge.Resource, reverted b
 // remember writes what an interval left, in one transaction, beside the loop.
 func (l *Loop) remember(now time.Time) {
 	l.markReady()
+	if l.exec.Urgent && now.Sub(l.flushAt) >= time.Second && !l.flushing {
+		l.exec.Urgent, l.flushAt = false, time.Time{}
+	}
 	if l.flushing || !l.due2(&l.flushAt, now, l.set.FlushEvery) {
 		return
 	}
@@ -90,10 +93,10 @@ func (l *Loop) pack(now time.Time, all bool) Batch {
 			b.Folds = append(b.Folds, r)
 			u.changed = true
 		}
-		if (!u.changed && !all) || !u.Marks.EngineKnown {
+		if (!u.changed && !u.Unsaved && !all) || !u.Marks.EngineKnown {
 			continue
 		}
-		u.changed = false
+		u.changed, u.Unsaved = false, false
 		if m, err := json.Marshal(&u.Marks); err == nil {
 			b.Marks[u.Container.ID] = m
 		}

@@ -67,6 +67,8 @@ type Restored struct {
 	Originals map[knowledge.ContainerID]knowledge.Original
 	Pauses    map[knowledge.ServiceKey]execute.Pause
 	Last      map[knowledge.ContainerID]knowledge.Record
+	// Unclean: the last life ended without saving.
+	Unclean bool
 }
 
 func (l *Loop) restoreServices() {
@@ -194,6 +196,7 @@ func (l *Loop) add(now time.Time, c *knowledge.Container) {
 		}
 		delete(l.o.Restored.Marks, c.ID)
 	}
+	u.Adopt = l.o.Restored.Unclean && !l.listed
 	if o, ok := l.o.Restored.Originals[c.ID]; ok {
 		u.OriginalKept, u.Original = true, o.Limits
 	}
@@ -205,7 +208,6 @@ func (l *Loop) add(now time.Time, c *knowledge.Container) {
 	l.order = append(l.order, u)
 	l.due = append(l.due, l.stagger(u.slot))
 	l.subjects = append(l.subjects, &u.Subject)
-	u.slowAt = now.Add(-l.set.Cadence.Slow + time.Duration(u.slot%100)*l.set.Cadence.Slow/100)
 	if l.measured(u) {
 		l.attach(now, u)
 	}

@@ -110,6 +110,7 @@ func (n *Node) countCrashes(now time.Time) {
 	if _, err := n.store.GetDoc(docStarts, &log); err != nil {
 		n.log.Debug().Err(err).Msg("the log of starts cannot be read")
 	}
+	n.unclean = len(log.At) > 0
 	recent := log.At[:0]
 	for _, at := range log.At {
 		if d := now.Sub(at); d >= 0 && d < crashWithin {
@@ -191,7 +192,7 @@ func (n *Node) restored() mape.Restored {
 	}
 	_, err = n.store.GetDoc(docPauses, &r.Pauses)
 	n.unreadable("pauses", err)
-	r.Last = n.lastChanges()
+	r.Last, r.Unclean = n.lastChanges(), n.unclean
 	return r
 }
 

@@ -50,6 +50,7 @@ type Node struct {
 	identity store.Identity
 	started  time.Time
 	crashes  int
+	unclean  bool   // the last life ended without an orderly stop
 	why      string // what the store said when it was opened
 
 	store   *store.Store

@@ -29,6 +29,9 @@ const (
 type Executor struct {
 	Host  Host
 	Rules Rules
+	// Urgent: marks have changed that should be on the disk soon; whoever saves
+	// them takes it back.
+	Urgent bool
 
 	engine  Engine
 	journal Journal
@@ -92,7 +95,10 @@ func (e *Executor) Apply(now time.Time, s *Subject, d knowledge.Decision, done f
 	} else {
 		r.Acted = e.cpu(now, s, a, done)
 	}
-	if r.Acted && e.counts(&d) {
+	switch {
+	case !r.Acted: // another one is on its way
+		r.Allowed, r.Guard, r.Reason = d.From, "in-flight", knowledge.Because(knowledge.RuleInFlight)
+	case e.counts(&d):
 		s.rate.add(now)
 	}
 	return r
@@ -351,7 +357,7 @@ func (e *Executor) close(o knowledge.Outcome, then func()) {
 }
 
 func (e *Executor) engineHolds(s *Subject, a knowledge.Action) {
-	s.Marks.EngineKnown = true
+	s.Marks.EngineKnown, s.Unsaved = true, true
 	if a.Resource == knowledge.ResourceCPU {
 		s.Marks.Engine.CPU = knowledge.NanoCPU(a.To)
 		if a.To == 0 { // lifting is asked of the Engine as all the host's cores

@@ -30,6 +30,9 @@ func (e *Executor) Compare(now time.Time, s *Subject) {
 	if s.InFlight || s.inspecting || s.Gone || !s.Marks.EngineKnown || s.probing.on {
 		return
 	}
+	if !s.settled && s.Container.Inspected {
+		e.settle(now, s)
+	}
 	w := s.Window
 	cpu := s.Marks.QuotaSet && !s.quotaAsSet()
 	mem := s.Marks.Engine.Memory != 0 && !same(knowledge.ResourceMemory, int64(w.MemoryLimit), int64(s.Marks.Engine.Memory))
@@ -54,12 +57,17 @@ func (s *Subject) quotaAsSet() bool {
 // compare is asked after an inspect: is what the Engine holds what we put there?
 func (e *Executor) compare(now time.Time, s *Subject, l knowledge.Limits) {
 	m := &s.Marks
-	if !m.EngineKnown {
-		m.Engine, m.EngineKnown = l, true
+	if s.InFlight && m.EngineKnown {
+		return // our own update is between the two
+	}
+	if !m.EngineKnown || s.Adopt {
+		m.Engine, m.EngineKnown, s.Unsaved = l, true, true
+		s.drift = drift{}
+		e.settle(now, s)
 		return
 	}
-	if s.InFlight {
-		return // our own update is between the two
+	if !s.settled {
+		defer e.settle(now, s)
 	}
 	cpu := !sameCPU(l.CPU, m.Engine.CPU) && !(s.Dirty() && sameCPU(l.CPU, m.Quota))
 	mem := !same(knowledge.ResourceMemory, int64(l.Memory), int64(m.Engine.Memory))
@@ -72,6 +80,25 @@ func (e *Executor) compare(now time.Time, s *Subject, l knowledge.Limits) {
 	if s.drift.seen {
 		s.drift.seen = false
 		e.repair(now, s)
+	}
+}
+
+// settle looks once in a life for a quota that the kernel holds and the Engine
+// was never told of, because the daemon or the Engine ended before: the kernel's
+// stays, and the Engine follows.
+func (e *Executor) settle(now time.Time, s *Subject) {
+	if !e.readBack(s) {
+		return // not measured yet: Compare comes here again
+	}
+	m, quota := &s.Marks, s.Window.Quota
+	ours := m.QuotaSet || s.Adopt
+	s.settled, s.Adopt = true, false
+	if !ours || quota == 0 || !s.Policy.Acts() {
+		return
+	}
+	m.Quota, m.QuotaSet, s.Unsaved = quota, true, true
+	if !sameCPU(m.Engine.CPU, quota) && !s.Dirty() {
+		s.dirtySince = now
 	}
 }
 
@@ -89,6 +116,7 @@ func (e *Executor) external(now time.Time, s *Subject, l knowledge.Limits, cpu, 
 	if !s.Policy.Acts() {
 		return // not ours: only shown
 	}
+	s.Unsaved, e.Urgent = true, true // a crash must not forget a person's wish
 	m.ExternalUntil = now.Add(s.Policy.YieldFor)
 	m.Pinned = outside(s.Policy.CPU, l.CPU) && cpu || outside(s.Policy.Memory, l.Memory) && mem
 	s.watches, s.probing = [2]watch{}, probing{}

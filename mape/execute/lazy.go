@@ -64,7 +64,7 @@ func (e *Executor) tell(s *Subject) {
 			now := e.now()
 			switch {
 			case err == nil:
-				s.Marks.Engine.CPU = l.CPU
+				s.Marks.Engine.CPU, s.Unsaved = l.CPU, true
 				if s.Marks.Engine.CPUField == knowledge.CPUFieldNone {
 					s.Marks.Engine.CPUField = knowledge.CPUFieldNano
 				}

@@ -120,6 +120,12 @@ type Subject struct {
 	Original     knowledge.Limits
 	InFlight     bool
 	Gone         bool
+	// Adopt: an earlier life of the daemon ended without saving. What the Engine
+	// and the kernel hold is then taken as it is, for what the marks do not know
+	// of is far more likely its own work than a person's.
+	Adopt bool
+	// Unsaved: the marks differ from what is on the disk.
+	Unsaved bool
 	// KernelRefused says why the kernel file cannot be written; empty: it can.
 	KernelRefused string
 	// LastError is the last refusal or failure, for explain; empty: none since.
@@ -135,6 +141,7 @@ type Subject struct {
 	watches    [2]watch
 	probing    probing
 	inspecting bool
+	settled    bool // kernel and Engine were compared once in this life
 	drift      drift
 	rate       rate
 	sharesAt   time.Time
