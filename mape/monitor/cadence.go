@@ -37,12 +37,28 @@ func (c Cadence) Spread(managed int) Cadence {
 	return c
 }
 
+// idleSlow is how much more seldom the slow tier of an idle container is read: 13
+// files on v1 cost 160 µs, 1.6 % of a core for a thousand containers each 10 s.
+const idleSlow = 6
+
+// SlowEvery is how long the slow tier may wait: of an idle container, and of one
+// that nobody acts upon, longer.
+func (c Cadence) SlowEvery(w *knowledge.Window, acted bool) time.Duration {
+	if !acted || idle(w) {
+		return idleSlow * c.Slow
+	}
+	return c.Slow
+}
+
+func idle(w *knowledge.Window) bool {
+	return w.Usage < idleUse && w.Usage60 < idleUse && w.Growth == 0
+}
+
 // Next is how long the container may go without a reading. Those that nobody
 // acts upon have no hurry: they are only shown.
 func (c Cadence) Next(f *knowledge.Finding, w *knowledge.Window, acted, watched bool) time.Duration {
-	idle := w.Usage < idleUse && w.Usage60 < idleUse && w.Growth == 0
 	if !acted {
-		if idle {
+		if idle(w) {
 			return 2 * max(c.Idle, c.Busy)
 		}
 		return max(c.Busy, time.Second)
@@ -56,7 +72,7 @@ func (c Cadence) Next(f *knowledge.Finding, w *knowledge.Window, acted, watched 
 		return c.Hot
 	case f.TimeToFull > 0 && f.TimeToFull < 30*time.Second:
 		return c.Hot
-	case idle:
+	case idle(w):
 		return c.Idle
 	}
 	return c.Busy

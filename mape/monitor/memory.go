@@ -9,7 +9,11 @@ import (
 // memory takes the level of memory: working set, growth, peaks.
 func (t *Track) memory(s *knowledge.Sample) (m Minute) {
 	w := &t.Window
-	if s.Have&knowledge.HasMemory == 0 || t.n == 0 {
+	if t.n == 0 {
+		return m
+	}
+	if s.Have&knowledge.HasMemory == 0 { // a reading of CPU alone: memory is as it was
+		t.back(0).working = w.WorkingSet
 		return m
 	}
 	w.MemoryUsage = s.MemoryUsage
@@ -102,6 +106,11 @@ func (t *Track) slow(s *knowledge.Sample) {
 func (t *Track) detail(s *knowledge.Sample) {
 	w := &t.Window
 	t.inactive = s.InactiveFile
+	if t.n > 0 { // what was taken for demand may be page cache
+		w.WorkingSet = max(w.MemoryUsage-t.inactive, 0)
+		t.back(0).working = w.WorkingSet
+		w.Growth = t.growth(w.At)
+	}
 	w.Anon = s.Anon
 	w.Hard = s.Anon + s.Shmem + s.Unevictable
 	w.RefaultRate = 0

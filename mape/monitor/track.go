@@ -77,14 +77,18 @@ type Minute struct {
 func (t *Track) Observe(s *knowledge.Sample, cpus int) (accepted bool, m Minute) {
 	w := &t.Window
 	w.OOMKills, w.HighEvents, w.MaxEvents = 0, 0, 0
-	if s.Have&(knowledge.HasMemoryStat|knowledge.HasOOM|knowledge.HasLimits) != 0 {
+	if !sane(s) {
+		w.Rejected++
+		return false, m
+	}
+	if t.began.IsZero() || s.At.Before(t.began) {
+		t.began, t.minute, t.slot = s.At, 0, 0
+	}
+	if s.Have&slowTier != 0 {
 		t.slow(s)
 	}
 	if s.Have&knowledge.HasCPU == 0 {
 		return s.Have != 0, m
-	}
-	if t.began.IsZero() {
-		t.began = s.At
 	}
 	if !t.fast(s, float64(cpus)) {
 		return false, m
@@ -103,6 +107,7 @@ func (t *Track) Restart() {
 	w := &t.Window
 	w.Samples, w.ThrottledRun, w.ThrottleRatio = 0, 0, 0
 	w.Usage, w.Missing, w.ThrottledPeriods, w.Periods = 0, 0, 0, 0
+	w.UsageMax, w.UsageMean, w.UsageStd = 0, 0, 0
 	w.Growth = 0
 }
 
@@ -111,15 +116,16 @@ func (t *Track) Restart() {
 func (t *Track) fast(s *knowledge.Sample, cpus float64) bool {
 	w := &t.Window
 	dt := s.At.Sub(t.prev.At)
-	if w.Samples > 0 && dt <= 0 {
+	if w.Samples > 0 && dt == 0 {
 		return true // the same instant again: only its slow part is new
 	}
-	if w.Samples == 0 || counterFell(s, &t.prev) {
+	if w.Samples == 0 || dt < 0 || counterFell(s, &t.prev) {
 		t.baseline(s)
 		return true
 	}
 	usage := float64(s.CPUUsage-t.prev.CPUUsage) / float64(dt)
-	if usage > cpus*artefact || s.Throttled-t.prev.Throttled > s.Periods-t.prev.Periods+1 {
+	throttle := s.Have&t.prev.Have&knowledge.HasThrottle != 0
+	if usage > cpus*artefact || throttle && s.Throttled-t.prev.Throttled > s.Periods-t.prev.Periods+1 {
 		w.Rejected++
 		if t.wild++; t.wild >= 3 { // it stays there: believe it as a new beginning
 			t.wild = 0
@@ -132,8 +138,8 @@ func (t *Track) fast(s *knowledge.Sample, cpus float64) bool {
 	w.Interval = dt
 	w.Samples++
 	w.Usage = knowledge.FromCores(usage)
-	w.Missing = 0
-	if s.Have&knowledge.HasThrottle != 0 {
+	w.Missing, w.Periods, w.ThrottledPeriods = 0, 0, 0
+	if throttle {
 		held := float64(s.ThrottledTime-t.prev.ThrottledTime) / float64(dt)
 		w.Missing = knowledge.FromCores(min(held, cpus))
 		w.Periods = s.Periods - t.prev.Periods
@@ -143,6 +149,40 @@ func (t *Track) fast(s *knowledge.Sample, cpus float64) bool {
 	t.push(reading{at: s.At, cpu: s.CPUUsage, usage: usage, periods: s.Periods, throttled: s.Throttled})
 	t.prev = *s
 	t.summarise(s)
+	return true
+}
+
+// slowTier are the groups that are read seldom.
+const slowTier = ^(knowledge.HasCPU | knowledge.HasThrottle | knowledge.HasMemory)
+
+// sane reports whether the numbers of the groups that were read can exist. Files
+// are parsed strictly before; the Engine's statistics are not, and a kernel may
+// go mad.
+func sane(s *knowledge.Sample) bool {
+	has := func(g knowledge.Signals) bool { return s.Have&g != 0 }
+	switch {
+	case has(knowledge.HasCPU) && s.CPUUsage < 0,
+		has(knowledge.HasThrottle) && s.ThrottledTime < 0,
+		has(knowledge.HasMemory) && !size(s.MemoryUsage),
+		has(knowledge.HasMemoryStat) && !(size(s.Anon) && size(s.File) && size(s.InactiveFile) && size(s.Shmem) && size(s.Unevictable)),
+		has(knowledge.HasLimits) && !(size(s.MemoryLimit) && size(s.MemoryHigh) && s.Quota >= 0 && s.Quota <= knowledge.MaxCPU && s.Period >= 0),
+		has(knowledge.HasCPUPressure) && !percent(s.CPUPressure),
+		has(knowledge.HasMemoryPressure) && !percent(s.MemoryPressure),
+		has(knowledge.HasIOPressure) && !percent(s.IOPressure):
+		return false
+	}
+	return true
+}
+
+func size(b knowledge.Bytes) bool { return b >= 0 && b <= knowledge.MaxBytes }
+
+// percent holds for shares of time; NaN compares false.
+func percent(p knowledge.Pressure) bool {
+	for _, v := range [...]float64{p.Some10, p.Some60, p.Some300, p.Full10, p.Full60} {
+		if !(v >= 0 && v <= 100) {
+			return false
+		}
+	}
 	return true
 }
 
@@ -175,7 +215,6 @@ func counterFell(s, prev *knowledge.Sample) bool {
 func (t *Track) baseline(s *knowledge.Sample) {
 	t.Restart()
 	t.prev = *s
-	t.events = 0
 	t.Window.Samples = 1
 	t.Window.Since = s.At
 	t.push(reading{at: s.At, cpu: s.CPUUsage, usage: math.NaN(), periods: s.Periods, throttled: s.Throttled})
@@ -201,11 +240,11 @@ func (t *Track) summarise(s *knowledge.Sample) {
 	for i := range t.n {
 		r := t.back(i)
 		age := s.At.Sub(r.at)
+		if i == 1 || (i > 1 && age <= ratioSpan+50*time.Millisecond) {
+			second = r // a second ago; the reading before, where they are rarer
+		}
 		if i > 0 && age > shortSpan {
 			break
-		}
-		if i == 1 || (i > 1 && age <= ratioSpan+50*time.Millisecond) {
-			second = r
 		}
 		if math.IsNaN(r.usage) {
 			break
