@@ -63,7 +63,7 @@ func (l *Loop) observe(now time.Time, u *unit) {
 	s := &u.sample
 	s.Have = 0
 	err := l.readFast(now, u)
-	slow := now.Sub(u.slowAt) >= l.set.Cadence.Slow || u.firstSlow
+	slow := u.firstSlow || now.Sub(u.slowAt) >= l.cadence.SlowEvery(u.Window, u.Policy.Acts())
 	if err == nil && slow {
 		err = l.readSlow(now, u)
 	}
@@ -98,6 +98,10 @@ func (l *Loop) readFast(now time.Time, u *unit) error {
 
 func (l *Loop) readSlow(now time.Time, u *unit) error {
 	u.slowAt = now
+	if u.firstSlow { // spread the next ones, or a thousand would be due at once for ever
+		every := l.cadence.SlowEvery(u.Window, u.Policy.Acts())
+		u.slowAt = now.Add(-time.Duration(u.slot%100) * every / 100)
+	}
 	err := u.Probe.Slow(&u.sample)
 	if err == nil && u.firstSlow && u.sample.Have&knowledge.HasLimits != 0 {
 		u.firstSlow = false
