@@ -47,7 +47,7 @@ func (s *sums) appendTo(b []byte, gap int) []byte {
 // Decode unpacks the chunk's buckets, oldest first. Bytes that Series does not
 // write are ErrEncoding.
 func (c Chunk) Decode() ([]Bucket, error) {
-	if int(c.Tier) >= len(Tiers) {
+	if int(c.Tier) >= TierCount {
 		return nil, fmt.Errorf("cannot read chunk: %w: tier %d", ErrEncoding, c.Tier)
 	}
 	n := c.Tier.Buckets()

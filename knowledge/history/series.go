@@ -16,8 +16,11 @@ const (
 	Coarse
 )
 
+// TierCount is how many tiers there are.
+const TierCount = 2
+
 // Tiers lists them.
-var Tiers = [...]Tier{Fine, Coarse}
+func Tiers() [TierCount]Tier { return [...]Tier{Fine, Coarse} }
 
 // Step is the length of one bucket.
 func (t Tier) Step() time.Duration {
@@ -70,7 +73,7 @@ type Chunk struct {
 // forerunner until it is taken: at most 8 KB, usually 2. Whoever keeps knowledge
 // on disk takes the changed ones with Chunks.
 type Series struct {
-	tiers [len(Tiers)]track
+	tiers [TierCount]track
 }
 
 type track struct {
@@ -100,7 +103,7 @@ func NewSeries() *Series {
 	s := &Series{}
 	for i := range s.tiers {
 		s.tiers[i].last = -1
-		s.tiers[i].chunk.Tier = Tiers[i]
+		s.tiers[i].chunk.Tier = Tier(i)
 	}
 	return s
 }

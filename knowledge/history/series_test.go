@@ -83,7 +83,7 @@ func TestSeriesAgreesWithGroupedPoints(t *testing.T) {
 			points[len(points)-1].Throttled = rapid.Float32Range(0, 1).Draw(t, "throttled")
 		}
 		chunks := collect(points, 9) // at least once in 36 min
-		for _, tier := range Tiers {
+		for _, tier := range Tiers() {
 			got := buckets(t, chunks[tier])
 			groups := map[int64][]knowledge.Point{}
 			for _, p := range points {

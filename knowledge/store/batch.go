@@ -176,7 +176,7 @@ func (s *Store) Series(service knowledge.ServiceKey, tier history.Tier, from, to
 // Running are the chunks of a service that contain now, for history.Series.Restore.
 func (s *Store) Running(service knowledge.ServiceKey, now time.Time) ([]history.Chunk, error) {
 	var out []history.Chunk
-	for _, tier := range history.Tiers {
+	for _, tier := range history.Tiers() {
 		err := s.chunks(service, tier, now, now.Add(time.Nanosecond), func(c history.Chunk) bool {
 			c.Data = append([]byte(nil), c.Data...)
 			out = append(out, c)

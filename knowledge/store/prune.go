@@ -113,7 +113,7 @@ func pruneSeries(tx *bolt.Tx, now time.Time, believe bool, size int) error {
 	var drop, keep []string
 	var sizes []int
 	err := b.ForEach(func(k, v []byte) error {
-		if len(k) < 9 || int(k[0]) >= len(history.Tiers) {
+		if len(k) < 9 || int(k[0]) >= history.TierCount {
 			drop = append(drop, string(k))
 			return nil
 		}

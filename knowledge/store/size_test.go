@@ -31,7 +31,7 @@ func yearOfChurn(t *testing.T, s *Store, c *clock) {
 			id := knowledge.ContainerID(hex64(i*8 + j))
 			b.Profiles[key], b.States[id] = body, body[:200]
 			b.Alive = append(b.Alive, id)
-			for _, tier := range history.Tiers {
+			for _, tier := range history.Tiers() {
 				start := c.now.Truncate(tier.Span()).Unix()
 				b.Series[key] = append(b.Series[key], history.Chunk{Tier: tier, Start: start, Data: chunk[tier]})
 			}
