@@ -48,7 +48,7 @@ func (n *Node) openStore(cfg config.Config) error {
 		return err
 	}
 	n.store = s
-	n.push("knowledge file", s.Close)
+	n.push("knowledge file", func() error { return ignoreDegraded(s.Close()) }) // the log has said so
 	n.why = opened.Why
 	if opened.SetAside != "" {
 		n.log.Error().Str("file", opened.SetAside).Str("why", opened.Why).
