@@ -96,7 +96,9 @@ func demonstrate(ctx context.Context, o ctl.DemoOptions) error {
 		return ctl.Coded(ctl.ExitRefused, err)
 	}
 	switch kind, ok := docker.KindOf(err); {
-	case !ok || errors.Is(err, context.Canceled):
+	case errors.Is(err, demo.ErrInterrupted):
+		return ctl.Coded(ctl.ExitInterrupted, err)
+	case !ok:
 	case kind == docker.KindPermission:
 		return ctl.Coded(ctl.ExitPermission, err)
 	case kind == docker.KindUnreachable, kind == docker.KindTimeout:

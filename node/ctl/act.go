@@ -139,11 +139,11 @@ func (a *app) scale(ctx context.Context, r api.ScaleRequest) error {
 		for _, c := range v.Changes {
 			p.line("%s: %s%s %s%s", clean(r.Container), verb, c.Resource, move(c.Resource, c.From, c.To), doneText(p, c, v.DryRun))
 		}
-		if len(v.Changes) == 0 {
+		if len(v.Changes) == 0 && len(v.Notes) == 0 {
 			p.line("%s: nothing to change", clean(r.Container))
 		}
 		for _, n := range v.Notes {
-			p.paragraph(p.style(styleYellow, "!")+" ", n)
+			p.paragraph(clean(r.Container)+": ", n)
 		}
 	})
 }

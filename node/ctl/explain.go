@@ -3,8 +3,10 @@ package ctl
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -86,19 +88,16 @@ func evidenceTables(p *page, ex api.Explain) {
 	for _, t := range ex.Thresholds {
 		thresholds.add(t.Name, quantity(t.Value, t.Unit), t.Source)
 	}
-	guards := &table{head: []string{"GUARD", "RESOURCE", "SAYS", "MESSAGE"}, wrap: true}
-	for _, v := range ex.Verdicts {
-		says := p.style(styleGreen, "yes")
-		if !v.Allowed {
-			says = p.style(styleRed, "no")
-		}
-		guards.add(v.Guard, v.Resource, says, v.Message)
-	}
+	guards, silent := guardTable(p, ex.Verdicts)
 	for _, t := range []*table{signals, thresholds, guards} {
 		if len(t.rows) > 0 {
 			p.line("")
 			t.print(p)
 		}
+	}
+	if silent != "" {
+		p.line("")
+		p.paragraph("Guards without an objection  ", silent)
 	}
 	if len(ex.Rejected) > 0 {
 		p.line("")
@@ -106,6 +105,28 @@ func evidenceTables(p *page, ex api.Explain) {
 			p.paragraph("Rejected ", r)
 		}
 	}
+}
+
+// guardTable holds the guards that have something to say, in a row each; the
+// others are named together.
+func guardTable(p *page, verdicts []api.Verdict) (t *table, silent string) {
+	t = &table{head: []string{"GUARD", "RESOURCE", "SAYS", "MESSAGE"}, wrap: true}
+	var names []string
+	for _, v := range verdicts {
+		switch {
+		case !v.Allowed:
+			t.add(v.Guard, v.Resource, p.style(styleRed, "no"), v.Message)
+		case v.Message != "":
+			t.add(v.Guard, v.Resource, p.style(styleGreen, "yes"), v.Message)
+		case !slices.Contains(names, v.Guard):
+			names = append(names, v.Guard)
+		}
+	}
+	// One that objects to the other resource stands in the table already.
+	names = slices.DeleteFunc(names, func(n string) bool {
+		return slices.ContainsFunc(verdicts, func(v api.Verdict) bool { return v.Guard == n && !v.Allowed })
+	})
+	return t, strings.Join(names, ", ")
 }
 
 // quantity prints a number in its unit.
@@ -122,7 +143,10 @@ func quantity(v float64, unit string) string {
 	case "percent":
 		return strconv.FormatFloat(v, 'g', 3, 64) + "%"
 	case "seconds":
-		return strconv.FormatFloat(v, 'g', 4, 64) + " s"
+		if v >= 100 {
+			return ageText(time.Duration(min(v, 1e9) * float64(time.Second)))
+		}
+		return strconv.FormatFloat(v, 'g', 3, 64) + " s"
 	}
 	return strings.TrimSpace(strconv.FormatFloat(v, 'g', 6, 64) + " " + strings.TrimPrefix(unit, "count"))
 }
@@ -150,9 +174,13 @@ func limitsText(p *page, ex api.Explain) {
 		if e.Learned {
 			learned = "learned"
 		}
-		p.paragraph("Room      ", fmt.Sprintf("cpu %s..%s cores, throttle target %s; memory %s..%s, wanted %s; %s%s",
+		wanted := ""
+		if e.MemoryWanted > 0 {
+			wanted = ", wanted " + sizeText(e.MemoryWanted)
+		}
+		p.paragraph("Room      ", fmt.Sprintf("cpu %s..%s cores, throttle target %s; memory %s..%s%s; %s%s",
 			coreText(e.CPUFloor), orNone(coreText(e.CPUCeiling), e.CPUCeiling == 0), quantity(e.ThrottleTarget, "ratio"),
-			sizeText(e.MemoryFloor), amount("memory", e.MemoryCeiling), amount("memory", e.MemoryWanted), learned, because(e.Why)))
+			sizeText(e.MemoryFloor), amount("memory", e.MemoryCeiling), wanted, learned, because(e.Why)))
 	}
 	p.line("Kernel    cpu %s, memory %s", corePtr(ex.KernelCPU), sizePtr(ex.KernelMemory))
 	p.line("Engine    cpu %s, memory %s", corePtr(ex.EngineCPU), sizePtr(ex.EngineMemory))

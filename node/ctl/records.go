@@ -53,7 +53,7 @@ func changeTable(p *page, changes []api.Change, why bool) *table {
 		if c.Count > 1 {
 			what += fmt.Sprintf(" (%d moves)", c.Count)
 		}
-		t.add(p.ago(c.At), c.Container, what, c.Actor, resultCell(p, c))
+		t.add(p.ago(c.At), nameCell(c.Container), what, c.Actor, resultCell(p, c))
 		if why && c.Why != "" {
 			t.note(c.Why)
 		}
@@ -116,7 +116,7 @@ func planText(p *page, plan api.Plan) {
 		if it.Guard != "" {
 			why += " (guard " + it.Guard + ")"
 		}
-		t.add(p.style(styles[it.Mark], it.Mark), it.Container, change, why)
+		t.add(p.style(styles[it.Mark], it.Mark), nameCell(it.Container), change, why)
 	}
 	t.print(p)
 	var words []string

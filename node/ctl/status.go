@@ -90,7 +90,7 @@ func statusText(p *page, st api.Status) {
 	containerTable(p, st.Containers).print(p)
 	p.line("")
 	s := st.Summary
-	p.line("Last hour: %d actions, %d failed, %d taken back, %d drift repaired.", s.Actions, s.Failed, s.Reverted, s.DriftRepaired)
+	p.line("Last hour: %s, %d failed, %d taken back, %d drift repaired.", plural(s.Actions, "action", "actions"), s.Failed, s.Reverted, s.DriftRepaired)
 	p.line("Against the original limits: %s.", savedText(s))
 	for _, problem := range st.Problems {
 		p.paragraph(p.style(styleRed, "!")+" ", problem)
@@ -99,7 +99,7 @@ func statusText(p *page, st api.Status) {
 
 func statusHead(p *page, st api.Status) {
 	n := st.Node
-	head := fmt.Sprintf("%s  node %s  mode %s  up %s", p.style(styleBold, "effiscale "+st.Version), n.Name, n.Mode, p.since(n.StartedAt))
+	head := fmt.Sprintf("%s  node %s  mode %s  up %s", p.style(styleBold, "effiscale "+release(st.Version)), n.Name, n.Mode, p.since(n.StartedAt))
 	switch {
 	case n.SafeMode:
 		head += "  " + p.style(styleRed, "safe mode: only measuring")
@@ -116,6 +116,15 @@ func statusHead(p *page, st api.Status) {
 	p.paragraph("", fmt.Sprintf("%s; cgroup %s; samples from %s; actuator %s; knowledge %s",
 		engine, orDash(n.Cgroup), orDash(n.Source), orDash(n.Actuator), orDash(n.Store)))
 }
+
+// release is a version without the details in parentheses behind it.
+func release(version string) string {
+	short, _, _ := strings.Cut(version, " (")
+	return short
+}
+
+// nameCell keeps a long name from pushing the rest off the page.
+func nameCell(name string) string { return ansi.Truncate(name, maxNameCell, "…") }
 
 func orDash(s string) string {
 	if s == "" {
@@ -144,7 +153,7 @@ func hostTable(st api.Status) *table {
 
 // serviceTable is empty when every service is just one container of its name.
 func serviceTable(p *page, st api.Status) *table {
-	t := &table{head: []string{"SERVICE", "OWNER", "CONTAINERS", "CPU USE/LIMIT", "MEM USE/LIMIT", "AUTOMATION"},
+	t := &table{head: []string{"SERVICE", "OWNER", "CONTAINERS", "CPU USE/LIMIT", "MEM USE/LIMIT", "AUTOMATION"}, wrap: true,
 		right: map[int]bool{2: true, 3: true, 4: true}}
 	plain := true
 	for _, s := range st.Services {
@@ -153,7 +162,7 @@ func serviceTable(p *page, st api.Status) *table {
 		if s.Paused != "" {
 			automation = p.style(styleYellow, "paused "+s.Paused)
 		}
-		t.add(s.Name, s.Owner, fmt.Sprint(len(s.Containers)), cpuCell(s.CPUUsed, s.CPULimit), memCell(s.MemoryUsed, s.MemoryLimit), automation)
+		t.add(nameCell(s.Name), nameCell(s.Owner), fmt.Sprint(len(s.Containers)), cpuCell(s.CPUUsed, s.CPULimit), memCell(s.MemoryUsed, s.MemoryLimit), automation)
 	}
 	if plain {
 		t.rows = nil
@@ -184,7 +193,7 @@ func containerTable(p *page, containers []api.ContainerView) *table {
 		if c.Run != "running" || c.SampledAt.IsZero() {
 			cpu, thr, mem = "-", "-", "-"
 		}
-		t.add(ansi.Truncate(c.Name, maxNameCell, "…"), cpu, thr, mem, stateCell(p, c), changeCell(p, c))
+		t.add(nameCell(c.Name), cpu, thr, mem, stateCell(p, c), changeCell(p, c))
 		if why := whyLine(c); why != "" {
 			t.note(why)
 		}
@@ -246,12 +255,17 @@ func savedText(s api.Summary) string {
 	if s.SavedCPU == 0 && s.SavedMemory == 0 {
 		return "the same"
 	}
-	cpu := coreText(s.SavedCPU) + " cores saved"
-	if s.SavedCPU < 0 {
+	cpu, mem := "cpu the same", "memory the same"
+	switch {
+	case s.SavedCPU > 0:
+		cpu = coreText(s.SavedCPU) + " cores saved"
+	case s.SavedCPU < 0:
 		cpu = coreText(-s.SavedCPU) + " cores more"
 	}
-	mem := sizeText(s.SavedMemory) + " saved"
-	if s.SavedMemory < 0 {
+	switch {
+	case s.SavedMemory > 0:
+		mem = sizeText(s.SavedMemory) + " saved"
+	case s.SavedMemory < 0:
 		mem = sizeText(-s.SavedMemory) + " more"
 	}
 	return cpu + ", " + mem

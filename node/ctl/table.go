@@ -8,7 +8,7 @@ import (
 
 // maxCell bounds every column but the last, so that one long name does not push
 // the rest off the page.
-const maxCell = 28
+const maxCell = 40
 
 // table aligns cells by their width on a screen, colours not counted.
 type table struct {

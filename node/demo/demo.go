@@ -48,8 +48,12 @@ type undo struct {
 	do   func(context.Context) error
 }
 
+// ErrInterrupted says that the context ended, or somebody pressed Ctrl-C, before
+// the demo did, and that everything was removed.
+var ErrInterrupted = errors.New("interrupted; everything that the demo made is removed")
+
 // Run shows the demonstration and removes everything that it made, however it
-// ends. An interrupted one returns an error that wraps context.Canceled.
+// ends.
 func Run(ctx context.Context, o Options) (err error) {
 	if o.Binary == "" {
 		o.Binary = "/proc/self/exe"
@@ -73,13 +77,13 @@ func Run(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	d.plan = planFor(o.Shape, o.Duration, host.CPUs, d.free(ctx, host.CPUs))
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	d.screen = newScreen(&d.Options, &d.plan, func() { cancel(context.Canceled) })
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	d.screen = newScreen(&d.Options, &d.plan, cancel)
 	fixed, scaled, err := d.both(ctx)
 	d.screen.close()
-	if cause := context.Cause(ctx); err != nil && cause != nil {
-		err = fmt.Errorf("interrupted: %w", cause)
+	if err != nil && ctx.Err() != nil {
+		err = ErrInterrupted
 	}
 	if cerr := d.clean(ctx); cerr != nil {
 		return errors.Join(err, cerr)
@@ -154,12 +158,12 @@ func (d *demo) both(ctx context.Context) (fixed, scaled result, err error) {
 		return fixed, scaled, err
 	}
 	d.screen.step("starting a daemon of its own")
-	priv, err := startDaemon(ctx, d.Binary, dir, d.Host)
+	priv, err := startDaemon(ctx, d.Options, d.id)
 	if err != nil {
 		return fixed, scaled, err
 	}
 	d.push("daemon", func(context.Context) error { return priv.stop() })
-	labels := map[string]string{"effiscale.mode": "auto"}
+	labels := map[string]string{}
 	for _, l := range d.plan.labels() {
 		labels[l[0]] = l[1]
 	}

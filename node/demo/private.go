@@ -35,15 +35,15 @@ type daemon struct {
 }
 
 // config is the private daemon's. The boost of a start would hold every cut back
-// for a minute, which is longer than a run. Containers that carry effiscale.enable alone
-// are only observed: the demo's own says effiscale.mode=auto beside it.
-func config(dir, dockerHost string) string {
+// for a minute, which is longer than a run. It sees the demo's containers and no others.
+func config(dir, dockerHost, id string) string {
 	return fmt.Sprintf(`[node]
 name = "demo"
 data_dir = %q
-mode = "observe"
+mode = "auto"
 [docker]
 host = %q
+only_label = "%s=%s"
 [api]
 monitor = "127.0.0.1:0"
 controller = "127.0.0.1:0"
@@ -54,13 +54,14 @@ socket_group = ""
 start_boost_for = "1s"
 [log]
 format = "json"
-`, filepath.Join(dir, "data"), dockerHost, filepath.Join(dir, "sock"))
+`, filepath.Join(dir, "data"), dockerHost, label, id, filepath.Join(dir, "sock"))
 }
 
 // startDaemon starts the daemon and waits until its first pass is done.
-func startDaemon(ctx context.Context, binary, dir, dockerHost string) (*daemon, error) {
+func startDaemon(ctx context.Context, o Options, id string) (*daemon, error) {
+	dir := dirOf(id)
 	file := filepath.Join(dir, "effiscale.toml")
-	if err := os.WriteFile(file, []byte(config(dir, dockerHost)), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(config(dir, o.Host, id)), 0o600); err != nil {
 		return nil, fmt.Errorf("cannot write the demo's configuration: %w", err)
 	}
 	log, err := os.Create(filepath.Join(dir, "log"))
@@ -68,7 +69,7 @@ func startDaemon(ctx context.Context, binary, dir, dockerHost string) (*daemon, 
 		return nil, fmt.Errorf("cannot write the demo's log: %w", err)
 	}
 	defer log.Close()
-	cmd := exec.Command(binary, "run", "--config", file)
+	cmd := exec.Command(o.Binary, "run", "--config", file)
 	cmd.Stdout, cmd.Stderr, cmd.Dir = log, log, dir
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "TMPDIR=" + dir} // no EFFISCALE_ of the user's
 	// A group of its own: Ctrl-C at the terminal ends the demo, and that ends it.

@@ -54,8 +54,7 @@ func dirOf(id string) string { return filepath.Join(os.TempDir(), "effiscale-dem
 func imageOf(id string) string { return "effiscale-demo:" + id }
 
 // survey looks at the host before anything is made: it removes what a killed
-// demo left behind, and refuses to add a second master where containers asked
-// for automation themselves.
+// demo left behind, and refuses to run beside another one.
 func survey(ctx context.Context, engine *docker.Client) error {
 	all, err := engine.List(ctx)
 	if err != nil {
@@ -71,9 +70,6 @@ func survey(ctx context.Context, engine *docker.Client) error {
 			}
 		case id != "":
 			return fmt.Errorf("%w: another demo runs (container %s)", ErrBusy, c.Name)
-		case c.Labels["effiscale.enable"] == "true" && c.Labels["effiscale.mode"] == "auto":
-			return fmt.Errorf("%w: container %s carries effiscale.enable=true and effiscale.mode=auto, and the demo's daemon would manage it too; "+
-				"stop it, or take its label effiscale.mode away, for the demo", ErrBusy, c.Name)
 		}
 	}
 	dirs, err := filepath.Glob(dirOf("*"))
