@@ -84,13 +84,24 @@ func (n *Node) watchdog(ctx context.Context) {
 // accountEvery is how often what was saved is added up.
 const accountEvery = 15 * time.Second
 
-// account adds up what containers reserve less than they did, for the metrics.
+// pruneEvery is how often the knowledge file drops what is too old.
+const pruneEvery = 5 * time.Minute
+
+// account adds up what containers reserve less than they did, for the metrics,
+// and keeps the knowledge file inside its bounds.
 func (n *Node) account(ctx context.Context) {
+	pruned := time.Now()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(accountEvery):
+		}
+		if now := time.Now(); now.Sub(pruned) >= pruneEvery {
+			pruned = now
+			if err := n.store.Prune(now); err != nil {
+				n.log.Debug().Err(err).Msg("the knowledge file is not pruned")
+			}
 		}
 		units, sum, err := n.loop.Units(ctx)
 		if err != nil {
