@@ -86,8 +86,13 @@ func (s *Server) listenUnix(path string) (net.Listener, error) {
 	return &unixListener{UnixListener: ln, path: path, made: made}, nil
 }
 
-// chgrp is best effort for a daemon that is not root: its own group stays.
+// chgrp is best effort for a daemon that is not root: its own group stays. A
+// socket that has the group already is left alone: the unit of systemd/ runs in
+// it and may not call chown.
 func chgrp(path string, gid int) error {
+	if gid == os.Getegid() {
+		return nil
+	}
 	if err := os.Chown(path, -1, gid); err != nil && os.Geteuid() == 0 {
 		return err
 	}
