@@ -3,6 +3,7 @@ package vmtest
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -28,6 +29,8 @@ func stages() []stage {
 		{"row 63 docker update by hand", byHand},
 		{"kill -9", killed},
 		{"watchdog", hung},
+		{"the group's commands", group},
+		{"without root", rootless},
 		{"stop", stopped},
 		{"row 76 uninstall", uninstall},
 	}
@@ -101,7 +104,7 @@ func shrink(t *testing.T) {
 
 // memoryGuard: a container that grows is never killed.
 func memoryGuard(t *testing.T) {
-	c := start(t, "vm-mem", "--cpus=0.5 -m 64m --memory-swap 64m", "effiscale.memory=64MiB..512MiB", "mem --from 16MiB --to 200MiB --rate 2MB")
+	c := start(t, "vm-mem", "--cpus=0.5 -m 64m --memory-swap 64m", "effiscale.memory=64MiB..512MiB", "mem --from 16MiB --to 200MiB --rate 4MB")
 	until(t, "the limit to rise", func() bool { return c.memory(t) > 200<<20 })
 	until(t, "200 MiB in use", func() bool { return c.number(t, "memory.current") > 200<<20 })
 	if kills := c.event(t, "oom_kill"); kills != 0 || !c.running(t) {
@@ -169,6 +172,35 @@ func hung(t *testing.T) {
 	run(t, "systemctl", "kill", "-s", "STOP", "effiscale")
 	until(t, "the watchdog", func() bool { return restarts(t) > before })
 	until(t, "readiness", ready)
+}
+
+// group: members of the group effiscale give orders, others do not.
+func group(t *testing.T) {
+	nobody := []string{"--reuid=65534", "--clear-groups", "effiscale", "pause", "vm-idle", "--for", "1s"}
+	run(t, "setpriv", append([]string{"--regid=effiscale"}, nobody...)...)
+	if err := exec.Command("setpriv", append([]string{"--regid=65534"}, nobody...)...).Run(); err == nil || !strings.Contains(err.Error(), "exit status 77") {
+		t.Errorf("an outsider's order: %v, want exit status 77", err)
+	}
+}
+
+// rootless: the drop-in makes a daemon that changes limits through the Engine.
+func rootless(t *testing.T) {
+	const dropIn = "/etc/systemd/system/effiscale.service.d/engine-actuator.conf"
+	run(t, "install", "-Dm644", "systemd/engine-actuator.conf", dropIn)
+	run(t, "systemctl", "daemon-reload")
+	run(t, "systemctl", "restart", "effiscale")
+	if s := status(t); s.Node.Actuator != "engine" {
+		t.Errorf("actuator %q", s.Node.Actuator)
+	}
+	if user := try("sh", "-c", "ps -o user= -p $(systemctl show effiscale -p MainPID --value)"); !strings.HasPrefix(user, "effisca") {
+		t.Errorf("runs as %s", user)
+	}
+	c := start(t, "vm-user", "--cpus=0.2 -m 64m", "effiscale.cpu=0.05..1.5", fmt.Sprintf("cpu --cores %g", busy))
+	until(t, "a sufficient quota by the Engine", func() bool { return c.engineCPU(t) >= busy && c.quota(t) >= busy })
+	run(t, "docker", "rm", "-f", c.name)
+	run(t, "rm", dropIn)
+	run(t, "systemctl", "daemon-reload")
+	run(t, "systemctl", "restart", "effiscale")
 }
 
 // stopped: the daemon's end changes nothing, and the Engine knows the limits.
