@@ -159,6 +159,8 @@ func (a *app) root() *cobra.Command {
 	f.StringVar(&a.socket, "socket", "", "socket of the daemon (or EFFISCALE_SOCKET)")
 	f.StringVarP(&a.output, "output", "o", "text", "text or json")
 	f.BoolVar(&a.noColor, "no-color", false, "no colours (or NO_COLOR, or TERM=dumb)")
+	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
+	_ = root.RegisterFlagCompletionFunc("socket", cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault))
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
 	root.PersistentPreRunE = func(*cobra.Command, []string) error {
 		if a.output != "text" && a.output != "json" {

@@ -134,6 +134,10 @@ func TestGolden(t *testing.T) {
 		{"unknown-output", fakeClient{}, ExitUsage, "status|-o|yaml"},
 		{"complete", fakeClient{}, ExitOK, "__complete|explain|"},
 		{"complete-services", fakeClient{}, ExitOK, "__complete|history|shop"},
+		{"complete-no-names", fakeClient{}, ExitOK, "__complete|status|"},
+		{"complete-file", fakeClient{}, ExitOK, "__complete|validate|"},
+		{"complete-config", fakeClient{}, ExitOK, "__complete|run|--config|"},
+		{"complete-socket", fakeClient{}, ExitOK, "__complete|status|--socket|"},
 		{"complete-not-running", fakeClient{err: errNotRunning}, ExitOK, "__complete|explain|"},
 	}
 	for _, tt := range tests {
@@ -331,6 +335,16 @@ func (c *cancelAfter) Write(b []byte) (int, error) {
 		c.cancel()
 	}
 	return c.text.Write(b)
+}
+
+// Without a fake in between: nothing listens, and the real client says so.
+func TestNoDaemon(t *testing.T) {
+	var out, errs bytes.Buffer
+	socket := filepath.Join(t.TempDir(), "none.sock")
+	code := Main(t.Context(), []string{"status", "--socket", socket}, Stdio{Out: &out, Err: &errs}, Deps{})
+	if code != ExitUnreachable || !strings.Contains(errs.String(), socket) || !strings.Contains(errs.String(), "start it") || out.Len() > 0 {
+		t.Errorf("exit %d, out %q, err %q", code, out.String(), errs.String())
+	}
 }
 
 // Each shell gets a script.

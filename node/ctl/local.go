@@ -21,14 +21,16 @@ func (a *app) runCmd() *cobra.Command {
 		}),
 	}
 	cmd.Flags().StringVarP(&file, "config", "c", "", "configuration file (TOML); without: the defaults")
+	_ = cmd.MarkFlagFilename("config", "toml")
 	return cmd
 }
 
 func (a *app) validateCmd() *cobra.Command {
 	return &cobra.Command{
-		Use:   "validate FILE",
-		Short: "Check a configuration file and show what would hold",
-		Args:  cobra.ExactArgs(1),
+		Use:               "validate FILE",
+		Short:             "Check a configuration file and show what would hold",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: cobra.FixedCompletions([]string{"toml"}, cobra.ShellCompDirectiveFilterFileExt),
 		RunE: a.run(func(_ context.Context, args []string) error {
 			text, err := a.deps.Validate(args[0], a.Env)
 			if err != nil {
@@ -78,6 +80,7 @@ func (a *app) doctorCmd() *cobra.Command {
 		}),
 	}
 	cmd.Flags().StringVarP(&file, "config", "c", "", "configuration file (TOML); without: the defaults")
+	_ = cmd.MarkFlagFilename("config", "toml")
 	return cmd
 }
 
