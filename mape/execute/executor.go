@@ -20,6 +20,9 @@ const (
 	// retryFirst and retryMost bound the back-off after a refusal or failure.
 	retryFirst = 15 * time.Second
 	retryMost  = 10 * time.Minute
+	// meetAgain is how soon an inspect that failed is tried again; it doubles, to a
+	// minute.
+	meetAgain = time.Second
 	// engineCut is how seldom a cut goes through the Engine where it is the only
 	// way, to spare it.
 	engineCut = 15 * time.Second
@@ -90,22 +93,23 @@ func (e *Executor) Apply(now time.Time, s *Subject, d knowledge.Decision, done f
 		Resource: d.Resource, Verb: verb(d.From, r.Allowed), Actor: d.Actor, At: now,
 		From: d.From, To: r.Allowed, Reason: d.Reason, Key: d.Key,
 	}
+	var wait knowledge.Reason
 	if d.Resource == knowledge.ResourceMemory {
-		r.Acted = e.memory(now, s, a, done)
+		wait = e.memory(now, s, a, done)
 	} else {
-		r.Acted = e.cpu(now, s, a, done)
+		wait = e.cpu(now, s, a, done)
 	}
-	switch {
-	case !r.Acted: // another one is on its way
-		r.Allowed, r.Guard, r.Reason = d.From, "in-flight", knowledge.Because(knowledge.RuleInFlight)
-	case e.counts(&d):
+	if r.Acted = wait.IsZero(); !r.Acted { // another one is on its way
+		r.Allowed, r.Guard, r.Reason = d.From, "in-flight", wait
+		return r
+	}
+	if d.Resource == knowledge.ResourceMemory && d.From != 0 && r.Allowed > d.From {
+		e.Host.MemoryFree -= knowledge.Bytes(r.Allowed - d.From) // until it is counted anew
+	}
+	if !c.repairs() && !d.Boost {
 		s.rate.add(now)
 	}
 	return r
-}
-
-func (e *Executor) counts(d *knowledge.Decision) bool {
-	return d.Actor == knowledge.ActorReflex || d.Actor == knowledge.ActorDeliberation || d.Actor == knowledge.ActorUser
 }
 
 // small reports a change that is not worth making: what guards left of a wish
@@ -134,7 +138,7 @@ func verb(from, to int64) knowledge.Verb {
 // Meet learns what the Engine knows of a container, and where it will be managed
 // puts its limits on the disk before anything is changed.
 func (e *Executor) Meet(now time.Time, s *Subject) {
-	if s.inspecting || s.Gone {
+	if s.inspecting || s.Gone || now.Before(s.meetAt) {
 		return
 	}
 	keep := s.Policy.Acts() && !s.OriginalKept
@@ -152,8 +156,11 @@ func (e *Executor) Meet(now time.Time, s *Subject) {
 				if e.engine.Gone(err) {
 					s.Gone = true
 				}
+				s.meetAt = e.now().Add(meetAgain << min(s.meetFailures, 6))
+				s.meetFailures++
 				return
 			}
+			s.meetAt, s.meetFailures = time.Time{}, 0
 			e.met(s, c)
 			if keep {
 				if keepErr != nil { // a full disk stops learning, never scaling
@@ -215,7 +222,9 @@ func (e *Executor) readBack(s *Subject) bool {
 	return true
 }
 
-func (e *Executor) cpu(now time.Time, s *Subject, a knowledge.Action, done func(knowledge.Record)) bool {
+// cpu moves the quota. The reason says why it could not be now; zero: it is done,
+// or on its way.
+func (e *Executor) cpu(now time.Time, s *Subject, a knowledge.Action, done func(knowledge.Record)) knowledge.Reason {
 	if done == nil && e.quotaMoves(s, knowledge.NanoCPU(a.To)) {
 		s.fold.add(a, int64(s.Window.Quota))
 		if s.dirtySince.IsZero() {
@@ -229,13 +238,13 @@ func (e *Executor) cpu(now time.Time, s *Subject, a knowledge.Action, done func(
 		s.LastChange = knowledge.Record{Action: a, Outcome: knowledge.Outcome{Result: result, At: now, Kernel: int64(s.Window.Quota)}}
 		e.meter.Action("cpu-kernel", result.String(), 0)
 		e.say(s, a, result, "")
-		return true
+		return knowledge.Reason{}
 	}
 	if s.InFlight {
-		return false
+		return knowledge.Because(knowledge.RuleInFlight)
 	}
-	if done == nil && a.Verb == knowledge.Shrink && now.Sub(s.Marks.LastShrink[knowledge.ResourceCPU]) < engineCut {
-		return false
+	if wait := engineCut - now.Sub(s.Marks.LastShrink[knowledge.ResourceCPU]); done == nil && a.Verb == knowledge.Shrink && wait > 0 {
+		return knowledge.Because(knowledge.RuleCooldown, wait.Seconds())
 	}
 	e.quotaMoves(s, knowledge.NanoCPU(a.To))
 	l := s.Marks.Engine
@@ -246,17 +255,20 @@ func (e *Executor) cpu(now time.Time, s *Subject, a knowledge.Action, done func(
 	})
 }
 
-func (e *Executor) memory(now time.Time, s *Subject, a knowledge.Action, done func(knowledge.Record)) bool {
-	if s.InFlight || s.probing.on {
-		return false
+func (e *Executor) memory(now time.Time, s *Subject, a knowledge.Action, done func(knowledge.Record)) knowledge.Reason {
+	switch {
+	case s.InFlight, s.probing.on && a.Verb == knowledge.Shrink && done == nil:
+		return knowledge.Because(knowledge.RuleInFlight)
+	case s.probing.on: // who needs memory, or asks for a limit, does not wait for a cut
+		e.endProbe(now, s, "another limit was wanted meanwhile")
 	}
-	if a.Verb == knowledge.Shrink && a.From != 0 && done == nil && e.probe(now, s, a) {
-		return true
+	if a.Verb == knowledge.Shrink && a.From != 0 && done == nil && e.probe(s, a) {
+		return knowledge.Reason{}
 	}
 	return e.sendMemory(s, a, done)
 }
 
-func (e *Executor) sendMemory(s *Subject, a knowledge.Action, done func(knowledge.Record)) bool {
+func (e *Executor) sendMemory(s *Subject, a knowledge.Action, done func(knowledge.Record)) knowledge.Reason {
 	mem := knowledge.Bytes(a.To)
 	swap := e.swapFor(s, mem)
 	return e.send(s, a, done, func(ctx context.Context) error {
@@ -283,15 +295,20 @@ func (e *Executor) swapFor(s *Subject, mem knowledge.Bytes) knowledge.Bytes {
 
 // send takes an action through the journal and the Engine: recorded, sent, read
 // back, closed. One at a time for each container.
-func (e *Executor) send(s *Subject, a knowledge.Action, done func(knowledge.Record), call func(context.Context) error) bool {
+func (e *Executor) send(s *Subject, a knowledge.Action, done func(knowledge.Record), call func(context.Context) error) knowledge.Reason {
 	started := e.now()
 	s.InFlight = e.hands.Do(func(ctx context.Context) func() {
-		seq, beginErr := e.journal.Begin(a)
-		a.Seq = seq
+		var beginErr error
+		if a.Seq == 0 { // the first step of a memory cut recorded it already
+			a.Seq, beginErr = e.journal.Begin(a)
+		}
 		err := call(ctx)
 		return func() { e.sent(s, a, attempt{started: started, err: err, unwritten: beginErr, done: done}) }
 	})
-	return s.InFlight
+	if !s.InFlight {
+		return knowledge.Because(knowledge.RuleInFlight)
+	}
+	return knowledge.Reason{}
 }
 
 // attempt is how a call of the Engine went.
@@ -387,9 +404,12 @@ func (e *Executor) keepQuota(s *Subject) {
 
 // took notes an action that is in force, and watches a cut.
 func (e *Executor) took(now time.Time, s *Subject, a knowledge.Action) {
+	if a.Actor == knowledge.ActorRestore || a.Actor == knowledge.ActorUser {
+		s.watches[a.Resource] = watch{} // what a person asked for is not undone
+	}
 	if a.Verb == knowledge.Shrink {
 		s.Marks.LastShrink[a.Resource] = now
-		if a.Actor != knowledge.ActorRestore && a.Actor != knowledge.ActorUser && a.From != 0 {
+		if ownWish(&a) {
 			s.watch(now, a)
 		}
 		if a.Resource == knowledge.ResourceMemory && a.From != 0 {
@@ -402,6 +422,16 @@ func (e *Executor) took(now time.Time, s *Subject, a knowledge.Action) {
 	}
 	s.Marks.LastGrow[a.Resource] = now
 	s.watches[a.Resource] = watch{}
+}
+
+// ownWish: only a cut that the container's own use asked for can be taken back.
+// What the policy's ceiling or a full host asks for holds, however it feels.
+func ownWish(a *knowledge.Action) bool {
+	switch a.Actor {
+	case knowledge.ActorReflex, knowledge.ActorDeliberation:
+		return a.From != 0 && a.Reason.Rule != knowledge.RulePoolShort && a.Reason.Rule != knowledge.RuleAboveCeiling
+	}
+	return false
 }
 
 func (e *Executor) backOff(now time.Time, s *Subject, r knowledge.Resource, err error) {

@@ -33,6 +33,9 @@ func (e *Executor) Compare(now time.Time, s *Subject) {
 	if !s.settled && s.Container.Inspected {
 		e.settle(now, s)
 	}
+	if !s.Policy.Acts() || e.Host.Crashes > 0 {
+		return // who only watches puts nothing back
+	}
 	w := s.Window
 	cpu := s.Marks.QuotaSet && !s.quotaAsSet()
 	mem := s.Marks.Engine.Memory != 0 && !same(knowledge.ResourceMemory, int64(w.MemoryLimit), int64(s.Marks.Engine.Memory))
@@ -90,6 +93,9 @@ func (e *Executor) settle(now time.Time, s *Subject) {
 	if !e.readBack(s) {
 		return // not measured yet: Compare comes here again
 	}
+	if s.Adopt && s.OriginalKept && s.Window.MemoryHigh != 0 {
+		e.liftHigh(s) // the first step of a cut that nobody lived to take back
+	}
 	m, quota := &s.Marks, s.Window.Quota
 	ours := m.QuotaSet || s.Adopt
 	s.settled, s.Adopt = true, false
@@ -108,18 +114,22 @@ func (e *Executor) external(now time.Time, s *Subject, l knowledge.Limits, cpu, 
 	m := &s.Marks
 	before := m.Engine
 	m.Engine = l
-	s.dirtySince, s.drift = time.Time{}, drift{}
+	s.drift = drift{}
 	e.readBack(s)
-	if cpu {
+	if cpu { // else the Engine still has to be told of a quota of ours
+		s.dirtySince = time.Time{}
 		m.Quota, m.QuotaSet = l.CPU, l.CPU != 0
 	}
 	if !s.Policy.Acts() {
 		return // not ours: only shown
 	}
 	s.Unsaved, e.Urgent = true, true // a crash must not forget a person's wish
+	if s.probing.on {
+		e.endProbe(now, s, "somebody else changed the container")
+	}
 	m.ExternalUntil = now.Add(s.Policy.YieldFor)
 	m.Pinned = outside(s.Policy.CPU, l.CPU) && cpu || outside(s.Policy.Memory, l.Memory) && mem
-	s.watches, s.probing = [2]watch{}, probing{}
+	s.watches = [2]watch{}
 	if s.OriginalKept {
 		if cpu {
 			s.Original.CPU, s.Original.CPUField, s.Original.Period = l.CPU, l.CPUField, l.Period

@@ -56,6 +56,12 @@ func (c *Case) repairs() bool {
 	return c.D.Actor == knowledge.ActorRestore || c.D.Actor == knowledge.ActorRepair
 }
 
+// viaKernel: the change needs no Engine.
+func (c *Case) viaKernel() bool {
+	return c.D.Resource == knowledge.ResourceCPU && c.Rules.Actuator == knowledge.ActuatorKernel &&
+		c.S.KernelRefused == "" && c.S.OriginalKept
+}
+
 // shrinks reports whether the value on the table takes something away.
 func (c *Case) shrinks(to int64) bool {
 	return to != 0 && (c.D.From == 0 || to < c.D.From)
@@ -95,7 +101,7 @@ var guards = [...]Guard{
 func guardMode(c *Case, to int64) (int64, knowledge.Reason) {
 	p := &c.S.Policy
 	switch {
-	case c.repairs(), to == c.D.From:
+	case c.D.Actor == knowledge.ActorRestore, to == c.D.From:
 		return to, knowledge.Reason{}
 	case len(p.Problems) > 0:
 		return c.D.From, knowledge.Reason{Rule: knowledge.RuleBadLabel, Note: p.Problems[0]}
@@ -185,7 +191,7 @@ func guardInFlight(c *Case, to int64) (int64, knowledge.Reason) {
 
 func guardRetry(c *Case, to int64) (int64, knowledge.Reason) {
 	at := c.S.retryAt[c.D.Resource]
-	if !c.acts() || !c.Now.Before(at) {
+	if !c.acts() || !c.Now.Before(at) || c.viaKernel() { // an Engine that says no must not starve anybody
 		return to, knowledge.Reason{}
 	}
 	return c.D.From, knowledge.Reason{
@@ -195,15 +201,13 @@ func guardRetry(c *Case, to int64) (int64, knowledge.Reason) {
 
 func guardEngine(c *Case, to int64) (int64, knowledge.Reason) {
 	down := c.Host.EngineDown
-	viaKernel := c.D.Resource == knowledge.ResourceCPU && c.Rules.Actuator == knowledge.ActuatorKernel &&
-		c.S.KernelRefused == "" && c.S.OriginalKept
 	if down.IsZero() {
 		if restarted := c.Host.EngineRestarted; c.acts() && c.shrinks(to) && !restarted.IsZero() && c.Now.Sub(restarted) < EngineHold {
 			return c.D.From, knowledge.Because(knowledge.RuleEngineRestart, (EngineHold - c.Now.Sub(restarted)).Seconds())
 		}
 		return to, knowledge.Reason{}
 	}
-	if viaKernel && !c.shrinks(to) {
+	if c.viaKernel() && !c.shrinks(to) {
 		return to, knowledge.Reason{}
 	}
 	return c.D.From, knowledge.Because(knowledge.RuleEngineDown, c.Now.Sub(down).Seconds())
@@ -286,7 +290,7 @@ func guardWorkingSet(c *Case, to int64) (int64, knowledge.Reason) {
 		return to, knowledge.Reason{}
 	}
 	r := knowledge.Because(knowledge.RuleWorkingSet, float64(to), float64(w), float64(least))
-	if c.D.From != 0 && least >= c.D.From {
+	if top := c.S.Policy.Memory.Max; c.D.From != 0 && least >= c.D.From || c.D.From == 0 && top > 0 && least > int64(top) {
 		return c.D.From, r
 	}
 	return least, r
@@ -302,7 +306,7 @@ func guardRaisedFloor(c *Case, to int64) (int64, knowledge.Reason) {
 		scale = 1
 	}
 	r := knowledge.Because(knowledge.RuleRaisedFloor, float64(to)*scale, float64(f.Value)*scale, f.Until.Sub(c.Now).Seconds())
-	if c.D.From != 0 && f.Value >= c.D.From {
+	if c.D.From == 0 || f.Value >= c.D.From {
 		return c.D.From, r
 	}
 	return f.Value, r
@@ -345,6 +349,14 @@ func guardRate(c *Case, to int64) (int64, knowledge.Reason) {
 	return to, knowledge.Reason{}
 }
 
+// turns reports whether to lies on the other side of the present limit than the wish.
+func (c *Case) turns(to int64) bool {
+	if to == c.D.From {
+		return false
+	}
+	return verb(c.D.From, to) != verb(c.D.From, c.D.To)
+}
+
 // Ruling is what the guards made of a decision.
 type Ruling struct {
 	Allowed int64
@@ -360,6 +372,9 @@ func Judge(c *Case) Ruling {
 	r := Ruling{Allowed: c.D.To}
 	for i := range guards {
 		to, why := guards[i].Check(c, r.Allowed)
+		if c.turns(to) { // a bound on the other side: a raise must not become a cut
+			to = c.D.From
+		}
 		if !why.IsZero() && r.Guard == "" {
 			r.Guard, r.Reason = guards[i].Name, why
 		}

@@ -93,6 +93,11 @@ const flushers = 4
 // ends. The loop has stopped: nothing moves any more. It returns how many were
 // told and how many were not.
 func (e *Executor) Flush(ctx context.Context, subjects []*Subject) (told, left int) {
+	for _, s := range subjects {
+		if s.probing.on {
+			e.endProbe(e.now(), s, "the daemon ends")
+		}
+	}
 	work := make(chan *Subject)
 	var group sync.WaitGroup
 	var mu sync.Mutex // guards told, left
@@ -136,17 +141,19 @@ const (
 	sharesStep = 1.2
 )
 
-// Weigh sets a container's CPU share (Docker's scale, 1024 is the default). It
-// has no hard effect on anybody, so it is not journaled; the way back is kept.
-func (e *Executor) Weigh(now time.Time, s *Subject, shares int64) {
+// Weigh sets a container's CPU share (Docker's scale, 1024 is the default), and
+// reports whether it is on its way. It has no hard effect on anybody, so it is not
+// journaled; the way back is kept.
+func (e *Executor) Weigh(now time.Time, s *Subject, shares int64) bool {
 	have := s.Marks.Engine.Shares
 	if have == 0 {
 		have = 1024
 	}
 	near := float64(shares) < float64(have)*sharesStep && float64(shares)*sharesStep > float64(have)
-	if near || s.InFlight || now.Sub(s.sharesAt) < sharesEvery || !s.OriginalKept || !e.Host.EngineDown.IsZero() ||
-		now.Before(s.Marks.ExternalUntil) || s.Pause.Active(now) || e.Host.Crashes > 0 || s.Gone {
-		return
+	if near || s.InFlight || now.Sub(s.sharesAt) < sharesEvery || !s.OriginalKept || !s.Policy.Acts() || s.Gone ||
+		now.Before(s.Marks.ExternalUntil) || s.Marks.Pinned || s.Pause.Active(now) ||
+		!e.Host.EngineDown.IsZero() || e.Host.Crashes > 0 || e.Host.Late > 0 {
+		return false
 	}
 	s.sharesAt = now
 	id := s.Container.ID
@@ -158,6 +165,7 @@ func (e *Executor) Weigh(now time.Time, s *Subject, shares int64) {
 			e.keepQuota(s)
 			result := knowledge.ResultApplied
 			if err != nil {
+				s.Gone = s.Gone || e.engine.Gone(err)
 				result = knowledge.ResultFailed
 				s.LastError, s.LastErrorAt = err.Error(), e.now()
 			} else {
@@ -168,4 +176,5 @@ func (e *Executor) Weigh(now time.Time, s *Subject, shares int64) {
 				Str("why", knowledge.Because(knowledge.RuleWeight, s.Window.Usage.Cores(), float64(shares)).String()).Msg("weigh")
 		}
 	})
+	return s.InFlight
 }

@@ -141,11 +141,14 @@ type Subject struct {
 	watches    [2]watch
 	probing    probing
 	inspecting bool
-	settled    bool // kernel and Engine were compared once in this life
-	drift      drift
-	rate       rate
-	sharesAt   time.Time
-	sample     knowledge.Sample // for reading back
+	// meetAt: not before may an inspect be tried again after a failure.
+	meetAt       time.Time
+	meetFailures int
+	settled      bool // kernel and Engine were compared once in this life
+	drift        drift
+	rate         rate
+	sharesAt     time.Time
+	sample       knowledge.Sample // for reading back
 }
 
 // Limit is the limit in force for a resource, as the kernel holds it; 0: none.

@@ -17,8 +17,6 @@ const (
 	raisedMost = 24 * time.Hour
 	// raisedForget: after a week without harm the count starts over.
 	raisedForget = 7 * 24 * time.Hour
-	// highStep is how long a lowered memory.high is watched before the limit follows.
-	highStep = 5 * time.Second
 )
 
 // watch is what a container was like before a cut.
@@ -57,12 +55,19 @@ func (s *Subject) watch(now time.Time, a knowledge.Action) {
 // learning about what did not. Call it after each sample of the container.
 func (e *Executor) Review(now time.Time, s *Subject) {
 	e.reviewHigh(now, s)
+	if s.Pause.Active(now) && !s.Pause.OnlyDown {
+		s.watches = [2]watch{} // limits are left alone, a way back too
+		return
+	}
 	for r := range s.watches {
 		w := &s.watches[r]
 		if !w.oldest {
 			continue
 		}
 		if hurt := w.hurt(now, s); hurt != "" {
+			if s.InFlight && r == int(knowledge.ResourceMemory) {
+				continue // one writer: the way back follows what is on its way
+			}
 			e.undo(now, s, w, hurt)
 			continue
 		}
@@ -109,13 +114,7 @@ func (w *watch) hurt(now time.Time, s *Subject) string {
 func (e *Executor) undo(now time.Time, s *Subject, w *watch, hurt string) {
 	a := w.action
 	r := a.Resource
-	floor := &s.Marks.Raised[r]
-	if now.Sub(floor.Until) > raisedForget {
-		floor.Times = 0
-	}
-	floor.Value = a.From
-	floor.Until = now.Add(min(raisedFor<<min(floor.Times, 5), raisedMost))
-	floor.Times++
+	s.raise(now, r, a.From)
 	*w = watch{}
 	if e.outcome != nil {
 		e.outcome(s, r, true)
@@ -136,68 +135,15 @@ func (e *Executor) undo(now time.Time, s *Subject, w *watch, hurt string) {
 	}, nil)
 }
 
-// probing is the first half of a memory shrink where the kernel has memory.high:
-// lowered first, watched, and only then followed by the limit, because
-// a limit below need kills and a high mark below need only slows down.
-type probing struct {
-	on       bool
-	action   knowledge.Action
-	until    time.Time
-	pressure float64
-	refaults float64
-	high     uint64 // events seen while probing
-}
-
-// probe lowers memory.high. It returns false where there is none.
-func (e *Executor) probe(now time.Time, s *Subject, a knowledge.Action) bool {
-	if e.Rules.Actuator != knowledge.ActuatorKernel || s.Probe == nil || s.Window.MemoryHigh != 0 {
-		return false
+// raise keeps cuts above a value that was needed: for an hour, doubling with each
+// repeat, and anew after a week without harm.
+func (s *Subject) raise(now time.Time, r knowledge.Resource, value int64) {
+	floor := &s.Marks.Raised[r]
+	if now.Sub(floor.Until) > raisedForget {
+		floor.Times = 0
 	}
-	if err := s.Probe.SetHigh(knowledge.Bytes(a.To)); err != nil {
-		return false
-	}
-	s.probing = probing{
-		on: true, action: a, until: now.Add(highStep),
-		pressure: s.Window.MemoryPressure.Some10, refaults: s.Window.RefaultRate,
-	}
-	return true
-}
-
-func (e *Executor) reviewHigh(now time.Time, s *Subject) {
-	p := &s.probing
-	if !p.on {
-		return
-	}
-	p.high += s.Window.HighEvents
-	bad := s.Window.MemoryPressure.Some10 > p.pressure+0.5 || s.Window.RefaultRate > 4*p.refaults+200 ||
-		s.Window.WorkingSet > knowledge.Bytes(p.action.To)*95/100
-	if !bad && now.Before(p.until) {
-		return
-	}
-	a := p.action
-	reason := ""
-	if bad {
-		reason = fmt.Sprintf("with memory.high at %s: pressure %.1f%%, %.0f pages/s read again", knowledge.Bytes(a.To),
-			s.Window.MemoryPressure.Some10, s.Window.RefaultRate)
-	}
-	s.probing = probing{}
-	if err := s.Probe.SetHigh(0); err != nil {
-		e.log.Warn().Err(err).Str("container", s.Container.Name).Msg("cannot lift memory.high again")
-	}
-	if bad {
-		floor := &s.Marks.Raised[knowledge.ResourceMemory]
-		floor.Value, floor.Until = s.Limit(knowledge.ResourceMemory), now.Add(min(raisedFor<<min(floor.Times, 5), raisedMost))
-		floor.Times++
-		s.LastError, s.LastErrorAt = "a memory cut was not made: "+reason, now
-		e.log.Info().Str("container", s.Container.Name).Str("why", reason).Msg("memory stays: the first step of a cut was felt")
-		return
-	}
-	a.From = s.Limit(knowledge.ResourceMemory)
-	c := Case{Now: now, D: &knowledge.Decision{
-		ID: a.ID, Resource: a.Resource, Verb: a.Verb, Actor: a.Actor, At: now, From: a.From, To: a.To, Reason: a.Reason,
-	}, S: s, Host: &e.Host, Rules: &e.Rules}
-	if r := Judge(&c); r.Allowed != a.From && !s.InFlight {
-		a.To = r.Allowed
-		e.sendMemory(s, a, nil)
-	}
+	floor.Value = value
+	floor.Until = now.Add(min(raisedFor<<min(floor.Times, 5), raisedMost))
+	floor.Times++
+	s.Unsaved = true
 }

@@ -329,10 +329,19 @@ func TestObserveAllocatesNothing(t *testing.T) {
 	}
 }
 
+// One reading, folded: of a hot container (ten a second, 50 in the window of
+// 5 s), a busy one and an idle one.
 func BenchmarkObserve(b *testing.B) {
-	x := newBox()
-	b.ReportAllocs()
-	for b.Loop() {
-		x.step(100*time.Millisecond, 1, 0, 0)
+	for _, every := range []time.Duration{100 * time.Millisecond, time.Second, 5 * time.Second} {
+		b.Run(every.String(), func(b *testing.B) {
+			x := newBox()
+			for range 100 {
+				x.step(every, 1, 0, 0)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				x.step(every, 1, 0, 0)
+			}
+		})
 	}
 }
