@@ -71,6 +71,7 @@ func (l *Loop) Scale(ctx context.Context, ref string, w Want) (Asked, error) {
 			return
 		}
 		now := l.o.Now()
+		l.look(now, u)
 		d := l.asked(now, u, w)
 		out.From = d.From
 		if w.DryRun {
@@ -115,6 +116,17 @@ func (l *Loop) Scale(ctx context.Context, ref string, w Want) (Asked, error) {
 	case <-ctx.Done():
 		return out, ctx.Err()
 	}
+}
+
+// look reads a container anew before a person's wish is judged: an idle one was
+// last read seconds ago, and a limit under what it uses now is refused on cgroup
+// v1 and kills on v2.
+func (l *Loop) look(now time.Time, u *unit) {
+	if u.Probe == nil || now.Sub(u.Window.At) < tickEvery {
+		return
+	}
+	u.slowAt = time.Time{}
+	l.observe(now, u)
 }
 
 // busy: the guards would let it pass, only not in this instant.
@@ -298,6 +310,7 @@ func (l *Loop) sendBack(u *unit, r knowledge.Resource, done func(knowledge.Recor
 		return ruling, false
 	}
 	now := l.o.Now()
+	l.look(now, u)
 	d := knowledge.Decision{
 		ID: u.Container.ID, Resource: r, Verb: knowledge.Grow, Actor: knowledge.ActorRestore, At: now,
 		From: from, To: to, Reason: knowledge.Because(knowledge.RuleRestore),

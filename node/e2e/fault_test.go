@@ -18,7 +18,7 @@ import (
 // request storm begins, and when the Engine is well the daemon finds out by itself.
 func TestEngineTrouble(t *testing.T) {
 	t.Parallel()
-	d := newDaemon(t, "POLICY_START_BOOST_FOR=1s", "DOCKER_TIMEOUT=4s")
+	d := newDaemon(t, "POLICY_START_BOOST_FOR=1s", "DOCKER_TIMEOUT=4s", "MONITOR_LIST_EVERY=5s")
 	p := newProxy(t, d.path("docker.sock"))
 	d.env = append(d.env, "EFFISCALE_DOCKER_HOST=unix://"+p.path)
 	troubles := []struct {
@@ -53,7 +53,7 @@ func TestEngineTrouble(t *testing.T) {
 			t.Errorf("%s: %d requests in %v: a storm", trouble.mode, n, lasted)
 		}
 		st, err := d.status()
-		if trouble.mode != slow && (err != nil || !st.Degraded || st.Node.Engine == "connected") {
+		if trouble.mode != slow && n > 0 && (err != nil || !st.Degraded || st.Node.Engine == "connected") {
 			t.Errorf("%s: status says engine %q, degraded %v, %v", trouble.mode, st.Node.Engine, st.Degraded, err)
 		}
 		p.set(well, 0)

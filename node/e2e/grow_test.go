@@ -49,7 +49,7 @@ func TestMemoryGrowth(t *testing.T) {
 func TestIdleAndBack(t *testing.T) {
 	t.Parallel()
 	d := newDaemon(t, "POLICY_SHRINK_AFTER=10s", "POLICY_START_BOOST_FOR=1s", "MONITOR_SLOW_EVERY=2s")
-	b := d.box(t, "web", spec{do: "http --work 10ms", cpus: 1, memory: 256 * MiB, swap: 512 * MiB, network: true,
+	b := d.box(t, "web", spec{do: "http --work 3ms", cpus: 1, memory: 256 * MiB, swap: 512 * MiB, network: true,
 		labels: map[string]string{"effiscale.cpu": "0.1..1.5", "effiscale.memory": "64MiB..512MiB"}})
 	was := b.inspect()
 	p := b.press(t)
@@ -59,7 +59,7 @@ func TestIdleAndBack(t *testing.T) {
 	eventually(t, 90*time.Second, "idle, its memory limit goes down", func() bool { return b.kernel.memory() < 256*MiB })
 	b.agree(30 * time.Second) // the Engine follows
 	at := time.Now()
-	p.rate.Store(60)
+	p.rate.Store(200)
 	eventually(t, 20*time.Second, "under 0.6 cores of load it grows back", func() bool { return b.kernel.quota() >= 0.6 })
 	figure(t, "an idle service at its floor of 0.1 cores meets 0.6 cores of requests: enough after %d ms", time.Since(at).Milliseconds())
 	hold(t, 3*time.Second, "it stays grown", func() bool { return b.kernel.quota() >= 0.5 })

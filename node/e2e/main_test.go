@@ -168,12 +168,6 @@ func processLives(pid string) bool {
 	return err == nil
 }
 
-// say is for the notes of a test that runs for long.
-func say(t *testing.T, format string, args ...any) {
-	t.Helper()
-	t.Logf(format, args...)
-}
-
 // caller names the test in container names: lower case, without slashes.
 func caller(t *testing.T) string {
 	return strings.ToLower(strings.NewReplacer("/", "-", "_", "-").Replace(strings.TrimPrefix(t.Name(), "Test")))
