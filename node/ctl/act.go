@@ -235,7 +235,7 @@ func (a *app) restoreCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:               "restore NAME | --all",
 		Short:             "Put the original limits back",
-		Long:              "Put back the limits that a container, or with --all every container, had before EffiScale.\nA daemon in mode auto goes on from there: `pause` the service first to keep them.",
+		Long:              "Put back the limits that a container, or with --all every container, had before EffiScale.\nTheir services are paused, so that they stay there: `resume` goes on from there.",
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: a.completeNames(false),
 		RunE: a.run(func(ctx context.Context, args []string) error {
@@ -267,6 +267,9 @@ func (a *app) restore(ctx context.Context, name string) error {
 		}
 		for _, c := range res.Restored {
 			p.line("%s: %s %s  %s", c.Container, c.Resource, move(c.Resource, c.From, c.To), resultCell(p, c))
+		}
+		if len(res.Restored) > 0 {
+			p.line("Automation of what was restored is paused; `effiscale resume NAME` goes on.")
 		}
 	})
 	if err != nil {
