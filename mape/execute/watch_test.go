@@ -1,0 +1,267 @@
+package execute
+
+import (
+	"testing"
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+)
+
+// A cut that hurts is taken back at once, the floor is raised for an hour and
+// doubles with each repeat, to a day.
+func TestUndoOfACutThatHurt(t *testing.T) {
+	w := newWorld(t)
+	for i, hours := range []int{1, 2, 4, 8, 16, 24, 24} {
+		if r := w.cpu(8 * core / 10); !r.Acted {
+			t.Fatalf("cut %d: %s", i, r.Reason)
+		}
+		w.pass(3 * time.Second)
+		w.s.Window.ThrottleRatio = 0.6
+		w.exec.Review(w.now, w.s)
+		if w.kernel.CPU != core {
+			t.Fatalf("cut %d: the kernel holds %s", i, w.kernel.CPU)
+		}
+		f := w.s.Marks.Raised[knowledge.ResourceCPU]
+		if f.Value != int64(core) || f.Until.Sub(w.now) != time.Duration(hours)*time.Hour || f.Times != i+1 {
+			t.Fatalf("cut %d: raised %+v for %s, want %d h", i, f, f.Until.Sub(w.now), hours)
+		}
+		w.s.Window.ThrottleRatio = 0
+		w.pass(time.Minute)
+		if r := w.cpu(8 * core / 10); r.Acted || r.Reason.Rule != knowledge.RuleRaisedFloor {
+			t.Fatalf("cut again: %+v", r)
+		}
+		w.now = f.Until
+		w.pass(0)
+	}
+	if len(w.learned) != 7 || !w.learned[0] {
+		t.Errorf("learned %v", w.learned)
+	}
+	w.pass(8 * 24 * time.Hour)
+	w.cpu(8 * core / 10)
+	w.pass(3 * time.Second)
+	w.s.Window.ThrottleRatio = 0.6
+	w.exec.Review(w.now, w.s)
+	if f := w.s.Marks.Raised[knowledge.ResourceCPU]; f.Times != 1 {
+		t.Errorf("after a week it still counts %d", f.Times)
+	}
+}
+
+func TestWhatCountsAsHurt(t *testing.T) {
+	const cpu, mem = knowledge.ResourceCPU, knowledge.ResourceMemory
+	for _, c := range []struct {
+		name     string
+		resource knowledge.Resource
+		after    time.Duration
+		set      func(*Subject)
+		undone   bool
+	}{
+		{"nothing", cpu, 10 * time.Second, func(*Subject) {}, false},
+		{"throttled at the same load", cpu, 3 * time.Second, func(s *Subject) { s.Window.ThrottleRatio = 0.5 }, true},
+		{"throttled, too early to say", cpu, time.Second, func(s *Subject) { s.Window.ThrottleRatio = 0.5 }, false},
+		{"throttled by a load that grew", cpu, 3 * time.Second, func(s *Subject) { s.Window.ThrottleRatio, s.Window.Usage = 0.5, 2*core }, false},
+		{"throttled within the target", cpu, 3 * time.Second, func(s *Subject) { s.Window.ThrottleRatio = 0.2 }, false},
+		{"unhealthy", cpu, time.Second, func(s *Subject) { s.Container.Health = knowledge.HealthUnhealthy }, true},
+		{"restarted", mem, time.Second, func(s *Subject) { s.Container.Restarts++ }, true},
+		{"row 65: killed", mem, time.Second, func(s *Subject) { s.Window.LastOOM = s.Window.At }, true},
+		{"pressure", mem, time.Second, func(s *Subject) { s.Window.MemoryPressure.Some10 = 1.5 }, true},
+		{"a little pressure", mem, time.Second, func(s *Subject) { s.Window.MemoryPressure.Some10 = 0.9 }, false},
+		{"refaults", mem, time.Second, func(s *Subject) { s.Window.RefaultRate = 1100 }, true},
+		{"throttled after a memory cut", mem, 3 * time.Second, func(s *Subject) { s.Window.ThrottleRatio = 0.5 }, false},
+		{"after the watch", cpu, 31 * time.Second, func(s *Subject) {}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t)
+			w.v1 = true
+			from := w.s.Limit(c.resource)
+			if r := w.exec.Apply(w.now, w.s, w.decide(c.resource, from*8/10, knowledge.ActorReflex), nil); !r.Acted {
+				t.Fatalf("%+v", r)
+			}
+			w.settle()
+			w.pass(c.after)
+			c.set(w.s)
+			w.exec.Review(w.now, w.s)
+			w.settle()
+			w.pass(0)
+			if back := w.s.Limit(c.resource) == from; back != c.undone {
+				t.Errorf("undone: %v", back)
+			}
+			if raised := w.s.Marks.Raised[c.resource].Value != 0; raised != c.undone {
+				t.Errorf("floor raised: %v", raised)
+			}
+			if c.undone != w.reverted() && c.resource == mem {
+				t.Errorf("the record says %+v", w.closed)
+			}
+		})
+	}
+}
+
+func (w *world) reverted() bool {
+	for _, o := range w.closed {
+		if o.Result == knowledge.ResultReverted {
+			return true
+		}
+	}
+	return false
+}
+
+// Several cuts in a row are taken back together; growth ends the watch.
+func TestCutsInARow(t *testing.T) {
+	w := newWorld(t)
+	for _, to := range []knowledge.NanoCPU{9, 8, 7} {
+		w.cpu(to * core / 10)
+		w.pass(3 * time.Second)
+	}
+	w.s.Window.ThrottleRatio = 0.9
+	w.exec.Review(w.now, w.s)
+	if w.kernel.CPU != core {
+		t.Errorf("back to %s, want 1.00", w.kernel.CPU)
+	}
+	w.s.Window.ThrottleRatio = 0
+	w.s.Marks.Raised = [2]RaisedFloor{}
+	w.cpu(9 * core / 10)
+	w.cpu(11 * core / 10)
+	if w.s.Watched(w.now) {
+		t.Error("growth leaves a watch behind")
+	}
+}
+
+// What the policy's ceiling, a full host or a person asks for holds, however it
+// feels: an undo would fight it for ever.
+func TestCutsThatAreNotTakenBack(t *testing.T) {
+	for _, rule := range []knowledge.Rule{knowledge.RulePoolShort, knowledge.RuleAboveCeiling} {
+		w := newWorld(t)
+		d := w.decide(knowledge.ResourceCPU, int64(8*core/10), knowledge.ActorReflex)
+		d.Reason = knowledge.Because(rule, 1, 0.8, 4)
+		w.exec.Apply(w.now, w.s, d, nil)
+		w.pass(3 * time.Second)
+		w.s.Window.ThrottleRatio = 0.9
+		w.exec.Review(w.now, w.s)
+		if w.kernel.CPU != 8*core/10 || w.s.Marks.Raised[0].Times != 0 {
+			t.Errorf("%s: kernel %s, floor %+v", rule, w.kernel.CPU, w.s.Marks.Raised[0])
+		}
+	}
+	w := newWorld(t)
+	w.exec.Apply(w.now, w.s, w.decide(knowledge.ResourceCPU, int64(8*core/10), knowledge.ActorUser), func(knowledge.Record) {})
+	w.settle()
+	w.pass(3 * time.Second)
+	w.s.Window.ThrottleRatio = 0.9
+	w.exec.Review(w.now, w.s)
+	if w.kernel.CPU != 8*core/10 {
+		t.Errorf("a person's cut is taken back to %s", w.kernel.CPU)
+	}
+}
+
+// An undo that meets an update under way waits for it.
+func TestUndoWaitsForTheWriter(t *testing.T) {
+	w := newWorld(t)
+	w.v1 = true
+	w.memory(400 * mib)
+	w.settle()
+	w.pass(time.Second)
+	w.s.InFlight = true
+	w.s.Window.MemoryPressure.Some10 = 5
+	w.exec.Review(w.now, w.s)
+	w.s.InFlight = false
+	w.pass(time.Second)
+	w.exec.Review(w.now, w.s)
+	w.settle()
+	if w.kernel.Memory != 512*mib {
+		t.Errorf("the kernel holds %s", w.kernel.Memory)
+	}
+}
+
+// Memory is cut in two steps where there is memory.high: recorded, lowered, felt
+// for 5 s, and then followed by the limit.
+func TestTwoSteps(t *testing.T) {
+	w := newWorld(t)
+	if r := w.memory(400 * mib); !r.Acted {
+		t.Fatalf("%+v", r)
+	}
+	w.settle()
+	w.happened("record memory", "high 400 MiB")
+	if r := w.memory(380 * mib); r.Acted {
+		t.Error("a second cut beside the first")
+	}
+	w.pass(4 * time.Second)
+	w.exec.Review(w.now, w.s)
+	w.settle()
+	w.happened()
+	w.pass(time.Second)
+	w.exec.Review(w.now, w.s)
+	w.settle()
+	w.happened("high 0 B", "send memory", "close applied")
+	if w.kernel.Memory != 400*mib || w.high != 0 || len(w.open) != 0 || w.s.Marks.Shrinks != 1 {
+		t.Errorf("kernel %s, high %s, open %v, shrinks %d", w.kernel.Memory, w.high, w.open, w.s.Marks.Shrinks)
+	}
+	if !w.s.Watched(w.now) {
+		t.Error("the cut is not watched")
+	}
+}
+
+func TestTheFirstStepIsFelt(t *testing.T) {
+	for name, feel := range map[string]func(*knowledge.Window){
+		"pressure":    func(w *knowledge.Window) { w.MemoryPressure.Some10 = 0.7 },
+		"refaults":    func(w *knowledge.Window) { w.RefaultRate = 300 },
+		"working set": func(w *knowledge.Window) { w.WorkingSet = 390 * mib },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.memory(400 * mib)
+			w.settle()
+			w.pass(time.Second)
+			feel(w.s.Window)
+			w.exec.Review(w.now, w.s)
+			w.settle()
+			w.happened("record memory", "high 400 MiB", "high 0 B", "close refused")
+			f := w.s.Marks.Raised[knowledge.ResourceMemory]
+			if w.kernel.Memory != 512*mib || f.Value != int64(512*mib) || f.Times != 1 || len(w.open) != 0 {
+				t.Errorf("kernel %s, floor %+v, open %v", w.kernel.Memory, f, w.open)
+			}
+		})
+	}
+}
+
+// Growth during the first step does not wait; nor does the end of the daemon, a
+// person, or somebody else's change. memory.high is lifted each time.
+func TestTheFirstStepGivesWay(t *testing.T) {
+	for name, come := range map[string]func(*world){
+		"growth": func(w *world) { w.memory(600 * mib) },
+		"a person": func(w *world) {
+			w.exec.Apply(w.now, w.s, w.decide(knowledge.ResourceMemory, int64(600*mib), knowledge.ActorUser), func(knowledge.Record) {})
+		},
+		"the end of the daemon": func(w *world) { w.exec.Flush(w.t.Context(), []*Subject{w.s}) },
+		"somebody else": func(w *world) {
+			w.kernel.Memory, w.engine.Memory = 800*mib, 800*mib
+			w.exec.Meet(w.now, w.s)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.memory(400 * mib)
+			w.settle()
+			w.pass(time.Second)
+			come(w)
+			w.settle()
+			if w.high != 0 || w.s.probing.on || len(w.open) != 0 {
+				t.Errorf("high %s, probing %v, open %v", w.high, w.s.probing.on, w.open)
+			}
+			if w.kernel.Memory < 512*mib {
+				t.Errorf("cut all the same: %s", w.kernel.Memory)
+			}
+		})
+	}
+}
+
+// Row 3: killed between the two steps: the next life finds memory.high lowered,
+// and lifts it.
+func TestANextLifeLiftsTheFirstStep(t *testing.T) {
+	w := newWorld(t)
+	w.high = 400 * mib
+	w.s.Adopt = true
+	w.pass(time.Second)
+	w.exec.Meet(w.now, w.s)
+	w.settle()
+	if w.high != 0 {
+		t.Errorf("memory.high stays at %s", w.high)
+	}
+}
