@@ -222,6 +222,7 @@ func newWorld(t *testing.T) *world {
 	s.Probe = probe{w}
 	s.Marks.Engine, s.Marks.EngineKnown = limits, true
 	s.Original = limits
+	s.settled = true
 	w.s = &s
 	return w
 }

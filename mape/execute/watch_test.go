@@ -257,7 +257,7 @@ func TestTheFirstStepGivesWay(t *testing.T) {
 func TestANextLifeLiftsTheFirstStep(t *testing.T) {
 	w := newWorld(t)
 	w.high = 400 * mib
-	w.s.Adopt = true
+	w.s.Adopt, w.s.settled = true, false
 	w.pass(time.Second)
 	w.exec.Meet(w.now, w.s)
 	w.settle()

@@ -1,0 +1,188 @@
+package execute
+
+import (
+	"testing"
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+)
+
+// person changes the container as `docker update` does: kernel and Engine.
+func (w *world) person(cpu knowledge.NanoCPU, mem knowledge.Bytes) {
+	w.kernel.CPU, w.engine.CPU = cpu, cpu
+	w.kernel.Memory, w.engine.Memory = mem, mem
+	w.pass(time.Second)
+}
+
+// notice compares as the loop does after the limits were read.
+func (w *world) notice() {
+	w.exec.Compare(w.now, w.s)
+	w.settle()
+	w.pass(0)
+}
+
+// Row 63: a person's change is seen in the kernel, explained by the Engine,
+// respected for the policy's time, recorded, and is the new way back.
+func TestExternalChange(t *testing.T) {
+	w := newWorld(t)
+	w.cpu(12 * core / 10)
+	w.person(2*core, 600*mib)
+	w.notice()
+	m := &w.s.Marks
+	if m.ExternalUntil.Sub(w.now) != 10*time.Minute || m.Pinned {
+		t.Fatalf("respected for %s, pinned %v", m.ExternalUntil.Sub(w.now), m.Pinned)
+	}
+	if w.s.Original.CPU != 2*core || w.s.Original.Memory != 600*mib || w.s.Dirty() {
+		t.Errorf("the way back is %+v", w.s.Original)
+	}
+	if len(w.closed) != 2 || len(w.kept) != 2 || w.s.LastChange.Action.Actor != knowledge.ActorExternal {
+		t.Errorf("recorded %+v", w.closed)
+	}
+	if r := w.cpu(22 * core / 10); r.Acted || r.Reason.Rule != knowledge.RuleExternal {
+		t.Errorf("%+v", r)
+	}
+	if w.exec.Repaired() != 0 || w.kernel.CPU != 2*core {
+		t.Errorf("repaired %d, kernel %s", w.exec.Repaired(), w.kernel.CPU)
+	}
+	w.pass(10 * time.Minute)
+	if r := w.cpu(22 * core / 10); !r.Acted {
+		t.Errorf("never resumed: %s", r.Reason)
+	}
+}
+
+// Row 64: a value outside of the policy stays until they change it.
+func TestExternalOutsideThePolicy(t *testing.T) {
+	w := newWorld(t)
+	w.s.Marks.Quota, w.s.Marks.QuotaSet = core, true
+	w.person(7*core, 512*mib)
+	w.notice()
+	w.pass(24 * time.Hour)
+	if r := w.cpu(6 * core); r.Acted || r.Reason.Rule != knowledge.RulePinned || w.kernel.CPU != 7*core {
+		t.Errorf("%+v, kernel %s", r, w.kernel.CPU)
+	}
+	w.person(5*core, 512*mib)
+	w.notice()
+	if w.s.Marks.Pinned {
+		t.Error("pinned although it is within the policy again")
+	}
+}
+
+// Memory that a person changed does not make the Engine's lag on the quota forgotten.
+func TestExternalMemoryKeepsTheLag(t *testing.T) {
+	w := newWorld(t)
+	w.cpu(12 * core / 10)
+	w.kernel.Memory, w.engine.Memory = 600*mib, 600*mib
+	w.pass(time.Second)
+	w.notice()
+	if w.s.Marks.ExternalUntil.IsZero() || !w.s.Dirty() {
+		t.Errorf("external until %s, dirty %v", w.s.Marks.ExternalUntil, w.s.Dirty())
+	}
+	w.pass(11 * time.Second)
+	w.exec.Follow(w.now, []*Subject{w.s})
+	w.settle()
+	if w.engine.CPU != 12*core/10 {
+		t.Errorf("the Engine holds %s", w.engine.CPU)
+	}
+}
+
+// ENGINE.md 12 and 14: what the Engine does not know of is drift, and put back;
+// each time later, so that two writers do not fight.
+func TestDrift(t *testing.T) {
+	w := newWorld(t)
+	w.cpu(12 * core / 10)
+	w.pass(time.Second)
+	w.kernel.CPU = core // systemd's daemon-reload
+	w.pass(time.Second)
+	w.notice()
+	if w.kernel.CPU != 12*core/10 || w.exec.Repaired() != 1 || !w.s.Marks.ExternalUntil.IsZero() {
+		t.Fatalf("kernel %s, repaired %d, external %s", w.kernel.CPU, w.exec.Repaired(), w.s.Marks.ExternalUntil)
+	}
+	for range 3600 {
+		w.kernel.CPU = core
+		w.pass(time.Second)
+		w.notice()
+	}
+	if n := w.exec.Repaired(); n < 8 || n > 30 {
+		t.Errorf("%d repairs in an hour of fighting", n)
+	}
+}
+
+func TestMemoryDriftGoesThroughTheEngine(t *testing.T) {
+	w := newWorld(t)
+	w.kernel.Memory = 300 * mib
+	w.pass(time.Second)
+	w.notice()
+	if w.kernel.Memory != 512*mib || w.calls["memory"] != 1 {
+		t.Errorf("kernel %s after %d updates", w.kernel.Memory, w.calls["memory"])
+	}
+}
+
+// Who only watches puts nothing back: observe, opted out, safe mode.
+func TestNoRepairWhereNothingMayBeChanged(t *testing.T) {
+	for name, set := range map[string]func(*world){
+		"observe":   func(w *world) { w.s.Policy.Mode = knowledge.ModeObserve },
+		"bad label": func(w *world) { w.s.Policy.Problems = []string{"x"} },
+		"opted out": func(w *world) { w.s.Policy.Managed = false },
+		"row 53":    func(w *world) { w.exec.Host.Crashes = 3 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.cpu(12 * core / 10)
+			set(w)
+			w.kernel.CPU, w.kernel.Memory = core, 300*mib
+			w.pass(time.Second)
+			w.notice()
+			if w.kernel.CPU != core || w.kernel.Memory != 300*mib || w.exec.Repaired() != 0 {
+				t.Errorf("kernel %s, %s, repaired %d", w.kernel.CPU, w.kernel.Memory, w.exec.Repaired())
+			}
+		})
+	}
+}
+
+// What the kernel rounds is neither drift nor somebody's change.
+func TestRoundingIsNoChange(t *testing.T) {
+	w := newWorld(t)
+	w.cpu(knowledge.FromCores(1.234))
+	w.kernel.CPU = knowledge.FromCores(1.24) // systemd: up to whole percents
+	w.kernel.Memory = 512*mib - 4096
+	w.pass(time.Second)
+	w.notice()
+	if w.calls["inspect"] != 0 || w.exec.Repaired() != 0 {
+		t.Errorf("calls %v, repaired %d", w.calls, w.exec.Repaired())
+	}
+}
+
+// A container that is met for the first time is taken as it is.
+func TestFirstMeetingChangesNothing(t *testing.T) {
+	w := newWorld(t)
+	w.s.Marks = Marks{}
+	w.s.OriginalKept, w.s.settled = false, false
+	w.engine.CPU, w.kernel.CPU = 3*core, 3*core
+	w.pass(time.Second)
+	w.exec.Meet(w.now, w.s)
+	w.settle()
+	w.notice()
+	if w.kernel.CPU != 3*core || !w.s.Marks.ExternalUntil.IsZero() || w.s.Original.CPU != 3*core || len(w.closed) != 0 {
+		t.Errorf("kernel %s, marks %+v, original %+v", w.kernel.CPU, w.s.Marks, w.s.Original)
+	}
+}
+
+// Row 3: killed while the Engine lagged behind: the kernel's quota stays, and the
+// Engine follows; nobody takes it for a person's change.
+func TestTheNextLifeTakesTheKernelsQuota(t *testing.T) {
+	w := newWorld(t)
+	w.s.settled, w.s.Adopt = false, true
+	w.kernel.CPU = 15 * core / 10 // of the life before; the marks say nothing of it
+	w.pass(time.Second)
+	w.exec.Meet(w.now, w.s)
+	w.settle()
+	if w.kernel.CPU != 15*core/10 || !w.s.Dirty() || !w.s.Marks.ExternalUntil.IsZero() {
+		t.Fatalf("kernel %s, dirty %v, external %s", w.kernel.CPU, w.s.Dirty(), w.s.Marks.ExternalUntil)
+	}
+	w.pass(time.Minute)
+	w.exec.Follow(w.now, []*Subject{w.s})
+	w.settle()
+	if w.engine.CPU != 15*core/10 || w.exec.Repaired() != 0 {
+		t.Errorf("the Engine holds %s", w.engine.CPU)
+	}
+}
