@@ -64,6 +64,27 @@ func TestGrowthIsAnUpperBound(t *testing.T) {
 	}
 }
 
+// Readings of CPU alone come between those of memory: no growth out of nothing.
+func TestReadingsWithoutMemory(t *testing.T) {
+	b := newBox()
+	b.memory(500*mib, 0)
+	b.read(memTier)
+	for i := range 100 {
+		b.at = b.at.Add(100 * time.Millisecond)
+		b.s.At, b.s.Have = b.at, knowledge.HasCPU|knowledge.HasThrottle
+		if i%5 == 0 {
+			b.s.Have |= knowledge.HasMemory
+		}
+		if i%50 == 1 { // the detail beside a reading of CPU alone
+			b.s.Have |= memTier
+		}
+		b.t.Observe(&b.s, cpus)
+		if w := &b.t.Window; w.Growth != 0 || w.WorkingSet != 500*mib {
+			t.Fatalf("reading %d: growth %.0f, working set %s", i, w.Growth, w.WorkingSet)
+		}
+	}
+}
+
 // One allocation seen over 100 ms is not a flood.
 func TestOneAllocationIsNoFlood(t *testing.T) {
 	b := newBox()
