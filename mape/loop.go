@@ -141,7 +141,7 @@ type Loop struct {
 	engineUp                 bool
 	hostCPU                  knowledge.NanoCPU
 	hostUsed, hostAvailable  knowledge.Bytes
-	storeErr                 string
+	storeErr, listErr        string
 	recentRecords            []knowledge.Record
 
 	events   chan knowledge.Event

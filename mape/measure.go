@@ -18,9 +18,11 @@ func (l *Loop) list(ctx context.Context) func() {
 			// The next try comes with the back-off of the Engine's own door: calls
 			// fail at once while it is gone, and its events tell when it is back.
 			l.o.Log.Debug().Err(err).Msg("cannot list containers")
+			l.listErr = err.Error()
 			l.listAt = now.Add(time.Second - l.set.ListEvery)
 			return
 		}
+		l.listErr = ""
 		l.reconcile(now, list)
 	}
 }

@@ -33,7 +33,7 @@ type Summary struct {
 	HostUsed, HostAvailable knowledge.Bytes
 	Pool, Granted           knowledge.NanoCPU
 	Ready                   bool
-	StoreError              string
+	StoreError, ListError   string // of the newest try; empty: it went well
 	Repaired                int
 	Started, LastTick       time.Time
 	Cadence                 time.Duration // of busy containers, after spreading
@@ -71,7 +71,7 @@ func (l *Loop) Units(ctx context.Context) (units []Unit, sum Summary, err error)
 func (l *Loop) summary() Summary {
 	s := Summary{
 		Host: l.exec.Host, Settings: l.set, HostCPU: l.hostCPU, HostUsed: l.hostUsed, HostAvailable: l.hostAvailable,
-		Pool: l.pool(), Ready: l.ready, StoreError: l.storeErr, Repaired: l.exec.Repaired(), Started: l.begin, LastTick: l.lastTick, Cadence: l.cadence.Busy,
+		Pool: l.pool(), Ready: l.ready, StoreError: l.storeErr, ListError: l.listErr, Repaired: l.exec.Repaired(), Started: l.begin, LastTick: l.lastTick, Cadence: l.cadence.Busy,
 	}
 	for _, u := range l.order {
 		if u.Policy.Acts() {

@@ -89,6 +89,9 @@ func (n *Node) addProblems(s *api.Status, units []mape.Unit, sum mape.Summary) {
 	if text, ok := n.engineState(sum); !ok {
 		add("the Docker Engine is %s (docker.host); measuring goes on, memory and new containers wait", text)
 	}
+	if _, ok := n.engineState(sum); ok && sum.ListError != "" {
+		add("the Docker Engine does not list its containers (docker.host): %s; known ones are measured, new ones wait", sum.ListError)
+	}
 	if s.Node.Store != "ok" {
 		add("the knowledge file is %s (node.data_dir, store.max_size); scaling goes on from memory", s.Node.Store)
 	}
