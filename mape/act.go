@@ -42,8 +42,11 @@ func (l *Loop) grant(now time.Time) {
 
 // wanted is the quota that a unit asks for; one without a limit counts as its use.
 func (u *unit) wanted() knowledge.NanoCPU {
-	d := &u.wishes[knowledge.ResourceCPU].Decision
+	w := &u.wishes[knowledge.ResourceCPU]
+	d := &w.Decision
 	switch {
+	case w.Ruling.Guard != "" && w.Ruling.Allowed > 0: // a guard's no is no claim on the pool
+		return knowledge.NanoCPU(w.Ruling.Allowed)
 	case d.Verb != knowledge.Hold && d.To > 0:
 		return knowledge.NanoCPU(d.To)
 	case u.Window.Quota > 0:
@@ -125,5 +128,8 @@ func (l *Loop) shareOut(now time.Time, u *unit) {
 	if u.Policy.CPUMode != knowledge.CPUWeight || !u.Policy.Acts() {
 		return
 	}
-	l.exec.Weigh(now, &u.Subject, plan.Shares(u.Window, &u.Policy))
+	shares, _ := u.reflex.Weight(now, u.Marks.Engine.Shares, &u.Finding, u.Window, &u.Policy)
+	if shares != u.Marks.Engine.Shares && l.exec.Weigh(now, &u.Subject, shares) {
+		u.reflex.Weighed(now)
+	}
 }

@@ -115,6 +115,8 @@ func (l *Loop) Scale(ctx context.Context, ref string, w Want) (Asked, error) {
 		return out, nil
 	case <-ctx.Done():
 		return out, ctx.Err()
+	case <-l.stopped:
+		return out, ErrStopped
 	}
 }
 
@@ -285,8 +287,12 @@ func (l *Loop) restoreOne(ctx context.Context, u *unit) (one RestoredOne, did bo
 		case <-ctx.Done():
 			one.Err = ctx.Err().Error()
 			return one, true
+		case <-l.stopped:
+			one.Err = ErrStopped.Error()
+			return one, true
 		}
 	}
+	_ = l.Do(ctx, func() { l.exec.RestoreShares(l.o.Now(), &u.Subject) })
 	if did && one.Err == "" {
 		_ = l.Do(ctx, func() { u.changed = true })
 	}

@@ -126,7 +126,7 @@ func (l *Loop) markReady() {
 		return
 	}
 	for _, u := range l.order {
-		if u.Probe != nil && u.Window.Samples == 0 {
+		if u.Probe != nil && u.Window.Samples == 0 && !u.tried {
 			return
 		}
 	}

@@ -34,6 +34,12 @@ const (
 	eventsKept = 1024
 	// inspectPerTick bounds inspects of containers that nobody manages, per tick.
 	inspectPerTick = 4
+	// listApart and meetApart are the least time between two listings, and between
+	// two inspects of one container, however many events ask for them.
+	listApart = 500 * time.Millisecond
+	meetApart = time.Second
+	// foldsKept bounds the records that wait for a disk that does not answer.
+	foldsKept = 4096
 )
 
 // ErrStopped is the answer of a loop that has ended.
@@ -135,6 +141,7 @@ type Loop struct {
 
 	begin, lastTick          time.Time
 	listAt, deliberateAt     time.Time
+	listBegan                time.Time // of the newest listing
 	flushAt, hostAt          time.Time
 	listing, ready, flushing bool
 	listed                   bool
@@ -204,6 +211,7 @@ func (l *Loop) Do(ctx context.Context, f func()) error {
 // saves, and returns. No container is changed by the end of the loop.
 func (l *Loop) Run(ctx context.Context) {
 	defer close(l.stopped)
+	l.lastTick = l.o.Now() // what came between New and Run was no late pass
 	ticker := time.NewTicker(tickEvery)
 	defer ticker.Stop()
 	for {
@@ -348,6 +356,9 @@ func (l *Loop) memoryFree() knowledge.Bytes {
 	reserve := max(knowledge.Bytes(float64(total)*l.set.MemoryReserve), l.set.MemoryLeast)
 	promised, inside := knowledge.Bytes(0), knowledge.Bytes(0)
 	for _, u := range l.order {
+		if u.Probe == nil { // exited: it holds nothing
+			continue
+		}
 		w := &u.track.Window
 		inside += w.WorkingSet
 		if w.MemoryLimit > 0 && u.Policy.Acts() {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/mape/analyse"
+	"github.com/effiscale/effiscale/mape/execute"
 )
 
 // list is the job that reads the listing.
@@ -47,8 +48,9 @@ func (l *Loop) measure(now time.Time) (read int) {
 				continue
 			}
 		}
-		if !u.Container.Inspected && inspects < inspectPerTick {
+		if (!u.Container.Inspected || u.meet) && now.Sub(u.metAt) >= meetApart && inspects < inspectPerTick {
 			inspects++
+			u.meet, u.metAt = false, now
 			l.exec.Meet(now, &u.Subject)
 		}
 		l.observe(now, u)
@@ -65,13 +67,17 @@ func (l *Loop) observe(now time.Time, u *unit) {
 	s := &u.sample
 	s.Have = 0
 	err := l.readFast(now, u)
+	u.tried = true
 	slow := u.firstSlow || now.Sub(u.slowAt) >= l.cadence.SlowEvery(u.Window, u.Policy.Acts())
 	if err == nil && slow {
 		err = l.readSlow(now, u)
 	}
-	if err != nil {
+	if err != nil && s.Have&knowledge.HasCPU == 0 {
 		l.lost(now, u, err)
 		return
+	}
+	if err != nil { // one file makes no sense; the others do
+		l.o.Meter.Rejected("unreadable")
 	}
 	if l.fold(u) && slow {
 		l.exec.Compare(now, &u.Subject)
@@ -105,19 +111,20 @@ func (l *Loop) readSlow(now time.Time, u *unit) error {
 		u.slowAt = now.Add(-time.Duration(u.slot%100) * every / 100)
 	}
 	err := u.Probe.Slow(&u.sample)
-	if err == nil && u.firstSlow && u.sample.Have&knowledge.HasLimits != 0 {
-		u.firstSlow = false
-		// What the kernel holds when it is first met is taken as it is: a restart
-		// of the daemon, or of the container, is no reason to change anything.
-		if u.Marks.QuotaSet {
-			u.Marks.Quota = u.sample.Quota
-		}
+	// What the kernel holds when it is first met is taken as it is: a restart
+	// of the daemon, or of the container, is no reason to change anything.
+	if u.firstSlow && u.Marks.QuotaSet && u.sample.Have&knowledge.HasLimits != 0 {
+		u.Marks.Quota = u.sample.Quota
 	}
+	u.firstSlow = false
 	return err
 }
 
 // fold takes the sample into the window, and what a minute leaves into the profile.
 func (l *Loop) fold(u *unit) bool {
+	if u.sample.Have == 0 { // the Engine's statistics have nothing new
+		return false
+	}
 	accepted, minute := u.track.Observe(&u.sample, l.o.Host.CPUs)
 	if !accepted {
 		l.o.Meter.Rejected("absurd")
@@ -203,7 +210,7 @@ func (l *Loop) wish(now time.Time, u *unit, d knowledge.Decision) {
 	if w.Decision.Reason.Rule != d.Reason.Rule || w.Since.IsZero() {
 		w.Since = now
 	}
-	w.Decision = d
+	w.Decision, w.Ruling = d, execute.Ruling{Allowed: d.To}
 }
 
 // measureStart learns how long the service takes from its start until it is

@@ -38,8 +38,11 @@ type unit struct {
 	attachError string
 	watched     bool // monitoring was asked for by name
 	unwatched   bool // … or refused
+	meet        bool // the Engine told of a change: it is to be inspected
+	metAt       time.Time
 	restored    bool // its marks come from the store
 	firstSlow   bool
+	tried       bool      // it was read, or could not be, at least once
 	profiled    time.Time // CPU use is in the profile up to here
 	profiledCPU time.Duration
 	started     time.Time // first seen running, as far as that is known
@@ -112,7 +115,7 @@ func (l *Loop) reconcile(now time.Time, list []knowledge.Container) {
 	}
 	l.cadence = l.set.Cadence.Spread(l.managed())
 	l.listed = true
-	l.forgetServices()
+	l.forgetServices(now)
 }
 
 // servicesIdle bounds the services that are remembered without a container: the
@@ -120,10 +123,10 @@ func (l *Loop) reconcile(now time.Time, list []knowledge.Container) {
 const servicesIdle = 512
 
 // forgetServices drops the services that were gone longest.
-func (l *Loop) forgetServices() {
+func (l *Loop) forgetServices(now time.Time) {
 	var idle []*service
 	for _, s := range l.services {
-		if s.units == 0 && !s.pause.On && !s.dirty {
+		if s.units == 0 && !s.pause.Active(now) && !s.dirty {
 			idle = append(idle, s)
 		}
 	}
@@ -192,6 +195,7 @@ func (l *Loop) add(now time.Time, c *knowledge.Container) {
 	if b, ok := l.o.Restored.Marks[c.ID]; ok {
 		if json.Unmarshal(b, &u.Marks) == nil {
 			u.restored = true
+			u.Marks.Bound(now, u.Policy.YieldFor)
 			u.Window.LastOOM = u.Marks.LastOOM
 		}
 		delete(l.o.Restored.Marks, c.ID)
@@ -261,7 +265,7 @@ func (l *Loop) detach(u *unit) {
 // remove forgets a container; what its service learned stays.
 func (l *Loop) remove(u *unit) {
 	l.detach(u)
-	if r, ok := u.TakeFold(l.o.Now()); ok {
+	if r, ok := u.TakeFold(l.o.Now()); ok && len(l.folds) < foldsKept {
 		l.folds = append(l.folds, r)
 	}
 	u.service.units--
@@ -305,7 +309,7 @@ func (l *Loop) event(now time.Time, ev knowledge.Event) {
 	case knowledge.EventUnpause:
 		u.Container.State = knowledge.StateRunning
 	case knowledge.EventHealth:
-		l.exec.Meet(now, &u.Subject)
+		l.meetSoon(u)
 	case knowledge.EventOOM:
 		u.track.MarkOOM(now)
 		u.Marks.LastOOM = now
@@ -313,9 +317,16 @@ func (l *Loop) event(now time.Time, ev knowledge.Event) {
 		l.due[u.slot] = 0
 	case knowledge.EventUpdate:
 		if !u.InFlight { // else it is most likely our own
-			l.exec.Meet(now, &u.Subject)
+			l.meetSoon(u)
 		}
 	}
+}
+
+// meetSoon lets the next pass inspect a container. A storm of events about it
+// leads to one inspect a second.
+func (l *Loop) meetSoon(u *unit) {
+	u.meet = true
+	l.due[u.slot] = 0
 }
 
 // listIfDue asks for the listing: the truth that events only shorten the way to.
@@ -323,9 +334,9 @@ func (l *Loop) listIfDue(now time.Time) {
 	if l.overflow.Swap(false) {
 		l.listAt = time.Time{}
 	}
-	if l.listing || (!l.listAt.IsZero() && now.Sub(l.listAt) < l.set.ListEvery) {
+	if l.listing || now.Sub(l.listBegan) < listApart || (!l.listAt.IsZero() && now.Sub(l.listAt) < l.set.ListEvery) {
 		return
 	}
-	l.listAt = now
+	l.listAt, l.listBegan = now, now
 	l.listing = l.hands.Do(l.list)
 }

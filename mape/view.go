@@ -74,7 +74,7 @@ func (l *Loop) summary() Summary {
 		Pool: l.pool(), Ready: l.ready, StoreError: l.storeErr, ListError: l.listErr, Repaired: l.exec.Repaired(), Started: l.begin, LastTick: l.lastTick, Cadence: l.cadence.Busy,
 	}
 	for _, u := range l.order {
-		if u.Policy.Acts() {
+		if u.Policy.Acts() && u.Probe != nil {
 			s.Granted += u.Window.Quota
 		}
 	}

@@ -155,6 +155,26 @@ func (e *Executor) Weigh(now time.Time, s *Subject, shares int64) bool {
 		!e.Host.EngineDown.IsZero() || e.Host.Crashes > 0 || e.Host.Late > 0 {
 		return false
 	}
+	return e.share(now, s, shares)
+}
+
+// RestoreShares gives a container back the share that it had.
+func (e *Executor) RestoreShares(now time.Time, s *Subject) {
+	orDefault := func(shares int64) int64 {
+		if shares == 0 {
+			return 1024
+		}
+		return shares
+	}
+	was := orDefault(s.Original.Shares)
+	if !s.OriginalKept || s.Gone || s.InFlight || was == orDefault(s.Marks.Engine.Shares) {
+		return
+	}
+	e.share(now, s, was)
+}
+
+// share tells the Engine a share.
+func (e *Executor) share(now time.Time, s *Subject, shares int64) bool {
 	s.sharesAt = now
 	id := s.Container.ID
 	s.InFlight = e.hands.Do(func(ctx context.Context) func() {

@@ -85,6 +85,29 @@ type Marks struct {
 	Since time.Time `json:"since,omitzero"`
 }
 
+// Bound brings marks of an earlier life to what a clock that was set back in
+// between cannot have made: nothing was done in the future, and nothing lasts
+// longer than it may.
+func (m *Marks) Bound(now time.Time, yield time.Duration) {
+	past := func(t *time.Time) {
+		if t.After(now) {
+			*t = now
+		}
+	}
+	past(&m.LastOOM)
+	past(&m.Since)
+	for r := range m.Raised {
+		past(&m.LastGrow[r])
+		past(&m.LastShrink[r])
+		if most := now.Add(raisedMost); m.Raised[r].Until.After(most) {
+			m.Raised[r].Until = most
+		}
+	}
+	if most := now.Add(yield); m.ExternalUntil.After(most) {
+		m.ExternalUntil = most
+	}
+}
+
 // RaisedFloor keeps a cut from being repeated.
 type RaisedFloor struct {
 	Value int64     `json:"value"`
