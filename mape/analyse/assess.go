@@ -163,7 +163,19 @@ func memorySymptom(w *knowledge.Window, full time.Duration) knowledge.Symptom {
 // Reclaiming reports whether the kernel had to reclaim at the limit since the
 // window before, and found more than page cache to take.
 func Reclaiming(w *knowledge.Window) bool {
-	return w.HighEvents+w.MaxEvents > 0 && part(w.WorkingSet, w.MemoryLimit) >= EventRatio
+	return w.HighEvents+w.MaxEvents > 0 && Needy(w)
+}
+
+// Needy reports whether so much of the limit is memory that reclaim cannot take
+// that a reclaim at the limit is a sign of need. Page cache is not demand, also
+// where the kernel counts it as active: a database that reads its files twice
+// fills any limit with it.
+func Needy(w *knowledge.Window) bool {
+	use := w.WorkingSet
+	if w.Have&knowledge.HasMemoryStat != 0 {
+		use = w.Hard
+	}
+	return part(use, w.MemoryLimit) >= EventRatio
 }
 
 // Waiting reports whether the container waits for memory because of its own

@@ -113,7 +113,7 @@ func TestSymptoms(t *testing.T) {
 		{"full", func(w *knowledge.Window) { w.WorkingSet = 240 * knowledge.MiB }, want{none, tight, false}},
 		{"soon full", func(w *knowledge.Window) { w.Growth = 20 * float64(knowledge.MiB) }, want{none, tight, false}},
 		{"not so soon", func(w *knowledge.Window) { w.Growth = float64(knowledge.MiB) }, want{none, none, false}},
-		{"reclaims what is needed", func(w *knowledge.Window) { w.MaxEvents, w.WorkingSet = 3, 200*knowledge.MiB }, want{none, starved, false}},
+		{"reclaims what is needed", func(w *knowledge.Window) { w.MaxEvents, w.WorkingSet, w.Hard = 3, 200*knowledge.MiB, 190*knowledge.MiB }, want{none, starved, false}},
 		{"recycles page cache", func(w *knowledge.Window) { w.MaxEvents, w.MemoryUsage = 3, 256*knowledge.MiB }, want{none, none, false}},
 		{"waits at its limit", func(w *knowledge.Window) { w.MemoryUsage, w.MemoryPressure.Some10 = 250*knowledge.MiB, 2 }, want{none, starved, false}},
 		{"the host is short", func(w *knowledge.Window) { w.MemoryPressure.Some10 = 20 }, want{none, none, false}},
@@ -251,5 +251,24 @@ func BenchmarkAssess(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		analyse.Assess(now, &w, &p, &c, maxAge)
+	}
+}
+
+// Page cache, active or not, is no demand: events at a limit that is full of it
+// do not ask for more, or a reader of files would grow for ever.
+func TestPageCacheAtTheLimit(t *testing.T) {
+	for _, c := range []struct {
+		hard knowledge.Bytes
+		have knowledge.Signals
+		want bool
+	}{
+		{100 * knowledge.MiB, knowledge.HasMemory | knowledge.HasMemoryStat, false},
+		{400 * knowledge.MiB, knowledge.HasMemory | knowledge.HasMemoryStat, true},
+		{0, knowledge.HasMemory, true}, // nothing else is known
+	} {
+		w := knowledge.Window{Have: c.have, MaxEvents: 9, MemoryLimit: 512 * knowledge.MiB, WorkingSet: 450 * knowledge.MiB, Hard: c.hard}
+		if got := analyse.Reclaiming(&w); got != c.want {
+			t.Errorf("hard %s: reclaiming %v", c.hard, got)
+		}
 	}
 }

@@ -36,7 +36,7 @@ const (
 	TightRatio = 0.9
 	// RoomyRatio of the highest recent use to limit is clearly more than needed.
 	RoomyRatio = 0.5
-	// EventRatio of working set to limit makes a reclaim at the limit a sign of
+	// EventRatio of unreclaimable memory to limit makes a reclaim at the limit a sign of
 	// need. Below it the kernel recycles page cache, which is not demand: a
 	// container that copies files meets its limit all day and needs no more.
 	EventRatio = 0.7

@@ -160,7 +160,7 @@ func TestUndoWidensTheMargin(t *testing.T) {
 // One burst of reclaim asks for one raise, not for one at every look.
 func TestOneRaiseForOneEvent(t *testing.T) {
 	b := newBench()
-	b.w.MemoryLimit, b.w.WorkingSet = 256*knowledge.MiB, 225*knowledge.MiB
+	b.w.MemoryLimit, b.w.WorkingSet, b.w.Hard = 256*knowledge.MiB, 225*knowledge.MiB, 225*knowledge.MiB
 	b.w.Growth, b.w.Anon, b.w.AnonPeak = 0, 0, 0
 	b.p.MemoryTarget = 0.99
 	b.w.MaxEvents, b.w.LastMemoryEvent = 3, b.now

@@ -97,8 +97,7 @@ func (g *guard) growth(a *ask) (knowledge.Bytes, knowledge.Reason) {
 		return more, knowledge.Because(knowledge.RuleMemoryTight, float64(w.WorkingSet), float64(limit))
 	case a.f.TimeToFull > 0 && a.f.TimeToFull < analyse.FullSoon:
 		return more, knowledge.Because(knowledge.RuleTimeToFull, a.f.TimeToFull.Seconds(), w.Growth, float64(limit))
-	case !last.IsZero() && last.After(g.grewAt) && a.now.Sub(last) < eventFresh &&
-		float64(w.WorkingSet) >= analyse.EventRatio*float64(limit):
+	case !last.IsZero() && last.After(g.grewAt) && a.now.Sub(last) < eventFresh && analyse.Needy(w):
 		return event, knowledge.Because(knowledge.RuleMemoryEvents, float64(w.HighEvents), float64(w.MaxEvents))
 	case analyse.Waiting(w) && left(a.now, g.grewAt, eventFresh) == 0:
 		return event, knowledge.Because(knowledge.RuleMemoryPressure, w.MemoryPressure.Some10)

@@ -212,7 +212,7 @@ func (s *player) setNumber(key string, v float64) bool {
 	case number[key] != nil:
 		*number[key] = v
 	case key == "use": // of memory, all of it working set
-		s.w.MemoryUsage, s.w.WorkingSet = mib, mib
+		s.w.MemoryUsage, s.w.WorkingSet, s.w.Hard = mib, mib, mib
 	case key == "throttled":
 		s.w.ThrottledPeriods, s.w.ThrottledRun = uint64(v), int(v)
 	case key == "samples":
