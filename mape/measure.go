@@ -111,9 +111,10 @@ func (l *Loop) readSlow(now time.Time, u *unit) error {
 		u.slowAt = now.Add(-time.Duration(u.slot%100) * every / 100)
 	}
 	err := u.Probe.Slow(&u.sample)
-	// What the kernel holds when it is first met is taken as it is: a restart
-	// of the daemon, or of the container, is no reason to change anything.
-	if u.firstSlow && u.Marks.QuotaSet && u.sample.Have&knowledge.HasLimits != 0 {
+	// What the kernel holds when a container starts again is taken as it is: a
+	// restart is no reason to change anything. A restart of the daemon is told from
+	// somebody else's change first.
+	if u.firstSlow && u.Settled() && u.Marks.QuotaSet && u.sample.Have&knowledge.HasLimits != 0 {
 		u.Marks.Quota = u.sample.Quota
 	}
 	u.firstSlow = false

@@ -192,7 +192,8 @@ func (n *Node) restored() mape.Restored {
 	}
 	_, err = n.store.GetDoc(docPauses, &r.Pauses)
 	n.unreadable("pauses", err)
-	r.Last, r.Unclean = n.lastChanges(), n.unclean
+	// An action that was under way at the end may have been done all the same.
+	r.Last, r.Unclean = n.lastChanges(), n.unclean || len(n.store.OpenActions()) > 0
 	return r
 }
 

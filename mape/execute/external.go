@@ -69,22 +69,29 @@ func (e *Executor) compare(now time.Time, s *Subject, l knowledge.Limits) {
 		e.settle(now, s)
 		return
 	}
-	if !s.settled {
+	first := !s.settled
+	if first {
+		s.drift = drift{} // what differs now was left by an earlier life: settle
 		defer e.settle(now, s)
 	}
-	cpu := !sameCPU(l.CPU, m.Engine.CPU) && !(s.Dirty() && sameCPU(l.CPU, m.Quota))
+	// The quota that we put into the kernel is ours in the Engine, too, whether we
+	// know that it arrived there or not.
+	cpu := !sameCPU(l.CPU, m.Engine.CPU) && !((s.Dirty() || first && m.QuotaSet) && sameCPU(l.CPU, m.Quota))
 	mem := !same(knowledge.ResourceMemory, int64(l.Memory), int64(m.Engine.Memory))
 	if cpu || mem {
 		e.external(now, s, l, cpu, mem)
 		return
 	}
-	m.Engine.CPUField, m.Engine.Period, m.Engine.Shares = l.CPUField, l.Period, l.Shares
+	m.Engine.CPU, m.Engine.CPUField, m.Engine.Period, m.Engine.Shares = l.CPU, l.CPUField, l.Period, l.Shares
 	m.Engine.MemorySwap = l.MemorySwap
 	if s.drift.seen {
 		s.drift.seen = false
 		e.repair(now, s)
 	}
 }
+
+// Settled reports whether kernel and Engine were compared in this life.
+func (s *Subject) Settled() bool { return s.settled }
 
 // settle looks once in a life for a quota that the kernel holds and the Engine
 // was never told of, because the daemon or the Engine ended before: the kernel's
@@ -123,6 +130,7 @@ func (e *Executor) external(now time.Time, s *Subject, l knowledge.Limits, cpu, 
 	if !s.Policy.Acts() {
 		return // not ours: only shown
 	}
+	e.keepQuota(s) // the reflex may have written between their update and this
 	s.Unsaved, e.Urgent = true, true // a crash must not forget a person's wish
 	if s.probing.on {
 		e.endProbe(now, s, "somebody else changed the container")
