@@ -362,7 +362,7 @@ func (l *Loop) memoryFree() knowledge.Bytes {
 		w := &u.track.Window
 		inside += w.WorkingSet
 		if w.MemoryLimit > 0 && u.Policy.Acts() {
-			promised += max(w.MemoryLimit, w.WorkingSet)
+			promised += max(w.MemoryLimit, w.WorkingSet, u.Promised)
 		} else {
 			promised += w.WorkingSet
 		}

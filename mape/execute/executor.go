@@ -105,6 +105,7 @@ func (e *Executor) Apply(now time.Time, s *Subject, d knowledge.Decision, done f
 	}
 	if d.Resource == knowledge.ResourceMemory && d.From != 0 && r.Allowed > d.From {
 		e.Host.MemoryFree -= knowledge.Bytes(r.Allowed - d.From) // until it is counted anew
+		s.Promised = knowledge.Bytes(r.Allowed)
 	}
 	if !c.repairs() && !d.Boost {
 		s.rate.add(now)
@@ -322,6 +323,9 @@ type attempt struct {
 // sent closes an action on the loop's goroutine.
 func (e *Executor) sent(s *Subject, a knowledge.Action, t attempt) {
 	s.InFlight = false
+	if a.Resource == knowledge.ResourceMemory {
+		s.Promised = 0
+	}
 	err := t.err
 	now := e.now()
 	read := e.readBack(s)

@@ -142,7 +142,9 @@ type Subject struct {
 	OriginalKept bool
 	Original     knowledge.Limits
 	InFlight     bool
-	Gone         bool
+	// Promised is the memory limit that is on its way; 0: none.
+	Promised knowledge.Bytes
+	Gone     bool
 	// Adopt: an earlier life of the daemon ended without saving. What the Engine
 	// and the kernel hold is then taken as it is, for what the marks do not know
 	// of is far more likely its own work than a person's.

@@ -1,0 +1,406 @@
+package mape
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/mape/execute"
+	"github.com/effiscale/effiscale/mape/monitor"
+)
+
+const (
+	core = knowledge.OneCPU
+	mib  = knowledge.MiB
+	gib  = knowledge.GiB
+)
+
+var begin = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+// host is a machine in virtual time: its kernel, its Engine and its disk, as the
+// loop's doors show them.
+type host struct {
+	t    testing.TB
+	loop *Loop
+	now  time.Time
+
+	mu       sync.Mutex // guards what follows: the Engine is called by workers
+	boxes    map[knowledge.ContainerID]*box
+	order    []*box
+	calls    map[string]int
+	writes   int // of quotas and limits, by whatever way
+	down     bool
+	seq      uint64
+	begun    []knowledge.Action
+	ended    []knowledge.Outcome
+	kept     map[knowledge.ContainerID]knowledge.Original
+	marks    map[knowledge.ContainerID][]byte
+	rejected int
+}
+
+// box is one container: what it wants, what it may, and its counters.
+type box struct {
+	h      *host
+	c      knowledge.Container
+	demand float64 // cores
+	anon   knowledge.Bytes
+	cache  knowledge.Bytes
+	kernel knowledge.Limits
+	engine knowledge.Limits
+	gone   bool // the cgroup is
+	frozen bool // its files say the same for ever
+	broken error
+
+	at time.Time
+	s  knowledge.Sample // counters and levels
+}
+
+type options struct {
+	settings func(*Settings)
+	policy   func(*knowledge.Policy)
+	crashes  int
+	restored Restored
+	cpus     int
+	memory   knowledge.Bytes
+}
+
+func usualSettings() Settings {
+	return Settings{
+		Cadence:    monitor.Cadence{Hot: 100 * time.Millisecond, Busy: time.Second, Idle: 5 * time.Second, Slow: 10 * time.Second, Budget: 0.01},
+		StaleAfter: 3, ListEvery: 30 * time.Second, DeliberateEvery: 10 * time.Second, FlushEvery: 15 * time.Second,
+		Rules:      execute.Rules{StepUp: 1.5, StepDown: 0.7, ActionsPerMinute: 60, EvidenceAge: 15 * time.Second, Actuator: knowledge.ActuatorKernel},
+		CPUReserve: 0.05, MemoryReserve: 0.1, MemoryLeast: 512 * mib, Overcommit: 1,
+	}
+}
+
+func usualPolicy() knowledge.Policy {
+	return knowledge.Policy{
+		Managed: true, Mode: knowledge.ModeAuto, CPU: knowledge.Range[knowledge.NanoCPU]{Min: core / 20},
+		Memory: knowledge.Range[knowledge.Bytes]{Min: 32 * mib}, ThrottleTarget: 0.06, CPUPercentile: 0.95, MemoryPercentile: 0.98,
+		MemoryShrink: true, StartBoost: 2, StartBoostFor: time.Minute, ShrinksPerDay: 48, ObserveFirst: time.Minute, ShrinkAfter: 10 * time.Minute,
+		OOMProtect: time.Hour, YieldFor: 10 * time.Minute, Weight: 50,
+	}
+}
+
+func newHost(t testing.TB, o options) *host {
+	h := &host{
+		t: t, now: begin, boxes: map[knowledge.ContainerID]*box{}, calls: map[string]int{},
+		kept: map[knowledge.ContainerID]knowledge.Original{}, marks: map[knowledge.ContainerID][]byte{},
+	}
+	h.boot(o)
+	return h
+}
+
+// boot starts a life of the daemon.
+func (h *host) boot(o options) {
+	set, policy := usualSettings(), usualPolicy()
+	if o.settings != nil {
+		o.settings(&set)
+	}
+	if o.policy != nil {
+		o.policy(&policy)
+	}
+	if o.cpus == 0 {
+		o.cpus = 4
+	}
+	if o.memory == 0 {
+		o.memory = 8 * gib
+	}
+	set.Policy = func(c knowledge.Container) knowledge.Policy {
+		p := policy
+		if w := c.Labels["weight"]; w != "" {
+			_, _ = fmt.Sscan(w, &p.Weight)
+		}
+		p.Managed = c.Labels["managed"] != "no"
+		return p
+	}
+	h.loop = New(Options{
+		Engine: h, Memory: h, Attach: h.attach, Host: knowledge.Host{CPUs: o.cpus, Memory: o.memory, SwapLimit: true},
+		Meter: meter{h}, Log: zerolog.Nop(), Now: func() time.Time { return h.now }, Settings: set, Crashes: o.crashes, Restored: o.restored,
+	})
+	h.t.Cleanup(h.loop.hands.Close)
+}
+
+// end is the orderly end of a life.
+func (h *host) end() {
+	h.loop.end()
+}
+
+// run makes a container of limits, as `docker run` does.
+func (h *host) run(name string, l knowledge.Limits, labels map[string]string) *box {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.seq++
+	b := &box{h: h, at: h.now, anon: 20 * mib, kernel: l, engine: l}
+	if b.engine.CPU != 0 {
+		b.engine.CPUField = knowledge.CPUFieldNano
+	}
+	b.c = knowledge.Container{
+		ID: knowledge.ContainerID(fmt.Sprintf("%064x", h.seq)), Name: name, Service: knowledge.ServiceKey(name),
+		State: knowledge.StateRunning, Labels: labels, Created: h.now,
+	}
+	h.boxes[b.c.ID] = b
+	h.order = append(h.order, b)
+	return b
+}
+
+// remove ends a container and takes it off the list.
+func (h *host) remove(b *box) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	b.gone = true
+	delete(h.boxes, b.c.ID)
+	for i, o := range h.order {
+		if o == b {
+			h.order = append(h.order[:i:i], h.order[i+1:]...)
+			break
+		}
+	}
+}
+
+// tick is one pass, and all that it started.
+func (h *host) tick() {
+	h.now = h.now.Add(tickEvery)
+	h.loop.Tick(h.now)
+	h.settle()
+}
+
+func (h *host) settle() {
+	h.t.Helper()
+	for h.loop.hands.Open() > 0 {
+		select {
+		case after := <-h.loop.hands.Results():
+			h.loop.hands.Finish(after)
+		case <-time.After(10 * time.Second):
+			h.t.Fatal("a job does not come back")
+		}
+	}
+}
+
+func (h *host) pass(d time.Duration) {
+	for range d / tickEvery {
+		h.tick()
+	}
+}
+
+// until passes time until ok holds; it fails after most.
+func (h *host) until(most time.Duration, what string, ok func() bool) time.Duration {
+	h.t.Helper()
+	from := h.now
+	for !ok() {
+		if h.now.Sub(from) >= most {
+			h.t.Fatalf("not within %s: %s", most, what)
+		}
+		h.tick()
+	}
+	return h.now.Sub(from)
+}
+
+func (h *host) unit(b *box) *unit { return h.loop.units[b.c.ID] }
+
+func (h *host) emit(kind knowledge.EventKind, b *box) {
+	h.loop.event(h.now, knowledge.Event{Kind: kind, ID: b.c.ID, Name: b.c.Name, At: h.now})
+}
+
+// The Engine.
+
+func (h *host) List(context.Context) ([]knowledge.Container, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.calls["list"]++
+	if h.down {
+		return nil, errors.New("no Engine")
+	}
+	out := make([]knowledge.Container, 0, len(h.order))
+	for _, b := range h.order {
+		out = append(out, b.c)
+	}
+	return out, nil
+}
+
+func (h *host) State() (bool, time.Time, string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return !h.down, begin, ""
+}
+
+var errGone = errors.New("gone")
+
+func (h *host) call(what string, id knowledge.ContainerID, do func(*box)) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.calls[what]++
+	b := h.boxes[id]
+	switch {
+	case h.down:
+		return errors.New("no Engine")
+	case b == nil:
+		return errGone
+	}
+	do(b)
+	return nil
+}
+
+func (h *host) Inspect(_ context.Context, id knowledge.ContainerID) (c knowledge.Container, err error) {
+	err = h.call("inspect", id, func(b *box) {
+		c = b.c
+		c.Inspected, c.PID, c.Limits = true, 1, b.engine
+	})
+	return c, err
+}
+
+func (h *host) UpdateCPU(_ context.Context, id knowledge.ContainerID, l knowledge.Limits) ([]string, error) {
+	return nil, h.call("cpu", id, func(b *box) {
+		b.advance(h.now)
+		b.kernel.CPU, b.engine.CPU, b.engine.CPUField = l.CPU, l.CPU, knowledge.CPUFieldNano
+	})
+}
+
+func (h *host) UpdateMemory(_ context.Context, id knowledge.ContainerID, mem, swap knowledge.Bytes) ([]string, error) {
+	return nil, h.call("memory", id, func(b *box) {
+		h.writes++
+		b.kernel.Memory, b.engine.Memory, b.engine.MemorySwap = mem, mem, swap
+	})
+}
+
+func (h *host) UpdateShares(_ context.Context, id knowledge.ContainerID, shares int64) ([]string, error) {
+	return nil, h.call("shares", id, func(b *box) { h.writes++; b.kernel.Shares, b.engine.Shares = shares, shares })
+}
+
+func (h *host) Gone(err error) bool { return errors.Is(err, errGone) }
+func (h *host) Refused(error) bool  { return false }
+
+// The disk.
+
+func (h *host) Begin(a knowledge.Action) (uint64, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.begun = append(h.begun, a)
+	return uint64(len(h.begun)), nil
+}
+
+func (h *host) End(o knowledge.Outcome) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.ended = append(h.ended, o)
+	return nil
+}
+
+func (h *host) Keep(o knowledge.Original) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.kept[o.ID] = o
+	return nil
+}
+
+func (h *host) Drop(knowledge.ContainerID) error { return nil }
+
+func (h *host) Commit(b Batch) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.calls["commit"]++
+	for id, m := range b.Marks {
+		h.marks[id] = m
+	}
+	return nil
+}
+
+type meter struct{ h *host }
+
+func (m meter) Action(string, string, time.Duration) {}
+func (m meter) DriftRepaired()                       {}
+func (m meter) ObserveLoop(string, time.Duration)    {}
+func (m meter) Decision(string, string, string)      {}
+func (m meter) Rejected(string)                      { m.h.rejected++ }
+
+// The kernel.
+
+func (h *host) attach(c knowledge.Container) (execute.Probe, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	b := h.boxes[c.ID]
+	if b == nil || b.gone {
+		return nil, errGone
+	}
+	return b, nil
+}
+
+// advance lets the kernel account for the time since the last look: bandwidth
+// control by CFS periods of 100 ms.
+func (b *box) advance(now time.Time) {
+	d := now.Sub(b.at)
+	b.at = now
+	if d <= 0 || b.frozen {
+		return
+	}
+	quota := b.kernel.CPU.Cores()
+	use := b.demand
+	if quota > 0 {
+		use = min(use, quota)
+		if b.demand > 0 {
+			n := uint64(max(d/knowledge.DefaultPeriod, 1))
+			b.s.Periods += n
+			if b.demand > quota {
+				b.s.Throttled += n
+				b.s.ThrottledTime += time.Duration((b.demand - quota) * float64(d))
+			}
+		}
+	}
+	b.s.CPUUsage += time.Duration(use * float64(d))
+	if b.kernel.Memory > 0 {
+		if b.anon > b.kernel.Memory {
+			b.s.OOMKills++
+			b.s.OOM++
+			b.anon = 20 * mib
+		}
+		if b.anon+b.cache > b.kernel.Memory {
+			b.s.MaxEvents++
+		}
+		b.cache = min(b.cache, b.kernel.Memory-b.anon)
+	}
+	b.s.At = now
+}
+
+func (b *box) fill(s *knowledge.Sample, have knowledge.Signals) error {
+	b.h.mu.Lock()
+	defer b.h.mu.Unlock()
+	if b.gone {
+		return errGone
+	}
+	b.advance(b.h.now)
+	before := s.Have
+	*s = b.s
+	s.MemoryUsage, s.Anon, s.InactiveFile, s.File = b.anon+b.cache, b.anon, b.cache, b.cache
+	s.Quota, s.Period, s.MemoryLimit = b.kernel.CPU, knowledge.DefaultPeriod, b.kernel.Memory
+	s.Have = before | have
+	return b.broken
+}
+
+const (
+	fastTier = knowledge.HasCPU | knowledge.HasThrottle | knowledge.HasMemory
+	memTier  = knowledge.HasMemoryStat | knowledge.HasOOM
+)
+
+func (b *box) Fast(s *knowledge.Sample) error   { return b.fill(s, fastTier) }
+func (b *box) Slow(s *knowledge.Sample) error   { return b.fill(s, memTier|knowledge.HasLimits) }
+func (b *box) Memory(s *knowledge.Sample) error { return b.fill(s, memTier) }
+func (b *box) Limits(s *knowledge.Sample) error { return b.fill(s, knowledge.HasLimits) }
+func (b *box) SetHigh(knowledge.Bytes) error    { return errors.ErrUnsupported }
+func (b *box) Writable() bool                   { return true }
+func (b *box) SetPID(int)                       {}
+func (b *box) Close() error                     { return nil }
+
+func (b *box) SetQuota(q knowledge.NanoCPU, _ time.Duration) error {
+	b.h.mu.Lock()
+	defer b.h.mu.Unlock()
+	b.advance(b.h.now)
+	b.h.writes++
+	b.kernel.CPU = q
+	return nil
+}
