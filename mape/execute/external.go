@@ -130,7 +130,7 @@ func (e *Executor) external(now time.Time, s *Subject, l knowledge.Limits, cpu, 
 	if !s.Policy.Acts() {
 		return // not ours: only shown
 	}
-	e.keepQuota(s) // the reflex may have written between their update and this
+	e.keepQuota(s)                   // the reflex may have written between their update and this
 	s.Unsaved, e.Urgent = true, true // a crash must not forget a person's wish
 	if s.probing.on {
 		e.endProbe(now, s, "somebody else changed the container")

@@ -54,6 +54,11 @@ func newDaemon(t *testing.T, settings ...string) *daemon {
 	t.Cleanup(func() {
 		d.Client.Close()
 		d.kill()
+		for _, bad := range []string{"WARNING: DATA RACE", "panic: ", "fatal error: "} {
+			if strings.Contains(string(d.log()), bad) {
+				t.Errorf("the daemon's log says %q", bad)
+			}
+		}
 		if t.Failed() {
 			t.Logf("the end of the daemon's log:\n%s", tail(d.log(), 40))
 		}

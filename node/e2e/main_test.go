@@ -59,15 +59,14 @@ func withRig(m *testing.M) int {
 	rig.docker.sweep()
 	rig.binary, rig.image = filepath.Join(dir, "effiscale"), fmt.Sprintf("effiscale-e2e-%d:1", os.Getpid())
 	load := filepath.Join(dir, "load")
-	for out, pkg := range map[string]string{rig.binary: "github.com/effiscale/effiscale", load: "github.com/effiscale/effiscale/node/vmtest/load"} {
-		cmd := exec.Command("go", "build", "-o", out, pkg)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if text, err := cmd.CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "cannot build %s: %v\n%s", pkg, err, text)
-			return 1
-		}
+	err = build(load, "github.com/effiscale/effiscale/node/vmtest/load", false)
+	if err == nil {
+		err = build(rig.binary, "github.com/effiscale/effiscale", os.Getenv("EFFISCALE_E2E_RACE") == "1")
 	}
-	layer, err := layerOf(load)
+	var layer []byte
+	if err == nil {
+		layer, err = layerOf(load)
+	}
 	if err == nil {
 		err = rig.docker.importImage(rig.image, layer)
 	}
@@ -77,6 +76,21 @@ func withRig(m *testing.M) int {
 	}
 	defer rig.docker.removeImage(rig.image)
 	return m.Run()
+}
+
+// build makes a static program, as users get it, or with EFFISCALE_E2E_RACE=1 a
+// daemon that looks for data races in itself: slower, so its figures count less.
+func build(out, pkg string, race bool) error {
+	args, cgo := []string{"build", "-o", out, pkg}, "CGO_ENABLED=0"
+	if race {
+		args, cgo = []string{"build", "-race", "-o", out, pkg}, "CGO_ENABLED=1"
+	}
+	cmd := exec.Command("go", args...)
+	cmd.Env = append(os.Environ(), cgo)
+	if text, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("cannot build %s: %w\n%s", pkg, err, text)
+	}
+	return nil
 }
 
 // layerOf is a root file system with one program in it.
