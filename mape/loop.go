@@ -149,7 +149,6 @@ type Loop struct {
 	hostCPU                  knowledge.NanoCPU
 	hostUsed, hostAvailable  knowledge.Bytes
 	storeErr, listErr        string
-	recentRecords            []knowledge.Record
 
 	events   chan knowledge.Event
 	overflow atomic.Bool
