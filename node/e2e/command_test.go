@@ -16,12 +16,12 @@ func TestPause(t *testing.T) {
 	all, down := d.box(t, "all", s), d.box(t, "down", s)
 	d.start()
 	d.sees(all, down)
+	at := time.Now()
 	for _, args := range [][]string{{"pause", all.name, "--for", "9s"}, {"pause", down.name, "--only", "down"}} {
 		if out, errs, code := d.run(args...); code != 0 {
 			t.Fatalf("%v ended with %d: %s%s", args, code, out, errs)
 		}
 	}
-	at := time.Now()
 	pAll, pDown := all.press(t), down.press(t)
 	pAll.rate.Store(30) // 0.3 cores, twice the quota
 	pDown.rate.Store(30)

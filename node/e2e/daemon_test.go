@@ -106,7 +106,7 @@ func (d *daemon) launch() {
 	}
 	cmd := exec.Command(rig.binary, "run", "--config", d.path("x.toml"))
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "GOTRACEBACK=all"}, d.env...)
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "GOTRACEBACK=all", "GORACE=atexit_sleep_ms=10"}, d.env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	over := make(chan struct{})
 	started := make(chan error, 1)
