@@ -67,7 +67,9 @@ type Node struct {
 
 	reloading sync.Mutex // one reload at a time
 	statsOnce sync.Once  // the fall-back is said once
-	undo      []step
+	// missing counts looks for kernel files that are not there; the loop's goroutine only.
+	missing map[knowledge.ContainerID]int
+	undo    []step
 }
 
 // step is one thing to undo, with its name for the log.
@@ -98,7 +100,7 @@ func Run(ctx context.Context, o Options) error {
 // New acquires everything that a node needs. Whatever was acquired is undone
 // when something fails.
 func New(ctx context.Context, o Options) (n *Node, err error) {
-	n = &Node{o: o, started: time.Now()}
+	n = &Node{o: o, started: time.Now(), missing: map[knowledge.ContainerID]int{}}
 	n.machine.Store(&knowledge.Host{})
 	defer func() {
 		if err != nil {

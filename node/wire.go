@@ -65,14 +65,28 @@ func (n *Node) attach(c knowledge.Container) (execute.Probe, error) {
 	if err == nil {
 		return p, nil
 	}
-	if errors.Is(err, cgroup.ErrNotFound) && c.Inspected && c.PID > 0 {
-		n.statsOnce.Do(func() {
-			n.log.Warn().Err(err).Str("container", c.Name).Msg("a container without kernel files is sampled by the Engine's statistics")
-		})
-		return newStatsProbe(n.engine, c.ID), nil
+	if !errors.Is(err, cgroup.ErrNotFound) || !c.Inspected || c.PID <= 0 {
+		return nil, err
 	}
-	return nil, err
+	if len(n.missing) >= missingKept {
+		clear(n.missing)
+	}
+	if n.missing[c.ID]++; n.missing[c.ID] < missingMost { // most likely it is just going away
+		return nil, err
+	}
+	clear(n.missing)
+	n.statsOnce.Do(func() {
+		n.log.Warn().Err(err).Str("container", c.Name).Msg("a container without kernel files is sampled by the Engine's statistics")
+	})
+	return newStatsProbe(n.engine, c.ID), nil
 }
+
+// missingMost is how often, a second or more apart, the kernel files of a running
+// container are looked for before the Engine's statistics have to do.
+const missingMost = 3
+
+// missingKept bounds the containers whose looks are counted.
+const missingKept = 1024
 
 // settings turns the configuration into what the loop needs.
 func (n *Node) settings(cfg *config.Config) mape.Settings {
