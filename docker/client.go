@@ -127,7 +127,7 @@ func Open(o Options) (*Client, error) {
 			return ok && (e.Kind == KindCanceled || e.early)
 		},
 		OnStateChange: func(_ string, from, to gobreaker.State) {
-			o.Log.Info().Str("from", from.String()).Str("to", to.String()).Msg("docker engine breaker")
+			o.Log.Debug().Str("from", from.String()).Str("to", to.String()).Msg("the circuit breaker before the Docker Engine")
 		},
 	})
 	return c, nil

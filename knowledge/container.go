@@ -99,9 +99,10 @@ type Container struct {
 }
 
 // ServiceOf names the service of a container: the label effiscale.service, else
-// Compose's project and service, else Swarm's service, else the name.
+// Compose's project and service, else Swarm's service, else the name. A label
+// that is no name (ValidName) names nothing.
 func ServiceOf(name string, labels map[string]string) ServiceKey {
-	if s := strings.TrimSpace(labels["effiscale.service"]); s != "" {
+	if s := strings.TrimSpace(labels["effiscale.service"]); ValidName(s) {
 		return ServiceKey(s)
 	}
 	if p, s := labels["com.docker.compose.project"], labels["com.docker.compose.service"]; p != "" && s != "" {
@@ -111,6 +112,19 @@ func ServiceOf(name string, labels map[string]string) ServiceKey {
 		return ServiceKey(s)
 	}
 	return ServiceKey(name)
+}
+
+// ValidName reports whether s can name a node, a zone or a service: letters,
+// digits, _ . -, up to 128, the first a letter or digit.
+func ValidName(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		alnum := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+		if !alnum && (i == 0 || c != '_' && c != '.' && c != '-') {
+			return false
+		}
+	}
+	return s != "" && len(s) <= 128
 }
 
 // Host is what the Engine and the kernel say of the machine.

@@ -129,7 +129,7 @@ var ruleWords = map[Rule]func(r Reason) string{
 		return fmt.Sprintf("had no limit; watched for %s, this covers what it used", seconds(r.Args[0]))
 	},
 	RuleStartBoost: func(r Reason) string {
-		return fmt.Sprintf("started %s ago and has not settled: the CPU floor is %.1f times as high", seconds(r.Args[0]), r.Args[1])
+		return fmt.Sprintf("started %s ago and has not settled: the CPU floor is %.3g times its usual height", seconds(r.Args[0]), r.Args[1])
 	},
 	RuleBelowFloor: func(r Reason) string {
 		return fmt.Sprintf("quota %s is under the floor of %s cores", cores(r.Args[0]), cores(r.Args[1]))
@@ -138,15 +138,20 @@ var ruleWords = map[Rule]func(r Reason) string{
 		return fmt.Sprintf("quota %s is over the ceiling of %s cores", cores(r.Args[0]), cores(r.Args[1]))
 	},
 	RuleSmallChange: func(r Reason) string {
-		return fmt.Sprintf("the change would be %s, under the least one of %s", amount(r.Args[0]), amount(r.Args[1]))
+		a, b := amounts(r.Args[0], r.Args[1])
+		return fmt.Sprintf("the change would be %s, under the least one of %s", a, b)
 	},
 	RuleSteady: func(r Reason) string {
-		return fmt.Sprintf("uses %s of %s: the limit fits", amount(r.Args[0]), amount(r.Args[1]))
+		a, b := amounts(r.Args[0], r.Args[1])
+		return fmt.Sprintf("uses %s of %s: the limit fits", a, b)
 	},
 	RulePoolShort: func(r Reason) string {
 		return fmt.Sprintf("wants %s cores; the host's pool of %s cores is short and grants %s", cores(r.Args[0]), cores(r.Args[2]), cores(r.Args[1]))
 	},
 	RuleUnlimited: func(r Reason) string {
+		if r.Args[0] <= 0 {
+			return "has no limit; it gets one when enough is known of its use"
+		}
 		return fmt.Sprintf("has no limit; it is watched for %s more before it gets one", seconds(r.Args[0]))
 	},
 	RuleWeight: func(r Reason) string {
@@ -176,7 +181,7 @@ var ruleWords = map[Rule]func(r Reason) string{
 		return fmt.Sprintf("the kernel killed %.0f of its processes at a limit of %s", r.Args[0], bytes(r.Args[1]))
 	},
 	RuleMemoryProfile: func(r Reason) string {
-		return fmt.Sprintf("needs %s by its history; the margin is %s", bytes(r.Args[0]), percent(r.Args[1]))
+		return fmt.Sprintf("needs %s by its history, and a margin of %s", bytes(r.Args[0]), bytes(r.Args[0]*r.Args[1]))
 	},
 	RuleMemoryNotCalm: func(r Reason) string {
 		return fmt.Sprintf("memory has been calm for %s; a shrink waits for %s", seconds(r.Args[0]), seconds(r.Args[1]))
@@ -244,16 +249,20 @@ var ruleWords = map[Rule]func(r Reason) string{
 		return r.Note + ": an update could do harm (effiscale.allow accepts it)"
 	},
 	RuleAtMin: func(r Reason) string {
-		return fmt.Sprintf("wants %s, the policy's minimum is %s", amount(r.Args[0]), amount(r.Args[1]))
+		a, b := amounts(r.Args[0], r.Args[1])
+		return fmt.Sprintf("wants %s, the policy's minimum is %s", a, b)
 	},
 	RuleAtMax: func(r Reason) string {
-		return fmt.Sprintf("wants %s, the policy's maximum is %s", amount(r.Args[0]), amount(r.Args[1]))
+		a, b := amounts(r.Args[0], r.Args[1])
+		return fmt.Sprintf("wants %s, the policy's maximum is %s", a, b)
 	},
 	RuleStepUp: func(r Reason) string {
-		return fmt.Sprintf("wants %s; one step goes to %s at most", amount(r.Args[0]), amount(r.Args[1]))
+		a, b := amounts(r.Args[0], r.Args[1])
+		return fmt.Sprintf("wants %s; one step goes to %s at most", a, b)
 	},
 	RuleStepDown: func(r Reason) string {
-		return fmt.Sprintf("wants %s; one step goes to %s at least", amount(r.Args[0]), amount(r.Args[1]))
+		a, b := amounts(r.Args[0], r.Args[1])
+		return fmt.Sprintf("wants %s; one step goes to %s at least", a, b)
 	},
 	RuleRate: func(r Reason) string {
 		return fmt.Sprintf("%.0f actions in the last minute, %.0f are allowed", r.Args[0], r.Args[1])
@@ -271,7 +280,8 @@ var ruleWords = map[Rule]func(r Reason) string{
 		return fmt.Sprintf("a cut needs evidence younger than %s; this is %s old", seconds(r.Args[1]), seconds(r.Args[0]))
 	},
 	RuleRaisedFloor: func(r Reason) string {
-		return fmt.Sprintf("%s is under the floor of %s that an earlier cut raised, for another %s", amount(r.Args[0]), amount(r.Args[1]), seconds(r.Args[2]))
+		a, b := amounts(r.Args[0], r.Args[1])
+		return fmt.Sprintf("%s is under the floor of %s that an earlier cut raised, for another %s", a, b, seconds(r.Args[2]))
 	},
 	RuleCooldown:   func(r Reason) string { return fmt.Sprintf("too soon after the last one: %s to go", seconds(r.Args[0])) },
 	RuleNotRunning: func(r Reason) string { return "it is " + r.Note },
@@ -297,7 +307,8 @@ var ruleWords = map[Rule]func(r Reason) string{
 	RuleUser:    func(r Reason) string { return "asked for by " + r.Note },
 	RuleRestore: func(Reason) string { return "back to the limits it had before EffiScale" },
 	RuleDrift: func(r Reason) string {
-		return fmt.Sprintf("the kernel held %s instead of %s", amount(r.Args[0]), amount(r.Args[1]))
+		a, b := amounts(r.Args[0], r.Args[1])
+		return fmt.Sprintf("the kernel held %s instead of %s", a, b)
 	},
 	RuleHurt: func(r Reason) string {
 		return fmt.Sprintf("%s after the cut it got worse: %s", seconds(r.Args[0]), r.Note)
@@ -316,9 +327,15 @@ func (r Reason) String() string {
 	return string(r.Rule)
 }
 
-func cores(v float64) string   { return FromCores(v).String() }
-func bytes(v float64) string   { return Bytes(v).String() }
-func percent(v float64) string { return fmt.Sprintf("%.3g%%", v*100) }
+func cores(v float64) string { return FromCores(v).String() }
+func bytes(v float64) string { return Bytes(v).String() }
+
+func percent(v float64) string {
+	if v >= 1 {
+		return fmt.Sprintf("%.0f%%", v*100)
+	}
+	return fmt.Sprintf("%.3g%%", v*100)
+}
 
 // amount prints a number whose unit the rule does not fix: cores are small,
 // sizes are not. The largest machine has fewer cores than a page has bytes.
@@ -327,6 +344,14 @@ func amount(v float64) string {
 		return bytes(v)
 	}
 	return cores(v) + " cores"
+}
+
+// amounts prints two numbers of one unit: where one is a size, both are.
+func amounts(a, b float64) (string, string) {
+	if max(a, b) >= 4096 {
+		return bytes(a), bytes(b)
+	}
+	return amount(a), amount(b)
 }
 
 func seconds(v float64) string {

@@ -131,11 +131,14 @@ func statusLabel(code int) string {
 	return strconv.Itoa(code)
 }
 
-// Action counts a change that ended; kind is the resource or what was done.
+// Action counts a change that ended; kind is the resource or what was done. A
+// took of 0 was not measured and leaves the durations alone.
 func (m *Metrics) Action(kind, result string, took time.Duration) {
 	kind = m.kinds.bounded(kind)
 	m.actions.WithLabelValues(kind, m.results.bounded(result)).Inc()
-	m.actionTime.WithLabelValues(kind).Observe(took.Seconds())
+	if took > 0 {
+		m.actionTime.WithLabelValues(kind).Observe(took.Seconds())
+	}
 }
 
 // Decision counts a decision: its verb, resource and rule.

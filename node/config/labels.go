@@ -129,7 +129,7 @@ func orText(allowed string) string {
 }
 
 func showName(name string) string {
-	if isName(name) {
+	if knowledge.ValidName(name) {
 		return name
 	}
 	return show(name)

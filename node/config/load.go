@@ -244,7 +244,7 @@ func checkClass(name string) string {
 }
 
 func checkService(name string) string {
-	if !isName(name) {
+	if !knowledge.ValidName(name) {
 		return "is not a service's name; allowed: " + nameWords
 	}
 	return ""
@@ -365,7 +365,7 @@ func (l *loader) unknownKey(name, section string, here []string) string {
 func dotted(path []string) string {
 	parts := make([]string, len(path))
 	for i, p := range path {
-		if parts[i] = p; !isName(p) || strings.Contains(p, ".") {
+		if parts[i] = p; !knowledge.ValidName(p) || strings.Contains(p, ".") {
 			parts[i] = show(p)
 		}
 	}

@@ -8,19 +8,9 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-)
 
-// isName accepts what Docker accepts as a name, up to 128 bytes.
-func isName(s string) bool {
-	for i := range len(s) {
-		c := s[i]
-		alnum := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
-		if !alnum && (i == 0 || c != '_' && c != '.' && c != '-') {
-			return false
-		}
-	}
-	return s != "" && len(s) <= 128
-}
+	"github.com/effiscale/effiscale/knowledge"
+)
 
 const nameWords = "letters, digits, _ . -, up to 128, the first a letter or digit"
 
@@ -28,7 +18,7 @@ func checkName(s string) error {
 	if s == "" {
 		return errors.New("is empty")
 	}
-	if !isName(s) {
+	if !knowledge.ValidName(s) {
 		return errors.New("is not a name")
 	}
 	return nil
@@ -96,7 +86,7 @@ func isHost(s string) bool {
 	if _, err := netip.ParseAddr(s); err == nil {
 		return true
 	}
-	return len(s) <= 253 && isName(strings.ReplaceAll(s, ".", "-")) && !strings.Contains(s, "_")
+	return len(s) <= 253 && knowledge.ValidName(strings.ReplaceAll(s, ".", "-")) && !strings.Contains(s, "_")
 }
 
 func checkHost(s string) error {
@@ -126,7 +116,7 @@ func checkOnlyLabel(s string) error {
 	switch {
 	case len(s) > maxLabel:
 		return errors.New("is too long")
-	case !isName(key):
+	case !knowledge.ValidName(key):
 		return errors.New("does not begin with the name of a label")
 	case hasControl(s):
 		return errors.New("holds control characters")
