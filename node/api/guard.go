@@ -70,7 +70,7 @@ func (a *answer) send() {
 	h.Set("Content-Length", strconv.Itoa(a.body.Len()))
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Cache-Control", "no-store")
-	a.under.WriteHeader(max(a.status, http.StatusOK))
+	a.under.WriteHeader(a.status)
 	_, _ = a.under.Write(a.body.Bytes()) // a client that is gone needs no answer
 }
 
@@ -86,6 +86,7 @@ func (s *Server) guarded(service string, mux *http.ServeMux, timeout time.Durati
 		defer cancel()
 		r = r.WithContext(ctx)
 		s.pass(a, r, mux, gates)
+		a.WriteHeader(http.StatusOK) // of a handler that said nothing
 		s.metrics.request(service, a.status)
 		a.send()
 	})

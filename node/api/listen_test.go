@@ -294,3 +294,27 @@ func TestServeTellsOfDeadListener(t *testing.T) {
 	s.closeListeners()
 	wantWords(t, s.Serve(t.Context()), "monitor")
 }
+
+// TestCloseBeforeServe: a stop that comes during the start wins, whichever of
+// the two goroutines is first.
+func TestCloseBeforeServe(t *testing.T) {
+	for range 20 {
+		o := options()
+		o.Monitor = "127.0.0.1:0"
+		s, err := New(&fakeDaemon{}, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Bind(); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		served := make(chan error, 1)
+		go func() { served <- s.Serve(ctx) }()
+		s.Close(t.Context())
+		cancel()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -77,6 +77,9 @@ type Server struct {
 	wait   sync.WaitGroup
 	failed chan error
 	closed sync.Once
+
+	mu    sync.Mutex
+	ended bool // guarded by mu: Close was called, nothing starts any more
 }
 
 // door is one listener and the server behind it.
@@ -195,8 +198,13 @@ func (s *Server) Addr(service string) string {
 	return ""
 }
 
-// Start serves what Bind opened, and returns at once.
+// Start serves what Bind opened, and returns at once; after Close it does nothing.
 func (s *Server) Start() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return
+	}
 	for _, d := range s.doors {
 		if d.ln == nil {
 			continue
@@ -256,6 +264,9 @@ func (s *Server) Serve(ctx context.Context) error {
 // then cuts them, and removes the socket. It may be called again.
 func (s *Server) Close(ctx context.Context) {
 	s.closed.Do(func() {
+		s.mu.Lock()
+		s.ended = true
+		s.mu.Unlock()
 		ctx, cancel := context.WithTimeout(ctx, stopGrace)
 		defer cancel()
 		var each sync.WaitGroup
