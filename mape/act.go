@@ -14,7 +14,10 @@ func (l *Loop) grant(now time.Time) {
 	grows := false
 	for _, u := range l.growing {
 		d := &u.wishes[knowledge.ResourceCPU].Decision
-		grows = grows || d.Verb == knowledge.Grow || (d.From == 0 && d.To != 0)
+		if d.Verb == knowledge.Grow || (d.From == 0 && d.To != 0) {
+			grows = true
+			u.hunger, u.hungerAt = min(knowledge.NanoCPU(d.To), u.Policy.CPU.Max), now
+		}
 	}
 	if !grows {
 		return
@@ -26,7 +29,7 @@ func (l *Loop) grant(now time.Time) {
 		if !u.Policy.Acts() || u.Probe == nil || u.Policy.CPUMode != knowledge.CPUQuota {
 			continue
 		}
-		want := u.wanted()
+		want := u.wanted(now)
 		total += want
 		l.shares = append(l.shares, plan.Share{Min: max(u.Policy.CPU.Min, min(u.Envelope.CPU.Min, want)), Want: want, Weight: u.Policy.Weight})
 		l.sharers = append(l.sharers, u)
@@ -40,8 +43,25 @@ func (l *Loop) grant(now time.Time) {
 	}
 }
 
-// wanted is the quota that a unit asks for; one without a limit counts as its use.
-func (u *unit) wanted() knowledge.NanoCPU {
+const (
+	// hungerFor is how long a wish for more counts in the pool: two that starve
+	// ask at different instants, and each would else take back what the other got.
+	hungerFor = 10 * time.Second
+	// poolStep is the least change that the pool makes, as a part of the quota.
+	poolStep = 50
+)
+
+// wanted is the quota that a unit asks for, or asked for a short time ago.
+func (u *unit) wanted(now time.Time) knowledge.NanoCPU {
+	want := u.wantedNow()
+	if now.Sub(u.hungerAt) < hungerFor && u.wishes[knowledge.ResourceCPU].Decision.Verb != knowledge.Shrink {
+		want = max(want, u.hunger)
+	}
+	return want
+}
+
+// wantedNow is the quota that a unit asks for; one without a limit counts as its use.
+func (u *unit) wantedNow() knowledge.NanoCPU {
 	w := &u.wishes[knowledge.ResourceCPU]
 	d := &w.Decision
 	switch {
@@ -65,11 +85,11 @@ func (l *Loop) grantOne(now time.Time, u *unit, s plan.Share, capacity knowledge
 		return
 	}
 	reason := knowledge.Because(knowledge.RulePoolShort, s.Want.Cores(), s.Grant.Cores(), capacity.Cores())
-	if d.Verb == knowledge.Grow && s.Grant > quota {
+	if d.Verb == knowledge.Grow && s.Grant > quota+quota/poolStep {
 		d.To, d.Reason = int64(s.Grant), reason
 		return
 	}
-	if quota > s.Grant+s.Grant/50 && u.Window.At.Add(l.set.Rules.EvidenceAge).After(now) {
+	if quota > s.Grant+s.Grant/poolStep && u.Window.At.Add(l.set.Rules.EvidenceAge).After(now) {
 		*d = knowledge.Decision{
 			ID: u.Container.ID, Resource: knowledge.ResourceCPU, Verb: knowledge.Shrink, Actor: knowledge.ActorReflex,
 			At: now, From: int64(quota), To: int64(s.Grant), Reason: reason,

@@ -29,6 +29,9 @@ type unit struct {
 	service *service
 	sample  knowledge.Sample
 	wishes  [2]Wish
+	// hunger is the quota last wished for, before the pool was asked, and when.
+	hunger   knowledge.NanoCPU
+	hungerAt time.Time
 
 	slot        int // in order and due
 	slowAt      time.Time
