@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -75,7 +76,7 @@ func (w *world) update(what string, do func()) ([]string, error) {
 	w.most = max(w.most, w.writing)
 	w.say("send %s", what)
 	w.mu.Unlock()
-	time.Sleep(time.Microsecond) // an overlap would show
+	runtime.Gosched() // an overlap would show
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.writing--

@@ -57,9 +57,6 @@ func (t *Track) growth(now time.Time) float64 {
 		if age > growthSpan {
 			break
 		}
-		if r.working < 0 {
-			continue
-		}
 		oldest = r
 		if !second && age >= ratioSpan-50*time.Millisecond {
 			second = true
@@ -111,10 +108,8 @@ func (t *Track) detail(s *knowledge.Sample) {
 	t.inactive = s.InactiveFile
 	if t.n > 0 { // what was taken for demand may be page cache
 		w.WorkingSet = max(w.MemoryUsage-t.inactive, 0)
-		if r := t.back(0); r.working >= 0 {
-			r.working = w.WorkingSet
-			w.Growth = t.growth(w.At)
-		}
+		t.back(0).working = w.WorkingSet
+		w.Growth = t.growth(w.At)
 	}
 	w.Anon = s.Anon
 	w.Hard = s.Anon + s.Shmem + s.Unevictable

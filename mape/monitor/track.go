@@ -41,7 +41,7 @@ type reading struct {
 	usage     float64 // cores over the interval before it
 	periods   uint64
 	throttled uint64
-	working   knowledge.Bytes // -1: memory was not read with it
+	working   knowledge.Bytes
 }
 
 // Track is the monitor's memory of one container. The zero value is ready.
@@ -146,7 +146,7 @@ func (t *Track) fast(s *knowledge.Sample, cpus float64) bool {
 		w.ThrottledPeriods = s.Throttled - t.prev.Throttled
 		t.run()
 	}
-	t.push(reading{at: s.At, cpu: s.CPUUsage, usage: usage, periods: s.Periods, throttled: s.Throttled, working: -1})
+	t.push(reading{at: s.At, cpu: s.CPUUsage, usage: usage, periods: s.Periods, throttled: s.Throttled})
 	t.prev = *s
 	t.summarise(s)
 	return true
@@ -217,7 +217,7 @@ func (t *Track) baseline(s *knowledge.Sample) {
 	t.prev = *s
 	t.Window.Samples = 1
 	t.Window.Since = s.At
-	t.push(reading{at: s.At, cpu: s.CPUUsage, usage: math.NaN(), periods: s.Periods, throttled: s.Throttled, working: -1})
+	t.push(reading{at: s.At, cpu: s.CPUUsage, usage: math.NaN(), periods: s.Periods, throttled: s.Throttled})
 }
 
 func (t *Track) push(r reading) {
