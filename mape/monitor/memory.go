@@ -19,7 +19,7 @@ func (t *Track) memory(s *knowledge.Sample) (m Minute) {
 	w.MemoryUsage = s.MemoryUsage
 	w.WorkingSet = max(s.MemoryUsage-t.inactive, 0)
 	t.back(0).working = w.WorkingSet
-	w.Growth = t.growth(s.At)
+	w.Growth = t.growth()
 
 	minute := int64(s.At.Sub(t.began) / time.Minute)
 	if minute != t.minute {
@@ -39,10 +39,10 @@ func (t *Track) memory(s *knowledge.Sample) (m Minute) {
 
 // growth is the larger of two slopes of the working set: over the last ten
 // seconds and over the last one; an upper bound, never negative. Bytes a second.
-func (t *Track) growth(now time.Time) float64 {
+func (t *Track) growth() float64 {
 	newest := t.back(0)
 	slope := func(r *reading) float64 {
-		d := newest.at.Sub(r.at).Seconds()
+		d := (newest.at - r.at).Seconds()
 		if d < 0.5 { // shorter than that, one allocation looks like a flood
 			return 0
 		}
@@ -53,7 +53,7 @@ func (t *Track) growth(now time.Time) float64 {
 	var oldest *reading
 	for i := 1; i < t.n; i++ {
 		r := t.back(i)
-		age := now.Sub(r.at)
+		age := newest.at - r.at
 		if age > growthSpan {
 			break
 		}
@@ -109,7 +109,7 @@ func (t *Track) detail(s *knowledge.Sample) {
 	if t.n > 0 { // what was taken for demand may be page cache
 		w.WorkingSet = max(w.MemoryUsage-t.inactive, 0)
 		t.back(0).working = w.WorkingSet
-		w.Growth = t.growth(w.At)
+		w.Growth = t.growth()
 	}
 	w.Anon = s.Anon
 	w.Hard = s.Anon + s.Shmem + s.Unevictable

@@ -36,7 +36,7 @@ const (
 )
 
 type reading struct {
-	at        time.Time
+	at        time.Duration // since the track began
 	cpu       time.Duration
 	usage     float64 // cores over the interval before it
 	periods   uint64
@@ -146,9 +146,9 @@ func (t *Track) fast(s *knowledge.Sample, cpus float64) bool {
 		w.ThrottledPeriods = s.Throttled - t.prev.Throttled
 		t.run()
 	}
-	t.push(reading{at: s.At, cpu: s.CPUUsage, usage: usage, periods: s.Periods, throttled: s.Throttled})
+	t.push(reading{at: s.At.Sub(t.began), cpu: s.CPUUsage, usage: usage, periods: s.Periods, throttled: s.Throttled})
 	t.prev = *s
-	t.summarise(s)
+	t.summarise()
 	return true
 }
 
@@ -217,7 +217,7 @@ func (t *Track) baseline(s *knowledge.Sample) {
 	t.prev = *s
 	t.Window.Samples = 1
 	t.Window.Since = s.At
-	t.push(reading{at: s.At, cpu: s.CPUUsage, usage: math.NaN(), periods: s.Periods, throttled: s.Throttled})
+	t.push(reading{at: s.At.Sub(t.began), cpu: s.CPUUsage, usage: math.NaN(), periods: s.Periods, throttled: s.Throttled})
 }
 
 func (t *Track) push(r reading) {
@@ -232,14 +232,15 @@ func (t *Track) back(i int) *reading {
 }
 
 // summarise walks the short ring once for everything that it tells.
-func (t *Track) summarise(s *knowledge.Sample) {
+func (t *Track) summarise() {
 	w := &t.Window
 	var sum, sq, peak float64
 	count := 0
 	second := t.back(0)
+	now := second.at
 	for i := range t.n {
 		r := t.back(i)
-		age := s.At.Sub(r.at)
+		age := now - r.at
 		if i == 1 || (i > 1 && age <= ratioSpan+50*time.Millisecond) {
 			second = r // a second ago; the reading before, where they are rarer
 		}
@@ -264,14 +265,14 @@ func (t *Track) summarise(s *knowledge.Sample) {
 	if p := newest.periods - second.periods; p > 0 {
 		w.ThrottleRatio = min(1, float64(newest.throttled-second.throttled)/float64(p))
 	}
-	if d := newest.at.Sub(second.at); d > 0 {
-		t.peak60(s.At, float64(newest.cpu-second.cpu)/float64(d))
+	if d := newest.at - second.at; d > 0 {
+		t.peak60(now, float64(newest.cpu-second.cpu)/float64(d))
 	}
 }
 
 // peak60 keeps the highest one-second usage of the last minute in slots of 5 s.
-func (t *Track) peak60(at time.Time, usage float64) {
-	slot := int64(at.Sub(t.began) / usageSlot)
+func (t *Track) peak60(at time.Duration, usage float64) {
+	slot := int64(at / usageSlot)
 	for t.slot < slot {
 		t.slot++
 		t.usage60[t.slot%usageSlots] = 0
