@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
@@ -13,8 +14,9 @@ import (
 	"github.com/effiscale/effiscale/node/api"
 )
 
-// recordsMost bounds what one call reads from the history.
-const recordsMost = 1000
+// recordsMost bounds what one call reads from the history: the wire contract's
+// own bound. Without a limit the store has one.
+const recordsMost = 10_000
 
 // The steps of POST /scale/vertical without resources: the guards' own.
 const (
@@ -25,8 +27,14 @@ const (
 // Scale sets limits of one container on request, inside every guard.
 func (n *Node) Scale(ctx context.Context, r api.ScaleRequest) (api.ScaleResult, error) {
 	if r.Key != "" {
-		if res, ok := n.repeated(r.Key); ok {
-			return res, nil
+		select { // of two requests with one key the second finds what the first did
+		case n.keyed <- struct{}{}:
+			defer func() { <-n.keyed }()
+		case <-ctx.Done():
+			return api.ScaleResult{}, ctx.Err()
+		}
+		if res, again, err := n.repeated(r); again || err != nil {
+			return res, err
 		}
 	}
 	var wants []mape.Want
@@ -54,23 +62,25 @@ func (n *Node) Scale(ctx context.Context, r api.ScaleRequest) (api.ScaleResult, 
 
 func (n *Node) scale(ctx context.Context, r api.ScaleRequest, wants []mape.Want) (api.ScaleResult, error) {
 	var res api.ScaleResult
-	refused := ""
-	done := 0
+	var refused []string
+	moved := 0
 	for _, w := range wants {
 		out, err := n.loop.Scale(ctx, r.Container, w)
 		if err != nil {
 			return res, asError(err)
 		}
 		wish := limitText(w.Resource, w.To)
+		if w.Factor > 0 {
+			wish = fmt.Sprintf("%g times as much", w.Factor)
+		}
 		switch rule := out.Ruling.Reason; {
 		case out.Ruling.Allowed == out.From && rule.IsZero():
-			res.Notes = append(res.Notes, fmt.Sprintf("%s stays at %s", w.Resource, limitText(w.Resource, out.From)))
-			done++
+			res.Notes = append(res.Notes, stays(w.Resource, out.From))
 		case out.Ruling.Allowed == out.From:
-			refused = fmt.Sprintf("%s stays at %s: %s", w.Resource, limitText(w.Resource, out.From), rule)
-			res.Notes = append(res.Notes, refused)
+			no := stays(w.Resource, out.From) + ": " + rule.String()
+			refused, res.Notes = append(refused, no), append(res.Notes, no)
 		default:
-			done++
+			moved++
 			if !rule.IsZero() {
 				res.Notes = append(res.Notes, fmt.Sprintf("%s becomes %s instead of %s: %s", w.Resource, limitText(w.Resource, out.Ruling.Allowed), wish, rule))
 			}
@@ -84,8 +94,8 @@ func (n *Node) scale(ctx context.Context, r api.ScaleRequest, wants []mape.Want)
 			}
 		}
 	}
-	if done == 0 {
-		return res, api.Errorf(api.KindRefused, "%s", refused)
+	if moved == 0 && len(refused) > 0 {
+		return res, api.Errorf(api.KindRefused, "%s", strings.Join(refused, "; "))
 	}
 	u, _, err := n.loop.Find(ctx, r.Container)
 	if err != nil {
@@ -105,23 +115,36 @@ func failure(r knowledge.Record) error {
 	return api.Errorf(kind, "%s was not changed: %s", r.Action.Resource, r.Outcome.Message)
 }
 
-// repeated answers a request that was made before with the same key.
-func (n *Node) repeated(key string) (api.ScaleResult, bool) {
-	records, err := n.store.ByKey(key)
-	if err != nil || len(records) == 0 {
-		return api.ScaleResult{}, false
+// repeated answers a request that was made before with the same key, as it was
+// answered then.
+func (n *Node) repeated(q api.ScaleRequest) (res api.ScaleResult, again bool, err error) {
+	records, err := n.store.ByKey(q.Key)
+	if err != nil {
+		return res, false, fmt.Errorf("cannot look for the Idempotency-Key in the history: %w", err)
 	}
-	res := api.ScaleResult{CPUPeriod: knowledge.DefaultPeriod.Microseconds(), CPUQuota: -1,
+	if len(records) == 0 {
+		return res, false, nil
+	}
+	res = api.ScaleResult{CPUPeriod: knowledge.DefaultPeriod.Microseconds(), CPUQuota: -1,
 		Notes: []string{"this request was made before (Idempotency-Key); nothing was done again"}}
 	for _, r := range records {
+		a := r.Action
+		switch {
+		case a.Name != q.Container && !strings.HasPrefix(string(a.ID), q.Container):
+			return res, true, api.Errorf(api.KindRefused, "this Idempotency-Key belongs to a request about container %s: each request needs its own", a.Name)
+		case r.Outcome.Result == knowledge.ResultOpen:
+			return res, true, api.Errorf(api.KindUnavailable, "the first request with this Idempotency-Key is still under way: ask again")
+		case r.Outcome.Result > knowledge.ResultAdjusted && r.Outcome.Result != knowledge.ResultReverted:
+			return res, true, failure(r)
+		}
 		res.Changes = append(res.Changes, change(r))
-		if r.Action.Resource == knowledge.ResourceMemory {
-			res.Memory = r.Action.To
+		if a.Resource == knowledge.ResourceMemory {
+			res.Memory = a.To
 		} else {
-			res.CPUQuota = wireConfig(knowledge.NanoCPU(r.Action.To), 0, 0).CPUQuota
+			res.CPUQuota = wireConfig(knowledge.NanoCPU(a.To), 0, 0).CPUQuota
 		}
 	}
-	return res, true
+	return res, true, nil
 }
 
 func wireConfig(q knowledge.NanoCPU, period time.Duration, mem knowledge.Bytes) api.OldConfig {
@@ -130,7 +153,7 @@ func wireConfig(q knowledge.NanoCPU, period time.Duration, mem knowledge.Bytes) 
 	}
 	c := api.OldConfig{CPUQuota: -1, CPUPeriod: period.Microseconds(), Memory: int64(mem)}
 	if q > 0 {
-		c.CPUQuota = int64(q.Cores() * float64(period.Microseconds()))
+		c.CPUQuota = int64(q) * period.Microseconds() / int64(knowledge.OneCPU) // at most 4e18
 	}
 	return c
 }
@@ -149,6 +172,8 @@ func (n *Node) Pause(ctx context.Context, r api.PauseRequest) error {
 	if r.For > 0 && !r.Resume {
 		p.Until = time.Now().Add(r.For)
 	}
+	n.docs.Lock()
+	defer n.docs.Unlock()
 	key, pauses, err := n.loop.Pause(ctx, r.Service, p)
 	if err != nil {
 		return asError(err)
@@ -189,9 +214,7 @@ func (n *Node) Restore(ctx context.Context, ref string) (api.RestoreResult, erro
 // Records is the history of a container or a service, newest first.
 func (n *Node) Records(ctx context.Context, name string, limit int) (api.History, error) {
 	h := api.History{Schema: api.Schema, Name: name, Changes: []api.Change{}}
-	if limit <= 0 || limit > recordsMost {
-		limit = recordsMost
-	}
+	limit = min(limit, recordsMost)
 	f := store.Filter{Service: knowledge.ServiceKey(name), Limit: limit}
 	u, _, err := n.loop.Find(ctx, name)
 	if err == nil {

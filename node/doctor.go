@@ -28,7 +28,7 @@ type DoctorOptions struct {
 // Doctor looks at everything that the daemon needs, and changes nothing.
 func Doctor(ctx context.Context, o DoctorOptions) []api.Check {
 	cfg, err := Load(o.ConfigFile, o.Env, o.Socket)
-	checks := []api.Check{verdict("configuration", "error", err, "read: "+orDefaults(cfg.File), "correct what is named; `effiscale validate FILE` tells more")}
+	checks := []api.Check{verdict("configuration", "error", err, configurationText(cfg.File), "correct what is named; `effiscale validate FILE` tells more")}
 	if err != nil {
 		cfg = config.Defaults()
 		fitUser(&cfg)
@@ -45,6 +45,20 @@ func verdict(name, severity string, err error, fine, remedy string) api.Check {
 		return api.Check{Name: name, Severity: severity, Detail: err.Error(), Remedy: remedy}
 	}
 	return api.Check{Name: name, OK: true, Severity: severity, Detail: fine}
+}
+
+func configurationText(file string) string {
+	if file == "" {
+		return "the defaults, no file named"
+	}
+	return file + " can be read"
+}
+
+func driverText(driver string) string {
+	if driver == "" {
+		return "driver unknown: the Engine did not say"
+	}
+	return "driver " + driver
 }
 
 // checkEngine asks the Engine who it is and what runs.
@@ -76,7 +90,7 @@ func checkKernel(h knowledge.Host, containers []knowledge.Container, cfg config.
 	if err != nil {
 		return []api.Check{verdict("cgroups", "warning", err, "", "mount the cgroup file system where the daemon runs; until then samples come from the Engine's statistics, slower and coarser")}
 	}
-	checks := []api.Check{verdict("cgroups", "warning", nil, k.Version()+", driver "+h.CgroupDriver, "")}
+	checks := []api.Check{verdict("cgroups", "warning", nil, k.Version()+", "+driverText(h.CgroupDriver), "")}
 	checks = append(checks, checkWrite(k, containers, cfg))
 	var noPSI error
 	if !psi(k) {
@@ -158,7 +172,11 @@ func checkDisk(cfg config.Config) api.Check {
 	case free < diskWanted:
 		err = fmt.Errorf("%s has %s left", dir, knowledge.Bytes(free))
 	}
-	return verdict("disk", "warning", err, fmt.Sprintf("%s, %s free", dir, knowledge.Bytes(free)), "free some space, or point node.data_dir elsewhere; without it nothing is learned, and scaling goes on")
+	remedy := "free some space, or point node.data_dir elsewhere; without it nothing is learned, and scaling goes on"
+	if errors.Is(err, fs.ErrPermission) {
+		remedy = "run as root, or point node.data_dir to a directory that this user may write: the daemon does not start without one"
+	}
+	return verdict("disk", "warning", err, fmt.Sprintf("%s, %s free", dir, knowledge.Bytes(free)), remedy)
 }
 
 func checkDaemon(ctx context.Context, cfg config.Config) api.Check {
@@ -169,5 +187,10 @@ func checkDaemon(ctx context.Context, cfg config.Config) api.Check {
 	if err == nil && s.Degraded {
 		err = errors.New("runs, and is degraded: `effiscale status` says why")
 	}
-	return verdict("daemon", "warning", err, fine, "`sudo systemctl start effiscale`, or `effiscale run`")
+	remedy := "" // most errors say it themselves
+	if errors.Is(err, api.ErrNotRunning) {
+		err = fmt.Errorf("not running: nothing answers at %s", cfg.API.Socket)
+		remedy = "start it (`sudo systemctl start effiscale`, or `effiscale run`), or name its socket (--socket, EFFISCALE_SOCKET)"
+	}
+	return verdict("daemon", "warning", err, fine, remedy)
 }

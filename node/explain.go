@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
@@ -51,7 +53,7 @@ func (n *Node) Explain(ctx context.Context, ref string) (api.Explain, error) {
 	for _, r := range records {
 		e.History = append(e.History, change(r))
 	}
-	if u.OriginalKept {
+	if e.OriginalKept = u.OriginalKept; u.OriginalKept {
 		e.OriginalCPU, e.OriginalMemory = coresOf(u.Original.CPU), bytesOf(u.Original.Memory)
 	}
 	if u.Marks.EngineKnown {
@@ -74,7 +76,7 @@ func (n *Node) signals(u *mape.Unit) []api.Signal {
 		{Name: "anonymous memory, peak of 30 min", Value: float64(w.AnonPeak), Unit: "bytes"},
 		{Name: "memory growth", Value: w.Growth, Unit: "bytes/s"},
 		{Name: "refaults", Value: w.RefaultRate, Unit: "count/s"},
-		{Name: "processes", Value: float64(w.Pids), Unit: "count"},
+		{Name: "processes and threads", Value: float64(w.Pids), Unit: "count"},
 	}
 	if u.Finding.TimeToFull > 0 {
 		out = append(out, api.Signal{Name: "time until memory is full", Value: u.Finding.TimeToFull.Seconds(), Unit: "seconds"})
@@ -98,7 +100,7 @@ func thresholds(u *mape.Unit) []api.Threshold {
 		learned = "learned"
 	}
 	out := []api.Threshold{
-		{Name: "throttled periods allowed", Value: e.ThrottleTarget, Unit: "ratio", Source: "class " + p.Class.String()},
+		{Name: "throttled periods allowed", Value: e.ThrottleTarget, Unit: "ratio", Source: "policy"},
 		{Name: "cpu limit, least", Value: p.CPU.Min.Cores(), Unit: "cores", Source: p.CPUSource},
 		{Name: "cpu limit, most", Value: p.CPU.Max.Cores(), Unit: "cores", Source: p.CPUSource},
 		{Name: "cpu floor of the reflex", Value: e.CPU.Min.Cores(), Unit: "cores", Source: learned},
@@ -106,7 +108,7 @@ func thresholds(u *mape.Unit) []api.Threshold {
 		{Name: "memory limit, least", Value: float64(p.Memory.Min), Unit: "bytes", Source: p.MemorySource},
 		{Name: "memory limit, most", Value: float64(p.Memory.Max), Unit: "bytes", Source: p.MemorySource},
 		{Name: "memory floor", Value: float64(e.MemoryFloor), Unit: "bytes", Source: learned},
-		{Name: "calm before memory shrinks", Value: p.ShrinkAfter.Seconds(), Unit: "seconds", Source: "class " + p.Class.String()},
+		{Name: "calm before memory shrinks", Value: p.ShrinkAfter.Seconds(), Unit: "seconds", Source: "policy"},
 	}
 	for r := range u.Marks.Raised {
 		f := u.Marks.Raised[r]
@@ -143,6 +145,9 @@ func wishes(u *mape.Unit) []api.Wish {
 		}
 		if d.Verb == knowledge.Hold {
 			v.Wanted = v.Current
+			if d.Reason.Rule == knowledge.RuleAtMax {
+				v.Wanted = inUnit(knowledge.Resource(r), d.Reason.Args[0])
+			}
 		}
 		if d.Verb == knowledge.Hold || !u.Policy.Acts() {
 			v.Allowed = v.Current
@@ -150,6 +155,14 @@ func wishes(u *mape.Unit) []api.Wish {
 		out = append(out, v)
 	}
 	return out
+}
+
+// inUnit turns a reason's number, cores or bytes, into a limit of the resource.
+func inUnit(r knowledge.Resource, v float64) int64 {
+	if r == knowledge.ResourceCPU {
+		return int64(knowledge.FromCores(v))
+	}
+	return int64(v)
 }
 
 // rejected are the values that the planner did not take, with the reason.
@@ -173,6 +186,14 @@ func rejected(u *mape.Unit) []string {
 	return out
 }
 
+// stays says that a limit is left as it is.
+func stays(r knowledge.Resource, v int64) string {
+	if v == 0 {
+		return r.String() + " stays unlimited"
+	}
+	return r.String() + " stays at " + limitText(r, v)
+}
+
 func limitText(r knowledge.Resource, v int64) string {
 	switch {
 	case v == 0:
@@ -193,7 +214,6 @@ func verdictViews(r knowledge.Resource, verdicts []execute.Verdict) []api.Verdic
 
 // conditions are the statements that kubectl would print.
 func (n *Node) conditions(u *mape.Unit) []api.Condition {
-	cpu, mem := &u.Wishes[knowledge.ResourceCPU], &u.Wishes[knowledge.ResourceMemory]
 	fresh := u.Finding.Quality == knowledge.QualityGood
 	freshWhy := "last sample " + time.Since(u.Window.At).Round(100*time.Millisecond).String() + " ago, " + n.source
 	if !fresh {
@@ -206,27 +226,57 @@ func (n *Node) conditions(u *mape.Unit) []api.Condition {
 	if !u.Policy.Managed {
 		managed, managedWhy = "NotManaged", "did not opt in (effiscale.enable=true)"
 	}
+	if len(u.Policy.Problems) > 0 {
+		managed, managedWhy = "BadLabel", "a label cannot be read: nothing is changed until it can"
+	}
 	valid, validWhy := "Ok", "all labels are understood"
 	if len(u.Policy.Problems) > 0 {
 		valid, validWhy = "BadLabel", u.Policy.Problems[0]
 	}
-	limited := cpu.Ruling.Guard != "" && cpu.Decision.Verb != knowledge.Hold
-	limit := cpu
-	if !limited && mem.Ruling.Guard != "" && mem.Decision.Verb != knowledge.Hold {
-		limited, limit = true, mem
-	}
+	limit, why, limited := limitation(u)
 	external := u.Marks.Pinned || time.Now().Before(u.Marks.ExternalUntil)
 	out := []api.Condition{
 		{Type: "Managed", Status: u.Policy.Acts(), Since: u.Marks.Since.UTC(), Reason: managed, Message: managedWhy},
 		{Type: "ConfigValid", Status: len(u.Policy.Problems) == 0, Reason: valid, Message: validWhy},
-		{Type: "MetricsFresh", Status: fresh && u.Measured, Since: u.Window.Since.UTC(), Reason: u.Finding.Quality.String(), Message: freshWhy},
-		{Type: "ScalingLimited", Status: limited, Since: limit.Since.UTC(), Reason: string(limit.Ruling.Reason.Rule), Message: limit.Ruling.Reason.String()},
+		{Type: "MetricsFresh", Status: fresh && u.Measured, Since: u.Window.Since.UTC(), Reason: camel(u.Finding.Quality.String()), Message: freshWhy},
+		{Type: "ScalingLimited", Status: limited, Since: limit.UTC(), Reason: camel(string(why.Rule)), Message: why.String()},
 		{Type: "ExternalOverride", Status: external, Reason: "SomebodyElse", Message: externalText(u)},
 	}
 	if !limited {
-		out[3].Since, out[3].Reason, out[3].Message = time.Time{}, "Ok", "nothing stands in the way of what is wanted"
+		out[3].Reason, out[3].Message = "Ok", "nothing stands in the way of what is wanted"
+	}
+	if !external {
+		out[4].Reason = "Ok"
 	}
 	return out
+}
+
+// limitation is what keeps a container that is acted upon from what it wants.
+func limitation(u *mape.Unit) (since time.Time, why knowledge.Reason, limited bool) {
+	if !u.Policy.Acts() {
+		return since, why, false
+	}
+	for r := range u.Wishes {
+		w := &u.Wishes[r]
+		if w.Ruling.Guard != "" && w.Decision.Verb != knowledge.Hold {
+			return w.Since, w.Ruling.Reason, true
+		}
+		if by, setting := limitedBy(w, knowledge.Resource(r)); setting != "" {
+			return w.Since, by, true
+		}
+	}
+	return since, why, false
+}
+
+// camel writes "at-max" as "AtMax".
+func camel(s string) string {
+	var b strings.Builder
+	for word := range strings.SplitSeq(s, "-") {
+		if word != "" {
+			b.WriteString(strings.ToUpper(word[:1]) + word[1:])
+		}
+	}
+	return b.String()
 }
 
 func externalText(u *mape.Unit) string {
@@ -246,6 +296,7 @@ func (n *Node) Plan(ctx context.Context) (api.Plan, error) {
 		return api.Plan{}, loopError(err)
 	}
 	p := api.Plan{Schema: api.Schema, At: time.Now().UTC(), Items: []api.PlanItem{}}
+	slices.SortFunc(units, byName)
 	for i := range units {
 		p.Items = append(p.Items, planItems(&units[i])...)
 	}

@@ -41,7 +41,7 @@ type starts struct {
 // often it crashed of late.
 func (n *Node) openStore(cfg config.Config) error {
 	if err := os.MkdirAll(cfg.Node.DataDir, 0o700); err != nil {
-		return fmt.Errorf("cannot make node.data_dir %s: %w", cfg.Node.DataDir, err)
+		return fmt.Errorf("cannot make node.data_dir %s: %w; run as root, or set it to a directory that this user may write", cfg.Node.DataDir, err)
 	}
 	s, opened, err := store.Open(store.Options{Dir: cfg.Node.DataDir, MaxSize: int64(cfg.Store.MaxSize), Log: n.log})
 	if err != nil {
@@ -60,7 +60,8 @@ func (n *Node) openStore(cfg config.Config) error {
 }
 
 // identify keeps the node's id for life. On another machine (a host cloned from
-// an image with its state) it is another node, and starts empty-handed.
+// an image with its state) it is another node, with what the first one learned of
+// services; what it knows of containers finds none here.
 func (n *Node) identify(cfg config.Config) {
 	machine := firstLine("/etc/machine-id")
 	id, known := n.store.Identity()

@@ -65,8 +65,10 @@ type Node struct {
 	ticks   atomic.Int64 // passes of the loop, for the watchdog
 	readied atomic.Bool
 
-	reloading sync.Mutex // one reload at a time
-	statsOnce sync.Once  // the fall-back is said once
+	reloading sync.Mutex    // one reload at a time
+	docs      sync.Mutex    // held from reading a small document, or the pauses, to writing it
+	keyed     chan struct{} // a token for the one request with an Idempotency-Key that is under way
+	statsOnce sync.Once     // the fall-back is said once
 	// missing counts looks for kernel files that are not there; the loop's goroutine only.
 	missing map[knowledge.ContainerID]int
 	undo    []step
@@ -97,11 +99,17 @@ func Run(ctx context.Context, o Options) error {
 	return n.Serve(ctx)
 }
 
+// blank is a node that has acquired nothing.
+func blank(o Options) *Node {
+	n := &Node{o: o, started: time.Now(), keyed: make(chan struct{}, 1), missing: map[knowledge.ContainerID]int{}}
+	n.machine.Store(&knowledge.Host{})
+	return n
+}
+
 // New acquires everything that a node needs. Whatever was acquired is undone
 // when something fails.
 func New(ctx context.Context, o Options) (n *Node, err error) {
-	n = &Node{o: o, started: time.Now(), missing: map[knowledge.ContainerID]int{}}
-	n.machine.Store(&knowledge.Host{})
+	n = blank(o)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.Stop())
@@ -121,9 +129,7 @@ func New(ctx context.Context, o Options) (n *Node, err error) {
 		return n, err
 	}
 	n.openKernel()
-	if err = n.openLoop(cfg); err != nil {
-		return n, err
-	}
+	n.openLoop(cfg)
 	n.server, err = api.New(n, api.Options{
 		Monitor: cfg.API.Monitor, Controller: cfg.API.Controller, Execution: cfg.API.Execution,
 		Socket: cfg.API.Socket, SocketGroup: cfg.API.SocketGroup, TokensFile: cfg.API.TokensFile,
@@ -132,9 +138,6 @@ func New(ctx context.Context, o Options) (n *Node, err error) {
 	})
 	if err != nil {
 		return n, err
-	}
-	if err = os.MkdirAll(filepath.Dir(cfg.API.Socket), 0o755); err != nil {
-		return n, fmt.Errorf("cannot make the socket's directory: %w", err)
 	}
 	if err = n.server.Bind(); err != nil {
 		return n, err
@@ -177,11 +180,16 @@ func fitUser(cfg *config.Config) {
 	}
 }
 
+// userSocket lies where nobody but the user can put one: in a shared directory
+// another user's could stand in its place and answer.
 func userSocket() string {
 	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
 		return filepath.Join(dir, "effiscale.sock")
 	}
-	return filepath.Join(os.TempDir(), fmt.Sprintf("effiscale-%d", os.Getuid()), "effiscale.sock")
+	if home, err := os.UserHomeDir(); err == nil {
+		return filepath.Join(home, ".local", "state", "effiscale", "effiscale.sock")
+	}
+	return config.Defaults().API.Socket
 }
 
 // Sockets are the places where a daemon's socket may be, in the order of trying.
@@ -231,9 +239,10 @@ func (n *Node) openKernel() {
 	k, err := cgroup.Open(cgroup.Options{Driver: n.host().CgroupDriver})
 	if err == nil {
 		n.kernel, n.source = k, "kernel files"
-		n.usage, err = k.OpenUsage()
-		if err != nil {
+		if n.usage, err = k.OpenUsage(); err != nil {
 			n.log.Warn().Err(err).Msg("the host's own use cannot be read")
+		} else {
+			n.push("host's own files", n.usage.Close)
 		}
 	} else {
 		n.source = "engine stats: " + err.Error()

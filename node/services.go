@@ -136,14 +136,11 @@ func (n *Node) Predict(ctx context.Context, ref string, window time.Duration) (a
 // WireHistory is the history in the form of the wire contract, newest first.
 func (n *Node) WireHistory(ctx context.Context, ref string, limit int) ([]api.WireRecord, error) {
 	out := []api.WireRecord{}
-	if limit <= 0 || limit > recordsMost {
-		limit = recordsMost
-	}
 	u, _, err := n.loop.Find(ctx, ref)
 	if err != nil {
 		return out, asError(err)
 	}
-	records, err := n.store.Records(store.Filter{Container: u.Container.ID, Limit: limit})
+	records, err := n.store.Records(store.Filter{Container: u.Container.ID, Limit: min(limit, recordsMost)})
 	if err != nil {
 		return out, err
 	}
@@ -248,8 +245,8 @@ const neighborsMost = 256
 
 // Register remembers another controller's endpoint.
 func (n *Node) Register(_ context.Context, id, endpoint string) error {
-	n.reloading.Lock()
-	defer n.reloading.Unlock()
+	n.docs.Lock()
+	defer n.docs.Unlock()
 	known := map[string]string{}
 	if _, err := n.store.GetDoc(docNeighbors, &known); err != nil {
 		n.unreadable("neighbors", err)

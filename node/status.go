@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -27,7 +28,7 @@ func (n *Node) Status(ctx context.Context) (api.Status, error) {
 		return api.Status{}, loopError(err)
 	}
 	s := api.Status{Schema: api.Schema, Version: n.o.Version, Node: n.nodeView(units, sum), Problems: []string{}}
-	slices.SortFunc(units, func(a, b mape.Unit) int { return strings.Compare(a.Container.Name, b.Container.Name) })
+	slices.SortFunc(units, byName)
 	s.Containers = make([]api.ContainerView, 0, len(units))
 	for i := range units {
 		u := &units[i]
@@ -40,8 +41,10 @@ func (n *Node) Status(ctx context.Context) (api.Status, error) {
 	return s, nil
 }
 
+func byName(a, b mape.Unit) int { return strings.Compare(a.Container.Name, b.Container.Name) }
+
 func loopError(err error) error {
-	if err == mape.ErrStopped {
+	if errors.Is(err, mape.ErrStopped) {
 		return api.Errorf(api.KindUnavailable, "the daemon is stopping: try again in a few seconds")
 	}
 	return err
@@ -124,20 +127,34 @@ func problemsOf(u *mape.Unit) (out []string) {
 		out = append(out, fmt.Sprintf("%s: its quota goes through the Engine, more slowly: %s", name, u.KernelRefused))
 	}
 	for r := range u.Wishes {
-		w := &u.Wishes[r]
-		if !u.Policy.Acts() || w.Decision.Verb != knowledge.Grow {
-			continue
-		}
-		switch w.Ruling.Reason.Rule {
-		case knowledge.RuleAtMax, knowledge.RuleHostMemory, knowledge.RuleHostCPU:
-			label := "effiscale." + knowledge.Resource(r).String()
-			out = append(out, fmt.Sprintf("%s: %s (%s)", name, w.Ruling.Reason, label))
+		if why, setting := limitedBy(&u.Wishes[r], knowledge.Resource(r)); setting != "" && u.Policy.Acts() {
+			out = append(out, fmt.Sprintf("%s: %s (%s)", name, why, setting))
 		}
 	}
 	if u.Marks.Pinned {
 		out = append(out, fmt.Sprintf("%s: somebody else set a limit outside the policy's bounds; `effiscale resume %s` takes over again", name, u.Container.Service))
 	}
 	return out
+}
+
+// limitedBy is what keeps a limit from growing as it should, and the setting that
+// would change that; "": nothing does.
+func limitedBy(w *mape.Wish, r knowledge.Resource) (why knowledge.Reason, setting string) {
+	switch {
+	case w.Decision.Verb == knowledge.Hold:
+		why = w.Decision.Reason
+	case w.Decision.Verb == knowledge.Grow && w.Ruling.Guard != "":
+		why = w.Ruling.Reason
+	}
+	switch why.Rule {
+	case knowledge.RuleAtMax:
+		return why, "effiscale." + r.String()
+	case knowledge.RuleHostCPU, knowledge.RulePoolShort:
+		return why, "limits.host_cpu_reserve, limits.cpu_overcommit"
+	case knowledge.RuleHostMemory:
+		return why, "limits.host_memory_reserve"
+	}
+	return knowledge.Reason{}, ""
 }
 
 func containerView(u *mape.Unit) api.ContainerView {
@@ -198,11 +215,16 @@ func state(u *mape.Unit) (word, why string) {
 		}
 		return "observing", d.Reason.String()
 	case u.Paused.On && !u.Paused.OnlyDown:
-		return "paused", "`effiscale resume " + string(u.Container.Service) + "` goes on"
+		return "paused", pausedWhy(u)
 	}
 	for _, w := range []*mape.Wish{mem, cpu} {
 		if w.Decision.Verb != knowledge.Hold && !w.Ruling.Acted && w.Ruling.Guard != "" {
 			return blocked(w), w.Decision.Reason.String() + "; " + w.Ruling.Reason.String()
+		}
+	}
+	for r := range u.Wishes {
+		if why, setting := limitedBy(&u.Wishes[r], knowledge.Resource(r)); setting != "" {
+			return "limited", why.String()
 		}
 	}
 	switch {
@@ -236,7 +258,7 @@ func blocked(w *mape.Wish) string {
 }
 
 func services(units []mape.Unit, owner string) []api.ServiceView {
-	byName := map[string]*api.ServiceView{}
+	views := map[string]*api.ServiceView{}
 	var names []string
 	for i := range units {
 		u := &units[i]
@@ -244,10 +266,10 @@ func services(units []mape.Unit, owner string) []api.ServiceView {
 			continue
 		}
 		key := string(u.Container.Service)
-		v := byName[key]
+		v := views[key]
 		if v == nil {
 			v = &api.ServiceView{Name: key, Owner: owner, CPULimit: new(float64), MemoryLimit: new(int64), Paused: pauseText(u)}
-			byName[key] = v
+			views[key] = v
 			names = append(names, key)
 		}
 		v.Containers = append(v.Containers, u.Container.Name)
@@ -267,9 +289,18 @@ func services(units []mape.Unit, owner string) []api.ServiceView {
 	slices.Sort(names)
 	out := make([]api.ServiceView, 0, len(names))
 	for _, name := range names {
-		out = append(out, *byName[name])
+		out = append(out, *views[name])
 	}
 	return out
+}
+
+// pausedWhy tells how long a pause lasts, and how to end it.
+func pausedWhy(u *mape.Unit) string {
+	left := 0.0 // until resumed
+	if !u.Paused.Until.IsZero() {
+		left = max(time.Until(u.Paused.Until).Seconds(), 1)
+	}
+	return knowledge.Because(knowledge.RulePaused, left).String() + "; `effiscale resume " + string(u.Container.Service) + "` goes on"
 }
 
 func pauseText(u *mape.Unit) string {
@@ -302,23 +333,20 @@ func (n *Node) summary(units []mape.Unit, sum mape.Summary) api.Summary {
 			s.Reverted++
 		}
 	}
-	s.SavedCPU, s.SavedMemory = saved(units, sum)
+	s.SavedCPU, s.SavedMemory = saved(units)
 	return s
 }
 
 // saved is what managed containers reserve less than by their original limits;
-// negative: more.
-func saved(units []mape.Unit, sum mape.Summary) (cores float64, bytes int64) {
+// negative: more. One that had no limit had reserved nothing.
+func saved(units []mape.Unit) (cores float64, bytes int64) {
 	for i := range units {
 		u := &units[i]
 		if !u.OriginalKept || !u.Measured {
 			continue
 		}
 		cpu, mem := u.Original.CPU, u.Original.Memory
-		if cpu == 0 {
-			cpu = knowledge.NanoCPU(sum.Host.CPUs) * knowledge.OneCPU
-		}
-		if u.Window.Quota > 0 {
+		if cpu > 0 && u.Window.Quota > 0 {
 			cores += (cpu - u.Window.Quota).Cores()
 		}
 		if mem > 0 && u.Window.MemoryLimit > 0 {

@@ -15,11 +15,14 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 )
 
+// readyAnyway is how long the first full pass may hold readiness back.
+const readyAnyway = 5 * time.Second
+
 // meetEngine takes over what the Engine says of the host once it answers, when
 // it did not at the start, and tells systemd in the end that the node is up: with
 // or without an Engine, measuring and the services work.
 func (n *Node) meetEngine(ctx context.Context) {
-	grace := time.AfterFunc(5*time.Second, n.ready)
+	grace := time.AfterFunc(readyAnyway, func() { n.ready("measuring and the services work, the first full pass waits for the Docker Engine") })
 	defer grace.Stop()
 	if n.host().EngineVersion != "" {
 		<-ctx.Done()
@@ -44,12 +47,12 @@ func (n *Node) meetEngine(ctx context.Context) {
 	}
 }
 
-// ready tells systemd once. A second call does nothing.
-func (n *Node) ready() {
+// ready tells systemd once, and the log why. A second call does nothing.
+func (n *Node) ready(why string) {
 	if n.readied.Swap(true) {
 		return
 	}
-	n.log.Info().Dur("after_ms", time.Since(n.started)).Msg("ready: the first full pass is done")
+	n.log.Info().Dur("after_ms", time.Since(n.started)).Msg("ready: " + why)
 	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady)
 }
 
@@ -107,7 +110,7 @@ func (n *Node) account(ctx context.Context) {
 		if err != nil {
 			continue
 		}
-		cores, bytes := saved(units, sum)
+		cores, bytes := saved(units)
 		n.metrics.Saved(cores, bytes, accountEvery)
 		n.metrics.LoopSuccess("tick", sum.LastTick)
 	}

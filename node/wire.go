@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/effiscale/effiscale/docker"
@@ -12,6 +11,7 @@ import (
 	"github.com/effiscale/effiscale/mape"
 	"github.com/effiscale/effiscale/mape/execute"
 	"github.com/effiscale/effiscale/mape/monitor"
+	"github.com/effiscale/effiscale/node/api"
 	"github.com/effiscale/effiscale/node/config"
 )
 
@@ -40,7 +40,7 @@ func (engine) Refused(err error) bool {
 }
 
 // openLoop makes the loop with what earlier lives left.
-func (n *Node) openLoop(cfg config.Config) error {
+func (n *Node) openLoop(cfg config.Config) {
 	n.loop = mape.New(mape.Options{
 		Engine: engine{n.engine, cfg.Docker.Sees},
 		Memory: memory{s: n.store, commits: n.metrics.StoreCommit},
@@ -48,11 +48,10 @@ func (n *Node) openLoop(cfg config.Config) error {
 		Settings: n.settings(&cfg), Node: n.identity.Node, Crashes: n.crashes, Restored: n.restored(),
 		OnReady: func() {
 			n.closeOpen(n.loop.Held)
-			n.ready()
+			n.ready("the first full pass is done")
 		},
 		OnTick: func() { n.ticks.Add(1) },
 	})
-	return nil
 }
 
 // attach opens a container's kernel files; where there are none, the Engine's
@@ -74,7 +73,7 @@ func (n *Node) attach(c knowledge.Container) (execute.Probe, error) {
 	if n.missing[c.ID]++; n.missing[c.ID] < missingMost { // most likely it is just going away
 		return nil, err
 	}
-	clear(n.missing)
+	delete(n.missing, c.ID)
 	n.statsOnce.Do(func() {
 		n.log.Warn().Err(err).Str("container", c.Name).Msg("a container without kernel files is sampled by the Engine's statistics")
 	})
@@ -144,7 +143,7 @@ func (n *Node) Reload(ctx context.Context) error {
 	old := n.cfg.Load()
 	next, err := Load(n.o.ConfigFile, n.o.Env, n.o.Socket)
 	if err != nil {
-		return fmt.Errorf("cannot reload, the configuration in force stays: %w", err)
+		return api.Errorf(api.KindBadRequest, "cannot reload, the configuration in force stays: %v", err)
 	}
 	later := old.NeedsRestart(&next)
 	if err := n.loop.Reload(ctx, n.settings(&next)); err != nil {

@@ -171,6 +171,7 @@ type Explain struct {
 	Conditions   []Condition   `json:"conditions"`
 	History      []Change      `json:"history"`
 	// Original limits, and the present ones as the Engine and the kernel hold them.
+	OriginalKept   bool     `json:"original_kept"` // false: nothing was ever changed, nothing is to be restored
 	OriginalCPU    *float64 `json:"original_cpu"`
 	OriginalMemory *int64   `json:"original_memory_bytes"`
 	EngineCPU      *float64 `json:"engine_cpu"`

@@ -79,7 +79,7 @@ func (a *app) scaleCmd() *cobra.Command {
 		Short:             "Set a container's limits by hand, inside the guards",
 		Long:              "Set a container's limits by hand, inside every guard that holds for the daemon's own decisions: the\npolicy's bounds, the working set, the host. What a guard cuts short is said.",
 		Example:           "  effiscale scale web --cpu 1.5 --memory 512MiB\n  effiscale scale web --memory 1g --dry-run",
-		Args:              cobra.ExactArgs(1),
+		Args:              oneArg("NAME"),
 		ValidArgsFunction: a.completeNames(false),
 		RunE: a.run(func(ctx context.Context, args []string) error {
 			r := api.ScaleRequest{DryRun: dry, By: a.who()}
@@ -171,7 +171,7 @@ func (a *app) pauseCmd() *cobra.Command {
 		Use:               "pause NAME [--for DURATION] [--only down]",
 		Short:             "Leave a service's limits alone, for a while or until resumed",
 		Example:           "  effiscale pause web --for 2h\n  effiscale pause web --only down",
-		Args:              cobra.ExactArgs(1),
+		Args:              oneArg("NAME"),
 		ValidArgsFunction: a.completeNames(true),
 	}
 	cmd.Flags().DurationVar(&length, "for", 0, "how long, such as 30m or 2h; without: until resumed")
@@ -193,7 +193,7 @@ func (a *app) resumeCmd() *cobra.Command {
 	return &cobra.Command{
 		Use:               "resume NAME",
 		Short:             "End a pause",
-		Args:              cobra.ExactArgs(1),
+		Args:              oneArg("NAME"),
 		ValidArgsFunction: a.completeNames(true),
 		RunE: a.run(func(ctx context.Context, args []string) error {
 			return a.pause(ctx, args[0], api.PauseRequest{Resume: true})
@@ -265,6 +265,9 @@ func (a *app) restore(ctx context.Context, name string) error {
 		if res.Nothing {
 			p.line("Nothing to restore: no limit had been changed.")
 		}
+		if res.Nothing && name != "" {
+			p.line("Its automation is paused, so that it stays there; `effiscale resume NAME` goes on.")
+		}
 		for _, c := range res.Restored {
 			p.line("%s: %s %s  %s", c.Container, c.Resource, move(c.Resource, c.From, c.To), resultCell(p, c))
 		}
@@ -285,9 +288,12 @@ func (a *app) reloadCmd() *cobra.Command {
 	return &cobra.Command{
 		Use:   "reload",
 		Short: "Let the daemon read its configuration anew, all or nothing",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 		RunE: a.run(func(ctx context.Context, _ []string) error {
 			if _, err := call(ctx, func(ctx context.Context) (any, error) { return nil, a.client().Reload(ctx) }); err != nil {
+				if api.KindOf(err) == api.KindBadRequest {
+					return Coded(ExitConfig, err)
+				}
 				return err
 			}
 			return emit(a, doneView{api.Schema, true}, func(p *page, _ doneView) { p.line("Configuration reloaded.") })

@@ -117,7 +117,7 @@ func Main(ctx context.Context, args []string, stdio Stdio, deps Deps) int {
 	root.SetErr(a.Err)
 	err := root.ExecuteContext(ctx)
 	if err != nil && !a.ran {
-		hint := "See `effiscale --help`."
+		hint := "See `" + helpOf(root, args) + " --help`."
 		if len(args) > 0 {
 			if near := root.SuggestionsFor(args[0]); len(near) > 0 && strings.HasPrefix(err.Error(), "unknown command") {
 				hint = "Did you mean `effiscale " + near[0] + "`? " + hint
@@ -129,6 +129,44 @@ func Main(ctx context.Context, args []string, stdio Stdio, deps Deps) int {
 		fmt.Fprintf(a.Err, "effiscale: %s\n", text)
 	}
 	return codeOf(err)
+}
+
+// helpOf is the command whose help says more.
+func helpOf(root *cobra.Command, args []string) string {
+	if cmd, _, err := root.Find(args); err == nil {
+		return cmd.CommandPath()
+	}
+	return root.Name()
+}
+
+// plainFlagError says what is allowed, instead of what the parser met.
+func plainFlagError(_ *cobra.Command, err error) error {
+	text, cause, _ := strings.Cut(err.Error(), " flag: ")
+	switch {
+	case strings.HasPrefix(cause, "time: "):
+		return fmt.Errorf("%s: allowed are durations such as 30s, 30m or 2h, up to a year", text)
+	case strings.HasPrefix(cause, "strconv."):
+		return fmt.Errorf("%s: allowed are whole numbers", text)
+	}
+	return err
+}
+
+// oneArg takes exactly one argument and says what it is.
+func oneArg(what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == 1 {
+			return nil
+		}
+		return fmt.Errorf("%s takes one %s, %d were given", cmd.Name(), what, len(args))
+	}
+}
+
+// noArgs takes none.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s takes no argument, %q was given", cmd.Name(), shorten(args[0]))
 }
 
 // errText is the message of an error, with the next step where it is known.
@@ -154,6 +192,7 @@ func (a *app) root() *cobra.Command {
 		SilenceUsage:  true,
 	}
 	root.SuggestionsMinimumDistance = 2
+	root.SetFlagErrorFunc(plainFlagError)
 	root.RunE = a.run(func(ctx context.Context, _ []string) error { return a.bare(ctx, root) })
 	f := root.PersistentFlags()
 	f.StringVar(&a.socket, "socket", "", "socket of the daemon (or EFFISCALE_SOCKET)")

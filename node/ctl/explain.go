@@ -18,7 +18,7 @@ func (a *app) explainCmd() *cobra.Command {
 		Use:               "explain NAME",
 		Short:             "Say why a container has its limits: signals, thresholds, the rule, each guard",
 		Long:              "Say why a container has its limits: signals, thresholds and where they come from, the rule, each\nguard, what was rejected and since when. NAME is a container's name, or at least 12 digits of its id.",
-		Args:              cobra.ExactArgs(1),
+		Args:              oneArg("NAME"),
 		ValidArgsFunction: a.completeNames(false),
 		RunE: a.run(func(ctx context.Context, args []string) error {
 			name, err := checkName(args[0])
@@ -184,6 +184,10 @@ func limitsText(p *page, ex api.Explain) {
 	}
 	p.line("Kernel    cpu %s, memory %s", corePtr(ex.KernelCPU), sizePtr(ex.KernelMemory))
 	p.line("Engine    cpu %s, memory %s", corePtr(ex.EngineCPU), sizePtr(ex.EngineMemory))
+	if !ex.OriginalKept {
+		p.line("Original  nothing has been changed")
+		return
+	}
 	p.line("Original  cpu %s, memory %s   `effiscale restore %s` puts these back", corePtr(ex.OriginalCPU), sizePtr(ex.OriginalMemory), ex.Container.Name)
 }
 

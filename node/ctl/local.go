@@ -15,7 +15,7 @@ func (a *app) runCmd() *cobra.Command {
 		Use:   "run",
 		Short: "Start the daemon in the foreground",
 		Long:  "Start the daemon in the foreground, with a configuration file or without. SIGTERM ends it and changes\nno container; SIGHUP reads the configuration anew.",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 		RunE: a.run(func(ctx context.Context, _ []string) error {
 			return a.deps.Run(ctx, RunOptions{ConfigFile: file, Socket: a.namedSocket(), Env: a.Env})
 		}),
@@ -29,7 +29,7 @@ func (a *app) validateCmd() *cobra.Command {
 	return &cobra.Command{
 		Use:               "validate FILE",
 		Short:             "Check a configuration file and show what would hold",
-		Args:              cobra.ExactArgs(1),
+		Args:              oneArg("FILE"),
 		ValidArgsFunction: cobra.FixedCompletions([]string{"toml"}, cobra.ShellCompDirectiveFilterFileExt),
 		RunE: a.run(func(_ context.Context, args []string) error {
 			text, err := a.deps.Validate(args[0], a.Env)
@@ -63,7 +63,7 @@ func (a *app) doctorCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Check this host: Engine, cgroups, permissions, clock, disk; each with a remedy",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 		RunE: a.run(func(ctx context.Context, _ []string) error {
 			v := doctorView{Schema: api.Schema, OK: true}
 			v.Checks = a.deps.Doctor(ctx, DoctorOptions{ConfigFile: file, Socket: a.namedSocket(), Env: a.Env})
@@ -125,7 +125,7 @@ func (a *app) demoCmd() *cobra.Command {
 		Short: "Show on real containers how limits follow a load, in a minute; leaves nothing behind",
 		Long: "Show on real containers how limits follow a load, against the same load with fixed limits. Needs a Docker\n" +
 			"Engine and nothing else: no registry, no network, no running daemon. Leaves nothing behind.",
-		Args: cobra.NoArgs,
+		Args: noArgs,
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.Shape, "shape", o.Shape, "shape of the load: step, diurnal, flash or leak")
@@ -170,7 +170,7 @@ func (a *app) versionCmd() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Show the version",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 		RunE: a.run(func(context.Context, []string) error {
 			return emit(a, versionView{api.Schema, a.deps.Version}, func(p *page, v versionView) { p.line("effiscale %s", v.Version) })
 		}),

@@ -19,7 +19,7 @@ func (a *app) historyCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:               "history NAME",
 		Short:             "Show what was done to a container or a service, newest first",
-		Args:              cobra.ExactArgs(1),
+		Args:              oneArg("NAME"),
 		ValidArgsFunction: a.completeNames(true),
 		RunE: a.run(func(ctx context.Context, args []string) error {
 			name, err := checkName(args[0])
@@ -84,7 +84,7 @@ func (a *app) planCmd() *cobra.Command {
 		Short: "Show what the daemon would do now; nothing is changed",
 		Long: "Show what the daemon would do now; nothing is changed. Exit code 4: there is something to do.\n\n" +
 			"  ~ would change    . would change, but the mode forbids it    = stays    ! refused",
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: a.run(func(ctx context.Context, _ []string) error {
 			plan, err := call(ctx, a.client().Plan)
 			if err != nil {

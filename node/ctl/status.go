@@ -25,7 +25,7 @@ func (a *app) statusCmd() *cobra.Command {
 		Use:   "status",
 		Short: "Show the host, its services and containers: use, limit, what goes on and why",
 		Long:  "Show the host, its services and containers: use, limit, what goes on and why.\nProblems stand last, each with the setting to change. Exit code 3: degraded.",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 		RunE: a.run(func(ctx context.Context, _ []string) error {
 			if watch {
 				return a.watch(ctx)
@@ -109,7 +109,8 @@ func statusHead(p *page, st api.Status) {
 		head += "  " + p.style(styleRed, "degraded")
 	}
 	p.line("%s", head)
-	engine := "Engine " + n.Engine
+	state, _, _ := strings.Cut(n.Engine, ": ") // the rest stands among the problems
+	engine := "Engine " + state
 	if n.EngineVersion != "" {
 		engine += fmt.Sprintf(", %s (API %s)", n.EngineVersion, n.APIVersion)
 	}
@@ -156,11 +157,15 @@ func serviceTable(p *page, st api.Status) *table {
 	t := &table{head: []string{"SERVICE", "OWNER", "CONTAINERS", "CPU USE/LIMIT", "MEM USE/LIMIT", "AUTOMATION"}, wrap: true,
 		right: map[int]bool{2: true, 3: true, 4: true}}
 	plain := true
+	acted := map[string]bool{}
+	for _, c := range st.Containers {
+		acted[c.Name] = c.Managed && c.Mode == "auto"
+	}
 	for _, s := range st.Services {
 		plain = plain && len(s.Containers) == 1 && s.Containers[0] == s.Name && s.Paused == ""
-		automation := "on"
+		automation := automationText(s, acted)
 		if s.Paused != "" {
-			automation = p.style(styleYellow, "paused "+s.Paused)
+			automation = p.style(styleYellow, "paused "+p.pauseLeft(s.Paused))
 		}
 		t.add(nameCell(s.Name), nameCell(s.Owner), fmt.Sprint(len(s.Containers)), cpuCell(s.CPUUsed, s.CPULimit), memCell(s.MemoryUsed, s.MemoryLimit), automation)
 	}
@@ -168,6 +173,33 @@ func serviceTable(p *page, st api.Status) *table {
 		t.rows = nil
 	}
 	return t
+}
+
+// automationText says for how many of a service's containers limits are changed.
+func automationText(s api.ServiceView, acted map[string]bool) string {
+	on := 0
+	for _, name := range s.Containers {
+		if acted[name] {
+			on++
+		}
+	}
+	switch on {
+	case 0:
+		return "off"
+	case len(s.Containers):
+		return "on"
+	}
+	return fmt.Sprintf("on for %d of %d", on, len(s.Containers))
+}
+
+// pauseLeft prints "until 2026-11-23T17:37:02Z" as the time that is left.
+func (p *page) pauseLeft(paused string) string {
+	before, instant, _ := strings.Cut(paused, "until ")
+	until, err := time.Parse(time.RFC3339, instant)
+	if err != nil {
+		return paused
+	}
+	return before + "for another " + ageText(until.Sub(p.now))
 }
 
 func cpuCell(used float64, limit *float64) string {

@@ -66,7 +66,7 @@ func (t *table) format(cells []string, widths []int) string {
 			limit = max(pageWidth-at, 10)
 		}
 		if last && t.wrap {
-			c = strings.ReplaceAll(ansi.Wrap(c, limit, ""), "\n", "\n"+strings.Repeat(" ", at))
+			c = strings.ReplaceAll(wrapped(c, limit), "\n", "\n"+strings.Repeat(" ", at))
 		} else {
 			c = ansi.Truncate(c, limit, "…")
 		}

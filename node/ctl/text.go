@@ -256,10 +256,18 @@ func (p *page) ago(t time.Time) string {
 	return s + " ago"
 }
 
+// unbroken stands for a hyphen while lines are broken, so that a name stays whole.
+const unbroken = "\u2011"
+
+// wrapped breaks text at spaces; a word longer than a line is broken anywhere.
+func wrapped(text string, width int) string {
+	return strings.ReplaceAll(ansi.Wrap(strings.ReplaceAll(text, "-", unbroken), width, ""), unbroken, "-")
+}
+
 // paragraph prints text wrapped to the page, every line behind an indent.
 func (p *page) paragraph(indent, text string) {
 	first := indent
-	for _, l := range strings.Split(ansi.Wordwrap(text, pageWidth-ansi.StringWidth(indent), ""), "\n") {
+	for _, l := range strings.Split(wrapped(text, pageWidth-ansi.StringWidth(indent)), "\n") {
 		p.line("%s%s", first, l)
 		first = strings.Repeat(" ", ansi.StringWidth(indent))
 	}
