@@ -16,7 +16,7 @@ func (l *Loop) grant(now time.Time) {
 		d := &u.wishes[knowledge.ResourceCPU].Decision
 		if d.Verb == knowledge.Grow || (d.From == 0 && d.To != 0) {
 			grows = true
-			u.hunger, u.hungerAt = min(knowledge.NanoCPU(d.To), u.Policy.CPU.Max), now
+			u.hungry(now, knowledge.NanoCPU(d.To))
 		}
 	}
 	if !grows {
@@ -50,6 +50,16 @@ const (
 	// poolStep is the least change that the pool makes, as a part of the quota.
 	poolStep = 50
 )
+
+// hungry notes a wish for more. What is asked for is a step from the quota that
+// there is, so whoever was granted little would ask for less each time: demand
+// counts, and the highest of the last seconds.
+func (u *unit) hungry(now time.Time, to knowledge.NanoCPU) {
+	want := min(max(to, u.Finding.Demand+u.Finding.Demand/8), u.Policy.CPU.Max)
+	if want >= u.hunger || now.Sub(u.hungerAt) >= hungerFor {
+		u.hunger, u.hungerAt = want, now
+	}
+}
 
 // wanted is the quota that a unit asks for, or asked for a short time ago.
 func (u *unit) wanted(now time.Time) knowledge.NanoCPU {
