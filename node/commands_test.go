@@ -1,0 +1,77 @@
+package node
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/knowledge/store"
+	"github.com/effiscale/effiscale/node/api"
+)
+
+// TestRow62SameRequestAgain: a key finds how its request ended, good or bad, and
+// is good for no other container.
+func TestRow62SameRequestAgain(t *testing.T) {
+	s, _, err := store.Open(store.Options{Dir: t.TempDir(), Log: zerolog.Nop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	n := blank(Options{})
+	n.store = s
+	id := knowledge.ContainerID(strings.Repeat("ab", 32))
+	for _, c := range []struct {
+		key    string
+		result knowledge.Result
+		kind   api.Kind
+		ok     bool
+	}{
+		{"applied", knowledge.ResultApplied, 0, true},
+		{"reverted", knowledge.ResultReverted, 0, true},
+		{"open", knowledge.ResultOpen, api.KindUnavailable, false},
+		{"refused", knowledge.ResultRefused, api.KindRefused, false},
+		{"failed", knowledge.ResultFailed, api.KindUnavailable, false},
+	} {
+		seq, err := s.Begin(knowledge.Action{ID: id, Name: "web", Resource: knowledge.ResourceMemory, Verb: knowledge.Grow, To: 1 << 28, At: time.Now(), Key: c.key})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.result != knowledge.ResultOpen {
+			if err := s.End(knowledge.Outcome{Seq: seq, Result: c.result, At: time.Now(), Message: "said"}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, ref := range []string{"web", string(id), string(id[:12])} {
+			res, err := n.Scale(t.Context(), api.ScaleRequest{Container: ref, Key: c.key})
+			if c.ok && (err != nil || res.Memory != 1<<28 || len(res.Changes) != 1) {
+				t.Errorf("%s: %+v, %v", c.key, res, err)
+			}
+			if !c.ok && api.KindOf(err) != c.kind {
+				t.Errorf("%s: %v", c.key, err)
+			}
+		}
+		if _, err := n.Scale(t.Context(), api.ScaleRequest{Container: "other", Key: c.key}); api.KindOf(err) != api.KindRefused {
+			t.Errorf("%s, of another container: %v", c.key, err)
+		}
+	}
+}
+
+func TestWireConfigKeepsTheQuota(t *testing.T) {
+	for _, c := range []struct {
+		cpu    knowledge.NanoCPU
+		period time.Duration
+		want   int64
+	}{
+		{0, 0, -1},
+		{290_000_000, 0, 29_000}, // 0.29 * 100000 is 28999.99… in floating point
+		{knowledge.OneCPU, 50 * time.Millisecond, 50_000},
+		{knowledge.MaxCPU, time.Second, 4096_000_000},
+	} {
+		if got := wireConfig(c.cpu, c.period, 0).CPUQuota; got != c.want {
+			t.Errorf("%s in %s: %d, want %d", c.cpu, c.period, got, c.want)
+		}
+	}
+}
