@@ -1,4 +1,4 @@
-package main_test
+package house
 
 import (
 	"flag"
@@ -23,14 +23,14 @@ var update = flag.Bool("update", false, "write the generated parts of the docume
 
 // TestReadmeTable: the table of keys and labels is the program's own.
 func TestReadmeTable(t *testing.T) {
-	between(t, "README.md", "config-table", config.Table())
+	between(t, root+"/README.md", "config-table", config.Table())
 }
 
 // TestFaults: each fault of FAULTS.md that concerns one host has a test that
 // names its row, as "row 30", "rows 25 to 27" or in a name such as TestRow30.
 // The table in FAULTS.md tells which; this test's output does, too.
 func TestFaults(t *testing.T) {
-	covered, err := rowTests(os.DirFS("."))
+	covered, err := rowTests(os.DirFS(root))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +64,7 @@ func between(t *testing.T, file, mark, text string) {
 		return
 	}
 	if !*update {
-		t.Fatalf("%s: the %s is out of date: go test -run '^%s$' . -update", file, mark, t.Name())
+		t.Fatalf("%s: the %s is out of date: go test -run '^%s$' ./node/house -update", file, mark, t.Name())
 	}
 	if err := os.WriteFile(file, []byte(head+open+text+end+foot), 0o644); err != nil {
 		t.Fatal(err)
@@ -83,7 +83,7 @@ func rowTests(tree fs.FS) (map[int]map[string]bool, error) {
 			}
 			return err
 		}
-		if !strings.HasSuffix(name, "_test.go") || path.Dir(name) == "." {
+		if !strings.HasSuffix(name, "_test.go") || path.Dir(name) == "node/house" {
 			return nil
 		}
 		source, err := fs.ReadFile(tree, name)

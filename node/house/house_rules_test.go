@@ -1,4 +1,4 @@
-package main_test
+package house
 
 import (
 	"bytes"
@@ -56,7 +56,7 @@ func inspect(tree fs.FS, rooms []room, doors []door, skips map[string]string) ([
 		r, ok := in.rooms[dir]
 		if !ok {
 			if !homeless[dir] {
-				in.faults = append(in.faults, dir+" has no room: give it one in house_test.go")
+				in.faults = append(in.faults, dir+" has no room: give it one in node/house/house_test.go")
 			}
 			homeless[dir] = true
 			return nil
@@ -95,6 +95,10 @@ func (in *inspector) file(r room, name string, source []byte) {
 	f, err := parser.ParseFile(in.fset, name, source, 0)
 	if err != nil {
 		in.faults = append(in.faults, err.Error())
+		return
+	}
+	if r.path == "." && name != "main.go" {
+		in.fault(f.Name.Pos(), "the top holds no Go file but main.go")
 		return
 	}
 	test := strings.HasSuffix(name, "_test.go")

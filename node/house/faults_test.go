@@ -1,4 +1,4 @@
-package main_test
+package house
 
 // fault is one row of FAULTS.md: what may go wrong, and the safe answer. The
 // numbers have gaps: faults of a cluster come with the cluster.
@@ -45,7 +45,7 @@ func faults() []fault {
 		{55, "path tricks, short ids", "400 before the Engine is asked"},
 		{56, "writes from other hosts, browsers, DNS rebinding", "loopback, tokens, exact Host, no foreign origin"},
 		{57, "hostile labels", "strict; off for that container alone"},
-		{58, "labels that disagree", "said, off for that container alone"},
+		{58, "labels that disagree", "said; each container follows its own"},
 		{59, "typos, unknown keys, wrong types", "file, line, value, suggestion; a reload keeps the old"},
 		{60, "valid but dangerous values", "range errors"},
 		{61, "restarts under load", "no action because of a restart"},
