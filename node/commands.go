@@ -179,7 +179,18 @@ func (n *Node) Pause(ctx context.Context, r api.PauseRequest) error {
 		return asError(err)
 	}
 	n.keepPauses(pauses)
-	n.log.Info().Str("service", string(key)).Bool("paused", p.On).Bool("only_down", p.OnlyDown).Time("until", p.Until).Msg("automation")
+	said := n.log.Info().Str("service", string(key))
+	switch {
+	case !p.On:
+		said.Msg("automation resumed")
+		return nil
+	case p.OnlyDown:
+		said = said.Bool("only_down", true)
+	}
+	if !p.Until.IsZero() {
+		said = said.Str("until", p.Until.UTC().Format(time.RFC3339))
+	}
+	said.Msg("automation paused")
 	return nil
 }
 

@@ -144,7 +144,7 @@ func (n *Node) reloadOnHangup(ctx context.Context) {
 			return
 		case <-hup:
 			if err := n.Reload(ctx); err != nil {
-				n.log.Error().Err(err).Msg("the configuration in force stays")
+				n.log.Error().Err(err).Msg("configuration not reloaded")
 			}
 		}
 	}

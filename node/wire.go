@@ -150,6 +150,10 @@ func (n *Node) Reload(ctx context.Context) error {
 		return err
 	}
 	n.cfg.Store(&next)
-	n.log.Info().Strs("after_a_restart", later).Msg("configuration reloaded")
+	said := n.log.Info()
+	if len(later) > 0 {
+		said = said.Strs("after_a_restart", later)
+	}
+	said.Msg("configuration reloaded")
 	return nil
 }
