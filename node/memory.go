@@ -80,7 +80,7 @@ func (n *Node) identify(cfg config.Config) {
 		id = store.Identity{Node: newNodeID(), Created: time.Now().UTC()}
 	}
 	changed := !known || id.Name != name
-	id.Name, id.MachineID, id.BootID = name, machine, firstLine("/proc/sys/kernel/random/boot_id")
+	id.Name, id.MachineID = name, machine
 	n.identity = id
 	if !changed {
 		return
@@ -149,7 +149,7 @@ var _ mape.Memory = memory{}
 
 func (m memory) Begin(a knowledge.Action) (uint64, error) { return m.s.Begin(a) }
 func (m memory) End(o knowledge.Outcome) error            { return m.s.End(o) }
-func (m memory) Keep(o knowledge.Original) error          { return m.s.PutOriginal(store.Original(o)) }
+func (m memory) Keep(o knowledge.Original) error          { return m.s.PutOriginal(o) }
 func (m memory) Drop(id knowledge.ContainerID) error      { return m.s.DropOriginal(id) }
 
 func (m memory) Commit(b mape.Batch) error {
@@ -189,7 +189,7 @@ func (n *Node) restored() mape.Restored {
 	r.Marks, err = n.store.States()
 	n.unreadable("states", err)
 	for _, o := range n.store.Originals() {
-		r.Originals[o.ID] = knowledge.Original(o)
+		r.Originals[o.ID] = o
 	}
 	_, err = n.store.GetDoc(docPauses, &r.Pauses)
 	n.unreadable("pauses", err)

@@ -48,7 +48,7 @@ func fill(t testing.TB, o Options) []byte {
 		Series: map[knowledge.ServiceKey][]history.Chunk{},
 	}
 	for i := range 200 {
-		check(s.PutOriginal(Original{ID: knowledge.ContainerID(hex64(i)), Name: "c", Limits: knowledge.Limits{CPU: 1e9}}))
+		check(s.PutOriginal(knowledge.Original{ID: knowledge.ContainerID(hex64(i)), Name: "c", Limits: knowledge.Limits{CPU: 1e9}}))
 		seq, err := s.Begin(action(i))
 		check(err)
 		if i%2 == 0 {

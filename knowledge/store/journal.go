@@ -20,6 +20,10 @@ const (
 	maxOpen = 4096
 	// defaultRecords is how many records a query without a limit returns.
 	defaultRecords = 100
+	// outOfOrder is how much older than Filter.Since a record must be for those
+	// before it in the journal to be too old as well: a folded one is written an
+	// interval after it began, and the wall clock may have been set back.
+	outOfOrder = 2 * time.Hour
 )
 
 // Begin records an action before it is sent and gives it its number. With nil it
@@ -163,7 +167,11 @@ func (s *Store) Records(f Filter) ([]knowledge.Record, error) {
 			if !bytes.Contains(v, container) || !bytes.Contains(v, service) {
 				continue
 			}
-			if r, ok := s.readLine(k, v); ok && f.match(r) {
+			r, ok := s.readLine(k, v)
+			if ok && !f.Since.IsZero() && r.Action.At.Before(f.Since.Add(-outOfOrder)) {
+				break
+			}
+			if ok && f.match(r) {
 				emit(r)
 			}
 		}

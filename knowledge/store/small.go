@@ -40,7 +40,7 @@ func (s *Store) SetIdentity(id Identity) error {
 
 // PutOriginal remembers what a container was allowed before its first change.
 // The first one stays: a later call for the same container changes nothing.
-func (s *Store) PutOriginal(o Original) error {
+func (s *Store) PutOriginal(o knowledge.Original) error {
 	if o.ID == "" || len(o.ID) > maxWord {
 		return fmt.Errorf("cannot keep original limits: %w: container id of %d bytes", ErrInvalid, len(o.ID))
 	}
@@ -69,23 +69,15 @@ func (s *Store) settled(c cell) error {
 	return s.write(nil)
 }
 
-// Original is what a container was allowed at first; false: not known.
-func (s *Store) Original(id knowledge.ContainerID) (Original, bool) {
+// Originals are what containers were allowed at first, by container id.
+func (s *Store) Originals() []knowledge.Original {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	o, ok := s.originals[id]
-	return o, ok
-}
-
-// Originals are all that are known, by container id.
-func (s *Store) Originals() []Original {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	out := make([]Original, 0, len(s.originals))
+	out := make([]knowledge.Original, 0, len(s.originals))
 	for _, o := range s.originals {
 		out = append(out, o)
 	}
-	slices.SortFunc(out, func(a, b Original) int { return strings.Compare(string(a.ID), string(b.ID)) })
+	slices.SortFunc(out, func(a, b knowledge.Original) int { return strings.Compare(string(a.ID), string(b.ID)) })
 	return out
 }
 
@@ -174,7 +166,7 @@ func (s *Store) loadSmall(tx *bolt.Tx) error {
 		}
 	}
 	err := s.each(tx, bucketOriginals, func(k string, b []byte) bool {
-		var o Original
+		var o knowledge.Original
 		if json.Unmarshal(b, &o) != nil || string(o.ID) != k {
 			return false
 		}

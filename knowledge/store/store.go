@@ -84,17 +84,7 @@ type Identity struct {
 	Node      knowledge.NodeID `json:"node"`
 	Name      string           `json:"name"`
 	MachineID string           `json:"machine_id"`
-	BootID    string           `json:"boot_id"`
 	Created   time.Time        `json:"created"`
-}
-
-// Original is what a container was allowed before EffiScale first changed it.
-type Original struct {
-	ID      knowledge.ContainerID `json:"id"`
-	Name    string                `json:"name"`
-	Service knowledge.ServiceKey  `json:"service"`
-	Limits  knowledge.Limits      `json:"limits"`
-	At      time.Time             `json:"at"`
 }
 
 // Store is an open knowledge file. All methods are safe for concurrent use.
@@ -115,7 +105,7 @@ type Store struct {
 
 	// Read once at Open and kept: few and small.
 	identity  Identity
-	originals map[knowledge.ContainerID]Original
+	originals map[knowledge.ContainerID]knowledge.Original
 	docs      map[string][]byte
 	open      map[uint64]knowledge.Record // begun, not ended
 
@@ -162,7 +152,7 @@ func Open(o Options) (*Store, Opened, error) {
 	}
 	s := &Store{
 		opt: o, path: filepath.Join(o.Dir, FileName), log: o.Log,
-		originals: map[knowledge.ContainerID]Original{},
+		originals: map[knowledge.ContainerID]knowledge.Original{},
 		docs:      map[string][]byte{},
 		open:      map[uint64]knowledge.Record{},
 		records:   map[uint64]knowledge.Record{},

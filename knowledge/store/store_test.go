@@ -68,7 +68,7 @@ func TestJournalSurvivesRestart(t *testing.T) {
 	if !opened.Fresh || opened.SetAside != "" {
 		t.Fatalf("first open: %+v", opened)
 	}
-	want := Identity{Node: "n1", Name: "host", MachineID: "m", BootID: "b", Created: epoch}
+	want := Identity{Node: "n1", Name: "host", MachineID: "m", Created: epoch}
 	if err := s.SetIdentity(want); err != nil {
 		t.Fatal(err)
 	}
@@ -331,7 +331,7 @@ func TestRow51JournalIsARing(t *testing.T) {
 func TestOriginalsAndDocs(t *testing.T) {
 	o := options(t, &clock{epoch})
 	s, _ := mustOpen(t, o)
-	orig := Original{ID: knowledge.ContainerID(hex64(1)), Name: "web", Service: "w", At: epoch,
+	orig := knowledge.Original{ID: knowledge.ContainerID(hex64(1)), Name: "web", Service: "w", At: epoch,
 		Limits: knowledge.Limits{CPU: 5e8, CPUField: knowledge.CPUFieldQuota, Period: 50 * time.Millisecond, Shares: 512, Memory: 1 << 28, MemorySwap: -1}}
 	if err := s.PutOriginal(orig); err != nil {
 		t.Fatal(err)
@@ -342,7 +342,7 @@ func TestOriginalsAndDocs(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if got, ok := s.Original(orig.ID); !ok || got != orig {
+		if got := s.Originals(); len(got) != 1 || got[0] != orig {
 			t.Fatalf("the first one stays: %+v", got)
 		}
 		if err := s.PutDoc("d", []int{1, 2}); err != nil {
@@ -365,7 +365,7 @@ func TestOriginalsAndDocs(t *testing.T) {
 	}
 	for i, err := range []error{
 		s.PutDoc("", 1), s.PutDoc(strings.Repeat("n", 65), 1), s.PutDoc("big", strings.Repeat("x", maxDoc)), s.PutDoc("odd", math.NaN()),
-		s.PutOriginal(Original{}), s.SetIdentity(Identity{}),
+		s.PutOriginal(knowledge.Original{}), s.SetIdentity(Identity{}),
 		s.Commit(Batch{Profiles: map[knowledge.ServiceKey][]byte{"": nil}}),
 		s.Commit(Batch{States: map[knowledge.ContainerID][]byte{"a": make([]byte, maxState+1)}}),
 		s.Commit(Batch{Series: map[knowledge.ServiceKey][]history.Chunk{"a": {{Data: make([]byte, maxChunk+1)}}}}),
@@ -464,4 +464,25 @@ func FuzzRecordDecode(f *testing.F) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// TestRecordsSinceOutOfOrder: one that began earlier and was folded in later ends
+// no query too soon.
+func TestRecordsSinceOutOfOrder(t *testing.T) {
+	now := epoch.Add(24 * time.Hour)
+	s, _ := mustOpen(t, options(t, &clock{now}))
+	var folds []knowledge.Record
+	for _, age := range []time.Duration{20 * time.Hour, 10 * time.Hour, 50 * time.Minute, 90 * time.Minute, 5 * time.Minute} {
+		folds = append(folds, knowledge.Record{
+			Action:  knowledge.Action{ID: "c", At: now.Add(-age)},
+			Outcome: knowledge.Outcome{Result: knowledge.ResultApplied},
+		})
+	}
+	if err := s.Commit(Batch{Folds: folds}); err != nil {
+		t.Fatal(err)
+	}
+	got, err := s.Records(Filter{Since: now.Add(-time.Hour)})
+	if err != nil || len(got) != 2 {
+		t.Fatalf("%d records, %v", len(got), err)
+	}
 }
