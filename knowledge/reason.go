@@ -123,7 +123,7 @@ var ruleWords = map[Rule]func(r Reason) string{
 		return fmt.Sprintf("the last cut hurt: %s of periods throttled, %s allowed; back above the %s cores before it", percent(r.Args[0]), percent(r.Args[1]), cores(r.Args[2]))
 	},
 	RuleSettled: func(r Reason) string {
-		return fmt.Sprintf("used at most %s cores in the last 5 s; with a margin of %.1f deviations of %s cores that is enough", cores(r.Args[0]), r.Args[1], cores(r.Args[2]))
+		return fmt.Sprintf("used at most %s cores in the last 5 s; with a margin of %s cores that is enough", cores(r.Args[0]), cores(r.Args[1]*r.Args[2]))
 	},
 	RuleFirstLimit: func(r Reason) string {
 		return fmt.Sprintf("had no limit; watched for %s, this covers what it used", seconds(r.Args[0]))

@@ -185,8 +185,9 @@ func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "effiscale",
 		Short: "Keeps Docker containers at the right size",
-		Long: "EffiScale watches Docker containers and keeps their CPU and memory limits at the right size, in place.\n" +
-			"Containers opt in with the label effiscale.enable=true. Without a command: `status` when a daemon runs.",
+		Long: "EffiScale watches Docker containers and keeps their CPU and memory limits at the right size, in\n" +
+			"place. Containers opt in with the label effiscale.enable=true.\n\n" +
+			"Without a command it shows `status`; when no daemon runs, this help.",
 		Args:          cobra.NoArgs,
 		SilenceErrors: true,
 		SilenceUsage:  true,

@@ -14,7 +14,7 @@ func (a *app) runCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Start the daemon in the foreground",
-		Long:  "Start the daemon in the foreground, with a configuration file or without. SIGTERM ends it and changes\nno container; SIGHUP reads the configuration anew.",
+		Long:  "Start the daemon in the foreground, with a configuration file or without. SIGTERM ends it and\nchanges no container; SIGHUP reads the configuration anew.",
 		Args:  noArgs,
 		RunE: a.run(func(ctx context.Context, _ []string) error {
 			return a.deps.Run(ctx, RunOptions{ConfigFile: file, Socket: a.namedSocket(), Env: a.Env})
@@ -123,8 +123,8 @@ func (a *app) demoCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Show on real containers how limits follow a load, in a minute; leaves nothing behind",
-		Long: "Show on real containers how limits follow a load, against the same load with fixed limits. Needs a Docker\n" +
-			"Engine and nothing else: no registry, no network, no running daemon. Leaves nothing behind.",
+		Long: "Show on real containers how limits follow a load, against the same load with fixed limits. Needs a\n" +
+			"Docker Engine and nothing else: no registry, no network, no running daemon. Leaves nothing behind.",
 		Args: noArgs,
 	}
 	f := cmd.Flags()

@@ -50,7 +50,12 @@ func (t *table) print(p *page) {
 	p.line("%s", t.format(head, widths))
 	for _, r := range t.rows {
 		p.line("%s", t.format(r.cells, widths))
-		if r.note != "" {
+		switch {
+		case r.note != "" && t.wrap:
+			for l := range strings.SplitSeq(wrapped(r.note, pageWidth-2), "\n") {
+				p.line("%s", p.style(styleDim, "  "+l))
+			}
+		case r.note != "":
 			p.line("%s", p.style(styleDim, ansi.Truncate("  "+r.note, pageWidth, "…")))
 		}
 	}
