@@ -148,7 +148,13 @@ func (d *daemon) verify(c *client, was map[*box]inspected) {
 			t.Errorf("%s has %v cores and %d MiB, outside its bounds", b.name, q, m/MiB)
 		}
 		var last uint64
+		held := b.inspect().HostConfig.Memory
+		told, newest := held == before.HostConfig.Memory, 0
 		for i, ch := range d.changes(b) {
+			if ch.Resource == "memory" && newest < 2 { // the last one may not have arrived
+				newest++
+				told = told || ch.To == held
+			}
 			if i > 0 && ch.Seq >= last {
 				t.Errorf("the history of %s is not in order: %d after %d", b.name, ch.Seq, last)
 			}
@@ -157,6 +163,9 @@ func (d *daemon) verify(c *client, was map[*box]inspected) {
 			if ch.Result == "open" && time.Since(ch.At) > 5*time.Second {
 				t.Errorf("an action is still open: %+v", ch)
 			}
+		}
+		if !told { // recorded before it is sent
+			t.Errorf("%s has %d bytes, of which the history knows nothing", b.name, held)
 		}
 	}
 	c.mu.Lock()
