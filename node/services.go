@@ -2,9 +2,11 @@ package node
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/knowledge/history"
 	"github.com/effiscale/effiscale/knowledge/store"
 	"github.com/effiscale/effiscale/mape"
 	"github.com/effiscale/effiscale/mape/forecast"
@@ -67,28 +69,83 @@ func pressure(w *knowledge.Window, has knowledge.Signals, p knowledge.Pressure) 
 	return &share
 }
 
-// Metrics are the readings of the last window, oldest first.
+// Metrics are the readings of the last window, oldest first: the newest minutes
+// in full, before them minutes, and ten minutes before the last day.
 func (n *Node) Metrics(ctx context.Context, ref string, window time.Duration) ([]api.Metric, error) {
-	u, points, err := n.loop.Points(ctx, ref, time.Now().Add(-window))
+	to := time.Now()
+	from := to.Add(-window)
+	u, points, err := n.loop.Points(ctx, ref, from)
 	if err != nil {
 		return nil, asError(err)
 	}
+	if len(points) > 0 {
+		to = time.Unix(0, points[0].At)
+	}
+	older, err := n.older(ctx, u.Container.Service, from, to)
+	if err != nil {
+		return nil, err
+	}
 	now := n.metric(ref, &u)
-	out := make([]api.Metric, 0, len(points))
-	for _, p := range points {
-		m := now // what a point does not keep is as it is now
-		m.Timestamp = time.Unix(0, p.At).UTC()
-		m.CPUUsage, m.ThrottledRatio = float64(p.CPU), float64(p.Throttled)
-		m.WorkingSet, m.MemoryLimit = int64(p.WorkingSet), bytesOf(p.MemoryLimit)
-		m.MemoryUsage = n.memoryShare(p.WorkingSet, p.MemoryLimit)
-		m.CPULimit, m.CPUUtilization = nil, nil
-		if p.CPULimit > 0 {
-			limit, share := float64(p.CPULimit), float64(p.CPU/p.CPULimit)
-			m.CPULimit, m.CPUUtilization = &limit, &share
-		}
-		out = append(out, m)
+	out := make([]api.Metric, 0, len(older)+len(points))
+	for _, p := range append(older, points...) {
+		out = append(out, n.past(now, p))
 	}
 	return out, nil
+}
+
+// older are the kept buckets of a service between two instants. They tell nothing
+// of one container where several do the same work.
+func (n *Node) older(ctx context.Context, service knowledge.ServiceKey, from, to time.Time) ([]knowledge.Point, error) {
+	if to.Sub(from) < history.Fine.Step() {
+		return nil, nil
+	}
+	units, _, err := n.loop.Units(ctx)
+	if err != nil {
+		return nil, asError(err)
+	}
+	same := 0
+	for i := range units {
+		if units[i].Container.Service == service && units[i].Measured {
+			same++
+		}
+	}
+	if same > 1 {
+		return nil, nil
+	}
+	day := to.Add(-24 * time.Hour)
+	if day.Before(from) {
+		day = from
+	}
+	coarse, err := n.store.Series(service, history.Coarse, from, day)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the kept series: %w", err)
+	}
+	fine, err := n.store.Series(service, history.Fine, day, to.Add(-history.Fine.Step()))
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the kept series: %w", err)
+	}
+	points := make([]knowledge.Point, 0, len(coarse)+len(fine))
+	for _, b := range append(coarse, fine...) {
+		points = append(points, knowledge.Point{
+			At: b.At.UnixNano(), CPU: float32(b.MeanCPU), CPULimit: float32(b.CPULimit), Throttled: float32(b.Throttled),
+			WorkingSet: b.WorkingSet, MemoryLimit: b.MemoryLimit,
+		})
+	}
+	return points, nil
+}
+
+// past is a metric as a point keeps it; what that does not keep is as it is now.
+func (n *Node) past(m api.Metric, p knowledge.Point) api.Metric {
+	m.Timestamp = time.Unix(0, p.At).UTC()
+	m.CPUUsage, m.ThrottledRatio = float64(p.CPU), float64(p.Throttled)
+	m.WorkingSet, m.MemoryLimit = int64(p.WorkingSet), bytesOf(p.MemoryLimit)
+	m.MemoryUsage = n.memoryShare(p.WorkingSet, p.MemoryLimit)
+	m.CPULimit, m.CPUUtilization = nil, nil
+	if p.CPULimit > 0 {
+		limit, share := float64(p.CPULimit), float64(p.CPU/p.CPULimit)
+		m.CPULimit, m.CPUUtilization = &limit, &share
+	}
+	return m
 }
 
 // Watch starts or stops measuring a container.

@@ -78,7 +78,7 @@ func (c *Config) apiKeys() []binding {
 		address("controller", &c.API.Controller, "address of the service that tells what is decided"),
 		address("execution", &c.API.Execution, "address of the service that acts, and tells what it did"),
 		{section: "api", name: "socket", restart: true, help: "the unix socket that the commands talk to",
-			field: textField{&c.API.Socket, checkSocketPath, "an absolute path of at most 107 bytes"}},
+			field: textField{&c.API.Socket, checkOwnSocket, "an absolute path of at most 103 bytes"}},
 		{section: "api", name: "socket_group", restart: true, help: "the group that may use the socket, where it exists; empty: root alone",
 			field: textField{&c.API.SocketGroup, optional(checkName), nameWords + "; or empty"}},
 		file("tokens_file", &c.API.TokensFile, "bearer tokens, one \"role:sha256[:name]\" a line; demanded beyond loopback"),

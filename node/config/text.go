@@ -52,6 +52,16 @@ func checkPath(s string) error {
 // maxSocketPath is sun_path of unix(7), 108 bytes with its closing NUL.
 const maxSocketPath = 107
 
+const maxOwnSocket = maxSocketPath - len(".new")
+
+// checkOwnSocket leaves room for the ending under which the daemon makes its own.
+func checkOwnSocket(s string) error {
+	if len(s) > maxOwnSocket {
+		return errors.New("is longer than the 103 bytes that fit")
+	}
+	return checkPath(s)
+}
+
 func checkSocketPath(s string) error {
 	if len(s) > maxSocketPath {
 		return errors.New("is longer than the 107 bytes that the kernel takes")

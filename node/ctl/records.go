@@ -11,8 +11,8 @@ import (
 	"github.com/effiscale/effiscale/node/api"
 )
 
-// maxRecords is the most that one `history` asks for: what the journal keeps.
-const maxRecords = 20_000
+// maxRecords is the most that one `history` may ask for: the daemon's own bound.
+const maxRecords = 10_000
 
 func (a *app) historyCmd() *cobra.Command {
 	var limit int
