@@ -62,19 +62,13 @@ func hostOf(i system.Info) knowledge.Host {
 		CPUs:          min(i.NCPU, int(knowledge.MaxCPU/knowledge.OneCPU)),
 		Memory:        min(knowledge.Bytes(i.MemTotal), knowledge.MaxBytes),
 		EngineVersion: i.ServerVersion,
-		Kernel:        i.KernelVersion,
 		CgroupVersion: 1,
 		CgroupDriver:  i.CgroupDriver,
 		SwapLimit:     i.SwapLimit,
-		LiveRestore:   i.LiveRestoreEnabled,
-		RootDir:       i.DockerRootDir,
 	}
 	if i.CgroupVersion == "2" {
 		h.CgroupVersion = 2
 	}
-	h.Rootless = slices.ContainsFunc(i.SecurityOptions, func(o string) bool {
-		return o == "rootless" || o == "name=rootless"
-	})
 	return h
 }
 
@@ -103,9 +97,6 @@ func summaryOf(s *container.Summary) knowledge.Container {
 	return knowledge.Container{
 		ID:      knowledge.ContainerID(s.ID),
 		Name:    name,
-		Image:   s.Image,
-		ImageID: s.ImageID,
-		Command: s.Command,
 		Labels:  s.Labels,
 		Service: knowledge.ServiceOf(name, s.Labels),
 		State:   knowledge.ParseRunState(s.State),
@@ -166,8 +157,6 @@ func inspectedOf(j *container.InspectResponse) knowledge.Container {
 	k := knowledge.Container{
 		ID:           knowledge.ContainerID(j.ID),
 		Name:         strings.TrimPrefix(j.Name, "/"),
-		ImageID:      j.Image,
-		Command:      strings.Join(append([]string{j.Path}, j.Args...), " "),
 		State:        knowledge.ParseRunState(j.State.Status),
 		Created:      parseTime(j.Created),
 		Restarts:     max(j.RestartCount, 0),
@@ -178,7 +167,7 @@ func inspectedOf(j *container.InspectResponse) knowledge.Container {
 		Limits:       limitsOf(&j.HostConfig.Resources),
 	}
 	if j.Config != nil {
-		k.Image, k.Labels = j.Config.Image, j.Config.Labels
+		k.Labels = j.Config.Labels
 	}
 	if j.State.Health != nil {
 		k.Health = knowledge.ParseHealth(j.State.Health.Status)

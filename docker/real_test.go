@@ -181,7 +181,7 @@ func TestRealListAndInspect(t *testing.T) {
 		if l.ID != id {
 			continue
 		}
-		if l.Name != k.Name || l.Image != r.image || l.Labels["effiscale.test"] != "docker" || l.State != k.State || l.Service != k.Service || l.Inspected {
+		if l.Name != k.Name || l.Labels["effiscale.test"] != "docker" || l.State != k.State || l.Service != k.Service || l.Inspected {
 			t.Errorf("listed as %+v", l)
 		}
 		return

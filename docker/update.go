@@ -131,16 +131,16 @@ func (c *Client) UpdateShares(ctx context.Context, id knowledge.ContainerID, sha
 	})
 }
 
-// update sends the one resource that make decides on; a restart policy never
+// update sends the one resource that is decided on; a restart policy never
 // goes along.
 func (c *Client) update(ctx context.Context, op operation, id knowledge.ContainerID,
-	make func(context.Context, *session) (container.Resources, error),
+	decide func(context.Context, *session) (container.Resources, error),
 ) (warnings []string, err error) {
 	if err := checkID(op, id); err != nil {
 		return nil, err
 	}
 	err = c.do(ctx, op, string(id), c.o.UpdateTimeout, func(ctx context.Context, s *session) error {
-		r, err := make(ctx, s)
+		r, err := decide(ctx, s)
 		if err != nil {
 			return err
 		}

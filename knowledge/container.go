@@ -77,9 +77,6 @@ type Limits struct {
 type Container struct {
 	ID       ContainerID
 	Name     string // without the leading slash
-	Image    string // as it was asked for
-	ImageID  string // sha256:…
-	Command  string
 	Labels   map[string]string
 	Service  ServiceKey
 	State    RunState
@@ -134,13 +131,9 @@ type Host struct {
 	Memory        Bytes // total
 	EngineVersion string
 	APIVersion    string
-	Kernel        string
 	CgroupVersion int    // 1 or 2, the Engine's word
 	CgroupDriver  string // "cgroupfs" or "systemd"
-	Rootless      bool
-	SwapLimit     bool // the kernel accounts for swap
-	LiveRestore   bool
-	RootDir       string
+	SwapLimit     bool   // the kernel accounts for swap
 }
 
 // EventKind is what an Engine event tells about a container.

@@ -113,15 +113,6 @@ type Envelope struct {
 	Reason  Reason
 }
 
-// Intent is an owner's declaration for one service. A host obeys the highest
-// term that it has seen.
-type Intent struct {
-	Service  ServiceKey
-	Owner    NodeID
-	Term     uint64
-	Envelope Envelope
-}
-
 // Result is how an action ended, from unknown to bad.
 type Result uint8
 

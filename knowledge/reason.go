@@ -99,17 +99,13 @@ const (
 	RuleSafeMode      Rule = "safe-mode"      // crashes
 	RuleInFlight      Rule = "in-flight"      // an action is on its way
 	RuleLate          Rule = "late"           // the tick came seconds late
-	RuleNoOwner       Rule = "no-owner"       // seconds without a valid intent
-	RuleEngineSaid    Rule = "engine-said"    // Note: the Engine's message
-	RuleKernelSaid    Rule = "kernel-said"    // Note: the kernel's message
 	RuleEngineRestart Rule = "engine-restart" // seconds left
 
 	// Others' wishes, and the way back.
-	RuleUser       Rule = "user" // Note: who asked
-	RuleRestore    Rule = "restore"
-	RuleDrift      Rule = "drift"       // the kernel held, ours
-	RuleHurt       Rule = "hurt"        // seconds after the cut; Note: what got worse
-	RuleLazyEngine Rule = "lazy-engine" // the Engine follows the kernel
+	RuleUser    Rule = "user" // Note: who asked
+	RuleRestore Rule = "restore"
+	RuleDrift   Rule = "drift" // the kernel held, ours
+	RuleHurt    Rule = "hurt"  // seconds after the cut; Note: what got worse
 )
 
 var ruleWords = map[Rule]func(r Reason) string{
@@ -295,11 +291,6 @@ var ruleWords = map[Rule]func(r Reason) string{
 	RuleLate: func(r Reason) string {
 		return fmt.Sprintf("this pass came %s late: nothing is decided from old readings", seconds(r.Args[0]))
 	},
-	RuleNoOwner: func(r Reason) string {
-		return fmt.Sprintf("no valid intent for %s: it may grow, not shrink", seconds(r.Args[0]))
-	},
-	RuleEngineSaid: func(r Reason) string { return "the Engine said: " + r.Note },
-	RuleKernelSaid: func(r Reason) string { return "the kernel said: " + r.Note },
 	RuleEngineRestart: func(r Reason) string {
 		return fmt.Sprintf("the Docker Engine restarted; nothing shrinks for another %s", seconds(r.Args[0]))
 	},
@@ -313,7 +304,6 @@ var ruleWords = map[Rule]func(r Reason) string{
 	RuleHurt: func(r Reason) string {
 		return fmt.Sprintf("%s after the cut it got worse: %s", seconds(r.Args[0]), r.Note)
 	},
-	RuleLazyEngine: func(Reason) string { return "the Engine is told what the kernel already holds" },
 }
 
 // String is the reason as a sentence without a full stop.
