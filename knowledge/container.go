@@ -102,14 +102,20 @@ func ServiceOf(name string, labels map[string]string) ServiceKey {
 	if s := strings.TrimSpace(labels["effiscale.service"]); ValidName(s) {
 		return ServiceKey(s)
 	}
-	if p, s := labels["com.docker.compose.project"], labels["com.docker.compose.service"]; p != "" && s != "" {
+	if p, s := labels["com.docker.compose.project"], labels["com.docker.compose.service"]; ValidName(p) && ValidName(s) && ValidName(p+"_"+s) {
 		return ServiceKey(p + "_" + s)
 	}
-	if s := labels["com.docker.swarm.service.name"]; s != "" {
+	if s := labels["com.docker.swarm.service.name"]; ValidName(s) {
 		return ServiceKey(s)
 	}
-	return ServiceKey(name)
+	if name = name[:min(len(name), maxName)]; ValidName(name) {
+		return ServiceKey(name)
+	}
+	return "unnamed" // as the Engine lists a container that is half removed
 }
+
+// maxName bounds what names a node, a zone or a service, in bytes.
+const maxName = 128
 
 // ValidName reports whether s can name a node, a zone or a service: letters,
 // digits, _ . -, up to 128, the first a letter or digit.
@@ -121,7 +127,7 @@ func ValidName(s string) bool {
 			return false
 		}
 	}
-	return s != "" && len(s) <= 128
+	return s != "" && len(s) <= maxName
 }
 
 // Host is what the Engine and the kernel say of the machine.

@@ -58,7 +58,7 @@ const MaxBytes = 1024 * TiB
 // String prints IEC sizes: "128 MiB", "1.5 GiB", "512 B".
 func (b Bytes) String() string {
 	if b < 0 {
-		return "-" + (-b).String()
+		return "-" + (-max(b, -math.MaxInt64)).String()
 	}
 	for _, u := range [...]struct {
 		size Bytes

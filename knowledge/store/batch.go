@@ -36,10 +36,9 @@ type Batch struct {
 
 // Commit writes a batch in one transaction. After ErrDegraded profiles, states
 // and series are not kept: give the then current ones with the next Commit.
+// ErrInvalid says that a value was out of bounds; that one alone is left out.
 func (s *Store) Commit(b Batch) error {
-	if err := b.check(); err != nil {
-		return err
-	}
+	invalid := b.check()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -60,9 +59,13 @@ func (s *Store) Commit(b Batch) error {
 		s.records[s.seq] = r
 	}
 	now := s.opt.Now()
-	return s.write(func(tx *bolt.Tx) error { return b.put(tx, now) })
+	if err := s.write(func(tx *bolt.Tx) error { return b.put(tx, now) }); err != nil {
+		return err
+	}
+	return invalid
 }
 
+// check is an error for the first value out of bounds.
 func (b *Batch) check() error {
 	for k, v := range b.Profiles {
 		if err := fits("profile", string(k), v, maxProfile); err != nil {
@@ -95,17 +98,26 @@ func fits(what, key string, v []byte, limit int) error {
 func (b *Batch) put(tx *bolt.Tx, now time.Time) error {
 	at := stamp(now)
 	for k, v := range b.Profiles {
+		if fits("profile", string(k), v, maxProfile) != nil {
+			continue
+		}
 		if err := put(tx, cell{bucketProfiles, string(k)}, at, v); err != nil {
 			return err
 		}
 	}
 	for k, v := range b.States {
+		if fits("state", string(k), v, maxState) != nil {
+			continue
+		}
 		if err := put(tx, cell{bucketStates, string(k)}, at, v); err != nil {
 			return err
 		}
 	}
 	for k, chunks := range b.Series {
 		for _, c := range chunks {
+			if fits("series", string(k), c.Data, maxChunk) != nil {
+				continue
+			}
 			if err := put(tx, cell{bucketSeries, chunkKey(c.Tier, c.Start, k)}, c.Data); err != nil {
 				return err
 			}

@@ -35,7 +35,7 @@ var (
 	ErrDegraded = errors.New("knowledge is kept in memory only")
 	// ErrClosed means that the store was used after Close.
 	ErrClosed = errors.New("the store is closed")
-	// ErrInvalid means that the caller's value is out of bounds; nothing was kept.
+	// ErrInvalid means that the caller's value is out of bounds; it was not kept.
 	ErrInvalid = errors.New("value out of bounds")
 )
 

@@ -486,3 +486,25 @@ func TestRecordsSinceOutOfOrder(t *testing.T) {
 		t.Fatalf("%d records, %v", len(got), err)
 	}
 }
+
+// TestRow57OneBadValueAlone: a name from a hostile label keeps nothing else from
+// the disk.
+func TestRow57OneBadValueAlone(t *testing.T) {
+	s, _ := mustOpen(t, options(t, &clock{epoch}))
+	long := knowledge.ServiceKey(strings.Repeat("x", maxWord+1))
+	err := s.Commit(Batch{
+		Profiles: map[knowledge.ServiceKey][]byte{long: {1}, "": {1}, "web": {2}},
+		States:   map[knowledge.ContainerID][]byte{"a": make([]byte, maxState+1), "b": {3}},
+		Series:   map[knowledge.ServiceKey][]history.Chunk{long: {{Data: []byte{1}}}},
+		Folds:    []knowledge.Record{{Action: knowledge.Action{ID: "b", At: epoch}}},
+	})
+	if !errors.Is(err, ErrInvalid) {
+		t.Error(err)
+	}
+	profiles, err1 := s.Profiles()
+	states, err2 := s.States()
+	records, err3 := s.Records(Filter{})
+	if err := errors.Join(err1, err2, err3); err != nil || len(profiles) != 1 || len(states) != 1 || len(records) != 1 {
+		t.Errorf("%v, %v, %v, %v", profiles, states, records, err)
+	}
+}

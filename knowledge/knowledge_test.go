@@ -1,0 +1,102 @@
+package knowledge
+
+import (
+	"math"
+	"strings"
+	"testing"
+)
+
+func TestServiceOf(t *testing.T) {
+	long := strings.Repeat("x", 200)
+	for _, c := range []struct {
+		name, name2 string
+		labels      map[string]string
+		want        ServiceKey
+	}{
+		{"the container's name", "web", nil, "web"},
+		{"its own label", "web", map[string]string{"effiscale.service": " shop "}, "shop"},
+		{"compose", "shop-web-1", map[string]string{"com.docker.compose.project": "shop", "com.docker.compose.service": "web"}, "shop_web"},
+		{"swarm", "web.1.abc", map[string]string{"com.docker.swarm.service.name": "web"}, "web"},
+		{"a hostile label (row 57)", "web", map[string]string{"effiscale.service": "a\x1b[31m"}, "web"},
+		{"a hostile project (row 57)", "web", map[string]string{"com.docker.compose.project": long, "com.docker.compose.service": "s"}, "web"},
+		{"two long halves", "web", map[string]string{"com.docker.compose.project": long[:100], "com.docker.compose.service": long[:100]}, "web"},
+		{"a hostile service of Swarm (row 57)", "web", map[string]string{"com.docker.swarm.service.name": "a\nb"}, "web"},
+		{"a long name", long, nil, ServiceKey(long[:128])},
+		{"no name", "", nil, "unnamed"},
+	} {
+		if got := ServiceOf(c.name2, c.labels); got != c.want {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
+}
+
+func TestFromCores(t *testing.T) {
+	for in, want := range map[float64]NanoCPU{
+		0: 0, -1: 0, math.Inf(-1): 0, 0.25: 250_000_000, 0.29: 290_000_000, 1e-10: 0, 4096: MaxCPU, 5000: MaxCPU, math.Inf(1): MaxCPU,
+	} {
+		if got := FromCores(in); got != want {
+			t.Errorf("FromCores(%g) = %d, want %d", in, got, want)
+		}
+	}
+	if got := FromCores(math.NaN()); got != 0 { // row 36
+		t.Errorf("NaN: %d", got)
+	}
+}
+
+func TestTexts(t *testing.T) {
+	for got, want := range map[string]string{
+		NanoCPU(250e6).String(): "0.25", NanoCPU(5e6).String(): "0.005", NanoCPU(0).String(): "0.00",
+		(128 * MiB).String(): "128 MiB", (GiB + GiB/2).String(): "1.5 GiB", Bytes(512).String(): "512 B", (-MiB).String(): "-1 MiB", Bytes(math.MinInt64).String(): "-8388608 TiB",
+		Mode(77).String(): "unknown(77)",
+	} {
+		if got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
+func TestClamp(t *testing.T) {
+	for _, c := range []struct {
+		r       Range[Bytes]
+		v, want Bytes
+	}{
+		{Range[Bytes]{2, 5}, 1, 2}, {Range[Bytes]{2, 5}, 3, 3}, {Range[Bytes]{2, 5}, 9, 5}, {Range[Bytes]{2, 0}, 9, 9},
+		{Range[Bytes]{7, 5}, 6, 7}, // the floor wins
+	} {
+		if got := c.r.Clamp(c.v); got != c.want {
+			t.Errorf("%v.Clamp(%d) = %d, want %d", c.r, c.v, got, c.want)
+		}
+	}
+}
+
+// TestEveryRuleHasWords: whatever the numbers, a rule is a sentence.
+func TestEveryRuleHasWords(t *testing.T) {
+	for rule := range ruleWords {
+		for _, args := range [][]float64{nil, {1, 2, 3, 4}, {math.NaN(), math.Inf(1), -1, 1e300}} {
+			if s := Because(rule, args...).String(); s == "" || strings.Contains(s, "%!") {
+				t.Errorf("%s: %q", rule, s)
+			}
+		}
+	}
+	if got := (Reason{Rule: "new", Note: "why"}).String(); got != "new: why" {
+		t.Error(got)
+	}
+}
+
+// TestWordsTravel: what is written as a word is read as the same value.
+func TestWordsTravel(t *testing.T) {
+	for i := range len(resultNames) {
+		var back Result
+		b, _ := Result(i).MarshalText()
+		if err := back.UnmarshalText(b); err != nil || back != Result(i) {
+			t.Errorf("%s: %v, %v", b, back, err)
+		}
+	}
+	var r Resource
+	if err := r.UnmarshalText([]byte("disk")); err == nil || !strings.Contains(err.Error(), "cpu, memory") {
+		t.Error(err)
+	}
+	if ParseRunState("frozen") != StateUnknown || ParseHealth("?") != HealthNone {
+		t.Error("words that are not known")
+	}
+}
