@@ -124,10 +124,10 @@ func (l *Loop) Scale(ctx context.Context, ref string, w Want) (Asked, error) {
 // last read seconds ago, and a limit under what it uses now is refused on cgroup
 // v1 and kills on v2.
 func (l *Loop) look(now time.Time, u *unit) {
-	if u.Probe == nil || now.Sub(u.Window.At) < tickEvery {
+	if u.Probe == nil || now.Sub(u.memoryAt) < tickEvery {
 		return
 	}
-	u.slowAt = time.Time{}
+	u.slowAt, u.memoryAt = time.Time{}, time.Time{} // all of it, memory too
 	l.observe(now, u)
 }
 
