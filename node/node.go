@@ -65,10 +65,11 @@ type Node struct {
 	ticks   atomic.Int64 // passes of the loop, for the watchdog
 	readied atomic.Bool
 
-	reloading sync.Mutex    // one reload at a time
-	docs      sync.Mutex    // held from reading a small document, or the pauses, to writing it
-	keyed     chan struct{} // a token for the one request with an Idempotency-Key that is under way
-	statsOnce sync.Once     // the fall-back is said once
+	hangups   chan os.Signal // SIGHUP: read the configuration again
+	reloading sync.Mutex     // one reload at a time
+	docs      sync.Mutex     // held from reading a small document, or the pauses, to writing it
+	keyed     chan struct{}  // a token for the one request with an Idempotency-Key that is under way
+	statsOnce sync.Once      // the fall-back is said once
 	// missing counts looks for kernel files that are not there; the loop's goroutine only.
 	missing map[knowledge.ContainerID]int
 	undo    []step
@@ -115,6 +116,7 @@ func New(ctx context.Context, o Options) (n *Node, err error) {
 			err = errors.Join(err, n.Stop())
 		}
 	}()
+	n.catchHangups() // first: one that comes during the start would end the process
 	cfg, err := Load(o.ConfigFile, o.Env, o.Socket)
 	if err != nil {
 		return n, err

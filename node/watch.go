@@ -133,16 +133,20 @@ func (n *Node) line(ctx context.Context) string {
 	return fmt.Sprintf("%d containers, %d managed, %s of %s cores granted", len(units), managed, sum.Granted, sum.Pool)
 }
 
+// catchHangups keeps SIGHUP for reloadOnHangup, until the node has stopped.
+func (n *Node) catchHangups() {
+	n.hangups = make(chan os.Signal, 1)
+	signal.Notify(n.hangups, syscall.SIGHUP)
+	n.push("signals", func() error { signal.Stop(n.hangups); return nil })
+}
+
 // reloadOnHangup reads the configuration again on SIGHUP.
 func (n *Node) reloadOnHangup(ctx context.Context) {
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-hup:
+		case <-n.hangups:
 			if err := n.Reload(ctx); err != nil {
 				n.log.Error().Err(err).Msg("configuration not reloaded")
 			}
