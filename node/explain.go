@@ -46,7 +46,7 @@ func (n *Node) Explain(ctx context.Context, ref string) (api.Explain, error) {
 	for r := range verdicts {
 		e.Verdicts = append(e.Verdicts, verdictViews(knowledge.Resource(r), verdicts[r])...)
 	}
-	records, err := n.store.Records(store.Filter{Container: u.Container.ID, Limit: historyShown})
+	records, err := n.records(ctx, store.Filter{Container: u.Container.ID, Limit: historyShown})
 	if err != nil {
 		n.log.Debug().Err(err).Msg("history cannot be read")
 	}

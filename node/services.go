@@ -197,7 +197,7 @@ func (n *Node) WireHistory(ctx context.Context, ref string, limit int) ([]api.Wi
 	if err != nil {
 		return out, asError(err)
 	}
-	records, err := n.store.Records(store.Filter{Container: u.Container.ID, Limit: min(limit, recordsMost)})
+	records, err := n.records(ctx, store.Filter{Container: u.Container.ID, Limit: min(limit, recordsMost)})
 	if err != nil {
 		return out, err
 	}

@@ -36,7 +36,7 @@ func (n *Node) Status(ctx context.Context) (api.Status, error) {
 		s.Problems = append(s.Problems, problemsOf(u)...)
 	}
 	s.Services = services(units, n.identity.Name)
-	s.Summary = n.summary(units, sum)
+	s.Summary = n.summary(ctx, units, sum)
 	n.addProblems(&s, units, sum)
 	return s, nil
 }
@@ -318,9 +318,9 @@ func pauseText(u *mape.Unit) string {
 	return text + "until " + p.Until.UTC().Format(time.RFC3339)
 }
 
-func (n *Node) summary(units []mape.Unit, sum mape.Summary) api.Summary {
+func (n *Node) summary(ctx context.Context, units []mape.Unit, sum mape.Summary) api.Summary {
 	s := api.Summary{DriftRepaired: sum.Repaired}
-	records, err := n.store.Records(store.Filter{Since: time.Now().Add(-time.Hour), Limit: recordsAnHour})
+	records, err := n.records(ctx, store.Filter{Since: time.Now().Add(-time.Hour), Limit: recordsAnHour})
 	if err != nil {
 		n.log.Debug().Err(err).Msg("history cannot be read")
 	}
