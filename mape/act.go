@@ -16,7 +16,7 @@ func (l *Loop) grant(now time.Time) {
 		d := &u.wishes[knowledge.ResourceCPU].Decision
 		if d.Verb == knowledge.Grow || (d.From == 0 && d.To != 0) {
 			grows = true
-			u.hungry(now, knowledge.NanoCPU(d.To))
+			u.hungry(now, u.wantedNow())
 		}
 	}
 	if !grows {
@@ -35,11 +35,25 @@ func (l *Loop) grant(now time.Time) {
 		l.sharers = append(l.sharers, u)
 	}
 	if total <= capacity {
+		l.trim(capacity - total)
 		return
 	}
 	plan.Pool(capacity, l.shares)
 	for i, u := range l.sharers {
 		l.grantOne(now, u, l.shares[i], capacity)
+	}
+}
+
+// trim keeps boosts, which aim higher than their claim, to what nobody claims.
+func (l *Loop) trim(spare knowledge.NanoCPU) {
+	for i, u := range l.sharers {
+		d := &u.wishes[knowledge.ResourceCPU].Decision
+		if most := int64(l.shares[i].Want + spare); d.Verb == knowledge.Grow && d.To > most {
+			spare -= knowledge.NanoCPU(most) - l.shares[i].Want
+			d.To = most
+		} else if d.Verb == knowledge.Grow {
+			spare -= max(knowledge.NanoCPU(d.To)-l.shares[i].Want, 0)
+		}
 	}
 }
 
@@ -55,11 +69,14 @@ const (
 // there is, so whoever was granted little would ask for less each time: demand
 // counts, and the highest of the last seconds.
 func (u *unit) hungry(now time.Time, to knowledge.NanoCPU) {
-	want := min(max(to, u.Finding.Demand+u.Finding.Demand/8), u.Policy.CPU.Max)
+	want := min(max(to, u.claim()), u.Policy.CPU.Max)
 	if want >= u.hunger || now.Sub(u.hungerAt) >= hungerFor {
 		u.hunger, u.hungerAt = want, now
 	}
 }
+
+// claim is what a unit would use if it could, and an eighth to spare.
+func (u *unit) claim() knowledge.NanoCPU { return u.Finding.Demand + u.Finding.Demand/8 }
 
 // wanted is the quota that a unit asks for, or asked for a short time ago.
 func (u *unit) wanted(now time.Time) knowledge.NanoCPU {
@@ -77,6 +94,8 @@ func (u *unit) wantedNow() knowledge.NanoCPU {
 	switch {
 	case w.Ruling.Guard != "" && w.Ruling.Allowed > 0: // a guard's no is no claim on the pool
 		return knowledge.NanoCPU(w.Ruling.Allowed)
+	case d.Boost && d.To > 0: // a boost aims high on purpose; others are not to pay for that
+		return min(knowledge.NanoCPU(d.To), max(u.Window.Quota*3/2, u.claim()))
 	case d.Verb != knowledge.Hold && d.To > 0:
 		return knowledge.NanoCPU(d.To)
 	case u.Window.Quota > 0:
@@ -91,7 +110,7 @@ func (l *Loop) grantOne(now time.Time, u *unit, s plan.Share, capacity knowledge
 	w := &u.wishes[knowledge.ResourceCPU]
 	d := &w.Decision
 	quota := u.Window.Quota
-	if s.Grant >= s.Want || quota == 0 && d.Verb == knowledge.Hold {
+	if quota == 0 && d.Verb == knowledge.Hold || s.Grant >= s.Want && d.To <= int64(s.Grant) {
 		return
 	}
 	reason := knowledge.Because(knowledge.RulePoolShort, s.Want.Cores(), s.Grant.Cores(), capacity.Cores())
