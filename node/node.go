@@ -70,6 +70,7 @@ type Node struct {
 	docs      sync.Mutex     // held from reading a small document, or the pauses, to writing it
 	keyed     chan struct{}  // a token for the one request with an Idempotency-Key that is under way
 	reading   chan struct{}  // a token for whoever reads the history
+	turns     chan struct{}  // tokens for the containers whose statistics are asked for
 	statsOnce sync.Once      // the fall-back is said once
 	// missing counts looks for kernel files that are not there; the loop's goroutine only.
 	missing map[knowledge.ContainerID]int
@@ -103,7 +104,8 @@ func Run(ctx context.Context, o Options) error {
 
 // blank is a node that has acquired nothing.
 func blank(o Options) *Node {
-	n := &Node{o: o, started: time.Now(), keyed: make(chan struct{}, 1), reading: make(chan struct{}, 1), missing: map[knowledge.ContainerID]int{}}
+	n := &Node{o: o, started: time.Now(), missing: map[knowledge.ContainerID]int{},
+		keyed: make(chan struct{}, 1), reading: make(chan struct{}, 1), turns: make(chan struct{}, statsAtOnce)}
 	n.machine.Store(&knowledge.Host{})
 	return n
 }

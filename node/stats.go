@@ -16,6 +16,11 @@ import (
 // one answer takes it a second (Engine 20.10).
 const statsEvery = 5 * time.Second
 
+// statsAtOnce bounds the containers that are asked about at a time. The Engine's
+// door has sixteen connections: updates must find one, and a question that waits
+// for its turn there looks like an Engine that does not answer.
+const statsAtOnce = 8
+
 // statsProbe stands in for kernel files: the Engine's one-shot statistics, read
 // beside the loop. It cannot write, so every change goes through the Engine.
 type statsProbe struct {
@@ -28,17 +33,24 @@ type statsProbe struct {
 
 var _ execute.Probe = (*statsProbe)(nil)
 
-func newStatsProbe(c *docker.Client, id knowledge.ContainerID) *statsProbe {
+// newStatsProbe asks about one container when it gets one of the shared turns.
+func newStatsProbe(c *docker.Client, id knowledge.ContainerID, turns chan struct{}) *statsProbe {
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &statsProbe{cancel: cancel}
-	go p.poll(ctx, c, id)
+	go p.poll(ctx, c, id, turns)
 	return p
 }
 
-func (p *statsProbe) poll(ctx context.Context, c *docker.Client, id knowledge.ContainerID) {
+func (p *statsProbe) poll(ctx context.Context, c *docker.Client, id knowledge.ContainerID, turns chan struct{}) {
 	for {
+		select {
+		case turns <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
 		var s knowledge.Sample
 		err := c.Stats(ctx, id, &s)
+		<-turns
 		p.mu.Lock()
 		switch {
 		case err == nil:

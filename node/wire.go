@@ -58,7 +58,7 @@ func (n *Node) openLoop(cfg config.Config) {
 // statistics stand in.
 func (n *Node) attach(c knowledge.Container) (execute.Probe, error) {
 	if n.kernel == nil {
-		return newStatsProbe(n.engine, c.ID), nil
+		return newStatsProbe(n.engine, c.ID, n.turns), nil
 	}
 	p, err := n.kernel.Attach(c)
 	if err == nil {
@@ -77,7 +77,7 @@ func (n *Node) attach(c knowledge.Container) (execute.Probe, error) {
 	n.statsOnce.Do(func() {
 		n.log.Warn().Err(err).Str("container", c.Name).Msg("a container without kernel files is sampled by the Engine's statistics")
 	})
-	return newStatsProbe(n.engine, c.ID), nil
+	return newStatsProbe(n.engine, c.ID, n.turns), nil
 }
 
 // missingMost is how often, a second or more apart, the kernel files of a running
