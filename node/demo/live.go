@@ -6,10 +6,14 @@ import (
 	"sync"
 
 	tea "charm.land/bubbletea/v2"
+	"github.com/charmbracelet/x/ansi"
 )
 
 // maxDecisions is how many of the last decisions the picture shows.
 const maxDecisions = 7
+
+// chartRows is the height of the chart where the terminal has room for it.
+const chartRows = 10
 
 // live is the screen of a terminal: a picture that is redrawn.
 type live struct {
@@ -57,6 +61,8 @@ type picture struct {
 	res       result
 	decisions []string
 	leaving   bool
+	cols      int // of the terminal; 0: not known yet
+	rows      int
 }
 
 func (m picture) Init() tea.Cmd { return nil }
@@ -68,6 +74,8 @@ func (m picture) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 			m.leaving = true
 			m.interrupt()
 		}
+	case tea.WindowSizeMsg:
+		m.cols, m.rows = msg.Width, msg.Height
 	case stepMsg:
 		m.step = string(msg)
 	case beginMsg:
@@ -75,7 +83,7 @@ func (m picture) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		m.res, m.decisions, m.now = result{}, nil, tick{}
 	case decisionMsg:
 		line := fmt.Sprintf("%4.0fs  %s", m.now.at.Seconds(), msg)
-		m.decisions = append(m.decisions[max(0, len(m.decisions)+1-maxDecisions):len(m.decisions):len(m.decisions)], shown(line, width))
+		m.decisions = append(m.decisions[max(0, len(m.decisions)+1-maxDecisions):len(m.decisions):len(m.decisions)], shown(line, 5*width))
 	case tick:
 		m.now = msg
 		m.res.demand = append(m.res.demand, msg.demand)
@@ -88,6 +96,21 @@ func (m picture) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 }
 
 func (m picture) View() tea.View {
+	cols, rows := width, 2*chartRows+maxDecisions
+	if m.cols > 0 {
+		cols, rows = min(m.cols, width), m.rows
+	}
+	top := ansi.Wrap(m.top(cols, min(chartRows, max(rows-14, 4))), cols, "")
+	var lines []string
+	for _, d := range m.decisions {
+		lines = append(lines, strings.Split(strings.ReplaceAll(ansi.Wordwrap(d, max(cols-7, 10), ""), "\n", "\n       "), "\n")...)
+	}
+	room := max(rows-1-strings.Count(top, "\n"), 0)
+	return tea.NewView(top + strings.Join(lines[max(len(lines)-room, 0):], "\n"))
+}
+
+// top is all but the decisions: what runs, the chart, the newest numbers.
+func (m picture) top(cols, height int) string {
 	var b strings.Builder
 	done := m.now.x / 2
 	if m.scaled {
@@ -95,7 +118,7 @@ func (m picture) View() tea.View {
 	}
 	fmt.Fprintf(&b, "EffiScale demo   %s load on %d cores   q quits, and nothing is left behind\n", m.plan.shape, m.plan.cores)
 	fmt.Fprintf(&b, "%s   %s\n\n", bar(done), m.heading())
-	if c := m.res.chart(m.plan, m.colour, 10); c != "" {
+	if c := m.res.chart(m.plan, m.colour, cols, height); c != "" {
 		b.WriteString(c + "\n\n")
 	}
 	if m.now.at > 0 {
@@ -103,10 +126,7 @@ func (m picture) View() tea.View {
 		fmt.Fprintf(&b, "demand %.2f  use %.2f  limit %.2f cores   throttled %.0f%%   memory %s/%s   p99 %s   errors %d\n\n",
 			t.demand, t.use, t.limit, t.throttled*100, t.memory, t.memLimit, short(t.p99), t.failed)
 	}
-	for _, d := range m.decisions {
-		b.WriteString(d + "\n")
-	}
-	return tea.NewView(b.String())
+	return b.String()
 }
 
 func (m picture) heading() string {

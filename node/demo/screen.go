@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/charmbracelet/x/ansi"
+	"github.com/charmbracelet/x/term"
 	"github.com/guptarohit/asciigraph"
 
 	"github.com/effiscale/effiscale/knowledge"
@@ -14,6 +15,19 @@ import (
 
 // width of everything that the demo prints.
 const width = 100
+
+// pageCols is width, or the terminal's where that is narrower.
+func pageCols(out io.Writer) int {
+	f, ok := out.(interface{ Fd() uintptr })
+	if !ok {
+		return width
+	}
+	cols, _, err := term.GetSize(f.Fd())
+	if err != nil || cols <= 0 {
+		return width
+	}
+	return min(cols, width)
+}
 
 // tick is one second of a run.
 type tick struct {
@@ -59,7 +73,7 @@ func (l *lines) step(text string) { l.line("- %s", text) }
 func (l *lines) begin(scaled bool) { l.line("- %s", runName(scaled)) }
 
 func (l *lines) tick(t tick) {
-	l.line("  %3.0fs  demand %4.2f  use %4.2f  limit %4.2f cores  throttled %3.0f%%  memory %s/%s  p99 %6s  errors %d",
+	l.line("%4.0fs  demand %.2f  use %.2f  limit %.2f cores  throttled %3.0f%%  mem %s/%s  p99 %6s  errors %d",
 		t.at.Seconds(), t.demand, t.use, t.limit, t.throttled*100, t.memory, t.memLimit, short(t.p99), t.failed)
 }
 
@@ -98,8 +112,8 @@ func short(d time.Duration) string {
 	return fmt.Sprintf("%.3gms", float64(d)/float64(time.Millisecond))
 }
 
-// chart draws demand, limit and use over a run.
-func (r *result) chart(p *plan, colour bool, height int) string {
+// chart draws demand, limit and use over a run; cols is the width of the page.
+func (r *result) chart(p *plan, colour bool, cols, height int) string {
 	series, unit := [][]float64{r.demand, r.use, r.limit}, "cores"
 	if p.shape == "leak" {
 		series, unit = [][]float64{r.memory, r.memory, r.memLimit}, "MiB" // the demand is what is held
@@ -113,7 +127,7 @@ func (r *result) chart(p *plan, colour bool, height int) string {
 			top = max(top, v)
 		}
 	}
-	options := []asciigraph.Option{asciigraph.Height(height), asciigraph.Width(width - 20), asciigraph.LowerBound(0), asciigraph.UpperBound(top * 1.05),
+	options := []asciigraph.Option{asciigraph.Height(height), asciigraph.Width(max(cols-20, 10)), asciigraph.LowerBound(0), asciigraph.UpperBound(top * 1.05),
 		asciigraph.SeriesChars(asciigraph.CreateCharSet("·"), asciigraph.CreateCharSet("*"), asciigraph.DefaultCharSet),
 		asciigraph.YAxisValueFormatter(func(v float64) string { return fmt.Sprintf("%6.4g", v) })}
 	caption := unit + ":   ── limit   * use   · demand"

@@ -4,16 +4,19 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/charmbracelet/x/ansi"
 )
 
 // summary prints both runs side by side, and what to paste.
 func (d *demo) summary(fixed, scaled result) error {
 	var b strings.Builder
+	cols := pageCols(d.Out)
 	for _, r := range []struct {
 		name string
 		res  *result
 	}{{"fixed limits", &fixed}, {"with EffiScale", &scaled}} {
-		fmt.Fprintf(&b, "\n%s\n%s\n", r.name, r.res.chart(&d.plan, d.Colour, 8))
+		fmt.Fprintf(&b, "\n%s\n%s\n", r.name, r.res.chart(&d.plan, d.Colour, cols, 8))
 	}
 	b.WriteString("\n")
 	row := func(name string, of func(*result) string) {
@@ -32,12 +35,12 @@ func (d *demo) summary(fixed, scaled result) error {
 	row("highest memory limit", func(r *result) string { return r.peakMem.String() })
 	if d.plan.shape != "leak" {
 		whole := scaled.peakCPU * d.plan.each.Seconds()
-		fmt.Fprintf(&b, "\nA fixed limit as high as EffiScale's highest would have reserved %.1f core-seconds.\n", whole)
+		b.WriteString("\n" + ansi.Wordwrap(fmt.Sprintf("A fixed limit as high as EffiScale's highest would have reserved %.1f core-seconds.", whole), cols, "") + "\n")
 	} else {
-		b.WriteString("\nA leak is not cured by a higher limit: EffiScale stops at the bound of the label, and says that it is one.\n")
+		b.WriteString("\n" + ansi.Wordwrap("A leak is not cured by a higher limit: EffiScale stops at the bound of the label, and says that it is one.", cols, "") + "\n")
 	}
 	if busy := max(fixed.others, scaled.others); busy > float64(d.plan.cores)-d.plan.peak {
-		fmt.Fprintf(&b, "This host is busy: others used up to %.1f of its %d cores meanwhile, and both runs waited for them.\n", busy, d.plan.cores)
+		b.WriteString(ansi.Wordwrap(fmt.Sprintf("This host is busy: others used up to %.1f of its %d cores meanwhile, and both runs waited for them.", busy, d.plan.cores), cols, "") + "\n")
 	}
 	b.WriteString("\nFor a container of your own, in a Compose file:\n\n    labels:\n")
 	for _, l := range d.plan.labels() {
