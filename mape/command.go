@@ -209,7 +209,7 @@ func (l *Loop) pauses() map[knowledge.ServiceKey]execute.Pause {
 	return out
 }
 
-// Restored is how one container's way back went.
+// RestoredOne is how one container's way back went.
 type RestoredOne struct {
 	Name    string
 	Records []knowledge.Record
@@ -217,9 +217,11 @@ type RestoredOne struct {
 }
 
 // Restore puts the named container, or with "" all, back to the limits that they
-// had, and pauses their services so that they stay there.
-func (l *Loop) Restore(ctx context.Context, ref string) (out []RestoredOne, pauses map[knowledge.ServiceKey]execute.Pause, err error) {
+// had, and pauses their services so that they stay there. keep is given all pauses
+// that hold then, before anything is sent.
+func (l *Loop) Restore(ctx context.Context, ref string, keep func(map[knowledge.ServiceKey]execute.Pause)) (out []RestoredOne, err error) {
 	var todo []*unit
+	var pauses map[knowledge.ServiceKey]execute.Pause
 	doErr := l.Do(ctx, func() {
 		if ref == "" {
 			todo = append(todo, l.order...)
@@ -236,14 +238,15 @@ func (l *Loop) Restore(ctx context.Context, ref string) (out []RestoredOne, paus
 		pauses = l.pauses()
 	})
 	if err = errors.Join(doErr, err); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
+	keep(pauses)
 	for _, u := range todo {
 		if one, did := l.restoreOne(ctx, u); did {
 			out = append(out, one)
 		}
 	}
-	return out, pauses, nil
+	return out, nil
 }
 
 // restoreOne sends both resources back, one after the other.

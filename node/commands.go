@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
@@ -203,11 +204,16 @@ func (n *Node) keepPauses(pauses map[knowledge.ServiceKey]execute.Pause) {
 // Restore puts containers back to the limits that they had.
 func (n *Node) Restore(ctx context.Context, ref string) (api.RestoreResult, error) {
 	res := api.RestoreResult{Schema: api.Schema, Restored: []api.Change{}, Failed: []string{}}
-	done, pauses, err := n.loop.Restore(ctx, ref)
+	n.docs.Lock()
+	unlock := sync.OnceFunc(n.docs.Unlock)
+	defer unlock()
+	done, err := n.loop.Restore(ctx, ref, func(pauses map[knowledge.ServiceKey]execute.Pause) {
+		n.keepPauses(pauses) // now: a daemon that dies on the way must not take back what was restored
+		unlock()
+	})
 	if err != nil {
 		return res, asError(err)
 	}
-	n.keepPauses(pauses)
 	for _, one := range done {
 		for _, r := range one.Records {
 			if r.Outcome.Result <= knowledge.ResultAdjusted {

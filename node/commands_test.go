@@ -1,14 +1,17 @@
 package node
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/rs/zerolog"
 
+	"github.com/effiscale/effiscale/docker/dockertest"
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/knowledge/store"
+	"github.com/effiscale/effiscale/mape/execute"
 	"github.com/effiscale/effiscale/node/api"
 )
 
@@ -74,4 +77,30 @@ func TestWireConfigKeepsTheQuota(t *testing.T) {
 			t.Errorf("%s in %s: %d, want %d", c.cpu, c.period, got, c.want)
 		}
 	}
+}
+
+// TestRestorePausesFirst: that a service is left alone from now on is on the disk
+// before anything is put back, so that a next life does not take it away again
+// (row 76).
+func TestRestorePausesFirst(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, dockertest.Options{})
+	limits := knowledge.Limits{CPU: knowledge.OneCPU, CPUField: knowledge.CPUFieldNano, Memory: 128 * knowledge.MiB, MemorySwap: 128 * knowledge.MiB}
+	web := r.e.Run(dockertest.Spec{Name: "web", Labels: opted, Limits: limits})
+	r.e.SetMemory(web, 64*knowledge.MiB)
+	r.managed(web)
+	if _, err := r.n.Scale(t.Context(), api.ScaleRequest{Container: "web", Memory: int64(160 * knowledge.MiB), By: "test"}); err != nil {
+		t.Fatal(err)
+	}
+	r.e.Inject(dockertest.Fault{Op: dockertest.UpdateC, Hang: true})
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if res, err := r.n.Restore(ctx, "web"); err == nil && len(res.Failed) == 0 {
+		t.Errorf("the Engine hangs: %+v", res)
+	}
+	kept := map[knowledge.ServiceKey]execute.Pause{}
+	if _, err := r.n.store.GetDoc(docPauses, &kept); err != nil || !kept["web"].On {
+		t.Errorf("%+v, %v", kept, err)
+	}
+	r.e.Heal()
 }
