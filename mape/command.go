@@ -231,7 +231,7 @@ func (l *Loop) Restore(ctx context.Context, ref string, keep func(map[knowledge.
 			todo = append(todo, u)
 		}
 		for _, u := range todo {
-			if u.OriginalKept || ref != "" {
+			if u.OriginalKept {
 				l.pause(u.service, execute.Pause{On: true})
 			}
 		}

@@ -225,6 +225,12 @@ func (n *Node) Restore(ctx context.Context, ref string) (api.RestoreResult, erro
 		}
 	}
 	res.Nothing = len(res.Restored) == 0 && len(res.Failed) == 0
+	res.Paused = len(res.Restored) > 0
+	if ref != "" {
+		if u, _, err := n.loop.Find(ctx, ref); err == nil {
+			res.Paused = u.Paused.On
+		}
+	}
 	return res, nil
 }
 

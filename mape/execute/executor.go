@@ -453,9 +453,9 @@ func (e *Executor) say(s *Subject, a knowledge.Action, result knowledge.Result, 
 	ev = ev.Str("container", a.Name).Str("service", string(a.Service)).
 		Stringer("resource", a.Resource).Stringer("actor", a.Actor).Stringer("result", result)
 	if a.Resource == knowledge.ResourceCPU {
-		ev = ev.Float64("from", knowledge.NanoCPU(a.From).Cores()).Float64("to", knowledge.NanoCPU(a.To).Cores())
+		ev = ev.Float64("from_cores", knowledge.NanoCPU(a.From).Cores()).Float64("to_cores", knowledge.NanoCPU(a.To).Cores())
 	} else {
-		ev = ev.Int64("from", a.From).Int64("to", a.To)
+		ev = ev.Int64("from_bytes", a.From).Int64("to_bytes", a.To)
 	}
 	if message != "" {
 		ev = ev.Str("message_from", message)

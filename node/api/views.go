@@ -267,6 +267,7 @@ type RestoreResult struct {
 	Restored []Change `json:"restored"`
 	Failed   []string `json:"failed"`
 	Nothing  bool     `json:"nothing"` // nothing had been changed
+	Paused   bool     `json:"paused"`  // automation of what was named is paused, so that it stays so
 }
 
 // Metric is the wire contract's metric object (shared API contract).

@@ -265,14 +265,11 @@ func (a *app) restore(ctx context.Context, name string) error {
 		if res.Nothing {
 			p.line("Nothing to restore: no limit had been changed.")
 		}
-		if res.Nothing && name != "" {
-			p.line("Its automation is paused, so that it stays there; `effiscale resume NAME` goes on.")
-		}
 		for _, c := range res.Restored {
 			p.line("%s: %s %s  %s", c.Container, c.Resource, move(c.Resource, c.From, c.To), resultCell(p, c))
 		}
-		if len(res.Restored) > 0 {
-			p.line("Automation of what was restored is paused; `effiscale resume NAME` goes on.")
+		if res.Paused {
+			p.line("Automation is paused, so that it stays so; `effiscale resume NAME` goes on.")
 		}
 	})
 	if err != nil {

@@ -188,7 +188,7 @@ func (f *fakeClient) Restore(_ context.Context, name string) (api.RestoreResult,
 	}
 	c := testChange()
 	c.From, c.To, c.Actor = 800e6, 1e9, "restore"
-	res := api.RestoreResult{Schema: api.Schema, Restored: []api.Change{c}, Failed: []string{}}
+	res := api.RestoreResult{Schema: api.Schema, Paused: true, Restored: []api.Change{c}, Failed: []string{}}
 	if name == "" {
 		res.Failed = []string{"batch: the Engine said: cannot \x1b[31mset it"}
 	}

@@ -40,6 +40,10 @@ func TestRestarts(t *testing.T) {
 	}
 	yields.update(map[string]any{"NanoCpus": 60e6})
 	eventually(t, 10*time.Second, "the change by hand is recorded", func() bool { return len(d.changes(yields)) > 0 })
+	// What moved before the pause came is in the history after a stop.
+	d.stop()
+	d.start()
+	d.sees(all...)
 	quotas, records := map[*box]float64{}, map[*box]api.Change{}
 	for _, b := range still {
 		quotas[b] = b.kernel.quota()
