@@ -47,12 +47,11 @@ func (l *Loop) facts(u *unit) plan.Facts {
 
 // learnOutcome is told how a cut ended.
 func (l *Loop) learnOutcome(s *execute.Subject, r knowledge.Resource, reverted bool) {
-	result := knowledge.ResultApplied
-	if reverted {
-		result = knowledge.ResultReverted
-	}
 	sv := l.service(s.Container.Service)
-	sv.profile.AddOutcome(r, knowledge.Shrink, result)
+	sv.profile.AddOutcome(r, knowledge.Shrink, knowledge.ResultApplied)
+	if reverted {
+		sv.profile.AddOutcome(r, knowledge.Shrink, knowledge.ResultReverted)
+	}
 	sv.dirty = true
 }
 
@@ -104,8 +103,22 @@ func (l *Loop) pack(now time.Time, all bool) Batch {
 	return b
 }
 
-// commit is the job that writes a batch. A batch that could not be written is
-// not tried again: the next one overwrites the same records.
+// unsaved marks what a failed commit held, so that the next one has it as it is then.
+func (l *Loop) unsaved(b Batch) {
+	for key := range b.Profiles {
+		if s := l.services[key]; s != nil {
+			s.dirty = true
+		}
+	}
+	for id := range b.Marks {
+		if u := l.units[id]; u != nil {
+			u.changed = true
+		}
+	}
+}
+
+// commit is the job that writes a batch. The same batch is not tried again: the
+// next one overwrites the same records with newer ones.
 func commit(l *Loop, b Batch) func(context.Context) func() {
 	return func(context.Context) func() {
 		err := l.o.Memory.Commit(b)
@@ -114,6 +127,7 @@ func commit(l *Loop, b Batch) func(context.Context) func() {
 			l.storeErr = ""
 			if err != nil {
 				l.storeErr = err.Error()
+				l.unsaved(b)
 			}
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/knowledge/profile"
 	"github.com/effiscale/effiscale/mape/execute"
 	"github.com/effiscale/effiscale/mape/plan"
 )
@@ -23,6 +24,35 @@ type Unit struct {
 	Busy        bool   // an action is on its way
 	// Watching: a cut is under watch, or the first step of one is.
 	Watching bool
+	Learned  Learned // of its service; filled by Find only
+}
+
+// Learned sums up a service's profile for people.
+type Learned struct {
+	ObservedFor     time.Duration
+	CPUMean, CPUMax float64 // cores
+	CPUUsual        float64 // the policy's percentile, cores
+	Censored        float64 // share of the time that was throttled, 0..1
+	MemoryNeed      knowledge.Bytes
+	MemoryMax       knowledge.Bytes
+	Growth          float64 // bytes a second, the highest, faded
+	Start           time.Duration
+	Cuts            [2]profile.Tally // by resource
+}
+
+func learned(now time.Time, u *unit) Learned {
+	p := u.service.profile
+	l := Learned{
+		ObservedFor: p.ObservedFor(), CPUMean: p.CPUMean(), CPUMax: p.CPUMax(), CPUUsual: p.CPU(u.Policy.CPUPercentile),
+		Censored: p.CensoredShare(), MemoryNeed: p.MemoryNeed(u.Policy.MemoryPercentile), MemoryMax: p.MemoryMax(), Growth: p.Growth(now),
+	}
+	if p.Starts() >= 1 {
+		l.Start = p.StartTime(0.95)
+	}
+	for r := range l.Cuts {
+		l.Cuts[r] = p.Outcomes(knowledge.Resource(r), knowledge.Shrink)
+	}
+	return l
 }
 
 // Summary is a copy of what the loop knows of the host.
@@ -90,6 +120,7 @@ func (l *Loop) Find(ctx context.Context, ref string) (v Unit, verdicts [2][]exec
 		}
 		v = l.copy(u)
 		now := l.o.Now()
+		v.Learned = learned(now, u)
 		for r := range u.wishes {
 			d := u.wishes[r].Decision
 			d.Resource = knowledge.Resource(r)

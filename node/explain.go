@@ -90,6 +90,34 @@ func (n *Node) signals(u *mape.Unit) []api.Signal {
 	if w.Have&knowledge.HasIOPressure != 0 {
 		out = append(out, api.Signal{Name: "io pressure (some, 10 s)", Value: w.IOPressure.Some10, Unit: "percent"})
 	}
+	return append(out, learnedSignals(u)...)
+}
+
+// learnedSignals are what the service's history says, where there is one.
+func learnedSignals(u *mape.Unit) []api.Signal {
+	l := &u.Learned
+	if l.ObservedFor < time.Minute {
+		return nil
+	}
+	out := []api.Signal{
+		{Name: "learned: watched for", Value: l.ObservedFor.Seconds(), Unit: "seconds"},
+		{Name: "learned: cpu, mean", Value: l.CPUMean, Unit: "cores"},
+		{Name: fmt.Sprintf("learned: cpu, p%.4g", u.Policy.CPUPercentile*100), Value: l.CPUUsual, Unit: "cores"},
+		{Name: "learned: cpu, highest", Value: l.CPUMax, Unit: "cores"},
+		{Name: "learned: time throttled", Value: l.Censored, Unit: "ratio"},
+		{Name: fmt.Sprintf("learned: memory, p%.4g of minutes", u.Policy.MemoryPercentile*100), Value: float64(l.MemoryNeed), Unit: "bytes"},
+		{Name: "learned: memory, highest", Value: float64(l.MemoryMax), Unit: "bytes"},
+		{Name: "learned: fastest growth", Value: l.Growth, Unit: "bytes/s"},
+	}
+	if l.Start > 0 {
+		out = append(out, api.Signal{Name: "learned: start takes, p95", Value: l.Start.Seconds(), Unit: "seconds"})
+	}
+	for r, t := range l.Cuts {
+		if t.Applied > 0 {
+			name := fmt.Sprintf("learned: %s cuts that were taken back", knowledge.Resource(r))
+			out = append(out, api.Signal{Name: name, Value: float64(t.Reverted) / float64(t.Applied), Unit: "ratio"})
+		}
+	}
 	return out
 }
 
