@@ -350,13 +350,13 @@ func seconds(v float64) string {
 	case d < 10*time.Second:
 		return d.Round(100 * time.Millisecond).String()
 	case d < time.Hour:
-		return short(d.Round(time.Second))
+		return Span(d.Round(time.Second))
 	}
-	return short(d.Round(time.Minute))
+	return Span(d.Round(time.Minute))
 }
 
-// short prints "10m" and "1h" instead of Go's "10m0s" and "1h0m0s".
-func short(d time.Duration) string {
+// Span prints "10m" and "1h" instead of Go's "10m0s" and "1h0m0s".
+func Span(d time.Duration) string {
 	s := d.String()
 	if strings.HasSuffix(s, "m0s") {
 		s = strings.TrimSuffix(s, "0s")

@@ -209,9 +209,9 @@ func (f spanField) set(l literal) error {
 	}
 	return err
 }
-func (f spanField) text() string    { return formatSpan(*f.p) }
+func (f spanField) text() string    { return knowledge.Span(*f.p) }
 func (f spanField) kind() string    { return "duration" }
-func (f spanField) allowed() string { return formatSpan(f.least) + " to " + formatSpan(f.most) }
+func (f spanField) allowed() string { return knowledge.Span(f.least) + " to " + knowledge.Span(f.most) }
 
 // boolField is true or false.
 type boolField struct{ p *bool }

@@ -110,8 +110,8 @@ func TestTextRoundTrips(t *testing.T) {
 			t.Fatalf("%s: %d, %v", formatSize(size), got, err)
 		}
 		span := time.Duration(rapid.Int64Range(0, int64(200*time.Hour)).Draw(t, "span"))
-		if got, err := bare(formatSpan(span)).span(); err != nil || got != span {
-			t.Fatalf("%s: %v, %v", formatSpan(span), got, err)
+		if got, err := bare(knowledge.Span(span)).span(); err != nil || got != span {
+			t.Fatalf("%s: %v, %v", knowledge.Span(span), got, err)
 		}
 		share := float64(rapid.IntRange(0, 10000).Draw(t, "share")) / 10000
 		if got, err := bare(formatShare(share)).share(); err != nil || math.Abs(got-share) > 1e-12 {

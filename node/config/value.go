@@ -154,17 +154,6 @@ func formatSize(b knowledge.Bytes) string {
 	return strconv.FormatInt(int64(b), 10) + "B"
 }
 
-func formatSpan(d time.Duration) string {
-	s := d.String()
-	if strings.HasSuffix(s, "m0s") {
-		s = strings.TrimSuffix(s, "0s")
-	}
-	if strings.HasSuffix(s, "h0m") {
-		s = strings.TrimSuffix(s, "0m")
-	}
-	return s
-}
-
 // quote writes a TOML basic string.
 func quote(s string) string {
 	var b strings.Builder
