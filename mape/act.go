@@ -12,7 +12,7 @@ import (
 // too short for all of them. What is granted replaces what was wanted.
 func (l *Loop) grant(now time.Time) {
 	grows := false
-	for _, u := range l.growing {
+	for _, u := range l.thought {
 		d := &u.wishes[knowledge.ResourceCPU].Decision
 		if d.Verb == knowledge.Grow || (d.From == 0 && d.To != 0) {
 			grows = true
@@ -123,12 +123,10 @@ func (l *Loop) grantOne(now time.Time, u *unit, s plan.Share, capacity knowledge
 			ID: u.Container.ID, Resource: knowledge.ResourceCPU, Verb: knowledge.Shrink, Actor: knowledge.ActorReflex,
 			At: now, From: int64(quota), To: int64(s.Grant), Reason: reason,
 		}
-		for _, g := range l.growing {
-			if g == u {
-				return
-			}
+		if !u.thoughtAt.Equal(now) { // it rested in this tick
+			u.thoughtAt = now
+			l.thought = append(l.thought, u)
 		}
-		l.growing = append(l.growing, u)
 		return
 	}
 	if d.Verb == knowledge.Grow {
@@ -141,7 +139,7 @@ func (l *Loop) grantOne(now time.Time, u *unit, s plan.Share, capacity knowledge
 
 // act hands the wishes of this tick to execution.
 func (l *Loop) act(now time.Time) {
-	for _, u := range l.growing {
+	for _, u := range l.thought {
 		if u.Probe == nil {
 			continue
 		}

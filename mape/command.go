@@ -156,12 +156,7 @@ func (l *Loop) asked(now time.Time, u *unit, w Want) knowledge.Decision {
 		ID: u.Container.ID, Resource: w.Resource, Actor: knowledge.ActorUser, At: now, From: from, To: to,
 		Reason: knowledge.Reason{Rule: knowledge.RuleUser, Note: w.By}, Key: w.Key,
 	}
-	switch {
-	case from != 0 && to > from:
-		d.Verb = knowledge.Grow
-	case to != from:
-		d.Verb = knowledge.Shrink
-	}
+	d.Verb = execute.Verb(from, to)
 	return d
 }
 
@@ -321,15 +316,13 @@ func (l *Loop) sendBack(u *unit, r knowledge.Resource, done func(knowledge.Recor
 	now := l.o.Now()
 	l.look(now, u)
 	d := knowledge.Decision{
-		ID: u.Container.ID, Resource: r, Verb: knowledge.Grow, Actor: knowledge.ActorRestore, At: now,
+		ID: u.Container.ID, Resource: r, Actor: knowledge.ActorRestore, At: now,
 		From: from, To: to, Reason: knowledge.Because(knowledge.RuleRestore),
 	}
 	if from == to { // the kernel has it, the Engine does not know yet
 		d.From = engine
 	}
-	if to != 0 && (d.From == 0 || to < d.From) {
-		d.Verb = knowledge.Shrink
-	}
+	d.Verb = execute.Verb(d.From, to)
 	ruling = l.exec.Apply(now, &u.Subject, d, done)
 	if ruling.Acted {
 		u.changed = true

@@ -61,7 +61,7 @@ func (l *Loop) remember(now time.Time) {
 	if l.exec.Urgent && now.Sub(l.flushAt) >= time.Second && !l.flushing {
 		l.exec.Urgent, l.flushAt = false, time.Time{}
 	}
-	if l.flushing || !l.due2(&l.flushAt, now, l.set.FlushEvery) {
+	if l.flushing || !l.elapsed(&l.flushAt, now, l.set.FlushEvery) {
 		return
 	}
 	batch := l.pack(now, false)

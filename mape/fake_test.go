@@ -299,7 +299,14 @@ func (h *host) Keep(o knowledge.Original) error {
 	return nil
 }
 
-func (h *host) Drop(knowledge.ContainerID) error { return nil }
+func (h *host) Amend(o knowledge.Original) error { return h.Keep(o) }
+
+func (h *host) Drop(id knowledge.ContainerID) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.kept, id)
+	return nil
+}
 
 func (h *host) Commit(b Batch) error {
 	h.mu.Lock()

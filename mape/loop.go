@@ -110,7 +110,6 @@ type Options struct {
 	Log      zerolog.Logger
 	Now      func() time.Time
 	Settings Settings
-	Node     knowledge.NodeID
 	// Crashes above 0 is safe mode.
 	Crashes int
 	// Restored is what the store remembered.
@@ -135,7 +134,7 @@ type Loop struct {
 	cadence  monitor.Cadence
 	shares   []plan.Share
 	sharers  []*unit
-	growing  []*unit // units with a CPU wish in this tick
+	thought  []*unit // whose wishes are from this tick
 	subjects []*execute.Subject
 	folds    []knowledge.Record
 
@@ -175,7 +174,7 @@ func New(o Options) *Loop {
 		Engine: o.Engine, Journal: o.Memory, Hands: l.hands, Meter: o.Meter, Log: o.Log,
 		Rules: o.Settings.Rules, Now: o.Now, Outcome: l.learnOutcome,
 	})
-	l.exec.Host = execute.Host{CPUs: o.Host.CPUs, Memory: o.Host.Memory, Crashes: o.Crashes, Swap: o.Host.SwapLimit}
+	l.exec.Host = execute.Host{CPUs: o.Host.CPUs, Memory: o.Host.Memory, Crashes: o.Crashes}
 	l.exec.Host.CPUPool = l.pool()
 	l.begin = o.Now()
 	l.lastTick, l.flushAt = l.begin, l.begin
@@ -281,7 +280,7 @@ func (l *Loop) Tick(now time.Time) {
 	l.act(now)
 	l.exec.Follow(now, l.subjects)
 	l.perSecond(now)
-	if l.due2(&l.deliberateAt, now, l.set.DeliberateEvery) {
+	if l.elapsed(&l.deliberateAt, now, l.set.DeliberateEvery) {
 		started = l.o.Now()
 		l.deliberate(now)
 		l.o.Meter.ObserveLoop("deliberate", l.o.Now().Sub(started))
@@ -303,8 +302,8 @@ func (l *Loop) wake(now time.Time, gap time.Duration) {
 	l.listAt = time.Time{}
 }
 
-// due2 reports whether an interval has passed since *at, and starts the next one.
-func (l *Loop) due2(at *time.Time, now time.Time, every time.Duration) bool {
+// elapsed reports whether an interval has passed since *at, and starts the next one.
+func (l *Loop) elapsed(at *time.Time, now time.Time, every time.Duration) bool {
 	if !at.IsZero() && now.Sub(*at) < every {
 		return false
 	}
@@ -314,7 +313,7 @@ func (l *Loop) due2(at *time.Time, now time.Time, every time.Duration) bool {
 
 // perSecond keeps the guards' view of the host current.
 func (l *Loop) perSecond(now time.Time) {
-	if !l.due2(&l.hostAt, now, time.Second) {
+	if !l.elapsed(&l.hostAt, now, time.Second) {
 		return
 	}
 	if l.o.HostUse != nil {

@@ -236,6 +236,9 @@ func TestRecreatedUnderTheSameName(t *testing.T) {
 	if u == nil || !u.Marks.ExternalUntil.IsZero() || u.Window.Samples > 60 {
 		t.Fatalf("another one's past: %+v", u.Marks)
 	}
+	if _, left := h.kept[a.c.ID]; left || len(h.kept) != 1 {
+		t.Errorf("ways back: %+v, want the new container's alone", h.kept)
+	}
 	if u.service.profile.ObservedFor() < seen || seen < time.Minute {
 		t.Errorf("the service was observed for %s before, %s now", seen, u.service.profile.ObservedFor())
 	}

@@ -32,7 +32,7 @@ func (l *Loop) list(ctx context.Context) func() {
 // returns how many were read.
 func (l *Loop) measure(now time.Time) (read int) {
 	at := int64(now.Sub(l.begin))
-	l.growing = l.growing[:0]
+	l.thought = l.thought[:0]
 	inspects := 0
 	for i := 0; i < len(l.due); i++ {
 		if l.due[i] > at {
@@ -202,7 +202,8 @@ func (l *Loop) think(now time.Time, u *unit) {
 	mem := u.reflex.Memory(now, &u.Finding, u.Window, &u.Envelope, &u.Policy)
 	l.wish(now, u, cpu)
 	l.wish(now, u, mem)
-	l.growing = append(l.growing, u)
+	u.thoughtAt = now
+	l.thought = append(l.thought, u)
 }
 
 // wish keeps what is wanted, and since when for this reason.

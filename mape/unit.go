@@ -43,12 +43,11 @@ type unit struct {
 	unwatched   bool // … or refused
 	meet        bool // the Engine told of a change: it is to be inspected
 	metAt       time.Time
-	restored    bool // its marks come from the store
 	firstSlow   bool
 	tried       bool      // it was read, or could not be, at least once
 	profiled    time.Time // CPU use is in the profile up to here
 	profiledCPU time.Duration
-	started     time.Time // first seen running, as far as that is known
+	thoughtAt   time.Time // the tick that its wishes are from
 	settled     bool      // its start was measured
 	changed     bool      // its marks differ from what is on the disk
 	lastRule    [2]knowledge.Rule
@@ -197,7 +196,6 @@ func (l *Loop) add(now time.Time, c *knowledge.Container) {
 	l.enter(u, c.Service)
 	if b, ok := l.o.Restored.Marks[c.ID]; ok {
 		if json.Unmarshal(b, &u.Marks) == nil {
-			u.restored = true
 			u.Marks.Bound(now, u.Policy.YieldFor)
 			u.Window.LastOOM = u.Marks.LastOOM
 		}
@@ -250,9 +248,6 @@ func (l *Loop) attach(now time.Time, u *unit) {
 	if l.set.Rules.Actuator == knowledge.ActuatorKernel && !p.Writable() {
 		u.KernelRefused = "the quota file cannot be written by this process"
 	}
-	if u.started.IsZero() {
-		u.started = now
-	}
 	l.due[u.slot] = l.stagger(u.slot)
 }
 
@@ -280,6 +275,7 @@ func (l *Loop) remove(u *unit) {
 	l.order, l.due, l.subjects = l.order[:last], l.due[:last], l.subjects[:last]
 	l.order[:last+1][last], l.subjects[:last+1][last] = nil, nil
 	u.Gone = true
+	l.exec.Forget(&u.Subject)
 }
 
 // event takes one hint of the Engine.
@@ -291,7 +287,7 @@ func (l *Loop) event(now time.Time, ev knowledge.Event) {
 			u.Container.State = knowledge.StateRunning
 			u.Container.Inspected = false
 			u.Container.Restarts++
-			u.started, u.settled, u.attachAt = now, false, time.Time{}
+			u.settled, u.attachAt = false, time.Time{}
 			l.attach(now, u)
 		}
 		l.listAt = time.Time{}

@@ -150,7 +150,7 @@ func (l *Loop) Points(ctx context.Context, ref string, t time.Time) (v Unit, poi
 // SetHost takes over what the Engine says of the machine, when it answers late.
 func (l *Loop) SetHost(h knowledge.Host) {
 	l.o.Host = h
-	l.exec.Host.CPUs, l.exec.Host.Memory, l.exec.Host.Swap = h.CPUs, h.Memory, h.SwapLimit
+	l.exec.Host.CPUs, l.exec.Host.Memory = h.CPUs, h.Memory
 	l.exec.Host.CPUPool = l.pool()
 	for _, u := range l.order {
 		u.Policy = l.set.Policy(u.Container)

@@ -150,6 +150,7 @@ var _ mape.Memory = memory{}
 func (m memory) Begin(a knowledge.Action) (uint64, error) { return m.s.Begin(a) }
 func (m memory) End(o knowledge.Outcome) error            { return m.s.End(o) }
 func (m memory) Keep(o knowledge.Original) error          { return m.s.PutOriginal(o) }
+func (m memory) Amend(o knowledge.Original) error         { return m.s.AmendOriginal(o) }
 func (m memory) Drop(id knowledge.ContainerID) error      { return m.s.DropOriginal(id) }
 
 func (m memory) Commit(b mape.Batch) error {

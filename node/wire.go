@@ -45,7 +45,7 @@ func (n *Node) openLoop(cfg config.Config) {
 		Engine: engine{n.engine, cfg.Docker.Sees},
 		Memory: memory{s: n.store, commits: n.metrics.StoreCommit},
 		Attach: n.attach, HostUse: n.hostUse(), Host: n.host(), Meter: n.metrics, Log: n.log,
-		Settings: n.settings(&cfg), Node: n.identity.Node, Crashes: n.crashes, Restored: n.restored(),
+		Settings: n.settings(&cfg), Crashes: n.crashes, Restored: n.restored(),
 		OnReady: func() {
 			n.closeOpen(n.loop.Held)
 			n.ready("the first full pass is done")

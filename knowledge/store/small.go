@@ -40,7 +40,12 @@ func (s *Store) SetIdentity(id Identity) error {
 
 // PutOriginal remembers what a container was allowed before its first change.
 // The first one stays: a later call for the same container changes nothing.
-func (s *Store) PutOriginal(o knowledge.Original) error {
+func (s *Store) PutOriginal(o knowledge.Original) error { return s.original(o, false) }
+
+// AmendOriginal replaces what is remembered: somebody else chose other limits.
+func (s *Store) AmendOriginal(o knowledge.Original) error { return s.original(o, true) }
+
+func (s *Store) original(o knowledge.Original, replace bool) error {
 	if o.ID == "" || len(o.ID) > maxWord {
 		return fmt.Errorf("cannot keep original limits: %w: container id of %d bytes", ErrInvalid, len(o.ID))
 	}
@@ -49,10 +54,11 @@ func (s *Store) PutOriginal(o knowledge.Original) error {
 	if s.closed {
 		return ErrClosed
 	}
-	if _, have := s.originals[o.ID]; have {
+	_, have := s.originals[o.ID]
+	if have && !replace {
 		return s.settled(cell{bucketOriginals, string(o.ID)})
 	}
-	if len(s.originals) >= maxOriginals {
+	if !have && len(s.originals) >= maxOriginals {
 		return fmt.Errorf("cannot keep original limits: %w: %d containers have theirs kept already", ErrInvalid, maxOriginals)
 	}
 	o.Name, o.Service = bounded(o.Name, maxWord), knowledge.ServiceKey(bounded(string(o.Service), maxWord))

@@ -345,6 +345,10 @@ func TestOriginalsAndDocs(t *testing.T) {
 		if got := s.Originals(); len(got) != 1 || got[0] != orig {
 			t.Fatalf("the first one stays: %+v", got)
 		}
+		orig.Limits.Memory /= 2
+		if err := s.AmendOriginal(orig); err != nil {
+			t.Fatal(err)
+		}
 		if err := s.PutDoc("d", []int{1, 2}); err != nil {
 			t.Fatal(err)
 		}

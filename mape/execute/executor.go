@@ -90,7 +90,7 @@ func (e *Executor) Apply(now time.Time, s *Subject, d knowledge.Decision, done f
 	}
 	a := knowledge.Action{
 		ID: s.Container.ID, Name: s.Container.Name, Service: s.Container.Service,
-		Resource: d.Resource, Verb: verb(d.From, r.Allowed), Actor: d.Actor, At: now,
+		Resource: d.Resource, Verb: Verb(d.From, r.Allowed), Actor: d.Actor, At: now,
 		From: d.From, To: r.Allowed, Reason: d.Reason, Key: d.Key,
 	}
 	var wait knowledge.Reason
@@ -126,7 +126,8 @@ func (e *Executor) small(d *knowledge.Decision, to int64) bool {
 	return diff < int64(knowledge.OneCPU/1000)
 }
 
-func verb(from, to int64) knowledge.Verb {
+// Verb is what going from one limit to another does; 0 is no limit.
+func Verb(from, to int64) knowledge.Verb {
 	switch {
 	case from == to:
 		return knowledge.Hold

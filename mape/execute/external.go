@@ -162,7 +162,7 @@ func outside[T ~int64](r knowledge.Range[T], v T) bool {
 func (e *Executor) note(now time.Time, s *Subject, r knowledge.Resource, from, to int64) {
 	a := knowledge.Action{
 		ID: s.Container.ID, Name: s.Container.Name, Service: s.Container.Service, Resource: r,
-		Verb: verb(from, to), Actor: knowledge.ActorExternal, At: now, From: from, To: to,
+		Verb: Verb(from, to), Actor: knowledge.ActorExternal, At: now, From: from, To: to,
 		Reason: knowledge.Because(knowledge.RuleExternal, s.Policy.YieldFor.Seconds()),
 	}
 	original := knowledge.Original{ID: a.ID, Name: a.Name, Service: a.Service, Limits: s.Original, At: now}
@@ -175,7 +175,7 @@ func (e *Executor) note(now time.Time, s *Subject, r knowledge.Resource, from, t
 			err = e.journal.End(o)
 		}
 		if keep && err == nil {
-			err = e.journal.Keep(original)
+			err = e.journal.Amend(original)
 		}
 		return func() {
 			s.LastChange = knowledge.Record{Action: a, Outcome: o}
@@ -184,6 +184,20 @@ func (e *Executor) note(now time.Time, s *Subject, r knowledge.Resource, from, t
 				e.log.Debug().Err(err).Msg("a change by somebody else is kept in memory only")
 			}
 		}
+	})
+}
+
+// Forget drops the way back of a container that is no more.
+func (e *Executor) Forget(s *Subject) {
+	if !s.OriginalKept {
+		return
+	}
+	id := s.Container.ID
+	e.hands.Do(func(context.Context) func() {
+		if err := e.journal.Drop(id); err != nil {
+			return func() { e.log.Debug().Err(err).Msg("the limits of a removed container are dropped later") }
+		}
+		return nil
 	})
 }
 
@@ -204,7 +218,7 @@ func (e *Executor) repair(now time.Time, s *Subject) {
 		reason := knowledge.Because(knowledge.RuleDrift, was.Cores(), m.Quota.Cores())
 		a := knowledge.Action{
 			ID: s.Container.ID, Name: s.Container.Name, Service: s.Container.Service, Resource: knowledge.ResourceCPU,
-			Verb: verb(int64(was), int64(m.Quota)), Actor: knowledge.ActorRepair, At: now, From: int64(was), To: int64(m.Quota), Reason: reason,
+			Verb: Verb(int64(was), int64(m.Quota)), Actor: knowledge.ActorRepair, At: now, From: int64(was), To: int64(m.Quota), Reason: reason,
 		}
 		if e.quotaMoves(s, m.Quota) {
 			s.fold.add(a, int64(s.Window.Quota))
@@ -217,7 +231,7 @@ func (e *Executor) repair(now time.Time, s *Subject) {
 	if w := s.Window.MemoryLimit; m.Engine.Memory != 0 && !same(knowledge.ResourceMemory, int64(w), int64(m.Engine.Memory)) {
 		e.Apply(now, s, knowledge.Decision{
 			ID: s.Container.ID, Resource: knowledge.ResourceMemory, Actor: knowledge.ActorRepair, At: now,
-			Verb: verb(int64(w), int64(m.Engine.Memory)), From: int64(w), To: int64(m.Engine.Memory),
+			Verb: Verb(int64(w), int64(m.Engine.Memory)), From: int64(w), To: int64(m.Engine.Memory),
 			Reason: knowledge.Because(knowledge.RuleDrift, float64(w), float64(m.Engine.Memory)),
 		}, nil)
 	}

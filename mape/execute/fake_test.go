@@ -196,6 +196,8 @@ func (w *world) Keep(o knowledge.Original) error {
 	return w.disk
 }
 
+func (w *world) Amend(o knowledge.Original) error { return w.Keep(o) }
+
 func (w *world) Drop(knowledge.ContainerID) error { return nil }
 
 type meter struct{}
@@ -275,7 +277,7 @@ func (w *world) pass(d time.Duration) {
 func (w *world) decide(r knowledge.Resource, to int64, actor knowledge.Actor) knowledge.Decision {
 	from := w.s.Limit(r)
 	return knowledge.Decision{
-		ID: w.id, Resource: r, Verb: verb(from, to), Actor: actor, At: w.now, From: from, To: to,
+		ID: w.id, Resource: r, Verb: Verb(from, to), Actor: actor, At: w.now, From: from, To: to,
 		Reason: knowledge.Because(knowledge.RuleSettled),
 	}
 }

@@ -22,8 +22,6 @@ type Host struct {
 	Crashes int
 	// Late is how late the present pass is, when that is too late to decide.
 	Late time.Duration
-	// Swap: the kernel counts swap.
-	Swap bool
 }
 
 // Rules are the bounds that configuration sets for every action.
@@ -354,7 +352,7 @@ func (c *Case) turns(to int64) bool {
 	if to == c.D.From {
 		return false
 	}
-	return verb(c.D.From, to) != verb(c.D.From, c.D.To)
+	return Verb(c.D.From, to) != Verb(c.D.From, c.D.To)
 }
 
 // Ruling is what the guards made of a decision.

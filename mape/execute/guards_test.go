@@ -114,7 +114,7 @@ func TestGuards(t *testing.T) {
 			if c.set != nil {
 				c.set(&s, &h, &r, &d)
 			}
-			d.Verb = verb(d.From, d.To)
+			d.Verb = Verb(d.From, d.To)
 			got := Judge(&Case{Now: noon, D: &d, S: &s, Host: &h, Rules: &r})
 			if got.Allowed != c.want || got.Guard != c.guard {
 				t.Errorf("allowed %d by %q (%s), want %d by %q", got.Allowed, got.Guard, got.Reason, c.want, c.guard)
@@ -156,7 +156,7 @@ func TestJudgeHoldsItsBounds(t *testing.T) {
 		s.Marks.Raised[res] = RaisedFloor{Value: rapid.Int64Range(0, 2*hi).Draw(t, "raised"), Until: noon.Add(time.Hour)}
 		actor := rapid.SampledFrom([]knowledge.Actor{knowledge.ActorReflex, knowledge.ActorDeliberation, knowledge.ActorUser, knowledge.ActorUndo}).Draw(t, "actor")
 		d := knowledge.Decision{
-			ID: s.Container.ID, Resource: res, Actor: actor, At: noon, From: from, To: to, Verb: verb(from, to), Boost: rapid.Bool().Draw(t, "boost"),
+			ID: s.Container.ID, Resource: res, Actor: actor, At: noon, From: from, To: to, Verb: Verb(from, to), Boost: rapid.Bool().Draw(t, "boost"),
 		}
 		got := Judge(&Case{Now: noon, D: &d, S: &s, Host: &h, Rules: &r})
 		if got.Allowed == from {
@@ -173,8 +173,8 @@ func TestJudgeHoldsItsBounds(t *testing.T) {
 			t.Fatal("changed while paused or in safe mode")
 		case v < lo || v > hi:
 			t.Fatalf("%d is outside of %d..%d", v, lo, hi)
-		case verb(from, v) != d.Verb:
-			t.Fatalf("a %s became a %s", d.Verb, verb(from, v))
+		case Verb(from, v) != d.Verb:
+			t.Fatalf("a %s became a %s", d.Verb, Verb(from, v))
 		case res == knowledge.ResourceCPU && v > int64(h.CPUPool):
 			t.Fatal("beyond the host's cores")
 		}

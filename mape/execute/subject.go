@@ -49,6 +49,8 @@ type Journal interface {
 	End(o knowledge.Outcome) error
 	// Keep records the limits that a container had before the first change.
 	Keep(o knowledge.Original) error
+	// Amend replaces them by what somebody else chose.
+	Amend(o knowledge.Original) error
 	// Drop forgets them: they are in force again, or the container is gone.
 	Drop(id knowledge.ContainerID) error
 }
