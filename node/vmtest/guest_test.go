@@ -140,13 +140,16 @@ func drift(t *testing.T) {
 	until(t, "the count of repairs", func() bool { return status(t).Summary.DriftRepaired > 0 })
 }
 
+// byHandCores is what a person gives vm-idle.
+const byHandCores = 0.7
+
 // byHand: a person's change is respected for a while, then the policy holds.
 func byHand(t *testing.T) {
 	c := find(t, "vm-idle")
-	run(t, "docker", "update", "--cpus", "0.7", c.name)
+	run(t, "docker", "update", "--cpus", fmt.Sprint(byHandCores), c.name)
 	until(t, "it to be noticed", func() bool { return c.view(t).State == "yielding" })
-	if q := c.quota(t); q < 0.69 || q > 0.71 {
-		t.Errorf("the kernel holds %.2f cores, want the person's 0.7", q)
+	if q := c.quota(t); !near(q, byHandCores) {
+		t.Errorf("the kernel holds %.2f cores, want the person's %.1f", q, byHandCores)
 	}
 	until(t, "the policy after the time to yield", func() bool { return c.quota(t) < 0.3 })
 }
@@ -223,10 +226,11 @@ func stopped(t *testing.T) {
 	until(t, "readiness", ready)
 }
 
-// uninstall puts the original limits back, as README.md says.
+// uninstall puts the original limits back, as README.md says: what the container
+// was made with, or what a person chose since (byHand).
 func uninstall(t *testing.T) {
 	commands(t, "uninstall-commands")
-	for name, cores := range map[string]float64{"vm-grow": 0.2, "vm-idle": 1} {
+	for name, cores := range map[string]float64{"vm-grow": 0.2, "vm-idle": byHandCores} {
 		c := find(t, name)
 		if !c.running(t) || !near(c.engineCPU(t), cores) || !near(c.quota(t), cores) || c.engineMemory(t) != 64<<20 || c.memory(t) != 64<<20 {
 			t.Errorf("%s: Engine %.2f cores %d bytes, kernel %.2f cores %d bytes, running %v; want %.2f cores and 64 MiB",
