@@ -70,8 +70,8 @@ type Policy struct {
 	StartBoostFor time.Duration
 	// ShrinksPerDay bounds how often memory or the CPU floor is cut in a day.
 	ShrinksPerDay int
-	// ObserveFirst is how long a container is watched before it gets a first
-	// limit where it had none.
+	// ObserveFirst is how long a container, or others of its image, are watched
+	// before it gets a first limit where it had none.
 	ObserveFirst time.Duration
 	// ShrinkAfter is how long it must be calm before memory shrinks.
 	ShrinkAfter time.Duration

@@ -36,6 +36,7 @@ const (
 	RuleUndoCut      Rule = "undo-cut"      // ratio, allowed ratio, cores before the cut
 	RuleSettled      Rule = "settled"       // peak cores, margin, deviation cores
 	RuleFirstLimit   Rule = "first-limit"   // observed seconds, peak
+	RuleFirstImage   Rule = "first-image"   // observed seconds, limit by its image: cores or bytes
 	RuleStartBoost   Rule = "start-boost"   // seconds since start, multiple
 	RuleBelowFloor   Rule = "below-floor"   // quota, floor, cores
 	RuleAboveCeiling Rule = "above-ceiling" // quota, ceiling, cores
@@ -70,6 +71,7 @@ const (
 	// Deliberation.
 	RuleProfile      Rule = "profile"       // percentile, value, samples' weight
 	RuleNoProfile    Rule = "no-profile"    // hours observed, needed
+	RuleImage        Rule = "image"         // seconds observed, percentile, value, share that counts
 	RuleShrinkBudget Rule = "shrink-budget" // done today, allowed
 	RuleTolerance    Rule = "tolerance"     // change ratio, tolerance
 
@@ -123,6 +125,9 @@ var ruleWords = map[Rule]func(r Reason) string{
 	},
 	RuleFirstLimit: func(r Reason) string {
 		return fmt.Sprintf("had no limit; watched for %s, this covers what it used", seconds(r.Args[0]))
+	},
+	RuleFirstImage: func(r Reason) string {
+		return fmt.Sprintf("had no limit; %s covers all that its image is known to use, with a margin; watched itself for %s", amount(r.Args[1]), seconds(r.Args[0]))
 	},
 	RuleStartBoost: func(r Reason) string {
 		return fmt.Sprintf("started %s ago and has not settled: the CPU floor is %.3g times its usual height", seconds(r.Args[0]), r.Args[1])
@@ -210,6 +215,10 @@ var ruleWords = map[Rule]func(r Reason) string{
 	},
 	RuleNoProfile: func(r Reason) string {
 		return fmt.Sprintf("observed for %s; a learned floor needs %s", seconds(r.Args[0]), seconds(r.Args[1]))
+	},
+	RuleImage: func(r Reason) string {
+		return fmt.Sprintf("from its image's profile, watched for %s: p%.4g of its use is %s; that counts %s until the service has an hour of its own history",
+			seconds(r.Args[0]), r.Args[1]*100, amount(r.Args[2]), percent(r.Args[3]))
 	},
 	RuleShrinkBudget: func(r Reason) string {
 		return fmt.Sprintf("%.0f cuts today, %.0f are allowed", r.Args[0], r.Args[1])

@@ -65,6 +65,7 @@ type Batch struct {
 	Profiles map[knowledge.ServiceKey][]byte
 	Marks    map[knowledge.ContainerID][]byte
 	Series   map[knowledge.ServiceKey][]Chunk
+	Images   map[knowledge.ImageKey][]byte // this host's part of each
 	Folds    []knowledge.Record
 	Alive    []knowledge.ContainerID // all containers that exist
 }
@@ -101,11 +102,13 @@ type Settings struct {
 
 // Options hand a Loop its surroundings.
 type Options struct {
-	Engine   Engine
-	Memory   Memory
-	Attach   Attach
-	HostUse  HostReader
-	Host     knowledge.Host
+	Engine  Engine
+	Memory  Memory
+	Attach  Attach
+	HostUse HostReader
+	Host    knowledge.Host
+	// Node is whose part of an image's profile is this host's; "": none is kept.
+	Node     knowledge.NodeID
 	Meter    Meter
 	Log      zerolog.Logger
 	Now      func() time.Time
@@ -131,6 +134,7 @@ type Loop struct {
 	order    []*unit
 	due      []int64 // nanoseconds since begin, beside order: the walk touches no unit that rests
 	services map[knowledge.ServiceKey]*service
+	images   map[knowledge.ImageKey]*image
 	cadence  monitor.Cadence
 	shares   []plan.Share
 	sharers  []*unit
@@ -164,6 +168,7 @@ func New(o Options) *Loop {
 		o: o, set: o.Settings, cadence: o.Settings.Cadence,
 		units:    map[knowledge.ContainerID]*unit{},
 		services: map[knowledge.ServiceKey]*service{},
+		images:   map[knowledge.ImageKey]*image{},
 		events:   make(chan knowledge.Event, eventsKept),
 		asks:     make(chan func()),
 		stopped:  make(chan struct{}),

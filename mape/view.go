@@ -38,21 +38,24 @@ type Learned struct {
 	Growth          float64 // bytes a second, the highest, faded
 	Start           time.Duration
 	Cuts            [2]profile.Tally // by resource
+	// Image is what is known of its image, while the service's history is short.
+	Image plan.Image
 }
 
-func learned(now time.Time, u *unit) Learned {
+func (l *Loop) learned(now time.Time, u *unit) Learned {
 	p := u.service.profile
-	l := Learned{
+	v := Learned{
 		ObservedFor: p.ObservedFor(), CPUMean: p.CPUMean(), CPUMax: p.CPUMax(), CPUUsual: p.CPU(u.Policy.CPUPercentile),
 		Censored: p.CensoredShare(), MemoryNeed: p.MemoryNeed(u.Policy.MemoryPercentile), MemoryMax: p.MemoryMax(), Growth: p.Growth(now),
 	}
 	if p.Starts() >= 1 {
-		l.Start = p.StartTime(0.95)
+		v.Start = p.StartTime(0.95)
 	}
-	for r := range l.Cuts {
-		l.Cuts[r] = p.Outcomes(knowledge.Resource(r), knowledge.Shrink)
+	for r := range v.Cuts {
+		v.Cuts[r] = p.Outcomes(knowledge.Resource(r), knowledge.Shrink)
 	}
-	return l
+	v.Image = l.facts(u).Image
+	return v
 }
 
 // Summary is a copy of what the loop knows of the host.
@@ -120,7 +123,7 @@ func (l *Loop) Find(ctx context.Context, ref string) (v Unit, verdicts [2][]exec
 		}
 		v = l.copy(u)
 		now := l.o.Now()
-		v.Learned = learned(now, u)
+		v.Learned = l.learned(now, u)
 		for r := range u.wishes {
 			d := u.wishes[r].Decision
 			d.Resource = knowledge.Resource(r)

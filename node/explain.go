@@ -97,7 +97,7 @@ func (n *Node) signals(u *mape.Unit) []api.Signal {
 func learnedSignals(u *mape.Unit) []api.Signal {
 	l := &u.Learned
 	if l.ObservedFor < time.Minute {
-		return nil
+		return imageSignals(u)
 	}
 	out := []api.Signal{
 		{Name: "learned: watched for", Value: l.ObservedFor.Seconds(), Unit: "seconds"},
@@ -118,13 +118,31 @@ func learnedSignals(u *mape.Unit) []api.Signal {
 			out = append(out, api.Signal{Name: name, Value: float64(t.Reverted) / float64(t.Applied), Unit: "ratio"})
 		}
 	}
-	return out
+	return append(out, imageSignals(u)...)
+}
+
+// imageSignals are what is known of the container's image, while that counts.
+func imageSignals(u *mape.Unit) []api.Signal {
+	i := &u.Learned.Image
+	if i.ObservedFor < time.Minute {
+		return nil
+	}
+	return []api.Signal{
+		{Name: "image: watched for, in all services", Value: i.ObservedFor.Seconds(), Unit: "seconds"},
+		{Name: fmt.Sprintf("image: cpu, p%.4g", u.Policy.CPUPercentile*100), Value: i.CPU.Cores(), Unit: "cores"},
+		{Name: "image: cpu, highest", Value: i.CPUMax.Cores(), Unit: "cores"},
+		{Name: fmt.Sprintf("image: memory, p%.4g of minutes", u.Policy.MemoryPercentile*100), Value: float64(i.MemoryNeed), Unit: "bytes"},
+		{Name: "image: memory, highest", Value: float64(i.MemoryPeak), Unit: "bytes"},
+	}
 }
 
 func thresholds(u *mape.Unit) []api.Threshold {
 	p, e := &u.Policy, &u.Envelope
 	learned := "policy"
-	if e.Learned {
+	switch {
+	case e.Reason.Rule == knowledge.RuleImage:
+		learned = "image"
+	case e.Learned:
 		learned = "learned"
 	}
 	out := []api.Threshold{

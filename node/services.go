@@ -263,7 +263,7 @@ func confidence(u *mape.Unit) float64 {
 	if u.Finding.Quality != knowledge.QualityGood {
 		return 0
 	}
-	if u.Envelope.Learned {
+	if u.Envelope.Learned && u.Envelope.Reason.Rule != knowledge.RuleImage {
 		return 1
 	}
 	return min(0.5+time.Since(u.Window.Since).Hours()/2, 1)

@@ -17,6 +17,8 @@ type Facts struct {
 	// MemoryNeed is the policy's MemoryPercentile of the one-minute peaks of the
 	// working set (1: the highest), MemoryPeak the highest peak ever.
 	MemoryNeed, MemoryPeak knowledge.Bytes
+	// Image is the same of all containers of its image, other services' included.
+	Image Image
 }
 
 // Deliberate sets the envelope of a service's containers: policy and host are
@@ -32,9 +34,14 @@ func Deliberate(now time.Time, facts Facts, p *knowledge.Policy, host knowledge.
 		At:             now,
 		Reason:         knowledge.Because(knowledge.RuleNoProfile, facts.ObservedFor.Seconds(), learnAfter.Seconds()),
 	}
-	if facts.ObservedFor >= learnAfter {
+	switch {
+	case facts.ObservedFor >= learnAfter:
 		learn(&e, facts, p, &prev)
+	case facts.floorsKnown():
+		learn(&e, facts.borrowed(), p, &prev)
+		e.Reason = facts.Image.Because(&facts, p)
 	}
+	begin(&e, &facts, p)
 	if p.CPUMode == knowledge.CPUWeight { // no quota, and nothing to bound
 		e.CPU = knowledge.Range[knowledge.NanoCPU]{Min: p.CPU.Min, Max: hostCPU(host)}
 	}
@@ -80,6 +87,7 @@ func steady[T ~int64](next, prev T) T {
 func same(a, b *knowledge.Envelope) bool {
 	return a.CPU == b.CPU && a.ThrottleTarget == b.ThrottleTarget && a.Memory == b.Memory &&
 		a.MemoryFloor == b.MemoryFloor && a.MemoryCeiling == b.MemoryCeiling &&
+		a.FirstCPU == b.FirstCPU && a.FirstMemory == b.FirstMemory &&
 		a.Learned == b.Learned && a.Term == b.Term && a.Reason.Rule == b.Reason.Rule
 }
 
@@ -125,6 +133,9 @@ func WouldBe(now time.Time, facts Facts, w *knowledge.Window, e *knowledge.Envel
 	memory = hold(now, w, knowledge.ResourceMemory, int64(w.MemoryLimit))
 	cpu.Actor, memory.Actor = knowledge.ActorDeliberation, knowledge.ActorDeliberation
 	watched := max(facts.ObservedFor, now.Sub(w.Since))
+	if facts.startsKnown(p) {
+		watched = max(watched, facts.Image.ObservedFor)
+	}
 	if w.Have&knowledge.HasCPU == 0 || watched < p.ObserveFirst {
 		why := knowledge.Because(knowledge.RuleWatching, watched.Seconds(), p.ObserveFirst.Seconds())
 		return because(cpu, why), because(memory, why)
@@ -138,7 +149,7 @@ func WouldBe(now time.Time, facts Facts, w *knowledge.Window, e *knowledge.Envel
 	if w.Have&knowledge.HasMemory == 0 {
 		return cpu, because(memory, knowledge.Because(knowledge.RuleMissing))
 	}
-	to, why := wouldMemory(watched, facts, w, e, p)
+	to, why := wouldMemory(max(facts.ObservedFor, now.Sub(w.Since)), facts, w, e, p)
 	return cpu, settle(memory, int64(to), why)
 }
 
@@ -153,6 +164,8 @@ func wouldCPU(facts Facts, w *knowledge.Window, e *knowledge.Envelope, p *knowle
 		if p.CPUTarget > 0 {
 			to = scale(facts.CPU, 1/p.CPUTarget)
 		}
+	} else if facts.startsKnown(p) {
+		to, why = max(to, facts.borrowed().CPU), facts.Image.Because(&facts, p)
 	}
 	return min(max(to, b.floor), b.ceiling), why
 }
@@ -161,6 +174,9 @@ func wouldCPU(facts Facts, w *knowledge.Window, e *knowledge.Envelope, p *knowle
 func wouldMemory(watched time.Duration, facts Facts, w *knowledge.Window, e *knowledge.Envelope, p *knowledge.Policy) (knowledge.Bytes, knowledge.Reason) {
 	room := memoryRoom(e, p)
 	use := max(w.WorkingSet, w.Hard, w.AnonPeak, facts.MemoryNeed)
+	if facts.startsKnown(p) {
+		use = max(use, facts.borrowed().MemoryNeed)
+	}
 	to := max(withMargin(use, watched, p), (&ask{w: w}).least())
 	if !p.MemoryShrink {
 		to = max(to, w.MemoryLimit)

@@ -132,7 +132,7 @@ type Threshold struct {
 	Name   string  `json:"name"`
 	Value  float64 `json:"value"`
 	Unit   string  `json:"unit"`
-	Source string  `json:"source"` // "default", "class", "label", "learned"
+	Source string  `json:"source"` // "default", "class", "label", "policy", "learned", "image"
 }
 
 // Verdict is what one guard says of the present wish.

@@ -62,7 +62,7 @@ func learningKnobs(p *knowledge.Policy) []binding {
 			field: spanField{&p.StartBoostFor, time.Second, time.Hour}},
 		{name: "shrinks_per_day", label: "shrinks-per-day", help: "how often memory or the CPU floor is cut in a day",
 			field: countField{&p.ShrinksPerDay, 0, 10000}},
-		{name: "observe_first", label: "observe-first", help: "a container without a limit is watched for this time before it gets one",
+		{name: "observe_first", label: "observe-first", help: "a container without a limit, or others of its image, are watched for this time before it gets one",
 			field: spanField{&p.ObserveFirst, time.Second, day}},
 		{name: "shrink_after", label: "shrink-after", help: "memory must have been calm for this time before it shrinks",
 			field: spanField{&p.ShrinkAfter, 10 * time.Second, 7 * day}},
