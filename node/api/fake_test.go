@@ -108,6 +108,10 @@ func (f *fakeDaemon) Plan(ctx context.Context) (Plan, error) {
 	return Plan{Schema: Schema, Changes: 2}, f.note(ctx, "plan", "")
 }
 
+func (f *fakeDaemon) Trace(ctx context.Context, r TraceRequest) (Trace, error) {
+	return Trace{Schema: Schema, Service: r.Name, Resource: r.Resource, Unit: "cores", Step: 60, Values: []float64{r.Since.Seconds()}, Peaks: []float64{1}}, f.note(ctx, "trace", "")
+}
+
 func (f *fakeDaemon) Scale(ctx context.Context, r ScaleRequest) (ScaleResult, error) {
 	f.mu.Lock()
 	f.scales = append(f.scales, r)

@@ -222,6 +222,31 @@ type Plan struct {
 	Changes int `json:"changes"`
 }
 
+// TraceRequest asks for the demand on record: GET /trace/{name}.
+type TraceRequest struct {
+	Name     string        // of a container or a service
+	Resource string        // "cpu", "memory"
+	Since    time.Duration // how far back from now
+}
+
+// Trace is the demand of a service in even steps, all its containers together:
+// `effiscale export`. A step of which nothing is on record has the value of the one
+// before it.
+type Trace struct {
+	Schema   int       `json:"schema"`
+	Service  string    `json:"service"`
+	Resource string    `json:"resource"`
+	Unit     string    `json:"unit"` // "cores", "bytes"
+	Start    time.Time `json:"start"`
+	Step     float64   `json:"step_seconds"`
+	Values   []float64 `json:"values"` // cpu: the mean of each step; memory: the highest
+	Peaks    []float64 `json:"peaks"`  // the highest second of each step
+	Gaps     int       `json:"gaps"`
+	Filled   int       `json:"filled_steps"` // in those gaps
+	// Throttled steps hold an estimate of what would have been used.
+	Throttled int `json:"throttled_steps"`
+}
+
 // ScaleRequest asks for limits of one container: `effiscale scale`,
 // POST /scale/vertical. Zero leaves a resource alone.
 type ScaleRequest struct {

@@ -154,6 +154,21 @@ func (f *fakeClient) Plan(context.Context) (api.Plan, error) {
 	return p, f.err
 }
 
+func (f *fakeClient) Trace(_ context.Context, r api.TraceRequest) (api.Trace, error) {
+	if _, err := f.find(r.Name); err != nil {
+		return api.Trace{}, err
+	}
+	t := api.Trace{Schema: api.Schema, Service: "shop_web", Resource: r.Resource, Unit: "cores", Start: testNow.Add(-r.Since), Step: 60,
+		Values: []float64{0.5, 0.25, 0.25, 1.33333333}, Peaks: []float64{0.75, 0.5, 0.5, 2}}
+	if r.Resource == "memory" {
+		t.Unit, t.Values, t.Peaks = "bytes", []float64{210 << 20, 211 << 20}, []float64{210 << 20, 211 << 20}
+	}
+	if !f.quiet {
+		t.Filled, t.Gaps, t.Throttled = 1, 1, 2
+	}
+	return t, nil
+}
+
 func (f *fakeClient) Scale(_ context.Context, r api.ScaleRequest) (api.ScaleResult, error) {
 	if _, err := f.find(r.Container); err != nil {
 		return api.ScaleResult{}, err
