@@ -110,6 +110,10 @@ type Envelope struct {
 	// whose image is known; 0: it is watched first.
 	FirstCPU    NanoCPU
 	FirstMemory Bytes
+	// LearnedCPU is the CPU floor without a forecast, ForecastCPU what a forecast
+	// raises it to; 0: no forecast does, and Forecast says why.
+	LearnedCPU, ForecastCPU NanoCPU
+	Forecast                Reason
 	// Learned: the floors come from a profile, not from the policy alone.
 	Learned bool
 	Term    uint64

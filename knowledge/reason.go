@@ -73,7 +73,15 @@ const (
 	RuleNoProfile    Rule = "no-profile"    // hours observed, needed
 	RuleImage        Rule = "image"         // seconds observed, percentile, value, share that counts
 	RuleShrinkBudget Rule = "shrink-budget" // done today, allowed
-	RuleTolerance    Rule = "tolerance"     // change ratio, tolerance
+
+	// Forecasts.
+	RuleForecast      Rule = "forecast"       // upper bound in cores, level, realised coverage, gain
+	RuleNoForecast    Rule = "no-forecast"    // nothing moves, or too little was seen
+	RuleForecastYoung Rule = "forecast-young" // seconds scored, needed
+	RuleForecastOff   Rule = "forecast-off"   // realised coverage, level, slack
+	RuleForecastWorse Rule = "forecast-worse" // gain, seconds scored
+
+	RuleTolerance Rule = "tolerance" // change ratio, tolerance
 
 	// Guards.
 	RuleMode          Rule = "mode" // Note: the mode
@@ -222,6 +230,24 @@ var ruleWords = map[Rule]func(r Reason) string{
 	},
 	RuleShrinkBudget: func(r Reason) string {
 		return fmt.Sprintf("%.0f cuts today, %.0f are allowed", r.Args[0], r.Args[1])
+	},
+	RuleForecast: func(r Reason) string {
+		return fmt.Sprintf("at most %s cores are expected in the next 5 min (%s level; such bounds held %s of the time, error %s under that of \"same as now\")",
+			cores(r.Args[0]), percent(r.Args[1]), percent(r.Args[2]), percent(r.Args[3]))
+	},
+	RuleNoForecast: func(Reason) string { return "no forecast: it moves too little, or too little of it was seen" },
+	RuleForecastYoung: func(r Reason) string {
+		return fmt.Sprintf("the forecast was compared with what came for %s; it raises floors after %s", seconds(r.Args[0]), seconds(r.Args[1]))
+	},
+	RuleForecastOff: func(r Reason) string {
+		return fmt.Sprintf("the forecast's bounds held %s of the time instead of %s, off by more than %s: reactive only",
+			percent(r.Args[0]), percent(r.Args[1]), percent(r.Args[2]))
+	},
+	RuleForecastWorse: func(r Reason) string {
+		if r.Args[0] < 0 {
+			return fmt.Sprintf("the forecast's error was %s over that of \"same as now\" in %s: reactive only", percent(-r.Args[0]), seconds(r.Args[1]))
+		}
+		return fmt.Sprintf("the forecast's error was only %s under that of \"same as now\" in %s: reactive only", percent(r.Args[0]), seconds(r.Args[1]))
 	},
 	RuleTolerance: func(r Reason) string {
 		return fmt.Sprintf("differs by %s, within the tolerance of %s", percent(r.Args[0]), percent(r.Args[1]))

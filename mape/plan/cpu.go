@@ -32,6 +32,8 @@ type wish struct {
 type room struct {
 	floor, ceiling knowledge.NanoCPU
 	learned        bool // the floor is the profile's, not the policy's
+	foreseen       bool // … or a forecast's, which says
+	forecast       knowledge.Reason
 	// first is the limit of one that has none and whose image is known; 0: it is not.
 	first knowledge.NanoCPU
 }
@@ -70,6 +72,9 @@ func (r *Reflex) CPU(now time.Time, f *knowledge.Finding, w *knowledge.Window, e
 		d.Verb, d.To = knowledge.Grow, int64(b.floor)
 		if starting {
 			return because(d, knowledge.Because(knowledge.RuleStartBoost, f.Age.Seconds(), p.StartBoost))
+		}
+		if b.foreseen {
+			return because(d, b.forecast)
 		}
 		return because(d, knowledge.Because(knowledge.RuleBelowFloor, w.Quota.Cores(), b.floor.Cores()))
 	}
@@ -193,6 +198,8 @@ func (b room) whyNotLess(to, need, quota knowledge.NanoCPU, p *knowledge.Policy)
 	switch {
 	case to > b.floor:
 		return knowledge.Because(knowledge.RuleSmallChange, max(quota-to, 0).Cores(), leastChange(quota).Cores())
+	case b.foreseen:
+		return b.forecast
 	case b.learned:
 		return knowledge.Because(knowledge.RuleProfile, p.CPUPercentile, b.floor.Cores())
 	}
@@ -274,6 +281,7 @@ func cpuRoom(e *knowledge.Envelope, p *knowledge.Policy, starting bool) room {
 	b := room{ceiling: least(e.CPU.Max, p.CPU.Max, knowledge.MaxCPU), first: e.FirstCPU}
 	b.floor = max(e.CPU.Min, p.CPU.Min, floorCPU)
 	b.learned = b.floor > max(p.CPU.Min, floorCPU)
+	b.foreseen, b.forecast = b.learned && e.ForecastCPU > e.LearnedCPU, e.Forecast
 	if starting && p.StartBoost > 1 {
 		b.floor = scale(b.floor, p.StartBoost)
 	}

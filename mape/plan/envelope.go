@@ -17,6 +17,8 @@ type Facts struct {
 	// MemoryNeed is the policy's MemoryPercentile of the one-minute peaks of the
 	// working set (1: the highest), MemoryPeak the highest peak ever.
 	MemoryNeed, MemoryPeak knowledge.Bytes
+	// Forecast is what is expected of the service next.
+	Forecast Forecast
 	// Image is the same of all containers of its image, other services' included.
 	Image Image
 }
@@ -42,6 +44,8 @@ func Deliberate(now time.Time, facts Facts, p *knowledge.Policy, host knowledge.
 		e.Reason = facts.Image.Because(&facts, p)
 	}
 	begin(&e, &facts, p)
+	e.LearnedCPU = e.CPU.Min
+	foresee(&e, &facts.Forecast, &prev)
 	if p.CPUMode == knowledge.CPUWeight { // no quota, and nothing to bound
 		e.CPU = knowledge.Range[knowledge.NanoCPU]{Min: p.CPU.Min, Max: hostCPU(host)}
 	}
@@ -49,6 +53,7 @@ func Deliberate(now time.Time, facts Facts, p *knowledge.Policy, host knowledge.
 	e.MemoryFloor = under(e.MemoryFloor, e.MemoryCeiling)
 	e.Memory = under(e.Memory, e.MemoryCeiling)
 	if same(&e, &prev) {
+		prev.Forecast = e.Forecast // its numbers are of now
 		return prev
 	}
 	return e
@@ -60,7 +65,7 @@ func learn(e *knowledge.Envelope, facts Facts, p *knowledge.Policy, prev *knowle
 	floor, need := facts.CPU, facts.MemoryNeed
 	want := withMargin(need, facts.ObservedFor, p)
 	if prev.Learned {
-		floor = steady(floor, prev.CPU.Min)
+		floor = steady(floor, prev.LearnedCPU)
 		need = steady(need, prev.MemoryFloor)
 		want = steady(want, prev.Memory)
 	}
@@ -88,6 +93,7 @@ func same(a, b *knowledge.Envelope) bool {
 	return a.CPU == b.CPU && a.ThrottleTarget == b.ThrottleTarget && a.Memory == b.Memory &&
 		a.MemoryFloor == b.MemoryFloor && a.MemoryCeiling == b.MemoryCeiling &&
 		a.FirstCPU == b.FirstCPU && a.FirstMemory == b.FirstMemory &&
+		a.LearnedCPU == b.LearnedCPU && a.ForecastCPU == b.ForecastCPU && a.Forecast.Rule == b.Forecast.Rule &&
 		a.Learned == b.Learned && a.Term == b.Term && a.Reason.Rule == b.Reason.Rule
 }
 
