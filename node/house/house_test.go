@@ -47,6 +47,7 @@ func house() []room {
 		{path: "mape/analyse", floor: pure},
 		{path: "mape/forecast", floor: pure},
 		{path: "mape/plan", floor: pure},
+		{path: "mape/simulate", floor: pure},
 
 		{path: "knowledge/store", floor: deeds, logs: true},
 		{path: "docker", floor: deeds, knows: []string{"docker/cgroup"}, logs: true},
