@@ -34,6 +34,7 @@ type room struct {
 	learned        bool // the floor is the profile's, not the policy's
 	foreseen       bool // … or a forecast's, which says
 	forecast       knowledge.Reason
+	why            knowledge.Reason // the envelope's
 	// first is the limit of one that has none and whose image is known; 0: it is not.
 	first knowledge.NanoCPU
 }
@@ -200,8 +201,10 @@ func (b room) whyNotLess(to, need, quota knowledge.NanoCPU, p *knowledge.Policy)
 		return knowledge.Because(knowledge.RuleSmallChange, max(quota-to, 0).Cores(), leastChange(quota).Cores())
 	case b.foreseen:
 		return b.forecast
+	case b.learned && b.why.Rule == knowledge.RuleAdvice:
+		return b.why
 	case b.learned:
-		return knowledge.Because(knowledge.RuleProfile, p.CPUPercentile, b.floor.Cores())
+		return knowledge.Because(knowledge.RuleProfile, p.Percentile(), b.floor.Cores())
 	}
 	return knowledge.Because(knowledge.RuleAtMin, need.Cores(), b.floor.Cores())
 }
@@ -280,7 +283,7 @@ func firstCPU(peak, mean knowledge.NanoCPU, p *knowledge.Policy) knowledge.NanoC
 func cpuRoom(e *knowledge.Envelope, p *knowledge.Policy, starting bool) room {
 	b := room{ceiling: least(e.CPU.Max, p.CPU.Max, knowledge.MaxCPU), first: e.FirstCPU}
 	b.floor = max(e.CPU.Min, p.CPU.Min, floorCPU)
-	b.learned = b.floor > max(p.CPU.Min, floorCPU)
+	b.learned, b.why = b.floor > max(p.CPU.Min, floorCPU), e.Reason
 	b.foreseen, b.forecast = b.learned && e.ForecastCPU > e.LearnedCPU, e.Forecast
 	if starting && p.StartBoost > 1 {
 		b.floor = scale(b.floor, p.StartBoost)

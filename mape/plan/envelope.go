@@ -17,6 +17,9 @@ type Facts struct {
 	// MemoryNeed is the policy's MemoryPercentile of the one-minute peaks of the
 	// working set (1: the highest), MemoryPeak the highest peak ever.
 	MemoryNeed, MemoryPeak knowledge.Bytes
+	// Advice is what a Recommender says of the CPU of one container; it holds where
+	// the policy's percentile is adaptive.
+	Advice Advice
 	// Forecast is what is expected of the service next.
 	Forecast Forecast
 	// Image is the same of all containers of its image, other services' included.
@@ -62,7 +65,8 @@ func Deliberate(now time.Time, facts Facts, p *knowledge.Policy, host knowledge.
 // learn raises the floors to what history asks for. A floor that differs from
 // the one before by less than the tolerance stays where it was.
 func learn(e *knowledge.Envelope, facts Facts, p *knowledge.Policy, prev *knowledge.Envelope) {
-	floor, need := facts.CPU, facts.MemoryNeed
+	floor, why := facts.floor(p)
+	need := facts.MemoryNeed
 	want := withMargin(need, facts.ObservedFor, p)
 	if prev.Learned {
 		floor = steady(floor, prev.LearnedCPU)
@@ -71,7 +75,7 @@ func learn(e *knowledge.Envelope, facts Facts, p *knowledge.Policy, prev *knowle
 	}
 	e.Learned = true
 	e.CPU.Min = max(e.CPU.Min, floor)
-	e.Reason = knowledge.Because(knowledge.RuleProfile, p.CPUPercentile, facts.CPU.Cores())
+	e.Reason = why
 	if facts.MemoryNeed > 0 {
 		e.MemoryFloor = max(e.MemoryFloor, need)
 		e.Memory = max(want, e.MemoryFloor)
@@ -166,9 +170,12 @@ func wouldCPU(facts Facts, w *knowledge.Window, e *knowledge.Envelope, p *knowle
 	peak := max(w.Usage60, w.UsageMax, w.Usage)
 	to, why := firstCPU(peak, w.UsageMean, p), knowledge.Because(knowledge.RuleUsePeak, peak.Cores(), firstMargin-1)
 	if facts.ObservedFor >= learnAfter && facts.CPU > 0 {
-		to, why = scale(facts.CPU, wouldMargin), knowledge.Because(knowledge.RuleProfile, p.CPUPercentile, facts.CPU.Cores())
-		if p.CPUTarget > 0 {
+		to, why = facts.floor(p)
+		switch {
+		case p.CPUTarget > 0:
 			to = scale(facts.CPU, 1/p.CPUTarget)
+		case why.Rule == knowledge.RuleProfile: // advice has its own margin
+			to = scale(to, wouldMargin)
 		}
 	} else if facts.startsKnown(p) {
 		to, why = max(to, facts.borrowed().CPU), facts.Image.Because(&facts, p)

@@ -104,6 +104,37 @@ func (r Risk) Share() float64 { return shortages[r.index()] }
 
 func (r Risk) index() int { return min(max(int(r), 0), len(shortages)-1) }
 
+// Advice is a recommendation for CPU, as an envelope takes it. The zero value:
+// there is none.
+type Advice struct {
+	CPU    knowledge.NanoCPU
+	Risk   Risk
+	Model  string
+	Margin float64
+	Seen   time.Duration
+}
+
+// Advise is what r says of a service's CPU at the risk of its class.
+func (r *Recommender) Advise(c knowledge.Class) Advice {
+	risk := RiskOf(c)
+	rec, ok := r.Recommend(risk)
+	if !ok {
+		return Advice{}
+	}
+	return Advice{CPU: knowledge.FromCores(rec.Limit), Risk: risk, Model: rec.Model, Margin: rec.Margin, Seen: rec.Seen}
+}
+
+// floor is the learned CPU floor: the advice where the policy leaves it to that
+// and it was watched for long enough, else a percentile of past use.
+func (f *Facts) floor(p *knowledge.Policy) (knowledge.NanoCPU, knowledge.Reason) {
+	if a := &f.Advice; p.CPUPercentile == 0 && a.CPU > 0 && a.Seen >= learnAfter {
+		why := knowledge.Because(knowledge.RuleAdvice, a.CPU.Cores(), a.Margin, a.Risk.Share())
+		why.Note = a.Model
+		return a.CPU, why
+	}
+	return f.CPU, knowledge.Because(knowledge.RuleProfile, p.Percentile(), f.CPU.Cores())
+}
+
 // NewRecommender makes one for observations that come every step, a second to an
 // hour.
 func NewRecommender(step time.Duration) *Recommender {

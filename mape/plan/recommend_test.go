@@ -276,3 +276,28 @@ func BenchmarkRecommend(b *testing.B) {
 		r.Recommend(plan.RiskNormal)
 	}
 }
+
+// The advice is the floor where the percentile is adaptive and an hour was
+// watched; otherwise the percentile holds, a person's own above all.
+func TestAdviceIsTheFloor(t *testing.T) {
+	host := knowledge.Host{CPUs: 4, Memory: 16 * knowledge.GiB}
+	for _, c := range []struct {
+		name       string
+		percentile float64
+		seen       time.Duration
+		want       knowledge.NanoCPU
+		rule       knowledge.Rule
+	}{
+		{"adaptive", 0, time.Hour, 800 * core / 1000, knowledge.RuleAdvice},
+		{"young", 0, 59 * time.Minute, core, knowledge.RuleProfile},
+		{"a person's percentile", 0.9, time.Hour, core, knowledge.RuleProfile},
+	} {
+		p := serving(4)
+		p.CPUPercentile = c.percentile
+		f := plan.Facts{CPU: core, ObservedFor: 2 * time.Hour, Advice: plan.Advice{CPU: 800 * core / 1000, Seen: c.seen, Model: "last value", Margin: 1.1}}
+		e := plan.Deliberate(epoch, f, &p, host, knowledge.Envelope{})
+		if e.CPU.Min != c.want || e.Reason.Rule != c.rule {
+			t.Errorf("%s: floor %v by %q, want %v by %q", c.name, e.CPU.Min, e.Reason, c.want, c.rule)
+		}
+	}
+}

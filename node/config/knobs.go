@@ -50,8 +50,8 @@ func learningKnobs(p *knowledge.Policy) []binding {
 	return []binding{
 		{name: "throttle_target", label: "throttle-target", help: "share of CPU periods that may be throttled; less is faster and dearer",
 			field: shareField{p: &p.ThrottleTarget, least: 0.001, most: 0.5}},
-		{name: "cpu_percentile", label: "cpu.percentile", help: "the learned CPU floor covers this share of its past use",
-			field: shareField{p: &p.CPUPercentile, least: 0.1, most: 1}},
+		{name: "cpu_percentile", label: "cpu.percentile", help: "the learned CPU floor covers this share of its past use; adaptive: what the cheapest of many small models recommends",
+			field: shareField{&p.CPUPercentile, 0.1, 1, wordAdaptive}},
 		{name: "memory_percentile", label: "memory.percentile", help: "the learned memory need covers this share of its past peaks; 100% is the highest",
 			field: shareField{p: &p.MemoryPercentile, least: 0.5, most: 1}},
 		{name: "memory_shrink", label: "memory.shrink", help: "whether memory is ever taken back",
