@@ -18,6 +18,7 @@ type Chunk = history.Chunk
 // deliberate is the slow clock: for each service what its profile says, and for
 // each of its containers the envelope that follows.
 func (l *Loop) deliberate(now time.Time) {
+	l.foresee(now)
 	for _, u := range l.order {
 		if u.Probe == nil && u.Envelope.At.IsZero() {
 			continue
@@ -41,7 +42,7 @@ func (l *Loop) envelope(now time.Time, u *unit) {
 func (l *Loop) facts(u *unit) plan.Facts {
 	p := u.service.profile
 	f := plan.Facts{
-		CPU:         knowledge.FromCores(p.CPU(u.Policy.CPUPercentile)),
+		CPU:         knowledge.FromCores(p.CPU(u.Policy.Percentile())),
 		CPUMax:      knowledge.FromCores(p.CPUMax()),
 		MemoryNeed:  p.MemoryNeed(u.Policy.MemoryPercentile),
 		MemoryPeak:  p.MemoryMax(),
@@ -49,6 +50,9 @@ func (l *Loop) facts(u *unit) plan.Facts {
 	}
 	if f.NeedsImage() {
 		f.Image = l.sight(u)
+	}
+	if s := u.service.foresight; s != nil {
+		f.Forecast = s.ahead[levelOf(u.Policy.Class)].Forecast
 	}
 	return f
 }
@@ -88,7 +92,7 @@ func (l *Loop) pack(now time.Time, all bool) Batch {
 	b := Batch{
 		Profiles: map[knowledge.ServiceKey][]byte{}, Marks: map[knowledge.ContainerID][]byte{},
 		Series: map[knowledge.ServiceKey][]Chunk{}, Folds: l.folds,
-		Images: l.packImages(now, all),
+		Images: l.packImages(now, all), Models: l.packModels(now, all),
 	}
 	l.folds = nil
 	b.Alive = make([]knowledge.ContainerID, 0, len(l.order))
@@ -129,6 +133,11 @@ func (l *Loop) unsaved(b Batch) {
 	for key := range b.Images {
 		if i := l.images[key]; i != nil {
 			i.dirty, i.wroteAt = true, time.Time{} // the next one has it, whatever it knows
+		}
+	}
+	for key := range b.Models {
+		if s := l.services[key]; s != nil && s.foresight != nil {
+			s.foresight.dirty, s.foresight.wroteAt = true, time.Time{}
 		}
 	}
 	for id := range b.Marks {

@@ -41,6 +41,7 @@ type host struct {
 	ended    []knowledge.Outcome
 	kept     map[knowledge.ContainerID]knowledge.Original
 	marks    map[knowledge.ContainerID][]byte
+	models   map[knowledge.ServiceKey][]byte
 	images   map[knowledge.ImageKey]int // how often each was written
 	image    []byte                     // the last one that was
 	rejected int
@@ -93,7 +94,7 @@ func usualPolicy() knowledge.Policy {
 func newHost(t testing.TB, o options) *host {
 	h := &host{
 		t: t, now: begin, boxes: map[knowledge.ContainerID]*box{}, calls: map[string]int{},
-		images: map[knowledge.ImageKey]int{}, kept: map[knowledge.ContainerID]knowledge.Original{}, marks: map[knowledge.ContainerID][]byte{},
+		images: map[knowledge.ImageKey]int{}, models: map[knowledge.ServiceKey][]byte{}, kept: map[knowledge.ContainerID]knowledge.Original{}, marks: map[knowledge.ContainerID][]byte{},
 	}
 	h.boot(o)
 	return h
@@ -316,6 +317,9 @@ func (h *host) Commit(b Batch) error {
 	h.calls["commit"]++
 	for id, m := range b.Marks {
 		h.marks[id] = m
+	}
+	for key, packed := range b.Models {
+		h.models[key] = packed
 	}
 	for key, packed := range b.Images {
 		h.images[key]++

@@ -99,7 +99,7 @@ func (l *Loop) sight(u *unit) plan.Image {
 	if u.image == nil {
 		return plan.Image{}
 	}
-	s := u.image.shared.Read(l.o.Node, u.Policy.CPUPercentile, u.Policy.MemoryPercentile)
+	s := u.image.shared.Read(l.o.Node, u.Policy.Percentile(), u.Policy.MemoryPercentile)
 	return plan.Image{
 		ObservedFor: s.ObservedFor, CPU: knowledge.FromCores(s.CPU), CPUMax: knowledge.FromCores(s.CPUMax),
 		MemoryNeed: s.MemoryNeed, MemoryPeak: s.MemoryMax,

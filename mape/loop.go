@@ -66,6 +66,7 @@ type Batch struct {
 	Marks    map[knowledge.ContainerID][]byte
 	Series   map[knowledge.ServiceKey][]Chunk
 	Images   map[knowledge.ImageKey][]byte // this host's part of each
+	Models   map[knowledge.ServiceKey][]byte
 	Folds    []knowledge.Record
 	Alive    []knowledge.ContainerID // all containers that exist
 }
@@ -135,12 +136,14 @@ type Loop struct {
 	due      []int64 // nanoseconds since begin, beside order: the walk touches no unit that rests
 	services map[knowledge.ServiceKey]*service
 	images   map[knowledge.ImageKey]*image
-	cadence  monitor.Cadence
-	shares   []plan.Share
-	sharers  []*unit
-	thought  []*unit // whose wishes are from this tick
-	subjects []*execute.Subject
-	folds    []knowledge.Record
+	// foresights is how many services are forecast.
+	foresights int
+	cadence    monitor.Cadence
+	shares     []plan.Share
+	sharers    []*unit
+	thought    []*unit // whose wishes are from this tick
+	subjects   []*execute.Subject
+	folds      []knowledge.Record
 
 	begin, lastTick          time.Time
 	listAt, deliberateAt     time.Time

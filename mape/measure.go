@@ -177,6 +177,7 @@ func (l *Loop) second(u *unit) {
 		p.AddCPU(w.At, demand, dt, censored)
 		p.AddGrowth(w.At, w.Growth)
 	})
+	u.service.interval.add(demand, censored)
 	point := knowledge.Point{
 		At: w.At.UnixNano(), CPU: float32(use), Demand: float32(demand), CPULimit: float32(w.Quota.Cores()),
 		Throttled: float32(w.ThrottleRatio), WorkingSet: w.WorkingSet, MemoryLimit: w.MemoryLimit,

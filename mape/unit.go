@@ -62,6 +62,10 @@ type service struct {
 	live     int // of units, those that are measured
 	dirty    bool
 	lastSeen time.Time
+	// interval is demand since the last deliberation, foresight what is expected
+	// next; nil: it never moved.
+	interval  interval
+	foresight *foresight
 }
 
 // Restored is what the store remembered of earlier lives.
@@ -70,6 +74,7 @@ type Restored struct {
 	Series    map[knowledge.ServiceKey]*history.Series
 	Marks     map[knowledge.ContainerID][]byte
 	Images    map[knowledge.ImageKey]*profile.Shared
+	Models    map[knowledge.ServiceKey][]byte
 	Originals map[knowledge.ContainerID]knowledge.Original
 	Pauses    map[knowledge.ServiceKey]execute.Pause
 	Last      map[knowledge.ContainerID]knowledge.Record
@@ -87,6 +92,7 @@ func (l *Loop) restoreServices() {
 	for key, p := range l.o.Restored.Pauses {
 		l.service(key).pause = p
 	}
+	l.restoreModels()
 	for key, s := range l.o.Restored.Images {
 		if len(l.images) < imagesMost && l.o.Node != "" {
 			l.images[key] = newImage(l.begin, l.o.Node, s)
@@ -144,6 +150,9 @@ func (l *Loop) forgetServices(now time.Time) {
 	}
 	slices.SortFunc(idle, func(a, b *service) int { return a.lastSeen.Compare(b.lastSeen) })
 	for _, s := range idle[:len(idle)-servicesIdle] {
+		if s.foresight != nil {
+			l.foresights--
+		}
 		delete(l.services, s.key)
 	}
 }

@@ -24,7 +24,12 @@ type Unit struct {
 	Busy        bool   // an action is on its way
 	// Watching: a cut is under watch, or the first step of one is.
 	Watching bool
-	Learned  Learned // of its service; filled by Find only
+	// Ahead is the forecast of its service that may raise its floor; the zero value:
+	// there is none.
+	Ahead Outlook
+	// Learned and Outlooks are of its service; filled by Find only.
+	Learned  Learned
+	Outlooks []Outlook
 }
 
 // Learned sums up a service's profile for people.
@@ -45,7 +50,7 @@ type Learned struct {
 func (l *Loop) learned(now time.Time, u *unit) Learned {
 	p := u.service.profile
 	v := Learned{
-		ObservedFor: p.ObservedFor(), CPUMean: p.CPUMean(), CPUMax: p.CPUMax(), CPUUsual: p.CPU(u.Policy.CPUPercentile),
+		ObservedFor: p.ObservedFor(), CPUMean: p.CPUMean(), CPUMax: p.CPUMax(), CPUUsual: p.CPU(u.Policy.Percentile()),
 		Censored: p.CensoredShare(), MemoryNeed: p.MemoryNeed(u.Policy.MemoryPercentile), MemoryMax: p.MemoryMax(), Growth: p.Growth(now),
 	}
 	if p.Starts() >= 1 {
@@ -80,6 +85,9 @@ func (l *Loop) copy(u *unit) Unit {
 	}
 	w := u.track.Window
 	v.Window = &w
+	if f := u.service.foresight; f != nil {
+		v.Ahead = f.ahead[levelOf(u.Policy.Class)]
+	}
 	if u.Pause.Active(now) {
 		v.Paused = *u.Pause
 	}
@@ -123,7 +131,7 @@ func (l *Loop) Find(ctx context.Context, ref string) (v Unit, verdicts [2][]exec
 		}
 		v = l.copy(u)
 		now := l.o.Now()
-		v.Learned = l.learned(now, u)
+		v.Learned, v.Outlooks = l.learned(now, u), u.outlooks()
 		for r := range u.wishes {
 			d := u.wishes[r].Decision
 			d.Resource = knowledge.Resource(r)

@@ -11,6 +11,7 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/knowledge/profile"
 	"github.com/effiscale/effiscale/knowledge/store"
+	"github.com/effiscale/effiscale/node/config"
 )
 
 // A container without limits whose image another node knew (the state was copied
@@ -20,7 +21,7 @@ func TestAKnownImageOverEngineAndFiles(t *testing.T) {
 	t.Parallel()
 	sum := sha256.Sum256([]byte("app"))
 	key := knowledge.ImageKeyOf("sha256:"+hex.EncodeToString(sum[:]), "app")
-	r := newRigOver(t, dockertest.Options{Cgroup: 2}, func(s *store.Store) {
+	r := newRigOver(t, dockertest.Options{Cgroup: 2}, func(s *store.Store, _ *config.Config) {
 		p := profile.New()
 		for i := range 180 {
 			at := time.Now().Add(time.Duration(i-180) * time.Second)

@@ -32,11 +32,11 @@ var opted = map[string]string{"effiscale.enable": "true"}
 
 func newRig(t *testing.T, o dockertest.Options) *rig {
 	t.Helper()
-	return newRigOver(t, o, func(*store.Store) {})
+	return newRigOver(t, o, func(*store.Store, *config.Config) {})
 }
 
-// newRigOver begins with what an earlier life left in the store.
-func newRigOver(t *testing.T, o dockertest.Options, leave func(*store.Store)) *rig {
+// newRigOver begins with what an earlier life left in the store, and other settings.
+func newRigOver(t *testing.T, o dockertest.Options, leave func(*store.Store, *config.Config)) *rig {
 	t.Helper()
 	o.Files = true
 	r := &rig{t: t, e: dockertest.New(t, o)}
@@ -57,7 +57,7 @@ func newRigOver(t *testing.T, o dockertest.Options, leave func(*store.Store)) *r
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.Close() })
-	leave(s)
+	leave(s, &cfg)
 	kernel, err := cgroup.Open(cgroup.Options{Root: r.e.Root(), Driver: o.Driver})
 	if err != nil {
 		t.Fatal(err)

@@ -161,7 +161,7 @@ func (m memory) Commit(b mape.Batch) error {
 		images[store.ImageCopy{Image: key, Host: m.self}] = packed
 	}
 	err := m.s.Commit(store.Batch{
-		Profiles: b.Profiles, States: b.Marks, Series: b.Series, Images: images, Folds: b.Folds, Alive: b.Alive,
+		Profiles: b.Profiles, States: b.Marks, Series: b.Series, Images: images, Models: b.Models, Folds: b.Folds, Alive: b.Alive,
 	})
 	m.commits(time.Since(began), err)
 	return err
@@ -195,6 +195,8 @@ func (n *Node) restored() mape.Restored {
 		r.Series[key] = series
 	}
 	r.Images = n.images()
+	r.Models, err = n.store.Models()
+	n.unreadable("models", err)
 	r.Marks, err = n.store.States()
 	n.unreadable("states", err)
 	for _, o := range n.store.Originals() {

@@ -268,7 +268,7 @@ func services(units []mape.Unit, owner string) []api.ServiceView {
 		key := string(u.Container.Service)
 		v := views[key]
 		if v == nil {
-			v = &api.ServiceView{Name: key, Owner: owner, CPULimit: new(float64), MemoryLimit: new(int64), Paused: pauseText(u)}
+			v = &api.ServiceView{Name: key, Owner: owner, CPULimit: new(float64), MemoryLimit: new(int64), Paused: pauseText(u), Forecast: nextForecast(u)}
 			views[key] = v
 			names = append(names, key)
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/effiscale/effiscale/knowledge/history"
 	"github.com/effiscale/effiscale/knowledge/store"
 	"github.com/effiscale/effiscale/node/api"
+	"github.com/effiscale/effiscale/node/config"
 )
 
 // The demand on record comes in the finest steps that reach as far back, from disk
@@ -17,7 +18,7 @@ import (
 func TestTrace(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
-	r := newRigOver(t, dockertest.Options{}, func(s *store.Store) {
+	r := newRigOver(t, dockertest.Options{}, func(s *store.Store, _ *config.Config) {
 		record := func(service knowledge.ServiceKey, from, to time.Duration) {
 			series, chunks := history.NewSeries(), []history.Chunk(nil)
 			for at := now.Add(-from); at.Before(now.Add(-to)); at = at.Add(20 * time.Second) {

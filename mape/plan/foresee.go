@@ -46,6 +46,9 @@ type Forecast struct {
 	Trusted bool
 }
 
+// Proven reports whether it may raise a floor.
+func (f *Forecast) Proven() bool { return f.doubts().IsZero() }
+
 // doubts says why a forecast may not raise a floor; the zero Reason: it may.
 func (f *Forecast) doubts() knowledge.Reason {
 	off := f.Coverage - f.Level

@@ -55,6 +55,23 @@ type ServiceView struct {
 	MemoryUsed  int64    `json:"memory_used_bytes"`
 	MemoryLimit *int64   `json:"memory_limit_bytes"`
 	Paused      string   `json:"paused"` // "", "until …", "down until …"
+	// Forecast is what is expected of it in the next five minutes; nil: nothing.
+	Forecast *Forecast `json:"forecast,omitempty"`
+}
+
+// Forecast is what is expected of a service's CPU demand, as the highest second of
+// its busiest container within the horizon, and how well such forecasts came true.
+type Forecast struct {
+	Horizon   float64 `json:"horizon_seconds"`
+	Expected  float64 `json:"expected_cores"`
+	Upper     float64 `json:"upper_cores"` // stays under it with a chance of Level
+	Level     float64 `json:"level"`
+	Coverage  float64 `json:"coverage"` // share of the time in which such bounds held
+	Gain      float64 `json:"gain"`     // error under that of "same as now", 0..1; negative: over it
+	ScoredFor float64 `json:"scored_seconds"`
+	Member    string  `json:"member"`         // the method that does best
+	Period    float64 `json:"period_seconds"` // 0: none was found
+	Trusted   bool    `json:"trusted"`        // better than "same as now" for an hour, with honest bounds
 }
 
 // ContainerView is one container: use, limit, what goes on and why.
@@ -132,7 +149,7 @@ type Threshold struct {
 	Name   string  `json:"name"`
 	Value  float64 `json:"value"`
 	Unit   string  `json:"unit"`
-	Source string  `json:"source"` // "default", "class", "label", "policy", "learned", "image"
+	Source string  `json:"source"` // "default", "class", "label", "policy", "learned", "image", "forecast"
 }
 
 // Verdict is what one guard says of the present wish.
@@ -167,6 +184,7 @@ type Explain struct {
 	Wishes       []Wish        `json:"wishes"`
 	Verdicts     []Verdict     `json:"guards"`
 	Rejected     []string      `json:"rejected"`
+	Forecasts    []Forecast    `json:"forecasts,omitempty"`
 	Envelope     EnvelopeView  `json:"envelope"`
 	Conditions   []Condition   `json:"conditions"`
 	History      []Change      `json:"history"`
@@ -190,6 +208,7 @@ type EnvelopeView struct {
 	MemoryCeiling  int64     `json:"memory_ceiling_bytes"`
 	Learned        bool      `json:"learned"`
 	Why            string    `json:"why"`
+	Forecast       string    `json:"forecast"` // what a forecast adds to the floor, or why none does
 	At             time.Time `json:"at"`
 }
 
@@ -349,6 +368,7 @@ type ContainerPlan struct {
 	Confidence  float64
 	Plan        []PlanItem
 	Controllers []string
+	Forecast    *Forecast // of the next five minutes; nil: none
 }
 
 // Check is one finding of `effiscale doctor`.

@@ -114,7 +114,11 @@ func (f *fakeClient) Explain(_ context.Context, name string) (api.Explain, error
 			{Guard: "rate", Resource: "cpu", Allowed: true}, {Guard: "rate", Resource: "memory", Allowed: true},
 			{Guard: "step", Resource: "cpu", Allowed: true}, {Guard: "step", Resource: "memory", Allowed: false, Message: "one step goes to 1 GiB at most"}},
 		Rejected: []string{"cpu 2.71 cores: above the policy's maximum of 2.00 (effiscale.cpu=0.25..2); raise it to change the outcome of this decision"},
-		Envelope: api.EnvelopeView{CPUFloor: 0.25, CPUCeiling: 2, ThrottleTarget: 0.06, MemoryWanted: 384 << 20, MemoryFloor: 128 << 20,
+		Forecasts: []api.Forecast{
+			{Horizon: 10, Expected: 0.7, Upper: 0.9, Level: 0.95, Coverage: 0.94, Gain: 0.21, ScoredFor: 3 * 3600, Member: "holt", Trusted: true},
+			{Horizon: 300, Expected: 0.8, Upper: 1.1, Level: 0.95, Coverage: 0.96, Gain: -0.02, ScoredFor: 3 * 3600, Member: "seasonal", Period: 86400},
+			{Horizon: 3600, Expected: 0.8, Upper: 1.4, Level: 0.95, Member: "last"}},
+		Envelope: api.EnvelopeView{Forecast: "the forecast's error was 2% over that of \"same as now\" in 3h: reactive only", CPUFloor: 0.25, CPUCeiling: 2, ThrottleTarget: 0.06, MemoryWanted: 384 << 20, MemoryFloor: 128 << 20,
 			MemoryCeiling: 1 << 30, Learned: true, Why: "history: p95 of its use is 0.58 cores", At: ago(9 * time.Second)},
 		Conditions: []api.Condition{{Type: "Managed", Status: true, Since: ago(74 * time.Hour), Reason: "LabelEnabled", Message: "effiscale.enable=true"},
 			{Type: "HostHasRoom", Status: false, Since: ago(4 * time.Minute), Reason: "MemoryReserve", Message: "alpha 86% used"}},
