@@ -53,6 +53,7 @@ func (l *Loop) facts(u *unit) plan.Facts {
 	}
 	if s := u.service.foresight; s != nil {
 		f.Forecast = s.ahead[levelOf(u.Policy.Class)].Forecast
+		f.Advice = s.advice[plan.RiskOf(u.Policy.Class)]
 	}
 	return f
 }

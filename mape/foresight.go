@@ -55,8 +55,12 @@ type foresight struct {
 	moved        time.Time // when demand last was movesFrom
 	wroteAt      time.Time
 	dirty        bool
-	// ahead is what is expected over floorAhead, by level, as of at.
-	ahead [len(levels)]Outlook
+	// advisor sizes the busiest container for what came, forecast or not.
+	advisor *plan.Recommender
+	// ahead is what is expected over floorAhead, by level, and advice what the
+	// advisor says, by risk, both as of at.
+	ahead  [len(levels)]Outlook
+	advice [plan.RiskHigh + 1]plan.Advice
 }
 
 // perCoarse is how many steps a step of the coarse forecaster has.
@@ -96,6 +100,8 @@ func newForesight(now time.Time, step time.Duration) *foresight {
 		step: step, at: now, moved: now,
 		fine:   model(step, fineAhead(step)),
 		coarse: model(step*time.Duration(perCoarse(step)), coarseAhead(step)),
+
+		advisor: plan.NewRecommender(step),
 	}
 }
 
@@ -152,6 +158,7 @@ func (f *foresight) observe(now time.Time, in interval) bool {
 		f.fine.Gap(steps - 1)
 	}
 	f.fine.Observe(in.cores, in.censored)
+	f.advisor.Observe(in.cores, in.censored)
 	f.high.add(in.cores, in.censored)
 	if f.held += steps; f.held >= perCoarse(f.step) {
 		if gap := f.held/perCoarse(f.step) - 1; gap > 0 {
@@ -165,8 +172,11 @@ func (f *foresight) observe(now time.Time, in interval) bool {
 	return true
 }
 
-// look keeps what is expected over floorAhead.
+// look keeps what is expected over floorAhead, and what is advised.
 func (f *foresight) look() {
+	for _, c := range knowledge.Classes() {
+		f.advice[plan.RiskOf(c)] = f.advisor.Advise(c)
+	}
 	f.ahead = [len(levels)]Outlook{}
 	if !f.fine.Ready() {
 		return

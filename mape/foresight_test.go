@@ -121,7 +121,7 @@ func TestForecastsSurviveARestart(t *testing.T) {
 	}
 	h.boot(options{restored: Restored{Models: map[knowledge.ServiceKey][]byte{"web": packed}}})
 	after := h.loop.services["web"].foresight
-	if after == nil || h.loop.foresights != 1 || !bytes.Equal(after.marshal(), packed) || after.ahead != before.ahead {
+	if after == nil || h.loop.foresights != 1 || !bytes.Equal(after.marshal(), packed) || after.ahead != before.ahead || after.advice != before.advice || after.advice[plan.RiskNormal].CPU == 0 {
 		t.Fatalf("another one comes back:\n%+v\n%+v", before, after)
 	}
 	h.pass(time.Minute)
@@ -144,6 +144,23 @@ func TestForecastsSurviveARestart(t *testing.T) {
 
 func proven(upper knowledge.NanoCPU, level float64) plan.Forecast {
 	return plan.Forecast{Upper: upper, Level: level, Horizon: floorAhead, Coverage: level, Gain: 0.2, ScoredFor: 2 * time.Hour, Trusted: true}
+}
+
+// After an hour the floor of what moves is what the cheapest models advise, where
+// the policy leaves it to them.
+func TestAdviceSetsTheFloor(t *testing.T) {
+	h := newHost(t, options{policy: func(p *knowledge.Policy) { p.CPUPercentile = 0 }})
+	web := h.run("web", usual, nil)
+	web.demand = 0.5
+	h.pass(59 * time.Minute)
+	u := h.unit(web)
+	if why := u.Envelope.Reason; why.Rule == knowledge.RuleAdvice {
+		t.Error("advice from less than an hour: ", why)
+	}
+	h.until(5*time.Minute, "advice", func() bool { return u.Envelope.Reason.Rule == knowledge.RuleAdvice })
+	if e := &u.Envelope; e.CPU.Min < core*49/100 || e.CPU.Min > core {
+		t.Errorf("a floor of %s: %s", e.CPU.Min, e.Reason)
+	}
 }
 
 // A proven forecast raises the floor and with it the quota, before the load comes;

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/mape/plan"
 )
 
 // A service's models are on the disk as one record: a version, the step of the fine
@@ -17,8 +18,9 @@ const (
 	modelsVersion = 1
 	modelsHeader  = 1 + 8 + 8
 
-	partFine   = 1
-	partCoarse = 2
+	partFine    = 1
+	partCoarse  = 2
+	partAdvisor = 3
 
 	// modelsApart spaces the records of one service: at 256 services of 20 KB 9 KB a
 	// second. A kill costs what came since.
@@ -32,7 +34,8 @@ func (f *foresight) marshal() []byte {
 	b = binary.LittleEndian.AppendUint64(b, uint64(f.step))
 	b = binary.LittleEndian.AppendUint64(b, uint64(f.at.Unix()))
 	b = appendPart(b, partFine, f.fine.Marshal())
-	return appendPart(b, partCoarse, f.coarse.Marshal())
+	b = appendPart(b, partCoarse, f.coarse.Marshal())
+	return appendPart(b, partAdvisor, f.advisor.Marshal())
 }
 
 func appendPart(b []byte, name byte, part []byte) []byte {
@@ -72,6 +75,11 @@ func unmarshalForesight(b []byte, now time.Time, step time.Duration) (*foresight
 		case partCoarse:
 			err = f.coarse.Unmarshal(part)
 			have++
+		case partAdvisor:
+			f.advisor, err = plan.UnmarshalRecommender(part)
+			if err == nil && f.advisor.Step() != step {
+				err = fmt.Errorf("%w: steps of %s", errModels, f.advisor.Step())
+			}
 		}
 		if err != nil {
 			return nil, fmt.Errorf("cannot read models: %w", err)
