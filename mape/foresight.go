@@ -174,7 +174,7 @@ func (f *foresight) observe(now time.Time, in interval) bool {
 
 // look keeps what is expected over floorAhead, and what is advised.
 func (f *foresight) look() {
-	for _, c := range knowledge.Classes() {
+	for _, c := range [...]knowledge.Class{knowledge.ClassLatency, knowledge.ClassServing, knowledge.ClassBatch} { // one for each risk
 		f.advice[plan.RiskOf(c)] = f.advisor.Advise(c)
 	}
 	f.ahead = [len(levels)]Outlook{}
