@@ -39,10 +39,10 @@ const (
 	// margins is the number of rungs.
 	margins = 24
 
-	// The share of the best models: one whose waste is a tenth above the best
-	// one's counts 1/e of it. wasteGrain keeps a waste of next to nothing from
-	// making all others worthless: 2 % of demand.
-	shareTemper = 0.1
+	// The share of the best models: one whose waste is 14 % above the best one's at
+	// each shortage counts 1/e of it. wasteGrain keeps a waste of next to nothing
+	// from making all others worthless: 2 % of demand.
+	shareTemper = 0.13
 	wasteGrain  = 0.02
 
 	// scoreFades is the half-life of the costs.
@@ -57,13 +57,11 @@ const (
 	returns = 0.001
 
 	// holdSteps and holdFor: as long as little is known nothing goes under the
-	// highest value seen. That ends after 240 steps or an hour, whichever is
-	// sooner, and fades over as long again: 8 minutes at steps of 2 s, an hour
-	// from steps of 15 s on.
-	holdSteps = 240
+	// highest value seen. That ends after 480 steps or an hour, whichever is
+	// sooner, and fades over as long again: 16 minutes at steps of 2 s, an hour
+	// from steps of 7.5 s on.
+	holdSteps = 480
 	holdFor   = time.Hour
-	// warmSteps is how many observations an answer needs.
-	warmSteps = 3
 )
 
 // rung are the margins of the ladder: close together around 1, where most of the
@@ -75,13 +73,13 @@ var rung = [margins]float64{
 
 // shortages are the shares of demand left unserved at which models are compared.
 // An answer takes its margins at one of them.
-var shortages = [...]float64{0.001, 0.003, 0.01}
+var shortages = [...]float64{0.0015, 0.005, 0.015}
 
 // Risk is the share of demand that may stay unserved, as an index of shortages:
 // from careful to cheap.
 type Risk int
 
-// The risks: 0.1 %, 0.3 % and 1 % of demand.
+// The risks: 0.15 %, 0.5 % and 1.5 % of demand.
 const (
 	RiskLow Risk = iota
 	RiskNormal
@@ -225,9 +223,9 @@ type Recommendation struct {
 }
 
 // Recommend says how much should be there in the next step for a shortage of
-// risk's share of demand. It reports false until three steps were seen.
+// risk's share of demand. It reports false until something was seen.
 func (r *Recommender) Recommend(risk Risk) (Recommendation, bool) {
-	if r.seen < warmSteps {
+	if r.seen == 0 {
 		return Recommendation{}, false
 	}
 	var dear, margin [models]float64
@@ -242,7 +240,7 @@ func (r *Recommender) Recommend(risk Risk) (Recommendation, bool) {
 			least = min(least, over)
 		}
 		for j := range dear {
-			dear[j] += (waste[j] - least) / (least + wasteGrain)
+			dear[j] += math.Log((waste[j] + wasteGrain) / (least + wasteGrain))
 		}
 	}
 	return r.mix(&dear, &margin), true
