@@ -25,7 +25,8 @@ const (
 //
 // Where load and time rise so much together that they cannot be told apart, it is
 // no leak: nobody is accused without evidence. The kinds are PatternLeak,
-// PatternRamp (it grew, and load explains it), PatternSteady and PatternUnknown.
+// PatternRamp (it grows, and load may explain it), PatternSteady (it does not, or
+// no longer) and PatternUnknown.
 func Leak(s *Series) Pattern {
 	var l leak
 	if !l.read(s) {
@@ -105,8 +106,8 @@ func (l *leak) vote() votes {
 	alone := l.alone()
 	return votes{
 		PatternLeak:   grows * goesOn * alone,
-		PatternRamp:   grows * (1 - goesOn*alone),
-		PatternSteady: 1 - grows,
+		PatternRamp:   grows * goesOn * (1 - alone),
+		PatternSteady: 1 - grows*goesOn,
 	}
 }
 
