@@ -57,8 +57,8 @@ func (p *parser) at(line int, format string, args ...any) error {
 	return fmt.Errorf("%w: %s:%d: %s", ErrTrace, p.name, line, fmt.Sprintf(format, args...))
 }
 
-func (p *parser) gap(line int, format string, args ...any) error {
-	return fmt.Errorf("%w: %s:%d: %s; --fill repairs it", ErrGap, p.name, line, fmt.Sprintf(format, args...))
+func (p *parser) broken(line int, format string, args ...any) error {
+	return fmt.Errorf("%w: %s:%d: %s; --fill repairs it", ErrRepairable, p.name, line, fmt.Sprintf(format, args...))
 }
 
 // rows reads every line. Values that are no use are errors, or left out when
@@ -107,7 +107,7 @@ func (p *parser) row(row []byte, before []point) (point, bool, error) {
 	}
 	if n := len(before); n > 0 && !p.fill {
 		if last := before[n-1].seconds; seconds <= last {
-			return point{}, false, p.gap(p.line, "%s s comes after %s s: rows must be in order, each instant once", number(seconds), number(last))
+			return point{}, false, p.broken(p.line, "%s s comes after %s s: rows must be in order, each instant once", number(seconds), number(last))
 		}
 	}
 	value, err := strconv.ParseFloat(string(bytes.TrimSpace(right)), 64)
@@ -118,7 +118,7 @@ func (p *parser) row(row []byte, before []point) (point, bool, error) {
 		return point{}, false, nil
 	}
 	why := fmt.Sprintf("allowed are numbers from 0 to %s %s", number(p.unit.most()), p.unit)
-	return point{}, false, p.gap(p.line, "value %q: %s", short(right), why)
+	return point{}, false, p.broken(p.line, "value %q: %s", short(right), why)
 }
 
 // order sorts the rows; of several at one instant the last in the file counts.
@@ -178,14 +178,14 @@ func (p *parser) even(points []point, step time.Duration) (Trace, error) {
 		case i >= MaxRows:
 			return Trace{}, p.at(pt.line, "the trace has more than %d steps of %s", MaxRows, step)
 		case !p.fill && math.Abs(place-float64(i)) > 0.1:
-			return Trace{}, p.gap(pt.line, "%s s is not a whole number of %s steps after the first row", number(pt.seconds), step)
+			return Trace{}, p.broken(pt.line, "%s s is not a whole number of %s steps after the first row", number(pt.seconds), step)
 		case i < n && !p.fill:
-			return Trace{}, p.gap(pt.line, "two rows in one step of %s", step)
+			return Trace{}, p.broken(pt.line, "two rows in one step of %s", step)
 		case i < n: // of two in one step the later counts
 			t.Values[n-1] = pt.value
 			continue
 		case i > n && !p.fill:
-			return Trace{}, p.gap(pt.line, "%d rows are missing before %s s (the step is %s)", i-n, number(pt.seconds), step)
+			return Trace{}, p.broken(pt.line, "%d rows are missing before %s s (the step is %s)", i-n, number(pt.seconds), step)
 		}
 		last := t.Values[n-1]
 		for k := n; k < i; k++ {

@@ -72,8 +72,8 @@ type Trace struct {
 // Errors of traces, for errors.Is.
 var (
 	ErrTrace = errors.New("bad trace")
-	// ErrGap and its like can be repaired by filling.
-	ErrGap = fmt.Errorf("%w: rows are missing", ErrTrace)
+	// ErrRepairable is a bad trace that filling repairs.
+	ErrRepairable = fmt.Errorf("%w", ErrTrace)
 )
 
 // Length is how long the trace lasts.

@@ -1,7 +1,9 @@
 package simulate
 
 import (
+	"cmp"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge/history"
@@ -11,7 +13,8 @@ import (
 // defaults, from its documentation and flags. CPU: a sample a minute into a
 // histogram that fades by half in a day, weighted by the request; the target is
 // its 90th percentile, the bounds the 50th and 95th, all with 15 % on top.
-// Memory: the peak of each day, in the same way. The bounds are wide while little
+// Memory: the peak of each day, which counts half as much a day later, in the
+// same way. The bounds are wide while little
 // is known. A container is changed when it lies outside the bounds, or when it
 // is off by 10 % and 12 h have passed.
 type vpa struct {
@@ -20,8 +23,8 @@ type vpa struct {
 	minute  averages
 	samples float64
 	sampled time.Duration
-	peak    float64
-	peakDay int
+	peaks   []float64 // of the last days, the newest last
+	day     int
 	set     float64
 	changed time.Duration
 }
@@ -39,8 +42,8 @@ const (
 	vpaSettled  = 12 * time.Hour
 	vpaChange   = 0.1
 	vpaDay      = 24 * time.Hour
-	vpaFirstCPU = 0.01
-	vpaFirstMem = 1e7
+	vpaFirstCPU = 0.01 // cores
+	vpaDays     = 16   // a peak of that age weighs 2^-16
 )
 
 // epoch is where the time of a trace begins, for histograms that know dates.
@@ -48,10 +51,7 @@ func epoch(at time.Duration) time.Time { return time.Unix(0, 0).UTC().Add(vpaDay
 
 func newVPA(memory bool) *vpa {
 	spec := history.Spec{First: vpaFirstCPU, Buckets: 176, HalfLife: vpaHalf} // to 1 072 cores
-	if memory {
-		spec = history.Spec{First: vpaFirstMem, Buckets: 256, HalfLife: vpaHalf} // to 53 TB
-	}
-	return &vpa{memory: memory, use: history.New(spec), minute: averages{window: vpaSample}, peakDay: -1}
+	return &vpa{memory: memory, use: history.New(spec), minute: averages{window: vpaSample}, day: -1}
 }
 
 func (p *vpa) size(s *Seen) float64 {
@@ -80,27 +80,42 @@ func (p *vpa) observeCPU(s *Seen) {
 	p.samples += n
 }
 
-// observeMemory keeps the peak of the running day in the histogram: a new peak
-// counts instead of the day's old one. After an OOM kill the peak is a step above
+// observeMemory keeps the peak of each day; after an OOM kill it is a step above
 // the limit.
 func (p *vpa) observeMemory(s *Seen) {
 	v := needed(s)
-	day := int(s.At / vpaDay)
 	p.samples += s.Dt.Seconds() / vpaSample.Seconds()
-	switch {
-	case day != p.peakDay:
-		p.peakDay, p.peak = day, v
-		p.use.Add(epoch(time.Duration(day)*vpaDay), v, 1)
-	case v > p.peak:
-		p.replace(day, v)
+	if day := int(s.At / vpaDay); day != p.day {
+		p.day = day
+		if len(p.peaks) == vpaDays {
+			p.peaks = append(p.peaks[:0], p.peaks[1:]...)
+		}
+		p.peaks = append(p.peaks, 0)
 	}
+	last := &p.peaks[len(p.peaks)-1]
+	*last = max(*last, v)
 }
 
-// replace adds the new peak with a weight that leaves next to nothing of the old
-// one: histograms forget, but do not take back.
-func (p *vpa) replace(day int, v float64) {
-	p.peak = v
-	p.use.Add(epoch(time.Duration(day)*vpaDay), v, 1)
+// quantile of the samples of CPU, or of the peaks of memory by their age.
+func (p *vpa) quantile(q float64) float64 {
+	if !p.memory {
+		return p.use.Quantile(q)
+	}
+	type aged struct{ peak, weight float64 }
+	var all [vpaDays]aged
+	n, total := len(p.peaks), 0.0
+	for i, v := range p.peaks {
+		all[i] = aged{v, math.Exp2(float64(i + 1 - n))}
+		total += all[i].weight
+	}
+	slices.SortFunc(all[:n], func(a, b aged) int { return cmp.Compare(a.peak, b.peak) })
+	sum := 0.0
+	for _, a := range all[:n] {
+		if sum += a.weight; sum >= q*total {
+			return a.peak
+		}
+	}
+	return 0
 }
 
 func (p *vpa) update(s *Seen) {
@@ -109,11 +124,11 @@ func (p *vpa) update(s *Seen) {
 	if p.memory {
 		least = vpaMemory
 	}
-	target := max(p.use.Quantile(vpaTarget)*vpaMargin, least)
+	target := max(p.quantile(vpaTarget)*vpaMargin, least)
 	// The confidence is the number of days; after a minute the upper bound is 1441
 	// times, the lower 0.16 of its percentile, after a day 2 times and 0.998.
-	lower := max(p.use.Quantile(vpaLower)*vpaMargin*math.Pow(1+0.001/days, -2), least)
-	upper := max(p.use.Quantile(vpaUpper)*vpaMargin*(1+1/days), least)
+	lower := max(p.quantile(vpaLower)*vpaMargin*math.Pow(1+0.001/days, -2), least)
+	upper := max(p.quantile(vpaUpper)*vpaMargin*(1+1/days), least)
 	off := math.Abs(target-p.set) / target
 	if p.set == 0 || p.set < lower || p.set > upper || s.OOM > 0 && target > p.set ||
 		off > vpaChange && s.At-p.changed >= vpaSettled {

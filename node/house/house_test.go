@@ -91,6 +91,7 @@ func doors() []door {
 		{"charm.land/", "node/demo"},
 		{"github.com/charmbracelet/x/", "node/ctl node/demo"},
 		{"github.com/guptarohit/asciigraph", "node/demo"},
+		{"github.com/wcharczuk/go-chart/", "node/ctl"},
 		{"github.com/HdrHistogram/hdrhistogram-go", "node/demo"},
 		{"github.com/coreos/go-systemd/", "node"},
 		{"golang.org/x/time", "node/api"},
