@@ -139,7 +139,8 @@ func (sh *shape) vote(s *Series) votes {
 	left *= 1 - moved
 
 	high := shade(sh.out.height, 1, 1.5) // a spike at least doubles
-	take(PatternSpike, shade(float64(sh.out.runs), 6, 3.5)*shade(sh.out.share, 0.15, 0.1)*high)
+	quiet := shade(sh.noise, 0.45, 0.25) // a spike stands out of something quiet
+	take(PatternSpike, quiet*shade(float64(sh.out.runs), 6, 3.5)*shade(sh.out.share, 0.15, 0.1)*high)
 	many := shade(float64(sh.out.runs), 3.5, 6) * high
 	take(PatternBursty, max(many, shade(sh.cv(), 0.35, 0.6)))
 	v[PatternSteady] += left

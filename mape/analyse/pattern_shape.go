@@ -13,8 +13,8 @@ const (
 	// excursionSigmas above the level is an excursion: one of 1.7 million values
 	// of a normal distribution is.
 	excursionSigmas = 5
-	// loneHeight over the level makes a spike of a single value; lower ones are what
-	// noise does now and then.
+	// loneHeight over the level, and twice what makes an excursion, makes a spike of a
+	// single value; lower ones are what skewed noise does now and then.
 	loneHeight = 3
 	// shortest is the part of the series that a new level must last: less than
 	// that is an excursion.
@@ -29,6 +29,7 @@ type shape struct {
 	work [MaxPoints]float64
 
 	mean, std, median, low, p98, top float64
+	noise                            float64 // deviation around the level, over the median
 
 	per     int                // values in a block
 	blocks  int                // how many there are
@@ -143,6 +144,7 @@ func (sh *shape) excursions() {
 		w[i] = math.Abs(v - level(i))
 	}
 	sigma := madToSigma * median(w)
+	sh.noise = sigma / max(sh.median, IdleCPU.Cores())
 	floor := max(excursionSigmas*sigma, IdleCPU.Cores(), sh.top/20)
 	last, run, count, excess, base := -4, 0, 0, 0.0, 0.0
 	for i, v := range sh.x[:sh.n] {
@@ -154,7 +156,7 @@ func (sh *shape) excursions() {
 			run = 0
 		}
 		last = i
-		if run++; run == 2 || run == 1 && v-l > loneHeight*l {
+		if run++; run == 2 || run == 1 && v-l > max(loneHeight*l, 2*floor) {
 			sh.out.runs++
 			run = 2
 		}
