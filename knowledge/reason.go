@@ -437,7 +437,7 @@ var ruleWords = map[Rule]func(r Reason) string{
 
 // String is the reason as a sentence without a full stop.
 func (r Reason) String() string {
-	if f, ok := ruleWords[r.Rule]; ok {
+	if f, ok := wordsOf(r.Rule); ok {
 		return f(r)
 	}
 	if r.Note != "" {
