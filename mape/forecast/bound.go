@@ -10,15 +10,15 @@ const (
 	residualWindow = 256
 	// residualWeight is that of the newest residual in their mean size.
 	residualWeight = 0.05
-	// trackWeight is how far the tracker moves at a miss, in spans of the residuals
-	// (Angelopoulos, Candès & Tibshirani, NeurIPS'23, has 0.1 of their maximum;
-	// here the residuals' own quantile does most of the work).
-	trackWeight = 0.1
+	// trackWeight is how far a miss moves a bound, in spans of the residuals; the
+	// debt of misses counts more the larger it is, as in the saturating integrator of
+	// conformal PID control (Angelopoulos, Candès & Tibshirani, NeurIPS'23): 1 too
+	// many is 0.1 spans, 10 are 2, 20 are 10, so that it stays small against any run.
+	trackWeight, debtUnit, maxDebt = 0.1, 10.0, 100.0
 	// A span is some units of the residuals' size.
 	minSpan, maxSpan = 0.1, 5
-	// A bound may be so many units beyond the quantile, and a residual so many in
-	// size: what is beyond was a unit that was too small.
-	maxTrack, maxResidual = 20.0, 50.0
+	// maxResidual is a residual in units: what is beyond was a unit too small.
+	maxResidual = 50.0
 	// slowWeight and levelUnit keep the unit from vanishing in a calm: it is at
 	// least half of the mean residual of the last hundreds, and 1 % of the forecast.
 	slowWeight, levelUnit = 0.005, 0.01
@@ -36,7 +36,7 @@ type bounds struct {
 	count  int
 	ring   [residualWindow]float64
 	sorted [residualWindow]float64
-	track  [maxLevels]float64
+	debt   [maxLevels]float64 // misses beyond the expected ones
 	cover  [maxLevels]float64
 }
 
@@ -51,12 +51,20 @@ func (b *bounds) quantile(level float64) float64 {
 
 // above is what to add to a forecast to stay under it at each level.
 func (b *bounds) upper(peak float64, scale float64, out *[maxLevels]float64) {
+	span := b.span()
 	for i, level := range b.levels {
-		out[i] = max(0, peak+scale*(b.quantile(level)+b.track[i]))
+		d := b.debt[i] / debtUnit
+		track := trackWeight * span * b.debt[i] * (1 + d*d)
+		out[i] = max(0, peak+scale*(b.quantile(level)+track))
 		if i > 0 {
 			out[i] = max(out[i], out[i-1])
 		}
 	}
+}
+
+// span is the width of the residuals' upper half, in units of size.
+func (b *bounds) span() float64 {
+	return min(maxSpan, max(minSpan, b.quantile(0.95)-b.quantile(0.5)))
 }
 
 // scale is the unit of the residuals for a forecast that is made now.
@@ -75,7 +83,6 @@ func (b *bounds) learn(truth, peak, scale float64, upper *[maxLevels]float64) {
 
 // judge moves the trackers by which bounds held.
 func (b *bounds) judge(truth float64, upper *[maxLevels]float64) {
-	span := min(maxSpan, max(minSpan, b.quantile(0.95)-b.quantile(0.5)))
 	w := max(coverageWeight, 1/float64(b.count+1))
 	for i, level := range b.levels {
 		held := 0.0
@@ -83,10 +90,7 @@ func (b *bounds) judge(truth float64, upper *[maxLevels]float64) {
 			held = 1
 		}
 		b.cover[i] += w * (held - b.cover[i])
-		if held == 1 && upper[i] == 0 {
-			continue // it cannot be lower
-		}
-		b.track[i] = min(maxTrack, max(-maxTrack, b.track[i]+trackWeight*span*(level-held)))
+		b.debt[i] = min(maxDebt, max(-maxDebt, b.debt[i]+level-held))
 	}
 }
 

@@ -218,7 +218,7 @@ func (b *bounds) walk(c *codec) {
 	c.count(&b.count, most)
 	n := min(b.count, residualWindow)
 	c.numbers(b.ring[:n])
-	c.numbers(b.track[:])
+	c.numbers(b.debt[:])
 	c.amounts(b.cover[:])
 	if c.reads {
 		copy(b.sorted[:n], b.ring[:n])

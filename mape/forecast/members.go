@@ -103,6 +103,14 @@ func (z *seasonality) bins() *bins {
 	return &z.fine
 }
 
+// known is the length of the cycle that was found in one of the histories, or 0.
+func (z *seasonality) known(coarse bool) int {
+	if z.inCoarse != coarse {
+		return 0
+	}
+	return z.cycle.bins
+}
+
 // ahead is what the last cycle and the mean of the last cycles have for steps from
 // now, moved to today's level; without a period the last value.
 func (z *seasonality) ahead(s *signal, steps int) (latest, profile float64) {

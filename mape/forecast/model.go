@@ -13,15 +13,15 @@ const (
 	coverageSlack = 0.03
 	// maxValue keeps squares and their sums finite.
 	maxValue = 1e60
-	// A period is searched for each time that the history has grown by an eighth,
-	// and once per searchEvery bins when it is full.
-	searchGrowth, searchFirst = 8, 32
+	// A period is searched for each time that a quarter more was seen, and at least
+	// once in a whole history: 4096 bins of the coarse one, 1024 steps of the fine one.
+	searchGrowth, searchFirst = 4, 32
 )
 
 // Model forecasts one signal, evenly spaced and never negative. One value costs
-// about a microsecond and no allocation; the search for a period, some milliseconds,
-// runs on a few dozen of the first thousands and then once in half a history. It is
-// not safe for concurrent use.
+// about a microsecond and no allocation for each two horizons; the search for a period,
+// some milliseconds, runs each time that a quarter more was seen and then once in a
+// whole history. It is not safe for concurrent use.
 type Model struct {
 	config   Config
 	signal   signal
@@ -108,13 +108,13 @@ func (m *Model) push(v float64, seen bool) {
 }
 
 // next is how long a history will be at its next search.
-func next(b *bins) int { return b.done + max(searchFirst, min(b.done, len(b.mean)*4)/searchGrowth) }
+func next(b *bins) int { return b.done + max(searchFirst, min(b.done/searchGrowth, len(b.mean))) }
 
 // search looks for a period. One that was found in the other history stays, unless
 // this one is stronger.
 func (m *Model) search(b *bins, coarse bool) {
 	z := &m.season
-	c := findCycle(b.history())
+	c := findCycle(b.history(), z.known(coarse))
 	if z.inCoarse == coarse || c.strength > z.cycle.strength {
 		z.cycle, z.inCoarse = c, coarse
 	}

@@ -40,9 +40,13 @@ func (b *bins) at(i int) (float64, bool) {
 	return float64(b.mean[i%len(b.mean)]), true
 }
 
-// history gives the known means, oldest first.
+// history gives the known means, oldest first, but for less than the oldest 64: a
+// length with small factors has a fast transform.
 func (b *bins) history() []float64 {
 	n := min(b.done, len(b.mean))
+	if n > 64 {
+		n -= n % 64
+	}
 	out := make([]float64, n)
 	for i := range out {
 		out[i], _ = b.at(b.done - n + i)

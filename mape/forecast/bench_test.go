@@ -1,0 +1,33 @@
+package forecast
+
+import (
+	"testing"
+	"time"
+)
+
+// BenchmarkObserve: one value of one model with the daemon's four horizons (10 s,
+// 1 min, 5 min, 1 h) and three levels, and the search for a period with it: at a
+// history that has grown by an eighth, and every 512 steps once 4096 are full.
+func BenchmarkObserve(b *testing.B) {
+	m := New(Config{Step: 10 * time.Second, Horizons: []int{1, 6, 30, 360}, Levels: testLevels})
+	values := noisy(1<<14, 1)
+	for _, v := range values {
+		m.Observe(v, false)
+	}
+	i := 0
+	b.ReportAllocs()
+	for b.Loop() {
+		m.Observe(values[i&(len(values)-1)], false)
+		i++
+	}
+}
+
+// noisy is a daily sine of 10-s steps with noise.
+func noisy(n int, seed uint64) []float64 {
+	c := chance(seed)
+	out := make([]float64, n)
+	for i := range out {
+		out[i] = 2 + float64(i%8640)/8640 + float64(c.next()>>11)/(1<<53)
+	}
+	return out
+}
