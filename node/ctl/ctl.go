@@ -210,7 +210,7 @@ func (a *app) root() *cobra.Command {
 		return nil
 	}
 	root.AddCommand(a.statusCmd(), a.explainCmd(), a.historyCmd(), a.planCmd(), a.exportCmd(), a.scaleCmd(), a.pauseCmd(), a.resumeCmd(),
-		a.restoreCmd(), a.reloadCmd(), a.simulateCmd(), a.versionCmd(), exitCodesTopic())
+		a.restoreCmd(), a.reloadCmd(), a.simulateCmd(), a.tuneCmd(), a.versionCmd(), exitCodesTopic())
 	for _, local := range []struct {
 		there bool
 		cmd   func() *cobra.Command

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/effiscale/effiscale/node/api"
@@ -105,7 +106,8 @@ func (f *fakeClient) Explain(_ context.Context, name string) (api.Explain, error
 		Signals: []api.Signal{{Name: "cpu usage", Value: 0.61, Unit: "cores"}, {Name: "throttle ratio", Value: 0.031, Unit: "ratio"},
 			{Name: "working set", Value: 210 << 20, Unit: "bytes"}, {Name: "growth", Value: 1 << 16, Unit: "bytes/s"},
 			{Name: "memory pressure", Value: 0.02, Unit: "percent"}, {Name: "oom kills", Value: 0, Unit: "count"}, {Name: "sample age", Value: 1, Unit: "seconds"}},
-		Thresholds: []api.Threshold{{Name: "throttle target", Value: 0.06, Unit: "ratio", Source: "class"}, {Name: "cpu maximum", Value: 2, Unit: "cores", Source: "label"}},
+		Thresholds: []api.Threshold{{Name: "throttle target", Value: 0.06, Unit: "ratio", Source: "class"}, {Name: "cpu maximum", Value: 2, Unit: "cores", Source: "label"},
+			{Name: "cpu use over limit, where it starts to hurt", Value: 0.82, Unit: "ratio", Source: "learned", Why: "2% of the time at 82% was held back"}},
 		Wishes: []api.Wish{
 			{Resource: "cpu", Current: 800e6, Wanted: 2710e6, Allowed: 2000e6, Verb: "grow", Rule: "boost", Why: c.Why, Since: ago(6 * time.Minute)},
 			{Resource: "memory", Current: 384 << 20, Wanted: 384 << 20, Allowed: 384 << 20, Verb: "hold", Rule: "steady", Why: "uses 210 MiB of 384 MiB: the limit fits", Since: ago(41 * time.Minute)}},
@@ -114,6 +116,7 @@ func (f *fakeClient) Explain(_ context.Context, name string) (api.Explain, error
 			{Guard: "rate", Resource: "cpu", Allowed: true}, {Guard: "rate", Resource: "memory", Allowed: true},
 			{Guard: "step", Resource: "cpu", Allowed: true}, {Guard: "step", Resource: "memory", Allowed: false, Message: "one step goes to 1 GiB at most"}},
 		Rejected: []string{"cpu 2.71 cores: above the policy's maximum of 2.00 (effiscale.cpu=0.25..2); raise it to change the outcome of this decision"},
+		Patterns: []api.Pattern{{Kind: "periodic", Confidence: 0.83, Period: 86400, Why: "repeats every 24h: that explains 83% of the variation in 42h"}},
 		Forecasts: []api.Forecast{
 			{Horizon: 10, Expected: 0.7, Upper: 0.9, Level: 0.95, Coverage: 0.94, Gain: 0.21, ScoredFor: 3 * 3600, Member: "holt", Trusted: true},
 			{Horizon: 300, Expected: 0.8, Upper: 1.1, Level: 0.95, Coverage: 0.96, Gain: -0.02, ScoredFor: 3 * 3600, Member: "seasonal", Period: 86400},
@@ -169,6 +172,14 @@ func (f *fakeClient) Trace(_ context.Context, r api.TraceRequest) (api.Trace, er
 	}
 	if !f.quiet {
 		t.Filled, t.Gaps, t.Throttled = 1, 1, 2
+	}
+	if r.Since >= 14*24*time.Hour { // two days of ten minutes: work by day, and noise
+		t.Step, t.Values = 600, nil
+		for i := range 288 {
+			day := 1 + 0.8*math.Sin(float64(i)/144*2*math.Pi)
+			t.Values = append(t.Values, day*(1+0.15*math.Sin(float64(i*i))))
+		}
+		t.Peaks = t.Values
 	}
 	return t, nil
 }
