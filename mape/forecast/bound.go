@@ -1,9 +1,6 @@
 package forecast
 
-import (
-	"math"
-	"slices"
-)
+import "math"
 
 const (
 	// residualWindow is how many past residuals a bound looks back on.
@@ -49,7 +46,7 @@ func (b *bounds) quantile(level float64) float64 {
 	return b.sorted[min(n-1, int(level*float64(n+1)))]
 }
 
-// above is what to add to a forecast to stay under it at each level.
+// upper is what the truth stays under, at each level.
 func (b *bounds) upper(peak float64, scale float64, out *[maxLevels]float64) {
 	span := b.span()
 	for i, level := range b.levels {
@@ -81,7 +78,7 @@ func (b *bounds) learn(truth, peak, scale float64, upper *[maxLevels]float64) {
 	b.keep((truth - peak) / scale)
 }
 
-// judge moves the trackers by which bounds held.
+// judge counts which bounds held.
 func (b *bounds) judge(truth float64, upper *[maxLevels]float64) {
 	w := max(coverageWeight, 1/float64(b.count+1))
 	for i, level := range b.levels {
@@ -100,11 +97,11 @@ func (b *bounds) keep(r float64) {
 	n := min(b.count, residualWindow)
 	at := b.count % residualWindow
 	if n == residualWindow {
-		i, _ := slices.BinarySearch(b.sorted[:n], b.ring[at])
+		i := place(b.sorted[:n], b.ring[at])
 		copy(b.sorted[i:n-1], b.sorted[i+1:n])
 		n--
 	}
-	i, _ := slices.BinarySearch(b.sorted[:n], r)
+	i := place(b.sorted[:n], r)
 	copy(b.sorted[i+1:n+1], b.sorted[i:n])
 	b.sorted[i], b.ring[at] = r, r
 	b.count++

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math"
+	"slices"
 )
 
 const codecVersion = 1
@@ -61,7 +62,7 @@ func (c *codec) bits(v uint64) uint64 {
 	return v
 }
 
-// number is finite and at most squares of what may be observed.
+// number is finite and no more than what sums of observations may come to.
 func (c *codec) number(p *float64) {
 	*p = math.Float64frombits(c.bits(math.Float64bits(*p)))
 	if !(math.Abs(*p) <= 1e6*maxValue) {
@@ -222,7 +223,7 @@ func (b *bounds) walk(c *codec) {
 	c.amounts(b.cover[:])
 	if c.reads {
 		copy(b.sorted[:n], b.ring[:n])
-		sortAll(b.sorted[:n])
+		slices.Sort(b.sorted[:n])
 	}
 }
 

@@ -79,11 +79,11 @@ func (s *signal) slide(window []float64, v float64) {
 	n := min(s.n, len(window))
 	full := window[:n]
 	if n == len(window) {
-		i, _ := slices.BinarySearch(full, s.back(n-1))
+		i := place(full, s.back(n-1))
 		copy(full[i:], full[i+1:])
 		n--
 	}
-	i, _ := slices.BinarySearch(window[:n], v)
+	i := place(window[:n], v)
 	copy(window[i+1:n+1], window[i:n])
 	window[i] = v
 }
@@ -117,13 +117,25 @@ func (s *signal) highest(steps int) float64 {
 	return high
 }
 
+// place is where v is, or belongs, in a sorted window. It is slices.BinarySearch
+// without its care for NaN, which cost a fifth of an observation.
+func place(sorted []float64, v float64) int {
+	low, high := 0, len(sorted)
+	for low < high {
+		if mid := (low + high) / 2; sorted[mid] < v {
+			low = mid + 1
+		} else {
+			high = mid
+		}
+	}
+	return low
+}
+
 // sort fills a sorted window from the ring.
 func (s *signal) sort(window []float64) {
 	n := min(s.n, len(window))
 	for i := range n {
 		window[i] = s.back(i)
 	}
-	sortAll(window[:n])
+	slices.Sort(window[:n])
 }
-
-func sortAll(v []float64) { slices.Sort(v) }
