@@ -1,32 +1,18 @@
 package simulate
 
-import (
-	"time"
-
-	"github.com/effiscale/effiscale/knowledge"
-	"github.com/effiscale/effiscale/mape/plan"
-)
-
 // EffiScale is the name of the policy that is the daemon's own deciding code.
 const EffiScale = "effiscale"
 
-// recommended sizes by the recommender of the slow clock, which is what sets the
-// floor of a container's envelope.
-type recommended struct {
-	risk plan.Risk
-	by   *plan.Recommender
-	said float64
-}
-
-// NewEffiScale makes the daemon's own policy for CPU on the vertical axis.
-func NewEffiScale(step time.Duration, class knowledge.Class) Policy {
-	return resized{sizer: &recommended{plan.RiskOf(class), plan.NewRecommender(step), 0}}
-}
-
-func (p *recommended) size(s *Seen) float64 {
-	p.by.Observe(s.Demand, s.Censored)
-	if r, ok := p.by.Recommend(p.risk); ok {
-		p.said = r.Limit
+// newEffiScale makes the daemon's own policy for one unit and axis.
+func newEffiScale(t *Trace, o Options) Policy {
+	switch {
+	case t.Unit == UnitBytes:
+		return newMemoryLoop(o)
+	case o.Axis == Vertical:
+		return newCPULoop(t, o)
 	}
-	return p.said
+	return newReplicaLoop(o)
 }
+
+// effiScaleKnows reports whether the daemon decides on the unit and axis.
+func effiScaleKnows(unit Unit, axis Axis) bool { return unit != UnitBytes || axis == Vertical }

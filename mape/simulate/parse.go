@@ -18,8 +18,8 @@ type point struct {
 	line           int
 }
 
-// Parse reads a trace: the header, then one row per step. The step is the most
-// frequent distance between rows. Rows that are out of order, twice there, not a
+// Parse reads a trace: the header, then one row per step. The step is the
+// median distance between rows. Rows that are out of order, twice there, not a
 // number, negative or beyond the bounds are errors with the file's name and the
 // line. With fill, what can be repaired is: rows are sorted, of two at one
 // instant the later one counts, rows without a usable value are left out, and
@@ -36,12 +36,15 @@ func Parse(name string, unit Unit, data []byte, fill bool) (Trace, error) {
 	if fill {
 		points = p.order(points)
 	}
-	if len(points) < 2 {
-		return Trace{}, p.at(max(p.line, 1), "%d usable rows, at least 2 are needed to know the step", len(points))
+	var step time.Duration
+	if len(points) > 1 {
+		if step, err = p.step(points); err != nil {
+			return Trace{}, err
+		}
 	}
-	step, err := p.step(points)
-	if err != nil {
-		return Trace{}, err
+	points = slices.DeleteFunc(points, func(pt point) bool { return math.IsNaN(pt.value) })
+	if len(points) < 2 {
+		return Trace{}, p.at(max(p.line, 1), "%d usable rows, at least 2 are needed", len(points))
 	}
 	return p.even(points, step)
 }
@@ -61,8 +64,8 @@ func (p *parser) broken(line int, format string, args ...any) error {
 	return fmt.Errorf("%w: %s:%d: %s; --fill repairs it", ErrRepairable, p.name, line, fmt.Sprintf(format, args...))
 }
 
-// rows reads every line. Values that are no use are errors, or left out when
-// the trace is to be filled.
+// rows reads every line. Values that are no use are errors, or NaN when the trace
+// is to be filled: their instants still tell the step.
 func (p *parser) rows(data []byte) ([]point, error) {
 	data = bytes.TrimPrefix(data, []byte("\ufeff"))
 	if len(bytes.TrimSpace(data)) == 0 {
@@ -84,44 +87,42 @@ func (p *parser) rows(data []byte) ([]point, error) {
 		if len(points) >= MaxRows {
 			return nil, p.at(p.line, "more than %d rows", MaxRows)
 		}
-		pt, ok, err := p.row(row, points)
+		pt, err := p.row(row, points)
 		if err != nil {
 			return nil, err
 		}
-		if ok {
-			points = append(points, pt)
-		}
+		points = append(points, pt)
 	}
 	return points, nil
 }
 
-// row reads one line; false: it holds nothing usable and may be filled.
-func (p *parser) row(row []byte, before []point) (point, bool, error) {
+// row reads one line.
+func (p *parser) row(row []byte, before []point) (point, error) {
 	left, right, ok := bytes.Cut(row, []byte(","))
 	if !ok || bytes.IndexByte(right, ',') >= 0 {
-		return point{}, false, p.at(p.line, "%q is not two numbers with a comma between them", short(row))
+		return point{}, p.at(p.line, "%q is not two numbers with a comma between them", short(row))
 	}
 	seconds, err := strconv.ParseFloat(string(bytes.TrimSpace(left)), 64)
 	if err != nil || !(seconds >= 0 && seconds <= MaxSeconds) {
-		return point{}, false, p.at(p.line, "seconds %q: allowed are numbers from 0 to %.0f", short(left), MaxSeconds)
+		return point{}, p.at(p.line, "seconds %q: allowed are numbers from 0 to %.0f", short(left), MaxSeconds)
 	}
 	if n := len(before); n > 0 && !p.fill {
 		if last := before[n-1].seconds; seconds <= last {
-			return point{}, false, p.broken(p.line, "%s s comes after %s s: rows must be in order, each instant once", number(seconds), number(last))
+			return point{}, p.broken(p.line, "%s s comes after %s s: rows must be in order, each instant once", number(seconds), number(last))
 		}
 	}
 	value, err := strconv.ParseFloat(string(bytes.TrimSpace(right)), 64)
 	switch {
 	case err == nil && value >= 0 && value <= p.unit.most():
-		return point{seconds, value, p.line}, true, nil
+		return point{seconds, value, p.line}, nil
 	case p.fill:
-		return point{}, false, nil
+		return point{seconds, math.NaN(), p.line}, nil
 	}
 	why := fmt.Sprintf("allowed are numbers from 0 to %s %s", number(p.unit.most()), p.unit)
-	return point{}, false, p.broken(p.line, "value %q: %s", short(right), why)
+	return point{}, p.broken(p.line, "value %q: %s", short(right), why)
 }
 
-// order sorts the rows; of several at one instant the last in the file counts.
+// order sorts the rows; of several at one instant the last usable one counts.
 func (p *parser) order(points []point) []point {
 	slices.SortStableFunc(points, func(a, b point) int {
 		switch {
@@ -135,7 +136,9 @@ func (p *parser) order(points []point) []point {
 	out := points[:0]
 	for _, pt := range points {
 		if n := len(out); n > 0 && out[n-1].seconds == pt.seconds {
-			out[n-1] = pt
+			if !math.IsNaN(pt.value) {
+				out[n-1] = pt
+			}
 			continue
 		}
 		out = append(out, pt)
@@ -143,20 +146,14 @@ func (p *parser) order(points []point) []point {
 	return out
 }
 
-// step is the most frequent distance between rows, to the millisecond; of
-// several the smallest.
+// step is the median distance between rows, to the millisecond.
 func (p *parser) step(points []point) (time.Duration, error) {
-	counts := map[int64]int{}
-	for i := 1; i < len(points); i++ {
-		counts[int64(math.Round((points[i].seconds-points[i-1].seconds)*1e3))]++
+	apart := make([]float64, len(points)-1)
+	for i := range apart {
+		apart[i] = points[i+1].seconds - points[i].seconds
 	}
-	var best int64
-	for ms, n := range counts {
-		if n > counts[best] || n == counts[best] && ms < best {
-			best = ms
-		}
-	}
-	step := time.Duration(best) * time.Millisecond
+	slices.Sort(apart)
+	step := time.Duration(math.Round(apart[(len(apart)-1)/2]*1e3)) * time.Millisecond
 	if step < MinStep || step > MaxStep {
 		return 0, p.at(points[1].line, "a step of %s, allowed are %s to %s", step, MinStep, MaxStep)
 	}

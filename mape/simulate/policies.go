@@ -18,7 +18,7 @@ func cpuOnly() []string { return []string{"hpa", "kpa"} }
 // Knows reports whether a policy can be replayed on a trace of the unit and axis.
 func Knows(name string, unit Unit, axis Axis) bool {
 	if name == EffiScale {
-		return unit != UnitBytes && axis == Vertical
+		return effiScaleKnows(unit, axis)
 	}
 	return unit != UnitBytes || axis == Vertical && !slices.Contains(cpuOnly(), name)
 }
@@ -36,7 +36,7 @@ func New(name string, t *Trace, o Options) (Policy, error) {
 	}
 	switch name {
 	case EffiScale:
-		return NewEffiScale(t.Step, o.Class), nil
+		return newEffiScale(t, o), nil
 	case "hpa":
 		return newHPA(o), nil
 	case "kpa":

@@ -25,15 +25,26 @@ type Options struct {
 	Min, Max int
 	// HostCores and HostMemory are the room of the host; 0: endless.
 	HostCores, HostMemory float64
-	// Class is the kind of work, which EffiScale's risk follows from.
-	Class knowledge.Class
+	// Policy is what EffiScale holds to; the peers have no use for it.
+	Policy knowledge.Policy
 	// Latency: what the requests had to wait for is modelled, too.
 	Latency bool
 }
 
-// Defaults are the options without any flag.
+// Defaults are the options without any flag; the policy is that of the
+// configuration, class serving.
 func Defaults() Options {
-	return Options{Target: 0.7, ReplicaCores: 1, StartDelay: 10 * time.Second, Min: 1, Max: 20, Latency: true}
+	return Options{
+		Target: 0.7, ReplicaCores: 1, StartDelay: 10 * time.Second, Min: 1, Max: 20, Latency: true,
+		Policy: knowledge.Policy{
+			Managed: true, Mode: knowledge.ModeAuto,
+			CPU:            knowledge.Range[knowledge.NanoCPU]{Min: knowledge.OneCPU / 20},
+			Memory:         knowledge.Range[knowledge.Bytes]{Min: 32 * knowledge.MiB},
+			ThrottleTarget: 0.06, MemoryPercentile: 0.98, MemoryShrink: true,
+			StartBoost: 2, StartBoostFor: time.Minute, ObserveFirst: time.Minute,
+			ShrinkAfter: 10 * time.Minute, ShrinksPerDay: 48, OOMProtect: time.Hour, Weight: 50,
+		},
+	}
 }
 
 const (
@@ -160,7 +171,7 @@ func (w *world) obey(now time.Duration, want Want) int8 {
 	if want.Replicas > 0 {
 		n = min(max(want.Replicas, w.o.Min, 1), max(w.o.Max, 1))
 	}
-	limit, n = w.room(limit, n)
+	limit, n = w.room(limit, n, want.Replicas > 0)
 	w.limit = limit
 	w.count(now, n)
 	switch after := limit * float64(n); {
@@ -183,8 +194,9 @@ func (w *world) size(want Want) float64 {
 	return max(v, least)
 }
 
-// room brings limits and replicas into what the host has.
-func (w *world) room(limit float64, n int) (float64, int) {
+// room brings limits and replicas into what the host has: fewer replicas where
+// their number was to change, smaller ones else.
+func (w *world) room(limit float64, n int, counted bool) (float64, int) {
 	host := w.o.HostCores
 	if w.memory {
 		host = w.o.HostMemory
@@ -192,8 +204,8 @@ func (w *world) room(limit float64, n int) (float64, int) {
 	if host <= 0 || limit*float64(n) <= host {
 		return limit, n
 	}
-	if n > 1 {
-		n = max(int(host/limit), w.o.Min, 1)
+	if counted {
+		n = max(min(n, int(host/limit)), w.o.Min, 1)
 	}
 	return min(limit, host/float64(n)), n
 }

@@ -58,7 +58,7 @@ func simulateSetters() map[string]func(o *simulate.Options, value string) error 
 			return nil
 		},
 		"class": func(o *simulate.Options, s string) (err error) {
-			o.Class, err = knowledge.ParseClass(s)
+			o.Policy.Class, err = knowledge.ParseClass(s)
 			return err
 		},
 	}
