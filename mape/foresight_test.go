@@ -22,7 +22,7 @@ func TestWhoIsForecast(t *testing.T) {
 		t.Fatal("an idle service is forecast")
 	}
 	web.demand = 0.5
-	h.pass(5 * time.Minute)
+	h.pass(8 * time.Minute)
 	u := h.unit(web)
 	if u.service.foresight == nil || h.loop.foresights != 1 {
 		t.Fatalf("%d services are forecast", h.loop.foresights)
@@ -77,7 +77,7 @@ func TestStepsOfAForesight(t *testing.T) {
 	at := begin
 	step := func(d time.Duration) bool {
 		at = at.Add(d)
-		return f.observe(at, interval{true, 1, false})
+		return f.observe(at, interval{seen: true, cores: 1})
 	}
 	for i, c := range []struct {
 		pass time.Duration
@@ -190,7 +190,7 @@ func TestAProvenForecastRaisesTheQuota(t *testing.T) {
 func FuzzModels(f *testing.F) {
 	x := newForesight(begin, 10*time.Second)
 	for i := range 50 {
-		x.observe(begin.Add(time.Duration(i+1)*10*time.Second), interval{true, float64(i % 5), i%7 == 0})
+		x.observe(begin.Add(time.Duration(i+1)*10*time.Second), interval{seen: true, cores: float64(i % 5), censored: i%7 == 0})
 	}
 	f.Add(x.marshal())
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -198,7 +198,7 @@ func FuzzModels(f *testing.F) {
 		if err != nil {
 			return
 		}
-		x.observe(begin.Add(2*time.Hour), interval{true, 1, false})
+		x.observe(begin.Add(2*time.Hour), interval{seen: true, cores: 1})
 		if _, err := unmarshalForesight(x.marshal(), begin.Add(2*time.Hour), 10*time.Second); err != nil {
 			t.Fatal(err)
 		}

@@ -138,6 +138,7 @@ type Loop struct {
 	images   map[knowledge.ImageKey]*image
 	// foresights is how many services are forecast.
 	foresights int
+	unseen     []*service // what came is still to be told to their forecasters
 	cadence    monitor.Cadence
 	shares     []plan.Share
 	sharers    []*unit
@@ -292,6 +293,8 @@ func (l *Loop) Tick(now time.Time) {
 		started = l.o.Now()
 		l.deliberate(now)
 		l.o.Meter.ObserveLoop("deliberate", l.o.Now().Sub(started))
+	} else if len(l.unseen) > 0 {
+		l.foreseeMore(now)
 	}
 	l.remember(now)
 }

@@ -178,6 +178,8 @@ func (l *Loop) second(u *unit) {
 		p.AddGrowth(w.At, w.Growth)
 	})
 	u.service.interval.add(demand, censored)
+	u.service.interval.memory = max(u.service.interval.memory, w.WorkingSet)
+	u.harm(use, dt)
 	point := knowledge.Point{
 		At: w.At.UnixNano(), CPU: float32(use), Demand: float32(demand), CPULimit: float32(w.Quota.Cores()),
 		Throttled: float32(w.ThrottleRatio), WorkingSet: w.WorkingSet, MemoryLimit: w.MemoryLimit,

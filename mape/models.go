@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"slices"
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
@@ -21,8 +22,9 @@ const (
 	partFine    = 1
 	partCoarse  = 2
 	partAdvisor = 3
+	partKnee    = 4
 
-	// modelsApart spaces the records of one service: at 256 services of 20 KB 9 KB a
+	// modelsApart spaces the records of one service: at 64 services of 64 KB 7 KB a
 	// second. A kill costs what came since.
 	modelsApart = 10 * time.Minute
 )
@@ -35,7 +37,9 @@ func (f *foresight) marshal() []byte {
 	b = binary.LittleEndian.AppendUint64(b, uint64(f.at.Unix()))
 	b = appendPart(b, partFine, f.fine.Marshal())
 	b = appendPart(b, partCoarse, f.coarse.Marshal())
-	return appendPart(b, partAdvisor, f.advisor.Marshal())
+	b = appendPart(b, partAdvisor, f.advisor.Marshal())
+	knee, _ := f.adaptive.MarshalBinary() // it has no error to return
+	return appendPart(b, partKnee, knee)
 }
 
 func appendPart(b []byte, name byte, part []byte) []byte {
@@ -75,6 +79,8 @@ func unmarshalForesight(b []byte, now time.Time, step time.Duration) (*foresight
 		case partCoarse:
 			err = f.coarse.Unmarshal(part)
 			have++
+		case partKnee:
+			err = f.adaptive.UnmarshalBinary(part)
 		case partAdvisor:
 			f.advisor, err = plan.UnmarshalRecommender(part)
 			if err == nil && f.advisor.Step() != step {
@@ -92,20 +98,29 @@ func unmarshalForesight(b []byte, now time.Time, step time.Duration) (*foresight
 	return f, nil
 }
 
-// restoreModels takes over the models of earlier lives; those that cannot be read
-// are learned again.
+// restoreModels takes over the models of earlier lives, the newest where they are
+// too many. Those that cannot be read are learned again; those of a week ago are of
+// something else.
 func (l *Loop) restoreModels() {
+	type left struct {
+		key knowledge.ServiceKey
+		*foresight
+	}
+	var all []left
 	for key, b := range l.o.Restored.Models {
-		if l.foresights >= foresightsMost {
-			return
-		}
 		f, err := unmarshalForesight(b, l.begin, l.set.DeliberateEvery)
-		if err != nil {
+		switch {
+		case err != nil:
 			l.o.Log.Warn().Err(err).Str("service", string(key)).Msg("what was forecast is learned again")
-			continue
+		case l.begin.Sub(f.at) <= longestGap:
+			all = append(all, left{key, f})
 		}
-		f.wroteAt = l.begin.Add(-spread(key, modelsApart))
-		l.service(key).foresight = f
+	}
+	slices.SortFunc(all, func(a, b left) int { return b.at.Compare(a.at) })
+	for _, f := range all[:min(len(all), foresightsMost)] {
+		f.recall(l.o.Restored.Recent[f.key], l.begin)
+		f.wroteAt = l.begin.Add(-spread(f.key, modelsApart))
+		l.service(f.key).foresight = f.foresight
 		l.foresights++
 	}
 }

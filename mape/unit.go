@@ -64,17 +64,20 @@ type service struct {
 	lastSeen time.Time
 	// interval is demand since the last deliberation, foresight what is expected
 	// next; nil: it never moved.
-	interval  interval
-	foresight *foresight
+	interval    interval
+	leastMemory knowledge.Bytes
+	foresight   *foresight
 }
 
 // Restored is what the store remembered of earlier lives.
 type Restored struct {
-	Profiles  map[knowledge.ServiceKey]*profile.Profile
-	Series    map[knowledge.ServiceKey]*history.Series
-	Marks     map[knowledge.ContainerID][]byte
-	Images    map[knowledge.ImageKey]*profile.Shared
-	Models    map[knowledge.ServiceKey][]byte
+	Profiles map[knowledge.ServiceKey]*profile.Profile
+	Series   map[knowledge.ServiceKey]*history.Series
+	Marks    map[knowledge.ContainerID][]byte
+	Images   map[knowledge.ImageKey]*profile.Shared
+	Models   map[knowledge.ServiceKey][]byte
+	// Recent are the last hours by the minute, oldest first, of services with models.
+	Recent    map[knowledge.ServiceKey][]history.Bucket
 	Originals map[knowledge.ContainerID]knowledge.Original
 	Pauses    map[knowledge.ServiceKey]execute.Pause
 	Last      map[knowledge.ContainerID]knowledge.Record
@@ -323,6 +326,9 @@ func (l *Loop) event(now time.Time, ev knowledge.Event) {
 			u.Container.Inspected = false
 			u.Container.Restarts++
 			u.settled, u.attachAt = false, time.Time{}
+			if f := u.service.foresight; f != nil {
+				f.tracker.Restarted()
+			}
 			l.attach(now, u)
 		}
 		l.listAt = time.Time{}

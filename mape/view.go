@@ -7,6 +7,7 @@ import (
 
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/knowledge/profile"
+	"github.com/effiscale/effiscale/mape/analyse"
 	"github.com/effiscale/effiscale/mape/execute"
 	"github.com/effiscale/effiscale/mape/plan"
 )
@@ -27,9 +28,14 @@ type Unit struct {
 	// Ahead is the forecast of its service that may raise its floor; the zero value:
 	// there is none.
 	Ahead Outlook
+	// Pattern is the course of its service's demand, MemoryPattern of its memory.
+	Pattern, MemoryPattern analyse.Pattern
 	// Learned and Outlooks are of its service; filled by Find only.
 	Learned  Learned
 	Outlooks []Outlook
+	// Adaptive are the thresholds that its service learned; HasAdaptive: there are any.
+	Adaptive    analyse.Thresholds
+	HasAdaptive bool
 }
 
 // Learned sums up a service's profile for people.
@@ -87,6 +93,7 @@ func (l *Loop) copy(u *unit) Unit {
 	v.Window = &w
 	if f := u.service.foresight; f != nil {
 		v.Ahead = f.ahead[levelOf(u.Policy.Class)]
+		v.Pattern, v.MemoryPattern = f.tracker.Demand(), f.tracker.Memory()
 	}
 	if u.Pause.Active(now) {
 		v.Paused = *u.Pause
@@ -132,6 +139,7 @@ func (l *Loop) Find(ctx context.Context, ref string) (v Unit, verdicts [2][]exec
 		v = l.copy(u)
 		now := l.o.Now()
 		v.Learned, v.Outlooks = l.learned(now, u), u.outlooks()
+		v.Adaptive, v.HasAdaptive = u.thresholds()
 		for r := range u.wishes {
 			d := u.wishes[r].Decision
 			d.Resource = knowledge.Resource(r)

@@ -40,7 +40,7 @@ func (n *Node) Explain(ctx context.Context, ref string) (api.Explain, error) {
 	e := api.Explain{
 		Schema: api.Schema, Container: containerView(&u), Node: n.identity.Name, Owner: n.identity.Name,
 		ManagedSince: u.Marks.Since.UTC(), Signals: n.signals(&u), Thresholds: thresholds(&u),
-		Forecasts: forecastViews(&u), Envelope: envelopeView(&u.Envelope), Conditions: n.conditions(&u),
+		Forecasts: forecastViews(&u), Patterns: patterns(&u), Envelope: envelopeView(&u.Envelope), Conditions: n.conditions(&u),
 		Wishes: wishes(&u), Rejected: rejected(&u), History: []api.Change{},
 	}
 	for r := range verdicts {
@@ -156,6 +156,7 @@ func thresholds(u *mape.Unit) []api.Threshold {
 		{Name: "memory floor", Value: float64(e.MemoryFloor), Unit: "bytes", Source: learned},
 		{Name: "calm before memory shrinks", Value: p.ShrinkAfter.Seconds(), Unit: "seconds", Source: "policy"},
 	}
+	out = append(out, adaptive(u)...)
 	for r := range u.Marks.Raised {
 		f := u.Marks.Raised[r]
 		if time.Now().Before(f.Until) {

@@ -25,6 +25,9 @@ const (
 	docStarts    = "starts"
 )
 
+// recentHours is how much of the record a course is read from after a restart.
+const recentHours = 9 * time.Hour
+
 const (
 	// crashLoop starts without an orderly stop, within crashWithin, are a crash
 	// loop: the node then only measures.
@@ -197,6 +200,11 @@ func (n *Node) restored() mape.Restored {
 	r.Images = n.images()
 	r.Models, err = n.store.Models()
 	n.unreadable("models", err)
+	r.Recent = map[knowledge.ServiceKey][]history.Bucket{}
+	for key := range r.Models {
+		r.Recent[key], err = n.store.Series(key, history.Fine, now.Add(-recentHours), now)
+		n.unreadable("series of "+string(key), err)
+	}
 	r.Marks, err = n.store.States()
 	n.unreadable("states", err)
 	for _, o := range n.store.Originals() {

@@ -205,7 +205,7 @@ func (n *Node) Decide(ctx context.Context, ref string) (api.ContainerPlan, error
 	if err != nil {
 		return api.ContainerPlan{}, asError(err)
 	}
-	p := api.ContainerPlan{Action: "no_action", Plan: planItems(&u), Controllers: []string{n.identity.Name}, Confidence: confidence(&u), Forecast: nextForecast(&u)}
+	p := api.ContainerPlan{Action: "no_action", Plan: planItems(&u), Controllers: []string{n.identity.Name}, Confidence: confidence(&u), Forecast: nextForecast(&u), Pattern: patternOf(&u)}
 	_, p.Reason = state(&u)
 	for _, item := range p.Plan {
 		if item.Mark != "~" && item.Mark != "." {

@@ -17,7 +17,7 @@ const (
 	maxProfile = 8 << 10
 	maxState   = 4 << 10
 	maxChunk   = 8 << 10
-	maxModel   = 32 << 10
+	maxModel   = 128 << 10
 )
 
 // ImageCopy names one host's copy of an image's profile.
@@ -43,7 +43,7 @@ type Batch struct {
 	States   map[knowledge.ContainerID][]byte // at most 4 KiB each
 	Series   map[knowledge.ServiceKey][]history.Chunk
 	Images   map[ImageCopy][]byte            // at most 8 KiB each
-	Models   map[knowledge.ServiceKey][]byte // at most 32 KiB each
+	Models   map[knowledge.ServiceKey][]byte // at most 128 KiB each
 	// Folds are actions that are over: Commit numbers and keeps them. They are
 	// kept once: do not give them again after ErrDegraded.
 	Folds []knowledge.Record

@@ -48,7 +48,7 @@ func (s *Store) Prune(now time.Time) error {
 		for _, each := range [...]struct {
 			bucket string
 			most   int
-		}{{bucketImages, size / 32768}, {bucketModels, size / 131072}} {
+		}{{bucketImages, size / 32768}, {bucketModels, size >> 20}} {
 			if err := prune(tx, each.bucket, each.most, func(k string, at time.Time) bool {
 				return believe && now.Sub(at) > profileLife
 			}); err != nil {

@@ -37,6 +37,7 @@ type decision struct {
 	Confidence  *float64   `json:"confidence,omitempty"`
 	Plan        []PlanItem `json:"plan,omitempty"`
 	Forecast    *Forecast  `json:"forecast,omitempty" doc:"CPU demand of the next five minutes"`
+	Pattern     *Pattern   `json:"pattern,omitempty"`
 }
 
 type leaderIn struct {
@@ -143,6 +144,7 @@ func (c controller) decideFor(ctx context.Context, ref string) (*out[decision], 
 		Confidence:  &p.Confidence,
 		Plan:        p.Plan,
 		Forecast:    p.Forecast,
+		Pattern:     p.Pattern,
 	})
 }
 

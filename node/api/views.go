@@ -57,6 +57,16 @@ type ServiceView struct {
 	Paused      string   `json:"paused"` // "", "until …", "down until …"
 	// Forecast is what is expected of it in the next five minutes; nil: nothing.
 	Forecast *Forecast `json:"forecast,omitempty"`
+	// Pattern is the course of its demand, or a leak of its memory; nil: not known.
+	Pattern *Pattern `json:"pattern,omitempty"`
+}
+
+// Pattern is a course that has a name.
+type Pattern struct {
+	Kind       string  `json:"kind"` // steady, spike, ramp, periodic, bursty, leak, idle, step
+	Confidence float64 `json:"confidence"`
+	Period     float64 `json:"period_seconds"` // of periodic
+	Why        string  `json:"why"`            // the evidence
 }
 
 // Forecast is what is expected of a service's CPU demand, as the highest second of
@@ -149,6 +159,7 @@ type Threshold struct {
 	Name   string  `json:"name"`
 	Value  float64 `json:"value"`
 	Unit   string  `json:"unit"`
+	Why    string  `json:"why,omitempty"`
 	Source string  `json:"source"` // "default", "class", "label", "policy", "learned", "image", "forecast"
 }
 
@@ -185,6 +196,7 @@ type Explain struct {
 	Verdicts     []Verdict     `json:"guards"`
 	Rejected     []string      `json:"rejected"`
 	Forecasts    []Forecast    `json:"forecasts,omitempty"`
+	Patterns     []Pattern     `json:"patterns,omitempty"` // of demand, and of memory where it has one
 	Envelope     EnvelopeView  `json:"envelope"`
 	Conditions   []Condition   `json:"conditions"`
 	History      []Change      `json:"history"`
@@ -369,6 +381,7 @@ type ContainerPlan struct {
 	Plan        []PlanItem
 	Controllers []string
 	Forecast    *Forecast // of the next five minutes; nil: none
+	Pattern     *Pattern  // nil: not known
 }
 
 // Check is one finding of `effiscale doctor`.

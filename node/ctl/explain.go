@@ -54,6 +54,12 @@ func explainText(p *page, ex api.Explain) {
 	wishTable(p, ex.Wishes)
 	evidenceTables(p, ex)
 	forecastTable(p, ex.Forecasts)
+	for i, c := range ex.Patterns {
+		if i == 0 {
+			p.line("")
+		}
+		p.paragraph("Pattern  ", fmt.Sprintf("%s (%s sure): %s", c.Kind, quantity(c.Confidence, "ratio"), c.Why))
+	}
 	conditionTable(p, ex.Conditions)
 	if len(ex.History) > 0 {
 		p.line("")
@@ -88,6 +94,9 @@ func evidenceTables(p *page, ex api.Explain) {
 	thresholds := &table{head: []string{"THRESHOLD", "VALUE", "FROM"}, right: map[int]bool{1: true}}
 	for _, t := range ex.Thresholds {
 		thresholds.add(t.Name, quantity(t.Value, t.Unit), t.Source)
+		if t.Why != "" {
+			thresholds.note(t.Why)
+		}
 	}
 	guards, silent := guardTable(p, ex.Verdicts)
 	for _, t := range []*table{signals, thresholds, guards} {
