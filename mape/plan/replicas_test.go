@@ -300,3 +300,34 @@ func BenchmarkScaler(b *testing.B) {
 		c.step(c.seen(1.2))
 	}
 }
+
+// TestWhatASmallerFleetWaitsFor: each wait by itself, and none.
+func TestWhatASmallerFleetWaitsFor(t *testing.T) {
+	calm := func() Scaler { return Scaler{surplus: at(-time.Hour), changed: at(-time.Hour)} }
+	for _, x := range []struct {
+		name     string
+		set      func(s *Scaler, f *Fleet)
+		replicas int
+		why      knowledge.Rule
+	}{
+		{"nothing", func(*Scaler, *Fleet) {}, 1, knowledge.RuleFleetLess},
+		{"a panic", func(s *Scaler, _ *Fleet) { s.panics = at(time.Second) }, 3, knowledge.RuleFleetPanic},
+		{"calm", func(s *Scaler, _ *Fleet) { s.surged = at(-59 * time.Second) }, 3, knowledge.RuleFleetCalm},
+		{"calm enough", func(s *Scaler, _ *Fleet) { s.surged = at(-time.Minute) }, 1, knowledge.RuleFleetLess},
+		{"what starts", func(_ *Scaler, f *Fleet) { f.Starting = 1 }, 3, knowledge.RuleFleetWaits},
+		{"the pace", func(s *Scaler, _ *Fleet) { s.changed = at(-61 * time.Second) }, 2, knowledge.RuleFleetPace},
+	} {
+		f, r, s := fleetOf(1, Site{Cores: 9, Replicas: 3, Ours: 3}), usualRules(), calm()
+		x.set(&s, &f)
+		c := chooser{f: &f, o: &Outlook{}, r: &r, now: Size{3, 1}}
+		wish := c.hold(knowledge.Because(knowledge.RuleFleetLess))
+		wish.Size, wish.On = Size{1, 1}, []int{1}
+		p := s.settle(at(0), &c, wish)
+		if p.Replicas != x.replicas || p.On[0] != x.replicas || x.replicas != 2 && p.Reason.Rule != x.why {
+			t.Errorf("%s: %+v, %v", x.name, p.Size, p.Reason)
+		}
+		if last := len(p.Rejected) - 1; p.Size != wish.Size && (last < 0 || p.Rejected[last].Reason.Rule != x.why) {
+			t.Errorf("%s: the wish is not among the rejected: %+v", x.name, p.Rejected)
+		}
+	}
+}
