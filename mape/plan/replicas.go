@@ -288,9 +288,6 @@ func (s *Scaler) settle(now time.Time, c *chooser, p Plan) Plan {
 func (c *chooser) delay(p Plan, n int, why knowledge.Reason) Plan {
 	wish := p.Size
 	size := Size{max(p.Replicas, n), max(p.Cores, c.now.Cores)}
-	if size.Replicas < c.now.Replicas {
-		why = p.Reason
-	}
 	on, no := place(c.f, size)
 	if !no.IsZero() { // the old ones keep their size, and that leaves less room
 		size = Size{n, c.now.Cores}
@@ -302,7 +299,7 @@ func (c *chooser) delay(p Plan, n int, why knowledge.Reason) Plan {
 		p.Rejected = append(p.Rejected, Rejected{c.price(wish), why})
 	}
 	p.Size, p.On = size, on
-	if size == c.now || size.Replicas >= c.now.Replicas && why.Rule != knowledge.RuleFleetMore {
+	if size == c.now || size.Replicas == c.now.Replicas && why.Rule != knowledge.RuleFleetMore {
 		p.Reason = why
 	}
 	return p
