@@ -1,6 +1,7 @@
 package forecast
 
 import (
+	"math"
 	"syscall"
 	"testing"
 	"time"
@@ -10,10 +11,19 @@ import (
 // 1 min, 5 min, 1 h) and three levels, and the search for a period with it at its
 // cadence. cpu-ns/op is what counts on a machine that others use.
 func BenchmarkObserve(b *testing.B) {
-	m := New(Config{Step: 10 * time.Second, Horizons: []int{1, 6, 30, 360}, Levels: testLevels})
+	b.Run("2 horizons", func(b *testing.B) { observe(b, testHorizons, true) })
+	b.Run("4 horizons", func(b *testing.B) { observe(b, []int{1, 6, 30, 360}, true) })
+	b.Run("4 horizons, no search", func(b *testing.B) { observe(b, []int{1, 6, 30, 360}, false) })
+}
+
+func observe(b *testing.B, horizons []int, search bool) {
+	m := New(Config{Step: 10 * time.Second, Horizons: horizons, Levels: testLevels})
 	values := noisy(1<<14, 1)
 	for _, v := range values {
 		m.Observe(v, false)
+	}
+	if !search {
+		m.fineNext, m.coarseNext = math.MaxInt, math.MaxInt
 	}
 	i := 0
 	b.ReportAllocs()

@@ -12,9 +12,9 @@ const (
 	// A peak has to beat all but one of the shuffles.
 	beaten = 99
 	// leastPeriod, in bins; leastCycles have to be in the history.
-	leastPeriod, leastCycles = 4, 2.2
+	leastPeriod, leastCycles = 4, 3
 	// leastHill is the autocorrelation that a period needs.
-	leastHill = 0.2
+	leastHill = 0.3
 	peaks     = 5
 )
 
@@ -107,7 +107,7 @@ func spectrum(fft *fourier.FFT, v []float64) []float64 {
 // found in n values; 0: none.
 func strongest(power []float64, n int) int {
 	best := 0
-	for k := int(math.Ceil(leastCycles)) - 1; k <= n/leastPeriod && k < len(power); k++ {
+	for k := leastCycles - 1; k <= n/leastPeriod && k < len(power); k++ {
 		if k > 0 && power[k] > 0 && (best == 0 || power[k] > power[best]) {
 			best = k
 		}
@@ -168,7 +168,7 @@ func hill(correlation []float64, n, k int) cycle {
 	if k > 1 {
 		high = int(math.Ceil((period + float64(n)/float64(k-1)) / 2))
 	}
-	high = min(high, int(float64(n)/leastCycles))
+	high = min(high, n/leastCycles)
 	low = max(low, leastPeriod)
 	top := 0
 	for i := low; i <= high; i++ {

@@ -7,9 +7,11 @@ const (
 	// doubt is how much better than "same as now" a member has to have been to be
 	// heard: 1 %.
 	doubt = 0.99
-	// longDecay: over the last 700 comparisons the combination has to have been
-	// better, too. That keeps a vote that chases noise from being worse for good.
+	// Over long, half of the weight on the last 700 comparisons, the combination has
+	// to have been 3 % better: that keeps a vote that chases noise from being worse
+	// for good.
 	longDecay = 0.999
+	longDoubt = 0.97
 )
 
 // vote combines what the members say by their recent absolute errors. Member 0 is
@@ -69,7 +71,7 @@ func (v *vote) combine(s *says, n int) float64 {
 	case v.picked < limit:
 		s.chosen = s.picked
 	}
-	if v.chosen > doubt*v.same {
+	if v.chosen > longDoubt*v.same {
 		return s.member[0]
 	}
 	return s.chosen
