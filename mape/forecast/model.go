@@ -19,7 +19,7 @@ const (
 )
 
 // Model forecasts one signal, evenly spaced and never negative. One value costs
-// about a microsecond and no allocation for each two horizons; the search for a period,
+// half a microsecond to one for each horizon and no allocation; the search for a period,
 // some milliseconds, runs each time that a quarter more was seen and then once in a
 // whole history. It is not safe for concurrent use.
 type Model struct {

@@ -57,7 +57,7 @@ func findCycle(values []float64, known int) cycle {
 			break
 		}
 		if c := hill(correlation, n, k); c.strength > best.strength {
-			if best.bins == 0 && !near(c.bins, known) && !beats(fft, v, power[k]) {
+			if !near(c.bins, known) && !beats(fft, v, power[k]) {
 				break // the lower peaks beat even less
 			}
 			best = c
