@@ -168,6 +168,8 @@ func TestAdviceSetsTheFloor(t *testing.T) {
 func TestAProvenForecastRaisesTheQuota(t *testing.T) {
 	h := newHost(t, options{})
 	web := h.run("web", usual, nil)
+	web.demand = 1.9 // it was seen once
+	h.pass(20 * time.Second)
 	web.demand = 0.3
 	h.pass(5 * time.Minute)
 	u := h.unit(web)
@@ -185,6 +187,33 @@ func TestAProvenForecastRaisesTheQuota(t *testing.T) {
 	}
 	h.pass(time.Minute) // the true forecaster is asked again
 	h.until(3*time.Minute, "the reflex takes it back", func() bool { return web.kernel.CPU < core })
+}
+
+// With the real forecaster: a load that comes and goes is learned, proves itself
+// within hours, and from then on the quota is there before the load, no higher than
+// a margin above all that was seen.
+func TestAPeriodicLoadIsMetBeforeItComes(t *testing.T) {
+	h := newHost(t, options{cpus: 8})
+	web := h.run("web", usual, nil)
+	raised, before := 0, uint64(0)
+	for second := range 5 * 3600 {
+		web.demand = 0.9 + 0.6*math.Sin(2*math.Pi*float64(second)/1200)
+		h.pass(time.Second)
+		if second == 4*3600 {
+			before = web.s.Throttled
+		}
+		if e := &h.unit(web).Envelope; second > 4*3600 && e.Forecast.Rule == knowledge.RuleForecast {
+			raised++
+			if e.ForecastCPU > knowledge.FromCores(1.15*1.6) {
+				t.Fatalf("a floor of %s for a load of 1.5 at most", e.ForecastCPU)
+			}
+		}
+	}
+	e := h.unit(web).Envelope
+	if raised < 3000 || web.s.Throttled != before {
+		t.Errorf("raised in %d of 3600 seconds, %d periods throttled: %s", raised, web.s.Throttled-before, e.Forecast)
+	}
+	t.Log(e.Forecast)
 }
 
 func FuzzModels(f *testing.F) {

@@ -48,7 +48,7 @@ func Deliberate(now time.Time, facts Facts, p *knowledge.Policy, host knowledge.
 	}
 	begin(&e, &facts, p)
 	e.LearnedCPU = e.CPU.Min
-	foresee(&e, &facts.Forecast, &prev)
+	foresee(&e, &facts, &prev)
 	if p.CPUMode == knowledge.CPUWeight { // no quota, and nothing to bound
 		e.CPU = knowledge.Range[knowledge.NanoCPU]{Min: p.CPU.Min, Max: hostCPU(host)}
 	}

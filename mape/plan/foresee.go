@@ -65,15 +65,18 @@ func (f *Forecast) doubts() knowledge.Reason {
 	return knowledge.Reason{}
 }
 
-// foresee raises the CPU floor to what is expected at most. It never lowers one,
-// and the ceiling holds. Otherwise the reflex goes on without it, and the envelope
-// says why.
-func foresee(e *knowledge.Envelope, f *Forecast, prev *knowledge.Envelope) {
+// foresee raises the CPU floor to what is expected at most, and to no more than a
+// margin above the highest demand that was ever seen: a bound beyond that speaks of
+// the forecast's error, not of the service. It never lowers a floor, and the ceiling
+// holds. Otherwise the reflex goes on without it, and the envelope says why.
+func foresee(e *knowledge.Envelope, facts *Facts, prev *knowledge.Envelope) {
+	f := &facts.Forecast
 	if e.Forecast = f.doubts(); !e.Forecast.IsZero() {
 		return
 	}
-	e.Forecast = knowledge.Because(knowledge.RuleForecast, f.Upper.Cores(), f.Level, f.Coverage, f.Gain)
-	e.ForecastCPU = under(f.Upper, e.CPU.Max)
+	upper := under(f.Upper, scale(facts.CPUMax, wouldMargin))
+	e.Forecast = knowledge.Because(knowledge.RuleForecast, upper.Cores(), f.Level, f.Coverage, f.Gain)
+	e.ForecastCPU = under(upper, e.CPU.Max)
 	if prev.ForecastCPU > 0 {
 		e.ForecastCPU = steady(e.ForecastCPU, prev.ForecastCPU)
 	}

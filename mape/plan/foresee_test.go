@@ -17,24 +17,25 @@ var proven = plan.Forecast{
 func TestForecastFloor(t *testing.T) {
 	for _, c := range []struct {
 		name  string
-		edit  func(f *plan.Forecast)
+		edit  func(f *plan.Facts)
 		floor knowledge.NanoCPU
 		rule  knowledge.Rule
 	}{
-		{"proven", func(*plan.Forecast) {}, 3 * core, knowledge.RuleForecast},
-		{"none", func(f *plan.Forecast) { *f = plan.Forecast{} }, core / 20, knowledge.RuleNoForecast},
-		{"59 minutes", func(f *plan.Forecast) { f.ScoredFor = 59 * time.Minute }, core / 20, knowledge.RuleForecastYoung},
-		{"holds too seldom", func(f *plan.Forecast) { f.Coverage = 0.91 }, core / 20, knowledge.RuleForecastOff},
-		{"holds too often", func(f *plan.Forecast) { f.Coverage = 0.99 }, core / 20, knowledge.RuleForecastOff},
-		{"no better than now", func(f *plan.Forecast) { f.Gain = 0 }, core / 20, knowledge.RuleForecastWorse},
-		{"worse than now", func(f *plan.Forecast) { f.Gain, f.Trusted = -0.2, false }, core / 20, knowledge.RuleForecastWorse},
-		{"does not trust itself", func(f *plan.Forecast) { f.Trusted = false }, core / 20, knowledge.RuleForecastWorse},
-		{"beyond the ceiling", func(f *plan.Forecast) { f.Upper = 99 * core }, 4 * core, knowledge.RuleForecast},
-		{"under the floor that there is", func(f *plan.Forecast) { f.Upper = core / 100 }, core / 20, knowledge.RuleForecast},
+		{"proven", func(*plan.Facts) {}, 3 * core, knowledge.RuleForecast},
+		{"none", func(f *plan.Facts) { f.Forecast = plan.Forecast{} }, core / 20, knowledge.RuleNoForecast},
+		{"59 minutes", func(f *plan.Facts) { f.Forecast.ScoredFor = 59 * time.Minute }, core / 20, knowledge.RuleForecastYoung},
+		{"holds too seldom", func(f *plan.Facts) { f.Forecast.Coverage = 0.91 }, core / 20, knowledge.RuleForecastOff},
+		{"holds too often", func(f *plan.Facts) { f.Forecast.Coverage = 0.99 }, core / 20, knowledge.RuleForecastOff},
+		{"no better than now", func(f *plan.Facts) { f.Forecast.Gain = 0 }, core / 20, knowledge.RuleForecastWorse},
+		{"worse than now", func(f *plan.Facts) { f.Forecast.Gain, f.Forecast.Trusted = -0.2, false }, core / 20, knowledge.RuleForecastWorse},
+		{"does not trust itself", func(f *plan.Facts) { f.Forecast.Trusted = false }, core / 20, knowledge.RuleForecastWorse},
+		{"beyond all that was seen", func(f *plan.Facts) { f.Forecast.Upper, f.CPUMax = 39*core/10, 2*core }, 23 * core / 10, knowledge.RuleForecast},
+		{"beyond the ceiling", func(f *plan.Facts) { f.Forecast.Upper = 99 * core }, 4 * core, knowledge.RuleForecast},
+		{"under the floor that there is", func(f *plan.Facts) { f.Forecast.Upper = core / 100 }, core / 20, knowledge.RuleForecast},
 	} {
 		p := serving(4)
 		facts := plan.Facts{Forecast: proven}
-		c.edit(&facts.Forecast)
+		c.edit(&facts)
 		e := plan.Deliberate(epoch, facts, &p, knowledge.Host{CPUs: 4, Memory: 16 * knowledge.GiB}, knowledge.Envelope{})
 		if e.CPU.Min != c.floor || e.Forecast.Rule != c.rule {
 			t.Errorf("%s: floor %s, %s", c.name, e.CPU.Min, e.Forecast)
