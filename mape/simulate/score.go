@@ -85,7 +85,7 @@ func Judge(s *Series, o Options) Score {
 		out.Latency = &Latency{s.wait.quantile(0.5), s.wait.quantile(0.95), s.wait.quantile(0.99)}
 	}
 	if o.Axis != Vertical && !s.memory {
-		out.Replicas = replicaScore(s, overloaded, out.Reserved/o.ReplicaCores/3600)
+		out.Replicas = replicaScore(s, overloaded)
 	}
 	return out
 }
@@ -98,8 +98,8 @@ const (
 	spikeLasts  = 10.0
 )
 
-func replicaScore(s *Series, overloaded, hours float64) *ReplicaScore {
-	out := &ReplicaScore{Overloaded: overloaded, Hours: hours}
+func replicaScore(s *Series, overloaded float64) *ReplicaScore {
+	out := &ReplicaScore{Overloaded: overloaded, Hours: s.held / 3600}
 	at := firstSpike(s.Demand, s.step.Seconds())
 	if at < 0 {
 		return out

@@ -73,6 +73,8 @@ type Series struct {
 	// Moves is the direction of the change at the start of the step: 1, 0 or -1.
 	Moves []int8
 	OOM   int
+	// held is the sum of replicas over time, those that start included: seconds.
+	held float64
 	// memory: the trace is one of bytes.
 	memory bool
 	step   time.Duration
@@ -252,6 +254,9 @@ func (w *world) serve(s *Series, i int, d float64, seen *Seen) {
 			}
 		}
 		return
+	}
+	if i > 0 {
+		s.held += float64(w.ready+w.starting()) * w.step.Seconds()
 	}
 	if short {
 		seen.Throttle = 1
