@@ -8,10 +8,11 @@ import (
 )
 
 // The frontiers' axes: a share of demand left unserved from 0.01 % to 10 %, and
-// slack from 1 % on; both by ratio, for what counts there is "how many times".
+// slack between 1 % and 5000 %; both by ratio, for what counts there is "how many
+// times".
 const (
 	leastShort, mostShort = 1e-4, 0.1
-	leastSlack            = 0.01
+	leastSlack, mostSlack = 0.01, 50.0
 )
 
 // curves draws slack against shortage, one line per policy: lower and further
@@ -20,15 +21,15 @@ func (p *picture) curves(y int) {
 	p.text(pt{plotLeft, y - 34}, face{16, ink}, "Frontier: slack at equal shortage")
 	p.text(pt{plotLeft, y - 14}, face{12, faint}, "each policy's allocation times one factor from 0.5 to 8 · lower and further left is better")
 	right := plotWidth - plotRight - 170
-	top := p.mostSlack()
+	foot, top := p.slackRange()
 	placeX := func(short float64) int {
 		return plotLeft + int(logPlace(short, leastShort, mostShort)*float64(right-plotLeft))
 	}
 	placeY := func(slack float64) int {
-		return y + curveHeight - int(logPlace(slack, leastSlack, top)*curveHeight)
+		return y + curveHeight - int(logPlace(slack, foot, top)*curveHeight)
 	}
 	for _, v := range [...]float64{0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50} {
-		if v <= top {
+		if v >= foot && v <= top {
 			p.line(pt{plotLeft, placeY(v)}, pt{right, placeY(v)}, pen{1, rule})
 			p.textRight(pt{plotLeft - 8, placeY(v) + 4}, face{11, faint}, share(v)+" %")
 		}
@@ -46,7 +47,7 @@ func (p *picture) curves(y int) {
 		}
 		var path []pt
 		for _, q := range r.Frontier.Curve(curvePoints) {
-			if q.Shortage >= leastShort && q.Shortage <= mostShort && q.Slack >= leastSlack {
+			if q.Shortage >= leastShort && q.Shortage <= mostShort && q.Slack >= foot {
 				path = append(path, pt{placeX(q.Shortage), placeY(q.Slack)})
 			}
 		}
@@ -74,17 +75,18 @@ func slacksText(r *simulate.Result) string {
 	return text
 }
 
-// mostSlack is the end of the slack axis.
-func (p *picture) mostSlack() float64 {
-	top := 0.1
+// slackRange is what the slack axis shows: all curves, from a mark to a mark.
+func (p *picture) slackRange() (foot, top float64) {
+	foot, top = mostSlack, leastSlack
 	for i := range p.r.results {
 		for _, q := range p.r.results[i].Frontier.Curve(curvePoints) {
 			if q.Shortage >= leastShort && q.Shortage <= mostShort {
-				top = max(top, q.Slack)
+				foot, top = min(foot, q.Slack), max(top, q.Slack)
 			}
 		}
 	}
-	return min(niceUp(top), 50)
+	top = min(niceUp(top), mostSlack)
+	return min(max(1/niceUp(1/max(foot, leastSlack)), leastSlack), top/10), top
 }
 
 // logPlace is how far v lies from a to b by ratio, 0..1.
