@@ -69,7 +69,7 @@ func learn(e *knowledge.Envelope, facts Facts, p *knowledge.Policy, prev *knowle
 	need := facts.MemoryNeed
 	want := withMargin(need, facts.ObservedFor, p)
 	if prev.Learned {
-		floor = steady(floor, prev.LearnedCPU)
+		floor = steadyFloor(floor, prev.LearnedCPU, why.Rule)
 		need = steady(need, prev.MemoryFloor)
 		want = steady(want, prev.Memory)
 	}
@@ -83,9 +83,20 @@ func learn(e *knowledge.Envelope, facts Facts, p *knowledge.Policy, prev *knowle
 }
 
 // steady is next, or prev where the difference is not worth a change.
-func steady[T ~int64](next, prev T) T {
+func steady[T ~int64](next, prev T) T { return within(next, prev, envelopeUp, envelopeDown) }
+
+// steadyFloor is steady for the CPU floor. What a recommender says is worth more
+// changes than a percentile: its margins are paid for by the percent.
+func steadyFloor(next, prev knowledge.NanoCPU, rule knowledge.Rule) knowledge.NanoCPU {
+	if rule == knowledge.RuleAdvice {
+		return within(next, prev, adviceUp, adviceDown)
+	}
+	return steady(next, prev)
+}
+
+func within[T ~int64](next, prev T, up, down float64) T {
 	change := float64(next - prev)
-	if prev > 0 && change <= envelopeUp*float64(prev) && change >= -envelopeDown*float64(prev) {
+	if prev > 0 && change <= up*float64(prev) && change >= -down*float64(prev) {
 		return prev
 	}
 	return next

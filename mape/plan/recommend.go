@@ -56,6 +56,11 @@ const (
 	// models that forget in minutes from looking cheap until it has.
 	returns = 0.001
 
+	// adviceUp and adviceDown are the relative changes of an advice that an envelope
+	// ignores. On real traces they leave a tenth to a quarter of the changes and
+	// cost a percent of slack; 5 and 10 % cost five.
+	adviceUp, adviceDown = 0.02, 0.05
+
 	// holdSteps and holdFor: as long as little is known nothing goes under the
 	// highest value seen. That ends after 480 steps or an hour, whichever is
 	// sooner, and fades over as long again: 16 minutes at steps of 2 s, an hour

@@ -15,7 +15,6 @@ import (
 // second of being throttled, is left out: what a step of a second or more leaves
 // unserved is shown before it comes to help.
 type cpuLoop struct {
-	unit     float64 // of demand that is taken for one core
 	policy   knowledge.Policy
 	host     knowledge.Host
 	advisor  *plan.Recommender
@@ -43,6 +42,9 @@ func (l *cpuLoop) Decide(s *Seen) Want {
 	l.advisor.Observe(s.Demand, s.Censored)
 	if l.policy.CPUPercentile > 0 {
 		l.profile.AddCPU(now, s.Demand, s.Dt, s.Censored)
+	}
+	if r, ok := l.advisor.Recommend(plan.RiskOf(l.policy.Class)); ok && r.Limit >= knowledge.MaxCPU.Cores() {
+		return Want{Cores: r.Limit} // more than an envelope can say: a unit that is no core
 	}
 	advice := l.advisor.Advise(l.policy.Class)
 	advice.Seen = observed // a replay shows what was learned, not what is waited for
