@@ -42,7 +42,7 @@ func Defaults() Options {
 			Memory:         knowledge.Range[knowledge.Bytes]{Min: 32 * knowledge.MiB},
 			ThrottleTarget: 0.06, MemoryPercentile: 0.98, MemoryShrink: true,
 			StartBoost: 2, StartBoostFor: time.Minute, ObserveFirst: time.Minute,
-			ShrinkAfter: 10 * time.Minute, ShrinksPerDay: 48, OOMProtect: time.Hour, Weight: 50,
+			ShrinkAfter: 10 * time.Minute, ShrinksPerDay: 48, OOMProtect: time.Hour, YieldFor: 10 * time.Minute, Weight: 50,
 		},
 	}
 }

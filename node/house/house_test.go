@@ -94,6 +94,7 @@ func doors() []door {
 		{"github.com/wcharczuk/go-chart/", "node/ctl"},
 		{"github.com/HdrHistogram/hdrhistogram-go", "node/demo"},
 		{"github.com/coreos/go-systemd/", "node"},
+		{"gonum.org/v1/gonum", "mape/forecast"},
 		{"golang.org/x/time", "node/api"},
 		{"golang.org/x/sys", "docker/cgroup node node/api node/demo node/vmtest/load"},
 		{"github.com/rs/zerolog", ""}, // room.logs says where
