@@ -14,7 +14,8 @@ import (
 func TestSimulateHasTheDefaultPolicy(t *testing.T) {
 	want := config.Defaults().Policy
 	got := simulate.Defaults().Policy
-	want.Managed, want.CPUSource, want.MemorySource = got.Managed, "", ""
+	want.Managed, want.Mode = got.Managed, got.Mode
+	want.CPUSource, want.MemorySource = "", ""
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("the simulator's policy is not the configuration's (-want +got):\n%s", diff)
 	}
