@@ -69,7 +69,7 @@ func learn(e *knowledge.Envelope, facts Facts, p *knowledge.Policy, prev *knowle
 	need := facts.MemoryNeed
 	want := withMargin(need, facts.ObservedFor, p)
 	if prev.Learned {
-		floor = steadyFloor(floor, prev.LearnedCPU, why.Rule)
+		floor = steadyFloor(e.At.Sub(prev.At), floor, prev.LearnedCPU, why.Rule)
 		need = steady(need, prev.MemoryFloor)
 		want = steady(want, prev.Memory)
 	}
@@ -86,12 +86,16 @@ func learn(e *knowledge.Envelope, facts Facts, p *knowledge.Policy, prev *knowle
 func steady[T ~int64](next, prev T) T { return within(next, prev, envelopeUp, envelopeDown) }
 
 // steadyFloor is steady for the CPU floor. What a recommender says is worth more
-// changes than a percentile: its margins are paid for by the percent.
-func steadyFloor(next, prev knowledge.NanoCPU, rule knowledge.Rule) knowledge.NanoCPU {
-	if rule == knowledge.RuleAdvice {
-		return within(next, prev, adviceUp, adviceDown)
+// changes than a percentile, for its margins are paid for by the percent; but less
+// of it waits until the envelope has stood for a while.
+func steadyFloor(stood time.Duration, next, prev knowledge.NanoCPU, rule knowledge.Rule) knowledge.NanoCPU {
+	switch {
+	case rule != knowledge.RuleAdvice:
+		return steady(next, prev)
+	case next < prev && stood < adviceStands:
+		return prev
 	}
-	return steady(next, prev)
+	return within(next, prev, adviceUp, adviceDown)
 }
 
 func within[T ~int64](next, prev T, up, down float64) T {

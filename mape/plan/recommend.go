@@ -60,6 +60,9 @@ const (
 	// ignores. On real traces they leave a tenth to a quarter of the changes and
 	// cost a percent of slack; 5 and 10 % cost five.
 	adviceUp, adviceDown = 0.02, 0.05
+	// adviceStands is how long an envelope stands before an advice lowers it: on
+	// steps of seconds noise would be followed up and down.
+	adviceStands = 30 * time.Second
 
 	// holdSteps and holdFor: as long as little is known nothing goes under the
 	// highest value seen. That ends after 480 steps or an hour, whichever is
