@@ -1,7 +1,6 @@
 package mape
 
 import (
-	"fmt"
 	"testing"
 	"time"
 
@@ -69,7 +68,7 @@ func TestThresholdsFollowTheService(t *testing.T) {
 	if n >= s {
 		t.Errorf("the smooth one's knee is %g, the noisy one's %g", s, n)
 	}
-	t.Log(fmt.Sprintf("knees: smooth %g, noisy %g", s, n))
+	t.Logf("knees: smooth %g, noisy %g", s, n)
 	h.end()
 	h.boot(options{policy: func(p *knowledge.Policy) { p.Mode = knowledge.ModeObserve }, restored: Restored{Models: h.models}})
 	h.pass(5 * time.Second)

@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	// traceSeconds is how far back seconds are on record: the rings' length.
-	traceSeconds = 5 * time.Minute
+	// bySecondUpTo is how far back seconds are on record: the rings' length.
+	bySecondUpTo = 5 * time.Minute
 	// traceLeast is how many steps a trace must have to show anything.
 	traceLeast = 12
 )
@@ -54,7 +54,7 @@ func (n *Node) recorded(ctx context.Context, name string, from, to time.Time) (t
 	if err != nil {
 		return t, "", asError(err)
 	}
-	if to.Sub(from) <= traceSeconds {
+	if to.Sub(from) <= bySecondUpTo {
 		return history.Seconds(r.Points, from.Truncate(time.Second), to.Truncate(time.Second)), r.Service, nil
 	}
 	var all [history.TierCount][]history.Bucket
