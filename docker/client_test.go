@@ -123,6 +123,34 @@ func TestInspect(t *testing.T) {
 	}
 }
 
+// The key of a container's work is the same from a listing and from an inspect,
+// the same for another container of that image and command, and no other's.
+func TestImageKeyOfListAndInspect(t *testing.T) {
+	e := dockertest.New(t, dockertest.Options{})
+	for _, s := range []dockertest.Spec{
+		{Name: "a", Image: "web:1", Args: []string{"--port", "80"}}, {Name: "b", Image: "web:1", Args: []string{"--port", "80"}},
+		{Name: "c", Image: "web:1"}, {Name: "d", Image: "web:2", Args: []string{"--port", "80"}},
+	} {
+		e.Run(s)
+	}
+	c := open(t, e)
+	all, err := c.List(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := map[knowledge.ImageKey][]string{}
+	for _, k := range all {
+		keys[k.Image] = append(keys[k.Image], k.Name)
+		one, err := c.Inspect(t.Context(), k.ID)
+		if err != nil || one.Image != k.Image || k.Image == "" || one.ImageName != k.ImageName {
+			t.Errorf("%s: %q in the listing, %q inspected, %v", k.Name, k.Image, one.Image, err)
+		}
+	}
+	if len(keys) != 3 || len(keys[all[0].Image]) != 2 {
+		t.Errorf("%v", keys)
+	}
+}
+
 func TestStatsOfBothCgroupVersions(t *testing.T) {
 	for version := 1; version <= 2; version++ {
 		e := dockertest.New(t, dockertest.Options{Cgroup: version})

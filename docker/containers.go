@@ -99,6 +99,7 @@ func summaryOf(s *container.Summary) knowledge.Container {
 		Name:    name,
 		Labels:  s.Labels,
 		Service: knowledge.ServiceOf(name, s.Labels),
+		Image:   knowledge.ImageKeyOf(s.ImageID, s.Command), ImageName: s.Image,
 		State:   knowledge.ParseRunState(s.State),
 		Health:  healthOf(s.Status),
 		Created: time.Unix(s.Created, 0),
@@ -165,9 +166,10 @@ func inspectedOf(j *container.InspectResponse) knowledge.Container {
 		StartedAt:    parseTime(j.State.StartedAt),
 		CgroupParent: j.HostConfig.CgroupParent,
 		Limits:       limitsOf(&j.HostConfig.Resources),
+		Image:        knowledge.ImageKeyOf(j.Image, commandOf(j.Path, j.Args)),
 	}
 	if j.Config != nil {
-		k.Labels = j.Config.Labels
+		k.Labels, k.ImageName = j.Config.Labels, j.Config.Image
 	}
 	if j.State.Health != nil {
 		k.Health = knowledge.ParseHealth(j.State.Health.Status)
@@ -175,6 +177,19 @@ func inspectedOf(j *container.InspectResponse) knowledge.Container {
 	k.Service = knowledge.ServiceOf(k.Name, k.Labels)
 	k.Hazards = hazardsOf(j.HostConfig, k.Labels)
 	return k
+}
+
+// commandOf writes a command as the Engine's listing does (moby container/view.go):
+// an argument with a blank in it stands in quotes.
+func commandOf(path string, args []string) string {
+	words := append(make([]string, 0, len(args)+1), path)
+	for _, a := range args {
+		if strings.Contains(a, " ") {
+			a = "'" + a + "'"
+		}
+		words = append(words, a)
+	}
+	return strings.Join(words, " ")
 }
 
 // limitsOf reads the Engine's record. A quota of -1 (someone lifted it) keeps

@@ -111,7 +111,7 @@ func (r *real) run(mib int, l knowledge.Limits) knowledge.ContainerID {
 	r.seq++
 	id, err := r.Create(r.t.Context(), docker.Spec{
 		Name: fmt.Sprintf("effiscale-docker-test-%d-%s-%d", os.Getpid(), r.t.Name(), r.seq), Image: r.image,
-		Command: []string{"/sleeper", fmt.Sprint(mib)}, Labels: map[string]string{"effiscale.test": "docker"},
+		Command: []string{"/sleeper", fmt.Sprint(mib), "a word that is ignored"}, Labels: map[string]string{"effiscale.test": "docker"},
 		Limits: l, Network: "none",
 	})
 	if err != nil {
@@ -181,7 +181,8 @@ func TestRealListAndInspect(t *testing.T) {
 		if l.ID != id {
 			continue
 		}
-		if l.Name != k.Name || l.Labels["effiscale.test"] != "docker" || l.State != k.State || l.Service != k.Service || l.Inspected {
+		if l.Name != k.Name || l.Labels["effiscale.test"] != "docker" || l.State != k.State || l.Service != k.Service || l.Inspected ||
+			l.Image != k.Image || l.Image == "" || l.ImageName != r.image || k.ImageName != r.image {
 			t.Errorf("listed as %+v", l)
 		}
 		return

@@ -1,6 +1,8 @@
 package knowledge
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"strings"
 	"time"
 )
@@ -21,6 +23,22 @@ func (id ContainerID) Short() string {
 
 // ServiceKey names containers that do the same work.
 type ServiceKey string
+
+// ImageKey names containers of one image that run the same command, whatever
+// service they belong to: the digest of the image in hex, and a hash of the
+// command, which itself may hold secrets and is kept nowhere. "": not known.
+type ImageKey string
+
+// ImageKeyOf makes the key of an image's digest ("sha256:" and 64 hex digits) and
+// a command line. Any other digest has none.
+func ImageKeyOf(digest, command string) ImageKey {
+	hexed, ok := strings.CutPrefix(digest, "sha256:")
+	if !ok || len(hexed) != 2*sha256.Size || strings.Trim(hexed, "0123456789abcdef") != "" {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(command))
+	return ImageKey(hexed + "-" + hex.EncodeToString(sum[:8]))
+}
 
 // RunState is the Engine's state of a container.
 type RunState uint8
@@ -75,14 +93,17 @@ type Limits struct {
 
 // Container is one container as the Engine describes it.
 type Container struct {
-	ID       ContainerID
-	Name     string // without the leading slash
-	Labels   map[string]string
-	Service  ServiceKey
-	State    RunState
-	Health   Health
-	Created  time.Time
-	Restarts int
+	ID      ContainerID
+	Name    string // without the leading slash
+	Labels  map[string]string
+	Service ServiceKey
+	// Image says what its work is, ImageName what people call the image.
+	Image     ImageKey
+	ImageName string
+	State     RunState
+	Health    Health
+	Created   time.Time
+	Restarts  int
 
 	// What follows is known after an inspect only.
 	Inspected    bool

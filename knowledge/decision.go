@@ -106,6 +106,14 @@ type Envelope struct {
 	// Memory is the limit that the deliberation wants; MemoryFloor is what a
 	// shrink may not go under.
 	Memory, MemoryFloor, MemoryCeiling Bytes
+	// FirstCPU and FirstMemory are the limits of a container that has none yet and
+	// whose image is known; 0: it is watched first.
+	FirstCPU    NanoCPU
+	FirstMemory Bytes
+	// LearnedCPU is the CPU floor without a forecast, ForecastCPU what a forecast
+	// raises it to; 0: no forecast does, and Forecast says why.
+	LearnedCPU, ForecastCPU NanoCPU
+	Forecast                Reason
 	// Learned: the floors come from a profile, not from the policy alone.
 	Learned bool
 	Term    uint64

@@ -30,6 +30,19 @@ func TestServiceOf(t *testing.T) {
 	}
 }
 
+func TestImageKeyOf(t *testing.T) {
+	digest := "sha256:" + strings.Repeat("0a", 32)
+	key := ImageKeyOf(digest, "nginx -g 'daemon off;'")
+	if len(key) != 64+1+16 || key != ImageKeyOf(digest, "nginx -g 'daemon off;'") || key == ImageKeyOf(digest, "nginx") {
+		t.Errorf("%q", key)
+	}
+	for _, bad := range []string{"", "sha256:", "sha256:" + strings.Repeat("0A", 32), "md5:" + strings.Repeat("0a", 32), strings.Repeat("0a", 32), digest + "0a", "nginx:latest"} {
+		if got := ImageKeyOf(bad, "x"); got != "" {
+			t.Errorf("%q has the key %q", bad, got)
+		}
+	}
+}
+
 func TestFromCores(t *testing.T) {
 	for in, want := range map[float64]NanoCPU{
 		0: 0, -1: 0, math.Inf(-1): 0, 0.25: 250_000_000, 0.29: 290_000_000, 1e-10: 0, 4096: MaxCPU, 5000: MaxCPU, math.Inf(1): MaxCPU,

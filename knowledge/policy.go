@@ -59,7 +59,8 @@ type Policy struct {
 	CPUTarget, MemoryTarget float64
 	// ThrottleTarget is the share of CFS periods that may be throttled.
 	ThrottleTarget float64
-	// CPUPercentile of usage and MemoryPercentile of one-minute peaks set the
+	// CPUPercentile of usage (0: adaptive, see Percentile) and MemoryPercentile of
+	// one-minute peaks set the
 	// floor that the deliberation learns, 0..1.
 	CPUPercentile, MemoryPercentile float64
 	// MemoryShrink: whether memory is ever taken back from this class.
@@ -70,8 +71,8 @@ type Policy struct {
 	StartBoostFor time.Duration
 	// ShrinksPerDay bounds how often memory or the CPU floor is cut in a day.
 	ShrinksPerDay int
-	// ObserveFirst is how long a container is watched before it gets a first
-	// limit where it had none.
+	// ObserveFirst is how long a container, or others of its image, are watched
+	// before it gets a first limit where it had none.
 	ObserveFirst time.Duration
 	// ShrinkAfter is how long it must be calm before memory shrinks.
 	ShrinkAfter time.Duration
@@ -93,3 +94,17 @@ type Policy struct {
 
 // Acts reports whether the policy allows changing the container at all.
 func (p *Policy) Acts() bool { return p.Managed && p.Mode == ModeAuto && len(p.Problems) == 0 }
+
+// Percentile of past use is what the CPU floor covers, 0..1: the policy's, or the
+// class's while an adaptive floor has no better answer.
+func (p *Policy) Percentile() float64 {
+	switch {
+	case p.CPUPercentile > 0:
+		return p.CPUPercentile
+	case p.Class == ClassLatency:
+		return 0.99
+	case p.Class == ClassBatch:
+		return 0.5 // near the mean, as Autopilot gives batch jobs (EuroSys'20)
+	}
+	return 0.95
+}

@@ -36,6 +36,7 @@ const (
 	RuleUndoCut      Rule = "undo-cut"      // ratio, allowed ratio, cores before the cut
 	RuleSettled      Rule = "settled"       // peak cores, margin, deviation cores
 	RuleFirstLimit   Rule = "first-limit"   // observed seconds, peak
+	RuleFirstImage   Rule = "first-image"   // observed seconds, limit by its image: cores or bytes
 	RuleStartBoost   Rule = "start-boost"   // seconds since start, multiple
 	RuleBelowFloor   Rule = "below-floor"   // quota, floor, cores
 	RuleAboveCeiling Rule = "above-ceiling" // quota, ceiling, cores
@@ -69,9 +70,42 @@ const (
 
 	// Deliberation.
 	RuleProfile      Rule = "profile"       // percentile, value, samples' weight
+	RuleAdvice       Rule = "advice"        // recommended cores, margin, share that may stay unserved; Note: the model
 	RuleNoProfile    Rule = "no-profile"    // hours observed, needed
+	RuleImage        Rule = "image"         // seconds observed, percentile, value, share that counts
 	RuleShrinkBudget Rule = "shrink-budget" // done today, allowed
-	RuleTolerance    Rule = "tolerance"     // change ratio, tolerance
+
+	// Forecasts.
+	RuleForecast      Rule = "forecast"       // upper bound in cores, level, realised coverage, gain
+	RuleNoForecast    Rule = "no-forecast"    // nothing moves, or too little was seen
+	RuleForecastYoung Rule = "forecast-young" // seconds scored, needed
+	RuleForecastOff   Rule = "forecast-off"   // realised coverage, level, slack
+	RuleForecastWorse Rule = "forecast-worse" // gain, seconds scored
+
+	RuleTolerance Rule = "tolerance" // change ratio, tolerance
+
+	// Patterns. Amounts are cores, or bytes for memory; spans are seconds.
+	RulePatternShort    Rule = "pattern-short"    // values seen, needed
+	RulePatternSteady   Rule = "pattern-steady"   // mean, deviation ratio, span
+	RulePatternSpike    Rule = "pattern-spike"    // highest, usual, share of the time above, times
+	RulePatternRamp     Rule = "pattern-ramp"     // from, to, seconds it took, share explained
+	RulePatternStep     Rule = "pattern-step"     // from, to, seconds ago, share explained
+	RulePatternPeriodic Rule = "pattern-periodic" // period, share explained, span, lowest
+	RulePatternBursty   Rule = "pattern-bursty"   // mean, deviation ratio, highest, bursts
+	RulePatternIdle     Rule = "pattern-idle"     // highest, span
+	RulePatternLeak     Rule = "pattern-leak"     // growth bytes/s, grown bytes, span, share not explained by load
+	RuleGrowsWithLoad   Rule = "grows-with-load"  // grown bytes, span, share explained by load
+	RuleMemoryLevel     Rule = "memory-level"     // usual bytes, grown bytes, span
+
+	// Thresholds that are learned.
+	RuleKneeStart    Rule = "knee-start"    // knee
+	RuleKneeMoved    Rule = "knee-moved"    // knee, what it was, utilisation that moved it, share of time that hurt there
+	RuleTriggerUp    Rule = "trigger-up"    // bound, trigger, knee, uncertainty: ratios of capacity
+	RuleTriggerDown  Rule = "trigger-down"  // bound, allowed: ratios of the capacity after the change
+	RuleTargetProbe  Rule = "target-probe"  // target tried, target in force
+	RuleTargetLower  Rule = "target-lower"  // latency over the objective, target, new target
+	RuleTargetSettle Rule = "target-settle" // target, its cost
+	RuleTargetSurge  Rule = "target-surge"  // target kept
 
 	// Guards.
 	RuleMode          Rule = "mode" // Note: the mode
@@ -123,6 +157,9 @@ var ruleWords = map[Rule]func(r Reason) string{
 	},
 	RuleFirstLimit: func(r Reason) string {
 		return fmt.Sprintf("had no limit; watched for %s, this covers what it used", seconds(r.Args[0]))
+	},
+	RuleFirstImage: func(r Reason) string {
+		return fmt.Sprintf("had no limit; %s covers all that its image is known to use, with a margin; watched itself for %s", amount(r.Args[1]), seconds(r.Args[0]))
 	},
 	RuleStartBoost: func(r Reason) string {
 		return fmt.Sprintf("started %s ago and has not settled: the CPU floor is %.3g times its usual height", seconds(r.Args[0]), r.Args[1])
@@ -208,14 +245,106 @@ var ruleWords = map[Rule]func(r Reason) string{
 	RuleProfile: func(r Reason) string {
 		return fmt.Sprintf("history: p%.4g of its use is %s", r.Args[0]*100, amount(r.Args[1]))
 	},
+	RuleAdvice: func(r Reason) string {
+		return fmt.Sprintf("%s cores leave about %s of demand unserved (the cheapest of many models: %s, times %.2f)",
+			cores(r.Args[0]), percent(r.Args[2]), r.Note, r.Args[1])
+	},
 	RuleNoProfile: func(r Reason) string {
 		return fmt.Sprintf("observed for %s; a learned floor needs %s", seconds(r.Args[0]), seconds(r.Args[1]))
+	},
+	RuleImage: func(r Reason) string {
+		return fmt.Sprintf("from its image's profile, watched for %s: p%.4g of its use is %s; that counts %s until the service has an hour of its own history",
+			seconds(r.Args[0]), r.Args[1]*100, amount(r.Args[2]), percent(r.Args[3]))
 	},
 	RuleShrinkBudget: func(r Reason) string {
 		return fmt.Sprintf("%.0f cuts today, %.0f are allowed", r.Args[0], r.Args[1])
 	},
+	RuleForecast: func(r Reason) string {
+		return fmt.Sprintf("at most %s cores are expected in the next minutes (%s level; such bounds held %s of the time, error %s under that of \"same as now\")",
+			cores(r.Args[0]), percent(r.Args[1]), percent(r.Args[2]), percent(r.Args[3]))
+	},
+	RuleNoForecast: func(Reason) string { return "no forecast: it moves too little, or too little of it was seen" },
+	RuleForecastYoung: func(r Reason) string {
+		return fmt.Sprintf("the forecast was compared with what came for %s; it raises floors after %s", seconds(r.Args[0]), seconds(r.Args[1]))
+	},
+	RuleForecastOff: func(r Reason) string {
+		return fmt.Sprintf("the forecast's bounds held %s of the time instead of %s, off by more than %s: reactive only",
+			percent(r.Args[0]), percent(r.Args[1]), percent(r.Args[2]))
+	},
+	RuleForecastWorse: func(r Reason) string {
+		if r.Args[0] < 0 {
+			return fmt.Sprintf("the forecast's error was %s over that of \"same as now\" in %s: reactive only", percent(-r.Args[0]), seconds(r.Args[1]))
+		}
+		return fmt.Sprintf("the forecast's error was only %s under that of \"same as now\" in %s: reactive only", percent(r.Args[0]), seconds(r.Args[1]))
+	},
 	RuleTolerance: func(r Reason) string {
 		return fmt.Sprintf("differs by %s, within the tolerance of %s", percent(r.Args[0]), percent(r.Args[1]))
+	},
+
+	RulePatternShort: func(r Reason) string {
+		return fmt.Sprintf("%.0f values so far, a pattern needs %.0f", r.Args[0], r.Args[1])
+	},
+	RulePatternSteady: func(r Reason) string {
+		return fmt.Sprintf("steady around %s, give or take %s, for %s", amount(r.Args[0]), percent(r.Args[1]), seconds(r.Args[2]))
+	},
+	RulePatternSpike: func(r Reason) string {
+		a, b := amounts(r.Args[0], r.Args[1])
+		return fmt.Sprintf("rose %.0f times to at most %s from its usual %s, for %s of the time", r.Args[3], a, b, percent(r.Args[2]))
+	},
+	RulePatternRamp: func(r Reason) string {
+		a, b := amounts(r.Args[0], r.Args[1])
+		return fmt.Sprintf("moves slowly, from %s to %s in %s; that explains %s of the variation", a, b, seconds(r.Args[2]), percent(r.Args[3]))
+	},
+	RulePatternStep: func(r Reason) string {
+		a, b := amounts(r.Args[0], r.Args[1])
+		return fmt.Sprintf("stepped from %s to %s %s ago and stayed; that explains %s of the variation", a, b, seconds(r.Args[2]), percent(r.Args[3]))
+	},
+	RulePatternPeriodic: func(r Reason) string {
+		return fmt.Sprintf("repeats every %s: that explains %s of the variation in %s", seconds(r.Args[0]), percent(r.Args[1]), seconds(r.Args[2]))
+	},
+	RulePatternBursty: func(r Reason) string {
+		a, b := amounts(r.Args[0], r.Args[2])
+		return fmt.Sprintf("bursts up to %s around a mean of %s: deviation %s of the mean, %.0f bursts", b, a, percent(r.Args[1]), r.Args[3])
+	},
+	RulePatternIdle: func(r Reason) string {
+		return fmt.Sprintf("used at most %s in %s", amount(r.Args[0]), seconds(r.Args[1]))
+	},
+	RulePatternLeak: func(r Reason) string {
+		return fmt.Sprintf("memory only grows, by %s/s: %s in %s, %s of it without more load: this looks like a leak",
+			bytes(r.Args[0]), bytes(r.Args[1]), seconds(r.Args[2]), percent(r.Args[3]))
+	},
+	RuleGrowsWithLoad: func(r Reason) string {
+		return fmt.Sprintf("memory grew by %s in %s; the load explains %s of it: no leak", bytes(r.Args[0]), seconds(r.Args[1]), percent(r.Args[2]))
+	},
+	RuleMemoryLevel: func(r Reason) string {
+		return fmt.Sprintf("memory stays around %s: it moved by %s in %s", bytes(r.Args[0]), bytes(r.Args[1]), seconds(r.Args[2]))
+	},
+
+	RuleKneeStart: func(r Reason) string {
+		return fmt.Sprintf("grows at %s of its capacity: nothing was learned yet that says otherwise", percent(r.Args[0]))
+	},
+	RuleKneeMoved: func(r Reason) string {
+		return fmt.Sprintf("it hurts from %s of capacity on, before that %s was taken for it: at a utilisation of %s it was held back %s of the time",
+			percent(r.Args[0]), percent(r.Args[1]), percent(r.Args[2]), percent(r.Args[3]))
+	},
+	RuleTriggerUp: func(r Reason) string {
+		return fmt.Sprintf("%s of capacity is expected, growth begins at %s: it hurts from %s on, and the forecast is uncertain by %s",
+			percent(r.Args[0]), percent(r.Args[1]), percent(r.Args[2]), percent(r.Args[3]))
+	},
+	RuleTriggerDown: func(r Reason) string {
+		return fmt.Sprintf("after a cut at most %s of capacity would be used, a cut is allowed under %s", percent(r.Args[0]), percent(r.Args[1]))
+	},
+	RuleTargetProbe: func(r Reason) string {
+		return fmt.Sprintf("the latency objective holds: tries a throttle target of %s instead of %s", percent(r.Args[0]), percent(r.Args[1]))
+	},
+	RuleTargetLower: func(r Reason) string {
+		return fmt.Sprintf("latency was %s of its objective at a throttle target of %s: it becomes %s", percent(r.Args[0]), percent(r.Args[1]), percent(r.Args[2]))
+	},
+	RuleTargetSettle: func(r Reason) string {
+		return fmt.Sprintf("a throttle target of %s costs least while the latency objective holds (%.3g)", percent(r.Args[0]), r.Args[1])
+	},
+	RuleTargetSurge: func(r Reason) string {
+		return fmt.Sprintf("a surge: the throttle target stays at %s, nothing is tried", percent(r.Args[0]))
 	},
 
 	RuleMode:       func(r Reason) string { return "mode " + r.Note + " changes nothing" },
@@ -308,7 +437,7 @@ var ruleWords = map[Rule]func(r Reason) string{
 
 // String is the reason as a sentence without a full stop.
 func (r Reason) String() string {
-	if f, ok := ruleWords[r.Rule]; ok {
+	if f, ok := wordsOf(r.Rule); ok {
 		return f(r)
 	}
 	if r.Note != "" {

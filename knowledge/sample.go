@@ -137,6 +137,7 @@ type Point struct {
 	CPU         float32 // cores in use
 	CPULimit    float32 // cores; 0: no limit
 	Throttled   float32 // throttle ratio
+	Demand      float32 // cores that it would have used without its limit, at least
 	WorkingSet  Bytes
 	MemoryLimit Bytes // 0: no limit
 }

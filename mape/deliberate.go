@@ -7,6 +7,7 @@ import (
 
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/knowledge/history"
+	"github.com/effiscale/effiscale/knowledge/profile"
 	"github.com/effiscale/effiscale/mape/execute"
 	"github.com/effiscale/effiscale/mape/plan"
 )
@@ -17,6 +18,7 @@ type Chunk = history.Chunk
 // deliberate is the slow clock: for each service what its profile says, and for
 // each of its containers the envelope that follows.
 func (l *Loop) deliberate(now time.Time) {
+	l.foresee(now)
 	for _, u := range l.order {
 		if u.Probe == nil && u.Envelope.At.IsZero() {
 			continue
@@ -28,30 +30,48 @@ func (l *Loop) deliberate(now time.Time) {
 func (l *Loop) envelope(now time.Time, u *unit) {
 	f := l.facts(u)
 	u.Envelope = plan.Deliberate(now, f, &u.Policy, l.o.Host, u.Envelope)
-	if r := &u.Envelope.Reason; r.Rule == knowledge.RuleNoProfile {
-		r.Args[0] = f.ObservedFor.Seconds() // an envelope that stays keeps its other numbers
+	switch r := &u.Envelope.Reason; r.Rule { // an envelope that stays keeps its other numbers
+	case knowledge.RuleNoProfile:
+		r.Args[0] = f.ObservedFor.Seconds()
+	case knowledge.RuleImage:
+		*r = f.Image.Because(&f, &u.Policy)
 	}
 }
 
 // facts sums up a service's profile for the planner.
 func (l *Loop) facts(u *unit) plan.Facts {
 	p := u.service.profile
-	return plan.Facts{
-		CPU:         knowledge.FromCores(p.CPU(u.Policy.CPUPercentile)),
+	f := plan.Facts{
+		CPU:         knowledge.FromCores(p.CPU(u.Policy.Percentile())),
 		CPUMax:      knowledge.FromCores(p.CPUMax()),
 		MemoryNeed:  p.MemoryNeed(u.Policy.MemoryPercentile),
 		MemoryPeak:  p.MemoryMax(),
 		ObservedFor: p.ObservedFor(),
 	}
+	if f.NeedsImage() {
+		f.Image = l.sight(u)
+	}
+	if s := u.service.foresight; s != nil {
+		f.Forecast = s.ahead[levelOf(u.Policy.Class)].Forecast
+		f.Advice = s.advice[plan.RiskOf(u.Policy.Class)]
+	}
+	return f
 }
 
 // learnOutcome is told how a cut ended.
 func (l *Loop) learnOutcome(s *execute.Subject, r knowledge.Resource, reverted bool) {
-	sv := l.service(s.Container.Service)
-	sv.profile.AddOutcome(r, knowledge.Shrink, knowledge.ResultApplied)
-	if reverted {
-		sv.profile.AddOutcome(r, knowledge.Shrink, knowledge.ResultReverted)
+	learn := func(p *profile.Profile) {
+		p.AddOutcome(r, knowledge.Shrink, knowledge.ResultApplied)
+		if reverted {
+			p.AddOutcome(r, knowledge.Shrink, knowledge.ResultReverted)
+		}
 	}
+	if u := l.units[s.Container.ID]; u != nil {
+		u.teach(learn)
+		return
+	}
+	sv := l.service(s.Container.Service) // it is gone; its service stays
+	learn(sv.profile)
 	sv.dirty = true
 }
 
@@ -73,6 +93,7 @@ func (l *Loop) pack(now time.Time, all bool) Batch {
 	b := Batch{
 		Profiles: map[knowledge.ServiceKey][]byte{}, Marks: map[knowledge.ContainerID][]byte{},
 		Series: map[knowledge.ServiceKey][]Chunk{}, Folds: l.folds,
+		Images: l.packImages(now, all), Models: l.packModels(now, all),
 	}
 	l.folds = nil
 	b.Alive = make([]knowledge.ContainerID, 0, len(l.order))
@@ -108,6 +129,16 @@ func (l *Loop) unsaved(b Batch) {
 	for key := range b.Profiles {
 		if s := l.services[key]; s != nil {
 			s.dirty = true
+		}
+	}
+	for key := range b.Images {
+		if i := l.images[key]; i != nil {
+			i.dirty, i.wroteAt = true, time.Time{} // the next one has it, whatever it knows
+		}
+	}
+	for key := range b.Models {
+		if s := l.services[key]; s != nil && s.foresight != nil {
+			s.foresight.dirty, s.foresight.wroteAt = true, time.Time{}
 		}
 	}
 	for id := range b.Marks {

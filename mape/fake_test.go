@@ -41,6 +41,9 @@ type host struct {
 	ended    []knowledge.Outcome
 	kept     map[knowledge.ContainerID]knowledge.Original
 	marks    map[knowledge.ContainerID][]byte
+	models   map[knowledge.ServiceKey][]byte
+	images   map[knowledge.ImageKey]int // how often each was written
+	image    []byte                     // the last one that was
 	rejected int
 }
 
@@ -91,7 +94,7 @@ func usualPolicy() knowledge.Policy {
 func newHost(t testing.TB, o options) *host {
 	h := &host{
 		t: t, now: begin, boxes: map[knowledge.ContainerID]*box{}, calls: map[string]int{},
-		kept: map[knowledge.ContainerID]knowledge.Original{}, marks: map[knowledge.ContainerID][]byte{},
+		images: map[knowledge.ImageKey]int{}, models: map[knowledge.ServiceKey][]byte{}, kept: map[knowledge.ContainerID]knowledge.Original{}, marks: map[knowledge.ContainerID][]byte{},
 	}
 	h.boot(o)
 	return h
@@ -122,7 +125,7 @@ func (h *host) boot(o options) {
 	}
 	h.loop = New(Options{
 		Engine: h, Memory: h, Attach: h.attach, Host: knowledge.Host{CPUs: o.cpus, Memory: o.memory, SwapLimit: true},
-		Meter: meter{h}, Log: zerolog.Nop(), Now: func() time.Time { return h.now }, Settings: set, Crashes: o.crashes, Restored: o.restored,
+		Node: "self", Meter: meter{h}, Log: zerolog.Nop(), Now: func() time.Time { return h.now }, Settings: set, Crashes: o.crashes, Restored: o.restored,
 	})
 	h.t.Cleanup(h.loop.hands.Close)
 }
@@ -314,6 +317,13 @@ func (h *host) Commit(b Batch) error {
 	h.calls["commit"]++
 	for id, m := range b.Marks {
 		h.marks[id] = m
+	}
+	for key, packed := range b.Models {
+		h.models[key] = packed
+	}
+	for key, packed := range b.Images {
+		h.images[key]++
+		h.image = packed
 	}
 	return nil
 }

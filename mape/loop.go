@@ -65,6 +65,8 @@ type Batch struct {
 	Profiles map[knowledge.ServiceKey][]byte
 	Marks    map[knowledge.ContainerID][]byte
 	Series   map[knowledge.ServiceKey][]Chunk
+	Images   map[knowledge.ImageKey][]byte // this host's part of each
+	Models   map[knowledge.ServiceKey][]byte
 	Folds    []knowledge.Record
 	Alive    []knowledge.ContainerID // all containers that exist
 }
@@ -101,11 +103,13 @@ type Settings struct {
 
 // Options hand a Loop its surroundings.
 type Options struct {
-	Engine   Engine
-	Memory   Memory
-	Attach   Attach
-	HostUse  HostReader
-	Host     knowledge.Host
+	Engine  Engine
+	Memory  Memory
+	Attach  Attach
+	HostUse HostReader
+	Host    knowledge.Host
+	// Node is whose part of an image's profile is this host's; "": none is kept.
+	Node     knowledge.NodeID
 	Meter    Meter
 	Log      zerolog.Logger
 	Now      func() time.Time
@@ -131,12 +135,16 @@ type Loop struct {
 	order    []*unit
 	due      []int64 // nanoseconds since begin, beside order: the walk touches no unit that rests
 	services map[knowledge.ServiceKey]*service
-	cadence  monitor.Cadence
-	shares   []plan.Share
-	sharers  []*unit
-	thought  []*unit // whose wishes are from this tick
-	subjects []*execute.Subject
-	folds    []knowledge.Record
+	images   map[knowledge.ImageKey]*image
+	// foresights is how many services are forecast.
+	foresights int
+	unseen     []*service // what came is still to be told to their forecasters
+	cadence    monitor.Cadence
+	shares     []plan.Share
+	sharers    []*unit
+	thought    []*unit // whose wishes are from this tick
+	subjects   []*execute.Subject
+	folds      []knowledge.Record
 
 	begin, lastTick          time.Time
 	listAt, deliberateAt     time.Time
@@ -164,6 +172,7 @@ func New(o Options) *Loop {
 		o: o, set: o.Settings, cadence: o.Settings.Cadence,
 		units:    map[knowledge.ContainerID]*unit{},
 		services: map[knowledge.ServiceKey]*service{},
+		images:   map[knowledge.ImageKey]*image{},
 		events:   make(chan knowledge.Event, eventsKept),
 		asks:     make(chan func()),
 		stopped:  make(chan struct{}),
@@ -284,6 +293,8 @@ func (l *Loop) Tick(now time.Time) {
 		started = l.o.Now()
 		l.deliberate(now)
 		l.o.Meter.ObserveLoop("deliberate", l.o.Now().Sub(started))
+	} else if len(l.unseen) > 0 {
+		l.foreseeMore(now)
 	}
 	l.remember(now)
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/knowledge/profile"
 	"github.com/effiscale/effiscale/mape/analyse"
 	"github.com/effiscale/effiscale/mape/execute"
 )
@@ -136,39 +137,55 @@ func (l *Loop) fold(u *unit) bool {
 		u.Marks.LastOOM, u.changed = w.LastOOM, true
 	}
 	if minute.Closed && minute.Peak > 0 {
-		u.service.profile.AddMemoryPeak(w.At, minute.Peak)
-		u.service.dirty = true
+		u.teach(func(p *profile.Profile) { p.AddMemoryPeak(w.At, minute.Peak) })
 	}
-	l.profileCPU(u)
-	if w.At.Sub(u.pointAt) >= time.Second {
-		u.pointAt = w.At
-		p := knowledge.Point{
-			At: w.At.UnixNano(), CPU: float32(w.Usage.Cores()), CPULimit: float32(w.Quota.Cores()),
-			Throttled: float32(w.ThrottleRatio), WorkingSet: w.WorkingSet, MemoryLimit: w.MemoryLimit,
-		}
-		u.ring.Add(p)
-		u.service.series.Add(p)
-	}
+	l.second(u)
 	return true
 }
 
-// profileCPU adds about a second of use at a time, whatever the cadence: bursts
-// of 100 ms are the reflex's business, not the profile's.
-func (l *Loop) profileCPU(u *unit) {
-	w := u.Window
-	if w.Samples < 2 || u.profiled.IsZero() || u.sample.CPUUsage < u.profiledCPU {
-		u.profiled, u.profiledCPU = w.At, u.sample.CPUUsage
+// secondLeast is a second of use, less what two passes may lie off their time: at
+// a reading each second none is left out.
+const secondLeast = 950 * time.Millisecond
+
+// counters are a container's at one instant.
+type counters struct {
+	at        time.Time
+	cpu, held time.Duration
+	throttled uint64
+}
+
+// second takes in about a second of use at a time, whatever the cadence: bursts of
+// 100 ms are the reflex's business, not history's. Demand is what was used and what
+// the quota held back, a lower bound while it was throttled.
+func (l *Loop) second(u *unit) {
+	w, from := u.Window, u.from
+	to := counters{w.At, u.sample.CPUUsage, u.sample.ThrottledTime, u.sample.Throttled}
+	if w.Samples < 2 || from.at.IsZero() || to.cpu < from.cpu || to.held < from.held || to.throttled < from.throttled {
+		u.from = to
 		return
 	}
-	dt := w.At.Sub(u.profiled)
-	if dt < time.Second {
+	dt := to.at.Sub(from.at)
+	if dt < secondLeast {
 		return
 	}
-	use := float64(u.sample.CPUUsage-u.profiledCPU) / float64(dt)
-	u.service.profile.AddCPU(w.At, use+w.Missing.Cores(), dt, w.ThrottledPeriods > 0)
-	u.service.profile.AddGrowth(w.At, w.Growth)
-	u.service.dirty = true
-	u.profiled, u.profiledCPU = w.At, u.sample.CPUUsage
+	u.from = to
+	cpus := float64(l.o.Host.CPUs)
+	use := min(float64(to.cpu-from.cpu)/float64(dt), 1.1*cpus)
+	demand := use + min(float64(to.held-from.held)/float64(dt), cpus)
+	censored := to.throttled > from.throttled
+	u.teach(func(p *profile.Profile) {
+		p.AddCPU(w.At, demand, dt, censored)
+		p.AddGrowth(w.At, w.Growth)
+	})
+	u.service.interval.add(demand, censored)
+	u.service.interval.memory = max(u.service.interval.memory, w.WorkingSet)
+	u.harm(use, dt)
+	point := knowledge.Point{
+		At: w.At.UnixNano(), CPU: float32(use), Demand: float32(demand), CPULimit: float32(w.Quota.Cores()),
+		Throttled: float32(w.ThrottleRatio), WorkingSet: w.WorkingSet, MemoryLimit: w.MemoryLimit,
+	}
+	u.ring.Add(point)
+	u.service.series.Add(point, dt, u.service.live)
 }
 
 // lost is what happens when the files cannot be read: the cgroup went away with
@@ -223,6 +240,6 @@ func (l *Loop) measureStart(now time.Time, u *unit) {
 	}
 	u.settled = true
 	if at := u.Container.StartedAt; !at.IsZero() && now.Sub(at) < time.Hour && now.After(at) {
-		u.service.profile.AddStart(now, now.Sub(at))
+		u.teach(func(p *profile.Profile) { p.AddStart(now, now.Sub(at)) })
 	}
 }

@@ -27,6 +27,7 @@ type unit struct {
 	reflex  plan.Reflex
 	ring    *history.Ring
 	service *service
+	image   *image // nil: not known, or one too many
 	sample  knowledge.Sample
 	wishes  [2]Wish
 	// hunger is the quota last wished for, before the pool was asked, and when.
@@ -36,7 +37,6 @@ type unit struct {
 	slot        int // in order and due
 	slowAt      time.Time
 	memoryAt    time.Time
-	pointAt     time.Time
 	attachAt    time.Time // not before, after a failure
 	attachError string
 	watched     bool // monitoring was asked for by name
@@ -45,8 +45,7 @@ type unit struct {
 	metAt       time.Time
 	firstSlow   bool
 	tried       bool      // it was read, or could not be, at least once
-	profiled    time.Time // CPU use is in the profile up to here
-	profiledCPU time.Duration
+	from        counters  // use is in the history up to here
 	thoughtAt   time.Time // the tick that its wishes are from
 	settled     bool      // its start was measured
 	changed     bool      // its marks differ from what is on the disk
@@ -60,15 +59,25 @@ type service struct {
 	series   *history.Series
 	pause    execute.Pause
 	units    int
+	live     int // of units, those that are measured
 	dirty    bool
 	lastSeen time.Time
+	// interval is demand since the last deliberation, foresight what is expected
+	// next; nil: it never moved.
+	interval    interval
+	leastMemory knowledge.Bytes
+	foresight   *foresight
 }
 
 // Restored is what the store remembered of earlier lives.
 type Restored struct {
-	Profiles  map[knowledge.ServiceKey]*profile.Profile
-	Series    map[knowledge.ServiceKey]*history.Series
-	Marks     map[knowledge.ContainerID][]byte
+	Profiles map[knowledge.ServiceKey]*profile.Profile
+	Series   map[knowledge.ServiceKey]*history.Series
+	Marks    map[knowledge.ContainerID][]byte
+	Images   map[knowledge.ImageKey]*profile.Shared
+	Models   map[knowledge.ServiceKey][]byte
+	// Recent are the last hours by the minute, oldest first, of services with models.
+	Recent    map[knowledge.ServiceKey][]history.Bucket
 	Originals map[knowledge.ContainerID]knowledge.Original
 	Pauses    map[knowledge.ServiceKey]execute.Pause
 	Last      map[knowledge.ContainerID]knowledge.Record
@@ -85,6 +94,12 @@ func (l *Loop) restoreServices() {
 	}
 	for key, p := range l.o.Restored.Pauses {
 		l.service(key).pause = p
+	}
+	l.restoreModels()
+	for key, s := range l.o.Restored.Images {
+		if len(l.images) < imagesMost && l.o.Node != "" {
+			l.images[key] = newImage(l.begin, l.o.Node, s)
+		}
 	}
 }
 
@@ -118,6 +133,7 @@ func (l *Loop) reconcile(now time.Time, list []knowledge.Container) {
 	l.cadence = l.set.Cadence.Spread(l.managed())
 	l.listed = true
 	l.forgetServices(now)
+	l.forgetImages()
 }
 
 // servicesIdle bounds the services that are remembered without a container: the
@@ -137,6 +153,9 @@ func (l *Loop) forgetServices(now time.Time) {
 	}
 	slices.SortFunc(idle, func(a, b *service) int { return a.lastSeen.Compare(b.lastSeen) })
 	for _, s := range idle[:len(idle)-servicesIdle] {
+		if s.foresight != nil {
+			l.foresights--
+		}
 		delete(l.services, s.key)
 	}
 }
@@ -177,10 +196,13 @@ func (l *Loop) measured(u *unit) bool {
 
 func (l *Loop) enter(u *unit, key knowledge.ServiceKey) {
 	if u.service != nil {
-		u.service.units--
+		u.service.leave(u)
 	}
 	u.service = l.service(key)
 	u.service.units++
+	if u.Probe != nil {
+		u.service.live++
+	}
 	u.Pause = &u.service.pause
 	u.Container.Service = key
 }
@@ -194,6 +216,9 @@ func (l *Loop) add(now time.Time, c *knowledge.Container) {
 	u.Window.ID = c.ID
 	u.Policy = l.set.Policy(*c)
 	l.enter(u, c.Service)
+	if u.image = l.image(now, c.Image); u.image != nil {
+		u.image.units++
+	}
 	if b, ok := l.o.Restored.Marks[c.ID]; ok {
 		if json.Unmarshal(b, &u.Marks) == nil {
 			u.Marks.Bound(now, u.Policy.YieldFor)
@@ -244,6 +269,7 @@ func (l *Loop) attach(now time.Time, u *unit) {
 		return
 	}
 	u.Probe, u.attachError, u.firstSlow = p, "", true
+	u.service.live++
 	u.KernelRefused = ""
 	if l.set.Rules.Actuator == knowledge.ActuatorKernel && !p.Writable() {
 		u.KernelRefused = "the quota file cannot be written by this process"
@@ -257,7 +283,15 @@ func (l *Loop) detach(u *unit) {
 	}
 	_ = u.Probe.Close()
 	u.Probe = nil
+	u.service.live--
 	u.track.Restart()
+}
+
+func (s *service) leave(u *unit) {
+	s.units--
+	if u.Probe != nil {
+		s.live--
+	}
 }
 
 // remove forgets a container; what its service learned stays.
@@ -268,6 +302,10 @@ func (l *Loop) remove(u *unit) {
 	}
 	u.service.units--
 	u.service.lastSeen = l.o.Now()
+	if u.image != nil {
+		u.image.units--
+		u.image.lastSeen = l.o.Now()
+	}
 	delete(l.units, u.Container.ID)
 	last := len(l.order) - 1
 	l.order[u.slot], l.due[u.slot], l.subjects[u.slot] = l.order[last], l.due[last], l.subjects[last]
@@ -288,6 +326,9 @@ func (l *Loop) event(now time.Time, ev knowledge.Event) {
 			u.Container.Inspected = false
 			u.Container.Restarts++
 			u.settled, u.attachAt = false, time.Time{}
+			if f := u.service.foresight; f != nil {
+				f.tracker.Restarted()
+			}
 			l.attach(now, u)
 		}
 		l.listAt = time.Time{}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/knowledge/profile"
+	"github.com/effiscale/effiscale/mape/analyse"
 	"github.com/effiscale/effiscale/mape/execute"
 	"github.com/effiscale/effiscale/mape/plan"
 )
@@ -24,7 +25,17 @@ type Unit struct {
 	Busy        bool   // an action is on its way
 	// Watching: a cut is under watch, or the first step of one is.
 	Watching bool
-	Learned  Learned // of its service; filled by Find only
+	// Ahead is the forecast of its service that may raise its floor; the zero value:
+	// there is none.
+	Ahead Outlook
+	// Pattern is the course of its service's demand, MemoryPattern of its memory.
+	Pattern, MemoryPattern analyse.Pattern
+	// Learned and Outlooks are of its service; filled by Find only.
+	Learned  Learned
+	Outlooks []Outlook
+	// Adaptive are the thresholds that its service learned; HasAdaptive: there are any.
+	Adaptive    analyse.Thresholds
+	HasAdaptive bool
 }
 
 // Learned sums up a service's profile for people.
@@ -38,21 +49,24 @@ type Learned struct {
 	Growth          float64 // bytes a second, the highest, faded
 	Start           time.Duration
 	Cuts            [2]profile.Tally // by resource
+	// Image is what is known of its image, while the service's history is short.
+	Image plan.Image
 }
 
-func learned(now time.Time, u *unit) Learned {
+func (l *Loop) learned(now time.Time, u *unit) Learned {
 	p := u.service.profile
-	l := Learned{
-		ObservedFor: p.ObservedFor(), CPUMean: p.CPUMean(), CPUMax: p.CPUMax(), CPUUsual: p.CPU(u.Policy.CPUPercentile),
+	v := Learned{
+		ObservedFor: p.ObservedFor(), CPUMean: p.CPUMean(), CPUMax: p.CPUMax(), CPUUsual: p.CPU(u.Policy.Percentile()),
 		Censored: p.CensoredShare(), MemoryNeed: p.MemoryNeed(u.Policy.MemoryPercentile), MemoryMax: p.MemoryMax(), Growth: p.Growth(now),
 	}
 	if p.Starts() >= 1 {
-		l.Start = p.StartTime(0.95)
+		v.Start = p.StartTime(0.95)
 	}
-	for r := range l.Cuts {
-		l.Cuts[r] = p.Outcomes(knowledge.Resource(r), knowledge.Shrink)
+	for r := range v.Cuts {
+		v.Cuts[r] = p.Outcomes(knowledge.Resource(r), knowledge.Shrink)
 	}
-	return l
+	v.Image = l.facts(u).Image
+	return v
 }
 
 // Summary is a copy of what the loop knows of the host.
@@ -77,6 +91,10 @@ func (l *Loop) copy(u *unit) Unit {
 	}
 	w := u.track.Window
 	v.Window = &w
+	if f := u.service.foresight; f != nil {
+		v.Ahead = f.ahead[levelOf(u.Policy.Class)]
+		v.Pattern, v.MemoryPattern = f.tracker.Demand(), f.tracker.Memory()
+	}
 	if u.Pause.Active(now) {
 		v.Paused = *u.Pause
 	}
@@ -120,7 +138,8 @@ func (l *Loop) Find(ctx context.Context, ref string) (v Unit, verdicts [2][]exec
 		}
 		v = l.copy(u)
 		now := l.o.Now()
-		v.Learned = learned(now, u)
+		v.Learned, v.Outlooks = l.learned(now, u), u.outlooks()
+		v.Adaptive, v.HasAdaptive = u.thresholds()
 		for r := range u.wishes {
 			d := u.wishes[r].Decision
 			d.Resource = knowledge.Resource(r)

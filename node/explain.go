@@ -40,7 +40,7 @@ func (n *Node) Explain(ctx context.Context, ref string) (api.Explain, error) {
 	e := api.Explain{
 		Schema: api.Schema, Container: containerView(&u), Node: n.identity.Name, Owner: n.identity.Name,
 		ManagedSince: u.Marks.Since.UTC(), Signals: n.signals(&u), Thresholds: thresholds(&u),
-		Envelope: envelopeView(&u.Envelope), Conditions: n.conditions(&u),
+		Forecasts: forecastViews(&u), Patterns: patterns(&u), Envelope: envelopeView(&u.Envelope), Conditions: n.conditions(&u),
 		Wishes: wishes(&u), Rejected: rejected(&u), History: []api.Change{},
 	}
 	for r := range verdicts {
@@ -97,12 +97,12 @@ func (n *Node) signals(u *mape.Unit) []api.Signal {
 func learnedSignals(u *mape.Unit) []api.Signal {
 	l := &u.Learned
 	if l.ObservedFor < time.Minute {
-		return nil
+		return imageSignals(u)
 	}
 	out := []api.Signal{
 		{Name: "learned: watched for", Value: l.ObservedFor.Seconds(), Unit: "seconds"},
 		{Name: "learned: cpu, mean", Value: l.CPUMean, Unit: "cores"},
-		{Name: fmt.Sprintf("learned: cpu, p%.4g", u.Policy.CPUPercentile*100), Value: l.CPUUsual, Unit: "cores"},
+		{Name: fmt.Sprintf("learned: cpu, p%.4g", u.Policy.Percentile()*100), Value: l.CPUUsual, Unit: "cores"},
 		{Name: "learned: cpu, highest", Value: l.CPUMax, Unit: "cores"},
 		{Name: "learned: time throttled", Value: l.Censored, Unit: "ratio"},
 		{Name: fmt.Sprintf("learned: memory, p%.4g of minutes", u.Policy.MemoryPercentile*100), Value: float64(l.MemoryNeed), Unit: "bytes"},
@@ -118,26 +118,45 @@ func learnedSignals(u *mape.Unit) []api.Signal {
 			out = append(out, api.Signal{Name: name, Value: float64(t.Reverted) / float64(t.Applied), Unit: "ratio"})
 		}
 	}
-	return out
+	return append(out, imageSignals(u)...)
+}
+
+// imageSignals are what is known of the container's image, while that counts.
+func imageSignals(u *mape.Unit) []api.Signal {
+	i := &u.Learned.Image
+	if i.ObservedFor < time.Minute {
+		return nil
+	}
+	return []api.Signal{
+		{Name: "image: watched for, in all services", Value: i.ObservedFor.Seconds(), Unit: "seconds"},
+		{Name: fmt.Sprintf("image: cpu, p%.4g", u.Policy.Percentile()*100), Value: i.CPU.Cores(), Unit: "cores"},
+		{Name: "image: cpu, highest", Value: i.CPUMax.Cores(), Unit: "cores"},
+		{Name: fmt.Sprintf("image: memory, p%.4g of minutes", u.Policy.MemoryPercentile*100), Value: float64(i.MemoryNeed), Unit: "bytes"},
+		{Name: "image: memory, highest", Value: float64(i.MemoryPeak), Unit: "bytes"},
+	}
 }
 
 func thresholds(u *mape.Unit) []api.Threshold {
 	p, e := &u.Policy, &u.Envelope
 	learned := "policy"
-	if e.Learned {
+	switch {
+	case e.Reason.Rule == knowledge.RuleImage:
+		learned = "image"
+	case e.Learned:
 		learned = "learned"
 	}
 	out := []api.Threshold{
 		{Name: "throttled periods allowed", Value: e.ThrottleTarget, Unit: "ratio", Source: "policy"},
 		{Name: "cpu limit, least", Value: p.CPU.Min.Cores(), Unit: "cores", Source: p.CPUSource},
 		{Name: "cpu limit, most", Value: p.CPU.Max.Cores(), Unit: "cores", Source: p.CPUSource},
-		{Name: "cpu floor of the reflex", Value: e.CPU.Min.Cores(), Unit: "cores", Source: learned},
+		{Name: "cpu floor of the reflex", Value: e.CPU.Min.Cores(), Unit: "cores", Source: floorFrom(e, learned)},
 		{Name: "cpu ceiling of the reflex", Value: e.CPU.Max.Cores(), Unit: "cores", Source: learned},
 		{Name: "memory limit, least", Value: float64(p.Memory.Min), Unit: "bytes", Source: p.MemorySource},
 		{Name: "memory limit, most", Value: float64(p.Memory.Max), Unit: "bytes", Source: p.MemorySource},
 		{Name: "memory floor", Value: float64(e.MemoryFloor), Unit: "bytes", Source: learned},
 		{Name: "calm before memory shrinks", Value: p.ShrinkAfter.Seconds(), Unit: "seconds", Source: "policy"},
 	}
+	out = append(out, adaptive(u)...)
 	for r := range u.Marks.Raised {
 		f := u.Marks.Raised[r]
 		if time.Now().Before(f.Until) {
@@ -151,11 +170,19 @@ func thresholds(u *mape.Unit) []api.Threshold {
 	return out
 }
 
+// floorFrom is "forecast" where one raises the CPU floor, else where the others are from.
+func floorFrom(e *knowledge.Envelope, others string) string {
+	if e.ForecastCPU > e.LearnedCPU {
+		return "forecast"
+	}
+	return others
+}
+
 func envelopeView(e *knowledge.Envelope) api.EnvelopeView {
 	return api.EnvelopeView{
 		CPUFloor: e.CPU.Min.Cores(), CPUCeiling: e.CPU.Max.Cores(), ThrottleTarget: e.ThrottleTarget,
 		MemoryWanted: int64(e.Memory), MemoryFloor: int64(e.MemoryFloor), MemoryCeiling: int64(e.MemoryCeiling),
-		Learned: e.Learned, Why: e.Reason.String(), At: e.At.UTC(),
+		Learned: e.Learned, Why: e.Reason.String(), Forecast: e.Forecast.String(), At: e.At.UTC(),
 	}
 }
 

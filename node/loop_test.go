@@ -32,6 +32,12 @@ var opted = map[string]string{"effiscale.enable": "true"}
 
 func newRig(t *testing.T, o dockertest.Options) *rig {
 	t.Helper()
+	return newRigOver(t, o, func(*store.Store, *config.Config) {})
+}
+
+// newRigOver begins with what an earlier life left in the store, and other settings.
+func newRigOver(t *testing.T, o dockertest.Options, leave func(*store.Store, *config.Config)) *rig {
+	t.Helper()
 	o.Files = true
 	r := &rig{t: t, e: dockertest.New(t, o)}
 	cfg := config.Defaults()
@@ -51,6 +57,7 @@ func newRig(t *testing.T, o dockertest.Options) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.Close() })
+	leave(s, &cfg)
 	kernel, err := cgroup.Open(cgroup.Options{Root: r.e.Root(), Driver: o.Driver})
 	if err != nil {
 		t.Fatal(err)
@@ -58,6 +65,7 @@ func newRig(t *testing.T, o dockertest.Options) *rig {
 	r.client = client
 	r.n = blank(Options{})
 	r.n.store, r.n.engine, r.n.kernel, r.n.log, r.n.metrics = s, client, kernel, zerolog.Nop(), api.NewMetrics("test")
+	r.n.identity.Node = "self"
 	r.n.cfg.Store(&cfg)
 	r.n.machine.Store(&host)
 	r.n.openLoop(cfg)

@@ -25,6 +25,9 @@ const (
 	docStarts    = "starts"
 )
 
+// recentHours is how much of the record a course is read from after a restart.
+const recentHours = 9 * time.Hour
+
 const (
 	// crashLoop starts without an orderly stop, within crashWithin, are a crash
 	// loop: the node then only measures.
@@ -142,6 +145,7 @@ func ignoreDegraded(err error) error {
 // memory is the store as the loop sees it.
 type memory struct {
 	s       *store.Store
+	self    knowledge.NodeID
 	commits func(time.Duration, error)
 }
 
@@ -155,7 +159,13 @@ func (m memory) Drop(id knowledge.ContainerID) error      { return m.s.DropOrigi
 
 func (m memory) Commit(b mape.Batch) error {
 	began := time.Now()
-	err := m.s.Commit(store.Batch{Profiles: b.Profiles, States: b.Marks, Series: b.Series, Folds: b.Folds, Alive: b.Alive})
+	images := make(map[store.ImageCopy][]byte, len(b.Images))
+	for key, packed := range b.Images {
+		images[store.ImageCopy{Image: key, Host: m.self}] = packed
+	}
+	err := m.s.Commit(store.Batch{
+		Profiles: b.Profiles, States: b.Marks, Series: b.Series, Images: images, Models: b.Models, Folds: b.Folds, Alive: b.Alive,
+	})
 	m.commits(time.Since(began), err)
 	return err
 }
@@ -187,6 +197,14 @@ func (n *Node) restored() mape.Restored {
 		}
 		r.Series[key] = series
 	}
+	r.Images = n.images()
+	r.Models, err = n.store.Models()
+	n.unreadable("models", err)
+	r.Recent = map[knowledge.ServiceKey][]history.Bucket{}
+	for key := range r.Models {
+		r.Recent[key], err = n.store.Series(key, history.Fine, now.Add(-recentHours), now)
+		n.unreadable("series of "+string(key), err)
+	}
 	r.Marks, err = n.store.States()
 	n.unreadable("states", err)
 	for _, o := range n.store.Originals() {
@@ -197,6 +215,26 @@ func (n *Node) restored() mape.Restored {
 	// An action that was under way at the end may have been done all the same.
 	r.Last, r.Unclean = n.lastChanges(), n.unclean || len(n.store.OpenActions()) > 0
 	return r
+}
+
+// images reads the profiles of images: this node's part, and those of nodes that
+// had this file before.
+func (n *Node) images() map[knowledge.ImageKey]*profile.Shared {
+	out := map[knowledge.ImageKey]*profile.Shared{}
+	copies, err := n.store.Images()
+	n.unreadable("images", err)
+	for at, b := range copies {
+		p, err := profile.Unmarshal(b)
+		if err != nil {
+			n.unreadable("profile of image "+string(at.Image), err)
+			continue
+		}
+		if out[at.Image] == nil {
+			out[at.Image] = &profile.Shared{}
+		}
+		out[at.Image].Put(at.Host, p)
+	}
+	return out
 }
 
 func (n *Node) unreadable(what string, err error) {

@@ -9,7 +9,6 @@ import (
 	"github.com/effiscale/effiscale/knowledge/history"
 	"github.com/effiscale/effiscale/knowledge/store"
 	"github.com/effiscale/effiscale/mape"
-	"github.com/effiscale/effiscale/mape/forecast"
 	"github.com/effiscale/effiscale/node/api"
 )
 
@@ -154,42 +153,6 @@ func (n *Node) Watch(ctx context.Context, ref string, on bool) (bool, error) {
 	return already, asError(err)
 }
 
-const (
-	// predictStep is the spacing of a forecast's values.
-	predictStep = 10 * time.Second
-	// predictFrom is how much of the past it is made from.
-	predictFrom = 5 * time.Minute
-)
-
-// Predict forecasts use for the next window, one value each 10 s.
-func (n *Node) Predict(ctx context.Context, ref string, window time.Duration) (api.Predictions, error) {
-	now := time.Now()
-	_, points, err := n.loop.Points(ctx, ref, now.Add(-predictFrom))
-	if err != nil {
-		return api.Predictions{}, asError(err)
-	}
-	var cpu, mem []float64
-	for at := now.Add(-predictFrom); at.Before(now); at = at.Add(predictStep) {
-		var c, m float64
-		count := 0
-		for _, p := range points {
-			if p.At >= at.UnixNano() && p.At < at.Add(predictStep).UnixNano() {
-				c += float64(p.CPU)
-				m += n.memoryShare(p.WorkingSet, p.MemoryLimit)
-				count++
-			}
-		}
-		if count > 0 {
-			cpu, mem = append(cpu, c/float64(count)), append(mem, m/float64(count))
-		}
-	}
-	if len(cpu) < forecast.Least {
-		return api.Predictions{Insufficient: true}, nil
-	}
-	steps := max(int(window/predictStep), 1)
-	return api.Predictions{CPU: forecast.Holt(cpu, steps), Memory: forecast.Holt(mem, steps)}, nil
-}
-
 // WireHistory is the history in the form of the wire contract, newest first.
 func (n *Node) WireHistory(ctx context.Context, ref string, limit int) ([]api.WireRecord, error) {
 	out := []api.WireRecord{}
@@ -242,7 +205,7 @@ func (n *Node) Decide(ctx context.Context, ref string) (api.ContainerPlan, error
 	if err != nil {
 		return api.ContainerPlan{}, asError(err)
 	}
-	p := api.ContainerPlan{Action: "no_action", Plan: planItems(&u), Controllers: []string{n.identity.Name}, Confidence: confidence(&u)}
+	p := api.ContainerPlan{Action: "no_action", Plan: planItems(&u), Controllers: []string{n.identity.Name}, Confidence: confidence(&u), Forecast: nextForecast(&u), Pattern: patternOf(&u)}
 	_, p.Reason = state(&u)
 	for _, item := range p.Plan {
 		if item.Mark != "~" && item.Mark != "." {
@@ -263,7 +226,7 @@ func confidence(u *mape.Unit) float64 {
 	if u.Finding.Quality != knowledge.QualityGood {
 		return 0
 	}
-	if u.Envelope.Learned {
+	if u.Envelope.Learned && u.Envelope.Reason.Rule != knowledge.RuleImage {
 		return 1
 	}
 	return min(0.5+time.Since(u.Window.Since).Hours()/2, 1)

@@ -15,12 +15,12 @@ import (
 func TestMetricsGoBackBeyondTheRing(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, dockertest.Options{})
-	web := r.e.Run(dockertest.Spec{Name: "web", Labels: opted})
-	r.soon(10*time.Second, "measured", func() bool { u, ok := r.unit(web); return ok && u.Window.Samples > 1 })
+	r.e.Run(dockertest.Spec{Name: "web", Labels: opted})
+	r.soon(10*time.Second, "a second is on record", func() bool { m, err := r.n.Metrics(t.Context(), "web", time.Minute); return err == nil && len(m) > 0 })
 	now := time.Now()
 	series := history.NewSeries()
 	for at := now.Add(-30 * time.Hour); at.Before(now.Add(-10 * time.Minute)); at = at.Add(30 * time.Second) {
-		series.Add(knowledge.Point{At: at.UnixNano(), CPU: 0.5, CPULimit: 1, WorkingSet: 64 * knowledge.MiB, MemoryLimit: 128 * knowledge.MiB})
+		series.Add(knowledge.Point{At: at.UnixNano(), CPU: 0.5, CPULimit: 1, WorkingSet: 64 * knowledge.MiB, MemoryLimit: 128 * knowledge.MiB}, time.Second, 1)
 		if at.Minute() == 0 {
 			r.commit(series)
 		}

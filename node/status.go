@@ -131,6 +131,9 @@ func problemsOf(u *mape.Unit) (out []string) {
 			out = append(out, fmt.Sprintf("%s: %s (%s)", name, why, setting))
 		}
 	}
+	if line := leak(u); line != "" {
+		out = append(out, line)
+	}
 	if u.Marks.Pinned {
 		out = append(out, fmt.Sprintf("%s: somebody else set a limit outside the policy's bounds; `effiscale resume %s` takes over again", name, u.Container.Service))
 	}
@@ -268,7 +271,7 @@ func services(units []mape.Unit, owner string) []api.ServiceView {
 		key := string(u.Container.Service)
 		v := views[key]
 		if v == nil {
-			v = &api.ServiceView{Name: key, Owner: owner, CPULimit: new(float64), MemoryLimit: new(int64), Paused: pauseText(u)}
+			v = &api.ServiceView{Name: key, Owner: owner, CPULimit: new(float64), MemoryLimit: new(int64), Paused: pauseText(u), Forecast: nextForecast(u), Pattern: patternOf(u)}
 			views[key] = v
 			names = append(names, key)
 		}

@@ -173,6 +173,7 @@ func (e *Engine) Restart() {
 type Spec struct {
 	Name         string // "c1", "c2", … unless given
 	Image        string // "app"
+	Args         []string
 	Labels       map[string]string
 	Limits       knowledge.Limits
 	Health       string // "", "starting", "healthy", "unhealthy"

@@ -1,6 +1,8 @@
 package dockertest
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"io"
@@ -240,11 +242,17 @@ func (e *Engine) list(all bool) any {
 			}
 		}
 		out = append(out, map[string]any{
-			"Id": b.id, "Names": []string{"/" + b.spec.Name}, "Image": b.spec.Image, "ImageID": "sha256:" + strings.Repeat("0", 64),
-			"Command": "app", "Created": b.made.Unix(), "Labels": b.spec.Labels, "State": b.state, "Status": status,
+			"Id": b.id, "Names": []string{"/" + b.spec.Name}, "Image": b.spec.Image, "ImageID": digest(b.spec.Image),
+			"Command": strings.Join(append([]string{"app"}, b.spec.Args...), " "), "Created": b.made.Unix(), "Labels": b.spec.Labels, "State": b.state, "Status": status,
 		})
 	}
 	return out
+}
+
+// digest is the image's, as if its name were all that is in it.
+func digest(image string) string {
+	sum := sha256.Sum256([]byte(image))
+	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
 // hostConfig is the Engine's spelling of limits.
@@ -274,8 +282,8 @@ func (e *Engine) inspect(b *box, stale bool) any {
 		state["Health"] = map[string]any{"Status": b.spec.Health}
 	}
 	return map[string]any{
-		"Id": b.id, "Created": b.made.UTC().Format(time.RFC3339Nano), "Path": "app", "Args": []string{}, "Name": "/" + b.spec.Name,
-		"Image": "sha256:" + strings.Repeat("0", 64), "RestartCount": b.restarts, "State": state, "HostConfig": h,
+		"Id": b.id, "Created": b.made.UTC().Format(time.RFC3339Nano), "Path": "app", "Args": append([]string{}, b.spec.Args...), "Name": "/" + b.spec.Name,
+		"Image": digest(b.spec.Image), "RestartCount": b.restarts, "State": state, "HostConfig": h,
 		"Config": map[string]any{"Image": b.spec.Image, "Labels": b.spec.Labels},
 	}
 }

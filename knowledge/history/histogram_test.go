@@ -326,7 +326,7 @@ func TestAddAllocatesNothing(t *testing.T) {
 		now = now.Add(time.Second)
 		h.Add(now, 1.5, 1)
 		r.Add(point(now, 1, 64))
-		s.Add(point(now, 1, 64))
+		s.Add(point(now, 1, 64), time.Second, 1)
 	}
 	for range 2 * 24 * 3600 {
 		step()

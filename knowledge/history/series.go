@@ -51,17 +51,22 @@ func (t Tier) Buckets() int { return int(t.Span() / t.Step()) }
 
 // Bucket summarises the points of one minute or ten.
 type Bucket struct {
-	At          time.Time // begin
-	MeanCPU     float64   // cores, to 0.001
-	MaxCPU      float64
-	Throttled   float64 // highest throttle ratio, 0..1, to 1/255
-	WorkingSet  knowledge.Bytes
-	CPULimit    float64         // the last one, cores; 0: none
-	MemoryLimit knowledge.Bytes // the last one; 0: none
+	At      time.Time // begin
+	MeanCPU float64   // cores of one container, to 0.001
+	MaxCPU  float64
+	// MeanDemand and MaxDemand are use and what a limit held back. Where there was
+	// throttling (Throttled > 0) they are estimates from below. Chunks of the first
+	// version do not have them: there they are the use.
+	MeanDemand, MaxDemand float64
+	Containers            int     // that did the work, the most at once; at least 1
+	Throttled             float64 // highest throttle ratio, 0..1, to 1/255
+	WorkingSet            knowledge.Bytes
+	CPULimit              float64         // the last one, cores; 0: none
+	MemoryLimit           knowledge.Bytes // the last one; 0: none
 }
 
 // Chunk is an hour or a day of buckets in packed form, as it is kept on disk:
-// about 10 bytes for each bucket.
+// about 15 bytes for each bucket.
 type Chunk struct {
 	Tier  Tier
 	Start int64 // unix seconds, a multiple of the tier's Span
@@ -88,10 +93,13 @@ type track struct {
 
 // sums is the bucket that is being filled.
 type sums struct {
-	index      int64 // of the bucket, in steps since 1970
-	points     int
-	cpu        float64
+	index      int64   // of the bucket, in steps since 1970
+	seconds    float64 // that its points speak for
+	cpu        float64 // core-seconds
+	demand     float64
 	maxCPU     float32
+	maxDemand  float32
+	containers int
 	throttled  float32
 	workingSet knowledge.Bytes
 	cpuLimit   float32
@@ -108,21 +116,22 @@ func NewSeries() *Series {
 	return s
 }
 
-// Add folds a point in. Points that come before the bucket being filled, in the
+// Add folds in the point of one container, which speaks for the time before it, and
+// of how many that do the same work. Points that come before the bucket being filled, in the
 // same chunk, are ignored: the clock was set back a little. A clock that was set
 // back further begins a chunk anew. Figures out of bounds are brought to them.
-func (s *Series) Add(p knowledge.Point) {
-	if p.At <= 0 || !finite(p.CPU) || !finite(p.CPULimit) || !finite(p.Throttled) {
+func (s *Series) Add(p knowledge.Point, lasted time.Duration, containers int) {
+	if p.At <= 0 || lasted <= 0 || !finite(p.CPU) || !finite(p.Demand) || !finite(p.CPULimit) || !finite(p.Throttled) {
 		return
 	}
 	for i := range s.tiers {
-		s.tiers[i].add(p)
+		s.tiers[i].add(p, min(lasted, time.Minute).Seconds(), containers)
 	}
 }
 
 func finite(f float32) bool { return f >= 0 && f <= math.MaxFloat32 }
 
-func (t *track) add(p knowledge.Point) {
+func (t *track) add(p knowledge.Point, seconds float64, containers int) {
 	index := p.At / int64(t.chunk.Tier.Step())
 	if t.opened && index != t.open.index {
 		n := int64(t.chunk.Tier.Buckets())
@@ -135,9 +144,11 @@ func (t *track) add(p knowledge.Point) {
 		t.open, t.opened = sums{index: index}, true
 	}
 	o := &t.open
-	o.points++
-	o.cpu += float64(p.CPU)
-	o.maxCPU = max(o.maxCPU, p.CPU)
+	o.seconds += seconds
+	o.cpu += float64(p.CPU) * seconds
+	o.demand += float64(max(p.Demand, p.CPU)) * seconds
+	o.maxCPU, o.maxDemand = max(o.maxCPU, p.CPU), max(o.maxDemand, p.Demand, p.CPU)
+	o.containers = max(o.containers, containers)
 	o.throttled = max(o.throttled, p.Throttled)
 	o.workingSet = max(o.workingSet, p.WorkingSet)
 	o.cpuLimit, o.memory = p.CPULimit, p.MemoryLimit
@@ -160,7 +171,8 @@ func (t *track) close() {
 	if at <= t.last {
 		return
 	}
-	t.chunk.Data = t.open.appendTo(t.chunk.Data, at-t.last)
+	b := t.open.bucket()
+	t.chunk.Data = b.appendTo(t.chunk.Data, at-t.last)
 	t.last = at
 	t.dirty = true
 }
@@ -185,6 +197,23 @@ func (s *Series) Chunks() []Chunk {
 	return out
 }
 
+// Running are the buckets that are complete and in memory, oldest first: of a tier
+// the running chunk, and the one before until it is taken.
+func (s *Series) Running(tier Tier) []Bucket {
+	if int(tier) >= TierCount {
+		return nil
+	}
+	t := &s.tiers[tier]
+	var out []Bucket
+	for _, c := range [...]Chunk{{tier, t.doneAt, t.done}, t.chunk} {
+		if len(c.Data) > 0 {
+			buckets, _ := c.Decode() // its own bytes
+			out = append(out, buckets...)
+		}
+	}
+	return out
+}
+
 // Restore continues a chunk that was kept by an earlier run. A chunk that cannot
 // be decoded is ErrEncoding and is ignored.
 func (s *Series) Restore(c Chunk) error {
@@ -194,7 +223,7 @@ func (s *Series) Restore(c Chunk) error {
 	}
 	t := &s.tiers[c.Tier]
 	t.chunk.Start = c.Start
-	t.chunk.Data = append([]byte(nil), c.Data...)
+	t.chunk.Data = encode(c.Start, c.Tier, buckets) // in the present version
 	last := buckets[len(buckets)-1].At.Unix() - c.Start
 	t.last = int(last / int64(c.Tier.Step()/time.Second))
 	t.opened, t.dirty = false, false

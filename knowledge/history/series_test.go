@@ -2,6 +2,7 @@ package history
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"math"
 	"slices"
@@ -50,7 +51,7 @@ func TestRingAgreesWithSlice(t *testing.T) {
 func collect(points []knowledge.Point, every int) map[Tier]map[int64]Chunk {
 	s, out := NewSeries(), map[Tier]map[int64]Chunk{Fine: {}, Coarse: {}}
 	for i, p := range points {
-		s.Add(p)
+		s.Add(p, time.Second, 1)
 		if i%every == 0 || i == len(points)-1 {
 			for _, c := range s.Chunks() {
 				out[c.Tier][c.Start] = c
@@ -113,7 +114,7 @@ func TestSeriesAgreesWithGroupedPoints(t *testing.T) {
 func TestSeriesContinuesAfterRestart(t *testing.T) {
 	s := NewSeries()
 	for i := range 20 * 60 {
-		s.Add(point(epoch.Add(time.Duration(i)*time.Second), 1, 64))
+		s.Add(point(epoch.Add(time.Duration(i)*time.Second), 1, 64), time.Second, 1)
 	}
 	kept := s.Chunks()
 	s = NewSeries()
@@ -123,7 +124,7 @@ func TestSeriesContinuesAfterRestart(t *testing.T) {
 		}
 	}
 	for i := 20 * 60; i < 40*60; i++ {
-		s.Add(point(epoch.Add(time.Duration(i)*time.Second), 1, 64))
+		s.Add(point(epoch.Add(time.Duration(i)*time.Second), 1, 64), time.Second, 1)
 	}
 	for _, c := range s.Chunks() {
 		b, err := c.Decode()
@@ -143,12 +144,12 @@ func TestSeriesContinuesAfterRestart(t *testing.T) {
 func TestSeriesClockSetBack(t *testing.T) {
 	s := NewSeries()
 	for i := range 120 {
-		s.Add(point(epoch.Add(time.Duration(i)*time.Minute), 1, 64))
+		s.Add(point(epoch.Add(time.Duration(i)*time.Minute), 1, 64), time.Second, 1)
 	}
 	s.Chunks()
 	earlier := epoch.Add(-24 * time.Hour)
 	for i := range 300 {
-		s.Add(point(earlier.Add(time.Duration(i)*time.Minute), 2, 64))
+		s.Add(point(earlier.Add(time.Duration(i)*time.Minute), 2, 64), time.Second, 1)
 	}
 	want := 2 // the running hour and the running day
 	for _, c := range s.Chunks() {
@@ -165,26 +166,105 @@ func TestSeriesClockSetBack(t *testing.T) {
 	}
 }
 
+// firstChunk is a chunk as the first version wrote it: without the last three
+// figures of each bucket.
+func firstChunk(data []byte) []byte {
+	out := []byte{firstVersion}
+	r := reader{data: data[1:]}
+	for len(r.data) > 0 {
+		for field := range 10 {
+			v := uint64(0)
+			if field == 3 {
+				out = append(out, r.byte())
+				continue
+			}
+			if v = r.uint(math.MaxUint64); field < 7 {
+				out = binary.AppendUvarint(out, v)
+			}
+		}
+	}
+	return out
+}
+
+// A chunk of the first version is read, its use standing for demand, and goes on in
+// the present one.
+func TestChunkOfTheFirstVersion(t *testing.T) {
+	s := NewSeries()
+	for i := range 30 * 60 {
+		s.Add(point(epoch.Add(time.Duration(i)*time.Second), 1.5, 64), time.Second, 1)
+	}
+	for _, c := range s.Chunks() {
+		old := Chunk{c.Tier, c.Start, firstChunk(c.Data)}
+		got, err := old.Decode()
+		want, _ := c.Decode()
+		if err != nil || !slices.Equal(got, want) {
+			t.Fatalf("%+v, %v, want %+v", got, err, want)
+		}
+		again := NewSeries()
+		if err := again.Restore(old); err != nil {
+			t.Fatal(err)
+		}
+		p := point(epoch.Add(40*time.Minute), 1, 64)
+		p.Demand = 3
+		again.Add(p, time.Second, 2)
+		again.Add(point(epoch.Add(time.Hour-time.Second), 1, 64), time.Second, 2)
+		again.Add(point(epoch.Add(time.Hour), 1, 64), time.Second, 2)
+		all := again.Running(c.Tier)
+		last := all[len(all)-1]
+		if c.Tier == Fine {
+			last = all[len(all)-2]
+		}
+		if len(all) < len(want)+1 || !slices.Equal(all[:len(want)], want) || last.Containers != 2 || last.MaxDemand < 1 {
+			t.Errorf("tier %d goes on with %+v", c.Tier, all[len(want):])
+		}
+	}
+	if got := s.Running(9); got != nil {
+		t.Errorf("a tier that is none: %v", got)
+	}
+}
+
+// The mean weighs a point by the time that it speaks for, and demand is never under
+// use.
+func TestSeriesWeighsAndKeepsDemand(t *testing.T) {
+	s := NewSeries()
+	add := func(second int, use, demand float32, lasted time.Duration, containers int) {
+		p := point(epoch.Add(time.Duration(second)*time.Second), use, 1)
+		p.Demand = demand
+		s.Add(p, lasted, containers)
+	}
+	add(0, 4, 6, time.Second, 1)
+	add(10, 1, 0, 9*time.Second, 3)
+	if b := s.Running(Fine); len(b) != 0 {
+		t.Fatalf("%+v before a minute is complete", b)
+	}
+	add(60, 0, 0, time.Second, 1)
+	b := s.Running(Fine)
+	if len(b) != 1 || b[0].MeanCPU != 1.3 || b[0].MaxCPU != 4 || b[0].MeanDemand != 1.5 || b[0].MaxDemand != 6 || b[0].Containers != 3 {
+		t.Errorf("%+v", b)
+	}
+}
+
 // Row 36: what is not a number is not counted; what is enormous is bounded.
 func TestSeriesAbsurdPoints(t *testing.T) {
 	s := NewSeries()
 	nan := float32(math.NaN())
 	for i, p := range []knowledge.Point{
-		{At: -1}, {At: 1, CPU: nan}, {At: 1, CPULimit: float32(math.Inf(1))}, {At: 1, Throttled: -1},
+		{At: -1}, {At: 1, CPU: nan}, {At: 1, Demand: nan}, {At: 1, CPULimit: float32(math.Inf(1))}, {At: 1, Throttled: -1},
 	} {
-		s.Add(p)
+		s.Add(p, time.Second, 1)
 		if s.tiers[0].opened {
 			t.Fatalf("point %d was counted", i)
 		}
 	}
-	s.Add(knowledge.Point{At: epoch.UnixNano(), CPU: math.MaxFloat32, CPULimit: math.MaxFloat32, Throttled: 9, WorkingSet: math.MaxInt64, MemoryLimit: -5})
-	s.Add(point(epoch.Add(time.Minute), 1, 1))
+	s.Add(knowledge.Point{At: epoch.UnixNano(), CPU: math.MaxFloat32, CPULimit: math.MaxFloat32, Throttled: 9, WorkingSet: math.MaxInt64, MemoryLimit: -5}, time.Hour, -7)
+	s.Add(point(epoch, 1, 1), 0, 1)
+	s.Add(point(epoch.Add(time.Minute), 1, 1), time.Second, 1)
 	c := s.Chunks()
 	if len(c) != 1 {
 		t.Fatalf("%d chunks", len(c))
 	}
 	b, err := c[0].Decode()
-	if err != nil || len(b) != 1 || b[0].MaxCPU != knowledge.MaxCPU.Cores() || b[0].WorkingSet != knowledge.MaxBytes || b[0].MemoryLimit != 0 || b[0].Throttled != 1 {
+	if err != nil || len(b) != 1 || b[0].MaxCPU != knowledge.MaxCPU.Cores() || b[0].WorkingSet != knowledge.MaxBytes || b[0].MemoryLimit != 0 || b[0].Throttled != 1 || b[0].Containers != 1 {
 		t.Fatalf("%+v, %v", b, err)
 	}
 }
@@ -197,7 +277,7 @@ func TestChunkSize(t *testing.T) {
 	}
 	for tier, chunks := range collect(points, 600) {
 		for start, c := range chunks {
-			if n := tier.Buckets(); len(c.Data) > 1+12*n {
+			if n := tier.Buckets(); len(c.Data) > 1+15*n {
 				t.Errorf("tier %d at %d: %d bytes for %d buckets", tier, start, len(c.Data), n)
 			}
 		}
@@ -212,6 +292,7 @@ func FuzzChunkDecode(f *testing.F) {
 	for tier, chunks := range collect(points, 10) {
 		for start, c := range chunks {
 			f.Add(uint8(tier), start, c.Data)
+			f.Add(uint8(tier), start, firstChunk(c.Data))
 		}
 	}
 	f.Fuzz(func(t *testing.T, tier uint8, start int64, data []byte) {
@@ -227,11 +308,13 @@ func FuzzChunkDecode(f *testing.F) {
 		if len(b) > c.Tier.Buckets() || !slices.IsSortedFunc(b, func(a, b Bucket) int { return a.At.Compare(b.At) }) {
 			t.Fatalf("%d buckets out of order", len(b))
 		}
-		if len(b) > 0 && !bytes.Equal(s.tiers[c.Tier].chunk.Data, data) {
+		if kept := s.tiers[c.Tier].chunk; len(b) > 0 && data[0] == chunkVersion && !bytes.Equal(kept.Data, data) {
 			t.Fatal("restored something else")
+		} else if again, err := kept.Decode(); len(b) > 0 && (err != nil || !slices.Equal(again, b)) {
+			t.Fatalf("restored as %+v, %v", again, err)
 		}
-		s.Add(point(epoch, 1, 1))
-		s.Add(point(epoch.Add(time.Hour), 1, 1))
+		s.Add(point(epoch, 1, 1), time.Second, 1)
+		s.Add(point(epoch.Add(time.Hour), 1, 1), time.Second, 1)
 		for _, c := range s.Chunks() {
 			if _, err := c.Decode(); err != nil {
 				t.Fatal(err)
@@ -245,6 +328,6 @@ func BenchmarkSeriesAdd(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		now = now.Add(time.Second)
-		s.Add(point(now, 1, 64))
+		s.Add(point(now, 1, 64), time.Second, 1)
 	}
 }

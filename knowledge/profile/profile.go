@@ -51,7 +51,8 @@ type Tally struct{ Applied, Reverted, Failed uint64 }
 // makes one. It is not safe for concurrent use.
 type Profile struct {
 	// Epoch and Version order copies of one host's profile: a copy with the
-	// higher pair is newer. Epoch counts the lives of the host's knowledge.
+	// higher pair is newer. Epoch is when the host began it, in unix seconds: after
+	// a loss it begins anew, and newer than what others still hold.
 	Epoch, Version uint64
 
 	cpu, day, hour, start *history.Histogram

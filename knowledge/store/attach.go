@@ -122,13 +122,16 @@ func (s *Store) settle(found found, out *Opened) error {
 	if err != nil {
 		return err
 	}
-	if !have || found.oneMeta {
-		if s.readOnly {
-			return syscall.EROFS
-		}
-		if err := s.db.Update(makeBuckets); err != nil {
-			return err
-		}
+	switch {
+	case (!have || found.oneMeta) && s.readOnly:
+		return syscall.EROFS
+	case !have || found.oneMeta:
+		err = s.db.Update(makeBuckets)
+	case !s.readOnly:
+		err = s.addBuckets()
+	}
+	if err != nil {
+		return err
 	}
 	if err := s.load(); err != nil {
 		return err
@@ -178,6 +181,28 @@ func makeBuckets(tx *bolt.Tx) error {
 	}
 	c := cell{bucketMeta, keySchema}
 	return tx.Bucket([]byte(bucketMeta)).Put([]byte(c.key), seal(c, []byte(strconv.Itoa(schema))))
+}
+
+// addBuckets brings a file of an earlier version up to date.
+func (s *Store) addBuckets() error {
+	missing := false
+	err := s.db.View(func(tx *bolt.Tx) error {
+		for _, name := range added {
+			missing = missing || tx.Bucket([]byte(name)) == nil
+		}
+		return nil
+	})
+	if err != nil || !missing {
+		return err
+	}
+	return s.db.Update(func(tx *bolt.Tx) error {
+		for _, name := range added {
+			if _, err := tx.CreateBucketIfNotExists([]byte(name)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // lockFile opens the file and locks it for this process, waiting so long for

@@ -3,6 +3,8 @@ package store
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
@@ -15,7 +17,24 @@ const (
 	maxProfile = 8 << 10
 	maxState   = 4 << 10
 	maxChunk   = 8 << 10
+	maxModel   = 128 << 10
 )
+
+// ImageCopy names one host's copy of an image's profile.
+type ImageCopy struct {
+	Image knowledge.ImageKey
+	Host  knowledge.NodeID
+}
+
+// copyMark parts image and host in a key; an image's key has none.
+const copyMark = "/"
+
+func (c ImageCopy) key() string {
+	if c.Image == "" || c.Host == "" {
+		return ""
+	}
+	return string(c.Image) + copyMark + string(c.Host)
+}
 
 // Batch is what changed since the last Commit: one packed value for each key,
 // which replaces the one before.
@@ -23,6 +42,8 @@ type Batch struct {
 	Profiles map[knowledge.ServiceKey][]byte  // at most 8 KiB each
 	States   map[knowledge.ContainerID][]byte // at most 4 KiB each
 	Series   map[knowledge.ServiceKey][]history.Chunk
+	Images   map[ImageCopy][]byte            // at most 8 KiB each
+	Models   map[knowledge.ServiceKey][]byte // at most 128 KiB each
 	// Folds are actions that are over: Commit numbers and keeps them. They are
 	// kept once: do not give them again after ErrDegraded.
 	Folds []knowledge.Record
@@ -77,6 +98,16 @@ func (b *Batch) check() error {
 			return err
 		}
 	}
+	for k, v := range b.Images {
+		if err := fits("image", k.key(), v, maxProfile); err != nil {
+			return err
+		}
+	}
+	for k, v := range b.Models {
+		if err := fits("model", string(k), v, maxModel); err != nil {
+			return err
+		}
+	}
 	for k, chunks := range b.Series {
 		for _, c := range chunks {
 			if err := fits("series", string(k), c.Data, maxChunk); err != nil {
@@ -97,21 +128,18 @@ func fits(what, key string, v []byte, limit int) error {
 
 func (b *Batch) put(tx *bolt.Tx, now time.Time) error {
 	at := stamp(now)
-	for k, v := range b.Profiles {
-		if fits("profile", string(k), v, maxProfile) != nil {
-			continue
-		}
-		if err := put(tx, cell{bucketProfiles, string(k)}, at, v); err != nil {
-			return err
-		}
+	err := putAll(tx, kind[knowledge.ServiceKey]{bucketProfiles, maxProfile, plain[knowledge.ServiceKey]}, b.Profiles, at)
+	if err == nil {
+		err = putAll(tx, kind[knowledge.ContainerID]{bucketStates, maxState, plain[knowledge.ContainerID]}, b.States, at)
 	}
-	for k, v := range b.States {
-		if fits("state", string(k), v, maxState) != nil {
-			continue
-		}
-		if err := put(tx, cell{bucketStates, string(k)}, at, v); err != nil {
-			return err
-		}
+	if err == nil {
+		err = putAll(tx, kind[ImageCopy]{bucketImages, maxProfile, ImageCopy.key}, b.Images, at)
+	}
+	if err == nil {
+		err = putAll(tx, kind[knowledge.ServiceKey]{bucketModels, maxModel, plain[knowledge.ServiceKey]}, b.Models, at)
+	}
+	if err != nil {
+		return err
 	}
 	for k, chunks := range b.Series {
 		for _, c := range chunks {
@@ -136,6 +164,29 @@ func (b *Batch) put(tx *bolt.Tx, now time.Time) error {
 	return nil
 }
 
+// kind is one kind of stamped values: where, how large at most, under which key.
+type kind[K comparable] struct {
+	bucket string
+	most   int
+	key    func(K) string
+}
+
+func plain[K ~string](k K) string { return string(k) }
+
+// putAll keeps the values that fit; check has said which do not.
+func putAll[K comparable](tx *bolt.Tx, kind kind[K], all map[K][]byte, at []byte) error {
+	for k, v := range all {
+		key := kind.key(k)
+		if fits(kind.bucket, key, v, kind.most) != nil {
+			continue
+		}
+		if err := put(tx, cell{kind.bucket, key}, at, v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // chunkKey orders chunks by tier and time, so that the oldest come first.
 func chunkKey(tier history.Tier, start int64, service knowledge.ServiceKey) string {
 	b := binary.BigEndian.AppendUint64([]byte{byte(tier)}, uint64(start))
@@ -149,6 +200,23 @@ func (s *Store) Profiles() (map[knowledge.ServiceKey][]byte, error) {
 	return out, err
 }
 
+// Models are what was fitted to each service, as it was committed.
+func (s *Store) Models() (map[knowledge.ServiceKey][]byte, error) {
+	out := map[knowledge.ServiceKey][]byte{}
+	err := s.stampedValues(bucketModels, func(k string, v []byte) { out[knowledge.ServiceKey(k)] = v })
+	return out, err
+}
+
+// Images are all copies of the profiles of images, as they were committed.
+func (s *Store) Images() (map[ImageCopy][]byte, error) {
+	out := map[ImageCopy][]byte{}
+	err := s.stampedValues(bucketImages, func(k string, v []byte) {
+		image, host, _ := strings.Cut(k, copyMark)
+		out[ImageCopy{knowledge.ImageKey(image), knowledge.NodeID(host)}] = v
+	})
+	return out, err
+}
+
 // States are the states of all containers, as they were committed.
 func (s *Store) States() (map[knowledge.ContainerID][]byte, error) {
 	out := map[knowledge.ContainerID][]byte{}
@@ -159,6 +227,9 @@ func (s *Store) States() (map[knowledge.ContainerID][]byte, error) {
 // stampedValues calls fn with a copy of every value of a bucket.
 func (s *Store) stampedValues(bucket string, fn func(string, []byte)) error {
 	return s.view(func(tx *bolt.Tx) error {
+		if tx.Bucket([]byte(bucket)) == nil && slices.Contains(added[:], bucket) {
+			return nil // a file of an earlier version that can only be read
+		}
 		return s.each(tx, bucket, func(k string, payload []byte) bool {
 			_, data, ok := unstamp(payload)
 			if ok {

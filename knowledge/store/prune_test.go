@@ -14,7 +14,7 @@ func TestSeriesComeBack(t *testing.T) {
 	series := history.NewSeries()
 	for i := range 26 * 60 {
 		at := epoch.Add(time.Duration(i) * time.Minute)
-		series.Add(knowledge.Point{At: at.UnixNano(), CPU: float32(i%60) / 10, WorkingSet: 64 * knowledge.MiB})
+		series.Add(knowledge.Point{At: at.UnixNano(), CPU: float32(i%60) / 10, WorkingSet: 64 * knowledge.MiB}, time.Second, 1)
 		if i%7 == 0 {
 			if err := s.Commit(Batch{Series: map[knowledge.ServiceKey][]history.Chunk{"w": series.Chunks(), "ww": nil}}); err != nil {
 				t.Fatal(err)

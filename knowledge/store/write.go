@@ -23,6 +23,8 @@ const (
 	bucketProfiles  = "profiles"  // service → time written, bytes
 	bucketStates    = "states"    // container → time written, bytes
 	bucketSeries    = "series"    // tier, start, service → chunk
+	bucketImages    = "images"    // image, host → time written, bytes
+	bucketModels    = "models"    // service → time written, bytes
 
 	keySchema   = "schema"
 	keyIdentity = "identity"
@@ -30,7 +32,13 @@ const (
 
 var buckets = [...]string{
 	bucketMeta, bucketJournal, bucketOpen, bucketKeys, bucketOriginals, bucketDocs, bucketProfiles, bucketStates, bucketSeries,
+	bucketImages, bucketModels,
 }
+
+// added are the buckets that files of the first versions do not have. They are
+// made when such a file is opened. The schema stays: those versions leave alone
+// what they do not know.
+var added = [...]string{bucketImages, bucketModels}
 
 // write puts everything that waits, and what fn adds, into one transaction that
 // is on disk when it returns nil. Otherwise the error is ErrDegraded, and what

@@ -32,6 +32,11 @@ type wish struct {
 type room struct {
 	floor, ceiling knowledge.NanoCPU
 	learned        bool // the floor is the profile's, not the policy's
+	foreseen       bool // … or a forecast's, which says
+	forecast       knowledge.Reason
+	why            knowledge.Reason // the envelope's
+	// first is the limit of one that has none and whose image is known; 0: it is not.
+	first knowledge.NanoCPU
 }
 
 // CPU decides on the quota. It is asked at every sample: ten times a second
@@ -49,7 +54,7 @@ func (r *Reflex) CPU(now time.Time, f *knowledge.Finding, w *knowledge.Window, e
 	c.look(now, w, e)
 	starting := r.start.starting(now, f, w)
 	b := cpuRoom(e, p, starting)
-	if w.Quota == 0 && !starting {
+	if w.Quota == 0 && (!starting || b.first > 0) {
 		return first(d, f, w, p, b)
 	}
 	if w.Quota == 0 {
@@ -68,6 +73,9 @@ func (r *Reflex) CPU(now time.Time, f *knowledge.Finding, w *knowledge.Window, e
 		d.Verb, d.To = knowledge.Grow, int64(b.floor)
 		if starting {
 			return because(d, knowledge.Because(knowledge.RuleStartBoost, f.Age.Seconds(), p.StartBoost))
+		}
+		if b.foreseen {
+			return because(d, b.forecast)
 		}
 		return because(d, knowledge.Because(knowledge.RuleBelowFloor, w.Quota.Cores(), b.floor.Cores()))
 	}
@@ -191,8 +199,12 @@ func (b room) whyNotLess(to, need, quota knowledge.NanoCPU, p *knowledge.Policy)
 	switch {
 	case to > b.floor:
 		return knowledge.Because(knowledge.RuleSmallChange, max(quota-to, 0).Cores(), leastChange(quota).Cores())
+	case b.foreseen:
+		return b.forecast
+	case b.learned && b.why.Rule == knowledge.RuleAdvice:
+		return b.why
 	case b.learned:
-		return knowledge.Because(knowledge.RuleProfile, p.CPUPercentile, b.floor.Cores())
+		return knowledge.Because(knowledge.RuleProfile, p.Percentile(), b.floor.Cores())
 	}
 	return knowledge.Because(knowledge.RuleAtMin, need.Cores(), b.floor.Cores())
 }
@@ -232,21 +244,28 @@ func (c *captain) applied(now time.Time, d knowledge.Decision, grew bool) {
 }
 
 // first gives a container without a limit its first one: after it has been
-// watched for long enough, from the highest use seen, never below that.
+// watched for long enough, from the highest use seen, never below that. Where its
+// image is known, the length of the captain's window is enough, a start included.
 func first(d knowledge.Decision, f *knowledge.Finding, w *knowledge.Window, p *knowledge.Policy, b room) knowledge.Decision {
-	watched := d.At.Sub(w.Since)
+	watched, wait := d.At.Sub(w.Since), p.ObserveFirst
+	if b.first > 0 {
+		wait = min(wait, cutWindow)
+	}
 	switch {
 	case f.Quality < knowledge.QualityGood:
 		return because(d, f.Reason)
-	case watched < p.ObserveFirst:
-		return because(d, knowledge.Because(knowledge.RuleUnlimited, (p.ObserveFirst-watched).Seconds()))
+	case watched < wait:
+		return because(d, knowledge.Because(knowledge.RuleUnlimited, (wait-watched).Seconds()))
 	}
 	use := max(w.Usage60, w.UsageMax, w.Usage)
-	to := max(firstCPU(use, w.UsageMean, p), b.floor)
+	to := max(firstCPU(use, w.UsageMean, p), b.floor, b.first)
 	if use > b.ceiling {
 		return because(d, knowledge.Because(knowledge.RuleAtMax, to.Cores(), b.ceiling.Cores()))
 	}
 	d.Verb, d.To = knowledge.Shrink, int64(min(to, b.ceiling))
+	if b.first > 0 && watched < p.ObserveFirst {
+		return because(d, knowledge.Because(knowledge.RuleFirstImage, watched.Seconds(), b.first.Cores()))
+	}
 	return because(d, knowledge.Because(knowledge.RuleFirstLimit, watched.Seconds(), use.Cores()))
 }
 
@@ -262,9 +281,10 @@ func firstCPU(peak, mean knowledge.NanoCPU, p *knowledge.Policy) knowledge.NanoC
 // cpuRoom is the envelope inside the policy: the policy's bounds hold even if
 // an envelope was made under an older policy.
 func cpuRoom(e *knowledge.Envelope, p *knowledge.Policy, starting bool) room {
-	b := room{ceiling: least(e.CPU.Max, p.CPU.Max, knowledge.MaxCPU)}
+	b := room{ceiling: least(e.CPU.Max, p.CPU.Max, knowledge.MaxCPU), first: e.FirstCPU}
 	b.floor = max(e.CPU.Min, p.CPU.Min, floorCPU)
-	b.learned = b.floor > max(p.CPU.Min, floorCPU)
+	b.learned, b.why = b.floor > max(p.CPU.Min, floorCPU), e.Reason
+	b.foreseen, b.forecast = b.learned && e.ForecastCPU > e.LearnedCPU, e.Forecast
 	if starting && p.StartBoost > 1 {
 		b.floor = scale(b.floor, p.StartBoost)
 	}

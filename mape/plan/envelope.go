@@ -17,6 +17,13 @@ type Facts struct {
 	// MemoryNeed is the policy's MemoryPercentile of the one-minute peaks of the
 	// working set (1: the highest), MemoryPeak the highest peak ever.
 	MemoryNeed, MemoryPeak knowledge.Bytes
+	// Advice is what a Recommender says of the CPU of one container; it holds where
+	// the policy's percentile is adaptive.
+	Advice Advice
+	// Forecast is what is expected of the service next.
+	Forecast Forecast
+	// Image is the same of all containers of its image, other services' included.
+	Image Image
 }
 
 // Deliberate sets the envelope of a service's containers: policy and host are
@@ -32,9 +39,16 @@ func Deliberate(now time.Time, facts Facts, p *knowledge.Policy, host knowledge.
 		At:             now,
 		Reason:         knowledge.Because(knowledge.RuleNoProfile, facts.ObservedFor.Seconds(), learnAfter.Seconds()),
 	}
-	if facts.ObservedFor >= learnAfter {
+	switch {
+	case facts.ObservedFor >= learnAfter:
 		learn(&e, facts, p, &prev)
+	case facts.floorsKnown():
+		learn(&e, facts.borrowed(), p, &prev)
+		e.Reason = facts.Image.Because(&facts, p)
 	}
+	begin(&e, &facts, p)
+	e.LearnedCPU = e.CPU.Min
+	foresee(&e, &facts, &prev)
 	if p.CPUMode == knowledge.CPUWeight { // no quota, and nothing to bound
 		e.CPU = knowledge.Range[knowledge.NanoCPU]{Min: p.CPU.Min, Max: hostCPU(host)}
 	}
@@ -42,6 +56,7 @@ func Deliberate(now time.Time, facts Facts, p *knowledge.Policy, host knowledge.
 	e.MemoryFloor = under(e.MemoryFloor, e.MemoryCeiling)
 	e.Memory = under(e.Memory, e.MemoryCeiling)
 	if same(&e, &prev) {
+		prev.Forecast = e.Forecast // its numbers are of now
 		return prev
 	}
 	return e
@@ -50,16 +65,17 @@ func Deliberate(now time.Time, facts Facts, p *knowledge.Policy, host knowledge.
 // learn raises the floors to what history asks for. A floor that differs from
 // the one before by less than the tolerance stays where it was.
 func learn(e *knowledge.Envelope, facts Facts, p *knowledge.Policy, prev *knowledge.Envelope) {
-	floor, need := facts.CPU, facts.MemoryNeed
+	floor, why := facts.floor(p)
+	need := facts.MemoryNeed
 	want := withMargin(need, facts.ObservedFor, p)
 	if prev.Learned {
-		floor = steady(floor, prev.CPU.Min)
+		floor = steadyFloor(e.At.Sub(prev.At), floor, prev.LearnedCPU, why.Rule)
 		need = steady(need, prev.MemoryFloor)
 		want = steady(want, prev.Memory)
 	}
 	e.Learned = true
 	e.CPU.Min = max(e.CPU.Min, floor)
-	e.Reason = knowledge.Because(knowledge.RuleProfile, p.CPUPercentile, facts.CPU.Cores())
+	e.Reason = why
 	if facts.MemoryNeed > 0 {
 		e.MemoryFloor = max(e.MemoryFloor, need)
 		e.Memory = max(want, e.MemoryFloor)
@@ -67,9 +83,24 @@ func learn(e *knowledge.Envelope, facts Facts, p *knowledge.Policy, prev *knowle
 }
 
 // steady is next, or prev where the difference is not worth a change.
-func steady[T ~int64](next, prev T) T {
+func steady[T ~int64](next, prev T) T { return within(next, prev, envelopeUp, envelopeDown) }
+
+// steadyFloor is steady for the CPU floor. What a recommender says is worth more
+// changes than a percentile, for its margins are paid for by the percent; but less
+// of it waits until the envelope has stood for a while.
+func steadyFloor(stood time.Duration, next, prev knowledge.NanoCPU, rule knowledge.Rule) knowledge.NanoCPU {
+	switch {
+	case rule != knowledge.RuleAdvice:
+		return steady(next, prev)
+	case next < prev && stood < adviceStands:
+		return prev
+	}
+	return within(next, prev, adviceUp, adviceDown)
+}
+
+func within[T ~int64](next, prev T, up, down float64) T {
 	change := float64(next - prev)
-	if prev > 0 && change <= envelopeUp*float64(prev) && change >= -envelopeDown*float64(prev) {
+	if prev > 0 && change <= up*float64(prev) && change >= -down*float64(prev) {
 		return prev
 	}
 	return next
@@ -80,6 +111,8 @@ func steady[T ~int64](next, prev T) T {
 func same(a, b *knowledge.Envelope) bool {
 	return a.CPU == b.CPU && a.ThrottleTarget == b.ThrottleTarget && a.Memory == b.Memory &&
 		a.MemoryFloor == b.MemoryFloor && a.MemoryCeiling == b.MemoryCeiling &&
+		a.FirstCPU == b.FirstCPU && a.FirstMemory == b.FirstMemory &&
+		a.LearnedCPU == b.LearnedCPU && a.ForecastCPU == b.ForecastCPU && a.Forecast.Rule == b.Forecast.Rule &&
 		a.Learned == b.Learned && a.Term == b.Term && a.Reason.Rule == b.Reason.Rule
 }
 
@@ -125,6 +158,9 @@ func WouldBe(now time.Time, facts Facts, w *knowledge.Window, e *knowledge.Envel
 	memory = hold(now, w, knowledge.ResourceMemory, int64(w.MemoryLimit))
 	cpu.Actor, memory.Actor = knowledge.ActorDeliberation, knowledge.ActorDeliberation
 	watched := max(facts.ObservedFor, now.Sub(w.Since))
+	if facts.startsKnown(p) {
+		watched = max(watched, facts.Image.ObservedFor)
+	}
 	if w.Have&knowledge.HasCPU == 0 || watched < p.ObserveFirst {
 		why := knowledge.Because(knowledge.RuleWatching, watched.Seconds(), p.ObserveFirst.Seconds())
 		return because(cpu, why), because(memory, why)
@@ -138,7 +174,7 @@ func WouldBe(now time.Time, facts Facts, w *knowledge.Window, e *knowledge.Envel
 	if w.Have&knowledge.HasMemory == 0 {
 		return cpu, because(memory, knowledge.Because(knowledge.RuleMissing))
 	}
-	to, why := wouldMemory(watched, facts, w, e, p)
+	to, why := wouldMemory(max(facts.ObservedFor, now.Sub(w.Since)), facts, w, e, p)
 	return cpu, settle(memory, int64(to), why)
 }
 
@@ -149,10 +185,15 @@ func wouldCPU(facts Facts, w *knowledge.Window, e *knowledge.Envelope, p *knowle
 	peak := max(w.Usage60, w.UsageMax, w.Usage)
 	to, why := firstCPU(peak, w.UsageMean, p), knowledge.Because(knowledge.RuleUsePeak, peak.Cores(), firstMargin-1)
 	if facts.ObservedFor >= learnAfter && facts.CPU > 0 {
-		to, why = scale(facts.CPU, wouldMargin), knowledge.Because(knowledge.RuleProfile, p.CPUPercentile, facts.CPU.Cores())
-		if p.CPUTarget > 0 {
+		to, why = facts.floor(p)
+		switch {
+		case p.CPUTarget > 0:
 			to = scale(facts.CPU, 1/p.CPUTarget)
+		case why.Rule == knowledge.RuleProfile: // advice has its own margin
+			to = scale(to, wouldMargin)
 		}
+	} else if facts.startsKnown(p) {
+		to, why = max(to, facts.borrowed().CPU), facts.Image.Because(&facts, p)
 	}
 	return min(max(to, b.floor), b.ceiling), why
 }
@@ -161,6 +202,9 @@ func wouldCPU(facts Facts, w *knowledge.Window, e *knowledge.Envelope, p *knowle
 func wouldMemory(watched time.Duration, facts Facts, w *knowledge.Window, e *knowledge.Envelope, p *knowledge.Policy) (knowledge.Bytes, knowledge.Reason) {
 	room := memoryRoom(e, p)
 	use := max(w.WorkingSet, w.Hard, w.AnonPeak, facts.MemoryNeed)
+	if facts.startsKnown(p) {
+		use = max(use, facts.borrowed().MemoryNeed)
+	}
 	to := max(withMargin(use, watched, p), (&ask{w: w}).least())
 	if !p.MemoryShrink {
 		to = max(to, w.MemoryLimit)

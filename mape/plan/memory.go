@@ -219,18 +219,25 @@ func (g *guard) first(d knowledge.Decision, a *ask) knowledge.Decision {
 	if why := a.unfit(); !why.IsZero() {
 		return because(d, why)
 	}
-	if watched < a.p.ObserveFirst || a.f.Starting {
-		return because(d, knowledge.Because(knowledge.RuleUnlimited, max(a.p.ObserveFirst-watched, 0).Seconds()))
+	wait, starting := a.p.ObserveFirst, a.f.Starting
+	if a.e.FirstMemory > 0 { // its image is known, starts included
+		wait, starting = min(wait, cutWindow), false
+	}
+	if watched < wait || starting {
+		return because(d, knowledge.Because(knowledge.RuleUnlimited, max(wait-watched, 0).Seconds()))
 	}
 	if protect := left(a.now, g.oomAt, a.p.OOMProtect); protect > 0 {
 		return because(d, knowledge.Because(knowledge.RuleMemoryNotCalm, a.now.Sub(g.oomAt).Seconds(), a.p.OOMProtect.Seconds()))
 	}
 	low := a.least()
-	to := max(roundUp(max(a.want, low), grain), a.room.Min)
+	to := max(roundUp(max(a.want, low, a.e.FirstMemory), grain), a.room.Min)
 	if low > a.room.Max {
 		return because(d, knowledge.Because(knowledge.RuleAtMax, float64(to), float64(a.room.Max)))
 	}
 	d.Verb, d.To = knowledge.Shrink, int64(min(to, a.room.Max))
+	if a.e.FirstMemory > 0 && watched < a.p.ObserveFirst {
+		return because(d, knowledge.Because(knowledge.RuleFirstImage, watched.Seconds(), float64(a.e.FirstMemory)))
+	}
 	return because(d, knowledge.Because(knowledge.RuleFirstLimit, watched.Seconds(), float64(a.need)))
 }
 

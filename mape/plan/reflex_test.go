@@ -65,6 +65,12 @@ func drawFacts(t *rapid.T) plan.Facts {
 		MemoryNeed:  knowledge.Bytes(rapid.Int64Range(0, int64(2*knowledge.GiB)).Draw(t, "facts.memory")),
 	}
 	f.CPUMax = 2 * f.CPU
+	f.Image = plan.Image{
+		ObservedFor: time.Duration(rapid.Int64Range(0, int64(100*time.Hour)).Draw(t, "image.observed")),
+		CPU:         knowledge.NanoCPU(rapid.Int64Range(0, int64(16*core)).Draw(t, "image.cpu")),
+		MemoryNeed:  knowledge.Bytes(rapid.Int64Range(0, int64(32*knowledge.GiB)).Draw(t, "image.memory")),
+	}
+	f.Image.CPUMax, f.Image.MemoryPeak = 2*f.Image.CPU, 2*f.Image.MemoryNeed
 	return f
 }
 

@@ -81,6 +81,19 @@ func (c *Client) Plan(ctx context.Context) (v Plan, err error) {
 	return v, err
 }
 
+// Trace is the demand on record of a service.
+func (c *Client) Trace(ctx context.Context, r TraceRequest) (v Trace, err error) {
+	if err := checkName(r.Name); err != nil {
+		return v, err
+	}
+	if r.Name == "." || r.Name == ".." {
+		return v, Errorf(KindNotFound, "there is no container or service %q", r.Name)
+	}
+	q := url.Values{"resource": {r.Resource}, "since": {strconv.FormatFloat(r.Since.Seconds(), 'f', -1, 64)}}
+	err = c.call(ctx, http.MethodGet, "/trace/"+url.PathEscape(r.Name)+"?"+q.Encode(), nil, &v)
+	return v, err
+}
+
 // Scale asks for limits of one container.
 func (c *Client) Scale(ctx context.Context, r ScaleRequest) (v ScaleResult, err error) {
 	err = c.call(ctx, http.MethodPost, "/scale", r, &v)

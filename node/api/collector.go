@@ -87,15 +87,31 @@ func containerGauges() []gauge[ContainerView] {
 	}
 }
 
+// forecastGauges are of one service that is forecast, five minutes ahead.
+func forecastGauges() []gauge[Forecast] {
+	type f = Forecast
+	const label = "service"
+	scored := func(v float64, s f) (float64, bool) { return v, s.ScoredFor > 0 }
+	return []gauge[f]{
+		describeGauge("service_forecast_cpu_cores", "CPU that the busiest container is expected to want at most in a second of the next five minutes.", func(v f) (float64, bool) { return known(v.Expected) }, label),
+		describeGauge("service_forecast_cpu_bound_cores", "Bound of that, at the level of the service's class.", func(v f) (float64, bool) { return known(v.Upper) }, label),
+		describeGauge("service_forecast_level_ratio", "Share of the time in which the bound should hold.", func(v f) (float64, bool) { return known(v.Level) }, label),
+		describeGauge("service_forecast_coverage_ratio", "Share of the time in which such bounds held.", func(v f) (float64, bool) { return scored(v.Coverage, v) }, label),
+		describeGauge("service_forecast_error_ratio", "Error of the forecast over that of \"same as now\"; under 1: it is better.", func(v f) (float64, bool) { return scored(1-v.Gain, v) }, label),
+		describeGauge("service_forecast_trusted", "1 when the forecast may raise the CPU floor.", func(v f) (float64, bool) { return oneIf(v.Trusted) }, label),
+	}
+}
+
 // collector asks the daemon for its status at each scrape.
 type collector struct {
 	d         Daemon
 	node      []gauge[Status]
 	container []gauge[ContainerView]
+	forecast  []gauge[Forecast]
 }
 
 func newCollector(d Daemon) *collector {
-	return &collector{d: d, node: nodeGauges(), container: containerGauges()}
+	return &collector{d: d, node: nodeGauges(), container: containerGauges(), forecast: forecastGauges()}
 }
 
 var (
@@ -115,6 +131,9 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 		ch <- g.desc
 	}
 	for _, g := range c.container {
+		ch <- g.desc
+	}
+	for _, g := range c.forecast {
 		ch <- g.desc
 	}
 }
@@ -162,6 +181,11 @@ func (c *collector) services(ch chan<- prometheus.Metric, all []ServiceView) {
 		}
 		seen[name] = true
 		ch <- prometheus.MustNewConstMetric(replicasDesc, prometheus.GaugeValue, float64(len(v.Containers)), name, "current")
+		for _, g := range c.forecast {
+			if v.Forecast != nil {
+				emit(ch, g, *v.Forecast, name)
+			}
+		}
 	}
 	ch <- prometheus.MustNewConstMetric(unlistedDesc, prometheus.GaugeValue, float64(len(all)-len(seen)), "service")
 }

@@ -36,6 +36,8 @@ type decision struct {
 	Reason      string     `json:"reason,omitempty"`
 	Confidence  *float64   `json:"confidence,omitempty"`
 	Plan        []PlanItem `json:"plan,omitempty"`
+	Forecast    *Forecast  `json:"forecast,omitempty" doc:"CPU demand of the next five minutes"`
+	Pattern     *Pattern   `json:"pattern,omitempty"`
 }
 
 type leaderIn struct {
@@ -141,6 +143,8 @@ func (c controller) decideFor(ctx context.Context, ref string) (*out[decision], 
 		Reason:      p.Reason,
 		Confidence:  &p.Confidence,
 		Plan:        p.Plan,
+		Forecast:    p.Forecast,
+		Pattern:     p.Pattern,
 	})
 }
 

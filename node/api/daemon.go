@@ -61,6 +61,8 @@ type Daemon interface {
 	// Records is the history of a container or a service, newest first.
 	Records(ctx context.Context, name string, limit int) (History, error)
 	Plan(ctx context.Context) (Plan, error)
+	// Trace is the demand on record of a service, or of a container's service.
+	Trace(ctx context.Context, r TraceRequest) (Trace, error)
 	Scale(ctx context.Context, r ScaleRequest) (ScaleResult, error)
 	Pause(ctx context.Context, r PauseRequest) error
 	// Restore puts one container, or with "" all, back to their original limits.

@@ -81,7 +81,8 @@ func (f *fakeDaemon) Status(ctx context.Context) (Status, error) {
 		Node:    NodeView{ID: "n1", Name: "alpha", Mode: "auto", StartedAt: someTime, Ready: true, CPUs: 8, CPUUsed: 2.5, MemoryBytes: 32 << 30, MemoryUsed: 8 << 30, PoolCPU: 7, PoolCPUGranted: 3, Members: 1},
 		Summary: Summary{SavedCPU: 1.5, SavedMemory: 1 << 30},
 		Services: []ServiceView{
-			{Name: "shop_web", Owner: "alpha", Containers: []string{"web"}},
+			{Name: "shop_web", Owner: "alpha", Containers: []string{"web"}, Forecast: &Forecast{Horizon: 300, Expected: 0.7, Upper: 0.9, Level: 0.95, Coverage: 0.94, Gain: 0.25, ScoredFor: 7200, Member: "holt", Trusted: true}},
+			{Name: "young", Owner: "alpha", Forecast: &Forecast{Horizon: 300, Expected: 0.1, Upper: 0.2, Level: 0.8}},
 		},
 		Containers: []ContainerView{
 			{ID: someID, Name: "web", Managed: true, CPUUsed: 0.6, CPULimit: ptr(0.8), CPUWanted: ptr(0.9), Throttled: 0.03, MemoryUsed: 210 << 20, MemoryLimit: ptr(int64(384 << 20)), SampledAt: someTime},
@@ -106,6 +107,10 @@ func (f *fakeDaemon) Records(ctx context.Context, name string, limit int) (Histo
 
 func (f *fakeDaemon) Plan(ctx context.Context) (Plan, error) {
 	return Plan{Schema: Schema, Changes: 2}, f.note(ctx, "plan", "")
+}
+
+func (f *fakeDaemon) Trace(ctx context.Context, r TraceRequest) (Trace, error) {
+	return Trace{Schema: Schema, Service: r.Name, Resource: r.Resource, Unit: "cores", Step: 60, Values: []float64{r.Since.Seconds()}, Peaks: []float64{1}}, f.note(ctx, "trace", "")
 }
 
 func (f *fakeDaemon) Scale(ctx context.Context, r ScaleRequest) (ScaleResult, error) {

@@ -56,6 +56,7 @@ func (s *Server) calls() map[string]call {
 		"GET /plan":           func(r *http.Request) (any, error) { return s.d.Plan(r.Context()) },
 		"GET /explain/{name}": s.explain,
 		"GET /records/{name}": s.records,
+		"GET /trace/{name}":   s.trace,
 		"POST /scale":         s.scale,
 		"POST /pause":         s.pause,
 		"POST /restore":       s.restore,
@@ -96,6 +97,25 @@ func (s *Server) records(r *http.Request) (any, error) {
 		return nil, refuse(http.StatusUnprocessableEntity, "limit: must be from 0 (the daemon's own) to "+strconv.Itoa(maxRecords))
 	}
 	return s.d.Records(r.Context(), name, limit)
+}
+
+// maxSince is how far back a trace may reach: series are kept for a month.
+const maxSince = 31 * 24 * time.Hour
+
+func (s *Server) trace(r *http.Request) (any, error) {
+	q := TraceRequest{Name: r.PathValue("name"), Resource: r.URL.Query().Get("resource")}
+	if err := checkName(q.Name); err != nil {
+		return nil, err
+	}
+	if q.Resource != "cpu" && q.Resource != "memory" {
+		return nil, refuse(http.StatusUnprocessableEntity, "resource: must be cpu or memory")
+	}
+	seconds, err := strconv.ParseFloat(r.URL.Query().Get("since"), 64)
+	if err != nil || !(seconds >= 1 && seconds <= maxSince.Seconds()) {
+		return nil, refuse(http.StatusUnprocessableEntity, "since: must be seconds from 1 to "+strconv.Itoa(int(maxSince.Seconds())))
+	}
+	q.Since = time.Duration(seconds * float64(time.Second))
+	return s.d.Trace(r.Context(), q)
 }
 
 func (s *Server) scale(r *http.Request) (any, error) {

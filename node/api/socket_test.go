@@ -246,7 +246,8 @@ func TestSocketBodies(t *testing.T) {
 			t.Errorf("%.60s: status %d, want %d", body, resp.StatusCode, want)
 		}
 	}
-	for call, want := range map[string]int{"DELETE /status": 405, "GET /nothing": 404, "GET /scale": 405, "GET /health": 200, "GET /records/web?limit=x": 422, "GET /records/web": 200} {
+	for call, want := range map[string]int{"DELETE /status": 405, "GET /nothing": 404, "GET /scale": 405, "GET /health": 200, "GET /records/web?limit=x": 422, "GET /records/web": 200,
+		"GET /trace/web": 422, "GET /trace/web?resource=cpu&since=60": 200, "GET /trace/web?resource=net&since=60": 422, "GET /trace/web?resource=cpu&since=NaN": 422, "GET /trace/web?resource=cpu&since=1e9": 422, "POST /trace/web": 405} {
 		method, path, _ := strings.Cut(call, " ")
 		req, _ := http.NewRequestWithContext(t.Context(), method, "http://localhost"+path, nil)
 		resp, err := c.Do(req)

@@ -55,6 +55,33 @@ type ServiceView struct {
 	MemoryUsed  int64    `json:"memory_used_bytes"`
 	MemoryLimit *int64   `json:"memory_limit_bytes"`
 	Paused      string   `json:"paused"` // "", "until …", "down until …"
+	// Forecast is what is expected of it in the next five minutes; nil: nothing.
+	Forecast *Forecast `json:"forecast,omitempty"`
+	// Pattern is the course of its demand, or a leak of its memory; nil: not known.
+	Pattern *Pattern `json:"pattern,omitempty"`
+}
+
+// Pattern is a course that has a name.
+type Pattern struct {
+	Kind       string  `json:"kind"` // steady, spike, ramp, periodic, bursty, leak, idle, step
+	Confidence float64 `json:"confidence"`
+	Period     float64 `json:"period_seconds"` // of periodic
+	Why        string  `json:"why"`            // the evidence
+}
+
+// Forecast is what is expected of a service's CPU demand, as the highest second of
+// its busiest container within the horizon, and how well such forecasts came true.
+type Forecast struct {
+	Horizon   float64 `json:"horizon_seconds"`
+	Expected  float64 `json:"expected_cores"`
+	Upper     float64 `json:"upper_cores"` // stays under it with a chance of Level
+	Level     float64 `json:"level"`
+	Coverage  float64 `json:"coverage"` // share of the time in which such bounds held
+	Gain      float64 `json:"gain"`     // error under that of "same as now", 0..1; negative: over it
+	ScoredFor float64 `json:"scored_seconds"`
+	Member    string  `json:"member"`         // the method that does best
+	Period    float64 `json:"period_seconds"` // 0: none was found
+	Trusted   bool    `json:"trusted"`        // better than "same as now" for an hour, with honest bounds
 }
 
 // ContainerView is one container: use, limit, what goes on and why.
@@ -132,7 +159,8 @@ type Threshold struct {
 	Name   string  `json:"name"`
 	Value  float64 `json:"value"`
 	Unit   string  `json:"unit"`
-	Source string  `json:"source"` // "default", "class", "label", "learned"
+	Why    string  `json:"why,omitempty"`
+	Source string  `json:"source"` // "default", "class", "label", "policy", "learned", "image", "forecast"
 }
 
 // Verdict is what one guard says of the present wish.
@@ -167,6 +195,8 @@ type Explain struct {
 	Wishes       []Wish        `json:"wishes"`
 	Verdicts     []Verdict     `json:"guards"`
 	Rejected     []string      `json:"rejected"`
+	Forecasts    []Forecast    `json:"forecasts,omitempty"`
+	Patterns     []Pattern     `json:"patterns,omitempty"` // of demand, and of memory where it has one
 	Envelope     EnvelopeView  `json:"envelope"`
 	Conditions   []Condition   `json:"conditions"`
 	History      []Change      `json:"history"`
@@ -190,6 +220,7 @@ type EnvelopeView struct {
 	MemoryCeiling  int64     `json:"memory_ceiling_bytes"`
 	Learned        bool      `json:"learned"`
 	Why            string    `json:"why"`
+	Forecast       string    `json:"forecast"` // what a forecast adds to the floor, or why none does
 	At             time.Time `json:"at"`
 }
 
@@ -220,6 +251,31 @@ type Plan struct {
 	Items  []PlanItem `json:"items"`
 	// Changes counts the items marked "~" (exit code 4 when above 0).
 	Changes int `json:"changes"`
+}
+
+// TraceRequest asks for the demand on record: GET /trace/{name}.
+type TraceRequest struct {
+	Name     string        // of a container or a service
+	Resource string        // "cpu", "memory"
+	Since    time.Duration // how far back from now
+}
+
+// Trace is the demand of a service in even steps, all its containers together:
+// `effiscale export`. A step of which nothing is on record has the value of the one
+// before it.
+type Trace struct {
+	Schema   int       `json:"schema"`
+	Service  string    `json:"service"`
+	Resource string    `json:"resource"`
+	Unit     string    `json:"unit"` // "cores", "bytes"
+	Start    time.Time `json:"start"`
+	Step     float64   `json:"step_seconds"`
+	Values   []float64 `json:"values"` // cpu: the mean of each step; memory: the highest
+	Peaks    []float64 `json:"peaks"`  // the highest second of each step
+	Gaps     int       `json:"gaps"`
+	Filled   int       `json:"filled_steps"` // in those gaps
+	// Throttled steps hold an estimate of what would have been used.
+	Throttled int `json:"throttled_steps"`
 }
 
 // ScaleRequest asks for limits of one container: `effiscale scale`,
@@ -324,6 +380,8 @@ type ContainerPlan struct {
 	Confidence  float64
 	Plan        []PlanItem
 	Controllers []string
+	Forecast    *Forecast // of the next five minutes; nil: none
+	Pattern     *Pattern  // nil: not known
 }
 
 // Check is one finding of `effiscale doctor`.

@@ -59,11 +59,11 @@ func defaultPolicy() knowledge.Policy {
 		// The kernel takes 0.01 core (1 ms in 100 ms), where a process hardly moves.
 		CPU: knowledge.Range[knowledge.NanoCPU]{Min: knowledge.OneCPU / 20},
 		// Docker takes 6 MiB, but some images need more to start (moby #41167).
-		Memory:         knowledge.Range[knowledge.Bytes]{Min: 32 * knowledge.MiB},
-		ThrottleTarget: 0.06,                         // Autothrottle, NSDI'24
-		CPUPercentile:  0.95, MemoryPercentile: 0.98, // Autopilot, EuroSys'20
-		MemoryShrink: true,
-		StartBoost:   2, StartBoostFor: time.Minute,
+		Memory:           knowledge.Range[knowledge.Bytes]{Min: 32 * knowledge.MiB},
+		ThrottleTarget:   0.06, // Autothrottle, NSDI'24
+		MemoryPercentile: 0.98, // Autopilot, EuroSys'20
+		MemoryShrink:     true,
+		StartBoost:       2, StartBoostFor: time.Minute,
 		ShrinksPerDay: 48,
 		ObserveFirst:  time.Minute,
 		ShrinkAfter:   10 * time.Minute,
@@ -79,11 +79,9 @@ func defaultClasses() map[knowledge.Class]Patch {
 		knowledge.ClassServing: nil,
 		knowledge.ClassLatency: {
 			{Key: "throttle_target", Value: "2%"},
-			{Key: "cpu_percentile", Value: "99%"},
 		},
 		knowledge.ClassBatch: {
 			{Key: "throttle_target", Value: "10%"},
-			{Key: "cpu_percentile", Value: "50%"}, // near the mean, as Autopilot gives batch jobs
 		},
 		knowledge.ClassDatabase: {
 			{Key: "throttle_target", Value: "4%"},

@@ -90,7 +90,7 @@ func checkBounds(t *testing.T, p knowledge.Policy) {
 	t.Helper()
 	ok := p.CPU.Min >= leastCPU && p.CPU.Min <= knowledge.MaxCPU && p.CPU.Max >= 0 && p.CPU.Max <= knowledge.MaxCPU &&
 		p.Memory.Min >= leastMemory && p.Memory.Min <= knowledge.MaxBytes && p.Memory.Max >= 0 && p.Memory.Max <= knowledge.MaxBytes &&
-		p.ThrottleTarget >= 0.001 && p.ThrottleTarget <= 0.5 && p.CPUPercentile >= 0.1 && p.CPUPercentile <= 1 &&
+		p.ThrottleTarget >= 0.001 && p.ThrottleTarget <= 0.5 && (p.CPUPercentile == 0 || p.CPUPercentile >= 0.1) && p.CPUPercentile <= 1 &&
 		p.MemoryPercentile >= 0.5 && p.MemoryPercentile <= 1 && p.StartBoost >= 1 && p.StartBoost <= 20 && p.Weight >= 1 && p.Weight <= 100 &&
 		p.CPUTarget >= 0 && p.CPUTarget <= 0.95 && p.MemoryTarget >= 0 && p.MemoryTarget <= 0.95 && p.ShrinksPerDay >= 0 &&
 		p.StartBoostFor > 0 && p.ObserveFirst > 0 && p.ShrinkAfter > 0 && p.OOMProtect > 0 && p.YieldFor >= 0

@@ -54,7 +54,7 @@ weight = 90
 		{"off stays off", labelled("mode=off"), func(p knowledge.Policy) bool { return p.Mode == knowledge.ModeOff }},
 		{"label over the node's mode", labelled("enable=true", "mode=auto"), func(p knowledge.Policy) bool { return p.Acts() }},
 		{"class by label", labelled("enable=true", "class=batch"), func(p knowledge.Policy) bool {
-			return p.Class == knowledge.ClassBatch && p.Weight == 10 && p.ThrottleTarget == 0.1 && p.CPUPercentile == 0.5
+			return p.Class == knowledge.ClassBatch && p.Weight == 10 && p.ThrottleTarget == 0.1 && p.Percentile() == 0.5
 		}},
 		{"service table", web("enable=true"), func(p knowledge.Policy) bool {
 			return p.Class == knowledge.ClassLatency && p.ThrottleTarget == 0.02 && p.CPU.Min == knowledge.OneCPU/2 && p.CPU.Max == 8*knowledge.OneCPU &&
@@ -111,7 +111,7 @@ func TestClassPresets(t *testing.T) {
 		knowledge.ClassCache:    {0.06, 0.95, 1.00, 2, false},
 	} {
 		p := c.PolicyFor(labelled("enable=true", "class="+class.String()))
-		if p.ThrottleTarget != want.throttle || p.CPUPercentile != want.cpu || p.MemoryPercentile != want.memory || p.StartBoost != want.boost || p.MemoryShrink != want.shrink || !p.Acts() {
+		if p.ThrottleTarget != want.throttle || p.Percentile() != want.cpu || p.MemoryPercentile != want.memory || p.StartBoost != want.boost || p.MemoryShrink != want.shrink || !p.Acts() {
 			t.Errorf("%s: %+v", class, p)
 		}
 	}

@@ -24,6 +24,7 @@ type Client interface {
 	Explain(ctx context.Context, container string) (api.Explain, error)
 	Records(ctx context.Context, name string, limit int) (api.History, error)
 	Plan(ctx context.Context) (api.Plan, error)
+	Trace(ctx context.Context, r api.TraceRequest) (api.Trace, error)
 	Scale(ctx context.Context, r api.ScaleRequest) (api.ScaleResult, error)
 	Pause(ctx context.Context, r api.PauseRequest) error
 	Restore(ctx context.Context, container string) (api.RestoreResult, error)
@@ -208,8 +209,8 @@ func (a *app) root() *cobra.Command {
 		}
 		return nil
 	}
-	root.AddCommand(a.statusCmd(), a.explainCmd(), a.historyCmd(), a.planCmd(), a.scaleCmd(), a.pauseCmd(), a.resumeCmd(),
-		a.restoreCmd(), a.reloadCmd(), a.versionCmd(), exitCodesTopic())
+	root.AddCommand(a.statusCmd(), a.explainCmd(), a.historyCmd(), a.planCmd(), a.exportCmd(), a.scaleCmd(), a.pauseCmd(), a.resumeCmd(),
+		a.restoreCmd(), a.reloadCmd(), a.simulateCmd(), a.tuneCmd(), a.versionCmd(), exitCodesTopic())
 	for _, local := range []struct {
 		there bool
 		cmd   func() *cobra.Command

@@ -53,6 +53,13 @@ func explainText(p *page, ex api.Explain) {
 	}
 	wishTable(p, ex.Wishes)
 	evidenceTables(p, ex)
+	forecastTable(p, ex.Forecasts)
+	for i, c := range ex.Patterns {
+		if i == 0 {
+			p.line("")
+		}
+		p.paragraph("Pattern  ", fmt.Sprintf("%s (%s sure): %s", c.Kind, quantity(c.Confidence, "ratio"), c.Why))
+	}
 	conditionTable(p, ex.Conditions)
 	if len(ex.History) > 0 {
 		p.line("")
@@ -87,6 +94,9 @@ func evidenceTables(p *page, ex api.Explain) {
 	thresholds := &table{head: []string{"THRESHOLD", "VALUE", "FROM"}, right: map[int]bool{1: true}}
 	for _, t := range ex.Thresholds {
 		thresholds.add(t.Name, quantity(t.Value, t.Unit), t.Source)
+		if t.Why != "" {
+			thresholds.note(t.Why)
+		}
 	}
 	guards, silent := guardTable(p, ex.Verdicts)
 	for _, t := range []*table{signals, thresholds, guards} {
@@ -151,6 +161,34 @@ func quantity(v float64, unit string) string {
 	return strings.TrimSpace(strconv.FormatFloat(v, 'g', 6, 64) + " " + strings.TrimPrefix(unit, "count"))
 }
 
+// forecastTable is what is expected, and how well what was expected came true.
+func forecastTable(p *page, forecasts []api.Forecast) {
+	t := &table{head: []string{"CPU FORECAST", "EXPECTED", "AT MOST", "LEVEL", "HELD", "AGAINST NOW", "SEEN FOR", "BY"}, right: map[int]bool{1: true, 2: true, 3: true, 4: true, 5: true, 6: true}}
+	for _, f := range forecasts {
+		by := f.Member
+		if f.Period > 0 {
+			by += ", each " + span(f.Period)
+		}
+		held, against := "-", "-"
+		if f.ScoredFor > 0 {
+			held, against = quantity(f.Coverage, "ratio"), fmt.Sprintf("%+.0f%%", -100*f.Gain)
+		}
+		t.add("next "+span(f.Horizon), coreText(f.Expected), coreText(f.Upper), quantity(f.Level, "ratio"), held, against, span(f.ScoredFor), by)
+	}
+	if len(t.rows) > 0 {
+		p.line("")
+	}
+	t.print(p)
+}
+
+// span prints seconds as a length of time, none as a dash.
+func span(seconds float64) string {
+	if seconds <= 0 {
+		return "-"
+	}
+	return ageText(time.Duration(min(seconds, 1e9) * float64(time.Second)))
+}
+
 func conditionTable(p *page, conditions []api.Condition) {
 	t := &table{head: []string{"CONDITION", "STATUS", "SINCE", "REASON", "MESSAGE"}, right: map[int]bool{2: true}, wrap: true}
 	for _, c := range conditions {
@@ -181,6 +219,9 @@ func limitsText(p *page, ex api.Explain) {
 		p.paragraph("Room      ", fmt.Sprintf("cpu %s..%s cores, throttle target %s; memory %s..%s%s; %s%s",
 			coreText(e.CPUFloor), orNone(coreText(e.CPUCeiling), e.CPUCeiling == 0), quantity(e.ThrottleTarget, "ratio"),
 			sizeText(e.MemoryFloor), amount("memory", e.MemoryCeiling), wanted, learned, because(e.Why)))
+	}
+	if e.Forecast != "" {
+		p.paragraph("Forecast  ", e.Forecast)
 	}
 	p.line("Kernel    cpu %s, memory %s", corePtr(ex.KernelCPU), sizePtr(ex.KernelMemory))
 	p.line("Engine    cpu %s, memory %s", corePtr(ex.EngineCPU), sizePtr(ex.EngineMemory))

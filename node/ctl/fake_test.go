@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/effiscale/effiscale/node/api"
@@ -105,7 +106,8 @@ func (f *fakeClient) Explain(_ context.Context, name string) (api.Explain, error
 		Signals: []api.Signal{{Name: "cpu usage", Value: 0.61, Unit: "cores"}, {Name: "throttle ratio", Value: 0.031, Unit: "ratio"},
 			{Name: "working set", Value: 210 << 20, Unit: "bytes"}, {Name: "growth", Value: 1 << 16, Unit: "bytes/s"},
 			{Name: "memory pressure", Value: 0.02, Unit: "percent"}, {Name: "oom kills", Value: 0, Unit: "count"}, {Name: "sample age", Value: 1, Unit: "seconds"}},
-		Thresholds: []api.Threshold{{Name: "throttle target", Value: 0.06, Unit: "ratio", Source: "class"}, {Name: "cpu maximum", Value: 2, Unit: "cores", Source: "label"}},
+		Thresholds: []api.Threshold{{Name: "throttle target", Value: 0.06, Unit: "ratio", Source: "class"}, {Name: "cpu maximum", Value: 2, Unit: "cores", Source: "label"},
+			{Name: "cpu use over limit, where it starts to hurt", Value: 0.82, Unit: "ratio", Source: "learned", Why: "2% of the time at 82% was held back"}},
 		Wishes: []api.Wish{
 			{Resource: "cpu", Current: 800e6, Wanted: 2710e6, Allowed: 2000e6, Verb: "grow", Rule: "boost", Why: c.Why, Since: ago(6 * time.Minute)},
 			{Resource: "memory", Current: 384 << 20, Wanted: 384 << 20, Allowed: 384 << 20, Verb: "hold", Rule: "steady", Why: "uses 210 MiB of 384 MiB: the limit fits", Since: ago(41 * time.Minute)}},
@@ -114,7 +116,12 @@ func (f *fakeClient) Explain(_ context.Context, name string) (api.Explain, error
 			{Guard: "rate", Resource: "cpu", Allowed: true}, {Guard: "rate", Resource: "memory", Allowed: true},
 			{Guard: "step", Resource: "cpu", Allowed: true}, {Guard: "step", Resource: "memory", Allowed: false, Message: "one step goes to 1 GiB at most"}},
 		Rejected: []string{"cpu 2.71 cores: above the policy's maximum of 2.00 (effiscale.cpu=0.25..2); raise it to change the outcome of this decision"},
-		Envelope: api.EnvelopeView{CPUFloor: 0.25, CPUCeiling: 2, ThrottleTarget: 0.06, MemoryWanted: 384 << 20, MemoryFloor: 128 << 20,
+		Patterns: []api.Pattern{{Kind: "periodic", Confidence: 0.83, Period: 86400, Why: "repeats every 24h: that explains 83% of the variation in 42h"}},
+		Forecasts: []api.Forecast{
+			{Horizon: 10, Expected: 0.7, Upper: 0.9, Level: 0.95, Coverage: 0.94, Gain: 0.21, ScoredFor: 3 * 3600, Member: "holt", Trusted: true},
+			{Horizon: 300, Expected: 0.8, Upper: 1.1, Level: 0.95, Coverage: 0.96, Gain: -0.02, ScoredFor: 3 * 3600, Member: "seasonal", Period: 86400},
+			{Horizon: 3600, Expected: 0.8, Upper: 1.4, Level: 0.95, Member: "last"}},
+		Envelope: api.EnvelopeView{Forecast: "the forecast's error was 2% over that of \"same as now\" in 3h: reactive only", CPUFloor: 0.25, CPUCeiling: 2, ThrottleTarget: 0.06, MemoryWanted: 384 << 20, MemoryFloor: 128 << 20,
 			MemoryCeiling: 1 << 30, Learned: true, Why: "history: p95 of its use is 0.58 cores", At: ago(9 * time.Second)},
 		Conditions: []api.Condition{{Type: "Managed", Status: true, Since: ago(74 * time.Hour), Reason: "LabelEnabled", Message: "effiscale.enable=true"},
 			{Type: "HostHasRoom", Status: false, Since: ago(4 * time.Minute), Reason: "MemoryReserve", Message: "alpha 86% used"}},
@@ -152,6 +159,29 @@ func (f *fakeClient) Plan(context.Context) (api.Plan, error) {
 		{Container: "gpu-infer", Service: "gpu-infer", Mark: "!", Resource: "cpu", From: 0, To: 1e9, Why: "gpu: an update could do harm (effiscale.allow accepts it)", Guard: "hazard"},
 	}
 	return p, f.err
+}
+
+func (f *fakeClient) Trace(_ context.Context, r api.TraceRequest) (api.Trace, error) {
+	if _, err := f.find(r.Name); err != nil {
+		return api.Trace{}, err
+	}
+	t := api.Trace{Schema: api.Schema, Service: "shop_web", Resource: r.Resource, Unit: "cores", Start: testNow.Add(-r.Since), Step: 60,
+		Values: []float64{0.5, 0.25, 0.25, 1.33333333}, Peaks: []float64{0.75, 0.5, 0.5, 2}}
+	if r.Resource == "memory" {
+		t.Unit, t.Values, t.Peaks = "bytes", []float64{210 << 20, 211 << 20}, []float64{210 << 20, 211 << 20}
+	}
+	if !f.quiet {
+		t.Filled, t.Gaps, t.Throttled = 1, 1, 2
+	}
+	if r.Since >= 14*24*time.Hour { // two days of ten minutes: work by day, and noise
+		t.Step, t.Values = 600, nil
+		for i := range 288 {
+			day := 1 + 0.8*math.Sin(float64(i)/144*2*math.Pi)
+			t.Values = append(t.Values, day*(1+0.15*math.Sin(float64(i*i))))
+		}
+		t.Peaks = t.Values
+	}
+	return t, nil
 }
 
 func (f *fakeClient) Scale(_ context.Context, r api.ScaleRequest) (api.ScaleResult, error) {

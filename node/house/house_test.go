@@ -47,6 +47,7 @@ func house() []room {
 		{path: "mape/analyse", floor: pure},
 		{path: "mape/forecast", floor: pure},
 		{path: "mape/plan", floor: pure},
+		{path: "mape/simulate", floor: pure},
 
 		{path: "knowledge/store", floor: deeds, logs: true},
 		{path: "docker", floor: deeds, knows: []string{"docker/cgroup"}, logs: true},
@@ -90,8 +91,10 @@ func doors() []door {
 		{"charm.land/", "node/demo"},
 		{"github.com/charmbracelet/x/", "node/ctl node/demo"},
 		{"github.com/guptarohit/asciigraph", "node/demo"},
+		{"github.com/wcharczuk/go-chart/", "node/ctl"},
 		{"github.com/HdrHistogram/hdrhistogram-go", "node/demo"},
 		{"github.com/coreos/go-systemd/", "node"},
+		{"gonum.org/v1/gonum", "mape/forecast"},
 		{"golang.org/x/time", "node/api"},
 		{"golang.org/x/sys", "docker/cgroup node node/api node/demo node/vmtest/load"},
 		{"github.com/rs/zerolog", ""}, // room.logs says where

@@ -1,0 +1,235 @@
+package mape
+
+import (
+	"bytes"
+	"fmt"
+	"math"
+	"testing"
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/mape/plan"
+)
+
+// Only what moves is forecast, up to a bound, and no longer than it moves.
+func TestWhoIsForecast(t *testing.T) {
+	h := newHost(t, options{cpus: 64, memory: 512 * gib})
+	idle := h.run("idle", usual, nil)
+	idle.demand = 0.01
+	web := h.run("web", usual, nil)
+	h.pass(5 * time.Minute)
+	if h.unit(idle).service.foresight != nil || h.unit(web).service.foresight != nil {
+		t.Fatal("an idle service is forecast")
+	}
+	web.demand = 0.5
+	h.pass(8 * time.Minute)
+	u := h.unit(web)
+	if u.service.foresight == nil || h.loop.foresights != 1 {
+		t.Fatalf("%d services are forecast", h.loop.foresights)
+	}
+	o := u.outlooks()
+	if len(o) < 3 || o[0].Horizon != 10*time.Second || o[2].Horizon != floorAhead || math.Abs(o[0].Value-0.5) > 0.1 || o[0].Upper.Cores() < o[0].Peak-1e-6 {
+		t.Errorf("%+v", o)
+	}
+	web.demand = 0
+	h.now = h.now.Add(stillFor)
+	h.pass(time.Minute)
+	if u.service.foresight != nil || h.loop.foresights != 0 {
+		t.Error("a service that rests is still forecast after a day")
+	}
+	for i := range foresightsMost + 5 {
+		h.run(fmt.Sprint("c", i), usual, nil).demand = 0.1
+	}
+	h.pass(2 * time.Minute)
+	if h.loop.foresights != foresightsMost {
+		t.Errorf("%d services are forecast", h.loop.foresights)
+	}
+}
+
+// What is told is the highest second of the busiest container, what its limit held
+// back included, and whether it was throttled.
+func TestWhatIsForecast(t *testing.T) {
+	h := newHost(t, options{policy: func(p *knowledge.Policy) { p.Mode = knowledge.ModeObserve }})
+	limit := usual
+	limit.CPU = core / 2
+	a, b := h.run("a", limit, nil), h.run("b", usual, nil)
+	a.c.Service, b.c.Service = "web", "web"
+	a.demand, b.demand = 0.8, 0.3
+	h.pass(time.Minute)
+	f := h.unit(a).service.foresight
+	if f == nil || math.Abs(f.last.cores-0.8) > 0.05 || !f.last.censored {
+		t.Fatalf("%+v", f)
+	}
+	a.demand = 0.2
+	h.pass(time.Minute)
+	if math.Abs(f.last.cores-0.3) > 0.05 || f.last.censored {
+		t.Errorf("%+v", f.last)
+	}
+	if math.Abs(f.high.cores-0.8) > 0.05 || f.held < 10 {
+		t.Errorf("the five minutes hold %+v of %d steps", f.high, f.held)
+	}
+}
+
+// Steps are counted by the clock: a short one waits, a long one is a gap, and a
+// clock that is set makes neither.
+func TestStepsOfAForesight(t *testing.T) {
+	f := newForesight(begin, 10*time.Second)
+	at := begin
+	step := func(d time.Duration) bool {
+		at = at.Add(d)
+		return f.observe(at, interval{seen: true, cores: 1})
+	}
+	for i, c := range []struct {
+		pass time.Duration
+		told bool
+		held int
+	}{
+		{10 * time.Second, true, 1}, {9500 * time.Millisecond, true, 2}, {5 * time.Second, false, 2}, {5500 * time.Millisecond, true, 3},
+		{60 * time.Second, true, 9}, {-time.Hour, true, 10}, {10 * time.Second, true, 11}, {30 * 24 * time.Hour, true, 12},
+		{10 * time.Minute, true, 12}, // 60 steps: two of the coarse one are complete, twelve more began
+	} {
+		if told := step(c.pass); told != c.told || f.held != c.held {
+			t.Errorf("%d: told %v, %d steps held, want %v and %d", i, told, f.held, c.told, c.held)
+		}
+	}
+	for _, s := range []time.Duration{time.Second, 10 * time.Second, 7 * time.Second, 10 * time.Minute} {
+		f := newForesight(begin, s)
+		fine, coarse := fineAhead(s), coarseAhead(s)
+		if len(fine) == 0 || len(coarse) == 0 || fine[0]%s != 0 || coarse[len(coarse)-1] < time.Hour || f.step != s {
+			t.Errorf("steps of %s: %v, %v", s, fine, coarse)
+		}
+	}
+}
+
+// A restart keeps all that was learned; models of other steps, cut or of a later
+// version are learned again, and parts that a later version adds are left out.
+func TestForecastsSurviveARestart(t *testing.T) {
+	h := newHost(t, options{})
+	web := h.run("web", usual, nil)
+	for i := range 40 {
+		web.demand = 0.3 + 0.1*float64(i%3)
+		h.pass(30 * time.Second)
+	}
+	if h.models["web"] == nil {
+		t.Error("nothing was written in 20 minutes")
+	}
+	h.end()
+	packed := h.models["web"]
+	before := h.unit(web).service.foresight
+	if packed == nil || before == nil {
+		t.Fatal("nothing is left")
+	}
+	h.boot(options{restored: Restored{Models: map[knowledge.ServiceKey][]byte{"web": packed}}})
+	after := h.loop.services["web"].foresight
+	if after == nil || h.loop.foresights != 1 || !bytes.Equal(after.marshal(), packed) || after.ahead != before.ahead || after.advice != before.advice || after.advice[plan.RiskNormal].CPU == 0 {
+		t.Fatalf("another one comes back:\n%+v\n%+v", before, after)
+	}
+	h.pass(time.Minute)
+	if o := h.unit(web).outlooks(); len(o) == 0 || o[0].Value == 0 {
+		t.Errorf("%+v", o)
+	}
+	extra := appendPart(bytes.Clone(packed), 99, []byte("of a later version"))
+	if _, err := unmarshalForesight(extra, h.now, 10*time.Second); err != nil {
+		t.Error(err)
+	}
+	for name, bad := range map[string][]byte{"empty": nil, "cut": packed[:len(packed)-1], "header alone": packed[:modelsHeader], "newer": append([]byte{9}, packed[1:]...)} {
+		if _, err := unmarshalForesight(bad, h.now, 10*time.Second); err == nil {
+			t.Errorf("%s was read", name)
+		}
+	}
+	if _, err := unmarshalForesight(packed, h.now, time.Second); err == nil {
+		t.Error("models of other steps were taken")
+	}
+}
+
+func proven(upper knowledge.NanoCPU, level float64) plan.Forecast {
+	return plan.Forecast{Upper: upper, Level: level, Horizon: floorAhead, Coverage: level, Gain: 0.2, ScoredFor: 2 * time.Hour, Trusted: true}
+}
+
+// After an hour the floor of what moves is what the cheapest models advise, where
+// the policy leaves it to them.
+func TestAdviceSetsTheFloor(t *testing.T) {
+	h := newHost(t, options{policy: func(p *knowledge.Policy) { p.CPUPercentile = 0 }})
+	web := h.run("web", usual, nil)
+	web.demand = 0.5
+	h.pass(59 * time.Minute)
+	u := h.unit(web)
+	if why := u.Envelope.Reason; why.Rule == knowledge.RuleAdvice {
+		t.Error("advice from less than an hour: ", why)
+	}
+	h.until(5*time.Minute, "advice", func() bool { return u.Envelope.Reason.Rule == knowledge.RuleAdvice })
+	if e := &u.Envelope; e.CPU.Min < core*49/100 || e.CPU.Min > core {
+		t.Errorf("a floor of %s: %s", e.CPU.Min, e.Reason)
+	}
+}
+
+// A proven forecast raises the floor and with it the quota, before the load comes;
+// one that is not leaves it to the reflex.
+func TestAProvenForecastRaisesTheQuota(t *testing.T) {
+	h := newHost(t, options{})
+	web := h.run("web", usual, nil)
+	web.demand = 1.9 // it was seen once
+	h.pass(20 * time.Second)
+	web.demand = 0.3
+	h.pass(5 * time.Minute)
+	u := h.unit(web)
+	if e := &u.Envelope; e.Forecast.IsZero() || e.ForecastCPU != 0 || web.kernel.CPU > core {
+		t.Fatalf("%s, %s", e.Forecast, web.kernel.CPU)
+	}
+	h.until(time.Minute, "a deliberation", func() bool { return h.loop.deliberateAt.Equal(h.now) })
+	for i := range u.service.foresight.ahead {
+		u.service.foresight.ahead[i] = Outlook{Forecast: proven(2*core, levels[i])}
+	}
+	h.loop.envelope(h.now, u)
+	h.pass(5 * time.Second)
+	if e := &u.Envelope; web.kernel.CPU != 2*core || e.ForecastCPU != 2*core || e.Forecast.Rule != knowledge.RuleForecast {
+		t.Errorf("%s cores, %s", web.kernel.CPU, e.Forecast)
+	}
+	h.pass(time.Minute) // the true forecaster is asked again
+	h.until(3*time.Minute, "the reflex takes it back", func() bool { return web.kernel.CPU < core })
+}
+
+// With the real forecaster: a load that comes and goes is learned, proves itself
+// within hours, and from then on the quota is there before the load, no higher than
+// a margin above all that was seen.
+func TestAPeriodicLoadIsMetBeforeItComes(t *testing.T) {
+	h := newHost(t, options{cpus: 8})
+	web := h.run("web", usual, nil)
+	raised, before := 0, uint64(0)
+	for second := range 5 * 3600 {
+		web.demand = 0.9 + 0.6*math.Sin(2*math.Pi*float64(second)/1200)
+		h.pass(time.Second)
+		if second == 4*3600 {
+			before = web.s.Throttled
+		}
+		if e := &h.unit(web).Envelope; second > 4*3600 && e.Forecast.Rule == knowledge.RuleForecast {
+			raised++
+			if e.ForecastCPU > knowledge.FromCores(1.15*1.6) {
+				t.Fatalf("a floor of %s for a load of 1.5 at most", e.ForecastCPU)
+			}
+		}
+	}
+	e := h.unit(web).Envelope
+	if raised < 3000 || web.s.Throttled != before {
+		t.Errorf("raised in %d of 3600 seconds, %d periods throttled: %s", raised, web.s.Throttled-before, e.Forecast)
+	}
+	t.Log(e.Forecast)
+}
+
+func FuzzModels(f *testing.F) {
+	x := newForesight(begin, 10*time.Second)
+	for i := range 50 {
+		x.observe(begin.Add(time.Duration(i+1)*10*time.Second), interval{seen: true, cores: float64(i % 5), censored: i%7 == 0})
+	}
+	f.Add(x.marshal())
+	f.Fuzz(func(t *testing.T, b []byte) {
+		x, err := unmarshalForesight(b, begin.Add(time.Hour), 10*time.Second)
+		if err != nil {
+			return
+		}
+		x.observe(begin.Add(2*time.Hour), interval{seen: true, cores: 1})
+		if _, err := unmarshalForesight(x.marshal(), begin.Add(2*time.Hour), 10*time.Second); err != nil {
+			t.Fatal(err)
+		}
+	})
+}

@@ -1,0 +1,94 @@
+package mape
+
+import (
+	"math"
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/knowledge/history"
+	"github.com/effiscale/effiscale/mape/analyse"
+	"github.com/effiscale/effiscale/mape/forecast"
+)
+
+// insightStep is the step of the values that a pattern is read from.
+const insightStep = time.Minute
+
+// insight is the course of a service that has a name, and where utilisation starts
+// to hurt it. It lives with the service's forecasters: what does not move has none.
+type insight struct {
+	tracker  analyse.Tracker
+	adaptive analyse.Adaptive
+	minute   interval
+	held     time.Duration // of that minute
+}
+
+// observe takes in the highest of a deliberation's interval, after so long.
+func (i *insight) observe(in interval, lasted time.Duration) {
+	i.minute.add(in.cores, in.censored)
+	i.minute.memory = max(i.minute.memory, in.memory)
+	if i.held += lasted; i.held < insightStep*95/100 {
+		return
+	}
+	for missed := i.held/insightStep - 1; missed > 0 && missed < longestGap/insightStep; missed-- {
+		i.tracker.Observe(math.NaN(), math.NaN())
+	}
+	i.tracker.Observe(i.minute.cores, float64(i.minute.memory))
+	i.minute, i.held = interval{}, 0
+}
+
+// look names the course, with the period that a forecaster found.
+func (i *insight) look(models ...*forecast.Model) {
+	var period forecast.Period
+	for _, m := range models {
+		if p, found := m.Period(); found && p.Strength > period.Strength {
+			period = p
+		}
+	}
+	i.tracker.Look(insightStep, period.Length, period.Strength)
+}
+
+// recall fills the tracker with what is on record of the hours before a restart.
+func (i *insight) recall(minutes []history.Bucket, now time.Time) {
+	last := time.Time{}
+	tell := func(at time.Time) {
+		for gap := at.Sub(last)/insightStep - 1; !last.IsZero() && gap > 0 && gap <= analyse.MaxPoints; gap-- {
+			i.tracker.Observe(math.NaN(), math.NaN())
+		}
+		last = at
+	}
+	for _, b := range minutes {
+		if now.Sub(b.At) > insightStep*analyse.MaxPoints || !b.At.After(last) {
+			continue
+		}
+		tell(b.At)
+		i.tracker.Observe(b.MaxDemand, float64(b.WorkingSet))
+	}
+	tell(now)
+}
+
+// harm counts a second of a container under its limit.
+func (u *unit) harm(use float64, lasted time.Duration) {
+	w, f := u.Window, u.service.foresight
+	if f == nil || w.Quota <= 0 {
+		return
+	}
+	f.adaptive.Observe(w.At, use/w.Quota.Cores(), analyse.Harm(w, &u.Policy), lasted.Seconds())
+}
+
+// thresholds are the service's, for a container's capacity and what is expected.
+func (u *unit) thresholds() (analyse.Thresholds, bool) {
+	f := u.service.foresight
+	if f == nil || u.Window.Quota <= 0 {
+		return analyse.Thresholds{}, false
+	}
+	a := f.ahead[levelOf(u.Policy.Class)]
+	uncertainty := 0.0 // nothing is expected yet
+	if a.Level > 0 {
+		uncertainty = max(a.Upper.Cores()-a.Peak, 0)
+	}
+	return f.adaptive.Thresholds(uncertainty, u.Window.Quota.Cores()), true
+}
+
+// memoryMoves is the growth of a working set from which on a service counts as one
+// that moves: a leak may use no CPU.
+const memoryMoves = 16 * knowledge.MiB

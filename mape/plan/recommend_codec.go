@@ -1,0 +1,153 @@
+package plan
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+)
+
+const recommenderVersion = 1
+
+// ErrRecommender means that bytes are not a Recommender's.
+var ErrRecommender = errors.New("not a recommender of this version")
+
+// Marshal is everything that was learned, in about 6 KB.
+func (r *Recommender) Marshal() []byte {
+	c := codec{buf: append(make([]byte, 0, 6<<10), recommenderVersion)}
+	step := uint64(r.step)
+	c.count(&step, math.MaxUint64)
+	r.fields(&c)
+	return c.buf
+}
+
+// UnmarshalRecommender reads what Marshal wrote; anything else is an error that
+// wraps ErrRecommender.
+func UnmarshalRecommender(b []byte) (*Recommender, error) {
+	if len(b) < 9 || b[0] != recommenderVersion {
+		return nil, fmt.Errorf("%w: %d bytes", ErrRecommender, len(b))
+	}
+	c := codec{buf: b[1:], reads: true}
+	var step uint64
+	c.count(&step, uint64(time.Hour))
+	r := NewRecommender(time.Duration(step))
+	if uint64(r.step) != step {
+		return nil, fmt.Errorf("%w: a step of %d ns", ErrRecommender, step)
+	}
+	r.fields(&c)
+	if c.bad || len(c.buf) != 0 {
+		return nil, fmt.Errorf("%w: impossible numbers or a wrong length", ErrRecommender)
+	}
+	return r, nil
+}
+
+// fields are what has to be kept; the shape follows from the step.
+func (r *Recommender) fields(c *codec) {
+	c.number(&r.weight)
+	c.number(&r.demand)
+	c.count(&r.seen, math.MaxUint64)
+	for j := range r.charged {
+		c.numbers(r.charged[j].over[:])
+		c.numbers(r.charged[j].under[:])
+	}
+	s := &r.signal
+	s.n = r.seen
+	c.numbers(s.values[:])
+	for i := range s.means {
+		c.number(&s.means[i])
+		c.number(&s.spreads[i])
+	}
+	c.numbers(s.mean3s[:])
+	c.numbers(s.mean7s[:])
+	for _, p := range []*peaks{&s.hour, &s.day} {
+		c.numbers(p.slots[:])
+		c.index(&p.in, p.per)
+		c.index(&p.at, p.used-1)
+	}
+	c.numbers(s.season.slots[:])
+	c.index(&s.season.in, s.season.per)
+	c.index(&s.season.at, s.season.used-1)
+	c.flag(&s.season.whole)
+	for _, l := range []*levels{&s.level, &s.lately} {
+		c.numbers(l.weights[:])
+		c.number(&l.weight)
+		c.flag(&l.any)
+		first := uint64(int64(l.first) + levelBias)
+		c.count(&first, 2*levelBias)
+		l.first = int(int64(first) - levelBias)
+	}
+	c.number(&s.top)
+}
+
+// levelBias makes exponents of histograms positive: the values lie between 1e-9
+// and 1e15, exponents of 1.1 between -218 and 363.
+const levelBias = 1 << 12
+
+// codec writes fields, or reads them: one description serves both.
+type codec struct {
+	buf   []byte
+	reads bool
+	bad   bool
+}
+
+func (c *codec) count(v *uint64, most uint64) {
+	if !c.reads {
+		c.buf = binary.LittleEndian.AppendUint64(c.buf, *v)
+		return
+	}
+	if len(c.buf) < 8 {
+		c.bad = true
+		return
+	}
+	*v, c.buf = binary.LittleEndian.Uint64(c.buf), c.buf[8:]
+	c.bad = c.bad || *v > most
+}
+
+func (c *codec) index(v *int, most int) {
+	n := uint64(*v)
+	if c.count(&n, uint64(most)); !c.bad {
+		*v = int(n)
+	}
+}
+
+func (c *codec) flag(v *bool) {
+	n := 0
+	if *v {
+		n = 1
+	}
+	c.index(&n, 1)
+	*v = n == 1
+}
+
+// number is finite and not negative.
+func (c *codec) number(v *float64) {
+	bits := math.Float64bits(*v)
+	c.count(&bits, math.MaxUint64)
+	if *v = math.Float64frombits(bits); !(*v >= 0) || math.IsInf(*v, 0) {
+		c.bad = true
+		*v = 0
+	}
+}
+
+func (c *codec) numbers(v []float32) {
+	if !c.reads {
+		for _, x := range v {
+			c.buf = binary.LittleEndian.AppendUint32(c.buf, math.Float32bits(x))
+		}
+		return
+	}
+	if len(c.buf) < 4*len(v) {
+		c.bad = true
+		return
+	}
+	for i := range v {
+		x := math.Float32frombits(binary.LittleEndian.Uint32(c.buf[4*i:]))
+		if !(x >= 0) || math.IsInf(float64(x), 0) {
+			c.bad = true
+			return
+		}
+		v[i] = x
+	}
+	c.buf = c.buf[4*len(v):]
+}

@@ -1,0 +1,60 @@
+package simulate
+
+import (
+	"math"
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/knowledge/profile"
+	"github.com/effiscale/effiscale/mape/plan"
+)
+
+// cpuLoop is the daemon's slow clock for CPU: a recommender and a profile learn
+// demand, and the deliberation makes the floor of an envelope of them. That floor
+// is what is in force here. The reflex, which would answer within a tenth of a
+// second of being throttled, is left out: what a step of a second or more leaves
+// unserved is shown before it comes to help.
+type cpuLoop struct {
+	policy   knowledge.Policy
+	host     knowledge.Host
+	advisor  *plan.Recommender
+	profile  *profile.Profile
+	envelope knowledge.Envelope
+}
+
+// newCPULoop makes the daemon's own policy for CPU on the vertical axis.
+func newCPULoop(t *Trace, o Options) *cpuLoop {
+	cpus := o.HostCores
+	if cpus <= 0 {
+		cpus = knowledge.MaxCPU.Cores()
+	}
+	p := o.Policy
+	p.CPU.Min = knowledge.OneCPU / 100
+	return &cpuLoop{
+		policy: p, host: knowledge.Host{CPUs: int(math.Ceil(cpus)), Memory: firstMemory},
+		advisor: plan.NewRecommender(t.Step), profile: profile.New(),
+	}
+}
+
+// Decide implements Policy.
+func (l *cpuLoop) Decide(s *Seen) Want {
+	now := epoch(s.At)
+	l.advisor.Observe(s.Demand, s.Censored)
+	if l.policy.CPUPercentile > 0 {
+		l.profile.AddCPU(now, s.Demand, s.Dt, s.Censored)
+	}
+	if r, ok := l.advisor.Recommend(plan.RiskOf(l.policy.Class)); ok && r.Limit >= knowledge.MaxCPU.Cores() {
+		return Want{Cores: r.Limit} // more than an envelope can say: a unit that is no core
+	}
+	advice := l.advisor.Advise(l.policy.Class)
+	advice.Seen = observed // a replay shows what was learned, not what is waited for
+	facts := plan.Facts{
+		CPU: knowledge.FromCores(l.profile.CPU(l.policy.Percentile())), CPUMax: knowledge.FromCores(l.profile.CPUMax()),
+		ObservedFor: observed, Advice: advice,
+	}
+	l.envelope = plan.Deliberate(now, facts, &l.policy, l.host, l.envelope)
+	return Want{Cores: l.envelope.CPU.Min.Cores()}
+}
+
+// observed is long enough for a floor to be learned.
+const observed = 24 * time.Hour

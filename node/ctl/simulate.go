@@ -1,0 +1,346 @@
+package ctl
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/effiscale/effiscale/mape/simulate"
+	"github.com/effiscale/effiscale/node/api"
+)
+
+const simulateHelp = `Replay traces of demand through EffiScale's own deciding code and through its peers' rules, and show
+what each would have allocated, wasted and left unserved. No daemon is needed and nothing is changed.
+
+A trace is a CSV file with the header "seconds,value" and rows in even steps. A row is the reading at
+its instant; what is in force in a step was decided from the steps before it alone, and the first step
+is not scored. Rows out of order, holes, and values that are no numbers from 0 up are errors with file
+and line; --fill sorts, and draws a straight line across holes.
+
+  unit   cores; rps, of which 100 keep a core busy; or bytes of memory
+  axis   vertical: the size of one replica; horizontal: the number of replicas; both
+  hpa and kpa always count replicas, the others size in all, rounded up where replicas are counted
+
+The columns
+  SHORT %         share of time in which demand was above what was allocated
+  UNSERVED %      share of demand that was not served
+  SLACK %         allocated and not needed, over demand
+  CORE-H, GiB-H   reserved in all, replicas that start included; REPLICA-H: replicas
+  CHANGES, A DAY  times it was made larger or smaller; BACK: changes against the one before
+  OOM KILLS       replicas killed for memory
+  P50 P95 P99 ms  latency of requests of 10 ms of work each: waiting, sharing the cores, service
+  SHORT s         seconds in which demand was above what the replicas that serve have
+  SPIKE s         from the first spike (twice the highest of 5 min) until it was covered for good;
+                  never: it was over before; -: there was none
+
+With --frontier each policy's allocation is multiplied by the factor that leaves exactly 0.1 % or 1 % of
+demand unserved, and its slack there compared: no policy gains by a parameter. -: out of reach
+of factors from 0.5 to 8.
+
+Keys of --set and of a policy file, of which the file's count least and --set most:
+  %s
+
+Not simulated: demand that would have gone elsewhere or come back later; more or less work per
+request; neighbours on the host. CPU demand above a limit is taken for known, as throttled time tells.`
+
+// simulateFlags are the flags of `effiscale simulate`.
+type simulateFlags struct {
+	unit, axis, target, policy, output string
+	steps, plot, generate              string
+	set, against                       []string
+	fill, frontier                     bool
+	hours                              float64
+	seed                               uint64
+	o                                  simulate.Options
+}
+
+func (a *app) simulateCmd() *cobra.Command {
+	f := &simulateFlags{o: simulate.Defaults()}
+	cmd := &cobra.Command{
+		Use:   "simulate TRACE.csv…",
+		Short: "Replay a trace: what EffiScale and its peers would have done with it",
+		Long:  fmt.Sprintf(strings.ReplaceAll(simulateHelp, "% ", "%% "), strings.Join(simulateKeys(), ", ")),
+		Example: "  effiscale simulate day.csv --frontier --plot day.svg\n" +
+			"  effiscale simulate web.csv --unit rps --axis horizontal --against hpa,kpa\n" +
+			"  effiscale simulate --generate spike --hours 24 --seed 7 > spike.csv",
+		ValidArgsFunction: cobra.FixedCompletions([]string{"csv"}, cobra.ShellCompDirectiveFilterFileExt),
+	}
+	fs := cmd.Flags()
+	fs.StringVar(&f.unit, "unit", "cores", "what the values count: cores, rps or bytes")
+	fs.StringVar(&f.axis, "axis", "vertical", "what may change: vertical, horizontal or both")
+	fs.StringVar(&f.policy, "policy", "", "`file` of \"key = value\" lines, with the keys of --set")
+	fs.StringArrayVar(&f.set, "set", nil, "key=value, one of the keys above; may be repeated")
+	fs.StringVar(&f.target, "target", "70%", "use over capacity where replicas are counted")
+	fs.Float64Var(&f.o.ReplicaCores, "replica-cores", f.o.ReplicaCores, "cores of a replica, and the first limit of one that is sized")
+	fs.DurationVar(&f.o.StartDelay, "start-delay", f.o.StartDelay, "how long after the decision a new replica serves")
+	fs.IntVar(&f.o.Min, "min", f.o.Min, "fewest replicas")
+	fs.IntVar(&f.o.Max, "max", f.o.Max, "most replicas")
+	fs.StringSliceVar(&f.against, "against", nil, strings.Join(simulate.Baselines(), ",")+" (all), or none")
+	fs.BoolVar(&f.frontier, "frontier", false, "compare slack at equal shortage")
+	fs.StringVarP(&f.output, "output", "o", "table", "table, json or csv")
+	fs.StringVar(&f.steps, "steps", "", "write a row per step and policy to this CSV `file`")
+	fs.StringVar(&f.plot, "plot", "", "draw a picture to this `file`, .svg or .png")
+	fs.BoolVar(&f.fill, "fill", false, "repair a trace with holes, disorder or values that are no numbers")
+	fs.StringVar(&f.generate, "generate", "", "write a trace instead: "+strings.Join(simulate.Shapes(), ", "))
+	fs.Float64Var(&f.hours, "hours", 48, "length of the trace that is written")
+	fs.Uint64Var(&f.seed, "seed", 1, "seed of --generate; a replay holds no chance")
+	for name, values := range map[string][]string{
+		"unit": simulate.Units(), "axis": simulate.Axes(), "output": {"table", "json", "csv"}, "generate": simulate.Shapes(), "against": simulate.Baselines(),
+	} {
+		_ = cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
+	}
+	cmd.RunE = a.run(func(ctx context.Context, args []string) error {
+		if f.generate != "" {
+			return a.generate(f, args)
+		}
+		return a.simulate(ctx, f, args)
+	})
+	return cmd
+}
+
+// generate writes a trace to Out.
+func (a *app) generate(f *simulateFlags, args []string) error {
+	if len(args) > 0 {
+		return usagef("--generate reads no trace, %q was given", shorten(args[0]))
+	}
+	t, err := simulate.Generate(f.generate, f.hours, f.seed)
+	if err != nil {
+		return usagef("--generate: %w", err)
+	}
+	return a.write(string(simulate.AppendTrace(nil, &t)))
+}
+
+// replay is one trace with what became of it.
+type replay struct {
+	trace   simulate.Trace
+	results []simulate.Result
+}
+
+func (a *app) simulate(ctx context.Context, f *simulateFlags, args []string) error {
+	unit, err := f.resolve(args)
+	if err != nil {
+		return err
+	}
+	names, err := f.policies(unit)
+	if err != nil {
+		return err
+	}
+	var all []replay
+	for _, file := range args {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		t, err := readTrace(file, unit, f.fill)
+		if err != nil {
+			return err
+		}
+		results, err := simulate.Replay(&t, names, f.o)
+		if err != nil {
+			return usagef("%w", err)
+		}
+		all = append(all, replay{t, results})
+		if f.steps == "" && f.plot == "" { // the scores are all that is needed
+			for i := range results {
+				results[i].Series = nil
+			}
+		}
+	}
+	if f.steps != "" {
+		if err := writeSteps(f.steps, &all[0]); err != nil {
+			return err
+		}
+	}
+	if f.plot != "" {
+		if err := plotReplay(f.plot, &all[0], f.frontier); err != nil {
+			return err
+		}
+	}
+	v := simulateViewOf(f, unit, all)
+	switch f.output {
+	case "json":
+		return a.json(v)
+	case "csv":
+		return a.write(simulateCSV(v))
+	}
+	p := &page{colour: a.colour(), now: a.deps.Now()}
+	simulateText(p, scrub(v))
+	return a.write(p.String())
+}
+
+// resolve checks the flags against each other and puts policy file and settings
+// into the options: a flag counts more than the file, --set most.
+func (f *simulateFlags) resolve(args []string) (simulate.Unit, error) {
+	unit, err := simulate.ParseUnit(f.unit)
+	if err != nil {
+		return unit, usagef("--unit: %w", err)
+	}
+	axis := slices.Index(simulate.Axes(), f.axis)
+	switch {
+	case axis < 0:
+		return unit, usagef("--axis %q: allowed are vertical, horizontal and both", shorten(f.axis))
+	case !slices.Contains([]string{"table", "json", "csv"}, f.output):
+		return unit, usagef("--output %q: allowed are table, json and csv", shorten(f.output))
+	case len(args) == 0:
+		return unit, usagef("simulate takes a trace, none was given; `effiscale simulate --generate step > step.csv` makes one")
+	case len(args) > 1 && (f.steps != "" || f.plot != ""):
+		return unit, usagef("--steps and --plot take one trace, %d were given", len(args))
+	case f.plot != "" && plotKind(f.plot) == nil:
+		return unit, usagef("--plot %q: allowed are names that end in .svg or .png", shorten(f.plot))
+	}
+	f.o.Axis = simulate.Axis(axis)
+	if f.o.Target, err = parseShare(f.target); err != nil {
+		return unit, usagef("--target %q: %w", shorten(f.target), err)
+	}
+	if f.policy != "" {
+		if err := readPolicy(f.policy, &f.o); err != nil {
+			return unit, err
+		}
+	}
+	for _, s := range f.set {
+		if err := setOption(&f.o, s); err != nil {
+			return unit, usagef("--set %w", err)
+		}
+	}
+	return unit, checkOptions(&f.o)
+}
+
+// policies are the names to replay: EffiScale first, where it knows the case, and
+// of the peers that were not named those that know the unit.
+func (f *simulateFlags) policies(unit simulate.Unit) ([]string, error) {
+	var names []string
+	if simulate.Knows(simulate.EffiScale, unit, f.o.Axis) {
+		names = append(names, simulate.EffiScale)
+	}
+	against := f.against
+	if len(against) == 0 {
+		against = simulate.Baselines()
+	}
+	for _, n := range against {
+		n = strings.TrimSpace(n)
+		switch {
+		case n == "none" && len(against) == 1:
+		case !slices.Contains(simulate.Baselines(), n):
+			return nil, usagef("--against %q: allowed are %s, or none", shorten(n), strings.Join(simulate.Baselines(), ", "))
+		case !simulate.Knows(n, unit, f.o.Axis):
+			if len(f.against) > 0 {
+				return nil, usagef("--against %s: it does not know %s on the %s axis", n, unit, f.axis)
+			}
+		case !slices.Contains(names, n):
+			names = append(names, n)
+		}
+	}
+	if len(names) == 0 {
+		return nil, usagef("no policy is left to replay %s on the %s axis", unit, f.axis)
+	}
+	return names, nil
+}
+
+// readTrace reads a file of at most simulate.MaxBytes.
+func readTrace(file string, unit simulate.Unit, fill bool) (simulate.Trace, error) {
+	b, err := readBounded(file, simulate.MaxBytes)
+	if err != nil {
+		return simulate.Trace{}, fmt.Errorf("cannot read the trace: %w", err)
+	}
+	t, err := simulate.Parse(file, unit, b, fill)
+	if err != nil {
+		return t, usagef("%w", err)
+	}
+	t.Name = strings.TrimSuffix(filepath.Base(file), filepath.Ext(file))
+	return t, nil
+}
+
+func readBounded(file string, most int64) ([]byte, error) {
+	in, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = in.Close() }()
+	b, err := io.ReadAll(io.LimitReader(in, most+1))
+	if err == nil && int64(len(b)) > most {
+		err = fmt.Errorf("%s is larger than %s", file, sizeText(most))
+	}
+	return b, err
+}
+
+// writeSteps writes the replay step by step, all policies of one step together.
+func writeSteps(file string, r *replay) error {
+	var b bytes.Buffer
+	b.WriteString(simulate.StepsHeader + "\n")
+	line := make([]byte, 0, 128)
+	for i := range r.trace.Values {
+		for j := range r.results {
+			line = simulate.AppendStep(line[:0], &r.trace, &r.results[j], i)
+			b.Write(line)
+		}
+	}
+	return writeFile(file, b.Bytes())
+}
+
+func writeFile(file string, b []byte) error {
+	out, err := os.Create(file)
+	if err != nil {
+		return fmt.Errorf("cannot write: %w", err)
+	}
+	_, err = out.Write(b)
+	if err = errors.Join(err, out.Close()); err != nil {
+		return fmt.Errorf("cannot write %s: %w", file, err)
+	}
+	return nil
+}
+
+// simulateView is the document that --output json prints.
+type simulateView struct {
+	Schema int         `json:"schema"`
+	Seed   uint64      `json:"seed"`
+	Unit   string      `json:"unit"`
+	Axis   string      `json:"axis"`
+	Traces []traceView `json:"traces"`
+	// Frontier: the policies' frontiers are part of it.
+	Frontier bool `json:"frontier"`
+}
+
+type traceView struct {
+	Trace       string       `json:"trace"`
+	Steps       int          `json:"steps"`
+	StepSeconds float64      `json:"step_seconds"`
+	Filled      int          `json:"filled"`
+	Policies    []policyView `json:"policies"`
+}
+
+type policyView struct {
+	Policy string `json:"policy"`
+	simulate.Score
+	// Frontier holds the points at each shortage that is compared.
+	Frontier []frontierView `json:"frontier,omitempty"`
+}
+
+type frontierView struct {
+	At float64 `json:"at_shortage"`
+	simulate.Point
+}
+
+func simulateViewOf(f *simulateFlags, unit simulate.Unit, all []replay) simulateView {
+	v := simulateView{Schema: api.Schema, Seed: f.seed, Unit: unit.String(), Axis: f.axis, Frontier: f.frontier}
+	for _, r := range all {
+		t := traceView{Trace: r.trace.Name, Steps: len(r.trace.Values), StepSeconds: r.trace.Step.Seconds(), Filled: r.trace.Filled}
+		for _, res := range r.results {
+			p := policyView{Policy: res.Policy, Score: res.Score}
+			if f.frontier {
+				for _, s := range simulate.Shortages() {
+					p.Frontier = append(p.Frontier, frontierView{s, res.Frontier.Solve(s)})
+				}
+			}
+			t.Policies = append(t.Policies, p)
+		}
+		v.Traces = append(v.Traces, t)
+	}
+	return v
+}

@@ -1,0 +1,172 @@
+package ctl
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/mape/simulate"
+	"github.com/effiscale/effiscale/node/api"
+)
+
+// candidate is one policy of the grid: the label that chooses it, and what it
+// changes of the options.
+type candidate struct {
+	label string
+	set   func(*simulate.Options)
+}
+
+// tuneGrid are the policies that are compared: the risks that the classes take,
+// and percentiles of a day.
+func tuneGrid() []candidate {
+	class := func(c knowledge.Class) candidate {
+		return candidate{"effiscale.class=" + c.String(), func(o *simulate.Options) { o.Policy.Class = c }}
+	}
+	percentile := func(share float64) candidate {
+		return candidate{fmt.Sprintf("effiscale.cpu.percentile=%.0f%%", share*100), func(o *simulate.Options) { o.Policy.CPUPercentile = share }}
+	}
+	return []candidate{
+		class(knowledge.ClassLatency), class(knowledge.ClassServing), class(knowledge.ClassBatch),
+		percentile(0.5), percentile(0.9), percentile(0.95), percentile(0.99), percentile(1),
+	}
+}
+
+// tuneView is the JSON of `effiscale tune`.
+type tuneView struct {
+	Schema      int          `json:"schema"`
+	Service     string       `json:"service"`
+	Steps       int          `json:"steps"`
+	StepSeconds float64      `json:"step_seconds"`
+	Unserved    float64      `json:"unserved_allowed"`
+	Policies    []tunePolicy `json:"policies"` // cheapest first
+	// Recommended is the label of the cheapest policy that keeps what is unserved
+	// within what is allowed; empty: none does.
+	Recommended string `json:"recommended"`
+}
+
+type tunePolicy struct {
+	Label string `json:"label"`
+	simulate.Score
+	// Frontier: no other policy is cheaper and leaves less unserved.
+	Frontier bool `json:"frontier"`
+}
+
+func (a *app) tuneCmd() *cobra.Command {
+	var since, unserved string
+	cmd := &cobra.Command{
+		Use:   "tune NAME [--since 7d] [--unserved 0.5%]",
+		Short: "Replay a service's recorded demand with other policies, and recommend one",
+		Long: "Replay what a service, all its containers together, wanted of CPU in the past with a grid of policies,\n" +
+			"through the code that decides in the daemon, and show what each would have wasted and left unserved\n" +
+			"before its reflex answers. A * marks those that no other one beats in both. What is recommended is the\n" +
+			"cheapest that leaves no more unserved than --unserved. Nothing is changed: a policy is chosen by a label.",
+		Example:           "  effiscale tune web\n  effiscale tune web --since 24h --unserved 0.1%",
+		Args:              oneArg("NAME"),
+		ValidArgsFunction: a.completeNames(true),
+		RunE: a.run(func(ctx context.Context, args []string) error {
+			name, err := checkName(args[0])
+			if err != nil {
+				return err
+			}
+			span, err := parseSince(since)
+			if err != nil {
+				return err
+			}
+			allowed, err := parsePercent(unserved)
+			if err != nil {
+				return usagef("--unserved %q: %w", shorten(unserved), err)
+			}
+			t, err := call(ctx, func(ctx context.Context) (api.Trace, error) {
+				return a.client().Trace(ctx, api.TraceRequest{Name: name, Resource: "cpu", Since: span})
+			})
+			if err != nil {
+				return err
+			}
+			v, err := tune(t, allowed)
+			if err != nil {
+				return err
+			}
+			if a.output == "json" {
+				return a.json(v)
+			}
+			p := &page{colour: a.colour(), now: a.deps.Now()}
+			tuneText(p, scrub(v))
+			return a.write(p.String())
+		}),
+	}
+	cmd.Flags().StringVar(&since, "since", "7d", "how far back: 15s to 31d")
+	cmd.Flags().StringVar(&unserved, "unserved", "0.5%", "share of demand that may stay unserved")
+	return cmd
+}
+
+// parsePercent reads "0.5%" or "0.005".
+func parsePercent(s string) (float64, error) {
+	number, percent := strings.CutSuffix(strings.TrimSpace(s), "%")
+	v, err := strconv.ParseFloat(number, 64)
+	if percent {
+		v /= 100
+	}
+	if err != nil || !(v >= 0.0001 && v <= 0.2) {
+		return 0, fmt.Errorf("allowed are shares from 0.01%% to 20%%")
+	}
+	return v, nil
+}
+
+// tune replays a trace with every policy of the grid.
+func tune(t api.Trace, allowed float64) (tuneView, error) {
+	v := tuneView{Schema: api.Schema, Service: t.Service, Steps: len(t.Values), StepSeconds: t.Step, Unserved: allowed}
+	trace := simulate.Trace{Name: t.Service, Unit: simulate.UnitCores, Step: time.Duration(t.Step * float64(time.Second)), Values: t.Values}
+	for _, c := range tuneGrid() {
+		o := simulate.Defaults()
+		o.Latency = false
+		// The first limit is one that nobody would miss: what was never more used.
+		o.ReplicaCores = max(slices.Max(t.Values), o.ReplicaCores)
+		c.set(&o)
+		results, err := simulate.Replay(&trace, []string{simulate.EffiScale}, o)
+		if err != nil {
+			return v, fmt.Errorf("cannot replay the demand of %s: %w", t.Service, err)
+		}
+		v.Policies = append(v.Policies, tunePolicy{Label: c.label, Score: results[0].Score})
+	}
+	slices.SortStableFunc(v.Policies, func(a, b tunePolicy) int {
+		return cmp.Or(cmp.Compare(a.Slack, b.Slack), cmp.Compare(a.Unserved, b.Unserved))
+	})
+	least := 1.0
+	for i := range v.Policies { // cheapest first: each must leave less unserved than all before
+		p := &v.Policies[i]
+		if p.Frontier = p.Unserved < least || i == 0; p.Frontier {
+			least = min(least, p.Unserved)
+		}
+		if v.Recommended == "" && p.Unserved <= allowed {
+			v.Recommended = p.Label
+		}
+	}
+	return v, nil
+}
+
+func tuneText(p *page, v tuneView) {
+	length := time.Duration(float64(v.Steps) * v.StepSeconds * float64(time.Second))
+	p.line("%s", p.style(styleBold, fmt.Sprintf("%s: CPU demand of %s in %d steps of %s", v.Service, spanText(length), v.Steps, secondsText(v.StepSeconds))))
+	out := newScoreTable("POLICY", "", "SLACK %", "UNSERVED %", "SHORT %", "CORE-H", "CHANGES A DAY")
+	for _, c := range v.Policies {
+		mark := ""
+		if c.Frontier {
+			mark = "*"
+		}
+		out.add(c.Label, mark, share(c.Slack), share(c.Unserved), share(c.Under), figure(c.Reserved/3600), figure(c.ChangesPerDay))
+	}
+	out.print(p)
+	p.line("")
+	if v.Recommended == "" {
+		p.line("None of them leaves %s %% of demand or less unserved: the demand leaps more than its past tells.", share(v.Unserved))
+		return
+	}
+	p.line("Recommended: the label %s, the cheapest that leaves %s %% of demand or less unserved.", v.Recommended, share(v.Unserved))
+}

@@ -1,0 +1,65 @@
+package node
+
+import (
+	"fmt"
+
+	"github.com/effiscale/effiscale/mape"
+	"github.com/effiscale/effiscale/mape/analyse"
+	"github.com/effiscale/effiscale/node/api"
+)
+
+func patternView(p *analyse.Pattern) api.Pattern {
+	return api.Pattern{Kind: p.Kind.String(), Confidence: p.Confidence, Period: p.Period.Seconds(), Why: p.Evidence.String()}
+}
+
+// patternOf is a leak where there is one, else the course of demand; nil: not known.
+func patternOf(u *mape.Unit) *api.Pattern {
+	p := u.Pattern
+	if u.MemoryPattern.Kind == analyse.PatternLeak {
+		p = u.MemoryPattern
+	}
+	if p.Kind == analyse.PatternUnknown {
+		return nil
+	}
+	v := patternView(&p)
+	return &v
+}
+
+// patterns are those of demand and of memory; that memory is steady is no news.
+func patterns(u *mape.Unit) (out []api.Pattern) {
+	if u.Pattern.Kind != analyse.PatternUnknown {
+		out = append(out, patternView(&u.Pattern))
+	}
+	if m := &u.MemoryPattern; m.Kind == analyse.PatternLeak || m.Kind == analyse.PatternRamp {
+		out = append(out, patternView(m))
+	}
+	return out
+}
+
+// adaptive are the thresholds that were learned, with what moved them.
+func adaptive(u *mape.Unit) []api.Threshold {
+	if !u.HasAdaptive {
+		return nil
+	}
+	t := &u.Adaptive
+	out := []api.Threshold{
+		{Name: "cpu use over limit, where it starts to hurt", Value: t.Knee, Unit: "ratio", Source: "learned", Why: t.Reason.String()},
+		{Name: "expected use over limit, where growth begins", Value: t.Up, Unit: "ratio", Source: "forecast"},
+		{Name: "use over limit that a cut may lead to", Value: t.Low, Unit: "ratio", Source: "learned"},
+	}
+	for _, c := range t.Changes[1:] { // the newest is the reason
+		if !c.At.IsZero() {
+			out[0].Why += fmt.Sprintf("; before that, %s: from %.0f%% to %.0f%%, as %.0f%% of the time at %.0f%% was held back",
+				c.At.UTC().Format("2006-01-02 15:04 UTC"), 100*c.Was, 100*c.Now, 100*c.Moved.Harm, 100*c.Moved.Utilisation)
+		}
+	}
+	return out
+}
+
+// leak is the line about memory that only grows; "": none.
+func leak(u *mape.Unit) string {
+	if u.MemoryPattern.Kind != analyse.PatternLeak {
+		return ""
+	}
+	return fmt.Sprintf("%s: %s (effiscale.memory is its ceiling)", u.Container.Name, u.MemoryPattern.Evidence)
+}

@@ -1,0 +1,83 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/knowledge/history"
+	"github.com/effiscale/effiscale/node/api"
+)
+
+const (
+	// bySecondUpTo is how far back seconds are on record: the rings' length.
+	bySecondUpTo = 5 * time.Minute
+	// traceLeast is how many steps a trace must have to show anything.
+	traceLeast = 12
+)
+
+// Trace is the demand on record: seconds for up to five minutes, minutes while all
+// that is on record is younger than a day, else ten minutes. Where less than half
+// of it is on record it is refused.
+func (n *Node) Trace(ctx context.Context, r api.TraceRequest) (api.Trace, error) {
+	to := time.Now()
+	from := to.Add(-r.Since)
+	t, service, err := n.recorded(ctx, r.Name, from, to)
+	if err != nil {
+		return api.Trace{}, err
+	}
+	steps := len(t.Demand)
+	switch {
+	case steps == 0 && !n.knowsService(ctx, string(service)):
+		return api.Trace{}, api.Errorf(api.KindNotFound, "no container or service %q on this host, now or on record: `effiscale status` lists them", r.Name)
+	case steps < traceLeast:
+		return api.Trace{}, api.Errorf(api.KindRefused, "%d steps of %s of %s are on record in the last %s, a trace needs %d: ask again later, or for more with --since",
+			steps, knowledge.Span(t.Step), service, knowledge.Span(r.Since), traceLeast)
+	case t.Filled > steps/2:
+		return api.Trace{}, api.Errorf(api.KindRefused, "only %d of %d steps of %s of %s are on record: ask for a shorter time with --since",
+			steps-t.Filled, steps, knowledge.Span(t.Step), service)
+	}
+	out := api.Trace{
+		Schema: api.Schema, Service: string(service), Resource: r.Resource, Unit: "cores", Start: t.Start.UTC(), Step: t.Step.Seconds(),
+		Values: t.Demand, Peaks: t.Peak, Gaps: t.Gaps, Filled: t.Filled, Throttled: t.Throttled,
+	}
+	if r.Resource == knowledge.ResourceMemory.String() {
+		out.Unit, out.Values, out.Peaks, out.Throttled = "bytes", t.Memory, t.Memory, 0
+	}
+	return out, nil
+}
+
+// recorded chooses the finest steps that reach as far back as the record does.
+func (n *Node) recorded(ctx context.Context, name string, from, to time.Time) (t history.Trace, service knowledge.ServiceKey, err error) {
+	r, err := n.loop.Recorded(ctx, name, from.Add(-time.Minute))
+	if err != nil {
+		return t, "", asError(err)
+	}
+	if to.Sub(from) <= bySecondUpTo {
+		return history.Seconds(r.Points, from.Truncate(time.Second), to.Truncate(time.Second)), r.Service, nil
+	}
+	var all [history.TierCount][]history.Bucket
+	for _, tier := range history.Tiers() {
+		kept, err := n.store.Series(r.Service, tier, from, to)
+		if err != nil {
+			return t, "", fmt.Errorf("cannot read the kept series: %w", err)
+		}
+		all[tier] = newer(kept, r.Running[tier], from)
+	}
+	tier := history.Fine
+	if c, f := all[history.Coarse], all[history.Fine]; len(c) > 0 && (len(f) == 0 || f[0].At.Sub(c[0].At) > history.Coarse.Step()) {
+		tier = history.Coarse
+	}
+	return history.Even(all[tier], tier), r.Service, nil
+}
+
+// newer are the buckets of the disk, and those of memory that it does not have yet.
+func newer(kept, running []history.Bucket, from time.Time) []history.Bucket {
+	for _, b := range running {
+		if !b.At.Before(from) && (len(kept) == 0 || b.At.After(kept[len(kept)-1].At)) {
+			kept = append(kept, b)
+		}
+	}
+	return kept
+}
