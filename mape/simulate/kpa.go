@@ -33,7 +33,7 @@ const (
 func newKPA(o Options, delay time.Duration) *kpa {
 	return &kpa{
 		target: o.Target, stable: averages{window: kpaStable}, brief: averages{window: kpaPanic},
-		delay: highest{window: max(delay, 1)}, min: max(o.Min, 1), max: o.Max,
+		delay: highest{window: max(delay, 1)}, min: o.least(), max: o.most(),
 	}
 }
 

@@ -115,10 +115,13 @@ func (p *parser) row(row []byte, before []point) (point, error) {
 	switch {
 	case err == nil && value >= 0 && value <= p.unit.most():
 		return point{seconds, value, p.line}, nil
-	case p.fill:
+	case p.fill && !(err == nil && value > p.unit.most() && !math.IsInf(value, 0)):
 		return point{seconds, math.NaN(), p.line}, nil
 	}
 	why := fmt.Sprintf("allowed are numbers from 0 to %s %s", number(p.unit.most()), p.unit)
+	if err == nil && value > p.unit.most() && !math.IsInf(value, 0) {
+		return point{}, p.at(p.line, "value %q: %s; is it another --unit?", short(right), why)
+	}
 	return point{}, p.broken(p.line, "value %q: %s", short(right), why)
 }
 

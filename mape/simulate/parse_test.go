@@ -33,7 +33,7 @@ func TestParseRefuses(t *testing.T) {
 		{"NaN", head + "0,1\n1,NaN\n2,1\n", `t.csv:3: value "NaN"`, true},
 		{"infinite", head + "0,1\n1,Inf\n2,1\n", `t.csv:3: value "Inf"`, true},
 		{"negative", head + "0,1\n1,-1\n2,1\n", `t.csv:3: value "-1"`, true},
-		{"more cores than there are", head + "0,1\n1,4097\n2,1\n", `t.csv:3: value "4097": allowed are numbers from 0 to 4096 cores`, true},
+		{"more cores than there are", head + "0,1\n1,4097\n2,1\n", `t.csv:3: value "4097": allowed are numbers from 0 to 4096 cores`, false},
 		{"no value", head + "0,1\n1,\n2,1\n", `t.csv:3: value ""`, true},
 		{"out of order", head + "0,1\n2,1\n1,1\n3,1\n", "t.csv:4: 1 s comes after 2 s", true},
 		{"twice", head + "0,1\n1,1\n1,2\n2,1\n", "t.csv:4: 1 s comes after 1 s", true},

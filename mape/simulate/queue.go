@@ -60,7 +60,7 @@ func (w *waits) quantile(p float64) float64 {
 	sum := 0.0
 	for i, v := range w.weights {
 		if sum += v; v > 0 && sum >= p*w.total {
-			return waitFirst * math.Pow(waitRatio, float64(i))
+			return min(waitFirst*math.Pow(waitRatio, float64(i)), patience)
 		}
 	}
 	return 0

@@ -59,6 +59,23 @@ const (
 	tolerance = 1e-9
 )
 
+// least and most bound the number of replicas. On the vertical axis nobody is
+// bounded but by the host: who counts replicas must not lose by that.
+func (o *Options) least() int {
+	if o.Axis == Vertical {
+		return 1
+	}
+	return max(o.Min, 1)
+}
+
+func (o *Options) most() int {
+	const endless = 1 << 20
+	if o.Axis == Vertical {
+		return endless
+	}
+	return max(o.Max, 1)
+}
+
 // Series is a replay step by step. Index 0 is the first step of the trace, in
 // which nothing is known yet and no policy has decided anything; it is not
 // scored.
@@ -103,7 +120,7 @@ type pending struct {
 func Run(t *Trace, p Policy, o Options) *Series {
 	demand := t.demand()
 	n := len(demand)
-	w := &world{o: o, memory: t.Unit == UnitBytes, step: t.Step, limit: o.ReplicaCores, ready: max(o.Min, 1)}
+	w := &world{o: o, memory: t.Unit == UnitBytes, step: t.Step, limit: o.ReplicaCores, ready: o.least()}
 	if w.memory {
 		w.limit = firstMemory
 		if o.HostMemory > 0 {
@@ -171,7 +188,7 @@ func (w *world) obey(now time.Duration, want Want) int8 {
 		limit = v
 	}
 	if want.Replicas > 0 {
-		n = min(max(want.Replicas, w.o.Min, 1), max(w.o.Max, 1))
+		n = min(max(want.Replicas, w.o.least()), w.o.most())
 	}
 	limit, n = w.room(limit, n, want.Replicas > 0)
 	w.limit = limit
@@ -207,7 +224,7 @@ func (w *world) room(limit float64, n int, counted bool) (float64, int) {
 		return limit, n
 	}
 	if counted {
-		n = max(min(n, int(host/limit)), w.o.Min, 1)
+		n = max(min(n, int(host/limit)), w.o.least())
 	}
 	return min(limit, host/float64(n)), n
 }

@@ -177,3 +177,22 @@ func TestGenerate(t *testing.T) {
 		t.Error("a square")
 	}
 }
+
+// On the vertical axis only the host bounds anybody: those who count replicas must
+// not lose by a bound that the others do not have.
+func TestVerticalHasNoBoundOfReplicas(t *testing.T) {
+	trace := Trace{Step: time.Minute, Values: make([]float64, 60)}
+	for i := range trace.Values {
+		trace.Values[i] = 50
+	}
+	for _, name := range []string{"hpa", "kpa"} {
+		for axis, most := range map[Axis]float64{Vertical: 50, Horizontal: 20} {
+			o := Defaults()
+			o.Axis = axis
+			s := Run(&trace, policy(t, name, &trace, o), o)
+			if got := s.Served[len(s.Served)-1]; got != most {
+				t.Errorf("%s, %s axis: %g cores served in the end, want %g", name, axis, got, most)
+			}
+		}
+	}
+}

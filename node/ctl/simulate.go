@@ -192,6 +192,8 @@ func (f *simulateFlags) resolve(args []string) (simulate.Unit, error) {
 		return unit, usagef("simulate takes a trace, none was given; `effiscale simulate --generate step > step.csv` makes one")
 	case len(args) > 1 && (f.steps != "" || f.plot != ""):
 		return unit, usagef("--steps and --plot take one trace, %d were given", len(args))
+	case f.steps != "" && (sameFile(f.steps, args[0]) || sameFile(f.steps, f.plot) || sameFile(f.steps, f.policy)):
+		return unit, usagef("--steps %q would overwrite another file of this command: name a new one", shorten(f.steps))
 	case f.plot != "" && plotKind(f.plot) == nil:
 		return unit, usagef("--plot %q: allowed are names that end in .svg or .png", shorten(f.plot))
 	}
@@ -268,6 +270,16 @@ func readBounded(file string, most int64) ([]byte, error) {
 		err = fmt.Errorf("%s is larger than %s", file, sizeText(most))
 	}
 	return b, err
+}
+
+// sameFile reports whether two names are of one file, or would be.
+func sameFile(a, b string) bool {
+	if a == "" || b == "" {
+		return false
+	}
+	x, errX := os.Stat(a)
+	y, errY := os.Stat(b)
+	return filepath.Clean(a) == filepath.Clean(b) || errX == nil && errY == nil && os.SameFile(x, y)
 }
 
 // writeSteps writes the replay step by step, all policies of one step together.

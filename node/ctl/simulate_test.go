@@ -216,3 +216,22 @@ func TestSimulateCannotWrite(t *testing.T) {
 		}
 	}
 }
+
+// What is written never replaces what was read.
+func TestSimulateOverwritesNothingOfItsOwn(t *testing.T) {
+	traces(t)
+	if err := os.Link("spike.csv", "same.csv"); err != nil {
+		t.Fatal(err)
+	}
+	before, _ := os.ReadFile("spike.csv")
+	for _, args := range [][]string{
+		{"--steps", "spike.csv"}, {"--steps", "./spike.csv"}, {"--steps", "same.csv"}, {"--steps", "x.svg", "--plot", "x.svg"},
+	} {
+		if got := invoke(t, &fakeClient{}, nil, append([]string{"simulate", "spike.csv"}, args...)...); got.code != ExitUsage {
+			t.Errorf("%v ends with %d", args, got.code)
+		}
+	}
+	if after, _ := os.ReadFile("spike.csv"); !bytes.Equal(before, after) {
+		t.Error("the trace was overwritten")
+	}
+}

@@ -65,10 +65,10 @@ func memoryTable(t traceView) *table {
 }
 
 func replicaTable(t traceView) *table {
-	out := newScoreTable("POLICY", "SHORT s", "SPIKE s", "UNSERVED %", "SLACK %", "REPLICA-H", "CHANGES", "BACK", "P50 P95 P99 ms")
+	out := newScoreTable("POLICY", "SHORT s", "SPIKE s", "UNSERVED %", "SLACK %", "CORE-H", "REPLICA-H", "CHANGES", "BACK", "P50 P95 P99 ms")
 	for _, s := range t.Policies {
 		out.add(s.Policy, figure(s.Replicas.Overloaded), coverText(s.Replicas), share(s.Unserved), share(s.Slack),
-			figure(s.Replicas.Hours), strconv.Itoa(s.Changes), strconv.Itoa(s.Reversals), latencyText(s.Latency))
+			figure(s.Reserved/3600), figure(s.Replicas.Hours), strconv.Itoa(s.Changes), strconv.Itoa(s.Reversals), latencyText(s.Latency))
 	}
 	return out
 }

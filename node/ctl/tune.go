@@ -38,6 +38,10 @@ func tuneGrid() []candidate {
 	}
 }
 
+// tuneWants is the demand that a recommendation should be made from: a day has a
+// peak hour.
+const tuneWants = 24 * time.Hour
+
 // tuneView is the JSON of `effiscale tune`.
 type tuneView struct {
 	Schema      int          `json:"schema"`
@@ -54,7 +58,7 @@ type tuneView struct {
 type tunePolicy struct {
 	Label string `json:"label"`
 	simulate.Score
-	// Frontier: no other policy is cheaper and leaves less unserved.
+	// Frontier: no other policy is better in one and as good in the other.
 	Frontier bool `json:"frontier"`
 }
 
@@ -65,7 +69,7 @@ func (a *app) tuneCmd() *cobra.Command {
 		Short: "Replay a service's recorded demand with other policies, and recommend one",
 		Long: "Replay what a service, all its containers together, wanted of CPU in the past with a grid of policies,\n" +
 			"through the code that decides in the daemon, and show what each would have wasted and left unserved\n" +
-			"before its reflex answers. A * marks those that no other one beats in both. What is recommended is the\n" +
+			"before its reflex answers. A * marks those that no other one beats. What is recommended is the\n" +
 			"cheapest that leaves no more unserved than --unserved. Nothing is changed: a policy is chosen by a label.",
 		Example:           "  effiscale tune web\n  effiscale tune web --since 24h --unserved 0.1%",
 		Args:              oneArg("NAME"),
@@ -138,12 +142,11 @@ func tune(t api.Trace, allowed float64) (tuneView, error) {
 	slices.SortStableFunc(v.Policies, func(a, b tunePolicy) int {
 		return cmp.Or(cmp.Compare(a.Slack, b.Slack), cmp.Compare(a.Unserved, b.Unserved))
 	})
-	least := 1.0
-	for i := range v.Policies { // cheapest first: each must leave less unserved than all before
+	for i := range v.Policies {
 		p := &v.Policies[i]
-		if p.Frontier = p.Unserved < least || i == 0; p.Frontier {
-			least = min(least, p.Unserved)
-		}
+		p.Frontier = !slices.ContainsFunc(v.Policies, func(q tunePolicy) bool {
+			return q.Slack < p.Slack && q.Unserved <= p.Unserved || q.Slack <= p.Slack && q.Unserved < p.Unserved
+		})
 		if v.Recommended == "" && p.Unserved <= allowed {
 			v.Recommended = p.Label
 		}
@@ -167,6 +170,9 @@ func tuneText(p *page, v tuneView) {
 	if v.Recommended == "" {
 		p.line("None of them leaves %s %% of demand or less unserved: the demand leaps more than its past tells.", share(v.Unserved))
 		return
+	}
+	if length < tuneWants {
+		p.line("Of %s alone: ask again when a day, and better a week, is on record.", spanText(length))
 	}
 	p.line("Recommended: the label %s, the cheapest that leaves %s %% of demand or less unserved.", v.Recommended, share(v.Unserved))
 }
