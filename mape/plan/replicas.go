@@ -26,6 +26,14 @@ const (
 	// and little noise, one of two replicas of a core goes at a level of
 	// 0.714/1.03 = 0.69, and comes back at 0.714.
 	scaleInRoom = 0.03
+	// scaleInRegret: growth so soon after a scale-in, and not in a panic, shows that
+	// the replica should have stayed. The next one then waits for a surplus of
+	// scaleInPatience without a break, of twice that after another regret, up to
+	// scaleInPatienceMost; scaleInForget after the last regret all is as before.
+	scaleInRegret       = 30 * time.Minute
+	scaleInPatience     = 10 * time.Minute
+	scaleInPatienceMost = 80 * time.Minute
+	scaleInForget       = 6 * time.Hour
 	// targetSlack: the target may be exceeded by so much before more is wanted.
 	targetSlack = 0.02
 	// censoredStep is what is made of demand that is only known to be more than
@@ -94,6 +102,9 @@ type Scaler struct {
 	surplus time.Time // since when a replica less would do, without a break
 	last    float64   // mean demand over the panic window
 	full    int       // steps in a row of which Demand is censored
+
+	shrunk, regret time.Time // the last scale-in, and the last that was too early
+	patience       time.Duration
 }
 
 // Level is where demand stands.
@@ -128,9 +139,24 @@ func (s *Scaler) note(now time.Time, was, is Size) {
 	if was.Replicas != is.Replicas {
 		s.changed = now
 	}
-	if is.Replicas > was.Replicas {
+	switch {
+	case is.Replicas < was.Replicas:
+		s.shrunk = now
+	case is.Replicas > was.Replicas:
+		if !s.shrunk.IsZero() && now.Sub(s.shrunk) <= scaleInRegret && !now.Before(s.panics) {
+			s.patience = min(max(2*s.waits(now), scaleInPatience), scaleInPatienceMost)
+			s.regret = now
+		}
 		s.grown = now
 	}
+}
+
+// waits is how long a surplus must have lasted before any replica goes.
+func (s *Scaler) waits(now time.Time) time.Duration {
+	if s.patience == 0 || now.Sub(s.regret) > scaleInForget {
+		return 0
+	}
+	return s.patience
 }
 
 // outlook turns readings and forecast into needs.
@@ -271,6 +297,9 @@ func (s *Scaler) settle(now time.Time, c *chooser, p Plan) Plan {
 		since = s.changed
 	}
 	gone, many := 0, c.now.Replicas-p.Replicas
+	if lasts := now.Sub(s.surplus); s.surplus.IsZero() || lasts < s.waits(now) {
+		return c.delay(p, c.now.Replicas, knowledge.Because(knowledge.RuleFleetPace, float64(many), max(s.waits(now)-lasts, scaleInEvery).Seconds()))
+	}
 	if !s.surplus.IsZero() {
 		gone = min(int(now.Sub(since)/scaleInEvery), many)
 	}

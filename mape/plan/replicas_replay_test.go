@@ -273,3 +273,19 @@ func TestOtherTraces(t *testing.T) {
 		}
 	}
 }
+
+// A level that swings over the edge of a replica costs a few changes, not one each
+// time: whoever took a replica too early waits longer before the next one.
+func TestScaleInLearnsPatience(t *testing.T) {
+	b := usualBed()
+	demand := make([]float64, int(6*time.Hour/b.step))
+	for i := range demand {
+		at := time.Duration(i) * b.step
+		demand[i] = 0.70 + 0.09*math.Sin(2*math.Pi*at.Minutes()/25)
+	}
+	got := b.replay(demand, 0, b.scaler(0))
+	t.Log(got)
+	if got.changes > 9 { // 14 periods: 28 changes without patience
+		t.Errorf("%v, want at most 9 changes", got)
+	}
+}
