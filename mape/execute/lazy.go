@@ -97,6 +97,9 @@ func (e *Executor) Flush(ctx context.Context, subjects []*Subject) (told, left i
 		if s.probing.on {
 			e.endProbe(e.now(), s, "the daemon ends")
 		}
+		if s.Adopt && !s.Gone && s.Policy.Acts() {
+			e.adoptNow(ctx, s)
+		}
 	}
 	work := make(chan *Subject)
 	var group sync.WaitGroup
@@ -132,6 +135,14 @@ func (e *Executor) Flush(ctx context.Context, subjects []*Subject) (told, left i
 	close(work)
 	group.Wait()
 	return told, left
+}
+
+// adoptNow settles a container whose limits an earlier life left, when this one
+// ends before it came to that: the next life would not know that it has to.
+func (e *Executor) adoptNow(ctx context.Context, s *Subject) {
+	if c, err := e.engine.Inspect(ctx, s.Container.ID); err == nil {
+		e.met(s, c)
+	}
 }
 
 const (

@@ -203,3 +203,14 @@ func TestWeigh(t *testing.T) {
 		t.Errorf("after a failure: %q, %d", w.s.LastError, w.s.Marks.Engine.Shares)
 	}
 }
+
+// A life that ends before it came to compare what a killed one left in the kernel
+// does so at its end: the next one would take the Engine's older limit for true.
+func TestFlushAdoptsWhatAKilledLifeLeft(t *testing.T) {
+	w := newWorld(t)
+	w.kernel.CPU = core / 2
+	w.s.Adopt, w.s.settled = true, false
+	if told, left := w.exec.Flush(t.Context(), []*Subject{w.s}); told != 1 || left != 0 || w.engine.CPU != core/2 {
+		t.Errorf("told %d, left %d, the Engine holds %v, the kernel %v", told, left, w.engine.CPU, w.kernel.CPU)
+	}
+}
