@@ -46,10 +46,14 @@ func TestAKnownImage(t *testing.T) {
 			d.start()
 		}
 	}
-	text, errs, code := d.run("export", first.name, "--since", "1m")
-	rows := strings.Split(strings.TrimSpace(text), "\n")
-	if code != 0 || len(rows) < 12 || rows[0] != "seconds,value" || !strings.HasPrefix(rows[1], "0,") || !strings.HasPrefix(rows[2], "1,") {
-		t.Errorf("export ended with %d: %s%s", code, text, errs)
+	var text string
+	eventually(t, 30*time.Second, "twelve seconds of this life are on record", func() (ok bool) {
+		var code int
+		text, _, code = d.run("export", first.name, "--since", "1m")
+		return code == 0
+	})
+	if rows := strings.Split(strings.TrimSpace(text), "\n"); len(rows) < 12 || rows[0] != "seconds,value" || !strings.HasPrefix(rows[1], "0,") || !strings.HasPrefix(rows[2], "1,") {
+		t.Errorf("export says %s", text)
 	}
 	figure(t, "first limits of a container without: %.1f s alone, %.1f s when its image is known, %.1f s in the life after a kill -9",
 		alone.Seconds(), known["second"].Seconds(), known["third"].Seconds())
