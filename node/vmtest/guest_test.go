@@ -132,13 +132,23 @@ func daemonReload(t *testing.T) {
 	until(t, "a sufficient quota again", func() bool { return c.quota(t) >= busy })
 }
 
-// drift: somebody writes to the kernel's file, behind the Engine's back.
+// drift: somebody writes to the kernel's file, behind the Engine's back. Now and
+// then a move of the reflex's own overwrites that before it is noticed.
 func drift(t *testing.T) {
 	c := find(t, "vm-idle")
 	before := c.quota(t)
-	write(t, c.file(t, "cpu.max"), "150000 100000")
-	until(t, "the repair", func() bool { return c.quota(t) < 2*before })
-	until(t, "the count of repairs", func() bool { return status(t).Summary.DriftRepaired > 0 })
+	for range 4 {
+		write(t, c.file(t, "cpu.max"), "150000 100000")
+		until(t, "the repair", func() bool { return c.quota(t) < 2*before })
+		for range 10 {
+			if n := status(t).Summary.DriftRepaired; n > 0 {
+				t.Logf("%d repairs are counted", n)
+				return
+			}
+			time.Sleep(500 * time.Millisecond)
+		}
+	}
+	t.Fatal("no repair is counted after four drifts")
 }
 
 // byHandCores is what a person gives vm-idle.
