@@ -211,8 +211,8 @@ func (f *foresight) observe(now time.Time, in interval) bool {
 
 // look keeps what is expected over floorAhead, and what is advised.
 func (f *foresight) look() {
-	for _, c := range [...]knowledge.Class{knowledge.ClassLatency, knowledge.ClassServing, knowledge.ClassBatch} { // one for each risk
-		f.advice[plan.RiskOf(c)] = f.advisor.Advise(c)
+	for risk := range f.advice {
+		f.advice[risk] = f.advisor.Advise(plan.Risk(risk))
 	}
 	f.ahead = [len(levels)]Outlook{}
 	if !f.fine.Ready() {

@@ -120,9 +120,8 @@ type Advice struct {
 	Seen   time.Duration
 }
 
-// Advise is what r says of a service's CPU at the risk of its class.
-func (r *Recommender) Advise(c knowledge.Class) Advice {
-	risk := RiskOf(c)
+// Advise is what r says of a service's CPU at a risk.
+func (r *Recommender) Advise(risk Risk) Advice {
 	rec, ok := r.Recommend(risk)
 	if !ok {
 		return Advice{}

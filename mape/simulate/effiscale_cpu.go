@@ -43,10 +43,12 @@ func (l *cpuLoop) Decide(s *Seen) Want {
 	if l.policy.CPUPercentile > 0 {
 		l.profile.AddCPU(now, s.Demand, s.Dt, s.Censored)
 	}
-	if r, ok := l.advisor.Recommend(plan.RiskOf(l.policy.Class)); ok && r.Limit >= knowledge.MaxCPU.Cores() {
-		return Want{Cores: r.Limit} // more than an envelope can say: a unit that is no core
+	risk := plan.RiskOf(l.policy.Class)
+	advice := l.advisor.Advise(risk)
+	if advice.CPU >= knowledge.MaxCPU { // more than an envelope can say: a unit that is no core
+		r, _ := l.advisor.Recommend(risk)
+		return Want{Cores: r.Limit}
 	}
-	advice := l.advisor.Advise(l.policy.Class)
 	advice.Seen = observed // a replay shows what was learned, not what is waited for
 	facts := plan.Facts{
 		CPU: knowledge.FromCores(l.profile.CPU(l.policy.Percentile())), CPUMax: knowledge.FromCores(l.profile.CPUMax()),
