@@ -116,7 +116,7 @@ type Envelope struct {
 	Forecast                Reason
 	// Learned: the floors come from a profile, not from the policy alone.
 	Learned bool
-	Term    uint64
+	Term    Term
 	At      time.Time
 	Reason  Reason
 }

@@ -25,6 +25,9 @@ const (
 	RuleFleetDominated Rule = "fleet-dominated" // replicas, cores of the better one
 	RuleFleetScore     Rule = "fleet-score"     // its distance from the best, that of the choice
 	RuleFleetGain      Rule = "fleet-gain"      // gain, gain needed
+
+	// Ownership.
+	RuleNoOwner Rule = "no-owner" // seconds since the owner's last word (0: none yet), seconds that it holds
 )
 
 var fleetWords = map[Rule]func(r Reason) string{
@@ -88,6 +91,12 @@ var fleetWords = map[Rule]func(r Reason) string{
 	},
 	RuleFleetGain: func(r Reason) string {
 		return fmt.Sprintf("would gain %s, a move has to gain %s", percent(r.Args[0]), percent(r.Args[1]))
+	},
+	RuleNoOwner: func(r Reason) string {
+		if r.Args[0] <= 0 {
+			return "the node that plans for this service has not spoken yet; nothing is cut before"
+		}
+		return fmt.Sprintf("the node that plans for this service was last heard %s ago; nothing is cut after %s", seconds(r.Args[0]), seconds(r.Args[1]))
 	},
 }
 

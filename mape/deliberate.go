@@ -15,18 +15,6 @@ import (
 // Chunk is one packed piece of a service's downsampled series.
 type Chunk = history.Chunk
 
-// deliberate is the slow clock: for each service what its profile says, and for
-// each of its containers the envelope that follows.
-func (l *Loop) deliberate(now time.Time) {
-	l.foresee(now)
-	for _, u := range l.order {
-		if u.Probe == nil && u.Envelope.At.IsZero() {
-			continue
-		}
-		l.envelope(now, u)
-	}
-}
-
 func (l *Loop) envelope(now time.Time, u *unit) {
 	f := l.facts(u)
 	u.Envelope = plan.Deliberate(now, f, &u.Policy, l.o.Host, u.Envelope)
@@ -131,11 +119,7 @@ func (l *Loop) unsaved(b Batch) {
 			s.dirty = true
 		}
 	}
-	for key := range b.Images {
-		if i := l.images[key]; i != nil {
-			i.dirty, i.wroteAt = true, time.Time{} // the next one has it, whatever it knows
-		}
-	}
+	l.unsavedImages(b.Images)
 	for key := range b.Models {
 		if s := l.services[key]; s != nil && s.foresight != nil {
 			s.foresight.dirty, s.foresight.wroteAt = true, time.Time{}

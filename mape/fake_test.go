@@ -44,6 +44,8 @@ type host struct {
 	models   map[knowledge.ServiceKey][]byte
 	images   map[knowledge.ImageKey]int // how often each was written
 	image    []byte                     // the last one that was
+	copies   map[ImageCopy]SealedCopy   // of images, of all hosts
+	full     bool                       // the disk is
 	rejected int
 }
 
@@ -71,6 +73,8 @@ type options struct {
 	restored Restored
 	cpus     int
 	memory   knowledge.Bytes
+	node     knowledge.NodeID // "": self
+	seal     bool             // copies of images are
 }
 
 func usualSettings() Settings {
@@ -94,7 +98,7 @@ func usualPolicy() knowledge.Policy {
 func newHost(t testing.TB, o options) *host {
 	h := &host{
 		t: t, now: begin, boxes: map[knowledge.ContainerID]*box{}, calls: map[string]int{},
-		images: map[knowledge.ImageKey]int{}, models: map[knowledge.ServiceKey][]byte{}, kept: map[knowledge.ContainerID]knowledge.Original{}, marks: map[knowledge.ContainerID][]byte{},
+		images: map[knowledge.ImageKey]int{}, copies: map[ImageCopy]SealedCopy{}, models: map[knowledge.ServiceKey][]byte{}, kept: map[knowledge.ContainerID]knowledge.Original{}, marks: map[knowledge.ContainerID][]byte{},
 	}
 	h.boot(o)
 	return h
@@ -123,9 +127,16 @@ func (h *host) boot(o options) {
 		p.Managed = c.Labels["managed"] != "no"
 		return p
 	}
+	if o.node == "" {
+		o.node = "self"
+	}
+	var seal func(knowledge.ImageKey, uint64, uint64, []byte) []byte
+	if o.seal {
+		seal = sealOf(o.node)
+	}
 	h.loop = New(Options{
 		Engine: h, Memory: h, Attach: h.attach, Host: knowledge.Host{CPUs: o.cpus, Memory: o.memory, SwapLimit: true},
-		Node: "self", Meter: meter{h}, Log: zerolog.Nop(), Now: func() time.Time { return h.now }, Settings: set, Crashes: o.crashes, Restored: o.restored,
+		Node: o.node, Seal: seal, Meter: meter{h}, Log: zerolog.Nop(), Now: func() time.Time { return h.now }, Settings: set, Crashes: o.crashes, Restored: o.restored,
 	})
 	h.t.Cleanup(h.loop.hands.Close)
 }
@@ -321,9 +332,15 @@ func (h *host) Commit(b Batch) error {
 	for key, packed := range b.Models {
 		h.models[key] = packed
 	}
-	for key, packed := range b.Images {
-		h.images[key]++
-		h.image = packed
+	if h.full {
+		return errors.New("the disk is full")
+	}
+	for at, c := range b.Images {
+		h.copies[at] = c
+		if at.Host == h.loop.o.Node {
+			h.images[at.Image]++
+			h.image = c.Packed
+		}
 	}
 	return nil
 }

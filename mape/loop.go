@@ -65,7 +65,7 @@ type Batch struct {
 	Profiles map[knowledge.ServiceKey][]byte
 	Marks    map[knowledge.ContainerID][]byte
 	Series   map[knowledge.ServiceKey][]Chunk
-	Images   map[knowledge.ImageKey][]byte // this host's part of each
+	Images   map[ImageCopy]SealedCopy // of this host and of others
 	Models   map[knowledge.ServiceKey][]byte
 	Folds    []knowledge.Record
 	Alive    []knowledge.ContainerID // all containers that exist
@@ -109,7 +109,11 @@ type Options struct {
 	HostUse HostReader
 	Host    knowledge.Host
 	// Node is whose part of an image's profile is this host's; "": none is kept.
-	Node     knowledge.NodeID
+	Node knowledge.NodeID
+	// Seal signs this host's part of an image's profile; nil: it has no signature.
+	Seal func(key knowledge.ImageKey, epoch, version uint64, packed []byte) []byte
+	// Owners plan for what is managed here; nil: this loop does.
+	Owners   Owners
 	Meter    Meter
 	Log      zerolog.Logger
 	Now      func() time.Time
@@ -184,7 +188,7 @@ func New(o Options) *Loop {
 		Rules: o.Settings.Rules, Now: o.Now, Outcome: l.learnOutcome,
 	})
 	l.exec.Host = execute.Host{CPUs: o.Host.CPUs, Memory: o.Host.Memory, Crashes: o.Crashes}
-	l.exec.Host.CPUPool = l.pool()
+	l.exec.Host.CPUPool, l.exec.Host.Owned = l.pool(), o.Owners != nil
 	l.begin = o.Now()
 	l.lastTick, l.flushAt = l.begin, l.begin
 	l.restoreServices()

@@ -145,7 +145,6 @@ func ignoreDegraded(err error) error {
 // memory is the store as the loop sees it.
 type memory struct {
 	s       *store.Store
-	self    knowledge.NodeID
 	commits func(time.Duration, error)
 }
 
@@ -160,11 +159,12 @@ func (m memory) Drop(id knowledge.ContainerID) error      { return m.s.DropOrigi
 func (m memory) Commit(b mape.Batch) error {
 	began := time.Now()
 	images := make(map[store.ImageCopy][]byte, len(b.Images))
-	for key, packed := range b.Images {
-		images[store.ImageCopy{Image: key, Host: m.self}] = packed
+	seals := make(map[store.ImageCopy][]byte, len(b.Images))
+	for at, c := range b.Images {
+		images[store.ImageCopy(at)], seals[store.ImageCopy(at)] = c.Packed, c.Seal
 	}
 	err := m.s.Commit(store.Batch{
-		Profiles: b.Profiles, States: b.Marks, Series: b.Series, Images: images, Models: b.Models, Folds: b.Folds, Alive: b.Alive,
+		Profiles: b.Profiles, States: b.Marks, Series: b.Series, Images: images, Seals: seals, Models: b.Models, Folds: b.Folds, Alive: b.Alive,
 	})
 	m.commits(time.Since(began), err)
 	return err
@@ -223,6 +223,8 @@ func (n *Node) images() map[knowledge.ImageKey]*profile.Shared {
 	out := map[knowledge.ImageKey]*profile.Shared{}
 	copies, err := n.store.Images()
 	n.unreadable("images", err)
+	seals, err := n.store.Seals()
+	n.unreadable("seals", err)
 	for at, b := range copies {
 		p, err := profile.Unmarshal(b)
 		if err != nil {
@@ -231,8 +233,9 @@ func (n *Node) images() map[knowledge.ImageKey]*profile.Shared {
 		}
 		if out[at.Image] == nil {
 			out[at.Image] = &profile.Shared{}
+			out[at.Image].Keep(n.identity.Node)
 		}
-		out[at.Image].Put(at.Host, p)
+		out[at.Image].PutCopy(profile.Copy{Host: at.Host, Profile: p, Seal: seals[at]})
 	}
 	return out
 }

@@ -43,7 +43,7 @@ func (engine) Refused(err error) bool {
 func (n *Node) openLoop(cfg config.Config) {
 	n.loop = mape.New(mape.Options{
 		Engine: engine{n.engine, cfg.Docker.Sees},
-		Memory: memory{s: n.store, self: n.identity.Node, commits: n.metrics.StoreCommit}, Node: n.identity.Node,
+		Memory: memory{s: n.store, commits: n.metrics.StoreCommit}, Node: n.identity.Node,
 		Attach: n.attach, HostUse: n.hostUse(), Host: n.host(), Meter: n.metrics, Log: n.log,
 		Settings: n.settings(&cfg), Crashes: n.crashes, Restored: n.restored(),
 		OnReady: func() {

@@ -18,6 +18,7 @@ const (
 	maxState   = 4 << 10
 	maxChunk   = 8 << 10
 	maxModel   = 128 << 10
+	maxSeal    = 256
 )
 
 // ImageCopy names one host's copy of an image's profile.
@@ -42,8 +43,12 @@ type Batch struct {
 	Profiles map[knowledge.ServiceKey][]byte  // at most 8 KiB each
 	States   map[knowledge.ContainerID][]byte // at most 4 KiB each
 	Series   map[knowledge.ServiceKey][]history.Chunk
-	Images   map[ImageCopy][]byte            // at most 8 KiB each
-	Models   map[knowledge.ServiceKey][]byte // at most 128 KiB each
+	Images   map[ImageCopy][]byte // at most 8 KiB each
+	// Seals are the signatures of hosts over their copies in Images, at most 256
+	// bytes each; one without a copy in the same batch is not kept, and a copy
+	// without one loses the one it had.
+	Seals  map[ImageCopy][]byte
+	Models map[knowledge.ServiceKey][]byte // at most 128 KiB each
 	// Folds are actions that are over: Commit numbers and keeps them. They are
 	// kept once: do not give them again after ErrDegraded.
 	Folds []knowledge.Record
@@ -103,6 +108,11 @@ func (b *Batch) check() error {
 			return err
 		}
 	}
+	for k, v := range b.Seals {
+		if err := fits("seal", k.key(), v, maxSeal); err != nil {
+			return err
+		}
+	}
 	for k, v := range b.Models {
 		if err := fits("model", string(k), v, maxModel); err != nil {
 			return err
@@ -134,6 +144,9 @@ func (b *Batch) put(tx *bolt.Tx, now time.Time) error {
 	}
 	if err == nil {
 		err = putAll(tx, kind[ImageCopy]{bucketImages, maxProfile, ImageCopy.key}, b.Images, at)
+	}
+	if err == nil {
+		err = b.putSeals(tx, at)
 	}
 	if err == nil {
 		err = putAll(tx, kind[knowledge.ServiceKey]{bucketModels, maxModel, plain[knowledge.ServiceKey]}, b.Models, at)
@@ -187,6 +200,26 @@ func putAll[K comparable](tx *bolt.Tx, kind kind[K], all map[K][]byte, at []byte
 	return nil
 }
 
+// putSeals keeps the seals of the copies that were kept, and of no older ones.
+func (b *Batch) putSeals(tx *bolt.Tx, at []byte) error {
+	for k, v := range b.Images {
+		if fits(bucketImages, k.key(), v, maxProfile) != nil {
+			continue
+		}
+		c, seal := cell{bucketSeals, k.key()}, b.Seals[k]
+		err := error(nil)
+		if len(seal) == 0 || len(seal) > maxSeal {
+			err = remove(tx, c)
+		} else {
+			err = put(tx, c, at, seal)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // chunkKey orders chunks by tier and time, so that the oldest come first.
 func chunkKey(tier history.Tier, start int64, service knowledge.ServiceKey) string {
 	b := binary.BigEndian.AppendUint64([]byte{byte(tier)}, uint64(start))
@@ -209,8 +242,16 @@ func (s *Store) Models() (map[knowledge.ServiceKey][]byte, error) {
 
 // Images are all copies of the profiles of images, as they were committed.
 func (s *Store) Images() (map[ImageCopy][]byte, error) {
+	return s.copies(bucketImages)
+}
+
+// Seals are the signatures of hosts over their copies in Images, as they were
+// committed. A copy may have none.
+func (s *Store) Seals() (map[ImageCopy][]byte, error) { return s.copies(bucketSeals) }
+
+func (s *Store) copies(bucket string) (map[ImageCopy][]byte, error) {
 	out := map[ImageCopy][]byte{}
-	err := s.stampedValues(bucketImages, func(k string, v []byte) {
+	err := s.stampedValues(bucket, func(k string, v []byte) {
 		image, host, _ := strings.Cut(k, copyMark)
 		out[ImageCopy{knowledge.ImageKey(image), knowledge.NodeID(host)}] = v
 	})

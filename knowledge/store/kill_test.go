@@ -57,7 +57,12 @@ func child(dir string) error {
 		}
 		if i%4 == 0 {
 			commits++
-			b := Batch{Profiles: map[knowledge.ServiceKey][]byte{}}
+			b := Batch{Profiles: map[knowledge.ServiceKey][]byte{}, Images: map[ImageCopy][]byte{}, Seals: map[ImageCopy][]byte{}}
+			for k := range 3 { // copies of other hosts, with their seals
+				at := ImageCopy{"image", knowledge.NodeID(fmt.Sprint("n", k))}
+				b.Images[at] = bytes.Repeat(binary.BigEndian.AppendUint64(nil, commits), 50)
+				b.Seals[at] = binary.BigEndian.AppendUint64(nil, commits)
+			}
 			for k := range 20 {
 				b.Profiles[knowledge.ServiceKey(fmt.Sprint("s", k))] = bytes.Repeat(binary.BigEndian.AppendUint64(nil, commits), 50)
 			}
@@ -69,7 +74,8 @@ func child(dir string) error {
 	}
 }
 
-// lastCommit is the number of the last commit; all 20 profiles must be of it.
+// lastCommit is the number of the last commit; all 20 profiles must be of it, and
+// the copies of images with their seals.
 func lastCommit(s *Store) uint64 {
 	ps, err := s.Profiles()
 	if err != nil || len(ps) == 0 {
@@ -78,6 +84,16 @@ func lastCommit(s *Store) uint64 {
 	n := binary.BigEndian.Uint64(ps["s0"])
 	for _, v := range ps {
 		if !bytes.Equal(v, bytes.Repeat(binary.BigEndian.AppendUint64(nil, n), 50)) {
+			return 0
+		}
+	}
+	images, err1 := s.Images()
+	seals, err2 := s.Seals()
+	if err1 != nil || err2 != nil || len(images) != 3 || len(seals) != 3 {
+		return 0
+	}
+	for at, v := range images {
+		if seal := seals[at]; binary.BigEndian.Uint64(v) != n || len(seal) != 8 || binary.BigEndian.Uint64(seal) != n {
 			return 0
 		}
 	}

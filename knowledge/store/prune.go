@@ -22,7 +22,7 @@ const (
 )
 
 // Prune deletes what is too old or too much: profiles and models of services and
-// profiles of images not seen for 30 days, states of containers gone for 24 h, keys of requests after 24 h,
+// copies of the profiles of images, with their seals, not renewed for 30 days, states of containers gone for 24 h, keys of requests after 24 h,
 // chunks of series after their time; and the oldest of each beyond its share of
 // MaxSize. Call it every few minutes. For a day after the wall clock jumped by
 // more than an hour nothing is deleted for its age.
@@ -48,7 +48,7 @@ func (s *Store) Prune(now time.Time) error {
 		for _, each := range [...]struct {
 			bucket string
 			most   int
-		}{{bucketImages, size / 32768}, {bucketModels, size >> 20}} {
+		}{{bucketImages, size / 16384}, {bucketSeals, size / 16384}, {bucketModels, size >> 20}} {
 			if err := prune(tx, each.bucket, each.most, func(k string, at time.Time) bool {
 				return believe && now.Sub(at) > profileLife
 			}); err != nil {
@@ -200,7 +200,7 @@ func (s *Store) giveUpOldest(tx *bolt.Tx, size int) (freed int, err error) {
 	if freed > 0 {
 		return freed, deleteAll(series, drop)
 	}
-	for _, bucket := range [...]string{bucketModels, bucketImages, bucketProfiles, bucketStates} {
+	for _, bucket := range [...]string{bucketModels, bucketImages, bucketSeals, bucketProfiles, bucketStates} {
 		b := tx.Bucket([]byte(bucket))
 		var all []aged
 		sizes := map[string]int{}

@@ -25,6 +25,7 @@ const (
 	bucketSeries    = "series"    // tier, start, service → chunk
 	bucketImages    = "images"    // image, host → time written, bytes
 	bucketModels    = "models"    // service → time written, bytes
+	bucketSeals     = "seals"     // image, host → time written, that host's signature over its copy
 
 	keySchema   = "schema"
 	keyIdentity = "identity"
@@ -32,13 +33,13 @@ const (
 
 var buckets = [...]string{
 	bucketMeta, bucketJournal, bucketOpen, bucketKeys, bucketOriginals, bucketDocs, bucketProfiles, bucketStates, bucketSeries,
-	bucketImages, bucketModels,
+	bucketImages, bucketModels, bucketSeals,
 }
 
 // added are the buckets that files of the first versions do not have. They are
 // made when such a file is opened. The schema stays: those versions leave alone
 // what they do not know.
-var added = [...]string{bucketImages, bucketModels}
+var added = [...]string{bucketImages, bucketModels, bucketSeals}
 
 // write puts everything that waits, and what fn adds, into one transaction that
 // is on disk when it returns nil. Otherwise the error is ErrDegraded, and what

@@ -20,6 +20,8 @@ type Host struct {
 	EngineRestarted time.Time
 	// Crashes above 0 is safe mode.
 	Crashes int
+	// Owned: other nodes, or this one as an owner, declare the envelopes.
+	Owned bool
 	// Late is how late the present pass is, when that is too late to decide.
 	Late time.Duration
 }
@@ -36,6 +38,10 @@ type Rules struct {
 // EngineHold is how long nothing shrinks after the Engine came back: a mass exit
 // is not a fall of demand.
 const EngineHold = 5 * time.Minute
+
+// OwnerGrace is how long an envelope that nobody confirms goes on to be trusted
+// with cuts. Growing inside the last one needs no owner.
+const OwnerGrace = 30 * time.Second
 
 // Case is one decision before its guards.
 type Case struct {
@@ -85,6 +91,7 @@ var guards = [...]Guard{
 	{"in-flight", guardInFlight},
 	{"retry", guardRetry},
 	{"engine", guardEngine},
+	{"owner", guardOwner},
 	{"evidence", guardEvidence},
 	{"bounds", guardBounds},
 	{"host-cpu", guardHostCPU},
@@ -209,6 +216,17 @@ func guardEngine(c *Case, to int64) (int64, knowledge.Reason) {
 		return to, knowledge.Reason{}
 	}
 	return c.D.From, knowledge.Because(knowledge.RuleEngineDown, c.Now.Sub(down).Seconds())
+}
+
+func guardOwner(c *Case, to int64) (int64, knowledge.Reason) {
+	since := c.Now.Sub(c.S.Ruled)
+	if !c.Host.Owned || !c.acts() || !c.shrinks(to) || !c.S.Ruled.IsZero() && since <= OwnerGrace {
+		return to, knowledge.Reason{}
+	}
+	if c.S.Ruled.IsZero() {
+		since = 0
+	}
+	return c.D.From, knowledge.Because(knowledge.RuleNoOwner, since.Seconds(), OwnerGrace.Seconds())
 }
 
 func guardEvidence(c *Case, to int64) (int64, knowledge.Reason) {

@@ -136,9 +136,12 @@ type Subject struct {
 	Window    *knowledge.Window
 	Finding   knowledge.Finding
 	Envelope  knowledge.Envelope
-	Probe     Probe
-	Pause     *Pause // of its service; nil: none
-	Marks     Marks
+	// Ruled is when the service's owner last declared the envelope; zero: not in
+	// this life of the daemon.
+	Ruled time.Time
+	Probe Probe
+	Pause *Pause // of its service; nil: none
+	Marks Marks
 
 	// OriginalKept: the way back is on the disk.
 	OriginalKept bool

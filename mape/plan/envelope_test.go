@@ -43,7 +43,7 @@ func TestDeliberate(t *testing.T) {
 			if c.edit != nil {
 				c.edit(&p)
 			}
-			e := plan.Deliberate(epoch, c.facts, &p, host, knowledge.Envelope{Term: 7})
+			e := plan.Deliberate(epoch, c.facts, &p, host, knowledge.Envelope{Term: knowledge.Term{Round: 7}})
 			got := want{e.CPU.Min, e.CPU.Max, e.Memory, e.MemoryFloor, e.MemoryCeiling, e.Reason.Rule}
 			if d := got.memTop - c.want.memTop; d < 2 && d > -2 {
 				got.memTop = c.want.memTop
@@ -51,7 +51,7 @@ func TestDeliberate(t *testing.T) {
 			if got != c.want {
 				t.Errorf("got  %+v\nwant %+v", got, c.want)
 			}
-			if e.Term != 7 || e.ThrottleTarget != p.ThrottleTarget || e.Learned != (got.rule == knowledge.RuleProfile) {
+			if e.Term.Round != 7 || e.ThrottleTarget != p.ThrottleTarget || e.Learned != (got.rule == knowledge.RuleProfile) {
 				t.Errorf("%+v", e)
 			}
 		})

@@ -1,0 +1,146 @@
+package mape
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/mape/plan"
+)
+
+// Owners are the nodes that plan for this host's services: where reports go, and
+// where envelopes come from, by Obey.
+type Owners interface {
+	// Report takes what this host's replicas did since the last deliberation. It
+	// never blocks, and the reports are its own from then on.
+	Report(reports []plan.Report)
+}
+
+// deliberate is the slow clock. What is managed is reported to the owners of its
+// service, which declare its envelopes; what is only watched, and a loop without
+// owners, is deliberated upon here.
+func (l *Loop) deliberate(now time.Time) {
+	l.foresee(now)
+	for _, u := range l.order {
+		if u.Probe == nil && u.Envelope.At.IsZero() {
+			continue
+		}
+		if !l.owned(u) {
+			l.envelope(now, u)
+		}
+	}
+	l.report(now)
+}
+
+// owned reports whether a unit's envelope is its service's owner's to declare.
+func (l *Loop) owned(u *unit) bool { return l.o.Owners != nil && u.Policy.Acts() && u.Probe != nil }
+
+func (l *Loop) report(now time.Time) {
+	if l.o.Owners == nil {
+		return
+	}
+	at := make(map[knowledge.ServiceKey]int, len(l.services))
+	var reports []plan.Report
+	for _, u := range l.order {
+		if !l.owned(u) {
+			continue
+		}
+		i, ok := at[u.service.key]
+		if !ok {
+			i = len(reports)
+			at[u.service.key] = i
+			reports = append(reports, plan.Report{Service: u.service.key, Host: l.o.Node, CPUs: l.o.Host.CPUs, Memory: l.o.Host.Memory})
+		}
+		if len(reports[i].Replicas) == plan.ReplicasMost {
+			l.envelope(now, u) // one too many: it is deliberated upon here
+			u.Ruled = now
+			continue
+		}
+		reports[i].Replicas = append(reports[i].Replicas, l.reported(now, u))
+	}
+	l.o.Owners.Report(reports)
+}
+
+func (l *Loop) reported(now time.Time, u *unit) plan.Reported {
+	r := plan.Reported{
+		ID: u.Container.ID, Policy: u.Policy, Facts: l.facts(u), Envelope: u.Envelope,
+		Quota: u.Window.Quota, Limit: u.Window.MemoryLimit, WorkingSet: u.Window.WorkingSet,
+	}
+	if !u.Envelope.At.IsZero() {
+		r.Stood = max(now.Sub(u.Envelope.At), 0)
+	}
+	r.Policy.Problems, r.Policy.CPUSource, r.Policy.MemorySource, r.Envelope.At = nil, "", "", time.Time{}
+	r.Plausible(l.o.Host.CPUs, l.o.Host.Memory)
+	return r
+}
+
+// Obeyed is what a host made of an owner's intents.
+type Obeyed struct {
+	Replicas  int // whose envelopes were taken over
+	Strangers int // in the intents, and not (or no longer) here
+}
+
+// Obey takes over envelopes that were declared for this host, confined to what its
+// own policies allow. Whether an intent's term is the highest is for the caller to
+// know. Nothing that this loop deliberates upon itself is changed.
+func (l *Loop) Obey(ctx context.Context, intents []knowledge.Intent) (done Obeyed, err error) {
+	err = l.Do(ctx, func() {
+		now := l.o.Now()
+		if now.Sub(l.lastTick) > lateBy { // frozen: what was decided meanwhile is not known yet
+			done.Strangers = -1
+			return
+		}
+		for i := range intents {
+			for j := range intents[i].Envelopes {
+				if l.obey(now, &intents[i], &intents[i].Envelopes[j]) {
+					done.Replicas++
+				} else {
+					done.Strangers++
+				}
+			}
+		}
+	})
+	if err == nil && done.Strangers < 0 {
+		return Obeyed{}, errLate
+	}
+	return done, err
+}
+
+var errLate = errors.New("this node has just been frozen: say it again")
+
+func (l *Loop) obey(now time.Time, in *knowledge.Intent, a *knowledge.Assigned) bool {
+	u := l.units[a.ID]
+	if u == nil || u.service.key != in.Service || !l.owned(u) {
+		return false
+	}
+	next := plan.Confine(a.Envelope, &u.Policy, l.o.Host)
+	next.At, next.Term = now, in.Term
+	if plan.Same(next, u.Envelope) && !u.Envelope.At.IsZero() {
+		next.At = u.Envelope.At
+	}
+	u.Envelope, u.Ruled = next, now
+	return true
+}
+
+// Envelopes are what is in force for a service's replicas here, by container.
+func (l *Loop) Envelopes(ctx context.Context, key knowledge.ServiceKey) (map[knowledge.ContainerID]knowledge.Envelope, error) {
+	out := map[knowledge.ContainerID]knowledge.Envelope{}
+	err := l.Do(ctx, func() {
+		for _, u := range l.order {
+			if u.service.key == key {
+				out[u.Container.ID] = u.Envelope
+			}
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the envelopes of %s: %w", key, err)
+	}
+	return out, nil
+}
+
+// ReportSoon makes the next pass deliberate: the owners are others now.
+func (l *Loop) ReportSoon(ctx context.Context) error {
+	return l.Do(ctx, func() { l.deliberateAt = time.Time{} })
+}

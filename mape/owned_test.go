@@ -1,0 +1,66 @@
+package mape
+
+import (
+	"testing"
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/mape/execute"
+	"github.com/effiscale/effiscale/mape/plan"
+)
+
+// owners keep what they are told.
+type owners struct{ last []plan.Report }
+
+func (o *owners) Report(reports []plan.Report) { o.last = reports }
+
+// TestOwnedElsewhere: what is managed is reported; until its owner has spoken, and
+// half a minute after its last word, nothing shrinks and growth goes on.
+func TestOwnedElsewhere(t *testing.T) {
+	o := &owners{}
+	h := newHost(t, options{})
+	h.loop.o.Owners, h.loop.exec.Host.Owned = o, true
+	b := h.run("web", knowledge.Limits{CPU: 2 * core}, nil)
+	b.demand = 0.2
+	h.pass(3 * time.Minute)
+	u := h.loop.order[0]
+	if len(o.last) != 1 || len(o.last[0].Replicas) != 1 || o.last[0].Check(nil) != nil {
+		t.Fatalf("reported %+v: %v", o.last, o.last[0].Check(nil))
+	}
+	if b.kernel.CPU != 2*core {
+		t.Fatalf("cut to %v before the owner spoke", b.kernel.CPU)
+	}
+	c := execute.Case{Now: h.now, S: &u.Subject, Host: &h.loop.exec.Host, Rules: &h.loop.exec.Rules,
+		D: &knowledge.Decision{ID: u.Container.ID, From: int64(2 * core), To: int64(core), Verb: knowledge.Shrink}}
+	if r := execute.Judge(&c); r.Reason.Rule != knowledge.RuleNoOwner {
+		t.Errorf("held for %v", r.Reason)
+	}
+	in := knowledge.Intent{Service: u.service.key, Term: knowledge.Term{Round: 3, Owner: "n1"}, Envelopes: plan.Declare(h.now, o.last, o.last[0].Host)}
+	if !h.loop.obey(h.now, &in, &in.Envelopes[0]) || u.Envelope.Term != in.Term {
+		t.Fatalf("not obeyed: %+v", u.Envelope)
+	}
+	h.pass(20 * time.Second)
+	if b.kernel.CPU >= 2*core {
+		t.Errorf("still %v with an owner", b.kernel.CPU)
+	}
+	h.pass(time.Minute)
+	held := b.kernel.CPU
+	b.demand = 0.02
+	h.pass(2 * time.Minute)
+	if b.kernel.CPU < held {
+		t.Errorf("cut from %v to %v on the word of an owner that fell silent", held, b.kernel.CPU)
+	}
+	b.demand = 1.5
+	h.pass(time.Minute)
+	if b.kernel.CPU <= held {
+		t.Errorf("did not grow without an owner: %v", b.kernel.CPU)
+	}
+	stranger := knowledge.Assigned{ID: "nobody"}
+	if h.loop.obey(h.now, &in, &stranger) {
+		t.Error("obeyed for a container that is not here")
+	}
+	in.Service = "other"
+	if h.loop.obey(h.now, &in, &in.Envelopes[0]) {
+		t.Error("obeyed for a container of another service")
+	}
+}

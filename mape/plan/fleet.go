@@ -1,0 +1,242 @@
+package plan
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+)
+
+const (
+	// ReplicasMost bounds the replicas of one service on one host that a report tells of.
+	ReplicasMost = 256
+	// absurdCPU is how far above the host's cores a figure may be: clocks of two
+	// readings never agree to the microsecond.
+	absurdCPU = 1.1
+)
+
+// Report is what a host tells a service's owners of its replicas: what is in force,
+// and what was learned. It is complete; a newer one replaces it.
+type Report struct {
+	Service  knowledge.ServiceKey
+	Host     knowledge.NodeID
+	Version  knowledge.Version
+	CPUs     int             // of the host
+	Memory   knowledge.Bytes // of the host
+	Replicas []Reported
+}
+
+// Reported is one replica in a report.
+type Reported struct {
+	ID     knowledge.ContainerID
+	Policy knowledge.Policy
+	Facts  Facts
+	// Envelope is the one in force, and Stood how long it has been: the instant at
+	// which it was set is another clock's.
+	Envelope knowledge.Envelope
+	Stood    time.Duration
+	// Quota, Limit and WorkingSet are as of now; 0: no limit.
+	Quota             knowledge.NanoCPU
+	Limit, WorkingSet knowledge.Bytes
+}
+
+// Check says what is absurd in a report; nil: nothing. prev is the one before it
+// of the same host; nil: there is none.
+func (r *Report) Check(prev *Report) error {
+	switch {
+	case !knowledge.ValidName(string(r.Service)):
+		return fmt.Errorf("service %.40q is no name", string(r.Service))
+	case r.CPUs < 1 || r.CPUs > int(knowledge.MaxCPU/knowledge.OneCPU):
+		return fmt.Errorf("a host of %d cores: allowed are 1 to %d", r.CPUs, int(knowledge.MaxCPU/knowledge.OneCPU))
+	case r.Memory < 1 || r.Memory > knowledge.MaxBytes:
+		return fmt.Errorf("a host with %d bytes of memory: allowed are 1 to %d", int64(r.Memory), int64(knowledge.MaxBytes))
+	case len(r.Replicas) > ReplicasMost:
+		return fmt.Errorf("%d replicas on one host: at most %d", len(r.Replicas), ReplicasMost)
+	}
+	before := map[knowledge.ContainerID]*Reported{}
+	if prev != nil && prev.Version.Epoch == r.Version.Epoch {
+		for i := range prev.Replicas {
+			before[prev.Replicas[i].ID] = &prev.Replicas[i]
+		}
+	}
+	for i := range r.Replicas {
+		if err := r.Replicas[i].check(r, before[r.Replicas[i].ID]); err != nil {
+			return fmt.Errorf("replica %.12s: %w", string(r.Replicas[i].ID), err)
+		}
+	}
+	return nil
+}
+
+func (c *Reported) check(r *Report, prev *Reported) error {
+	top, f := mostCPU(r.CPUs), &c.Facts
+	for _, v := range [...]knowledge.NanoCPU{f.CPU, f.CPUMax, c.Quota} {
+		if v < 0 || v > top {
+			return fmt.Errorf("%s cores on a host of %d", v, r.CPUs)
+		}
+	}
+	for _, v := range [...]knowledge.NanoCPU{f.Advice.CPU, f.Forecast.Upper, f.Image.CPU, f.Image.CPUMax} {
+		if v < 0 || v > knowledge.MaxCPU {
+			return fmt.Errorf("a figure of %d billionths of a core", int64(v))
+		}
+	}
+	for _, v := range [...]knowledge.Bytes{f.MemoryNeed, f.MemoryPeak, c.WorkingSet} {
+		if v < 0 || v > r.Memory+r.Memory/10 {
+			return fmt.Errorf("%s of memory on a host of %s", v, r.Memory)
+		}
+	}
+	for _, v := range [...]float64{
+		f.Forecast.Level, f.Forecast.Coverage, f.Forecast.Gain, f.Advice.Margin, c.Policy.ThrottleTarget, c.Policy.CPUPercentile,
+		c.Policy.MemoryPercentile, c.Policy.CPUTarget, c.Policy.MemoryTarget, c.Policy.StartBoost,
+	} {
+		if math.IsNaN(v) || math.Abs(v) > 1e6 {
+			return fmt.Errorf("a figure of %g", v)
+		}
+	}
+	p := &c.Policy
+	switch {
+	case p.CPU.Min < 0 || p.CPU.Max < 0 || p.CPU.Min > knowledge.MaxCPU || p.CPU.Max > knowledge.MaxCPU:
+		return fmt.Errorf("bounds of %s to %s cores", p.CPU.Min, p.CPU.Max)
+	case p.Memory.Min < 0 || p.Memory.Max < 0 || p.Memory.Min > knowledge.MaxBytes || p.Memory.Max > knowledge.MaxBytes:
+		return fmt.Errorf("bounds of %s to %s of memory", p.Memory.Min, p.Memory.Max)
+	case f.ObservedFor < 0 || c.Stood < 0:
+		return fmt.Errorf("a time of %v", min(f.ObservedFor, c.Stood))
+	case prev != nil && f.ObservedFor < prev.Facts.ObservedFor/2:
+		return fmt.Errorf("observed for %v, and for %v before: a count that runs back", f.ObservedFor, prev.Facts.ObservedFor)
+	}
+	return nil
+}
+
+func mostCPU(cpus int) knowledge.NanoCPU {
+	return knowledge.NanoCPU(float64(cpus) * absurdCPU * float64(knowledge.OneCPU))
+}
+
+// Plausible brings what a host says of itself under what its owners refuse: an
+// estimate of demand may lie above the cores that there are.
+func (c *Reported) Plausible(cpus int, memory knowledge.Bytes) {
+	top, f := mostCPU(cpus), &c.Facts
+	f.CPU, f.CPUMax, c.Quota = min(f.CPU, top), min(f.CPUMax, top), min(c.Quota, top)
+	f.MemoryNeed, f.MemoryPeak, c.WorkingSet = min(f.MemoryNeed, memory), min(f.MemoryPeak, memory), min(c.WorkingSet, memory)
+}
+
+// Declare is one deliberation of a service's owner: the envelopes of its replicas
+// on one host, from the reports of all. What a replica's own host does not know of
+// the service yet is taken from the others.
+func Declare(now time.Time, reports []Report, host knowledge.NodeID) []knowledge.Assigned {
+	i := slices.IndexFunc(reports, func(r Report) bool { return r.Host == host })
+	if i < 0 {
+		return nil
+	}
+	at := &reports[i]
+	others := elsewhere(reports, host)
+	out := make([]knowledge.Assigned, 0, len(at.Replicas))
+	for j := range at.Replicas {
+		c := &at.Replicas[j]
+		facts := c.Facts
+		if facts.NeedsImage() && others.ObservedFor > facts.Image.ObservedFor {
+			facts.Image = others
+		}
+		prev := c.Envelope
+		prev.At = now.Add(-c.Stood)
+		e := Deliberate(now, facts, &c.Policy, knowledge.Host{CPUs: at.CPUs, Memory: at.Memory}, prev)
+		if r := &e.Reason; r.Rule == knowledge.RuleNoProfile { // an envelope that stays keeps its other numbers
+			r.Args[0] = facts.ObservedFor.Seconds()
+		} else if r.Rule == knowledge.RuleImage {
+			*r = facts.Image.Because(&facts, &c.Policy)
+		}
+		out = append(out, knowledge.Assigned{ID: c.ID, Envelope: e})
+	}
+	return out
+}
+
+// elsewhere is what the other hosts know of a service, as an Image: of three and
+// more the median of each figure, so that one that lies moves nobody; of two the
+// mean.
+func elsewhere(reports []Report, host knowledge.NodeID) Image {
+	var known []Facts
+	for i := range reports {
+		r := &reports[i]
+		if r.Host == host || len(r.Replicas) == 0 {
+			continue
+		}
+		longest := slices.MaxFunc(r.Replicas, func(a, b Reported) int { return cmp.Compare(a.Facts.ObservedFor, b.Facts.ObservedFor) })
+		if longest.Facts.ObservedFor > 0 {
+			known = append(known, longest.Facts)
+		}
+	}
+	if len(known) == 0 {
+		return Image{}
+	}
+	return Image{
+		ObservedFor: middle(known, func(f *Facts) time.Duration { return f.ObservedFor }),
+		CPU:         middle(known, func(f *Facts) knowledge.NanoCPU { return f.CPU }),
+		CPUMax:      middle(known, func(f *Facts) knowledge.NanoCPU { return f.CPUMax }),
+		MemoryNeed:  middle(known, func(f *Facts) knowledge.Bytes { return f.MemoryNeed }),
+		MemoryPeak:  middle(known, func(f *Facts) knowledge.Bytes { return f.MemoryPeak }),
+	}
+}
+
+func middle[T ~int64](known []Facts, figure func(*Facts) T) T {
+	all := make([]T, len(known))
+	for i := range known {
+		all[i] = figure(&known[i])
+	}
+	slices.Sort(all)
+	n := len(all)
+	if n%2 == 1 {
+		return all[n/2]
+	}
+	return all[n/2-1]/2 + all[n/2]/2
+}
+
+// Confine brings an envelope that another node declared inside what this host's own
+// policy and size allow: nothing that comes over a wire reaches further.
+func Confine(e knowledge.Envelope, p *knowledge.Policy, host knowledge.Host) knowledge.Envelope {
+	top := least(p.CPU.Max, hostCPU(host), knowledge.MaxCPU)
+	if p.CPUMode == knowledge.CPUWeight {
+		top = hostCPU(host)
+	}
+	e.CPU.Max = under(max(e.CPU.Max, 0), top)
+	if e.CPU.Max == 0 {
+		e.CPU.Max = top
+	}
+	e.CPU.Min = min(max(e.CPU.Min, p.CPU.Min, floorCPU), e.CPU.Max)
+	if p.CPUMode == knowledge.CPUWeight {
+		e.CPU.Min = p.CPU.Min
+	}
+	ceiling := memoryCeiling(p, host)
+	if e.MemoryCeiling <= 0 || ceiling > 0 && e.MemoryCeiling > ceiling {
+		e.MemoryCeiling = ceiling
+	}
+	e.MemoryFloor = under(max(e.MemoryFloor, p.Memory.Min, 0), e.MemoryCeiling)
+	e.Memory = under(max(e.Memory, 0), e.MemoryCeiling)
+	e.FirstCPU = under(max(e.FirstCPU, 0), e.CPU.Max)
+	e.FirstMemory = under(max(e.FirstMemory, 0), e.MemoryCeiling)
+	e.LearnedCPU, e.ForecastCPU = under(max(e.LearnedCPU, 0), e.CPU.Max), under(max(e.ForecastCPU, 0), e.CPU.Max)
+	if !(e.ThrottleTarget > 0 && e.ThrottleTarget <= 1) {
+		e.ThrottleTarget = p.ThrottleTarget
+	}
+	return e
+}
+
+// Same reports whether two envelopes differ in nothing but the instant at which
+// they were made, their terms and the numbers in their reasons.
+func Same(a, b knowledge.Envelope) bool {
+	a.Term, b.Term = knowledge.Term{}, knowledge.Term{}
+	return same(&a, &b)
+}
+
+// Cuts reports whether an envelope allows less than the one in force did: what a
+// host wants other nodes to have agreed to.
+func Cuts(next, prev *knowledge.Envelope) bool {
+	return next.Memory < prev.Memory || next.MemoryFloor < prev.MemoryFloor || next.CPU.Min < prev.CPU.Min || next.CPU.Max < prev.CPU.Max
+}
+
+// WithoutCuts is next with nothing in it below prev.
+func WithoutCuts(next, prev knowledge.Envelope) knowledge.Envelope {
+	next.Memory, next.MemoryFloor = max(next.Memory, prev.Memory), max(next.MemoryFloor, prev.MemoryFloor)
+	next.CPU.Min, next.CPU.Max = max(next.CPU.Min, prev.CPU.Min), max(next.CPU.Max, prev.CPU.Max)
+	return next
+}

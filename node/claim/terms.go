@@ -1,0 +1,211 @@
+// Package claim keeps the promise that at most one node plans for a service in a
+// term. Terms are what a host has seen: it obeys the highest, for ever, also over
+// restarts. A Book is what this node owns: scopes that end with a cause.
+//
+// A takeover: ask the service's hosts for Highest, Book.Take above the answers, and
+// send intents with the claim's term; each host Admits it before it obeys.
+package claim
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"sync"
+	"sync/atomic"
+
+	"github.com/effiscale/effiscale/knowledge"
+)
+
+const (
+	// forgetAbove is how many services a host remembers the terms of before Forget
+	// drops any: 100 bytes each.
+	forgetAbove = 10_000
+	// termsMost is where a host learns of no further service. A node knows 20,000
+	// services at most; more are a peer's invention.
+	termsMost = 40_000
+)
+
+var (
+	// ErrFull: terms of too many services are known; new services are not admitted.
+	ErrFull = errors.New("too many services")
+	// ErrExhausted: a service's round cannot grow any more, which 2^64 takeovers
+	// would explain, and a lying peer more easily.
+	ErrExhausted = errors.New("there is no higher term")
+)
+
+// Saver is the disk. SaveTerms adds to what was saved before, over older terms of
+// the same services; all is durable when it returns nil. Calls come one at a time
+// and in order.
+type Saver interface {
+	SaveTerms(map[knowledge.ServiceKey]knowledge.Term) error
+}
+
+// Terms are the highest terms that a host has seen. A term counts as seen only once
+// it is saved.
+type Terms struct {
+	saver   Saver
+	most    int // see forgetAbove
+	refused atomic.Uint64
+	// turn is held while terms are raised, so that saves are in order. It is a
+	// channel, not a mutex, because the disk is waited for in it.
+	turn chan struct{}
+
+	mu      sync.Mutex // guards what follows; never held across a call out
+	highest map[knowledge.ServiceKey]knowledge.Term
+	// floor is above every round that was forgotten. A service without a term has
+	// this round: a forgotten term stays refused, and is never taken again.
+	floor uint64
+}
+
+// NewTerms begins with the terms that were saved in earlier lives.
+func NewTerms(kept map[knowledge.ServiceKey]knowledge.Term, s Saver) *Terms {
+	t := &Terms{saver: s, most: forgetAbove, turn: make(chan struct{}, 1), highest: map[knowledge.ServiceKey]knowledge.Term{}}
+	maps.Copy(t.highest, kept)
+	return t
+}
+
+// Highest is the highest term seen of a service, the zero Term when there was none.
+// Of a service that may have been forgotten it has a round, but no owner.
+func (t *Terms) Highest(key knowledge.ServiceKey) knowledge.Term {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.seen(key)
+}
+
+// seen needs mu.
+func (t *Terms) seen(key knowledge.ServiceKey) knowledge.Term {
+	if term, ok := t.highest[key]; ok {
+		return term
+	}
+	return knowledge.Term{Round: t.floor}
+}
+
+// Admit judges terms: those at least as high as the highest seen are admitted, and
+// the higher ones are saved, all at once, before it returns. The refused ones come
+// back with the highest seen. With an error, which is the disk's or ErrFull, higher
+// ones are among the refused; equal ones are not.
+func (t *Terms) Admit(batch map[knowledge.ServiceKey]knowledge.Term) (refused map[knowledge.ServiceKey]knowledge.Term, err error) {
+	refused, higher, err := t.judge(batch)
+	defer func() {
+		for key, seen := range refused {
+			if seen.After(batch[key]) {
+				t.refused.Add(1)
+			}
+		}
+	}()
+	if len(higher) == 0 {
+		return refused, err
+	}
+	t.turn <- struct{}{}
+	defer func() { <-t.turn }()
+	if refused, higher, err = t.judge(batch); len(higher) == 0 { // others had their turn before
+		return refused, err
+	}
+	if saveErr := t.raise(higher); saveErr != nil {
+		for key := range higher {
+			refused[key] = t.Highest(key)
+		}
+		err = errors.Join(err, saveErr)
+	}
+	return refused, err
+}
+
+func (t *Terms) judge(batch map[knowledge.ServiceKey]knowledge.Term) (refused, higher map[knowledge.ServiceKey]knowledge.Term, err error) {
+	refused, higher = map[knowledge.ServiceKey]knowledge.Term{}, map[knowledge.ServiceKey]knowledge.Term{}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	room := termsMost - len(t.highest)
+	for key, term := range batch {
+		seen := t.seen(key)
+		if !term.After(seen) {
+			if term != seen {
+				refused[key] = seen
+			}
+			continue
+		}
+		if _, known := t.highest[key]; !known {
+			if room <= 0 {
+				refused[key], err = seen, fmt.Errorf("cannot admit a term: %w: at most %d", ErrFull, termsMost)
+				continue
+			}
+			room--
+		}
+		higher[key] = term
+	}
+	return refused, higher, err
+}
+
+// raise saves higher terms and then counts them as seen. It needs the turn.
+func (t *Terms) raise(higher map[knowledge.ServiceKey]knowledge.Term) error {
+	if err := t.saver.SaveTerms(higher); err != nil {
+		return fmt.Errorf("cannot save the terms of %d services: %w", len(higher), err)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	maps.Copy(t.highest, higher)
+	return nil
+}
+
+// take makes terms of self, each above the given one and all that were seen of its
+// service, and saves them at once. Services whose terms cannot grow are left out,
+// with an error.
+func (t *Terms) take(self knowledge.NodeID, above map[knowledge.ServiceKey]knowledge.Term) (map[knowledge.ServiceKey]knowledge.Term, error) {
+	t.turn <- struct{}{}
+	defer func() { <-t.turn }()
+	taken := make(map[knowledge.ServiceKey]knowledge.Term, len(above))
+	var err error
+	for key, a := range above {
+		round := max(a.Round, t.Highest(key).Round)
+		if round == math.MaxUint64 {
+			err = fmt.Errorf("cannot take service %.60q: %w", string(key), ErrExhausted)
+			continue
+		}
+		taken[key] = knowledge.Term{Round: round + 1, Owner: self}
+	}
+	if len(taken) == 0 {
+		return nil, err
+	}
+	if saveErr := t.raise(taken); saveErr != nil {
+		return nil, errors.Join(err, saveErr)
+	}
+	return taken, err
+}
+
+// Refused counts the terms that were refused because a higher one was seen.
+func (t *Terms) Refused() uint64 { return t.refused.Load() }
+
+// Forget drops services that keep says false to, as many as there are above 10,000.
+// What the disk has of them is not touched.
+func (t *Terms) Forget(keep func(knowledge.ServiceKey) bool) {
+	all := t.All()
+	over := len(all) - t.most
+	if over <= 0 {
+		return
+	}
+	for key := range all {
+		if keep(key) {
+			delete(all, key)
+		}
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for key, term := range all {
+		if over <= 0 {
+			return
+		}
+		if t.highest[key] != term { // news of it since
+			continue
+		}
+		delete(t.highest, key)
+		t.floor = max(t.floor, term.Round, term.Round+1) // the last one does not wrap
+		over--
+	}
+}
+
+// All is a copy of the highest terms seen.
+func (t *Terms) All() map[knowledge.ServiceKey]knowledge.Term {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return maps.Clone(t.highest)
+}

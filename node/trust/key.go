@@ -1,0 +1,122 @@
+package trust
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+const (
+	keyFile = "node.key"
+	keyType = "PRIVATE KEY"
+	// maxKeyFile: a PKCS8 Ed25519 key in PEM has 119 bytes.
+	maxKeyFile = 4096
+)
+
+// LoadKey reads the node's key from dir, or makes one that is on the disk before
+// it is used. made reports which: a node that lost its disk is another node.
+func LoadKey(dir string) (id *Identity, made bool, err error) {
+	path := filepath.Join(dir, keyFile)
+	id, err = readKey(path)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return id, false, err
+	}
+	if id, err = NewIdentity(nil); err != nil {
+		return nil, false, err
+	}
+	err = writeKey(dir, path, id)
+	if errors.Is(err, fs.ErrExist) { // another process was faster: the file decides
+		id, err = readKey(path)
+		return id, false, err
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("cannot keep the node's key %s: %w", path, err)
+	}
+	return id, true, nil
+}
+
+func readKey(path string) (*Identity, error) {
+	fail := func(err error) (*Identity, error) {
+		return nil, fmt.Errorf("cannot use the node's key %s: %w", path, err)
+	}
+	// Without O_NONBLOCK a pipe at this place would hold the start for ever.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return fail(err)
+	}
+	defer func() { _ = f.Close() }()
+	st, err := f.Stat()
+	if err != nil {
+		return fail(err)
+	}
+	if !st.Mode().IsRegular() {
+		return fail(errors.New("it is no regular file"))
+	}
+	if mode := st.Mode().Perm(); mode&0o077 != 0 {
+		return fail(fmt.Errorf("others may read or write it (mode %04o); if nobody did: chmod 600 %s, else remove it and the node gets a new identity", mode, path))
+	}
+	b, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
+	if err != nil {
+		return fail(err)
+	}
+	key, err := parseKey(b)
+	if err != nil {
+		return fail(fmt.Errorf("%w; restore it, or remove it and the node gets a new identity", err))
+	}
+	return identityOf(key), nil
+}
+
+func parseKey(b []byte) (ed25519.PrivateKey, error) {
+	if len(b) > maxKeyFile {
+		return nil, fmt.Errorf("it has more than %d bytes", maxKeyFile)
+	}
+	block, rest := pem.Decode(b)
+	if block == nil || block.Type != keyType || len(bytes.TrimSpace(rest)) > 0 {
+		return nil, errors.New("it is not one PEM block " + keyType)
+	}
+	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return nil, err
+	}
+	key, ok := parsed.(ed25519.PrivateKey)
+	if !ok {
+		return nil, fmt.Errorf("its key is a %T, not Ed25519", parsed)
+	}
+	return key, nil
+}
+
+// writeKey makes the file whole or not at all, and never over another one.
+func writeKey(dir, path string, id *Identity) error {
+	der, err := x509.MarshalPKCS8PrivateKey(id.key)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(dir, keyFile+".new-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.Remove(f.Name()) }()
+	_, err = f.Write(pem.EncodeToMemory(&pem.Block{Type: keyType, Bytes: der}))
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Link(f.Name(), path); err != nil {
+		return err
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

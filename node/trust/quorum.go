@@ -1,0 +1,94 @@
+package trust
+
+import (
+	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/binary"
+
+	"github.com/effiscale/effiscale/knowledge"
+)
+
+// Statement is a cut on one container that the owners of its service stand for:
+// each signs only what it found in the evidence itself.
+type Statement struct {
+	Service     knowledge.ServiceKey  `cbor:"1,keyasint"`
+	Term        knowledge.Term        `cbor:"2,keyasint"`
+	Seq         uint64                `cbor:"3,keyasint"`
+	Host        knowledge.NodeID      `cbor:"4,keyasint"`
+	Container   knowledge.ContainerID `cbor:"5,keyasint"`
+	Memory      knowledge.Bytes       `cbor:"6,keyasint"`
+	MemoryFloor knowledge.Bytes       `cbor:"7,keyasint"`
+	CPUFloor    knowledge.NanoCPU     `cbor:"8,keyasint"`
+}
+
+const (
+	statementDomain = "effiscale statement 1\x00"
+	voteDomain      = "effiscale vote 1\x00"
+)
+
+// maxVotes bounds the time for a certificate: to check a signature takes 50 µs,
+// and a service has 4 owners.
+const maxVotes = 64
+
+// Digest names the statement. Every string has its length before it, so that no
+// two statements share the bytes; it cannot fail, unlike an encoder.
+func (s Statement) Digest() [32]byte {
+	b := []byte(statementDomain)
+	for _, t := range []string{string(s.Service), string(s.Term.Owner), string(s.Host), string(s.Container)} {
+		b = binary.BigEndian.AppendUint64(b, uint64(len(t)))
+		b = append(b, t...)
+	}
+	for _, n := range []uint64{s.Term.Round, s.Seq, uint64(s.Memory), uint64(s.MemoryFloor), uint64(s.CPUFloor)} {
+		b = binary.BigEndian.AppendUint64(b, n)
+	}
+	return sha256.Sum256(b)
+}
+
+// Vote is one owner's signature under a statement's digest.
+type Vote struct {
+	Voter  knowledge.NodeID `cbor:"1,keyasint"`
+	Public []byte           `cbor:"2,keyasint"`
+	Sig    []byte           `cbor:"3,keyasint"`
+}
+
+// Vote signs a digest.
+func (i *Identity) Vote(digest [32]byte) Vote {
+	return Vote{Voter: i.ID(), Public: i.Public(), Sig: i.Sign(voted(digest))}
+}
+
+func voted(digest [32]byte) []byte { return append([]byte(voteDomain), digest[:]...) }
+
+// Valid reports whether the voter that it names signed the digest.
+func (v Vote) Valid(digest [32]byte) bool {
+	pub := ed25519.PublicKey(v.Public)
+	id := IDOf(pub)
+	return id != "" && id == v.Voter && ed25519.Verify(pub, voted(digest), v.Sig)
+}
+
+// Tolerated is how many of n owners may lie: f = ⌊(n−1)/3⌋. 1 of 4, none of 3.
+func Tolerated(n int) int { return max(0, n-1) / 3 }
+
+// Quorum is how many of n owners must sign: ⌈(n+f+1)/2⌉. Two quorums share at
+// least f+1 owners, so one that does not lie, and n−f honest ones reach it:
+// 3 of 4, 4 of 5, 5 of 7.
+func Quorum(n int) int { return (max(0, n) + Tolerated(n) + 2) / 2 }
+
+// Certified reports whether enough of the owners signed the digest. Votes of
+// others, second votes and invalid ones do not count; more than 64 are nonsense.
+func Certified(digest [32]byte, votes []Vote, owners []knowledge.NodeID) bool {
+	if len(votes) > maxVotes {
+		return false
+	}
+	open := make(map[knowledge.NodeID]bool, len(owners)) // may still vote
+	for _, o := range owners {
+		open[o] = true
+	}
+	need := Quorum(len(open))
+	for _, v := range votes {
+		if open[v.Voter] && v.Valid(digest) {
+			delete(open, v.Voter)
+			need--
+		}
+	}
+	return need <= 0
+}
