@@ -16,14 +16,7 @@ import (
 type Chunk = history.Chunk
 
 func (l *Loop) envelope(now time.Time, u *unit) {
-	f := l.facts(u)
-	u.Envelope = plan.Deliberate(now, f, &u.Policy, l.o.Host, u.Envelope)
-	switch r := &u.Envelope.Reason; r.Rule { // an envelope that stays keeps its other numbers
-	case knowledge.RuleNoProfile:
-		r.Args[0] = f.ObservedFor.Seconds()
-	case knowledge.RuleImage:
-		*r = f.Image.Because(&f, &u.Policy)
-	}
+	u.Envelope = plan.Deliberate(now, l.facts(u), &u.Policy, l.o.Host, u.Envelope)
 }
 
 // facts sums up a service's profile for the planner.

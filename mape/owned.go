@@ -86,10 +86,10 @@ type Obeyed struct {
 // own policies allow. Whether an intent's term is the highest is for the caller to
 // know. Nothing that this loop deliberates upon itself is changed.
 func (l *Loop) Obey(ctx context.Context, intents []knowledge.Intent) (done Obeyed, err error) {
-	err = l.Do(ctx, func() {
+	doErr := l.Do(ctx, func() {
 		now := l.o.Now()
 		if now.Sub(l.lastTick) > lateBy { // frozen: what was decided meanwhile is not known yet
-			done.Strangers = -1
+			err = errLate
 			return
 		}
 		for i := range intents {
@@ -102,10 +102,7 @@ func (l *Loop) Obey(ctx context.Context, intents []knowledge.Intent) (done Obeye
 			}
 		}
 	})
-	if err == nil && done.Strangers < 0 {
-		return Obeyed{}, errLate
-	}
-	return done, err
+	return done, errors.Join(doErr, err)
 }
 
 var errLate = errors.New("this node has just been frozen: say it again")
@@ -117,7 +114,7 @@ func (l *Loop) obey(now time.Time, in *knowledge.Intent, a *knowledge.Assigned) 
 	}
 	next := plan.Confine(a.Envelope, &u.Policy, l.o.Host)
 	next.At, next.Term = now, in.Term
-	if plan.Same(next, u.Envelope) && !u.Envelope.At.IsZero() {
+	if plan.Same(&next, &u.Envelope) && !u.Envelope.At.IsZero() {
 		next.At = u.Envelope.At
 	}
 	u.Envelope, u.Ruled = next, now

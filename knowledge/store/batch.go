@@ -207,7 +207,7 @@ func (b *Batch) putSeals(tx *bolt.Tx, at []byte) error {
 			continue
 		}
 		c, seal := cell{bucketSeals, k.key()}, b.Seals[k]
-		err := error(nil)
+		var err error
 		if len(seal) == 0 || len(seal) > maxSeal {
 			err = remove(tx, c)
 		} else {

@@ -22,9 +22,9 @@ const (
 )
 
 // Prune deletes what is too old or too much: profiles and models of services and
-// copies of the profiles of images, with their seals, not renewed for 30 days, states of containers gone for 24 h, keys of requests after 24 h,
-// chunks of series after their time; and the oldest of each beyond its share of
-// MaxSize. Call it every few minutes. For a day after the wall clock jumped by
+// copies of the profiles of images, with their seals, not renewed for 30 days,
+// states of containers gone for 24 h, keys of requests after 24 h, chunks of series
+// after their time; and the oldest of each beyond its share of MaxSize. Call it every few minutes. For a day after the wall clock jumped by
 // more than an hour nothing is deleted for its age.
 func (s *Store) Prune(now time.Time) error {
 	s.mu.Lock()

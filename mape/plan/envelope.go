@@ -55,8 +55,11 @@ func Deliberate(now time.Time, facts Facts, p *knowledge.Policy, host knowledge.
 	e.CPU.Min = under(e.CPU.Min, e.CPU.Max)
 	e.MemoryFloor = under(e.MemoryFloor, e.MemoryCeiling)
 	e.Memory = under(e.Memory, e.MemoryCeiling)
-	if same(&e, &prev) {
+	if Same(&e, &prev) {
 		prev.Forecast = e.Forecast // its numbers are of now
+		if r := e.Reason.Rule; r == knowledge.RuleNoProfile || r == knowledge.RuleImage {
+			prev.Reason = e.Reason // so are these; those of other rules are of when it was set
+		}
 		return prev
 	}
 	return e
@@ -106,14 +109,14 @@ func within[T ~int64](next, prev T, up, down float64) T {
 	return next
 }
 
-// same reports whether two envelopes differ in nothing but the time they were
-// made and the numbers in their reasons.
-func same(a, b *knowledge.Envelope) bool {
+// Same reports whether two envelopes differ in nothing but the instant at which
+// they were made, their terms and the numbers in their reasons.
+func Same(a, b *knowledge.Envelope) bool {
 	return a.CPU == b.CPU && a.ThrottleTarget == b.ThrottleTarget && a.Memory == b.Memory &&
 		a.MemoryFloor == b.MemoryFloor && a.MemoryCeiling == b.MemoryCeiling &&
 		a.FirstCPU == b.FirstCPU && a.FirstMemory == b.FirstMemory &&
 		a.LearnedCPU == b.LearnedCPU && a.ForecastCPU == b.ForecastCPU && a.Forecast.Rule == b.Forecast.Rule &&
-		a.Learned == b.Learned && a.Term == b.Term && a.Reason.Rule == b.Reason.Rule
+		a.Learned == b.Learned && a.Reason.Rule == b.Reason.Rule
 }
 
 // cpuCeiling is the policy's or the host's bound. After a day, batch work that

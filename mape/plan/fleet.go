@@ -141,11 +141,6 @@ func Declare(now time.Time, reports []Report, host knowledge.NodeID) []knowledge
 		prev := c.Envelope
 		prev.At = now.Add(-c.Stood)
 		e := Deliberate(now, facts, &c.Policy, knowledge.Host{CPUs: at.CPUs, Memory: at.Memory}, prev)
-		if r := &e.Reason; r.Rule == knowledge.RuleNoProfile { // an envelope that stays keeps its other numbers
-			r.Args[0] = facts.ObservedFor.Seconds()
-		} else if r.Rule == knowledge.RuleImage {
-			*r = facts.Image.Because(&facts, &c.Policy)
-		}
 		out = append(out, knowledge.Assigned{ID: c.ID, Envelope: e})
 	}
 	return out
@@ -219,13 +214,6 @@ func Confine(e knowledge.Envelope, p *knowledge.Policy, host knowledge.Host) kno
 		e.ThrottleTarget = p.ThrottleTarget
 	}
 	return e
-}
-
-// Same reports whether two envelopes differ in nothing but the instant at which
-// they were made, their terms and the numbers in their reasons.
-func Same(a, b knowledge.Envelope) bool {
-	a.Term, b.Term = knowledge.Term{}, knowledge.Term{}
-	return same(&a, &b)
 }
 
 // Cuts reports whether an envelope allows less than the one in force did: what a

@@ -46,7 +46,7 @@ func TestDeclareIsDeliberate(t *testing.T) {
 	// Said again with its own word in force, nothing changes but the instant.
 	c.Envelope, c.Stood = got[0].Envelope, time.Minute
 	again := Declare(now.Add(time.Minute), []Report{r}, "a")
-	if !Same(again[0].Envelope, got[0].Envelope) {
+	if !Same(&again[0].Envelope, &got[0].Envelope) {
 		t.Errorf("again: %+v, before %+v", again[0].Envelope, got[0].Envelope)
 	}
 }
