@@ -73,7 +73,7 @@ func run(ctx context.Context, o ctl.RunOptions) error {
 	switch {
 	case errors.Is(err, node.ErrLocked):
 		return ctl.Coded(ctl.ExitLocked, fmt.Errorf("%w\nAnother effiscale daemon runs with this node.data_dir: stop it, or give this one another directory", err))
-	case errors.Is(err, node.ErrConfig):
+	case errors.Is(err, node.ErrConfig), errors.Is(err, node.ErrConflict):
 		return ctl.Coded(ctl.ExitConfig, err)
 	}
 	return err

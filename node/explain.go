@@ -31,8 +31,8 @@ func asError(err error) error {
 	return loopError(err)
 }
 
-// Explain is everything about one container.
-func (n *Node) Explain(ctx context.Context, ref string) (api.Explain, error) {
+// localExplain is everything about one container of this host.
+func (n *Node) localExplain(ctx context.Context, ref string) (api.Explain, error) {
 	u, verdicts, err := n.loop.Find(ctx, ref)
 	if err != nil {
 		return api.Explain{}, asError(err)
@@ -43,6 +43,7 @@ func (n *Node) Explain(ctx context.Context, ref string) (api.Explain, error) {
 		Forecasts: forecastViews(&u), Patterns: patterns(&u), Envelope: envelopeView(&u.Envelope), Conditions: n.conditions(&u),
 		Wishes: wishes(&u), Rejected: rejected(&u), History: []api.Change{},
 	}
+	n.explainOwner(&e, u.Container.Service, &u.Envelope, u.Ruled)
 	for r := range verdicts {
 		e.Verdicts = append(e.Verdicts, verdictViews(knowledge.Resource(r), verdicts[r])...)
 	}

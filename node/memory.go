@@ -1,11 +1,11 @@
 package node
 
 import (
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -57,7 +57,9 @@ func (n *Node) openStore(cfg config.Config) error {
 		n.log.Error().Str("file", opened.SetAside).Str("why", opened.Why).
 			Msg("the knowledge file could not be trusted; it is set aside and a new one is begun")
 	}
-	n.identify(cfg)
+	if err := n.identify(cfg); err != nil {
+		return err
+	}
 	n.countCrashes(time.Now())
 	return nil
 }
@@ -65,7 +67,7 @@ func (n *Node) openStore(cfg config.Config) error {
 // identify keeps the node's id for life. On another machine (a host cloned from
 // an image with its state) it is another node, with what the first one learned of
 // services; what it knows of containers finds none here.
-func (n *Node) identify(cfg config.Config) {
+func (n *Node) identify(cfg config.Config) error {
 	machine := firstLine("/etc/machine-id")
 	id, known := n.store.Identity()
 	name := cfg.Node.Name
@@ -78,25 +80,35 @@ func (n *Node) identify(cfg config.Config) {
 	if known && id.MachineID != "" && machine != "" && id.MachineID != machine {
 		n.log.Warn().Str("id", string(id.Node)).Msg("this state was made on another machine: the node takes a new identity")
 		known = false
+		if err := setAsideKey(cfg); err != nil {
+			return err
+		}
 	}
-	if !known {
-		id = store.Identity{Node: newNodeID(), Created: time.Now().UTC()}
+	if err := n.loadKey(cfg); err != nil {
+		return err
+	}
+	if !known || id.Node != n.key.ID() {
+		id, known = store.Identity{Node: n.key.ID(), Created: time.Now().UTC()}, false
 	}
 	changed := !known || id.Name != name
 	id.Name, id.MachineID = name, machine
 	n.identity = id
 	if !changed {
-		return
+		return nil
 	}
 	if err := n.store.SetIdentity(id); err != nil {
 		n.log.Warn().Err(err).Msg("the node's identity is kept in memory only")
 	}
+	return nil
 }
 
-func newNodeID() knowledge.NodeID {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails (Go 1.24)
-	return knowledge.NodeID(hex.EncodeToString(b[:]))
+// setAsideKey keeps another machine's key from being used here.
+func setAsideKey(cfg config.Config) error {
+	at := filepath.Join(cfg.Node.DataDir, "node.key")
+	if err := os.Rename(at, at+".of-another-machine"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("cannot set the key of another machine aside: %w", err)
+	}
+	return nil
 }
 
 func firstLine(path string) string {
@@ -126,6 +138,7 @@ func (n *Node) countCrashes(now time.Time) {
 		n.log.Error().Int("crashes", n.crashes).Msg("safe mode: it crashed too often in five minutes, and only measures until an orderly restart")
 	}
 	log.At = append(recent, now.UTC())
+	n.starts = len(log.At)
 	if len(log.At) > 16 {
 		log.At = log.At[len(log.At)-16:]
 	}

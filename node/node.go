@@ -22,7 +22,9 @@ import (
 	"github.com/effiscale/effiscale/knowledge/store"
 	"github.com/effiscale/effiscale/mape"
 	"github.com/effiscale/effiscale/node/api"
+	"github.com/effiscale/effiscale/node/cluster"
 	"github.com/effiscale/effiscale/node/config"
+	"github.com/effiscale/effiscale/node/trust"
 )
 
 var (
@@ -60,10 +62,15 @@ type Node struct {
 	machine atomic.Pointer[knowledge.Host] // as the Engine, or else the kernel, tells it
 	usage   *cgroup.HostReader
 	loop    *mape.Loop
-	server  *api.Server
-	metrics *api.Metrics
-	ticks   atomic.Int64 // passes of the loop, for the watchdog
-	readied atomic.Bool
+	cluster *cluster.Cluster
+	key     *trust.Identity
+	starts  int // of the last minutes, this one included
+	// conflicts holds why this node has to give way to another one.
+	conflicts chan error
+	server    *api.Server
+	metrics   *api.Metrics
+	ticks     atomic.Int64 // passes of the loop, for the watchdog
+	readied   atomic.Bool
 
 	hangups   chan os.Signal // SIGHUP: read the configuration again
 	reloading sync.Mutex     // one reload at a time
@@ -105,7 +112,7 @@ func Run(ctx context.Context, o Options) error {
 // blank is a node that has acquired nothing.
 func blank(o Options) *Node {
 	n := &Node{o: o, started: time.Now(), missing: map[knowledge.ContainerID]int{},
-		keyed: make(chan struct{}, 1), reading: make(chan struct{}, 1), turns: make(chan struct{}, statsAtOnce)}
+		conflicts: make(chan error, 1), keyed: make(chan struct{}, 1), reading: make(chan struct{}, 1), turns: make(chan struct{}, statsAtOnce)}
 	n.machine.Store(&knowledge.Host{})
 	return n
 }
@@ -135,6 +142,9 @@ func New(ctx context.Context, o Options) (n *Node, err error) {
 	}
 	n.openKernel()
 	n.openLoop(cfg)
+	if err = n.openCluster(cfg); err != nil {
+		return n, err
+	}
 	n.server, err = api.New(n, api.Options{
 		Monitor: cfg.API.Monitor, Controller: cfg.API.Controller, Execution: cfg.API.Execution,
 		Socket: cfg.API.Socket, SocketGroup: cfg.API.SocketGroup, TokensFile: cfg.API.TokensFile,
@@ -273,6 +283,10 @@ func (n *Node) Serve(ctx context.Context) error {
 	defer cancel()
 	var group sync.WaitGroup
 	loopCtx, stopLoop := context.WithCancel(work)
+	clusterCtx, stopCluster := context.WithCancel(work)
+	defer stopCluster()
+	leaving := make(chan struct{})
+	group.Go(func() { n.cluster.Run(clusterCtx); close(leaving) })
 	group.Go(func() { n.loop.Run(loopCtx) })
 	group.Go(func() { n.engine.Watch(work, n.loop.Emit) })
 	group.Go(func() { n.meetEngine(work) })
@@ -290,9 +304,12 @@ func (n *Node) Serve(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 	case err = <-failed:
+	case err = <-n.conflicts:
 	}
 	n.log.Info().Msg("stopping: containers keep the limits that they have")
 	_, _ = daemon.SdNotify(false, daemon.SdNotifyStopping)
+	stopCluster()
+	<-leaving
 	stopLoop()
 	<-n.loop.Stopped()
 	err = errors.Join(err, n.Stop())

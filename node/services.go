@@ -235,17 +235,6 @@ func confidence(u *mape.Unit) float64 {
 // Identity is the node's name and zone.
 func (n *Node) Identity() (name, zone string) { return n.identity.Name, n.cfg.Load().Node.Zone }
 
-// Leader: a single host is a cluster of one and owns everything on it.
-func (n *Node) Leader(ctx context.Context, ref string) (bool, string, error) {
-	if ref == "" {
-		return true, n.identity.Name, nil
-	}
-	if _, _, err := n.loop.Find(ctx, ref); err != nil {
-		return false, "", asError(err)
-	}
-	return true, n.identity.Name, nil
-}
-
 // Health is "" when all is well.
 func (n *Node) Health() string {
 	if up, _, last := n.engine.State(); !up {
@@ -263,8 +252,8 @@ func (n *Node) Health() string {
 // neighborsMost bounds the controllers that are remembered.
 const neighborsMost = 256
 
-// Register remembers another controller's endpoint.
-func (n *Node) Register(_ context.Context, id, endpoint string) error {
+// remember keeps another controller's endpoint.
+func (n *Node) remember(id, endpoint string) error {
 	n.docs.Lock()
 	defer n.docs.Unlock()
 	known := map[string]string{}
@@ -276,11 +265,4 @@ func (n *Node) Register(_ context.Context, id, endpoint string) error {
 	}
 	known[id] = endpoint
 	return ignoreDegraded(n.store.PutDoc(docNeighbors, known))
-}
-
-// Neighbors are the controllers that were registered.
-func (n *Node) Neighbors(context.Context) (map[string]string, error) {
-	known := map[string]string{}
-	_, err := n.store.GetDoc(docNeighbors, &known)
-	return known, err
 }

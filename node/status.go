@@ -21,8 +21,8 @@ var _ api.Daemon = (*Node)(nil)
 // recordsAnHour bounds what status counts: it must answer at once.
 const recordsAnHour = 2000
 
-// Status is the whole node at a glance.
-func (n *Node) Status(ctx context.Context) (api.Status, error) {
+// localStatus is the whole node at a glance.
+func (n *Node) localStatus(ctx context.Context) (api.Status, error) {
 	units, sum, err := n.loop.Units(ctx)
 	if err != nil {
 		return api.Status{}, loopError(err)

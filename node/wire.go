@@ -12,6 +12,7 @@ import (
 	"github.com/effiscale/effiscale/mape/execute"
 	"github.com/effiscale/effiscale/mape/monitor"
 	"github.com/effiscale/effiscale/node/api"
+	"github.com/effiscale/effiscale/node/cluster"
 	"github.com/effiscale/effiscale/node/config"
 )
 
@@ -41,7 +42,7 @@ func (engine) Refused(err error) bool {
 
 // openLoop makes the loop with what earlier lives left.
 func (n *Node) openLoop(cfg config.Config) {
-	n.loop = mape.New(mape.Options{
+	o := mape.Options{
 		Engine: engine{n.engine, cfg.Docker.Sees},
 		Memory: memory{s: n.store, commits: n.metrics.StoreCommit}, Node: n.identity.Node,
 		Attach: n.attach, HostUse: n.hostUse(), Host: n.host(), Meter: n.metrics, Log: n.log,
@@ -51,7 +52,11 @@ func (n *Node) openLoop(cfg config.Config) {
 			n.ready("the first full pass is done")
 		},
 		OnTick: func() { n.ticks.Add(1) },
-	})
+	}
+	if n.key != nil { // a node without an identity is alone, in tests
+		o.Owners, o.Seal = owners{n}, cluster.SealPart(n.key)
+	}
+	n.loop = mape.New(o)
 }
 
 // attach opens a container's kernel files; where there are none, the Engine's

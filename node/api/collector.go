@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -105,13 +106,14 @@ func forecastGauges() []gauge[Forecast] {
 // collector asks the daemon for its status at each scrape.
 type collector struct {
 	d         Daemon
+	cluster   []clusterMetric
 	node      []gauge[Status]
 	container []gauge[ContainerView]
 	forecast  []gauge[Forecast]
 }
 
 func newCollector(d Daemon) *collector {
-	return &collector{d: d, node: nodeGauges(), container: containerGauges(), forecast: forecastGauges()}
+	return &collector{d: d, cluster: clusterMetrics(), node: nodeGauges(), container: containerGauges(), forecast: forecastGauges()}
 }
 
 var (
@@ -124,8 +126,11 @@ var (
 
 // Describe names every series that Collect may send.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{upDesc, membersDesc, listedDesc, unlistedDesc, replicasDesc} {
+	for _, d := range []*prometheus.Desc{upDesc, listedDesc, unlistedDesc, replicasDesc} {
 		ch <- d
+	}
+	for _, m := range c.cluster {
+		ch <- m.desc
 	}
 	for _, g := range c.node {
 		ch <- g.desc
@@ -140,6 +145,8 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect reads one status.
 func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	stats := c.d.ClusterStats()
+	c.others(ch, stats)
 	ctx, cancel := context.WithTimeout(context.Background(), scrapePatience)
 	defer cancel()
 	s, err := c.d.Status(ctx)
@@ -148,7 +155,9 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		return
 	}
 	ch <- prometheus.MustNewConstMetric(upDesc, prometheus.GaugeValue, 1)
-	ch <- prometheus.MustNewConstMetric(membersDesc, prometheus.GaugeValue, float64(s.Node.Members), "alive")
+	if stats.Members == nil {
+		ch <- prometheus.MustNewConstMetric(membersDesc, prometheus.GaugeValue, float64(s.Node.Members), "alive")
+	}
 	for _, g := range c.node {
 		emit(ch, g, s)
 	}
@@ -156,7 +165,9 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	c.services(ch, s.Services)
 }
 
+// containers sends those of this host: each host has a page of its own.
 func (c *collector) containers(ch chan<- prometheus.Metric, all []ContainerView) {
+	all = slices.DeleteFunc(slices.Clone(all), func(v ContainerView) bool { return v.Host != "" })
 	seen := make(map[string]bool, len(all))
 	for _, v := range all {
 		name := strings.ToValidUTF8(v.Name, "?")

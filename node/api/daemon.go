@@ -56,6 +56,8 @@ func KindOf(err error) Kind {
 // or an exact name, checked for form by this package before it is handed on.
 // Errors are *Error where the caller should tell the user something.
 type Daemon interface {
+	Cluster
+
 	Status(ctx context.Context) (Status, error)
 	Explain(ctx context.Context, container string) (Explain, error)
 	// Records is the history of a container or a service, newest first.

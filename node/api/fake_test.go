@@ -42,6 +42,9 @@ type fakeDaemon struct {
 	health   string
 	extra    int // further containers in the status
 	few      bool
+	joined   []string
+	keys     []KeyRequest
+	stats    ClusterStats
 }
 
 func (f *fakeDaemon) note(ctx context.Context, call, ref string) error {
@@ -88,7 +91,8 @@ func (f *fakeDaemon) Status(ctx context.Context) (Status, error) {
 			{ID: someID, Name: "web", Managed: true, CPUUsed: 0.6, CPULimit: ptr(0.8), CPUWanted: ptr(0.9), Throttled: 0.03, MemoryUsed: 210 << 20, MemoryLimit: ptr(int64(384 << 20)), SampledAt: someTime},
 			{ID: "ffff", Name: "unlimited", CPUUsed: 0.1, MemoryUsed: 5 << 20, SampledAt: someTime},
 			{ID: "eeee", Name: "unmeasured"},
-			{ID: "dddd", Name: "web"}, // a second of the same name must not spoil the page
+			{ID: "cccc", Name: "far", Host: "beta", CPUUsed: 1, SampledAt: someTime}, // on beta's page
+			{ID: "dddd", Name: "web"},                                                // a second of the same name must not spoil the page
 		},
 	}
 	for i := range f.extra {
@@ -197,6 +201,36 @@ func (f *fakeDaemon) Register(ctx context.Context, id, endpoint string) error {
 
 func (f *fakeDaemon) Leader(ctx context.Context, c string) (bool, string, error) {
 	return true, "alpha", f.note(ctx, "leader", c)
+}
+
+func (f *fakeDaemon) Members(ctx context.Context) (Members, error) {
+	return Members{Schema: Schema, Cluster: "effiscale", Self: "n1", Members: []MemberView{{ID: "n1", Name: "alpha", Self: true, Since: someTime}}}, f.note(ctx, "members", "")
+}
+
+func (f *fakeDaemon) Join(ctx context.Context, addrs []string) (JoinResult, error) {
+	f.mu.Lock()
+	f.joined = append(f.joined, addrs...)
+	f.mu.Unlock()
+	return JoinResult{Schema: Schema, Answered: len(addrs)}, f.note(ctx, "join", "")
+}
+
+func (f *fakeDaemon) Leave(ctx context.Context) error { return f.note(ctx, "leave", "") }
+
+func (f *fakeDaemon) Keys(ctx context.Context) (Keys, error) {
+	return Keys{Schema: Schema, Keys: []KeyView{{Fingerprint: "01234567", Primary: true, Nodes: 2, Of: 3}}}, f.note(ctx, "keys", "")
+}
+
+func (f *fakeDaemon) KeyChange(ctx context.Context, r KeyRequest) (Keys, error) {
+	f.mu.Lock()
+	f.keys = append(f.keys, r)
+	f.mu.Unlock()
+	return Keys{Schema: Schema, Keys: []KeyView{{Fingerprint: "76543210"}}}, f.note(ctx, "key change", "")
+}
+
+func (f *fakeDaemon) ClusterStats() ClusterStats {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.stats
 }
 
 func (f *fakeDaemon) Health() string {

@@ -50,7 +50,7 @@ func filled() *Metrics {
 
 func TestMetricsPage(t *testing.T) {
 	m := filled()
-	if err := m.watch(&fakeDaemon{}); err != nil {
+	if err := m.watch(&fakeDaemon{stats: someStats()}); err != nil {
 		t.Fatal(err)
 	}
 	golden(t, "metrics.txt", m.page(t))
@@ -75,7 +75,7 @@ func TestMetricsPageOverHTTP(t *testing.T) {
 
 func TestMetricsLint(t *testing.T) {
 	m := filled()
-	if err := m.watch(&fakeDaemon{}); err != nil {
+	if err := m.watch(&fakeDaemon{stats: someStats()}); err != nil {
 		t.Fatal(err)
 	}
 	problems, err := promlint.New(strings.NewReader(m.page(t))).Lint()

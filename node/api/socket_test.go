@@ -26,7 +26,7 @@ func TestClient(t *testing.T) {
 	h := serve(t)
 	c := h.client(t)
 	ctx := t.Context()
-	if s, err := c.Status(ctx); err != nil || s.Node.Name != "alpha" || len(s.Containers) != 4 || *s.Containers[0].CPULimit != 0.8 {
+	if s, err := c.Status(ctx); err != nil || s.Node.Name != "alpha" || len(s.Containers) != 5 || *s.Containers[0].CPULimit != 0.8 {
 		t.Errorf("Status: %+v %v", s, err)
 	}
 	if e, err := c.Explain(ctx, "web"); err != nil || e.Container.Name != "web" {

@@ -11,6 +11,7 @@ type Status struct {
 	Schema     int             `json:"schema"`
 	Version    string          `json:"version"`
 	Node       NodeView        `json:"node"`
+	Cluster    *ClusterView    `json:"cluster,omitempty"` // nil: there is none
 	Services   []ServiceView   `json:"services"`
 	Containers []ContainerView `json:"containers"`
 	Summary    Summary         `json:"summary"`
@@ -45,10 +46,12 @@ type NodeView struct {
 	ConfigFile     string    `json:"config_file"` // "" : defaults
 }
 
-// ServiceView is one service of this host.
+// ServiceView is one service, of this host or of one that this node knows of.
 type ServiceView struct {
 	Name        string   `json:"name"`
-	Owner       string   `json:"owner"` // node name
+	Owner       string   `json:"owner"`          // name of the node that plans for it
+	Term        string   `json:"term,omitempty"` // the owner's, as this host obeys it
+	Warm        []string `json:"warm,omitempty"` // names of the next owners, in their order
 	Containers  []string `json:"containers"`
 	CPUUsed     float64  `json:"cpu_used"`
 	CPULimit    *float64 `json:"cpu_limit"` // nil: unlimited
@@ -88,6 +91,7 @@ type Forecast struct {
 type ContainerView struct {
 	ID           string   `json:"id"`
 	Name         string   `json:"name"`
+	Host         string   `json:"host,omitempty"` // name of its node; "": this one
 	Service      string   `json:"service"`
 	Mode         string   `json:"mode"`
 	Managed      bool     `json:"managed"`
@@ -185,21 +189,27 @@ type Wish struct {
 
 // Explain is everything about one container: `effiscale explain`, GET /explain/{name}.
 type Explain struct {
-	Schema       int           `json:"schema"`
-	Container    ContainerView `json:"container"`
-	Node         string        `json:"node"`
-	Owner        string        `json:"owner"`
-	ManagedSince time.Time     `json:"managed_since"`
-	Signals      []Signal      `json:"signals"`
-	Thresholds   []Threshold   `json:"thresholds"`
-	Wishes       []Wish        `json:"wishes"`
-	Verdicts     []Verdict     `json:"guards"`
-	Rejected     []string      `json:"rejected"`
-	Forecasts    []Forecast    `json:"forecasts,omitempty"`
-	Patterns     []Pattern     `json:"patterns,omitempty"` // of demand, and of memory where it has one
-	Envelope     EnvelopeView  `json:"envelope"`
-	Conditions   []Condition   `json:"conditions"`
-	History      []Change      `json:"history"`
+	Schema     int           `json:"schema"`
+	Container  ContainerView `json:"container"`
+	Node       string        `json:"node"`
+	Owner      string        `json:"owner"`
+	OwnerState string        `json:"owner_state,omitempty"` // as MemberView.Status, or what else is to be said of it
+	Term       string        `json:"term,omitempty"`
+	Warm       []string      `json:"warm,omitempty"` // names of the next owners, in their order
+	// IntentAge is how long ago the owner last confirmed what it plans for this
+	// host; 0: the owner is here, or it has said nothing yet.
+	IntentAge    float64      `json:"intent_age_seconds,omitempty"`
+	ManagedSince time.Time    `json:"managed_since"`
+	Signals      []Signal     `json:"signals"`
+	Thresholds   []Threshold  `json:"thresholds"`
+	Wishes       []Wish       `json:"wishes"`
+	Verdicts     []Verdict    `json:"guards"`
+	Rejected     []string     `json:"rejected"`
+	Forecasts    []Forecast   `json:"forecasts,omitempty"`
+	Patterns     []Pattern    `json:"patterns,omitempty"` // of demand, and of memory where it has one
+	Envelope     EnvelopeView `json:"envelope"`
+	Conditions   []Condition  `json:"conditions"`
+	History      []Change     `json:"history"`
 	// Original limits, and the present ones as the Engine and the kernel hold them.
 	OriginalKept   bool     `json:"original_kept"` // false: nothing was ever changed, nothing is to be restored
 	OriginalCPU    *float64 `json:"original_cpu"`

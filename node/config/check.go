@@ -13,6 +13,7 @@ import (
 func (l *loader) crossCheck() {
 	c := &l.config
 	l.checkServing()
+	l.checkCluster()
 	l.ordered("monitor.hot_every", "monitor.every", c.Monitor.HotEvery <= c.Monitor.Every)
 	l.ordered("monitor.every", "monitor.idle_every", c.Monitor.Every <= c.Monitor.IdleEvery)
 	l.checkPolicy("policy", c.Policy)

@@ -21,6 +21,7 @@ type Config struct {
 	Node    Node
 	Docker  Docker
 	API     API
+	Cluster Cluster
 	Monitor Monitor
 	// Policy holds the defaults of every container, before its class, its
 	// service's table and its labels. Mode and Class are set per container.
@@ -65,6 +66,25 @@ type API struct {
 	TokensFile                     string // "": no tokens
 	TLSCert, TLSKey                string // both or none
 	Hosts                          []string
+}
+
+// Cluster is this node among others. BindAddress, AdvertiseAddress, RelayAddress
+// and Peers give the addresses with everything filled in.
+type Cluster struct {
+	Name string // the same on all members
+	// Bind is where gossip listens, TCP and UDP: an IP address with a port; port 0:
+	// any free one.
+	Bind      string
+	Advertise string   // what others are told: host:port or host; "": Bind
+	Relay     string   // where calls of other nodes are answered: as Bind; "": the port after Bind's
+	Join      []string // host:port or host, as written
+	// KeyFile holds the keys that encrypt gossip. It is "" only where Bind and Relay
+	// are loopback.
+	KeyFile     string
+	Timing      string   // fast, lan, wan
+	Attestation string   // off, quorum
+	Allow       []string // CIDRs that members must be in; none: all may be
+	PacketSize  int      // most bytes of a gossip packet
 }
 
 // Monitor holds the cadences of measuring.

@@ -23,6 +23,13 @@ func Defaults() Config {
 			Socket:      "/run/effiscale/effiscale.sock",
 			SocketGroup: "effiscale",
 		},
+		Cluster: Cluster{
+			Name:        "effiscale",
+			Bind:        "127.0.0.1:7946", // Serf's port, registered with IANA
+			Timing:      "fast",
+			Attestation: "off",
+			PacketSize:  1400, // an Ethernet frame's 1500, less a tunnel's headers
+		},
 		Monitor: Monitor{
 			HotEvery:        100 * time.Millisecond, // one CFS period
 			Every:           time.Second,

@@ -65,8 +65,6 @@ func strangeVariable(name string, known []string) string {
 	section, _, _ := strings.Cut(strings.TrimPrefix(name, "EFFISCALE_"), "_")
 	section = strings.ToLower(section)
 	switch {
-	case section == "cluster":
-		return "sets nothing: clustering is not in this version"
 	case section == "service":
 		return `sets nothing: a service is configured in the file, under [service."NAME"], or by labels`
 	case slices.Contains(sections(), section):

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"math"
+	"net"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -28,6 +29,8 @@ func FuzzLoad(f *testing.F) {
 	}
 	f.Add([]byte("a={b={c={d={e={f={g={h={i={j=1}}}}}}}}}}"), "EFFISCALE_")
 	f.Add([]byte("[policy]\r\ncpu_min = 1\r\n"), "EFFISCALE_POLICY_WEIGHT=1")
+	f.Add([]byte("[cluster]\nbind = '0.0.0.0:65535'\nadvertise = '::1'\nrelay = ':0'\njoin = ['[::1]:1', 'a', '::']\nkey_file = '/k'\nallow = ['::/0']\n"), "EFFISCALE_CLUSTER_JOIN=a,[::1]:70000,fe80::1%eth0")
+	f.Add([]byte("[cluster]\nbind = '[::ffff:127.0.0.1]:7946'\n"), "EFFISCALE_CLUSTER_PACKET_SIZE=511")
 	f.Fuzz(func(t *testing.T, data []byte, env string) {
 		c, err := decode("f", data, []string{env})
 		if err != nil {
@@ -47,6 +50,7 @@ func FuzzLoad(f *testing.F) {
 			return
 		}
 		checkBounds(t, c.PolicyFor(knowledge.Container{Name: "x"}))
+		checkReach(t, &c.Cluster)
 		again, err := decode("f", []byte(c.Effective()), nil)
 		if err != nil {
 			t.Fatalf("what it prints does not load: %v\n%s", err, c.Effective())
@@ -99,6 +103,24 @@ func checkBounds(t *testing.T, p knowledge.Policy) {
 	}
 	if !ok {
 		t.Fatalf("out of bounds: %+v", p)
+	}
+}
+
+// checkReach holds for every cluster: without a key nobody else can join, and what
+// is told to others can be dialled.
+func checkReach(t *testing.T, c *Cluster) {
+	t.Helper()
+	if c.KeyFile == "" && !(c.BindAddress().Addr().IsLoopback() && c.RelayAddress().Addr().IsLoopback()) {
+		t.Fatalf("open to strangers: %+v", c)
+	}
+	host, _ := c.AdvertiseAddress(1)
+	if ip := net.ParseIP(host); ip.IsUnspecified() {
+		t.Fatalf("tells others %s", host)
+	}
+	for _, p := range c.Peers() {
+		if host, port, err := net.SplitHostPort(p); err != nil || host == "" || port == "" || port == "0" {
+			t.Fatalf("cannot be dialled: %q", p)
+		}
 	}
 }
 

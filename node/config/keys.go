@@ -30,7 +30,7 @@ func envName(parts ...string) string {
 func (c *Config) bindings() []binding {
 	var all []binding
 	for _, section := range [][]binding{
-		c.nodeKeys(), c.dockerKeys(), c.apiKeys(), c.monitorKeys(), knobs(&c.Policy), c.limitKeys(), c.storeKeys(), c.logKeys(),
+		c.nodeKeys(), c.dockerKeys(), c.apiKeys(), c.clusterKeys(), c.monitorKeys(), knobs(&c.Policy), c.limitKeys(), c.storeKeys(), c.logKeys(),
 	} {
 		all = append(all, section...)
 	}

@@ -311,7 +311,7 @@ func (l *loader) patch(section, name string, s Setting) {
 }
 
 func sections() []string {
-	return []string{"node", "docker", "api", "monitor", "policy", "class", "service", "limits", "store", "log"}
+	return []string{"node", "docker", "api", "cluster", "monitor", "policy", "class", "service", "limits", "store", "log"}
 }
 
 func classWords() []string {
@@ -323,9 +323,6 @@ func classWords() []string {
 }
 
 func unknownSection(name string) string {
-	if name == "cluster" {
-		return "is not known: clustering is not in this version; one daemon governs one host"
-	}
 	message := "is not a section" + didYouMean(name, sections())
 	return message + joinAllowed(message, strings.Join(sections(), ", "))
 }

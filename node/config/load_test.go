@@ -96,6 +96,9 @@ func TestTypos(t *testing.T) {
 		{"[log]\nformat = 'jsno'\n", "json"},
 		{"[class.databse]\n", "database"},
 		{"[class.jvm]\nstart_bost = 2\n", "start_boost"},
+		{"[clutser]\n", "cluster"},
+		{"[cluster]\nadvertize = 'x'\n", "advertise"},
+		{"[cluster]\ntiming = 'lna'\n", "lan"},
 		{"[service.web]\nmemory_mx = 2\n", "memory_max"},
 		{"[service.web]\nclass = 'servng'\n", "serving"},
 	} {
@@ -120,6 +123,8 @@ func TestEveryKeyFromFileAndEnvironment(t *testing.T) {
 		"docker.host": "tcp://127.0.0.1:2375", "docker.actuator": "engine", "docker.timeout": "20s", "docker.only_label": "team=blue",
 		"api.monitor": "127.0.0.1:0", "api.controller": "[::1]:1", "api.execution": "localhost:2", "api.socket": "/s", "api.socket_group": "wheel",
 		"api.tokens_file": "/t", "api.tls_cert": "/c", "api.tls_key": "/k", "api.hosts": "a.example,b.example",
+		"cluster.name": "shop", "cluster.bind": "0.0.0.0:7000", "cluster.advertise": "10.0.0.1", "cluster.relay": "[::]:0", "cluster.join": "10.0.0.2,beta.example:7001,fe80::1",
+		"cluster.key_file": "/etc/key", "cluster.timing": "wan", "cluster.attestation": "quorum", "cluster.allow": "10.0.0.0/8,fd00::/8", "cluster.packet_size": "1280",
 		"monitor.hot_every": "200ms", "monitor.every": "2s", "monitor.idle_every": "10s", "monitor.slow_every": "20s", "monitor.list_every": "1m",
 		"monitor.deliberate_every": "20s", "monitor.stale_after": "4", "monitor.budget": "2%",
 		"policy.cpu": "weight", "policy.cpu_min": "0.1", "policy.cpu_max": "2", "policy.memory_min": "64MiB", "policy.memory_max": "1GiB",

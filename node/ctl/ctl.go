@@ -29,19 +29,27 @@ type Client interface {
 	Pause(ctx context.Context, r api.PauseRequest) error
 	Restore(ctx context.Context, container string) (api.RestoreResult, error)
 	Reload(ctx context.Context) error
+
+	Members(ctx context.Context) (api.Members, error)
+	Join(ctx context.Context, addrs []string) (api.JoinResult, error)
+	Leave(ctx context.Context) error
+	Keys(ctx context.Context) (api.Keys, error)
+	KeyChange(ctx context.Context, r api.KeyRequest) (api.Keys, error)
 }
 
 // Stdio is the process's surroundings.
 type Stdio struct {
-	In       io.Reader
-	Out, Err io.Writer
-	Env      []string // as os.Environ
-	Terminal bool     // Out is a terminal
+	In          io.Reader
+	Out, Err    io.Writer
+	Env         []string // as os.Environ
+	Terminal    bool     // Out is a terminal
+	ErrTerminal bool     // Err is one
 }
 
 // OS is the real surroundings.
 func OS() Stdio {
-	return Stdio{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Env: os.Environ(), Terminal: term.IsTerminal(os.Stdout.Fd())}
+	return Stdio{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Env: os.Environ(), Terminal: term.IsTerminal(os.Stdout.Fd()),
+		ErrTerminal: term.IsTerminal(os.Stderr.Fd())}
 }
 
 // RunOptions are the flags of `effiscale run`.
@@ -210,7 +218,7 @@ func (a *app) root() *cobra.Command {
 		return nil
 	}
 	root.AddCommand(a.statusCmd(), a.explainCmd(), a.historyCmd(), a.planCmd(), a.exportCmd(), a.scaleCmd(), a.pauseCmd(), a.resumeCmd(),
-		a.restoreCmd(), a.reloadCmd(), a.simulateCmd(), a.tuneCmd(), a.versionCmd(), exitCodesTopic())
+		a.restoreCmd(), a.reloadCmd(), a.membersCmd(), a.joinCmd(), a.leaveCmd(), a.keysCmd(), a.keygenCmd(), a.simulateCmd(), a.tuneCmd(), a.versionCmd(), exitCodesTopic())
 	for _, local := range []struct {
 		there bool
 		cmd   func() *cobra.Command

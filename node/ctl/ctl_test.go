@@ -42,16 +42,19 @@ var (
 	errDenied     = fmt.Errorf("cannot open /nowhere/effiscale.sock: %w; add yourself to the group effiscale", syscall.EACCES)
 )
 
+// goldenCase is one command line, and the daemon behind it.
+type goldenCase struct {
+	name string
+	fake fakeClient
+	code int
+	line string // the arguments, separated by |
+}
+
 // Every command's text and JSON, and what it says of bad input: unknown and
 // ambiguous names, ids with slashes, NaN, negative and enormous numbers
 // (rows 36 and 55, the command line's side).
 func TestGolden(t *testing.T) {
-	tests := []struct {
-		name string
-		fake fakeClient
-		code int
-		line string // the arguments, separated by |
-	}{
+	tests := append(clusterGoldens(), []goldenCase{
 		{"status", fakeClient{}, ExitOK, "status"},
 		{"status-json", fakeClient{}, ExitOK, "status|-o|json"},
 		{"status-degraded", fakeClient{degraded: true}, ExitDegraded, "status"},
@@ -153,7 +156,7 @@ func TestGolden(t *testing.T) {
 		{"complete-config", fakeClient{}, ExitOK, "__complete|run|--config|"},
 		{"complete-socket", fakeClient{}, ExitOK, "__complete|status|--socket|"},
 		{"complete-not-running", fakeClient{err: errNotRunning}, ExitOK, "__complete|explain|"},
-	}
+	}...)
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			var args []string

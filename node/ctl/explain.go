@@ -48,6 +48,9 @@ func explainText(p *page, ex api.Explain) {
 	if c.Why != "" {
 		p.paragraph("Because  ", c.Why)
 	}
+	if owner := ownerText(p, ex); owner != "" {
+		p.paragraph("Owner    ", owner)
+	}
 	for _, problem := range c.Problems {
 		p.paragraph(p.style(styleRed, "!")+" ", problem)
 	}

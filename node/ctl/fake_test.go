@@ -18,6 +18,9 @@ type fakeClient struct {
 	err      error // what every call answers, if not nil
 	degraded bool
 	quiet    bool // nothing to plan, nothing changed
+	cluster  clusterKind
+	joined   []string
+	keys     []api.KeyRequest
 	scaled   []api.ScaleRequest
 	paused   []api.PauseRequest
 	restored []string
@@ -64,6 +67,7 @@ func (f *fakeClient) Status(context.Context) (api.Status, error) {
 		Services: []api.ServiceView{}, Containers: []api.ContainerView{}, Problems: []string{},
 		Summary: api.Summary{Actions: 14, Failed: 0, Reverted: 1, DriftRepaired: 1, SavedCPU: 4.2, SavedMemory: 6 << 30},
 	}
+	f.cluster.status(&st)
 	if f.quiet {
 		st.Summary = api.Summary{}
 		return st, f.err
@@ -73,6 +77,7 @@ func (f *fakeClient) Status(context.Context) (api.Status, error) {
 		{Name: "shop_web", Owner: "alpha", Containers: []string{"shop-web-1"}, CPUUsed: 0.61, CPULimit: ptr(0.8), MemoryUsed: 210 << 20, MemoryLimit: ptr(int64(384 << 20))},
 		{Name: "redis", Owner: "alpha", Containers: []string{"redis"}, CPUUsed: 0.05, MemoryUsed: 88 << 20, Paused: "until 16:00"},
 	}
+	f.cluster.services(&st)
 	if f.degraded {
 		st.Node.Engine = "unreachable for 12s: connection refused"
 		st.Problems = []string{
@@ -102,7 +107,7 @@ func (f *fakeClient) Explain(_ context.Context, name string) (api.Explain, error
 	if err != nil {
 		return api.Explain{}, err
 	}
-	return api.Explain{Schema: api.Schema, Container: c, Node: "alpha", Owner: "alpha", ManagedSince: ago(74 * time.Hour),
+	return f.cluster.explain(api.Explain{Schema: api.Schema, Container: c, Node: "alpha", Owner: "alpha", ManagedSince: ago(74 * time.Hour),
 		Signals: []api.Signal{{Name: "cpu usage", Value: 0.61, Unit: "cores"}, {Name: "throttle ratio", Value: 0.031, Unit: "ratio"},
 			{Name: "working set", Value: 210 << 20, Unit: "bytes"}, {Name: "growth", Value: 1 << 16, Unit: "bytes/s"},
 			{Name: "memory pressure", Value: 0.02, Unit: "percent"}, {Name: "oom kills", Value: 0, Unit: "count"}, {Name: "sample age", Value: 1, Unit: "seconds"}},
@@ -126,7 +131,7 @@ func (f *fakeClient) Explain(_ context.Context, name string) (api.Explain, error
 		Conditions: []api.Condition{{Type: "Managed", Status: true, Since: ago(74 * time.Hour), Reason: "LabelEnabled", Message: "effiscale.enable=true"},
 			{Type: "HostHasRoom", Status: false, Since: ago(4 * time.Minute), Reason: "MemoryReserve", Message: "alpha 86% used"}},
 		History:      []api.Change{testChange()},
-		OriginalKept: true, OriginalCPU: ptr(1.0), OriginalMemory: ptr(int64(2 << 30)), EngineCPU: ptr(0.5), KernelCPU: ptr(0.8), EngineMemory: ptr(int64(384 << 20)), KernelMemory: ptr(int64(384 << 20))}, nil
+		OriginalKept: true, OriginalCPU: ptr(1.0), OriginalMemory: ptr(int64(2 << 30)), EngineCPU: ptr(0.5), KernelCPU: ptr(0.8), EngineMemory: ptr(int64(384 << 20)), KernelMemory: ptr(int64(384 << 20))}), nil
 }
 
 func (f *fakeClient) Records(_ context.Context, name string, limit int) (api.History, error) {

@@ -1,9 +1,11 @@
 package ctl
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,6 +20,9 @@ const watchEvery = 2 * time.Second
 
 // maxNameCell leaves room for the last change on a line of pageWidth.
 const maxNameCell = 22
+
+// maxNameByHost and maxHostCell do so where the host stands beside the name.
+const maxNameByHost, maxHostCell = 18, 10
 
 func (a *app) statusCmd() *cobra.Command {
 	var watch bool
@@ -78,7 +83,7 @@ func (a *app) watch(ctx context.Context) error {
 func statusText(p *page, st api.Status) {
 	statusHead(p, st)
 	p.line("")
-	hostTable(st).print(p)
+	hostTable(p, st).print(p)
 	if t := serviceTable(p, st); len(t.rows) > 0 {
 		p.line("")
 		t.print(p)
@@ -87,11 +92,14 @@ func statusText(p *page, st api.Status) {
 	if len(st.Containers) == 0 {
 		p.line("No containers. One that carries the label effiscale.enable=true is managed from its start on.")
 	}
-	containerTable(p, st.Containers).print(p)
+	containerTable(p, st).print(p)
 	p.line("")
 	s := st.Summary
 	p.line("Last hour: %s, %d failed, %d taken back, %d drift repaired.", plural(s.Actions, "action", "actions"), s.Failed, s.Reverted, s.DriftRepaired)
 	p.line("Against the original limits: %s.", savedText(s))
+	if h := clusterHealth(st.Cluster); h != nil {
+		h.warnings(p)
+	}
 	for _, problem := range st.Problems {
 		p.paragraph(p.style(styleRed, "!")+" ", problem)
 	}
@@ -107,6 +115,9 @@ func statusHead(p *page, st api.Status) {
 		head += "  " + p.style(styleYellow, "starting")
 	case st.Degraded:
 		head += "  " + p.style(styleRed, "degraded")
+	}
+	if h := clusterHealth(st.Cluster); h != nil {
+		head += "  cluster: " + h.text(p)
 	}
 	p.line("%s", head)
 	state, _, _ := strings.Cut(n.Engine, ": ") // the rest stands among the problems
@@ -134,25 +145,8 @@ func orDash(s string) string {
 	return s
 }
 
-func hostTable(st api.Status) *table {
-	n := st.Node
-	t := &table{head: []string{"HOST", "CPU", "MEMORY", "CPU GRANTED/POOL", "CONTAINERS", "MANAGED"}}
-	managed := 0
-	for _, c := range st.Containers {
-		if c.Managed {
-			managed++
-		}
-	}
-	unit, size := unitOf(n.MemoryBytes)
-	t.add(n.Name,
-		fmt.Sprintf("%s/%d  %s", coreText(n.CPUUsed), n.CPUs, percent(n.CPUUsed, float64(n.CPUs))),
-		fmt.Sprintf("%s/%s %s  %s", inUnit(n.MemoryUsed, size), inUnit(n.MemoryBytes, size), unit, percent(float64(n.MemoryUsed), float64(n.MemoryBytes))),
-		fmt.Sprintf("%s/%s", coreText(n.PoolCPUGranted), coreText(n.PoolCPU)),
-		fmt.Sprint(len(st.Containers)), fmt.Sprint(managed))
-	return t
-}
-
-// serviceTable is empty when every service is just one container of its name.
+// serviceTable is empty when every service is just one container of its name that
+// this node plans for.
 func serviceTable(p *page, st api.Status) *table {
 	t := &table{head: []string{"SERVICE", "OWNER", "CONTAINERS", "CPU USE/LIMIT", "MEM USE/LIMIT", "AUTOMATION"}, wrap: true,
 		right: map[int]bool{2: true, 3: true, 4: true}}
@@ -162,7 +156,7 @@ func serviceTable(p *page, st api.Status) *table {
 		acted[c.Name] = c.Managed && c.Mode == "auto"
 	}
 	for _, s := range st.Services {
-		plain = plain && len(s.Containers) == 1 && s.Containers[0] == s.Name && s.Paused == ""
+		plain = plain && len(s.Containers) == 1 && s.Containers[0] == s.Name && s.Paused == "" && (s.Owner == "" || s.Owner == st.Node.Name)
 		automation := automationText(s, acted)
 		if s.Paused != "" {
 			automation = p.style(styleYellow, "paused "+p.pauseLeft(s.Paused))
@@ -217,15 +211,27 @@ func memCell(used int64, limit *int64) string {
 	return fmt.Sprintf("%s/%s %s %4s", inUnit(used, size), inUnit(*limit, size), unit, percent(float64(used), float64(*limit)))
 }
 
-func containerTable(p *page, containers []api.ContainerView) *table {
-	t := &table{head: []string{"CONTAINER", "CPU USE/LIMIT", "THR", "MEM USE/LIMIT", "STATE", "LAST CHANGE"},
-		right: map[int]bool{1: true, 2: true, 3: true}}
-	for _, c := range containers {
+// containerTable says of each container on which host it runs, where they are not
+// all on this one; throttling makes room for that.
+func containerTable(p *page, st api.Status) *table {
+	hosts := slices.ContainsFunc(st.Containers, func(c api.ContainerView) bool { return !isHere(st, c) })
+	t := &table{head: []string{"CONTAINER", "CPU USE/LIMIT", "THR", "MEM USE/LIMIT", "STATE", "LAST CHANGE"}}
+	t.right = map[int]bool{1: true, 2: true, 3: true}
+	if hosts {
+		t.head = []string{"CONTAINER", "HOST", "CPU USE/LIMIT", "MEM USE/LIMIT", "STATE", "LAST CHANGE"}
+		t.right = map[int]bool{2: true, 3: true}
+	}
+	for _, c := range st.Containers {
 		cpu, thr, mem := cpuCell(c.CPUUsed, c.CPULimit), ratioText(c.Throttled), memCell(c.MemoryUsed, c.MemoryLimit)
 		if c.Run != "running" || c.SampledAt.IsZero() {
 			cpu, thr, mem = "-", "-", "-"
 		}
-		t.add(nameCell(c.Name), cpu, thr, mem, stateCell(p, c), changeCell(p, c))
+		if hosts {
+			host := ansi.Truncate(cmp.Or(c.Host, st.Node.Name), maxHostCell, "…")
+			t.add(ansi.Truncate(c.Name, maxNameByHost, "…"), host, cpu, mem, stateCell(p, c), changeCell(p, c))
+		} else {
+			t.add(nameCell(c.Name), cpu, thr, mem, stateCell(p, c), changeCell(p, c))
+		}
 		if why := whyLine(c); why != "" {
 			t.note(why)
 		}

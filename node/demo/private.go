@@ -44,6 +44,8 @@ mode = "auto"
 [docker]
 host = %q
 only_label = "%s=%s"
+[cluster]
+bind = "127.0.0.1:0"
 [api]
 monitor = "127.0.0.1:0"
 controller = "127.0.0.1:0"

@@ -81,6 +81,8 @@ controller = "127.0.0.1:0"
 execution = "127.0.0.1:0"
 socket = %q
 socket_group = ""
+[cluster]
+bind = "127.0.0.1:0"
 [log]
 format = "json"
 `, d.path("data"), rig.docker.socket, mark, d.group.name, d.path("sock"))

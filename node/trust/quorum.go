@@ -92,3 +92,23 @@ func Certified(digest [32]byte, votes []Vote, owners []knowledge.NodeID) bool {
 	}
 	return need <= 0
 }
+
+// Digest names a value for votes: the SHA-256 of its canonical CBOR after a domain,
+// so that a vote for one purpose is none for another.
+func Digest(domain string, v any) (sum [32]byte, err error) {
+	b, err := Marshal([]any{domain, v})
+	if err != nil {
+		return sum, err
+	}
+	return sha256.Sum256(b), nil
+}
+
+// Signed reports whether a node signed message: seal is its public key and the
+// signature.
+func Signed(by knowledge.NodeID, message, seal []byte) bool {
+	if len(seal) != ed25519.PublicKeySize+ed25519.SignatureSize {
+		return false
+	}
+	pub := ed25519.PublicKey(seal[:ed25519.PublicKeySize])
+	return IDOf(pub) == by && ed25519.Verify(pub, message, seal[ed25519.PublicKeySize:])
+}

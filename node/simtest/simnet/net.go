@@ -25,6 +25,8 @@ type Fault struct {
 	Delay, Jitter time.Duration
 	// Cut: packets vanish, streams hang until the link heals or their deadline.
 	Cut bool
+	// MTU drops packets with a longer payload; 0 takes all.
+	MTU int
 }
 
 // and is both faults, one after the other.
@@ -35,7 +37,16 @@ func (f Fault) and(o Fault) Fault {
 		Delay:     f.Delay + o.Delay,
 		Jitter:    f.Jitter + o.Jitter,
 		Cut:       f.Cut || o.Cut,
+		MTU:       least(f.MTU, o.MTU),
 	}
+}
+
+// least is the smaller of two bounds of which 0 is none.
+func least(a, b int) int {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
 }
 
 type link struct{ from, to string }

@@ -88,7 +88,7 @@ func (t *Transport) WriteTo(b []byte, addr string) (time.Time, error) {
 		copies = 2
 	}
 	for range copies {
-		if f.Cut || t.host.down || n.chance.Float64() < f.Loss {
+		if f.Cut || t.host.down || f.MTU > 0 && len(b) > f.MTU || n.chance.Float64() < f.Loss {
 			to.stats.Lost++
 			continue
 		}

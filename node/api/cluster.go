@@ -1,0 +1,233 @@
+package api
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Cluster is what a node knows of the others; a node alone is a cluster of one.
+type Cluster interface {
+	Members(ctx context.Context) (Members, error)
+	// Join looks for the cluster at addresses, host:port or host with the default
+	// port. It fails when none of them answers.
+	Join(ctx context.Context, addrs []string) (JoinResult, error)
+	// Leave takes the node out of the cluster; the daemon goes on alone.
+	Leave(ctx context.Context) error
+	// Keys are those that the members hold, the primary first.
+	Keys(ctx context.Context) (Keys, error)
+	// KeyChange changes the keys of all members, and returns what they hold then.
+	KeyChange(ctx context.Context, r KeyRequest) (Keys, error)
+	// ClusterStats answers at once, at any time; the zero value without a cluster.
+	ClusterStats() ClusterStats
+}
+
+// Members is the cluster as this node sees it: `effiscale members`, GET /members.
+type Members struct {
+	Schema    int    `json:"schema"`
+	Cluster   string `json:"cluster"` // its name
+	Self      string `json:"self"`    // id of this node
+	Encrypted bool   `json:"encrypted"`
+	// Ring is this node's checksum of who owns what, in hex; RingsDiffer: a living
+	// member has another one.
+	Ring        string `json:"ring"`
+	RingsDiffer bool   `json:"rings_differ"`
+	// Majority: this side holds one of the last stable membership, which had
+	// Expected nodes.
+	Majority bool         `json:"majority"`
+	Expected int          `json:"expected"`
+	Members  []MemberView `json:"members"`
+	// Problems are what a person should look at. Differing rings and a lost majority
+	// are not among them: the fields above tell.
+	Problems []string `json:"problems"`
+}
+
+// MemberView is one member.
+type MemberView struct {
+	ID          string    `json:"id"`
+	Name        string    `json:"name"`
+	Address     string    `json:"address"`  // of gossip, host:port
+	Relay       string    `json:"relay"`    // of calls, host:port
+	State       string    `json:"state"`    // its own word: "participant", "waiting", "leaving"
+	Status      string    `json:"status"`   // the others' word: "alive", "suspect", "failed", "left"
+	Version     string    `json:"version"`  // of its daemon
+	Protocol    int       `json:"protocol"` // of gossip and calls
+	Zone        string    `json:"zone"`
+	Load        float64   `json:"load"` // share of its cores in use, 0..1
+	CPUs        int       `json:"cpus"`
+	MemoryBytes int64     `json:"memory_bytes"`
+	Owns        int       `json:"owns"`   // services that it plans for
+	RTTMillis   float64   `json:"rtt_ms"` // of a probe; 0: not known
+	Ring        string    `json:"ring"`
+	Self        bool      `json:"self"`
+	Since       time.Time `json:"since"` // of Status
+	Note        string    `json:"note"`  // why it waits, or what is wrong with it
+}
+
+// JoinResult is what `effiscale join` did.
+type JoinResult struct {
+	Schema   int      `json:"schema"`
+	Answered int      `json:"answered"` // how many of the addresses
+	Failed   []string `json:"failed"`   // the others: "host:port: why"
+}
+
+// Keys are the keys of gossip, of which nobody is told more than a fingerprint:
+// `effiscale keys list`, GET /keys. None: gossip is not encrypted.
+type Keys struct {
+	Schema int       `json:"schema"`
+	Keys   []KeyView `json:"keys"`
+}
+
+// KeyView is one key.
+type KeyView struct {
+	Fingerprint string `json:"fingerprint"` // first 8 hex digits of its SHA-256
+	Primary     bool   `json:"primary"`     // what is sent is encrypted with it
+	Nodes       int    `json:"nodes"`       // members that hold it
+	Of          int    `json:"of"`          // members that were asked
+}
+
+// KeyRequest changes the keys of the cluster: POST /keys.
+type KeyRequest struct {
+	Do  string `json:"do"`  // "add", "use" (as the primary), "remove"
+	Key string `json:"key"` // 16, 24 or 32 bytes in base64
+}
+
+// ClusterView is the cluster's part of a Status; nil: no cluster.
+type ClusterView struct {
+	Name        string     `json:"name"`
+	Members     int        `json:"members"` // known and not left
+	Alive       int        `json:"alive"`
+	Expected    int        `json:"expected"` // as in Members
+	Majority    bool       `json:"majority"`
+	Encrypted   bool       `json:"encrypted"`
+	Ring        string     `json:"ring"`
+	RingsDiffer bool       `json:"rings_differ"`
+	Owned       int        `json:"owned"` // services that this node plans for
+	Hosts       []HostView `json:"hosts"`
+}
+
+// HostView is one host of the cluster at a glance.
+type HostView struct {
+	ID          string  `json:"id"`
+	Name        string  `json:"name"`
+	Status      string  `json:"status"` // as in MemberView
+	CPUs        int     `json:"cpus"`   // 0: it told nothing yet
+	CPUUsed     float64 `json:"cpu_used"`
+	MemoryBytes int64   `json:"memory_bytes"`
+	MemoryUsed  int64   `json:"memory_used_bytes"`
+	Containers  int     `json:"containers"`
+	Managed     int     `json:"managed"`
+	Ring        string  `json:"ring"`
+	Degraded    bool    `json:"degraded"`
+	Error       string  `json:"error"` // why it cannot be asked; "": it answered
+}
+
+// ClusterStats are counts for the metrics page. Totals only grow during a life;
+// the maps are the caller's.
+type ClusterStats struct {
+	Members      map[string]int // by MemberView.Status; nil: no cluster
+	GossipHealth int            // memberlist's awareness: 0 is well, each step slows suspicion down
+	Claims       int            // services that this node plans for
+	Takeovers    uint64         // claims of a service that another node had planned for
+	TermsRefused uint64         // intents with a term lower than one that was seen
+
+	RelaySent, RelayReceived uint64 // bytes of calls between nodes
+	RelayErrors              uint64 // calls that failed
+	RelayDropped             uint64 // messages that found their queue full
+
+	TrustRefused   map[string]uint64 // peers and messages, by cause
+	ReportsRefused map[string]uint64 // by cause
+	Intents        map[string]uint64 // that came for this host, by result
+}
+
+// maxJoin bounds the addresses of one call; each may take its time.
+const maxJoin = 64
+
+type joinRequest struct {
+	Addresses []string `json:"addresses"`
+}
+
+func (s *Server) join(r *http.Request) (any, error) {
+	var q joinRequest
+	if p := decode(r.Body, &q); p != nil {
+		return nil, p
+	}
+	if n := len(q.Addresses); n == 0 || n > maxJoin {
+		return nil, refuse(http.StatusUnprocessableEntity, fmt.Sprintf("addresses: must be 1 to %d, not %d", maxJoin, n))
+	}
+	for _, addr := range q.Addresses {
+		if !peerForm(addr) {
+			return nil, refuse(http.StatusUnprocessableEntity, "addresses: "+quote(addr)+" is neither host:port nor a host")
+		}
+	}
+	return s.d.Join(r.Context(), q.Addresses)
+}
+
+// peerForm reports whether s looks like host or host:port.
+func peerForm(s string) bool {
+	if hostForm(s) {
+		return true
+	}
+	host, port, err := net.SplitHostPort(s)
+	n, perr := strconv.ParseUint(port, 10, 16)
+	return err == nil && perr == nil && n > 0 && hostForm(host)
+}
+
+func (s *Server) leave(r *http.Request) (any, error) {
+	return done{Status: "left"}, s.d.Leave(r.Context())
+}
+
+func (s *Server) keyChange(r *http.Request) (any, error) {
+	var q KeyRequest
+	if p := decode(r.Body, &q); p != nil {
+		return nil, p
+	}
+	if q.Do != "add" && q.Do != "use" && q.Do != "remove" {
+		return nil, refuse(http.StatusUnprocessableEntity, "do: must be add, use or remove")
+	}
+	if q.Key = strings.TrimSpace(q.Key); !CheckKey(q.Key) {
+		return nil, refuse(http.StatusUnprocessableEntity, "key: must be 16, 24 or 32 bytes in base64; effiscale keygen makes one")
+	}
+	return s.d.KeyChange(r.Context(), q)
+}
+
+// CheckKey reports whether s has the form of a key of gossip: AES takes 16, 24 or
+// 32 bytes.
+func CheckKey(s string) bool {
+	b, err := base64.StdEncoding.Strict().DecodeString(s)
+	return err == nil && (len(b) == 16 || len(b) == 24 || len(b) == 32)
+}
+
+// Members is the cluster as the daemon sees it.
+func (c *Client) Members(ctx context.Context) (v Members, err error) {
+	err = c.call(ctx, http.MethodGet, "/members", nil, &v)
+	return v, err
+}
+
+// Join makes the daemon look for the cluster at addresses.
+func (c *Client) Join(ctx context.Context, addrs []string) (v JoinResult, err error) {
+	err = c.call(ctx, http.MethodPost, "/join", joinRequest{Addresses: addrs}, &v)
+	return v, err
+}
+
+// Leave takes the node out of the cluster.
+func (c *Client) Leave(ctx context.Context) error {
+	return c.call(ctx, http.MethodPost, "/leave", struct{}{}, &done{})
+}
+
+// Keys are the fingerprints of the keys that the members hold.
+func (c *Client) Keys(ctx context.Context) (v Keys, err error) {
+	err = c.call(ctx, http.MethodGet, "/keys", nil, &v)
+	return v, err
+}
+
+// KeyChange changes the keys of all members.
+func (c *Client) KeyChange(ctx context.Context, r KeyRequest) (v Keys, err error) {
+	err = c.call(ctx, http.MethodPost, "/keys", r, &v)
+	return v, err
+}

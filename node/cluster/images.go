@@ -1,0 +1,154 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/mape"
+	"github.com/effiscale/effiscale/node/trust"
+)
+
+const (
+	// imagesEvery is how often one peer is asked what it knows of images: less than
+	// the two minutes after which a host that lost its disk offers its own copies.
+	imagesEvery = 30 * time.Second
+	// imageBytes bounds one answer.
+	imageBytes = 256 << 10
+	// imagesWithin bounds one exchange.
+	imagesWithin = 5 * time.Second
+)
+
+// wanted asks a peer for what this node lacks.
+type wanted struct {
+	Sum  uint64      `cbor:"1,keyasint"` // of what the asker has
+	Have []mape.Held `cbor:"2,keyasint,omitempty"`
+}
+
+// given is the answer. Same: there is nothing to give. More: tell what you have.
+type given struct {
+	Same  bool        `cbor:"1,keyasint,omitempty"`
+	More  bool        `cbor:"2,keyasint,omitempty"`
+	Parts []mape.Part `cbor:"3,keyasint,omitempty"`
+}
+
+// sealedPart is what a host signs of its own copy.
+type sealedPart struct {
+	Domain  string             `cbor:"1,keyasint"`
+	Image   knowledge.ImageKey `cbor:"2,keyasint"`
+	Host    knowledge.NodeID   `cbor:"3,keyasint"`
+	Epoch   uint64             `cbor:"4,keyasint"`
+	Version uint64             `cbor:"5,keyasint"`
+	Packed  []byte             `cbor:"6,keyasint"`
+}
+
+const partDomain = "effiscale image 1"
+
+// SealPart is mape.Options.Seal: the public key and the signature.
+func SealPart(id *trust.Identity) func(key knowledge.ImageKey, epoch, version uint64, packed []byte) []byte {
+	return func(key knowledge.ImageKey, epoch, version uint64, packed []byte) []byte {
+		b, err := trust.Marshal(sealedPart{partDomain, key, id.ID(), epoch, version, packed})
+		if err != nil {
+			return nil
+		}
+		return append(append([]byte(nil), id.Public()...), id.Sign(b)...)
+	}
+}
+
+// exchangeIfDue asks the next peer in turn; the first question comes as soon as
+// there is anybody to ask.
+func (c *Cluster) exchangeIfDue(now time.Time) {
+	if now.Sub(c.imagesAt) < imagesEvery {
+		return
+	}
+	var others []knowledge.NodeID
+	for _, id := range c.alives() {
+		if id != c.self {
+			others = append(others, id)
+		}
+	}
+	if len(others) == 0 {
+		return
+	}
+	c.imagesAt = now
+	c.turn++
+	to := others[c.turn%len(others)]
+	c.job(func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, imagesWithin)
+		defer cancel()
+		news, refused, err := c.exchange(ctx, to)
+		c.back(func() {
+			c.count.ImagesTaken += uint64(news)
+			c.count.ImagesRefused += uint64(refused)
+		})
+		if err != nil && ctx.Err() == nil {
+			c.log.Debug().Err(err).Str("peer", to.Short()).Msg("what it knows of images could not be read")
+		}
+	})
+}
+
+// exchange pulls what one peer has newer.
+func (c *Cluster) exchange(ctx context.Context, to knowledge.NodeID) (news, refused int, err error) {
+	have, err := c.host.Holds(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	answer, err := c.askImages(ctx, to, wanted{Sum: mape.Sum(have)})
+	if err != nil || answer.Same {
+		return 0, 0, err
+	}
+	if answer, err = c.askImages(ctx, to, wanted{Sum: mape.Sum(have), Have: have}); err != nil {
+		return 0, 0, err
+	}
+	good := answer.Parts[:0]
+	for _, p := range answer.Parts {
+		if c.genuine(&p) {
+			good = append(good, p)
+		} else {
+			refused++
+		}
+	}
+	news, err = c.host.Merge(ctx, good)
+	return news, refused, err
+}
+
+// genuine reports whether a part was signed by the host that it names.
+func (c *Cluster) genuine(p *mape.Part) bool {
+	b, err := trust.Marshal(sealedPart{partDomain, p.Image, p.Host, p.Epoch, p.Version, p.Packed})
+	return err == nil && trust.Signed(p.Host, b, p.Seal)
+}
+
+func (c *Cluster) askImages(ctx context.Context, to knowledge.NodeID, w wanted) (given, error) {
+	var g given
+	b, err := trust.Marshal(w)
+	if err != nil {
+		return g, err
+	}
+	answer, err := c.relay.Call(ctx, to, "images", b)
+	if err != nil {
+		return g, err
+	}
+	return g, trust.Unmarshal(answer, &g)
+}
+
+// tellImages answers a peer that asks.
+func (c *Cluster) tellImages(ctx context.Context, _ knowledge.NodeID, body []byte) ([]byte, error) {
+	var w wanted
+	if err := trust.Unmarshal(body, &w); err != nil {
+		return nil, err
+	}
+	if w.Have == nil {
+		mine, err := c.host.Holds(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("cannot look at what is known of images: %w", err)
+		}
+		same := mape.Sum(mine) == w.Sum
+		return trust.Marshal(given{Same: same, More: !same})
+	}
+	parts, err := c.host.Parts(ctx, w.Have, imageBytes)
+	if err != nil {
+		return nil, fmt.Errorf("cannot look at what is known of images: %w", err)
+	}
+	return trust.Marshal(given{Parts: parts})
+}

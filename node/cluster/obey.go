@@ -1,0 +1,189 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/node/claim"
+	"github.com/effiscale/effiscale/node/relay"
+	"github.com/effiscale/effiscale/node/trust"
+)
+
+// Declared is an intent with the votes of those who agree to its cuts.
+type Declared struct {
+	Intent knowledge.Intent `cbor:"1,keyasint"`
+	Votes  []trust.Vote     `cbor:"2,keyasint,omitempty"`
+}
+
+// heard is the newest intent of a service that this host obeys.
+type heard struct {
+	term knowledge.Term
+	seq  uint64
+	at   time.Time
+}
+
+// handlers are the calls that peers may make.
+func (c *Cluster) handlers() map[string]relay.Handler {
+	all := map[string]relay.Handler{
+		"reports": {Serve: c.takeReports, MaxBody: 4 << 20},
+		"terms":   {Serve: c.tellTerms},
+		"intents": {Serve: c.takeIntents, MaxBody: 4 << 20},
+		"votes":   {Serve: c.vote},
+		"images":  {Serve: c.tellImages},
+	}
+	maps.Copy(all, c.o.Handlers)
+	return all
+}
+
+// open reads a signed message and holds its signer against the caller.
+func (c *Cluster) open(from knowledge.NodeID, kind string, body []byte, v any) (knowledge.Version, error) {
+	signer, version, err := c.opener.Open(body, kind, v)
+	switch {
+	case err != nil:
+		return version, err
+	case signer != from:
+		return version, fmt.Errorf("%w: %s speaks for %s", trust.ErrSigner, from.Short(), signer.Short())
+	}
+	return version, nil
+}
+
+// sendIntents is one message to one host, and its answer: the services of which
+// that host has seen a higher term.
+func (c *Cluster) sendIntents(ctx context.Context, to knowledge.NodeID, batch map[knowledge.ServiceKey]Declared) error {
+	for key, d := range batch { // a claim that ended takes its intents with it
+		if held, ok := c.book.Held(key); !ok || held.Term != d.Intent.Term {
+			delete(batch, key)
+		}
+	}
+	if len(batch) == 0 {
+		return nil
+	}
+	b, err := c.sealer.Seal("intents", to, slices.Collect(maps.Values(batch)))
+	if err != nil {
+		return err
+	}
+	answer, err := c.relay.Call(ctx, to, "intents", b)
+	if err != nil {
+		return err
+	}
+	var refused map[knowledge.ServiceKey]knowledge.Term
+	if err = trust.Unmarshal(answer, &refused); err != nil {
+		return err
+	}
+	if len(refused) > 0 {
+		c.back(func() { c.superseded(refused) })
+	}
+	return nil
+}
+
+// superseded ends claims of which a host has seen a higher term.
+func (c *Cluster) superseded(refused map[knowledge.ServiceKey]knowledge.Term) {
+	for key, t := range refused {
+		held, ok := c.book.Held(key)
+		s := c.services[key]
+		if s == nil || !ok || !t.After(held.Term) {
+			continue
+		}
+		if t.After(s.heard) {
+			s.heard = t
+		}
+		c.count.Superseded++
+		c.book.End(key, claim.ErrSuperseded)
+		c.intents.drop(key)
+	}
+}
+
+// takeIntents answers an owner that plans for this host.
+func (c *Cluster) takeIntents(ctx context.Context, from knowledge.NodeID, body []byte) ([]byte, error) {
+	var declared []Declared
+	if _, err := c.open(from, "intents", body, &declared); err != nil {
+		return nil, err
+	}
+	if len(declared) > batchMost {
+		return nil, fmt.Errorf("%d intents in a message: at most %d", len(declared), batchMost)
+	}
+	for i := range declared {
+		in := &declared[i].Intent
+		switch {
+		case in.Host != c.self:
+			return nil, errors.New("an intent for another host")
+		case in.Term.Owner != from:
+			return nil, errors.New("an intent in another node's term")
+		case !knowledge.ValidName(string(in.Service)):
+			return nil, errors.New("an intent for a service without a name")
+		}
+	}
+	refused, err := c.obey(ctx, declared)
+	if err != nil {
+		return nil, err
+	}
+	return trust.Marshal(refused)
+}
+
+// obey admits the terms, which are on the disk then, and hands the newest intents
+// to the loop.
+func (c *Cluster) obey(ctx context.Context, declared []Declared) (map[knowledge.ServiceKey]knowledge.Term, error) {
+	select {
+	case c.turns <- struct{}{}:
+		defer func() { <-c.turns }()
+	case <-ctx.Done():
+		return nil, errBusy
+	}
+	batch := make(map[knowledge.ServiceKey]knowledge.Term, len(declared))
+	for i := range declared {
+		in := &declared[i].Intent
+		if in.Term.After(batch[in.Service]) {
+			batch[in.Service] = in.Term
+		}
+	}
+	refused, saveErr := c.terms.Admit(batch)
+	var todo []knowledge.Intent
+	err := c.do(ctx, func() {
+		now := c.o.Now()
+		c.count.IntentsRefused += uint64(len(refused))
+		for i := range declared {
+			in := &declared[i].Intent
+			if _, no := refused[in.Service]; no || in.Term != batch[in.Service] {
+				continue
+			}
+			last := c.obeyed[in.Service]
+			if in.Term == last.term && in.Seq < last.seq || last.term.After(in.Term) {
+				continue // an older word that came late
+			}
+			if _, known := c.obeyed[in.Service]; !known && len(c.obeyed) >= servicesMost {
+				continue
+			}
+			c.obeyed[in.Service] = heard{term: in.Term, seq: in.Seq, at: now}
+			todo = append(todo, *in)
+		}
+		c.count.IntentsObeyed += uint64(len(todo))
+	})
+	if err = errors.Join(err, saveErr); err != nil {
+		return refused, err
+	}
+	if err = c.checkCuts(ctx, declared, todo); err != nil {
+		return refused, err
+	}
+	_, err = c.host.Obey(ctx, todo)
+	return refused, err
+}
+
+// obeyOwn is obey for what this node declares for its own host.
+func (c *Cluster) obeyOwn(declared []Declared) {
+	c.job(func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, sendWithin)
+		defer cancel()
+		refused, err := c.obey(ctx, declared)
+		if err != nil && ctx.Err() == nil {
+			c.log.Debug().Err(err).Msg("this host did not take its own envelopes; it is told again")
+		}
+		if len(refused) > 0 {
+			c.back(func() { c.superseded(refused) })
+		}
+	})
+}

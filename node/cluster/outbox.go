@@ -1,0 +1,134 @@
+package cluster
+
+import (
+	"context"
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+)
+
+const (
+	// perPeer bounds what waits for one peer; the rest comes with the next round.
+	perPeer = 4096
+	// batchMost is how many services one message tells of.
+	batchMost = 256
+	// resendFirst and resendMost are the waits between two tries.
+	resendFirst, resendMost = 250 * time.Millisecond, 5 * time.Second
+	// sendWithin bounds one call.
+	sendWithin = 5 * time.Second
+)
+
+// outbox holds the newest word for each peer and service until it is acknowledged.
+// One call is under way per peer, so that a slow one delays nobody.
+type outbox[T any] struct {
+	c     *Cluster
+	name  string
+	send  func(ctx context.Context, to knowledge.NodeID, batch map[knowledge.ServiceKey]T) error
+	peers map[knowledge.NodeID]*pending[T]
+}
+
+type pending[T any] struct {
+	words   map[knowledge.ServiceKey]T
+	sending bool
+	retryAt time.Time
+	wait    time.Duration
+	failed  string // what the newest try said; "": it was acknowledged
+}
+
+func newOutbox[T any](c *Cluster, name string, send func(context.Context, knowledge.NodeID, map[knowledge.ServiceKey]T) error) outbox[T] {
+	return outbox[T]{c: c, name: name, send: send, peers: map[knowledge.NodeID]*pending[T]{}}
+}
+
+// put replaces what waits for a peer about a service.
+func (b *outbox[T]) put(to knowledge.NodeID, key knowledge.ServiceKey, word T) {
+	p := b.peers[to]
+	if p == nil {
+		p = &pending[T]{words: map[knowledge.ServiceKey]T{}}
+		b.peers[to] = p
+	}
+	if _, again := p.words[key]; !again && len(p.words) >= perPeer {
+		b.c.count.Dropped++
+		return
+	}
+	p.words[key] = word
+}
+
+// flush begins to send what waits, to each peer for which nothing is under way.
+func (b *outbox[T]) flush(now time.Time) {
+	for to, p := range b.peers {
+		if len(p.words) > 0 && !p.sending && !now.Before(p.retryAt) {
+			b.begin(to, p)
+		}
+	}
+}
+
+func (b *outbox[T]) begin(to knowledge.NodeID, p *pending[T]) {
+	batch := make(map[knowledge.ServiceKey]T, min(len(p.words), batchMost))
+	for key, word := range p.words {
+		if len(batch) == batchMost {
+			break
+		}
+		batch[key] = word
+		delete(p.words, key)
+	}
+	p.sending = true
+	b.c.job(func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, sendWithin)
+		defer cancel()
+		err := b.send(ctx, to, batch)
+		b.c.back(func() { b.finish(to, p, batch, err) })
+	})
+}
+
+func (b *outbox[T]) finish(to knowledge.NodeID, p *pending[T], batch map[knowledge.ServiceKey]T, err error) {
+	p.sending = false
+	now := b.c.o.Now()
+	if err == nil {
+		p.wait, p.failed, p.retryAt = 0, "", time.Time{}
+		if len(p.words) > 0 {
+			b.begin(to, p)
+		}
+		return
+	}
+	for key, word := range batch { // what is newer stays
+		if _, newer := p.words[key]; !newer && len(p.words) < perPeer {
+			p.words[key] = word
+		}
+	}
+	p.wait = min(max(2*p.wait, resendFirst), resendMost)
+	p.retryAt, p.failed = now.Add(p.wait), err.Error()
+	b.c.count.SendErrors++
+	b.c.log.Debug().Err(err).Str("peer", to.Short()).Str("what", b.name).Msg("not acknowledged; it is sent again")
+}
+
+// retry sends again, and forgets peers that are members no more.
+func (b *outbox[T]) retry(now time.Time) {
+	for to, p := range b.peers {
+		if !p.sending && !b.c.known(to) {
+			delete(b.peers, to)
+		}
+	}
+	b.flush(now)
+}
+
+// drop forgets what waits about a service.
+func (b *outbox[T]) drop(key knowledge.ServiceKey) {
+	for _, p := range b.peers {
+		delete(p.words, key)
+	}
+}
+
+// clear forgets all that waits.
+func (b *outbox[T]) clear() {
+	for _, p := range b.peers {
+		clear(p.words)
+	}
+}
+
+// waiting is how much has not been acknowledged yet.
+func (b *outbox[T]) waiting() (n int) {
+	for _, p := range b.peers {
+		n += len(p.words)
+	}
+	return n
+}

@@ -1,0 +1,488 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/mape/plan"
+	"github.com/effiscale/effiscale/node/claim"
+	"github.com/effiscale/effiscale/node/member"
+	"github.com/effiscale/effiscale/node/trust"
+)
+
+const (
+	// servicesMost bounds the services that a node knows of, hostsMost the hosts of
+	// one: further ones are not planned for here, and said so.
+	servicesMost, hostsMost = 20_000, 512
+	// freshFor is how many intervals a report is evidence, keptFor how many it is
+	// remembered.
+	freshFor, keptFor = 3, 12
+	// askWithin bounds the question for the highest term, doubtWithin the one
+	// whether the owner of before is really gone.
+	askWithin, doubtWithin = 500 * time.Millisecond, 800 * time.Millisecond
+	// spareFor is how long an owner that answered a direct call is left alone,
+	// whatever gossip says.
+	spareFor = 3 * time.Second
+	// duelFirst and duelMost space the takeovers of one service by this node.
+	duelFirst, duelMost = 2 * time.Second, time.Minute
+)
+
+// service is what this node knows of one service, wherever it runs.
+type service struct {
+	key       knowledge.ServiceKey
+	reports   map[knowledge.NodeID]*held
+	mine      bool // it runs on this host
+	dirty     bool // there is news to plan for
+	seq       uint64
+	taking    bool
+	takeAt    time.Time // not before
+	duel      time.Duration
+	heard     knowledge.Term // the highest of any host
+	plannedAt time.Time
+}
+
+// held is the newest report of one host.
+type held struct {
+	plan.Report
+	at time.Time
+}
+
+// probe is the answer of a node that gossip calls dead.
+type probe struct {
+	asking bool
+	alive  bool
+	at     time.Time
+}
+
+// Counts are for the metrics.
+type Counts struct {
+	Takeovers, Superseded, Rings    uint64
+	Dropped, SendErrors             uint64
+	ReportsRefused, ReportsTaken    uint64
+	IntentsObeyed, IntentsRefused   uint64
+	IntentsSent, Thaws, FalseAlarms uint64
+	CutsRefused, Votes              uint64
+	ImagesTaken, ImagesRefused      uint64
+}
+
+// copies is R.
+func (c *Cluster) copies() int {
+	if c.o.Attest {
+		return copiesAttested
+	}
+	return copies
+}
+
+// owners are the first R nodes of a service.
+func (c *Cluster) owners(key knowledge.ServiceKey) []knowledge.NodeID {
+	return c.ring.Owners(make([]knowledge.NodeID, 0, copiesAttested), key, c.copies())
+}
+
+// ownReports hands this host's reports to the owners of each service.
+func (c *Cluster) ownReports(reports []plan.Report) {
+	now := c.o.Now()
+	for _, s := range c.services {
+		s.mine = false
+	}
+	for _, r := range reports {
+		s := c.service(r.Service)
+		if s == nil {
+			continue
+		}
+		s.mine = true
+		c.learn(now, s, r)
+		c.tell(s, r)
+	}
+	c.reports.flush(now)
+	c.takeDue(now)
+	c.planDue(now)
+}
+
+func (c *Cluster) tell(s *service, r plan.Report) {
+	for _, id := range c.owners(s.key) {
+		if id != c.self {
+			c.reports.put(id, s.key, r)
+		}
+	}
+}
+
+// resend tells the new owners at once what they do not know yet.
+func (c *Cluster) resend(old interface {
+	Rank(key knowledge.ServiceKey, id knowledge.NodeID, n int) int
+}) {
+	for _, s := range c.services {
+		h := s.reports[c.self]
+		if !s.mine || h == nil {
+			continue
+		}
+		for _, id := range c.owners(s.key) {
+			if id != c.self && old.Rank(s.key, id, c.copies()) < 0 {
+				c.reports.put(id, s.key, h.Report)
+			}
+		}
+	}
+	c.reports.flush(c.o.Now())
+}
+
+func (c *Cluster) service(key knowledge.ServiceKey) *service {
+	s := c.services[key]
+	if s == nil {
+		if len(c.services) >= servicesMost {
+			c.count.Dropped++
+			return nil
+		}
+		s = &service{key: key, reports: map[knowledge.NodeID]*held{}}
+		c.services[key] = s
+	}
+	return s
+}
+
+// learn takes one report over.
+func (c *Cluster) learn(now time.Time, s *service, r plan.Report) {
+	if _, known := s.reports[r.Host]; !known && len(s.reports) >= hostsMost {
+		c.count.Dropped++
+		return
+	}
+	s.reports[r.Host] = &held{Report: r, at: now}
+	s.dirty = true
+}
+
+// sendReports is one message of this host to one owner.
+func (c *Cluster) sendReports(ctx context.Context, to knowledge.NodeID, batch map[knowledge.ServiceKey]plan.Report) error {
+	b, err := c.sealer.Seal("reports", to, slices.Collect(maps.Values(batch)))
+	if err != nil {
+		return err
+	}
+	_, err = c.relay.Call(ctx, to, "reports", b)
+	return err
+}
+
+// takeReports answers a host that reports to this node.
+func (c *Cluster) takeReports(ctx context.Context, from knowledge.NodeID, body []byte) ([]byte, error) {
+	var reports []plan.Report
+	version, err := c.open(from, "reports", body, &reports)
+	if err != nil {
+		return nil, err
+	}
+	var refused error
+	err = c.do(ctx, func() {
+		now := c.o.Now()
+		for i := range reports {
+			r := &reports[i]
+			r.Version = version
+			if err := c.takeReport(now, from, r); err != nil {
+				c.count.ReportsRefused++
+				refused = fmt.Errorf("service %.60q: %w", string(r.Service), err)
+			}
+		}
+		c.takeDue(now)
+		c.planDue(now)
+	})
+	if err == nil && refused != nil { // said, and not asked for again: it would be no better
+		c.log.Warn().Err(refused).Str("peer", from.Short()).Msg("a report makes no sense and is ignored")
+	}
+	return nil, err
+}
+
+func (c *Cluster) takeReport(now time.Time, from knowledge.NodeID, r *plan.Report) error {
+	if r.Host != from {
+		return errors.New("a node reports for another host")
+	}
+	s := c.service(r.Service)
+	if s == nil {
+		return errors.New("too many services")
+	}
+	var prev *plan.Report
+	if h := s.reports[from]; h != nil {
+		if prev = &h.Report; !r.Version.After(prev.Version) {
+			return nil // an older word that came late
+		}
+	}
+	if err := r.Check(prev); err != nil {
+		return err
+	}
+	if cores := c.coresOf(from); cores > 0 && knowledge.NanoCPU(r.CPUs)*knowledge.OneCPU > cores {
+		return fmt.Errorf("%d cores, and its membership says %s", r.CPUs, cores)
+	}
+	c.count.ReportsTaken++
+	c.learn(now, s, *r)
+	return nil
+}
+
+func (c *Cluster) coresOf(id knowledge.NodeID) knowledge.NanoCPU {
+	for _, p := range c.members.Peers() {
+		if p.ID == id {
+			return p.Cores
+		}
+	}
+	return 0
+}
+
+// takeDue begins the takeover of what the ring gives this node and it does not
+// claim yet.
+func (c *Cluster) takeDue(now time.Time) {
+	if c.state.state == member.Leaving || c.left.Load() {
+		return
+	}
+	todo := map[knowledge.ServiceKey][]knowledge.NodeID{}
+	for key, s := range c.services {
+		if s.taking || len(s.reports) == 0 || now.Before(s.takeAt) || c.ring.Owner(key) != c.self {
+			continue
+		}
+		if _, holds := c.book.Held(key); holds {
+			continue
+		}
+		s.taking = true
+		todo[key] = slices.Collect(maps.Keys(s.reports))
+	}
+	if len(todo) > 0 {
+		c.take(todo)
+	}
+}
+
+// lives reports whether a member is there. Of one that gossip has lost it is asked
+// directly, and it counts until that question is answered: gossip loses packets, and
+// a node that is slow, while a call comes through.
+func (c *Cluster) lives(now time.Time, p *member.Peer) bool {
+	seen := c.alive[p.ID]
+	switch {
+	case p.Alive:
+		if !seen.asking {
+			delete(c.alive, p.ID)
+		}
+		return true
+	case p.Status == "left" || p.Relay == "":
+		return false
+	case seen.asking || !seen.at.IsZero() && (!seen.alive || now.Sub(seen.at) < spareFor):
+		return seen.asking || seen.alive
+	}
+	id := p.ID
+	c.alive[id] = probe{asking: true, at: seen.at}
+	c.job(func(ctx context.Context) {
+		err := c.askAlive(ctx, id)
+		c.back(func() {
+			c.alive[id] = probe{alive: err == nil, at: c.o.Now()}
+			if err == nil {
+				c.count.FalseAlarms++
+			}
+			c.log.Debug().Err(err).Str("peer", id.Short()).Msg("gossip lost a member; it was asked directly")
+			c.adopt(c.o.Now())
+		})
+	})
+	return true
+}
+
+// askAlive asks twice: a refusal is an answer, silence may be a lost packet.
+func (c *Cluster) askAlive(ctx context.Context, id knowledge.NodeID) (err error) {
+	for range 2 {
+		try, cancel := context.WithTimeout(ctx, doubtWithin)
+		err = c.relay.Alive(try, id)
+		silent := try.Err() != nil
+		cancel()
+		if err == nil || !silent {
+			return err
+		}
+	}
+	return err
+}
+
+func (c *Cluster) failed(id knowledge.NodeID) bool {
+	for _, p := range c.members.Peers() {
+		if p.ID == id {
+			return p.Status == "failed"
+		}
+	}
+	return false
+}
+
+// take asks the hosts of each service for the highest term that they have seen,
+// and claims a higher one.
+func (c *Cluster) take(todo map[knowledge.ServiceKey][]knowledge.NodeID) {
+	asks := map[knowledge.NodeID][]knowledge.ServiceKey{}
+	above := map[knowledge.ServiceKey]knowledge.Term{}
+	for key, hosts := range todo {
+		above[key] = c.services[key].heard
+		for _, h := range hosts {
+			if h != c.self && !c.failed(h) {
+				asks[h] = append(asks[h], key)
+			}
+		}
+	}
+	c.job(func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, askWithin)
+		defer cancel()
+		answers := make(chan map[knowledge.ServiceKey]knowledge.Term, len(asks))
+		for to, keys := range asks {
+			c.job(func(context.Context) { answers <- c.askTerms(ctx, to, keys) })
+		}
+		for range asks {
+			for key, t := range <-answers {
+				if _, asked := above[key]; asked && t.After(above[key]) {
+					above[key] = t
+				}
+			}
+		}
+		c.back(func() { c.claim(above) })
+	})
+}
+
+// claim takes what is still this node's, off the goroutine: a term is on the disk
+// before it is used.
+func (c *Cluster) claim(above map[knowledge.ServiceKey]knowledge.Term) {
+	now := c.o.Now()
+	for key := range above {
+		s := c.services[key]
+		if s == nil || c.ring.Owner(key) != c.self {
+			delete(above, key)
+			if s != nil {
+				s.taking = false
+			}
+			continue
+		}
+		s.duel = min(max(2*s.duel, duelFirst), duelMost)
+		s.takeAt = now.Add(s.duel)
+	}
+	c.job(func(context.Context) {
+		claims, err := c.book.TakeAll(above)
+		c.back(func() { c.claimed(above, claims, err) })
+	})
+}
+
+func (c *Cluster) claimed(asked map[knowledge.ServiceKey]knowledge.Term, claims map[knowledge.ServiceKey]*claim.Claim, err error) {
+	if err != nil {
+		c.log.Warn().Err(err).Msg("a term cannot be written down, so it is not used")
+	}
+	for key := range asked {
+		if s := c.services[key]; s != nil {
+			s.taking = false
+		}
+	}
+	for key := range claims {
+		s := c.services[key]
+		if s == nil || c.ring.Owner(key) != c.self {
+			c.book.End(key, claim.ErrMoved)
+			continue
+		}
+		s.seq, s.dirty = 0, true
+		c.count.Takeovers++
+	}
+	c.planDue(c.o.Now())
+}
+
+// askTerms asks one host; nobody waits for one that does not answer: it refuses
+// what is too low by itself.
+func (c *Cluster) askTerms(ctx context.Context, to knowledge.NodeID, keys []knowledge.ServiceKey) map[knowledge.ServiceKey]knowledge.Term {
+	out := map[knowledge.ServiceKey]knowledge.Term{}
+	for part := range slices.Chunk(keys, batchMost) {
+		b, err := trust.Marshal(part)
+		if err != nil {
+			return out
+		}
+		answer, err := c.relay.Call(ctx, to, "terms", b)
+		if err != nil {
+			return out
+		}
+		var terms map[knowledge.ServiceKey]knowledge.Term
+		if trust.Unmarshal(answer, &terms) != nil {
+			return out
+		}
+		maps.Copy(out, terms)
+	}
+	return out
+}
+
+// tellTerms answers a node that takes over.
+func (c *Cluster) tellTerms(_ context.Context, _ knowledge.NodeID, body []byte) ([]byte, error) {
+	var keys []knowledge.ServiceKey
+	if err := trust.Unmarshal(body, &keys); err != nil {
+		return nil, err
+	}
+	out := make(map[knowledge.ServiceKey]knowledge.Term, min(len(keys), batchMost))
+	for _, key := range keys[:min(len(keys), batchMost)] {
+		out[key] = c.terms.Highest(key)
+	}
+	return trust.Marshal(out)
+}
+
+// planDue plans for each claimed service of which there is news.
+func (c *Cluster) planDue(now time.Time) {
+	var mine []Declared
+	for _, key := range c.book.Keys() {
+		s := c.services[key]
+		held, ok := c.book.Held(key)
+		if s == nil || !ok || !s.dirty {
+			continue
+		}
+		s.dirty = false
+		mine = append(mine, c.plan(now, s, held)...)
+	}
+	c.intents.flush(now)
+	if len(mine) > 0 {
+		c.obeyOwn(mine)
+	}
+}
+
+// plan is one deliberation: what is declared for this host comes back, the rest is
+// on its way.
+func (c *Cluster) plan(now time.Time, s *service, held *claim.Claim) (mine []Declared) {
+	var fresh []plan.Report
+	for _, h := range s.reports {
+		if now.Sub(h.at) <= freshFor*c.o.DeliberateEvery {
+			fresh = append(fresh, h.Report)
+		}
+	}
+	s.seq++
+	s.plannedAt = now
+	for i := range fresh {
+		in := knowledge.Intent{Service: s.key, Host: fresh[i].Host, Term: held.Term, Seq: s.seq, Envelopes: plan.Declare(now, fresh, fresh[i].Host)}
+		d := Declared{Intent: in}
+		switch {
+		case in.Host == c.self:
+			mine = append(mine, d)
+		case c.o.Attest && c.ring.Len() >= copiesAttested && cuts(&fresh[i], &in):
+			c.certify(s, d)
+		default:
+			c.intents.put(in.Host, s.key, d)
+			c.count.IntentsSent++
+		}
+	}
+	return mine
+}
+
+// expire forgets hosts that report no more, and services without any.
+func (c *Cluster) expire(now time.Time) {
+	if now.Sub(c.expired) < c.o.DeliberateEvery {
+		return
+	}
+	c.expired = now
+	for key, s := range c.services {
+		for id, h := range s.reports {
+			if now.Sub(h.at) > keptFor*c.o.DeliberateEvery {
+				delete(s.reports, id)
+			}
+		}
+		if len(s.reports) == 0 && !s.taking {
+			delete(c.services, key)
+			c.book.End(key, claim.ErrMoved)
+		}
+		if now.Sub(s.takeAt) > duelMost {
+			s.duel = 0
+		}
+	}
+	for id, p := range c.alive {
+		if !p.asking && !c.failed(id) {
+			delete(c.alive, id)
+		}
+	}
+	for key := range c.obeyed {
+		if c.services[key] == nil {
+			delete(c.obeyed, key)
+		}
+	}
+	c.terms.Forget(func(key knowledge.ServiceKey) bool { return c.services[key] != nil })
+}

@@ -1,0 +1,285 @@
+package cluster
+
+import (
+	"slices"
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/node/claim"
+	"github.com/effiscale/effiscale/node/member"
+	"github.com/effiscale/effiscale/node/ring"
+)
+
+const (
+	// steadyFor is how long a changed membership must stand before ownership follows
+	// it: two probe periods of the fast timing. steadyMost bounds the wait in a
+	// cluster that never rests.
+	steadyFor, steadyMost = 500 * time.Millisecond, 2 * time.Second
+	// settleFor is how long a new node looks around before it offers itself, and
+	// settleMost how long it waits for somebody to look at.
+	settleFor, settleMost = time.Second, 5 * time.Second
+	// stableAfter is how long a view must stand to become the one that majorities
+	// are counted against.
+	stableAfter = time.Minute
+	// saveEvery bounds how often membership is written.
+	saveEvery = 10 * time.Second
+)
+
+// candidate is a ring that would follow from the newest membership.
+type candidate struct {
+	nodes        []ring.Node // nil: nothing has changed
+	sum          uint64
+	since, first time.Time
+}
+
+// standing is what this node says of itself: whether it is to own anything, and why.
+type standing struct {
+	state    member.State
+	since    time.Time // when it began to wait
+	until    time.Time // it waits at least until then
+	penalty  claim.Penalty
+	majority bool
+	stable   map[knowledge.NodeID]bool
+	viewAt   time.Time // since when the same members are alive
+	lastView []knowledge.NodeID
+	checksum uint64
+}
+
+func (s *standing) begin(c *Cluster) {
+	now := c.o.Now()
+	s.state, s.since, s.majority, s.viewAt = member.Waiting, now, true, now
+	s.stable = map[knowledge.NodeID]bool{c.self: true}
+	for _, id := range c.o.Known.Stable {
+		s.stable[id] = true
+	}
+	for range min(c.o.Starts-1, 8) {
+		s.penalty.Flap(now)
+	}
+	s.until = later(s.until, s.penalty.Until(now))
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+// flap makes the node wait before it owns anything: longer each time.
+func (s *standing) flap(c *Cluster, now time.Time) {
+	s.penalty.Flap(now)
+	s.state, s.since = member.Waiting, now
+	s.until = later(now.Add(settleFor), s.penalty.Until(now))
+	c.members.Update(func(m *member.Meta) { m.State = member.Waiting })
+}
+
+// standing looks at which side of the cluster this node is on, and whether it has
+// waited long enough.
+func (c *Cluster) standing(now time.Time) {
+	s := &c.state
+	alive := c.alives()
+	if !slices.Equal(alive, s.lastView) {
+		s.lastView, s.viewAt = alive, now
+	}
+	c.countMajority(now, alive)
+	if s.state != member.Waiting || c.left.Load() || now.Before(s.until) {
+		return
+	}
+	waited := now.Sub(s.since)
+	company := len(alive) > 1 || len(c.o.Member.Join) == 0 && len(c.o.Known.Seen) == 0
+	calm := now.Sub(s.viewAt) >= settleFor || len(alive) == 1
+	if (company && calm || waited >= settleMost) && s.majority {
+		s.state = member.Participant
+		c.members.Update(func(m *member.Meta) { m.State = member.Participant })
+		c.log.Info().Int("members", len(alive)).Msg("this node takes its part: it plans for the services that the ring gives it")
+	}
+}
+
+// countMajority compares who is alive with the last view that a majority held. A
+// side without a majority never changes that view, so two sides cannot both have
+// one (the rule of dynamic linear voting: Jajodia and Mutchler, 1990, without its
+// tie-break).
+func (c *Cluster) countMajority(now time.Time, alive []knowledge.NodeID) {
+	s := &c.state
+	have := 0
+	for _, id := range alive {
+		if s.stable[id] {
+			have++
+		}
+	}
+	majority := 2*have > len(s.stable)
+	switch {
+	case majority && now.Sub(s.viewAt) >= stableAfter || c.o.Now().Sub(s.since) < settleMost && len(s.stable) < len(alive) && majority:
+		s.stable = make(map[knowledge.NodeID]bool, len(alive))
+		for _, id := range alive {
+			s.stable[id] = true
+		}
+	case majority: // whoever joins counts at once: a majority gets harder, never easier
+		for _, id := range alive {
+			s.stable[id] = true
+		}
+	}
+	if majority == s.majority {
+		return
+	}
+	s.majority = majority
+	if !majority {
+		c.log.Error().Int("alive", have).Int("of", len(s.stable)).
+			Msg("this node does not see a majority of the cluster: containers are kept at the right size, but replica counts stay as they are; check the network between the hosts, and `effiscale members`")
+		return
+	}
+	c.log.Info().Int("alive", have).Int("of", len(s.stable)).Msg("a majority of the cluster is in sight again")
+	s.flap(c, now)
+}
+
+// alives are the living members, in order.
+func (c *Cluster) alives() []knowledge.NodeID {
+	var out []knowledge.NodeID
+	now, peers := c.o.Now(), c.members.Peers()
+	for i := range peers {
+		if c.lives(now, &peers[i]) {
+			out = append(out, peers[i].ID)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+func (c *Cluster) known(id knowledge.NodeID) bool {
+	_, ok := c.lookup(id)
+	return ok
+}
+
+// lookup is where a living member answers calls.
+func (c *Cluster) lookup(id knowledge.NodeID) (string, bool) {
+	for _, p := range c.members.Peers() {
+		if p.ID == id {
+			return p.Relay, p.Status != "left" && p.Relay != ""
+		}
+	}
+	return "", false
+}
+
+// memberChange takes a membership that is not what it was.
+func (c *Cluster) memberChange(now time.Time) {
+	for _, p := range c.members.Peers() {
+		if p.Status == "left" {
+			delete(c.state.stable, p.ID)
+		}
+	}
+	c.adopt(now)
+}
+
+// nodes are the present members. Who waits owns nothing, unless half of them wait:
+// then there is no better choice.
+func (c *Cluster) nodes(now time.Time) []ring.Node {
+	var nodes []ring.Node
+	eligible := 0
+	peers := c.members.Peers()
+	for i := range peers {
+		p := &peers[i]
+		if p.State == member.Leaving || !c.lives(now, p) {
+			continue
+		}
+		ok := p.State == member.Participant
+		if ok {
+			eligible++
+		}
+		nodes = append(nodes, ring.Node{ID: p.ID, Eligible: ok})
+	}
+	if 2*eligible <= len(nodes) {
+		for i := range nodes {
+			nodes[i].Eligible = true
+		}
+	}
+	return nodes
+}
+
+// adopt notes a ring that differs from the one in force; adoptIfDue follows it
+// once it has stood for a while, so that a node that comes and goes moves nothing.
+func (c *Cluster) adopt(now time.Time) {
+	nodes := c.nodes(now)
+	switch sum := ring.ChecksumOf(nodes); {
+	case sum == c.ring.Checksum():
+		c.next = candidate{}
+	case c.next.nodes == nil:
+		c.next = candidate{nodes: nodes, sum: sum, since: now, first: now}
+	case c.next.sum != sum:
+		c.next.nodes, c.next.sum, c.next.since = nodes, sum, now
+	}
+}
+
+func (c *Cluster) adoptIfDue(now time.Time) {
+	n := &c.next
+	if n.nodes == nil || now.Sub(n.since) < steadyFor && now.Sub(n.first) < steadyMost {
+		return
+	}
+	old := c.ring
+	c.ring, c.next = ring.New(n.nodes), candidate{}
+	c.book.Keep(func(key knowledge.ServiceKey) bool { return c.ring.Owner(key) == c.self }, claim.ErrMoved)
+	for key := range c.services {
+		if c.ring.Owner(key) != c.self {
+			c.intents.drop(key)
+		}
+	}
+	c.count.Rings++
+	sum := c.ring.Checksum()
+	c.members.Update(func(m *member.Meta) { m.Ring = sum })
+	c.resend(old)
+	c.log.Info().Int("members", c.ring.Len()).Msg("the ring has changed")
+}
+
+// save writes membership down where it changed.
+func (c *Cluster) save(now time.Time, last bool) {
+	if !last && now.Sub(c.savedAt) < saveEvery {
+		return
+	}
+	c.savedAt = now
+	m := Membership{Seen: c.members.Seen()}
+	for id := range c.state.stable {
+		m.Stable = append(m.Stable, id)
+	}
+	slices.Sort(m.Stable)
+	if slices.Equal(m.Stable, c.saved.Stable) && sameSeen(m.Seen, c.saved.Seen) {
+		return
+	}
+	c.saved = m
+	if err := c.o.Keeper.SaveMembers(m); err != nil {
+		c.log.Debug().Err(err).Msg("the membership is kept in memory only")
+	}
+}
+
+// sameSeen compares who and where, not when.
+func sameSeen(a, b []member.Seen) bool {
+	return slices.EqualFunc(a, b, func(x, y member.Seen) bool { return x.ID == y.ID && x.Addr == y.Addr })
+}
+
+// View is what this node sees of the cluster, as of its last beat: for status,
+// without asking anybody.
+type View struct {
+	Ring     *ring.Ring
+	State    member.State
+	Majority bool
+	Expected int // members of the last view that a majority held
+	Claims   int
+	Copies   int
+	Waiting  int // reports and intents that nobody has acknowledged yet
+	Counts   Counts
+	Terms    map[knowledge.ServiceKey]knowledge.Term // of what this host obeys
+}
+
+// publish makes the view of this beat.
+func (c *Cluster) publish() {
+	v := &View{
+		Ring: c.ring, State: c.state.state, Majority: c.state.majority, Expected: len(c.state.stable), Claims: c.book.Len(),
+		Copies: c.copies(), Waiting: c.reports.waiting() + c.intents.waiting(), Counts: c.count,
+		Terms: make(map[knowledge.ServiceKey]knowledge.Term, len(c.obeyed)),
+	}
+	for key, h := range c.obeyed {
+		v.Terms[key] = h.term
+	}
+	c.view.Store(v)
+}
+
+// View is the newest one.
+func (c *Cluster) View() View { return *c.view.Load() }

@@ -1,0 +1,152 @@
+package ctl
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/effiscale/effiscale/node/api"
+)
+
+// health is how a cluster is, as status and members say it.
+type health struct {
+	alive, expected       int
+	majority, ringsDiffer bool
+}
+
+// text is "healthy 3/3", or the worst that is to be said.
+func (h health) text(p *page) string {
+	of := max(h.expected, h.alive)
+	count := fmt.Sprintf(" %d/%d", h.alive, of)
+	switch {
+	case !h.majority:
+		return p.style(styleRed, "minority"+count)
+	case h.alive < of:
+		return p.style(styleYellow, "incomplete"+count)
+	case h.ringsDiffer:
+		return p.style(styleYellow, "unsettled"+count)
+	}
+	return p.style(styleGreen, "healthy") + count
+}
+
+// warnings tell what a lost majority and differing rings mean.
+func (h health) warnings(p *page) {
+	if !h.majority {
+		p.paragraph(p.style(styleRed, "!")+" ", fmt.Sprintf("This side has no majority, %d of %d nodes: containers are kept at the right size, but replica counts stay as they are. "+
+			"Check the network between the hosts.", h.alive, max(h.expected, h.alive)))
+	}
+	if h.ringsDiffer {
+		p.paragraph(p.style(styleYellow, "!")+" ", "The nodes disagree about who plans for which service (their ring checksums differ). "+
+			"After a change this passes within seconds; if it stays, `effiscale members` on each node shows whom it does not see.")
+	}
+}
+
+// clusterHealth is nil where there is nobody else and nobody is missed.
+func clusterHealth(c *api.ClusterView) *health {
+	if c == nil || c.Members <= 1 && c.Expected <= 1 && c.Majority {
+		return nil
+	}
+	return &health{alive: c.Alive, expected: c.Expected, majority: c.Majority, ringsDiffer: c.RingsDiffer}
+}
+
+// isHere reports whether a container runs on this host.
+func isHere(st api.Status, c api.ContainerView) bool { return c.Host == "" || c.Host == st.Node.Name }
+
+// hostTable is this host, and the others of its cluster.
+func hostTable(p *page, st api.Status) *table {
+	n := st.Node
+	t := &table{head: []string{"HOST", "CPU", "MEMORY", "CPU GRANTED/POOL", "CONTAINERS", "MANAGED"}, right: map[int]bool{4: true, 5: true}}
+	containers, managed := 0, 0
+	for _, c := range st.Containers {
+		if !isHere(st, c) {
+			continue
+		}
+		containers++
+		if c.Managed {
+			managed++
+		}
+	}
+	cpu, memory := hostCells(n.CPUs, n.CPUUsed, n.MemoryBytes, n.MemoryUsed)
+	self := []string{n.Name, cpu, memory, fmt.Sprintf("%s/%s", coreText(n.PoolCPUGranted), coreText(n.PoolCPU)), fmt.Sprint(containers), fmt.Sprint(managed)}
+	others := otherHosts(st)
+	if len(others) == 0 {
+		t.right = nil
+		t.add(self...)
+		return t
+	}
+	t.head = append(t.head, "STATE")
+	self[0] = nameCell(n.Name) + "*"
+	t.add(append(self, p.style(styleGreen, "alive"))...)
+	for _, h := range others {
+		cpu, memory := hostCells(h.CPUs, h.CPUUsed, h.MemoryBytes, h.MemoryUsed)
+		count, managed := fmt.Sprint(h.Containers), fmt.Sprint(h.Managed)
+		if h.CPUs == 0 || !isAlive(h.Status) { // what was known of it is old
+			cpu, memory, count, managed = "-", "-", "-", "-"
+		}
+		t.add(nameCell(h.Name), cpu, memory, "-", count, managed, hostState(p, h))
+		if h.Error != "" {
+			t.note("! " + h.Error)
+		}
+	}
+	return t
+}
+
+// otherHosts are those of the cluster but this one, by name.
+func otherHosts(st api.Status) []api.HostView {
+	if st.Cluster == nil {
+		return nil
+	}
+	others := slices.DeleteFunc(slices.Clone(st.Cluster.Hosts), func(h api.HostView) bool { return h.ID == st.Node.ID })
+	slices.SortStableFunc(others, func(a, b api.HostView) int { return strings.Compare(a.Name, b.Name) })
+	return others
+}
+
+func hostCells(cpus int, used float64, memory, memoryUsed int64) (cpuCell, memoryCell string) {
+	if cpus == 0 && memory == 0 {
+		return "-", "-"
+	}
+	unit, size := unitOf(memory)
+	return fmt.Sprintf("%s/%d  %s", coreText(used), cpus, percent(used, float64(cpus))),
+		fmt.Sprintf("%s/%s %s  %s", inUnit(memoryUsed, size), inUnit(memory, size), unit, percent(float64(memoryUsed), float64(memory)))
+}
+
+func hostState(p *page, h api.HostView) string {
+	switch {
+	case h.Status == "failed":
+		return p.style(styleRed, "failed !")
+	case h.Status != "alive":
+		return p.style(styleYellow, orDash(h.Status))
+	case h.Degraded:
+		return p.style(styleRed, "degraded !")
+	case h.Error != "":
+		return p.style(styleYellow, "alive, silent")
+	}
+	return p.style(styleGreen, "alive")
+}
+
+// ownerText names who plans for a container's service, and who would next; "" on a
+// host alone.
+func ownerText(p *page, ex api.Explain) string {
+	if ex.Term == "" && len(ex.Warm) == 0 && ex.OwnerState == "" {
+		return ""
+	}
+	parts := []string{orDash(ex.Owner)}
+	switch {
+	case ex.Owner == ex.Node:
+		parts[0] += " (this host)"
+	case ex.OwnerState != "" && ex.OwnerState != "alive":
+		parts[0] += " (" + p.style(styleRed, ex.OwnerState) + ")"
+	case ex.OwnerState != "":
+		parts[0] += " (" + ex.OwnerState + ")"
+	}
+	if ex.Term != "" {
+		parts = append(parts, "term "+ex.Term)
+	}
+	if ex.IntentAge > 0 {
+		parts = append(parts, "its plan was confirmed "+span(ex.IntentAge)+" ago")
+	}
+	if len(ex.Warm) > 0 {
+		parts = append(parts, "warm to take over: "+strings.Join(ex.Warm, ", "))
+	}
+	return strings.Join(parts, "; ")
+}

@@ -1,0 +1,229 @@
+package member
+
+import (
+	"cmp"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+)
+
+// Bounds on what is remembered.
+const (
+	maxGone  = 1024           // who is not alive any more
+	keepGone = 72 * time.Hour // a long weekend
+	maxAlive = 8192           // beyond what memberlist was ever seen to work with
+	// suspectFor is how long a missed answer is shown when nothing else is heard.
+	suspectFor = 30 * time.Second
+)
+
+// Peer is a node as this one sees it.
+type Peer struct {
+	ID   knowledge.NodeID
+	Addr string // of gossip, host:port
+	Meta
+	Alive  bool
+	Status string        // "alive", "suspect", "failed" or "left"
+	RTT    time.Duration // smoothed; 0: unknown
+	Self   bool
+}
+
+// Seen is what is kept of a node over a restart.
+type Seen struct {
+	ID       knowledge.NodeID `json:"id"`
+	Name     string           `json:"name"`
+	Addr     string           `json:"addr"`
+	LastSeen time.Time        `json:"last_seen"`
+}
+
+// entry is what is known of another node.
+type entry struct {
+	id      knowledge.NodeID
+	addr    string
+	moved   string // where it says that it is now, while it is alive at addr
+	meta    Meta
+	alive   bool
+	bye     int64     // the life that said goodbye, by Meta.Started; 0: none
+	suspect time.Time // when it did not answer; zero: it did
+	gone    time.Time // when it was last alive, where it is not
+	rtt     time.Duration
+}
+
+// left: its last life ended on purpose.
+func (e *entry) left() bool { return !e.alive && e.bye != 0 && e.bye == e.meta.Started }
+
+func (e *entry) peer(now time.Time) Peer {
+	p := Peer{ID: e.id, Addr: e.addr, Meta: e.meta, Alive: e.alive, RTT: e.rtt, Status: "failed"}
+	switch {
+	case e.alive && !e.suspect.IsZero() && now.Sub(e.suspect) < suspectFor:
+		p.Status = "suspect"
+	case e.alive:
+		p.Status = "alive"
+	case e.left():
+		p.Status = "left"
+	}
+	return p
+}
+
+// remember takes what a former life kept.
+func (m *Members) remember(kept []Seen) {
+	now := m.o.Now()
+	for _, s := range kept {
+		_, err := netip.ParseAddrPort(s.Addr)
+		if err != nil || !validID(string(s.ID)) || s.ID == m.self || now.Sub(s.LastSeen) > keepGone || len(m.book) >= maxGone {
+			continue
+		}
+		// A clock that was ahead must not keep anybody for longer.
+		at := s.LastSeen
+		if at.After(now) {
+			at = now
+		}
+		m.book[s.ID] = &entry{id: s.ID, addr: s.Addr, meta: Meta{Name: s.Name}, gone: at}
+	}
+}
+
+// Peers are all known nodes: this one first, then by name and id. Who failed or
+// left stays for 72 h, 1024 at most.
+func (m *Members) Peers() []Peer {
+	now := m.o.Now()
+	m.mu.Lock()
+	m.prune(now)
+	self := Peer{ID: m.self, Addr: m.addr.String(), Meta: m.meta, Alive: true, Status: "alive", Self: true}
+	peers := make([]Peer, 0, len(m.book)+1)
+	for _, e := range m.book {
+		peers = append(peers, e.peer(now))
+	}
+	m.mu.Unlock()
+	slices.SortFunc(peers, func(a, b Peer) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID)) })
+	if m.left.Load() {
+		self.Alive, self.Status = false, "left"
+	}
+	return slices.Insert(peers, 0, self)
+}
+
+// Seen is what to keep of the others, by id.
+func (m *Members) Seen() []Seen {
+	now := m.o.Now()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.prune(now)
+	all := make([]Seen, 0, len(m.book))
+	for _, id := range slices.Sorted(maps.Keys(m.book)) {
+		e := m.book[id]
+		at := e.gone
+		if e.alive {
+			at = now
+		}
+		all = append(all, Seen{ID: id, Name: e.meta.Name, Addr: e.addr, LastSeen: at})
+	}
+	return all
+}
+
+// Forget drops what is known of a node that is not alive: nobody looks for it any more.
+func (m *Members) Forget(id knowledge.NodeID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if e := m.book[id]; e != nil && !e.alive {
+		delete(m.book, id)
+	}
+}
+
+// prune drops who is gone for too long, and the longest gone of too many. mu is held.
+func (m *Members) prune(now time.Time) {
+	gone := 0
+	for id, e := range m.book {
+		switch {
+		case e.alive:
+		case now.Sub(e.gone) > keepGone:
+			delete(m.book, id)
+		default:
+			gone++
+		}
+	}
+	if gone <= maxGone {
+		return
+	}
+	all := slices.Collect(maps.Values(m.book))
+	all = slices.DeleteFunc(all, func(e *entry) bool { return e.alive })
+	slices.SortFunc(all, func(a, b *entry) int { return cmp.Or(a.gone.Compare(b.gone), cmp.Compare(a.id, b.id)) })
+	for _, e := range all[:gone-maxGone] {
+		delete(m.book, e.id)
+	}
+}
+
+// came notes a node that is alive, new or back.
+func (m *Members) came(id knowledge.NodeID, addr string, meta Meta) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e := m.book[id]
+	if e == nil {
+		e = &entry{id: id}
+		m.book[id] = e
+	}
+	if !e.alive {
+		e.alive = true
+		m.alive++
+		m.counts.Joins++
+	}
+	if e.addr != addr {
+		e.rtt = 0
+	}
+	e.addr, e.moved, e.meta, e.suspect = addr, "", meta, time.Time{}
+	if meta.Name == m.meta.Name && addr != m.addr.String() {
+		m.rivalSeen(rival{id: id, addr: addr})
+	}
+}
+
+// went notes a node that failed or left.
+func (m *Members) went(id knowledge.NodeID) {
+	now := m.o.Now()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e := m.book[id]
+	if e == nil || !e.alive {
+		return
+	}
+	e.alive, e.gone, e.rtt = false, now, 0
+	if e.moved != "" {
+		e.addr = e.moved
+		wake(m.again)
+	}
+	m.alive--
+	if e.meta.State == Leaving {
+		e.bye = e.meta.Started
+	}
+	if e.left() {
+		m.counts.Leaves++
+	} else {
+		m.counts.Failures++
+	}
+	m.prune(now)
+}
+
+// noteSuspect is told by memberlist's log: there is no other way to know.
+func (m *Members) noteSuspect(id string) {
+	now := m.o.Now()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if e := m.book[knowledge.NodeID(id)]; e != nil && e.alive {
+		e.suspect = now
+	}
+}
+
+// answered notes a round trip.
+func (m *Members) answered(id knowledge.NodeID, rtt time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e := m.book[id]
+	if e == nil {
+		return
+	}
+	e.suspect = time.Time{}
+	if rtt = max(rtt, 1); e.rtt == 0 {
+		e.rtt = rtt
+	} else {
+		e.rtt += (rtt - e.rtt) / 8 // as TCP does
+	}
+}

@@ -1,0 +1,242 @@
+package member
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/effiscale/effiscale/node/simtest/simnet"
+)
+
+// bubble is a cluster in virtual time.
+type bubble struct {
+	net *simnet.Net
+	all []*Members
+	ips []string
+}
+
+// inBubble runs test with a cluster of n nodes that see each other.
+func inBubble(t *testing.T, n int, test func(t *testing.T, b *bubble)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		b := &bubble{net: simnet.New(11)}
+		b.net.Everywhere(simnet.Fault{Delay: 200 * time.Microsecond, Jitter: 300 * time.Microsecond})
+		for i := range n {
+			b.ips = append(b.ips, fmt.Sprintf("10.0.0.%d", i+1))
+			b.all = append(b.all, b.open(t, i, nil))
+		}
+		defer func() {
+			for _, m := range b.all {
+				_ = m.Close()
+			}
+			b.net.Close()
+			time.Sleep(time.Minute) // memberlist's last probes
+		}()
+		b.within(t, 10*time.Second, "the cluster forms", func() bool { return see(b.all, n) })
+		test(t, b)
+	})
+}
+
+func (b *bubble) open(t *testing.T, i int, kept []Seen) *Members {
+	o := options(i)
+	o.Bind, o.Join, o.Kept = b.ips[i]+":7946", []string{"10.0.0.1"}, kept
+	o.RejoinEvery = 0
+
+	o.Transport = b.net.Host(b.ips[i]).Transport(7946)
+	m, err := Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go m.Run(t.Context())
+	return m
+}
+
+// within waits for it in virtual time, and returns how long it took.
+func (b *bubble) within(t *testing.T, most time.Duration, what string, ok func() bool) time.Duration {
+	t.Helper()
+	begin := time.Now()
+	for time.Since(begin) <= most {
+		if ok() {
+			return time.Since(begin)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	for _, m := range b.all {
+		t.Logf("%s sees %d alive", m.Addr(), alive(m))
+	}
+	t.Fatalf("not in %v: %s", most, what)
+	return most
+}
+
+func (b *bubble) failures() (n uint64) {
+	for _, m := range b.all {
+		n += m.Counts().Failures
+	}
+	return n
+}
+
+// TestRow1CrashIsSeen: a host that goes is known by all the others within 3 s.
+func TestRow1CrashIsSeen(t *testing.T) {
+	var took []time.Duration
+	for range 20 {
+		inBubble(t, 5, func(t *testing.T, b *bubble) {
+			time.Sleep(5 * time.Second)
+			b.net.Host(b.ips[4]).Down()
+			took = append(took, b.within(t, 3*time.Second, "a crash is seen", func() bool {
+				return !slices.ContainsFunc(b.all[:4], func(m *Members) bool { return peerOf(m, idOf(4)).Status != "failed" })
+			}))
+		})
+	}
+	slices.Sort(took)
+	t.Logf("a crash is known by all of 4 after %v (median), %v (worst of %d)", took[len(took)/2], took[len(took)-1], len(took))
+}
+
+// TestRow10Loss: 30 % of packets are lost for a minute, late by 300 ms ± 200 ms as well.
+func TestRow10Loss(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		fault simnet.Fault
+		// most is how many verdicts of death, by all five, are accepted.
+		most uint64
+	}{
+		{"loss", simnet.Fault{Loss: 0.3, Delay: time.Millisecond}, 4},
+		{"loss and jitter", simnet.Fault{Loss: 0.3, Delay: 50 * time.Millisecond, Jitter: 200 * time.Millisecond}, 40},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			inBubble(t, 5, func(t *testing.T, b *bubble) {
+				time.Sleep(5 * time.Second)
+				b.net.Everywhere(c.fault)
+				suspects := 0
+				for range 600 {
+					time.Sleep(100 * time.Millisecond)
+					for _, m := range b.all {
+						for _, p := range m.Peers() {
+							if p.Status == "suspect" {
+								suspects++
+							}
+						}
+					}
+				}
+				health := 0
+				for _, m := range b.all {
+					health = max(health, m.Health())
+				}
+				t.Logf("%d false verdicts in 60 s by 5 nodes; suspected for %.1f of 1200 s; worst health %d", b.failures(), float64(suspects)/10, health)
+				if n := b.failures(); n > c.most {
+					t.Errorf("%d false verdicts, over %d", n, c.most)
+				}
+				b.net.Heal()
+				b.within(t, 35*time.Second, "all are back", func() bool { return see(b.all, 5) })
+			})
+		})
+	}
+}
+
+// TestRow8PartitionHeals: rows 7 and 8, three against two, for so long that
+// memberlist has forgotten them. The loop of Run brings them together again.
+func TestRow8PartitionHeals(t *testing.T) {
+	for _, long := range []time.Duration{10 * time.Second, 5 * time.Minute} {
+		inBubble(t, 5, func(t *testing.T, b *bubble) {
+			b.net.Partition(b.ips[:3], b.ips[3:])
+			b.within(t, 10*time.Second, "both sides see it", func() bool { return see(b.all[:3], 3) && see(b.all[3:], 2) })
+			time.Sleep(long)
+			if !see(b.all[:3], 3) || !see(b.all[3:], 2) {
+				t.Error("a cut is not a cut")
+			}
+			b.net.Heal()
+			took := b.within(t, 35*time.Second, "they find each other", func() bool { return see(b.all, 5) })
+			t.Logf("cut for %v, together again after %v", long, took)
+		})
+	}
+}
+
+// TestRow9OneWay: a node that hears and is not heard. Others lose it or not, but
+// after healing all agree.
+func TestRow9OneWay(t *testing.T) {
+	inBubble(t, 5, func(t *testing.T, b *bubble) {
+		for _, ip := range b.ips[:4] {
+			b.net.Cut(b.ips[4], ip)
+		}
+		b.within(t, 10*time.Second, "the others lose it", func() bool { return see(b.all[:4], 4) })
+		time.Sleep(time.Minute)
+		t.Logf("who is not heard sees %d alive", alive(b.all[4]))
+		b.net.Heal()
+		took := b.within(t, 35*time.Second, "all agree", func() bool { return see(b.all, 5) })
+		t.Logf("together again after %v", took)
+	})
+}
+
+// TestRestartFromKept: all seeds are gone, what was kept is enough.
+func TestRestartFromKept(t *testing.T) {
+	inBubble(t, 4, func(t *testing.T, b *bubble) {
+		kept := b.all[3].Seen()
+		_ = b.all[3].Close()
+		b.net.Host(b.ips[0]).Down()
+		b.within(t, 10*time.Second, "two are left", func() bool { return see(b.all[1:3], 2) })
+		time.Sleep(3 * time.Minute)
+		b.all[3] = b.open(t, 3, kept)
+		b.within(t, 10*time.Second, "it is back", func() bool { return see(b.all[1:], 3) })
+	})
+}
+
+// TestLeaveUnderLoss: a goodbye is heard by all, though a third of the packets is lost.
+func TestLeaveUnderLoss(t *testing.T) {
+	inBubble(t, 7, func(t *testing.T, b *bubble) {
+		b.net.Everywhere(simnet.Fault{Loss: 0.3, Delay: time.Millisecond})
+		_ = b.all[6].Leave(500 * time.Millisecond)
+		_ = b.all[6].Close()
+		b.within(t, 40*time.Second, "all know that it left", func() bool {
+			return !slices.ContainsFunc(b.all[:6], func(m *Members) bool { return peerOf(m, idOf(6)).Status != "left" })
+		})
+	})
+}
+
+// TestRow24SmallPackets: the least MTU of IPv6 is enough for a cluster of metadata
+// at its longest.
+func TestRow24SmallPackets(t *testing.T) {
+	inBubble(t, 5, func(t *testing.T, b *bubble) {
+		b.net.Everywhere(simnet.Fault{MTU: 1232})
+		for _, m := range b.all {
+			m.Update(func(meta *Meta) {
+				next := full()
+				next.State = Participant
+				*meta = next
+			})
+		}
+		b.within(t, 5*time.Second, "metadata is seen", func() bool {
+			for _, m := range b.all {
+				for _, p := range m.Peers() {
+					if p.State != Participant || p.Zone != full().Zone {
+						return false
+					}
+				}
+			}
+			return true
+		})
+		lost := uint64(0)
+		for _, s := range b.net.Stats() {
+			lost += s.Lost
+		}
+		if lost > 0 || b.failures() > 0 {
+			t.Errorf("%d packets were too long, %d members lost", lost, b.failures())
+		}
+	})
+}
+
+// TestRow22Replay: the packets of a minute ago, once more, change nothing.
+func TestRow22Replay(t *testing.T) {
+	inBubble(t, 3, func(t *testing.T, b *bubble) {
+		b.net.Everywhere(simnet.Fault{Duplicate: 1, Delay: time.Millisecond, Jitter: 200 * time.Millisecond})
+		b.all[1].Update(func(m *Meta) { m.Load = 1 })
+		time.Sleep(5 * time.Second)
+		b.all[1].Update(func(m *Meta) { m.Load = 2 })
+		time.Sleep(30 * time.Second)
+		for _, m := range b.all {
+			if p := peerOf(m, idOf(1)); p.Load != 2 || alive(m) != 3 {
+				t.Errorf("%s sees load %d, %d alive", m.Addr(), p.Load, alive(m))
+			}
+		}
+	})
+}

@@ -1,0 +1,120 @@
+package member
+
+import (
+	"cmp"
+	"encoding/binary"
+	"encoding/hex"
+	"slices"
+
+	"github.com/hashicorp/memberlist"
+
+	"github.com/effiscale/effiscale/knowledge"
+)
+
+// memberlist knows whether a node left or failed, and tells nobody. So a node that
+// leaves says goodbye in a message of its own, which others pass on when it is news
+// to them, and repeat for late comers in push/pull. It names the life that ends, so
+// that an old goodbye says nothing of a later crash.
+
+// goodbye is the end of one life of a node.
+type goodbye struct {
+	id      knowledge.NodeID
+	started int64
+}
+
+const (
+	byeMark = 'B'    // the first byte, for what may come besides
+	byeSize = 16 + 8 // id and start
+	maxByes = 40     // below the 1 KB that push/pull may carry for us
+)
+
+func packByes(byes []goodbye) []byte {
+	b := []byte{byeMark}
+	for _, g := range byes {
+		id, err := hex.DecodeString(string(g.id))
+		if err != nil || len(id) != 16 {
+			continue
+		}
+		b = append(b, id...)
+		b = binary.BigEndian.AppendUint64(b, uint64(g.started))
+	}
+	return b
+}
+
+// unpackByes reads what it can.
+func unpackByes(b []byte) []goodbye {
+	if len(b) < 1 || b[0] != byeMark {
+		return nil
+	}
+	var byes []goodbye
+	for b = b[1:]; len(b) >= byeSize && len(byes) < maxByes; b = b[byeSize:] {
+		byes = append(byes, goodbye{knowledge.NodeID(hex.EncodeToString(b[:16])), int64(binary.BigEndian.Uint64(b[16:byeSize]))})
+	}
+	return byes
+}
+
+// sayBye tells some others directly and leaves the rest to gossip.
+func (m *Members) sayBye() {
+	b := packByes([]goodbye{{m.self, m.snapshot().Started}})
+	m.byes.QueueBroadcast(word(b))
+	for i, n := range m.ml.Members() {
+		if i > 32 {
+			break
+		}
+		if n.Name != string(m.self) {
+			_ = m.ml.SendBestEffort(n, b)
+		}
+	}
+}
+
+// hearBye notes goodbyes and passes on what is news.
+func (m *Members) hearBye(b []byte) {
+	var news []goodbye
+	m.mu.Lock()
+	for _, g := range unpackByes(b) {
+		e := m.book[g.id]
+		if e == nil || e.meta.Started != g.started || e.bye == g.started || g.started == 0 {
+			continue
+		}
+		e.bye = g.started
+		news = append(news, g)
+		if !e.alive { // it was taken for a failure
+			m.counts.Failures--
+			m.counts.Leaves++
+		}
+	}
+	m.mu.Unlock()
+	if len(news) > 0 {
+		m.byes.QueueBroadcast(word(packByes(news)))
+		wake(m.changed)
+	}
+}
+
+// allByes are those of the last to leave.
+func (m *Members) allByes() []byte {
+	m.mu.Lock()
+	var left []*entry
+	for _, e := range m.book {
+		if e.left() {
+			left = append(left, e)
+		}
+	}
+	slices.SortFunc(left, func(a, b *entry) int { return cmp.Or(b.gone.Compare(a.gone), cmp.Compare(a.id, b.id)) })
+	var byes []goodbye
+	for _, e := range left[:min(len(left), maxByes)] {
+		byes = append(byes, goodbye{e.id, e.bye})
+	}
+	m.mu.Unlock()
+	if len(byes) == 0 {
+		return nil
+	}
+	return packByes(byes)
+}
+
+// word is a message for the queue; none replaces another.
+type word []byte
+
+func (word) Invalidates(memberlist.Broadcast) bool { return false }
+func (w word) Message() []byte                     { return w }
+func (word) Finished()                             {}
+func (word) UniqueBroadcast()                      {}

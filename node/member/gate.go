@@ -1,0 +1,357 @@
+package member
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+)
+
+// Bounds on what strangers may hold before a key has been asked for. memberlist
+// alone starts a goroutine for each stream and buffers up to 20 MiB in it.
+const (
+	maxStreams   = 256
+	maxFrom      = 64       // streams of one address
+	maxState     = 4 << 20  // bytes read from one stream: the state of 6000 members
+	maxBuffered  = 32 << 20 // of all streams together
+	fromBuffered = 16 << 20 // of one address
+)
+
+// The first byte of a message, from memberlist's net.go.
+const (
+	typeIndirect = 1
+	typeCompress = 9
+	typeHighest  = 13
+	typeLabel    = 244
+	// encryption is the version byte of an encrypted packet; a nonce of 12 bytes
+	// and a tag of 16 belong to it.
+	encryption  = 1
+	leastCipher = 1 + 12 + 16
+)
+
+// gate stands between the network and memberlist. What can be refused without a
+// key is refused here, counted and said; streams have bounds; all ends with it.
+type gate struct {
+	inner    memberlist.NodeAwareTransport
+	label    string
+	keyed    bool
+	allow    []netip.Prefix
+	refusals *refusals
+	direct   bool // dial by itself, so that Shutdown can cancel
+
+	packets chan *memberlist.Packet
+	streams chan net.Conn
+	ctx     context.Context // ends when the inner transport has shut down
+	cancel  context.CancelFunc
+	dialing context.Context // ends when Shutdown begins
+	hangUp  context.CancelFunc
+	pump    sync.WaitGroup
+
+	mu     sync.Mutex // guards all below
+	open   map[*stream]bool
+	from   map[string]*holding
+	total  holding
+	closed bool
+}
+
+// holding is what one address has of this node.
+type holding struct{ streams, bytes int }
+
+var _ memberlist.NodeAwareTransport = (*gate)(nil)
+
+func newGate(inner memberlist.NodeAwareTransport, o Options, r *refusals) *gate {
+	g := &gate{
+		inner: inner, label: o.Cluster, keyed: len(o.Keys) > 0, allow: o.networks, refusals: r, direct: o.Transport == nil,
+		packets: make(chan *memberlist.Packet, 64), streams: make(chan net.Conn),
+		open: map[*stream]bool{}, from: map[string]*holding{},
+	}
+	g.ctx, g.cancel = context.WithCancel(context.Background())
+	g.dialing, g.hangUp = context.WithCancel(g.ctx)
+	g.pump.Go(g.run)
+	return g
+}
+
+func (g *gate) run() {
+	for {
+		select {
+		case p := <-g.inner.PacketCh():
+			if cause, detail := g.judge(p); cause != "" {
+				g.refusals.note(cause, hostOf(p.From.String()), detail)
+				continue
+			}
+			select {
+			case g.packets <- p:
+			case <-g.ctx.Done():
+				return
+			}
+		case c := <-g.inner.StreamCh():
+			s := g.admit(c)
+			if s == nil {
+				continue
+			}
+			select {
+			case g.streams <- s:
+			case <-g.ctx.Done():
+				_ = s.Close()
+				return
+			}
+		case <-g.ctx.Done():
+			return
+		}
+	}
+}
+
+// judge reads a packet as far as no key is needed; "" lets it pass.
+func (g *gate) judge(p *memberlist.Packet) (Cause, string) {
+	if !g.allowed(p.From) {
+		return CauseNetwork, ""
+	}
+	b, label, err := memberlist.RemoveLabelHeaderFromPacket(p.Buf)
+	switch {
+	case err != nil || len(b) == 0:
+		return CauseGarbage, ""
+	case label != g.label && label != "" && printable(label):
+		return CauseCluster, fmt.Sprintf("%.64q", label)
+	case label != g.label:
+		return CauseGarbage, ""
+	case g.keyed && b[0] != encryption && b[0] <= typeHighest:
+		return CausePlaintext, ""
+	case g.keyed && (b[0] != encryption || len(b) < leastCipher):
+		return CauseGarbage, ""
+	case g.keyed:
+		return "", ""
+	case b[0] == typeCompress:
+		return CauseCompressed, ""
+	case b[0] == typeIndirect && len(b) >= leastCipher && b[1]&0xf0 != 0x80: // no map of MessagePack follows
+		return CauseEncrypted, ""
+	case b[0] > typeHighest:
+		return CauseGarbage, ""
+	}
+	return "", ""
+}
+
+func (g *gate) allowed(from net.Addr) bool {
+	if len(g.allow) == 0 {
+		return true
+	}
+	ap, err := netip.ParseAddrPort(from.String())
+	if err != nil {
+		return false
+	}
+	for _, p := range g.allow {
+		if p.Contains(ap.Addr().Unmap()) {
+			return true
+		}
+	}
+	return false
+}
+
+// admit wraps a stranger's stream, or closes it and returns nil.
+func (g *gate) admit(c net.Conn) *stream {
+	at := hostOf(c.RemoteAddr().String())
+	if !g.allowed(c.RemoteAddr()) {
+		_ = c.Close()
+		g.refusals.note(CauseNetwork, at, "")
+		return nil
+	}
+	s := &stream{Conn: c, gate: g, at: at, stranger: true}
+	if !g.take(s) {
+		_ = c.Close()
+		g.refusals.note(CauseCrowd, at, fmt.Sprintf("%d streams and %d of one address are allowed", maxStreams, maxFrom))
+		return nil
+	}
+	return s
+}
+
+// take counts a stream; false when there are too many.
+func (g *gate) take(s *stream) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return false
+	}
+	if s.stranger {
+		h := g.from[s.at]
+		if g.total.streams >= maxStreams || h != nil && h.streams >= maxFrom {
+			return false
+		}
+		if h == nil {
+			h = &holding{}
+			g.from[s.at] = h
+		}
+		h.streams++
+		g.total.streams++
+	}
+	g.open[s] = true
+	return true
+}
+
+// release gives back what a stream held.
+func (g *gate) release(s *stream) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.open[s] {
+		return
+	}
+	delete(g.open, s)
+	if !s.stranger {
+		return
+	}
+	h := g.from[s.at]
+	h.streams--
+	h.bytes -= s.read
+	g.total.streams--
+	g.total.bytes -= s.read
+	if h.streams == 0 {
+		delete(g.from, s.at)
+	}
+}
+
+var errTooMuch = errors.New("more than gossip ever has to say")
+
+// grow counts what a stream has read; an error ends it.
+func (g *gate) grow(s *stream, n int) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	s.read += n
+	if !s.stranger || !g.open[s] {
+		if s.read > maxState {
+			return errTooMuch
+		}
+		return nil
+	}
+	h := g.from[s.at]
+	h.bytes += n
+	g.total.bytes += n
+	if s.read > maxState || h.bytes > fromBuffered || g.total.bytes > maxBuffered {
+		return errTooMuch
+	}
+	return nil
+}
+
+// stream is a connection that counts.
+type stream struct {
+	net.Conn
+	gate     *gate
+	at       string
+	stranger bool // it was opened from outside
+	first    bool // something was read
+	read     int  // guarded by gate.mu
+}
+
+// Read implements net.Conn.
+func (s *stream) Read(b []byte) (int, error) {
+	n, err := s.Conn.Read(b)
+	if n > 0 {
+		if tooMuch := s.gate.grow(s, n); tooMuch != nil {
+			s.gate.refusals.note(CauseCrowd, s.at, "a stream brings "+tooMuch.Error())
+			return 0, tooMuch
+		}
+		if !s.first && s.compressed(b[:n]) {
+			s.gate.refusals.note(CauseCompressed, s.at, "")
+			return 0, errors.New("compressed")
+		}
+		s.first = true
+	}
+	return n, err
+}
+
+// Write implements net.Conn. Who cannot be written to is hung up on: memberlist
+// forgets to when it is the label that failed.
+func (s *stream) Write(b []byte) (int, error) {
+	n, err := s.Conn.Write(b)
+	if err != nil {
+		_ = s.Close()
+	}
+	return n, err
+}
+
+// compressed looks behind the label, which memberlist sends at once with the rest.
+func (s *stream) compressed(b []byte) bool {
+	if len(b) > 2 && b[0] == typeLabel && len(b) > 2+int(b[1]) {
+		b = b[2+int(b[1]):]
+	}
+	return b[0] == typeCompress
+}
+
+// Close implements net.Conn.
+func (s *stream) Close() error {
+	s.gate.release(s)
+	return s.Conn.Close()
+}
+
+// FinalAdvertiseAddr implements memberlist.Transport.
+func (g *gate) FinalAdvertiseAddr(ip string, port int) (net.IP, int, error) {
+	return g.inner.FinalAdvertiseAddr(ip, port)
+}
+
+// WriteTo implements memberlist.Transport.
+func (g *gate) WriteTo(b []byte, addr string) (time.Time, error) { return g.inner.WriteTo(b, addr) }
+
+// WriteToAddress implements memberlist.NodeAwareTransport.
+func (g *gate) WriteToAddress(b []byte, a memberlist.Address) (time.Time, error) {
+	return g.inner.WriteToAddress(b, a)
+}
+
+// PacketCh implements memberlist.Transport.
+func (g *gate) PacketCh() <-chan *memberlist.Packet { return g.packets }
+
+// StreamCh implements memberlist.Transport.
+func (g *gate) StreamCh() <-chan net.Conn { return g.streams }
+
+// DialTimeout implements memberlist.Transport.
+func (g *gate) DialTimeout(addr string, timeout time.Duration) (net.Conn, error) {
+	return g.DialAddressTimeout(memberlist.Address{Addr: addr}, timeout)
+}
+
+// DialAddressTimeout implements memberlist.NodeAwareTransport.
+func (g *gate) DialAddressTimeout(a memberlist.Address, timeout time.Duration) (net.Conn, error) {
+	if err := g.dialing.Err(); err != nil {
+		return nil, net.ErrClosed
+	}
+	c, err := g.dial(a, timeout)
+	if err != nil {
+		return nil, err
+	}
+	s := &stream{Conn: c, gate: g, at: hostOf(a.Addr)}
+	if !g.take(s) {
+		_ = c.Close()
+		return nil, net.ErrClosed
+	}
+	// memberlist sets a deadline only after it has written the label.
+	_ = c.SetDeadline(time.Now().Add(timeout))
+	return s, nil
+}
+
+func (g *gate) dial(a memberlist.Address, timeout time.Duration) (net.Conn, error) {
+	if !g.direct {
+		return g.inner.DialAddressTimeout(a, timeout)
+	}
+	d := net.Dialer{Timeout: timeout}
+	return d.DialContext(g.dialing, "tcp", a.Addr)
+}
+
+// Shutdown implements memberlist.Transport. memberlist still reads while the inner
+// transport ends; after that every stream is closed.
+func (g *gate) Shutdown() error {
+	g.hangUp()
+	err := g.inner.Shutdown()
+	g.cancel()
+	g.pump.Wait()
+	g.mu.Lock()
+	g.closed = true
+	var all []*stream
+	for s := range g.open {
+		all = append(all, s)
+	}
+	g.mu.Unlock()
+	for _, s := range all {
+		_ = s.Close()
+	}
+	return err
+}

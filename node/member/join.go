@@ -1,0 +1,224 @@
+package member
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+const (
+	// firstTry is the first pause after nobody answered; it doubles up to RejoinEvery.
+	firstTry = 500 * time.Millisecond
+	// Missing members that one round looks for: the last that went, and any.
+	lastGone, anyGone = 4, 4
+	joinAtOnce        = 8
+	maxAddrs          = 256 // that one call of Join asks
+	resolveWithin     = 5 * time.Second
+)
+
+// Run looks for the others until ctx ends: the seeds, and who was a member before
+// and is missing. memberlist itself never finds together again what was cut apart.
+func (m *Members) Run(ctx context.Context) {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	defer context.AfterFunc(m.ctx, stop)()
+	pause := firstTry
+	for ctx.Err() == nil && !m.left.Load() {
+		wait := m.o.RejoinEvery + rand.N(2*m.o.RejoinEvery)
+		if tried, err := m.rejoin(ctx); err != nil && m.count() == 1 {
+			m.refusals.say(zerolog.WarnLevel, "join", fmt.Sprintf("none of %d nodes of the cluster can be joined, tried again for ever: %v", tried, err))
+			wait = pause/2 + rand.N(pause)
+			pause = min(2*pause, m.o.RejoinEvery)
+		} else {
+			pause = firstTry
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-m.again:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+	}
+}
+
+// rejoin tries once who is missing, and says how many those were.
+func (m *Members) rejoin(ctx context.Context) (int, error) {
+	targets, err := m.resolve(ctx, m.o.Join)
+	m.mu.Lock()
+	var gone []*entry
+	present := map[string]bool{}
+	for _, e := range m.book {
+		if e.alive {
+			present[e.addr] = true
+		} else {
+			gone = append(gone, e)
+		}
+	}
+	slices.SortFunc(gone, func(a, b *entry) int { return cmp.Or(b.gone.Compare(a.gone), cmp.Compare(a.id, b.id)) })
+	if len(gone) > lastGone {
+		rest := gone[lastGone:]
+		rand.Shuffle(len(rest), func(i, j int) { rest[i], rest[j] = rest[j], rest[i] })
+		gone = gone[:min(len(gone), lastGone+anyGone)]
+	}
+	for _, e := range gone {
+		targets = append(targets, e.addr)
+	}
+	m.mu.Unlock()
+	targets = slices.DeleteFunc(targets, func(a string) bool { return present[a] || a == m.addr.String() })
+	slices.Sort(targets)
+	targets = slices.Compact(targets)
+	if len(targets) == 0 {
+		return len(m.o.Join), err
+	}
+	_, err = m.join(ctx, targets)
+	return len(targets), err
+}
+
+// Join looks for the cluster at the addresses now: host:port, or hosts with
+// DefaultPort. It returns how many answered; an error says why none did.
+func (m *Members) Join(ctx context.Context, addrs ...string) (int, error) {
+	targets, err := m.resolve(ctx, addrs)
+	targets = slices.DeleteFunc(targets, func(a string) bool { return a == m.addr.String() })
+	if len(targets) == 0 {
+		return 0, cmp.Or(err, errors.New("there is no other node's address to join"))
+	}
+	return m.join(ctx, targets)
+}
+
+// resolve makes ip:port of names; an error names those that it cannot.
+func (m *Members) resolve(ctx context.Context, addrs []string) ([]string, error) {
+	var found []string
+	var errs []error
+	for _, addr := range addrs {
+		host, port, err := net.SplitHostPort(addr)
+		if err != nil {
+			host, port = strings.Trim(addr, "[]"), strconv.Itoa(DefaultPort)
+		}
+		n, err := strconv.ParseUint(port, 10, 16)
+		if err != nil || n == 0 {
+			errs = append(errs, fmt.Errorf("%q has no port", addr))
+			continue
+		}
+		ips, err := lookup(ctx, host)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("cannot resolve %q: %w", addr, err))
+			continue
+		}
+		for _, ip := range ips {
+			found = append(found, netip.AddrPortFrom(ip.Unmap(), uint16(n)).String())
+		}
+	}
+	slices.Sort(found)
+	found = slices.Compact(found)
+	return found[:min(len(found), maxAddrs)], errors.Join(errs...)
+}
+
+func lookup(ctx context.Context, host string) ([]netip.Addr, error) {
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return []netip.Addr{ip}, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, resolveWithin)
+	defer cancel()
+	return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+}
+
+// join asks some at a time. What still waits when ctx ends, ends by itself.
+func (m *Members) join(ctx context.Context, addrs []string) (int, error) {
+	if m.left.Load() || m.isClosed() {
+		return 0, errClosed
+	}
+	var (
+		wg     sync.WaitGroup
+		mu     sync.Mutex
+		joined int
+		errs   []error
+	)
+	slots := make(chan struct{}, joinAtOnce)
+	for _, addr := range addrs {
+		wg.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			err := m.joinOne(ctx, addr)
+			mu.Lock()
+			defer mu.Unlock()
+			if err == nil {
+				joined++
+			} else {
+				errs = append(errs, fmt.Errorf("%s: %w", addr, err))
+			}
+		})
+	}
+	wg.Wait()
+	if joined > 0 {
+		return joined, nil
+	}
+	return 0, errors.Join(errs...)
+}
+
+func (m *Members) joinOne(ctx context.Context, addr string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	if !m.spawn(func() {
+		_, err := m.ml.Join([]string{addr})
+		done <- err
+	}) {
+		return errClosed
+	}
+	select {
+	case err := <-done:
+		return humane(err)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// humane says what memberlist's errors mean.
+func humane(err error) error {
+	if err == nil {
+		return nil
+	}
+	text := err.Error()
+	for _, e := range []struct{ part, says string }{
+		{"no installed keys could decrypt", "it has another cluster key"},
+		{"remote error: remote state is encrypted", "it has no cluster key"},
+		{"remote state is encrypted", "it has a cluster key and this node has none"},
+		{"remote state is not encrypted", "it has no cluster key"},
+		{"connection refused", "nobody listens there"},
+		{"connection reset", "it hung up: the cluster's name or key may differ"},
+		{"EOF", "it hung up: the cluster's name or key may differ"},
+		{"timeout", "no answer"},
+	} {
+		if strings.Contains(text, e.part) {
+			return errors.New(e.says)
+		}
+	}
+	if i := strings.LastIndex(text, "failed to join "); i >= 0 {
+		text = text[i:]
+	}
+	return errors.New(strings.TrimSpace(text))
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,419 @@
+// Package member is who else is there: the one door to hashicorp/memberlist. It
+// keeps what memberlist forgets (who left, who failed, where they were), joins and
+// rejoins for ever, refuses what strangers and other clusters send and says so once
+// a minute, and notices a second node with this one's name or id.
+//
+// Gossip alone does not say who may act: two nodes can see different members for as
+// long as a link works one way only.
+package member
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+	"github.com/rs/zerolog"
+
+	"github.com/effiscale/effiscale/knowledge"
+)
+
+// DefaultPort is gossip's where none is given.
+const DefaultPort = 7946
+
+// DefaultPacket fits IPv6's least MTU, 1280, with its header of 40 bytes, UDP's 8
+// and the checksum that memberlist forgets to count.
+const DefaultPacket = 1220
+
+// Timing is how patient nodes are with one that is silent.
+type Timing string
+
+// The timings.
+const (
+	Fast Timing = "fast" // a crash is known in about 2 s at 100 nodes, for 0.7 KB/s a node
+	LAN  Timing = "lan"  // 10 s, 0.2 KB/s
+	WAN  Timing = "wan"
+)
+
+// Options are what Open needs. ID, Meta.Name and Bind are required.
+type Options struct {
+	ID      knowledge.NodeID
+	Meta    Meta   // Started is now where it is zero
+	Cluster string // its name; others' gossip is refused
+	// Bind is an IP address with a port, 0 for any; Advertise is what others are
+	// told: host:port, a host, or "" for Bind.
+	Bind, Advertise string
+	Keys            [][]byte // the first encrypts; none is allowed on loopback only
+	Timing          Timing   // "" is Fast
+	Join            []string // seeds: host:port, or hosts with DefaultPort
+	AllowCIDRs      []string // networks that members may be in; none: all
+	// Transport is a network that is not the real one; keys are not demanded there.
+	Transport memberlist.Transport
+	Kept      []Seen // of a former life
+	Log       zerolog.Logger
+	Now       func() time.Time
+	// Changed is called after changes of membership or metadata, several at once
+	// perhaps, from a goroutine that waits for it: it must not block.
+	Changed func()
+	// Conflict is called once for each living node that has this one's name, or
+	// this one's id at another address. weYield: this node is to give way, for it
+	// started later (with the same second, the higher id or address).
+	Conflict func(other Peer, weYield bool)
+	// RejoinEvery is the least time between two tries to find who is missing, the
+	// most is three times as much; 0 is 10 s.
+	RejoinEvery   time.Duration
+	UDPBufferSize int // most bytes of a packet; 0 is DefaultPacket
+
+	networks  []netip.Prefix
+	bind      netip.AddrPort
+	advertise netip.AddrPort // port 0: bind's
+}
+
+// Members is the membership as this node sees it.
+type Members struct {
+	o        Options
+	ml       *memberlist.Memberlist
+	keyring  *memberlist.Keyring // nil without keys
+	refusals *refusals
+	self     knowledge.NodeID
+	addr     netip.AddrPort // advertised
+	byes     *memberlist.TransmitLimitedQueue
+
+	ctx    context.Context // of all goroutines
+	cancel context.CancelFunc
+	jobs   sync.WaitGroup
+	// life is held by Leave and Close, which call into memberlist for long: a
+	// channel, for a bubble takes waiting on a mutex for work.
+	life    chan struct{}
+	left    atomic.Bool
+	changed chan struct{} // somebody else did
+	dirty   chan struct{} // our metadata did
+	rival   chan struct{} // somebody may be us
+	again   chan struct{} // somebody is known to be elsewhere
+
+	mu     sync.Mutex // guards all below; memberlist is never called with it
+	meta   Meta
+	packed []byte // of meta
+	edits  int    // of meta
+	book   map[knowledge.NodeID]*entry
+	rivals map[rival]int // and how often they were asked
+	told   map[rival]bool
+	alive  int
+	counts Counts
+	closed bool
+}
+
+// Open binds the sockets and answers from then on. Run looks for the others.
+func Open(o Options) (*Members, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	m := &Members{
+		o: o, self: o.ID, meta: o.Meta, refusals: newRefusals(o.Log, o.Now),
+		life: make(chan struct{}, 1), changed: make(chan struct{}, 1), dirty: make(chan struct{}, 1), rival: make(chan struct{}, 1), again: make(chan struct{}, 1),
+		book: map[knowledge.NodeID]*entry{}, rivals: map[rival]int{}, told: map[rival]bool{},
+	}
+	m.refusals.suspect = m.noteSuspect
+	m.byes = &memberlist.TransmitLimitedQueue{NumNodes: m.count, RetransmitMult: 8}
+	m.ctx, m.cancel = context.WithCancel(context.Background())
+	m.remember(o.Kept)
+	if err := m.open(); err != nil {
+		m.cancel()
+		return nil, fmt.Errorf("cannot gossip on %s: %w", o.Bind, err)
+	}
+	m.jobs.Go(m.loop)
+	m.jobs.Go(m.watchRivals)
+	return m, nil
+}
+
+func (m *Members) open() error {
+	var err error
+	if len(m.o.Keys) > 0 {
+		if m.keyring, err = memberlist.NewKeyring(m.o.Keys[1:], m.o.Keys[0]); err != nil {
+			return err
+		}
+	}
+	m.meta.Keys = m.prints()
+	if m.packed, err = m.meta.Pack(); err != nil {
+		return err
+	}
+	m.packed = m.pad(m.packed)
+	c := m.config()
+	inner, err := m.transport(c.Logger)
+	if err != nil {
+		return err
+	}
+	if m.addr, err = m.o.reach(inner); err != nil {
+		_ = inner.Shutdown()
+		return err
+	}
+	c.AdvertiseAddr, c.AdvertisePort = m.addr.Addr().String(), int(m.addr.Port())
+	c.BindAddr, c.BindPort = m.o.bind.Addr().String(), int(m.addr.Port())
+	g := newGate(inner, m.o, m.refusals)
+	c.Transport = g
+	if m.ml, err = memberlist.Create(c); err != nil {
+		_ = g.Shutdown()
+	}
+	return err
+}
+
+// config is memberlist's, but for the addresses.
+func (m *Members) config() *memberlist.Config {
+	c := memberlist.DefaultLANConfig()
+	c.RetransmitMult = 8 // with 4 one of a dozen that start at once is not heard of by some for 30 s
+	switch m.o.Timing {
+	case WAN:
+		c = memberlist.DefaultWANConfig()
+		c.RetransmitMult = 8
+	case LAN:
+	default:
+		// At 30 % loss five nodes declared each other dead 15 times a minute with
+		// 4 (times the log of the members) transmissions, every other minute with 8,
+		// once in 48 minutes with 12. More suspicion would make crashes known later.
+		c.RetransmitMult = 12
+		c.ProbeInterval, c.ProbeTimeout = 250*time.Millisecond, 100*time.Millisecond
+		c.GossipInterval, c.SuspicionMult = 100*time.Millisecond, 3
+		c.TCPTimeout = 5 * time.Second
+	}
+	d := delegate{m}
+	c.Name, c.Label, c.Keyring = string(m.self), m.o.Cluster, m.keyring
+	c.Delegate, c.Events, c.Conflict, c.Merge, c.Ping, c.Alive = d, d, d, d, d, d
+	c.EnableCompression = false
+	c.UDPBufferSize = m.o.UDPBufferSize
+	// A host may come back with another address as soon as it is known to be gone.
+	c.DeadNodeReclaimTime = time.Nanosecond
+	c.Logger = log.New(m.refusals, "", 0)
+	for _, p := range m.o.networks {
+		_, n, _ := net.ParseCIDR(p.String())
+		c.CIDRsAllowed = append(c.CIDRsAllowed, *n)
+	}
+	return c
+}
+
+// transport is the real network, or the one that was given.
+func (m *Members) transport(logger *log.Logger) (memberlist.NodeAwareTransport, error) {
+	switch t := m.o.Transport.(type) {
+	case nil:
+	case memberlist.NodeAwareTransport:
+		return t, nil
+	default:
+		return nil, fmt.Errorf("%T is no memberlist.NodeAwareTransport", t)
+	}
+	var err error
+	// With port 0 the kernel's choice for TCP may be taken for UDP.
+	for range 10 {
+		var t *memberlist.NetTransport
+		t, err = memberlist.NewNetTransport(&memberlist.NetTransportConfig{
+			BindAddrs: []string{m.o.bind.Addr().String()}, BindPort: int(m.o.bind.Port()), Logger: logger,
+		})
+		if err == nil {
+			return t, nil
+		}
+		if m.o.bind.Port() != 0 {
+			break
+		}
+	}
+	return nil, err
+}
+
+// reach is the address that others are told.
+func (o *Options) reach(t memberlist.Transport) (netip.AddrPort, error) {
+	ip, port, err := t.FinalAdvertiseAddr("", 0) // what it is bound to
+	if o.advertise.IsValid() {
+		ip, err = o.advertise.Addr().AsSlice(), nil
+		if real, ok := t.(*memberlist.NetTransport); ok {
+			port = real.GetAutoBindPort()
+		}
+		if p := o.advertise.Port(); p != 0 {
+			port = int(p)
+		}
+	}
+	if err != nil {
+		return netip.AddrPort{}, fmt.Errorf("cannot tell where others reach this node, set the advertised address: %w", err)
+	}
+	a, _ := netip.AddrFromSlice(ip)
+	at := netip.AddrPortFrom(a.Unmap(), uint16(port))
+	switch {
+	case !at.IsValid() || a.IsUnspecified() || port == 0:
+		return at, fmt.Errorf("others cannot reach this node at %v: set the advertised address", at)
+	case a.IsLoopback() && !o.bind.Addr().IsLoopback() && o.Transport == nil:
+		return at, fmt.Errorf("others cannot reach this node at %v, which is loopback, while it listens on %v: set the advertised address", at, o.bind)
+	}
+	return at, nil
+}
+
+// check completes the options, or says which one is wrong.
+func (o *Options) check() error {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Meta.Started == 0 {
+		o.Meta.Started = o.Now().Unix()
+	}
+	if o.RejoinEvery <= 0 {
+		o.RejoinEvery = 10 * time.Second
+	}
+	if o.UDPBufferSize <= 0 {
+		o.UDPBufferSize = DefaultPacket
+	}
+	var err error
+	switch {
+	case !validID(string(o.ID)):
+		return fmt.Errorf("a node's id is 32 hexadecimal digits, not %q", string(o.ID))
+	case o.Timing != "" && o.Timing != Fast && o.Timing != LAN && o.Timing != WAN:
+		return fmt.Errorf("the timing is fast, lan or wan, not %q", string(o.Timing))
+	case len(o.Cluster) > maxName || !printable(o.Cluster):
+		return fmt.Errorf("the cluster's name %q is longer than %d bytes, or cannot be printed", o.Cluster, maxName)
+	case len(o.Keys) > maxKeys:
+		return fmt.Errorf("at most %d keys are allowed, not %d", maxKeys, len(o.Keys))
+	}
+	for _, s := range o.AllowCIDRs {
+		p, err := netip.ParsePrefix(s)
+		if err != nil {
+			return fmt.Errorf("cannot read the network %q: %w", s, err)
+		}
+		o.networks = append(o.networks, p.Masked())
+	}
+	if o.bind, err = netip.ParseAddrPort(o.Bind); err != nil {
+		return fmt.Errorf("cannot read the address %q to listen on, it is an IP address with a port: %w", o.Bind, err)
+	}
+	if len(o.Keys) == 0 && o.Transport == nil && !o.bind.Addr().IsLoopback() {
+		return fmt.Errorf("gossip without a key is allowed on loopback only, not on %v: make one with effiscale keygen", o.bind)
+	}
+	return o.checkAdvertise()
+}
+
+func (o *Options) checkAdvertise() error {
+	if o.Advertise == "" {
+		return nil
+	}
+	host, port, err := net.SplitHostPort(o.Advertise)
+	if err != nil {
+		host, port = strings.Trim(o.Advertise, "[]"), "0"
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return fmt.Errorf("cannot read the port of the advertised address %q", o.Advertise)
+	}
+	a, err := netip.ParseAddr(host)
+	if err != nil {
+		found, err := net.DefaultResolver.LookupNetIP(context.Background(), "ip", host)
+		if err != nil || len(found) == 0 {
+			return fmt.Errorf("cannot resolve the advertised address %q: %w", o.Advertise, err)
+		}
+		a = found[0]
+	}
+	a = a.Unmap()
+	if a.IsUnspecified() || a.IsLoopback() && !o.bind.Addr().IsLoopback() {
+		return fmt.Errorf("others cannot reach this node at the advertised address %s, while it listens on %v", o.Advertise, o.bind)
+	}
+	o.advertise = netip.AddrPortFrom(a, uint16(n))
+	return nil
+}
+
+func validID(s string) bool {
+	if len(s) != 32 {
+		return false
+	}
+	for _, c := range []byte(s) {
+		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
+}
+
+// Addr is what others are told: host:port.
+func (m *Members) Addr() string { return m.addr.String() }
+
+// Health is memberlist's doubt in this node itself: 0 is none, up to 7.
+func (m *Members) Health() int { return m.ml.GetHealthScore() }
+
+// Counts is for the metrics.
+func (m *Members) Counts() Counts {
+	refused := m.refusals.snapshot()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c := m.counts
+	c.Refused = refused
+	return c
+}
+
+// count is how many are alive, this node included.
+func (m *Members) count() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.alive + 1
+}
+
+var errClosed = errors.New("this node does not gossip any more")
+
+// Leave tells the others that this node goes on purpose, and waits at most until
+// timeout that some have heard it. It cannot come back with this Members.
+func (m *Members) Leave(timeout time.Duration) error {
+	m.life <- struct{}{}
+	defer func() { <-m.life }()
+	if m.isClosed() {
+		return errClosed
+	}
+	if m.left.Swap(true) {
+		return nil
+	}
+	m.edit(func(meta *Meta) { meta.State = Leaving })
+	m.sayBye()
+	if err := m.ml.Leave(max(timeout, time.Millisecond)); err != nil {
+		return fmt.Errorf("cannot tell the others that this node leaves: %w", err)
+	}
+	return nil
+}
+
+// Close ends all that Open and Run began, without a word to the others. It may be
+// called twice.
+func (m *Members) Close() error {
+	m.life <- struct{}{}
+	defer func() { <-m.life }()
+	m.mu.Lock()
+	first := !m.closed
+	m.closed = true
+	m.mu.Unlock()
+	if !first {
+		return nil
+	}
+	m.cancel()
+	err := m.ml.Shutdown()
+	m.jobs.Wait()
+	return err
+}
+
+func (m *Members) isClosed() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.closed
+}
+
+// spawn runs f until Close waits for it; false after Close.
+func (m *Members) spawn(f func()) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return false
+	}
+	m.jobs.Go(f)
+	return true
+}
+
+// wake sends without waiting: one note is enough.
+func wake(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,134 @@
+package member
+
+import (
+	"cmp"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+)
+
+// rival is a node that has this one's name, or its id. It may be dead, or this
+// node's own former life at another address, so it is asked before anybody is told.
+type rival struct {
+	id      knowledge.NodeID
+	addr    string
+	started int64  // of a node with our own id
+	name    string // of it
+}
+
+const (
+	rivalEvery = time.Second
+	// rivalTries is how often a node with our id is asked: it is not in the list
+	// of members, so nobody says when it is gone.
+	rivalTries = 5
+	maxRivals  = 64
+)
+
+// rivalSeen notes one that is not known yet. mu is held.
+func (m *Members) rivalSeen(r rival) {
+	if _, ok := m.rivals[r]; ok || m.told[r] || len(m.rivals)+len(m.told) >= maxRivals {
+		return
+	}
+	m.rivals[r] = 0
+	wake(m.rival)
+}
+
+// watchRivals asks rivals until they answer or are gone.
+func (m *Members) watchRivals() {
+	for {
+		select {
+		case <-m.ctx.Done():
+			return
+		case <-m.rival:
+		}
+		for m.askRivals() {
+			if sleep(m.ctx, rivalEvery) != nil {
+				return
+			}
+		}
+	}
+}
+
+// askRivals asks each once and reports whether some are to be asked again.
+func (m *Members) askRivals() bool {
+	m.mu.Lock()
+	asked := make([]rival, 0, len(m.rivals))
+	for r, tries := range m.rivals {
+		e := m.book[r.id]
+		gone := r.id != m.self && (e == nil || !e.alive || e.addr != r.addr)
+		if gone || r.id == m.self && tries >= rivalTries {
+			delete(m.rivals, r)
+			continue
+		}
+		m.rivals[r]++
+		asked = append(asked, r)
+	}
+	m.mu.Unlock()
+	again := false
+	for _, r := range asked {
+		if !m.answers(r) {
+			again = true
+			continue
+		}
+		m.conflict(r)
+	}
+	return again
+}
+
+// answers: a node with the rival's id lives at its address, and is not this one.
+func (m *Members) answers(r rival) bool {
+	a, err := netip.ParseAddrPort(r.addr)
+	if err != nil || m.ctx.Err() != nil || r.id == m.self && m.ours(a) {
+		return false
+	}
+	_, err = m.ml.Ping(string(r.id), net.UDPAddrFromAddrPort(a))
+	return err == nil
+}
+
+// ours: packets to a come to this node.
+func (m *Members) ours(a netip.AddrPort) bool {
+	if m.o.Transport != nil || a.Port() != m.addr.Port() || !m.o.bind.Addr().IsUnspecified() {
+		return false
+	}
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return true // unknown: better no alarm than a false one
+	}
+	for _, i := range addrs {
+		if p, err := netip.ParsePrefix(i.String()); err == nil && p.Addr().Unmap() == a.Addr().Unmap() {
+			return true
+		}
+	}
+	return false
+}
+
+// conflict tells of a rival, once.
+func (m *Members) conflict(r rival) {
+	m.mu.Lock()
+	delete(m.rivals, r)
+	if m.told[r] {
+		m.mu.Unlock()
+		return
+	}
+	m.told[r] = true
+	m.counts.Conflicts++
+	other := Peer{ID: r.id, Addr: r.addr, Alive: true, Status: "alive", Meta: Meta{Name: r.name, Started: r.started}}
+	if e := m.book[r.id]; e != nil && r.id != m.self {
+		other = e.peer(m.o.Now())
+	}
+	mine := m.meta.Started
+	m.mu.Unlock()
+	// Both nodes compare the same values, so exactly one of them yields.
+	yield := cmp.Or(cmp.Compare(mine, other.Started), cmp.Compare(m.self, other.ID), cmp.Compare(m.addr.String(), other.Addr)) > 0
+	m.o.Log.Error().Str("node", string(other.ID)).Str("addr", other.Addr).Str("name", other.Name).Bool("yield", yield).
+		Msg("another node has this one's name or id")
+	if r.id == m.self {
+		// Others pass on one of two nodes with the same id only: tell it directly.
+		m.spawn(func() { _, _ = m.ml.Join([]string{r.addr}) })
+	}
+	if m.o.Conflict != nil {
+		m.o.Conflict(other, yield)
+	}
+}

@@ -1,0 +1,187 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"net"
+	"syscall"
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/knowledge/store"
+	"github.com/effiscale/effiscale/node/api"
+	"github.com/effiscale/effiscale/node/cluster"
+	"github.com/effiscale/effiscale/node/config"
+	"github.com/effiscale/effiscale/node/member"
+	"github.com/effiscale/effiscale/node/trust"
+)
+
+const (
+	docMembers = "members"
+	docLife    = "life"
+	docTerms   = "terms-" // and a digit
+	// termShards documents of 64 KiB hold about 9,000 terms.
+	termShards = 10
+)
+
+// ErrConflict: another living node has this one's name or identity (exit code 78).
+var ErrConflict = errors.New("this node may not run beside another one")
+
+// loadKey reads who this node is. A host that was cloned with its state from
+// another machine takes a new key, and its predecessor's is set aside.
+func (n *Node) loadKey(cfg config.Config) error {
+	id, made, err := trust.LoadKey(cfg.Node.DataDir)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	if made {
+		n.log.Info().Str("id", string(id.ID())).Msg("this node has a new identity: node.key in node.data_dir")
+	}
+	n.key = id
+	return nil
+}
+
+// keeper is the store as the cluster sees it.
+type keeper struct{ s *store.Store }
+
+var _ cluster.Keeper = keeper{}
+
+// SaveTerms merges terms into what is kept; they are on the disk when it returns nil.
+func (k keeper) SaveTerms(terms map[knowledge.ServiceKey]knowledge.Term) error {
+	touched := map[string]map[knowledge.ServiceKey]knowledge.Term{}
+	for key, t := range terms {
+		name := termDoc(key)
+		if touched[name] == nil {
+			kept := map[knowledge.ServiceKey]knowledge.Term{}
+			if _, err := k.s.GetDoc(name, &kept); err != nil {
+				return err
+			}
+			touched[name] = kept
+		}
+		touched[name][key] = t
+	}
+	for name, all := range touched {
+		if err := k.s.PutDoc(name, all); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func termDoc(key knowledge.ServiceKey) string {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(key)) // never fails
+	return fmt.Sprintf("%s%d", docTerms, h.Sum32()%termShards)
+}
+
+func (k keeper) SaveMembers(m cluster.Membership) error { return k.s.PutDoc(docMembers, m) }
+
+// nextLife numbers the lives of this node: what it signs now is after all that it
+// signed before, whatever the clock says.
+func (n *Node) nextLife() uint64 {
+	var life uint64
+	if _, err := n.store.GetDoc(docLife, &life); err != nil {
+		n.unreadable("number of lives", err)
+	}
+	life = max(life+1, uint64(max(time.Now().Unix(), 0))) // a lost disk must not start over
+	if err := n.store.PutDoc(docLife, life); err != nil {
+		n.log.Warn().Err(err).Msg("the number of this life is kept in memory only")
+	}
+	return life
+}
+
+// openCluster binds the sockets of gossip and calls.
+func (n *Node) openCluster(cfg config.Config) error {
+	c := cfg.Cluster
+	var keys [][]byte
+	var err error
+	if c.KeyFile != "" {
+		if keys, err = member.ReadKeyFile(c.KeyFile); err != nil {
+			return fmt.Errorf("%w: cluster.key_file: %w", ErrConfig, err)
+		}
+	}
+	o := cluster.Options{
+		Identity: n.key, Epoch: n.nextLife(), Attest: c.Attestation == "quorum", DeliberateEvery: cfg.Monitor.DeliberateEvery,
+		Starts: n.starts, Terms: map[knowledge.ServiceKey]knowledge.Term{}, Keeper: keeper{n.store}, Log: n.log, Conflict: n.conflict,
+		Handlers: n.peerHandlers(),
+		Meta: member.Meta{Name: n.identity.Name, Zone: cfg.Node.Zone, Version: n.o.Version[:min(len(n.o.Version), 32)],
+			Cores: knowledge.NanoCPU(n.host().CPUs) * knowledge.OneCPU, Memory: n.host().Memory},
+	}
+	for i := range termShards {
+		part := map[knowledge.ServiceKey]knowledge.Term{}
+		_, err := n.store.GetDoc(fmt.Sprintf("%s%d", docTerms, i), &part)
+		n.unreadable("terms", err)
+		for key, t := range part {
+			o.Terms[key] = t
+		}
+	}
+	_, err = n.store.GetDoc(docMembers, &o.Known)
+	n.unreadable("membership", err)
+	o.Member = member.Options{
+		Cluster: c.Name, Bind: c.BindAddress().String(), Advertise: c.Advertise, Keys: keys, Timing: member.Timing(c.Timing),
+		Join: c.Peers(), AllowCIDRs: c.Allow, UDPBufferSize: c.PacketSize,
+	}
+	err = n.bindCluster(o, c.RelayAddress().String())
+	if errors.Is(err, syscall.EADDRINUSE) && cfg.OriginOf("cluster.bind").Source == config.FromDefault {
+		// Docker Swarm gossips on the same port; a node that nobody configured to have
+		// peers does well with any other.
+		n.log.Warn().Err(err).Msg("cluster.bind is taken: this node gossips on a free port of loopback")
+		o.Member.Bind = "127.0.0.1:0"
+		err = n.bindCluster(o, "127.0.0.1:0")
+	}
+	if err != nil {
+		return err
+	}
+	n.push("cluster", n.cluster.Close)
+	return nil
+}
+
+func (n *Node) bindCluster(o cluster.Options, calls string) (err error) {
+	if o.Listener, err = net.Listen("tcp", calls); err != nil {
+		return fmt.Errorf("cannot answer calls of other nodes: %w; set cluster.relay", err)
+	}
+	if n.cluster, err = cluster.New(o, n.loop); err != nil {
+		return errors.Join(fmt.Errorf("cannot gossip on %s: %w; set cluster.bind", o.Member.Bind, err), o.Listener.Close())
+	}
+	return nil
+}
+
+// conflict ends this node where it is the one to give way.
+func (n *Node) conflict(other member.Peer, yield bool) {
+	if !yield {
+		n.log.Error().Str("other", other.Addr).Str("name", other.Name).Msg("another node has this one's name or identity; it started later and has to give way")
+		return
+	}
+	select {
+	case n.conflicts <- fmt.Errorf("%w: %s at %s has the name %q or the identity of this one and was there before: give this host another node.name, or remove node.key from its node.data_dir if the directory was copied",
+		ErrConflict, other.ID.Short(), other.Addr, other.Name):
+	default:
+	}
+}
+
+// Members is the cluster as this node sees it.
+func (n *Node) Members(context.Context) (api.Members, error) {
+	v := n.cluster.View()
+	out := api.Members{
+		Schema: api.Schema, Cluster: n.cfg.Load().Cluster.Name, Self: string(n.cluster.Self()), Encrypted: len(n.cluster.Members().Keys()) > 0,
+		Ring: sumText(v.Ring.Checksum()), Majority: v.Majority, Expected: v.Expected, Members: []api.MemberView{}, Problems: []string{},
+	}
+	for _, p := range n.cluster.Members().Peers() {
+		m := api.MemberView{
+			ID: string(p.ID), Name: p.Name, Address: p.Addr, Relay: p.Relay, State: p.State.String(), Status: p.Status, Version: p.Version,
+			Protocol: int(p.Protocol), Zone: p.Zone, Load: float64(p.Load) / 100, CPUs: int(p.Cores / knowledge.OneCPU), MemoryBytes: int64(p.Memory),
+			Owns: int(p.Services), RTTMillis: float64(p.RTT.Microseconds()) / 1000, Ring: sumText(p.Ring), Self: p.Self,
+		}
+		if p.Self {
+			m.Owns, m.Ring = v.Claims, out.Ring
+		} else if p.Alive && p.Ring != v.Ring.Checksum() {
+			out.RingsDiffer = true
+		}
+		out.Members = append(out.Members, m)
+	}
+	return out, nil
+}
+
+func sumText(sum uint64) string { return fmt.Sprintf("%016x", sum) }

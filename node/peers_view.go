@@ -1,0 +1,255 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/mape/plan"
+	"github.com/effiscale/effiscale/node/api"
+)
+
+// Report hands this host's reports to the cluster.
+func (o owners) Report(reports []plan.Report) {
+	if o.n.cluster != nil {
+		o.n.cluster.Report(reports)
+	}
+}
+
+// ownerOf names who plans for a service, and who is warm.
+func (n *Node) ownerOf(key knowledge.ServiceKey) (owner string, warm []string) {
+	v := n.cluster.View()
+	for _, id := range v.Ring.Owners(nil, key, v.Copies) {
+		if owner == "" {
+			owner = n.nameOf(id)
+			continue
+		}
+		warm = append(warm, n.nameOf(id))
+	}
+	return owner, warm
+}
+
+// Status is the whole cluster as this node can tell it: its own host from memory,
+// the others by one question.
+func (n *Node) Status(ctx context.Context) (api.Status, error) {
+	s, err := n.localStatus(ctx)
+	if err != nil || n.cluster == nil {
+		return s, err
+	}
+	for i := range s.Services {
+		sv := &s.Services[i]
+		sv.Owner, sv.Warm = n.ownerOf(knowledge.ServiceKey(sv.Name))
+		if t, ok := n.cluster.View().Terms[knowledge.ServiceKey(sv.Name)]; ok {
+			sv.Term = t.String()
+		}
+	}
+	m, err := n.Members(ctx)
+	if err != nil {
+		return s, err
+	}
+	c := &api.ClusterView{
+		Name: m.Cluster, Expected: m.Expected, Majority: m.Majority, Encrypted: m.Encrypted, Ring: m.Ring, RingsDiffer: m.RingsDiffer,
+		Owned: n.cluster.View().Claims, Hosts: []api.HostView{hostView(m.Self, &s)},
+	}
+	for _, p := range m.Members {
+		if p.Status != "left" {
+			c.Members++
+		}
+		if p.Status == "alive" || p.Status == "suspect" {
+			c.Alive++
+		}
+	}
+	c.Hosts[0].Ring, c.Hosts[0].Status = m.Ring, "alive"
+	n.addHosts(ctx, &s, c)
+	s.Cluster, s.Node.Members = c, c.Alive
+	s.Problems = append(s.Problems, n.clusterProblems()...)
+	s.Degraded = s.Degraded || !c.Majority || len(n.clusterProblems()) > 0
+	return s, nil
+}
+
+func hostView(id string, s *api.Status) api.HostView {
+	h := api.HostView{ID: id, Name: s.Node.Name, CPUs: s.Node.CPUs, CPUUsed: s.Node.CPUUsed, MemoryBytes: s.Node.MemoryBytes,
+		MemoryUsed: s.Node.MemoryUsed, Containers: len(s.Containers), Degraded: s.Degraded}
+	for i := range s.Containers {
+		if s.Containers[i].Managed {
+			h.Managed++
+		}
+	}
+	return h
+}
+
+// addHosts puts the other hosts and their containers in.
+func (n *Node) addHosts(ctx context.Context, s *api.Status, c *api.ClusterView) {
+	for _, a := range n.askAll(ctx, "status", nil) {
+		h := api.HostView{ID: string(a.peer.ID), Name: a.peer.Name, Status: a.peer.Status, Ring: sumText(a.peer.Ring)}
+		var of api.Status
+		if a.err == nil {
+			a.err = json.Unmarshal(a.body, &of)
+		}
+		if a.err != nil {
+			h.Error = a.err.Error()
+			c.Hosts = append(c.Hosts, h)
+			continue
+		}
+		ring, status := h.Ring, h.Status
+		h = hostView(h.ID, &of)
+		h.Name, h.Ring, h.Status = a.peer.Name, ring, status
+		for _, v := range of.Containers {
+			v.Host = a.peer.Name
+			s.Containers = append(s.Containers, v)
+		}
+		s.Services = mergeServices(s.Services, of.Services, n)
+		for _, p := range of.Problems {
+			s.Problems = append(s.Problems, a.peer.Name+": "+p)
+		}
+		c.Hosts = append(c.Hosts, h)
+	}
+}
+
+// mergeServices adds what another host runs of the services.
+func mergeServices(all, more []api.ServiceView, n *Node) []api.ServiceView {
+	for _, v := range more {
+		i := slices.IndexFunc(all, func(a api.ServiceView) bool { return a.Name == v.Name })
+		if i < 0 {
+			v.Owner, v.Warm = n.ownerOf(knowledge.ServiceKey(v.Name))
+			all = append(all, v)
+			continue
+		}
+		a := &all[i]
+		a.Containers = append(a.Containers, v.Containers...)
+		a.CPUUsed += v.CPUUsed
+		a.MemoryUsed += v.MemoryUsed
+		a.CPULimit, a.MemoryLimit = sum(a.CPULimit, v.CPULimit), sum(a.MemoryLimit, v.MemoryLimit)
+	}
+	slices.SortFunc(all, func(a, b api.ServiceView) int { return strings.Compare(a.Name, b.Name) })
+	return all
+}
+
+// sum of two limits; nil is none, and none and some is none.
+func sum[T int64 | float64](a, b *T) *T {
+	if a == nil || b == nil {
+		return nil
+	}
+	v := *a + *b
+	return &v
+}
+
+// clusterProblems are what a person should look at.
+func (n *Node) clusterProblems() (out []string) {
+	refused := n.cluster.Members().Counts().Refused
+	if refused["key"] > 0 {
+		out = append(out, "a node with another cluster key, or none of ours, is refused (cluster.key_file): compare the files of all hosts")
+	}
+	if refused["plaintext"] > 0 {
+		out = append(out, "a node that does not encrypt is refused: give it the cluster's key (cluster.key_file)")
+	}
+	return out
+}
+
+// Explain is everything about one container, on whichever host it runs.
+func (n *Node) Explain(ctx context.Context, ref string) (api.Explain, error) {
+	e, err := n.localExplain(ctx, ref)
+	if err == nil || n.cluster == nil || api.KindOf(err) != api.KindNotFound {
+		return e, err
+	}
+	for _, a := range n.askAll(ctx, "explain", []byte(ref)) {
+		var there api.Explain
+		if a.err == nil && json.Unmarshal(a.body, &there) == nil {
+			there.Container.Host = a.peer.Name
+			return there, nil
+		}
+	}
+	return e, err
+}
+
+// explainOwner tells who plans for a container's service.
+func (n *Node) explainOwner(e *api.Explain, key knowledge.ServiceKey, envelope *knowledge.Envelope, ruled time.Time) {
+	if n.cluster == nil {
+		return
+	}
+	e.Owner, e.Warm = n.ownerOf(key)
+	if !envelope.Term.IsZero() {
+		e.Term = envelope.Term.String()
+		if envelope.Term.Owner != n.cluster.Self() && !ruled.IsZero() {
+			e.IntentAge = time.Since(ruled).Seconds()
+		}
+	}
+	for _, p := range n.cluster.Members().Peers() {
+		if p.Name == e.Owner {
+			e.OwnerState = p.Status
+		}
+	}
+}
+
+// Leader tells whether this node owns a container's service, and who does; without
+// a container, whether it takes part at all.
+func (n *Node) Leader(ctx context.Context, ref string) (bool, string, error) {
+	if ref == "" && n.cluster == nil {
+		return true, n.identity.Name, nil
+	}
+	if ref == "" {
+		v := n.cluster.View()
+		return v.Ring.Owner("leader") == n.cluster.Self(), n.identity.Name, nil
+	}
+	u, _, err := n.loop.Find(ctx, ref)
+	if err != nil {
+		return false, "", asError(err)
+	}
+	if n.cluster == nil {
+		return true, n.identity.Name, nil
+	}
+	owner, _ := n.ownerOf(u.Container.Service)
+	return n.cluster.View().Ring.Owner(u.Container.Service) == n.cluster.Self(), owner, nil
+}
+
+// Register looks for the cluster at an endpoint; another controller's is remembered
+// where it does not gossip.
+func (n *Node) Register(ctx context.Context, id, endpoint string) error {
+	if n.cluster == nil {
+		return n.remember(id, endpoint)
+	}
+	ctx, cancel := context.WithTimeout(ctx, peersWithin)
+	defer cancel()
+	if _, err := n.cluster.Members().Join(ctx, endpoint); err != nil {
+		n.log.Info().Err(err).Str("controller", id).Msg("a controller was registered that does not gossip there")
+	}
+	return n.remember(id, endpoint)
+}
+
+// Neighbors are the other members, and the controllers that were registered.
+func (n *Node) Neighbors(context.Context) (map[string]string, error) {
+	known := map[string]string{}
+	_, err := n.store.GetDoc(docNeighbors, &known)
+	if n.cluster == nil {
+		return known, err
+	}
+	for _, p := range n.cluster.Members().Peers() {
+		if p.Self || !p.Alive {
+			continue
+		}
+		for id, at := range known { // registered by its address, and a member since
+			if at == p.Addr {
+				delete(known, id)
+			}
+		}
+		host, _, splitErr := net.SplitHostPort(p.Addr)
+		if splitErr != nil {
+			host = p.Addr
+		}
+		known[p.Name] = fmt.Sprintf("%s:%s", host, portOf(p.Addr))
+	}
+	return known, err
+}
+
+func portOf(addr string) string {
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "0"
+	}
+	return port
+}

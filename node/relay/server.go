@@ -1,0 +1,209 @@
+package relay
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+
+	"github.com/effiscale/effiscale/knowledge"
+)
+
+const (
+	maxHeader = 16 << 10
+	// window is what a peer may have sent that nobody has read yet.
+	window = 1 << 20
+)
+
+// Serve answers other nodes until ctx ends or Close is called, which are no
+// errors. The listener is closed then, and so is every connection to it.
+func (r *Relay) Serve(ctx context.Context) error {
+	if r.o.Listener == nil {
+		return errors.New("cannot serve a relay without a listener")
+	}
+	g := r.newGate()
+	r.mu.Lock()
+	if r.closed {
+		r.mu.Unlock()
+		return r.o.Listener.Close()
+	}
+	if r.gate != nil {
+		r.mu.Unlock()
+		return errors.New("cannot serve a relay twice")
+	}
+	r.gate = g
+	r.mu.Unlock()
+	if !r.spawn(g.run) {
+		return g.Close()
+	}
+	h2 := new(http.Protocols)
+	h2.SetHTTP2(true)
+	srv := &http.Server{
+		Handler:           http.HandlerFunc(r.serveHTTP),
+		Protocols:         h2,
+		TLSConfig:         g.tls.Clone(), // the server changes it
+		MaxHeaderBytes:    maxHeader,
+		ReadHeaderTimeout: r.limits.handshake,
+		ReadTimeout:       r.limits.read,
+		WriteTimeout:      r.limits.write,
+		IdleTimeout:       r.limits.idle + r.limits.idle/3, // the caller hangs up first: no call meets a closing link
+		ErrorLog:          log.New(io.Discard, "", 0),      // what a peer can cause is counted
+		BaseContext:       func(net.Listener) context.Context { return r.ctx },
+		ConnContext:       withCaller,
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams:          int(r.limits.requests),
+			WriteByteTimeout:              r.limits.stuck,
+			MaxReceiveBufferPerConnection: window,
+			MaxReceiveBufferPerStream:     window,
+			MaxDecoderHeaderTableSize:     4 << 10,
+			MaxEncoderHeaderTableSize:     4 << 10,
+		},
+	}
+	stop := context.AfterFunc(ctx, g.cut)
+	defer stop()
+	err := srv.Serve(g)
+	g.cut()
+	_ = srv.Close()
+	if ctx.Err() != nil || r.ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return fmt.Errorf("cannot serve the relay: %w", err)
+}
+
+type callerKey struct{}
+
+// withCaller keeps whom the handshake proved.
+func withCaller(ctx context.Context, c net.Conn) context.Context {
+	if t, ok := c.(*tls.Conn); ok {
+		if w, ok := t.NetConn().(*wire); ok {
+			return context.WithValue(ctx, callerKey{}, w.peer.Load())
+		}
+	}
+	return ctx
+}
+
+func (r *Relay) serveHTTP(w http.ResponseWriter, req *http.Request) {
+	if !r.enter() {
+		panic(http.ErrAbortHandler)
+	}
+	defer r.wg.Done()
+	p, _ := req.Context().Value(callerKey{}).(*peer)
+	h := w.Header()
+	h["Date"], h["Content-Type"] = nil, nil // neither is sent: bytes that nobody reads
+	answer, err := r.serve(p, req)
+	if err != nil {
+		said := &Error{Status: http.StatusInternalServerError, Text: err.Error()}
+		if e := new(Error); errors.As(err, &e) && e.Status >= 400 && e.Status < 600 {
+			said = e
+		}
+		answer = []byte(plain(said.Text))
+		h.Set("Content-Length", strconv.Itoa(len(answer)))
+		w.WriteHeader(said.Status)
+		_, _ = w.Write(answer)
+		return
+	}
+	defer r.held.Add(-int64(len(answer)))
+	if !r.take(int64(len(answer))) {
+		r.crowded.Add(1)
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return
+	}
+	out, packed := r.pack.pack(answer)
+	if packed {
+		h.Set("Content-Encoding", encoding)
+	}
+	h.Set("Content-Length", strconv.Itoa(len(out)))
+	_, _ = w.Write(out) // a caller that is gone needs no answer
+}
+
+// take reserves n bytes of the memory for all calls. They are counted even when
+// there is no room: the caller gives them back in any case.
+func (r *Relay) take(n int64) bool { return r.held.Add(n) <= r.limits.held }
+
+// serve is one request after its gates.
+func (r *Relay) serve(p *peer, req *http.Request) ([]byte, error) {
+	if p == nil || !r.o.Known(p.id) {
+		return nil, &Error{http.StatusForbidden, "the node is no member"}
+	}
+	if _, err := r.peer(p.id); err != nil { // it has something to do: not to be forgotten
+		return nil, &Error{http.StatusServiceUnavailable, "the relay is closed"}
+	}
+	defer p.serving.Add(-1)
+	if p.serving.Add(1) > r.limits.requests {
+		r.crowded.Add(1)
+		return nil, &Error{http.StatusTooManyRequests, fmt.Sprintf("%d calls of one node are served at a time", r.limits.requests)}
+	}
+	p.served.Add(1)
+	p.heard(r.o.Now())
+	name := req.URL.Path[min(1, len(req.URL.Path)):]
+	if name == alive && req.Method == http.MethodGet {
+		return nil, nil
+	}
+	h, ok := r.o.Handlers[name]
+	if !ok {
+		return nil, &Error{http.StatusNotFound, "there is no such method"}
+	}
+	if req.Method != http.MethodPost {
+		return nil, &Error{http.StatusMethodNotAllowed, "use POST"}
+	}
+	var held int64
+	defer func() { r.held.Add(-held) }()
+	body, err := r.body(req, h.MaxBody, func(n int64) bool {
+		held += n
+		return r.take(n)
+	})
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(req.Context(), callTime)
+	defer cancel()
+	return r.handle(ctx, h, p.id, body)
+}
+
+func (r *Relay) body(req *http.Request, limit int64, take func(int64) bool) ([]byte, error) {
+	if limit <= 0 {
+		limit = defaultBody
+	}
+	tooLarge := &Error{http.StatusRequestEntityTooLarge, fmt.Sprintf("the body may have %d bytes", limit)}
+	if req.ContentLength > limit {
+		return nil, tooLarge
+	}
+	coding := req.Header.Get("Content-Encoding")
+	if coding != "" && coding != encoding {
+		return nil, &Error{http.StatusUnsupportedMediaType, "the body is encoded in an unknown way"}
+	}
+	b, err := r.pack.unpack(req.Body, coding == encoding, limit, take)
+	switch {
+	case err == nil:
+		return b, nil
+	case errors.Is(err, errBody):
+		return nil, tooLarge
+	case errors.Is(err, errBusy):
+		r.crowded.Add(1)
+		return nil, &Error{http.StatusServiceUnavailable, errBusy.Error()}
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return nil, &Error{http.StatusRequestTimeout, "the body did not arrive in time"}
+	}
+	return nil, &Error{http.StatusBadRequest, "the body cannot be read"}
+}
+
+// handle runs a handler. One that panics is a 500 and a line in the log.
+func (r *Relay) handle(ctx context.Context, h Handler, from knowledge.NodeID, body []byte) (answer []byte, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			r.o.Log.Error().Str("from", from.Short()).Str("cause", fmt.Sprint(v)).Msg("cannot answer a node")
+			answer, err = nil, &Error{http.StatusInternalServerError, "the node could not put its answer together; its log has the cause"}
+		}
+	}()
+	answer, err = h.Serve(ctx, from, body)
+	if err == nil && len(answer) > maxAnswer {
+		return nil, &Error{http.StatusInternalServerError, fmt.Sprintf("the answer has more than %d bytes", maxAnswer)}
+	}
+	return answer, err
+}

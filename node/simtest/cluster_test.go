@@ -1,0 +1,263 @@
+// Package simtest runs whole clusters in virtual time: membership, ring, terms,
+// calls and plans as the daemon has them, over a network in memory that loses,
+// delays and cuts. Only the containers are made up.
+package simtest
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/mape"
+	"github.com/effiscale/effiscale/mape/plan"
+	"github.com/effiscale/effiscale/node/cluster"
+	"github.com/effiscale/effiscale/node/member"
+	"github.com/effiscale/effiscale/node/simtest/simnet"
+	"github.com/effiscale/effiscale/node/trust"
+)
+
+const (
+	gossipPort, callPort = 7946, 7947
+	every                = 10 * time.Second
+)
+
+// disk is what a node has when it starts again.
+type disk struct {
+	mu    sync.Mutex
+	id    *trust.Identity
+	epoch uint64
+	terms map[knowledge.ServiceKey]knowledge.Term
+	known cluster.Membership
+}
+
+func (d *disk) SaveTerms(t map[knowledge.ServiceKey]knowledge.Term) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for key, v := range t {
+		d.terms[key] = v
+	}
+	return nil
+}
+
+func (d *disk) SaveMembers(m cluster.Membership) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.known = m
+	return nil
+}
+
+// host is one node with its containers.
+type host struct {
+	w      *world
+	name   string
+	ip     string
+	net    *simnet.Host
+	disk   *disk
+	c      *cluster.Cluster
+	cancel context.CancelFunc
+	done   chan struct{}
+	runs   []knowledge.ServiceKey
+
+	mu     sync.Mutex
+	obeyed map[knowledge.ServiceKey]knowledge.Term
+	at     map[knowledge.ServiceKey]time.Time
+	fault  string
+}
+
+// Obey holds each intent against what must always hold: no term ever goes back.
+func (h *host) Obey(_ context.Context, intents []knowledge.Intent) (mape.Obeyed, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, in := range intents {
+		if last := h.obeyed[in.Service]; last.After(in.Term) {
+			h.fault = fmt.Sprintf("%s obeys %v of %s after %v", h.name, in.Term, in.Service, last)
+		}
+		h.obeyed[in.Service], h.at[in.Service] = in.Term, time.Now()
+	}
+	return mape.Obeyed{}, nil
+}
+
+func (h *host) Envelopes(context.Context, knowledge.ServiceKey) (map[knowledge.ContainerID]knowledge.Envelope, error) {
+	return nil, nil
+}
+func (h *host) ReportSoon(context.Context) error                             { return nil }
+func (h *host) Holds(context.Context) ([]mape.Held, error)                   { return nil, nil }
+func (h *host) Parts(context.Context, []mape.Held, int) ([]mape.Part, error) { return nil, nil }
+func (h *host) Merge(context.Context, []mape.Part) (int, error)              { return 0, nil }
+
+func (h *host) report() {
+	var out []plan.Report
+	for _, key := range h.runs {
+		p := knowledge.Policy{Managed: true, Mode: knowledge.ModeAuto, ThrottleTarget: 0.06, CPUPercentile: 0.95, MemoryPercentile: 0.98}
+		out = append(out, plan.Report{Service: key, Host: h.c.Self(), CPUs: 4, Memory: 8 * knowledge.GiB,
+			Replicas: []plan.Reported{{ID: knowledge.ContainerID(h.name + "-" + string(key)), Policy: p}}})
+	}
+	h.c.Report(out)
+}
+
+// world is a cluster.
+type world struct {
+	t     *testing.T
+	net   *simnet.Net
+	hosts []*host
+}
+
+func newWorld(t *testing.T, n, services int) *world {
+	w := &world{t: t, net: simnet.New(1)}
+	for i := range n {
+		id, err := trust.NewIdentity(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ip := fmt.Sprintf("10.0.0.%d", i+1)
+		h := &host{w: w, name: fmt.Sprintf("n%d", i+1), ip: ip, net: w.net.Host(ip), disk: &disk{id: id, terms: map[knowledge.ServiceKey]knowledge.Term{}}}
+		for s := range services {
+			h.runs = append(h.runs, knowledge.ServiceKey(fmt.Sprintf("s%d", s)))
+		}
+		w.hosts = append(w.hosts, h)
+	}
+	return w
+}
+
+func (h *host) start() {
+	h.w.t.Helper()
+	h.obeyed, h.at = map[knowledge.ServiceKey]knowledge.Term{}, map[knowledge.ServiceKey]time.Time{}
+	tr, err := h.net.Bind(gossipPort)
+	if err != nil {
+		h.w.t.Fatal(err)
+	}
+	l, err := h.net.Listen(callPort)
+	if err != nil {
+		h.w.t.Fatal(err)
+	}
+	h.disk.epoch++
+	seed := net.JoinHostPort(h.w.hosts[0].ip, fmt.Sprint(gossipPort))
+	h.c, err = cluster.New(cluster.Options{
+		Identity: h.disk.id, Epoch: h.disk.epoch, Meta: member.Meta{Name: h.name, Cores: 4 * knowledge.OneCPU, Memory: 8 * knowledge.GiB},
+		Member:   member.Options{Cluster: "sim", Bind: net.JoinHostPort(h.ip, fmt.Sprint(gossipPort)), Transport: tr, Join: []string{seed}},
+		Listener: l, Dial: h.net.Dial, DeliberateEvery: every, Terms: h.disk.terms, Known: h.disk.known, Keeper: h.disk, Log: h.w.log(h.name),
+	}, h)
+	if err != nil {
+		h.w.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	h.cancel, h.done = cancel, make(chan struct{})
+	go func() { defer close(h.done); h.c.Run(ctx) }()
+	go func() {
+		for t := time.NewTicker(every); ; {
+			h.report()
+			select {
+			case <-ctx.Done():
+				t.Stop()
+				return
+			case <-t.C:
+			}
+		}
+	}()
+}
+
+// kill ends a node without a word.
+func (h *host) kill() {
+	h.net.Down()
+	h.cancel()
+	<-h.done
+	_ = h.c.Close()
+	h.c = nil
+}
+
+// settled reports whether all living hosts obey one and the same owner for each service.
+func (w *world) settled() (why string) {
+	owner := map[knowledge.ServiceKey]knowledge.Term{}
+	for _, h := range w.hosts {
+		if h.c == nil {
+			continue
+		}
+		h.mu.Lock()
+		for _, key := range h.runs {
+			t, ok := h.obeyed[key]
+			if !ok {
+				why = fmt.Sprintf("%s obeys nobody for %s", h.name, key)
+			} else if o, seen := owner[key]; seen && o != t {
+				why = fmt.Sprintf("%s: %v and %v", key, o, t)
+			}
+			owner[key] = t
+		}
+		h.mu.Unlock()
+	}
+	for key, t := range owner {
+		alive := false
+		for _, h := range w.hosts {
+			alive = alive || h.c != nil && h.c.Self() == t.Owner
+		}
+		if !alive && why == "" {
+			why = fmt.Sprintf("%s is owned by a dead node", key)
+		}
+	}
+	return why
+}
+
+func (w *world) until(most time.Duration, what string) time.Duration {
+	w.t.Helper()
+	began := time.Now()
+	for w.settled() != "" {
+		if time.Since(began) > most {
+			w.t.Fatalf("%s: not within %v: %s", what, most, w.settled())
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return time.Since(began)
+}
+
+func (w *world) end() {
+	for _, h := range w.hosts {
+		if h.c != nil {
+			h.kill()
+		}
+		if h.fault != "" {
+			w.t.Error(h.fault)
+		}
+	}
+	w.net.Close()
+	time.Sleep(time.Minute) // memberlist's last probes
+}
+
+// TestRow1OwnerCrashes: each of five nodes in turn crashes and comes back; another
+// one plans for its services within three seconds.
+func TestRow1OwnerCrashes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 5, 20)
+		for _, h := range w.hosts {
+			h.start()
+		}
+		t.Logf("settled after %v", w.until(30*time.Second, "the start"))
+		for _, h := range w.hosts {
+			h.kill()
+			t.Logf("%s crashed: its services are planned for after %v", h.name, w.until(3500*time.Millisecond, h.name+" crashed"))
+			time.Sleep(5 * time.Second)
+			h.net.Up()
+			h.start()
+			w.until(30*time.Second, h.name+" is back")
+			time.Sleep(30 * time.Second)
+			w.until(10*time.Second, h.name+" is back for a while")
+		}
+		w.end()
+	})
+}
+
+// log is of one node; only EFFISCALE_SIM_LOG=1 shows it.
+func (w *world) log(name string) zerolog.Logger {
+	if os.Getenv("EFFISCALE_SIM_LOG") != "1" {
+		return zerolog.Nop()
+	}
+	return zerolog.New(os.Stderr).With().Str("node", name).Logger().Hook(zerolog.HookFunc(func(e *zerolog.Event, _ zerolog.Level, _ string) {
+		e.Str("t", time.Now().Format("15:04:05.000"))
+	}))
+}

@@ -1,0 +1,183 @@
+package simtest
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/node/simtest/simnet"
+)
+
+// inWorld runs a test in a settled cluster in virtual time.
+func inWorld(t *testing.T, n, services int, test func(w *world)) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, n, services)
+		for _, h := range w.hosts {
+			h.start()
+		}
+		w.until(30*time.Second, "the start")
+		time.Sleep(90 * time.Second) // the membership is the one that majorities are counted against
+		w.until(10*time.Second, "the start, and calm")
+		test(w)
+		w.end()
+	})
+}
+
+// terms are what each host obeys.
+func (w *world) terms() map[string]map[knowledge.ServiceKey]knowledge.Term {
+	out := map[string]map[knowledge.ServiceKey]knowledge.Term{}
+	for _, h := range w.hosts {
+		h.mu.Lock()
+		out[h.name] = map[knowledge.ServiceKey]knowledge.Term{}
+		for key, t := range h.obeyed {
+			out[h.name][key] = t
+		}
+		h.mu.Unlock()
+	}
+	return out
+}
+
+// moved counts terms that are others than before.
+func (w *world) moved(before map[string]map[knowledge.ServiceKey]knowledge.Term) (n int) {
+	for name, all := range w.terms() {
+		for key, t := range all {
+			if before[name][key] != t {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// TestRow10LossMovesNothing: 30 % of all packets are lost and the rest comes late for
+// five minutes; no ownership moves.
+func TestRow10LossMovesNothing(t *testing.T) {
+	inWorld(t, 5, 20, func(w *world) {
+		before := w.terms()
+		w.net.Everywhere(simnet.Fault{Loss: 0.3})
+		time.Sleep(5 * time.Minute)
+		w.net.Everywhere(simnet.Fault{})
+		for _, h := range w.hosts {
+			w.t.Logf("%s: %+v, gossip %+v", h.name, h.c.View().Counts, h.c.Members().Counts())
+		}
+		if n := w.moved(before); n > 0 {
+			w.t.Errorf("%d of %d ownerships moved", n, 5*20)
+		}
+	})
+}
+
+// TestRow7Row8Partition: three of five nodes go on with a majority and two without;
+// all go on planning, and after healing there is one owner for each service again.
+func TestRow7Row8Partition(t *testing.T) {
+	inWorld(t, 5, 20, func(w *world) {
+		var ips []string
+		for _, h := range w.hosts {
+			ips = append(ips, h.ip)
+		}
+		w.net.Partition(ips[:3], ips[3:])
+		time.Sleep(30 * time.Second)
+		for i, h := range w.hosts {
+			if got, want := h.c.View().Majority, i < 3; got != want {
+				w.t.Errorf("%s: majority %v, want %v", h.name, got, want)
+			}
+			h.mu.Lock()
+			for key, at := range h.at {
+				if time.Since(at) > 15*time.Second {
+					w.t.Errorf("%s: nobody has planned for %s for %v", h.name, key, time.Since(at))
+				}
+			}
+			h.mu.Unlock()
+		}
+		time.Sleep(2 * time.Minute)
+		w.net.Heal()
+		w.t.Logf("one owner for each service %v after healing", w.until(2*time.Minute, "healing"))
+		time.Sleep(2 * time.Minute)
+		w.until(10*time.Second, "healed for a while")
+		for _, h := range w.hosts {
+			if !h.c.View().Majority {
+				w.t.Errorf("%s still sees no majority", h.name)
+			}
+		}
+	})
+}
+
+// TestRow7EvenSplit: of two halves none has a majority.
+func TestRow7EvenSplit(t *testing.T) {
+	inWorld(t, 4, 10, func(w *world) {
+		var ips []string
+		for _, h := range w.hosts {
+			ips = append(ips, h.ip)
+		}
+		w.net.Partition(ips[:2], ips[2:])
+		time.Sleep(time.Minute)
+		for _, h := range w.hosts {
+			if h.c.View().Majority {
+				w.t.Errorf("%s sees a majority", h.name)
+			}
+		}
+		w.net.Heal()
+		w.until(2*time.Minute, "healing")
+	})
+}
+
+// TestRow9OneWay: a node that hears nobody cannot make others obey it for long, and
+// what it says is refused once another owner has spoken.
+func TestRow9OneWay(t *testing.T) {
+	inWorld(t, 5, 20, func(w *world) {
+		deaf := w.hosts[2]
+		for _, h := range w.hosts {
+			if h != deaf {
+				w.net.Cut(h.ip, deaf.ip)
+			}
+		}
+		time.Sleep(time.Minute)
+		for _, h := range w.hosts {
+			if h == deaf {
+				continue
+			}
+			h.mu.Lock()
+			for key, at := range h.at {
+				if time.Since(at) > 20*time.Second {
+					w.t.Errorf("%s: nobody has planned for %s for %v", h.name, key, time.Since(at))
+				}
+			}
+			h.mu.Unlock()
+		}
+		w.net.Heal()
+		w.until(2*time.Minute, "healing")
+	})
+}
+
+// TestRow11Flapping: a node that is cut off for ten seconds and back for ten, again
+// and again, moves what it owns less and less often.
+func TestRow11Flapping(t *testing.T) {
+	inWorld(t, 5, 20, func(w *world) {
+		flapper := w.hosts[4]
+		var moves []int
+		for range 6 {
+			before := w.terms()
+			for _, h := range w.hosts[:4] {
+				w.net.CutBoth(h.ip, flapper.ip)
+			}
+			time.Sleep(10 * time.Second)
+			for _, h := range w.hosts[:4] {
+				w.net.Mend(h.ip, flapper.ip)
+			}
+			time.Sleep(10 * time.Second)
+			n := 0
+			after := w.terms()
+			for key, t := range after["n1"] {
+				if before["n1"][key].Owner != t.Owner {
+					n++
+				}
+			}
+			moves = append(moves, n)
+		}
+		w.t.Logf("services of 20 whose owner changed on n1 in each of six rounds: %v", moves)
+		if last := moves[len(moves)-1]; last > 0 {
+			w.t.Errorf("in the sixth round %d still move", last)
+		}
+		w.until(6*time.Minute, "calm")
+	})
+}
