@@ -92,6 +92,7 @@ func (c *Cluster) superseded(refused map[knowledge.ServiceKey]knowledge.Term) {
 		if t.After(s.heard) {
 			s.heard = t
 		}
+		s.yield(c.o.Now())
 		c.count.Superseded++
 		c.book.End(key, claim.ErrSuperseded)
 		c.intents.drop(key)

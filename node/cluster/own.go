@@ -28,7 +28,8 @@ const (
 	// spareFor is how long an owner that answered a direct call is left alone,
 	// whatever gossip says.
 	spareFor = 3 * time.Second
-	// duelFirst and duelMost space the takeovers of one service by this node.
+	// duelFirst and duelMost space the takeovers of one service by a node that was
+	// superseded in it: two that see different members do not fight all the time.
 	duelFirst, duelMost = 2 * time.Second, time.Minute
 )
 
@@ -44,6 +45,12 @@ type service struct {
 	duel      time.Duration
 	heard     knowledge.Term // the highest of any host
 	plannedAt time.Time
+}
+
+// yield leaves the service alone for a while, for longer each time.
+func (s *service) yield(now time.Time) {
+	s.duel = min(max(2*s.duel, duelFirst), duelMost)
+	s.takeAt = now.Add(s.duel)
 }
 
 // held is the newest report of one host.
@@ -334,7 +341,6 @@ func (c *Cluster) take(todo map[knowledge.ServiceKey][]knowledge.NodeID) {
 // claim takes what is still this node's, off the goroutine: a term is on the disk
 // before it is used.
 func (c *Cluster) claim(above map[knowledge.ServiceKey]knowledge.Term) {
-	now := c.o.Now()
 	for key := range above {
 		s := c.services[key]
 		if s == nil || c.ring.Owner(key) != c.self {
@@ -344,8 +350,6 @@ func (c *Cluster) claim(above map[knowledge.ServiceKey]knowledge.Term) {
 			}
 			continue
 		}
-		s.duel = min(max(2*s.duel, duelFirst), duelMost)
-		s.takeAt = now.Add(s.duel)
 	}
 	c.job(func(context.Context) {
 		claims, err := c.book.TakeAll(above)
@@ -360,6 +364,9 @@ func (c *Cluster) claimed(asked map[knowledge.ServiceKey]knowledge.Term, claims 
 	for key := range asked {
 		if s := c.services[key]; s != nil {
 			s.taking = false
+			if err != nil {
+				s.yield(c.o.Now())
+			}
 		}
 	}
 	for key := range claims {

@@ -124,6 +124,9 @@ func (c *Cluster) countMajority(now time.Time, alive []knowledge.NodeID) {
 	}
 	s.majority = majority
 	if !majority {
+		// Said while nobody listens, so that nobody takes it for an owner on its return.
+		s.state = member.Waiting
+		c.members.Update(func(m *member.Meta) { m.State = member.Waiting })
 		c.log.Error().Int("alive", have).Int("of", len(s.stable)).
 			Msg("this node does not see a majority of the cluster: containers are kept at the right size, but replica counts stay as they are; check the network between the hosts, and `effiscale members`")
 		return
