@@ -144,6 +144,12 @@ func (h *host) enter(t *testing.T) {
 		if t.Failed() {
 			t.Logf("the end of the log of %s:\n%s", h.name(), tail(h.log(), 25))
 		}
+		if dir := logsTo(); dir != "" {
+			name := strings.ReplaceAll(t.Name(), "/", "_") + "-" + h.name() + ".log"
+			if err := os.WriteFile(filepath.Join(dir, name), h.log(), 0o600); err != nil {
+				t.Error(err)
+			}
+		}
 		h.wipe()
 	})
 }
@@ -180,6 +186,9 @@ func (h *host) launch() {
 		h.from = 0
 	}
 	env := append([]string{"GOTRACEBACK=all", "GORACE=atexit_sleep_ms=10"}, h.env...)
+	if logsTo() != "" {
+		env = append(env, "EFFISCALE_LOG_LEVEL=debug")
+	}
 	p, err := launch(h.path("log"), env, append(inside(h.n), h.program, "run", "--config", h.path("x.toml"))...)
 	if err != nil {
 		h.t.Fatal(err)

@@ -52,10 +52,9 @@ func (f *fleet) parted(a, b []*host, largerA bool) {
 			was[s] = max(was[s], is.round)
 		}
 	}
-	at = time.Now()
 	rig.net.heal()
-	f.together(time.Minute, f.hosts...)
-	figure(t, "%d|%d healed: one cluster with one owner a service after %v", len(a), len(b), time.Since(at).Round(100*time.Millisecond))
+	took := f.together(time.Minute, f.hosts...)
+	figure(t, "%d|%d healed: one cluster with one owner a service after %v", len(a), len(b), took.Round(100*time.Millisecond))
 	for s, is := range f.terms() {
 		if is.round < was[s] {
 			t.Errorf("%s: round %d after healing, and a side had %d", s, is.round, was[s])
