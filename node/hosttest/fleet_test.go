@@ -64,9 +64,11 @@ func newFleet(t *testing.T, n int) *fleet {
 	return f
 }
 
+const clusterName = "hosts"
+
 // section is a host's part of the cluster; the first host is everybody's seed.
 func section(n int, key string) string {
-	return fmt.Sprintf("[cluster]\nname = \"hosts\"\nbind = \"%s:7946\"\njoin = [\"%s:7946\"]\nkey_file = %q\n", address(n), address(1), key)
+	return fmt.Sprintf("[cluster]\nname = %q\nbind = \"%s:7946\"\njoin = [\"%s:7946\"]\nkey_file = %q\n", clusterName, address(n), address(1), key)
 }
 
 // keyFile is a file with a key that lasts for the run.

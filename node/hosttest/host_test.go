@@ -154,6 +154,9 @@ func (h *host) enter(t *testing.T) {
 	})
 }
 
+// monitor is where a daemon's metrics are, for its own host only.
+const monitor = "127.0.0.1:9180"
+
 // configure writes the daemon's file; cluster is the text of its section.
 func (h *host) configure(name, cluster string) {
 	h.t.Helper()
@@ -164,14 +167,14 @@ data_dir = %q
 host = "unix://%s"
 only_label = "%s=%s"
 [api]
-monitor = "127.0.0.1:0"
+monitor = %q
 controller = "127.0.0.1:0"
 execution = "127.0.0.1:0"
 socket = %q
 socket_group = ""
 [log]
 format = "json"
-%s`, name, h.path("data"), h.path("docker.sock"), mark, h.t.Name(), h.path("sock"), cluster)
+%s`, name, h.path("data"), h.path("docker.sock"), mark, h.t.Name(), monitor, h.path("sock"), cluster)
 	if err := os.WriteFile(h.path("x.toml"), []byte(text), 0o600); err != nil {
 		h.t.Fatal(err)
 	}
