@@ -339,9 +339,7 @@ func (c *Cluster) tick(now time.Time) {
 func (c *Cluster) thaw(now time.Time, gap time.Duration) {
 	c.log.Warn().Dur("gap_ms", gap).Int("claims", c.book.Len()).Msg("this node was frozen; what it owned is given up until it has looked around")
 	c.book.EndAll(claim.ErrFrozen)
-	c.intents.clear()
 	c.state.flap(c, now)
-	c.state.settled, c.state.viewAt = false, now
 }
 
 // Report takes this host's reports; it is mape.Owners' only method.

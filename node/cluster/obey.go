@@ -94,6 +94,7 @@ func (c *Cluster) superseded(refused map[knowledge.ServiceKey]knowledge.Term) {
 		}
 		s.yield(c.o.Now())
 		c.count.Superseded++
+		c.log.Debug().Str("service", string(key)).Stringer("term", held.Term).Stringer("by", t).Dur("yield_ms", s.duel).Msg("a host obeys a later term than this node's")
 		c.book.End(key, claim.ErrSuperseded)
 		c.intents.drop(key)
 	}

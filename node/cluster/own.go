@@ -28,61 +28,7 @@ const (
 	// spareFor is how long an owner that answered a direct call is left alone,
 	// whatever gossip says.
 	spareFor = 3 * time.Second
-	// duelFirst and duelMost space the takeovers of one service by a node that was
-	// superseded in it: two that see different members do not fight all the time.
-	duelFirst, duelMost = 2 * time.Second, time.Minute
 )
-
-// service is what this node knows of one service, wherever it runs.
-type service struct {
-	key       knowledge.ServiceKey
-	reports   map[knowledge.NodeID]*held
-	mine      bool // it runs on this host
-	dirty     bool // there is news to plan for
-	seq       uint64
-	taking    bool
-	tookAt    time.Time // this node, the last time that it tried
-	takeAt    time.Time // not before
-	duel      time.Duration
-	heard     knowledge.Term // the highest of any host
-	plannedAt time.Time
-}
-
-// yield leaves the service alone for a while after a takeover that did not last, for
-// longer each time. Where it had lasted, the other one comes from a side that was
-// cut off, and is followed at once.
-func (s *service) yield(now time.Time) {
-	if now.Sub(s.tookAt) > max(4*s.duel, 2*duelFirst) {
-		s.duel = 0
-		return
-	}
-	s.duel = min(max(2*s.duel, duelFirst), duelMost)
-	s.takeAt = s.tookAt.Add(s.duel)
-}
-
-// held is the newest report of one host.
-type held struct {
-	plan.Report
-	at time.Time
-}
-
-// probe is the answer of a node that gossip calls dead.
-type probe struct {
-	asking bool
-	alive  bool
-	at     time.Time
-}
-
-// Counts are for the metrics.
-type Counts struct {
-	Takeovers, Superseded, Rings    uint64
-	Dropped, SendErrors             uint64
-	ReportsRefused, ReportsTaken    uint64
-	IntentsObeyed, IntentsRefused   uint64
-	IntentsSent, Thaws, FalseAlarms uint64
-	CutsRefused, Votes              uint64
-	ImagesTaken, ImagesRefused      uint64
-}
 
 // copies is R.
 func (c *Cluster) copies() int {
@@ -385,6 +331,7 @@ func (c *Cluster) claimed(asked map[knowledge.ServiceKey]knowledge.Term, claims 
 		}
 		s.seq, s.dirty = 0, true
 		c.count.Takeovers++
+		c.log.Debug().Str("service", string(key)).Stringer("term", claims[key].Term).Msg("took a service over")
 	}
 	c.planDue(now)
 }

@@ -43,13 +43,14 @@ type standing struct {
 	stable   map[knowledge.NodeID]bool
 	viewAt   time.Time // since when the same members are alive
 	lastView []knowledge.NodeID
-	checksum uint64
+	// with are the members that had the ring of this node, and this node in it.
+	with map[knowledge.NodeID]bool
 }
 
 func (s *standing) begin(c *Cluster) {
 	now := c.o.Now()
 	s.state, s.since, s.majority, s.viewAt = member.Waiting, now, true, now
-	s.stable = map[knowledge.NodeID]bool{c.self: true}
+	s.stable, s.with = map[knowledge.NodeID]bool{c.self: true}, map[knowledge.NodeID]bool{}
 	for _, id := range c.o.Known.Stable {
 		s.stable[id] = true
 	}
@@ -66,10 +67,14 @@ func later(a, b time.Time) time.Time {
 	return a
 }
 
-// flap makes the node wait before it owns anything: longer each time.
+// flap makes the node wait before it owns anything: longer each time. What it owned
+// while it was away is others' by now, and it looks around before it believes anything.
 func (s *standing) flap(c *Cluster, now time.Time) {
+	c.book.EndAll(claim.ErrMoved)
+	c.intents.clear()
 	s.penalty.Flap(now)
-	s.state, s.since = member.Waiting, now
+	clear(s.with)
+	s.state, s.since, s.viewAt, s.settled = member.Waiting, now, now, false
 	s.until = later(now.Add(settleFor), s.penalty.Until(now))
 	c.members.Update(func(m *member.Meta) { m.State = member.Waiting })
 }
@@ -90,6 +95,11 @@ func (c *Cluster) standing(now time.Time) {
 		return
 	}
 	c.countMajority(now, alive)
+	if c.excluded(now) {
+		c.log.Warn().Msg("others went on without this node for a while: it waits before it owns anything again")
+		s.flap(c, now)
+		return
+	}
 	if s.state == member.Waiting && !c.left.Load() && !now.Before(s.until) && settled && s.majority {
 		s.state = member.Participant
 		c.members.Update(func(m *member.Meta) { m.State = member.Participant })
@@ -99,6 +109,31 @@ func (c *Cluster) standing(now time.Time) {
 
 // alone reports whether there is nobody to look for.
 func (c *Cluster) alone() bool { return len(c.o.Member.Join) == 0 && len(c.o.Known.Seen) == 0 }
+
+// excluded reports whether a member went over from this node's ring to the one
+// without it: the node was given up, by more than gossip, and may not have noticed.
+// A node alone takes up to ten seconds to see that it is.
+func (c *Cluster) excluded(now time.Time) bool {
+	s, mine, without := &c.state, c.ring.Checksum(), uint64(0)
+	peers, found := c.members.Peers(), false
+	for i := range peers {
+		p := &peers[i]
+		switch {
+		case p.Self || !p.Alive:
+		case p.Ring == mine:
+			s.with[p.ID] = true
+		case s.with[p.ID] && !found:
+			if without == 0 {
+				without = ring.ChecksumOf(c.nodesBut(c.self, now))
+			}
+			found = p.Ring == without
+		}
+	}
+	if len(s.with) > len(peers) { // some are forgotten
+		clear(s.with)
+	}
+	return found
+}
 
 // countMajority compares who is alive with the last view that a majority held. A
 // side without a majority never changes that view, so two sides cannot both have
@@ -180,13 +215,15 @@ func (c *Cluster) memberChange(now time.Time) {
 
 // nodes are the present members. Who waits owns nothing, unless half of them wait:
 // then there is no better choice.
-func (c *Cluster) nodes(now time.Time) []ring.Node {
+func (c *Cluster) nodes(now time.Time) []ring.Node { return c.nodesBut("", now) }
+
+func (c *Cluster) nodesBut(but knowledge.NodeID, now time.Time) []ring.Node {
 	var nodes []ring.Node
 	eligible := 0
 	peers := c.members.Peers()
 	for i := range peers {
 		p := &peers[i]
-		if p.State == member.Leaving || !c.lives(now, p) {
+		if p.State == member.Leaving || p.ID == but || !c.lives(now, p) {
 			continue
 		}
 		ok := p.State == member.Participant
@@ -226,9 +263,10 @@ func (c *Cluster) adoptIfDue(now time.Time) {
 	old := c.ring
 	c.ring, c.next = ring.New(n.nodes), candidate{}
 	c.book.Keep(func(key knowledge.ServiceKey) bool { return c.ring.Owner(key) == c.self }, claim.ErrMoved)
-	for key := range c.services {
-		if c.ring.Owner(key) != c.self {
+	for key, s := range c.services {
+		if owner := c.ring.Owner(key); owner != c.self {
 			c.intents.drop(key)
+			s.agree(owner)
 		}
 	}
 	c.count.Rings++

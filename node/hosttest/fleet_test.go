@@ -64,9 +64,11 @@ func newFleet(t *testing.T, n int) *fleet {
 	return f
 }
 
+const clusterName = "hosts"
+
 // section is a host's part of the cluster; the first host is everybody's seed.
 func section(n int, key string) string {
-	return fmt.Sprintf("[cluster]\nname = \"hosts\"\nbind = \"%s:7946\"\njoin = [\"%s:7946\"]\nkey_file = %q\n", address(n), address(1), key)
+	return fmt.Sprintf("[cluster]\nname = %q\nbind = \"%s:7946\"\njoin = [\"%s:7946\"]\nkey_file = %q\n", clusterName, address(n), address(1), key)
 }
 
 // keyFile is a file with a key that lasts for the run.
@@ -95,7 +97,7 @@ func (f *fleet) start() *fleet {
 		h.ready()
 	}
 	f.settle(time.Minute)
-	figure(f.t, "%d daemons are one cluster at work %v after their start", len(f.hosts), time.Since(began).Round(100*time.Millisecond))
+	figure(f.t, "%d daemons are one cluster at work %v after their start", len(f.hosts), (time.Since(began) - calm).Round(100*time.Millisecond))
 	return f
 }
 
@@ -209,12 +211,33 @@ func (f *fleet) settle(within time.Duration) {
 	f.together(within, f.running()...)
 }
 
-func (f *fleet) together(within time.Duration, hs ...*host) {
+// calm is how long a cluster must stay as it is: what its members say of themselves
+// is known a little before its ring follows.
+const calm = 3 * time.Second
+
+// together waits until some hosts are one cluster, and is how long that took.
+func (f *fleet) together(within time.Duration, hs ...*host) time.Duration {
 	f.t.Helper()
-	missing := ""
-	if !waitFor(within, func() bool { missing = f.settled(hs...); return missing == "" }) {
+	began, missing := time.Now(), ""
+	var since time.Time
+	was := map[string]term{}
+	ok := waitFor(within+calm, func() bool {
+		missing = f.settled(hs...)
+		same := missing == ""
+		for _, s := range services() {
+			is, _ := f.agreed(s, hs...)
+			same = same && is == was[s]
+			was[s] = is
+		}
+		if !same {
+			since = time.Now()
+		}
+		return missing == "" && time.Since(since) >= calm
+	})
+	if !ok {
 		f.t.Fatalf("not one cluster within %v: %s", within, missing)
 	}
+	return since.Sub(began)
 }
 
 func (f *fleet) running() (hs []*host) {

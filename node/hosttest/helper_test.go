@@ -2,11 +2,16 @@ package hosttest
 
 import (
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"time"
+
+	"github.com/hashicorp/memberlist"
 )
 
 // helperVar makes this test binary do one thing inside a host, for example
@@ -28,6 +33,10 @@ func help(ask string) int {
 		err = probe(addr)
 	case "flood":
 		err = flood(addr)
+	case "get":
+		err = get(addr)
+	case "plain":
+		err = plain(addr)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -104,6 +113,37 @@ func flood(addr string) error {
 	return nil
 }
 
+// plain is a node of the cluster's name without its key: it joins by stream, gossips
+// by packets for some seconds, and prints how many others it has found.
+func plain(ask string) error {
+	own, seed, _ := strings.Cut(ask, " ")
+	c := memberlist.DefaultLANConfig()
+	c.Name, c.Label, c.BindAddr, c.LogOutput = strings.Repeat("ab", 16), clusterName, own, io.Discard
+	m, err := memberlist.Create(c)
+	if err != nil {
+		return err
+	}
+	_, joinErr := m.Join([]string{seed})
+	at := &memberlist.Node{Name: seed, Addr: net.ParseIP(strings.Split(seed, ":")[0]), Port: 7946}
+	for range 50 {
+		_ = m.SendBestEffort(at, []byte("plain text"))
+		time.Sleep(100 * time.Millisecond)
+	}
+	fmt.Println(m.NumMembers()-1, joinErr != nil)
+	return m.Shutdown()
+}
+
+// get prints a page.
+func get(url string) error {
+	resp, err := http.Get(url)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	_, err = io.Copy(os.Stdout, resp.Body)
+	return err
+}
+
 // helper runs this binary inside a host.
 func (h *host) helper(ask string) (*process, error) {
 	self, err := os.Executable()
@@ -129,20 +169,39 @@ func (h *host) echo() string {
 // trip.
 func (h *host) probe(addr string) (back int, trip time.Duration) {
 	h.t.Helper()
+	out := h.asks("probe " + addr)
+	var took int64
+	if _, err := fmt.Sscan(out, &back, &took); err != nil {
+		h.t.Fatalf("%v: %q", err, out)
+	}
+	return back, time.Duration(took) / time.Duration(max(back, 1))
+}
+
+// asks runs this binary inside a host to its end, and is what it printed.
+func (h *host) asks(ask string) string {
+	h.t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		h.t.Fatal(err)
 	}
 	words := append(inside(h.n), self)
 	cmd := exec.Command(words[0], words[1:]...)
-	cmd.Env = []string{helperVar + "=probe " + addr}
+	cmd.Env = []string{helperVar + "=" + ask}
 	out, err := cmd.Output()
 	if err != nil {
-		h.t.Fatal(err)
+		h.t.Fatalf("%s: %v", ask, err)
 	}
-	var took int64
-	if _, err := fmt.Sscan(string(out), &back, &took); err != nil {
-		h.t.Fatalf("%v: %q", err, out)
+	return string(out)
+}
+
+// metric is a number of the daemon's own page, all values of its labels together.
+func (h *host) metric(name string) (sum float64) {
+	h.t.Helper()
+	for line := range strings.Lines(h.asks("get http://" + monitor + "/metrics")) {
+		if f := strings.Fields(line); len(f) == 2 && (f[0] == name || strings.HasPrefix(f[0], name+"{")) {
+			v, _ := strconv.ParseFloat(f[1], 64)
+			sum += v
+		}
 	}
-	return back, time.Duration(took) / time.Duration(max(back, 1))
+	return sum
 }

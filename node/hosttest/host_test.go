@@ -144,9 +144,18 @@ func (h *host) enter(t *testing.T) {
 		if t.Failed() {
 			t.Logf("the end of the log of %s:\n%s", h.name(), tail(h.log(), 25))
 		}
+		if dir := logsTo(); dir != "" {
+			name := strings.ReplaceAll(t.Name(), "/", "_") + "-" + h.name() + ".log"
+			if err := os.WriteFile(filepath.Join(dir, name), h.log(), 0o600); err != nil {
+				t.Error(err)
+			}
+		}
 		h.wipe()
 	})
 }
+
+// monitor is where a daemon's metrics are, for its own host only.
+const monitor = "127.0.0.1:9180"
 
 // configure writes the daemon's file; cluster is the text of its section.
 func (h *host) configure(name, cluster string) {
@@ -158,14 +167,14 @@ data_dir = %q
 host = "unix://%s"
 only_label = "%s=%s"
 [api]
-monitor = "127.0.0.1:0"
+monitor = %q
 controller = "127.0.0.1:0"
 execution = "127.0.0.1:0"
 socket = %q
 socket_group = ""
 [log]
 format = "json"
-%s`, name, h.path("data"), h.path("docker.sock"), mark, h.t.Name(), h.path("sock"), cluster)
+%s`, name, h.path("data"), h.path("docker.sock"), mark, h.t.Name(), monitor, h.path("sock"), cluster)
 	if err := os.WriteFile(h.path("x.toml"), []byte(text), 0o600); err != nil {
 		h.t.Fatal(err)
 	}
@@ -180,6 +189,9 @@ func (h *host) launch() {
 		h.from = 0
 	}
 	env := append([]string{"GOTRACEBACK=all", "GORACE=atexit_sleep_ms=10"}, h.env...)
+	if logsTo() != "" {
+		env = append(env, "EFFISCALE_LOG_LEVEL=debug")
+	}
 	p, err := launch(h.path("log"), env, append(inside(h.n), h.program, "run", "--config", h.path("x.toml"))...)
 	if err != nil {
 		h.t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // kernel reads a container's control group itself: what the daemon says of its
@@ -158,4 +159,18 @@ func (h *host) unthrottle() {
 		}
 		_ = os.Remove(dir)
 	}
+}
+
+// cpu is what the daemon's process has used in this life.
+func (h *host) cpu() time.Duration {
+	h.t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", h.daemon().cmd.Process.Pid))
+	_, rest, _ := strings.Cut(string(b), ") ")
+	f := strings.Fields(rest)
+	if err != nil || len(f) < 13 {
+		h.t.Fatalf("no statistics of the daemon of %s: %v", h.name(), err)
+	}
+	user, _ := strconv.ParseInt(f[11], 10, 64)
+	system, _ := strconv.ParseInt(f[12], 10, 64)
+	return time.Duration(user+system) * time.Second / 100 // USER_HZ is 100 everywhere
 }

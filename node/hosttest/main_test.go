@@ -5,7 +5,8 @@
 //
 // It needs root, dockerd and /dev/net/tun. EFFISCALE_HOSTS=all runs the whole set,
 // which takes half an hour; without it a selection runs. EFFISCALE_HOSTS_ROUNDS is
-// how often an owner is killed. Only one run at a time can be on a machine.
+// how often an owner is killed. EFFISCALE_HOSTS_LOGS is a folder for the daemons' logs,
+// which then say everything. Only one run at a time can be on a machine.
 package hosttest
 
 import (
@@ -152,6 +153,8 @@ func needAll(t *testing.T) {
 }
 
 func everything() bool { return os.Getenv("EFFISCALE_HOSTS") == "all" }
+
+func logsTo() string { return os.Getenv("EFFISCALE_HOSTS_LOGS") }
 
 // rounds is how often a fault is repeated: few by default, many in the whole set.
 func rounds(few, many int) int {

@@ -27,6 +27,7 @@ func (f *fleet) parted(a, b []*host, largerA bool) {
 		}
 		return ns
 	}
+	before := f.cost(10 * time.Second)
 	at := time.Now()
 	rig.net.split(number(a), number(b))
 	for _, h := range a {
@@ -43,6 +44,7 @@ func (f *fleet) parted(a, b []*host, largerA bool) {
 	if err != nil || !st.Degraded {
 		t.Errorf("the lesser side does not say that it is one: %v, problems %q", err, st.Problems)
 	}
+	f.quiet(before)
 	// The reflex needs nobody.
 	f.demand(b[0])
 	was := map[string]uint64{}
@@ -52,16 +54,54 @@ func (f *fleet) parted(a, b []*host, largerA bool) {
 			was[s] = max(was[s], is.round)
 		}
 	}
-	at = time.Now()
 	rig.net.heal()
-	f.together(time.Minute, f.hosts...)
-	figure(t, "%d|%d healed: one cluster with one owner a service after %v", len(a), len(b), time.Since(at).Round(100*time.Millisecond))
+	took := f.together(time.Minute, f.hosts...)
+	figure(t, "%d|%d healed: one cluster with one owner a service after %v", len(a), len(b), took.Round(100*time.Millisecond))
 	for s, is := range f.terms() {
 		if is.round < was[s] {
 			t.Errorf("%s: round %d after healing, and a side had %d", s, is.round, was[s])
 		}
 	}
 	f.steady(10*time.Second, "after healing")
+}
+
+// cost is the CPU that each daemon uses, in cores.
+func (f *fleet) cost(during time.Duration) map[*host]float64 {
+	f.t.Helper()
+	used := map[*host]float64{}
+	for _, h := range f.running() {
+		used[h] = -h.cpu().Seconds()
+	}
+	time.Sleep(during) // it is measured over a time
+	for h := range used {
+		used[h] = (used[h] + h.cpu().Seconds()) / during.Seconds()
+	}
+	return used
+}
+
+// quiet checks that sides that do not see each other do not fight: nothing is taken
+// over, no term refused, and no daemon works more than it did.
+func (f *fleet) quiet(before map[*host]float64) {
+	t := f.t
+	t.Helper()
+	fights := func() (all float64) {
+		for h := range before {
+			all += h.metric("effiscale_cluster_takeovers_total") + h.metric("effiscale_cluster_terms_refused_total")
+		}
+		return all
+	}
+	was := fights()
+	now, sum, sumWas := f.cost(15*time.Second), 0.0, 0.0
+	if is := fights(); is != was || was == 0 {
+		t.Errorf("takeovers and refused terms: %v, and %v 15 s later", was, is)
+	}
+	for h, cores := range now {
+		sum, sumWas = sum+cores, sumWas+before[h]
+		if cores > 1.5*before[h]+0.01 {
+			t.Errorf("%s uses %.3f cores while the cluster is parted, and used %.3f before", h.name(), cores, before[h])
+		}
+	}
+	figure(t, "parted: no takeover and no refused term; the daemons use %.1f %% of a core each, before it was %.1f %%", 100*sum/float64(len(now)), 100*sumWas/float64(len(now)))
 }
 
 // demand checks that a host still gives a container what it needs: a person takes

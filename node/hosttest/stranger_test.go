@@ -8,6 +8,8 @@ import (
 	"time"
 )
 
+const trustRefused = "effiscale_trust_refused_total"
+
 // guest is a further host, which the fleet does not count.
 const guest = 6
 
@@ -104,6 +106,14 @@ func TestRow17Row19Row20Plaintext(t *testing.T) {
 	h.launch()
 	if code, _, err := h.daemon().wait(20 * time.Second); err != nil || code != 78 {
 		t.Errorf("without a key it ended with code %d, want 78: %v", code, err)
+	}
+	refused := f.hosts[0].metric(trustRefused)
+	if found := h.asks("plain " + address(h.n) + " " + address(1) + ":7946"); found != "0 true\n" {
+		t.Errorf("a node without a key found others (how many, refused): %s", found)
+	}
+	f.undisturbed(was)
+	if is := f.hosts[0].metric(trustRefused); is <= refused {
+		t.Errorf("%s refused %v, and %v after a node without a key was there", f.hosts[0].name(), refused, is)
 	}
 	before := map[*host]int{}
 	for _, one := range f.hosts {

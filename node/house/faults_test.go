@@ -1,7 +1,7 @@
 package house
 
 // fault is one row of FAULTS.md: what may go wrong, and the safe answer. The
-// numbers have gaps: faults of a cluster come with the cluster.
+// numbers have gaps: faults of replicas and of their load balancing come with them.
 type fault struct {
 	row          int
 	what, answer string
@@ -9,10 +9,29 @@ type fault struct {
 
 func faults() []fault {
 	return []fault{
+		{1, "a node is killed", "the others know within 3 s, and one of them plans in its place; its containers keep their limits"},
+		{2, "killed after the record of a change, before the Engine's call", "another node plans; the next life closes the record as what is true, and repeats nothing"},
 		{3, "killed after the Engine's call, before the record is closed", "the kernel is read back, the record closed, nothing repeated"},
 		{4, "SIGTERM", "what is under way ends, the file is closed, exit 0"},
 		{5, "SIGINT twice, SIGHUP, SIGQUIT, SIGPIPE", "forced exit; reload; stacks; ignored"},
+		{6, "a node stands still and goes on", "what it owned is given up; what it had decided is refused by its term"},
+		{7, "the network parts, also in halves", "each side goes on with the containers it has; a side without a majority says so"},
+		{8, "the network heals", "the higher term wins; one owner for each service within seconds"},
+		{9, "a link works one way only", "the others go on; who is given up learns it from them, and nothing swings"},
+		{10, "30 % of all packets lost, round trips of 300 ms ± 200 ms", "no owner changes: who gossip loses is asked directly"},
+		{11, "a node comes and goes", "it waits longer each time before it owns anything"},
 		{13, "two daemons on one host", "the second says so and exits with 75"},
+		{14, "two nodes of one name", "the later one names the other's address and exits with 78"},
+		{15, "a host cloned with its state", "the clone is another node, or ends"},
+		{16, "a wrong cluster key", "refused, and said once a minute; the node goes on alone"},
+		{17, "a node that does not encrypt", "refused"},
+		{18, "the key changes while a node is down", "two keys are read; it joins with either until the old one is removed"},
+		{19, "a flood of garbage", "counted, bounded, said once a minute"},
+		{20, "connections of garbage held open", "bounded and closed; the members stay"},
+		{21, "decompression bombs, huge headers", "refused before anything is allocated"},
+		{22, "replayed gossip and calls", "refused and counted"},
+		{23, "an address that nobody can reach", "refused at the start, and of others"},
+		{24, "small packets, fragments", "the size is configurable; TCP where UDP fails"},
 		{25, "the Engine is slow", "a deadline for each call; measuring goes on"},
 		{26, "the Engine is stopped", "calls time out, the breaker opens, `status` says so"},
 		{27, "the Engine restarts and takes the containers along", "no drop of demand is seen in it; nothing shrinks for 5 min"},
@@ -30,6 +49,7 @@ func faults() []fault {
 		{39, "missing path, hybrid, nested", "found by /proc/PID/cgroup; else the Engine's statistics"},
 		{40, "a pid is reused", "the path must hold the container's id"},
 		{41, "the wall clock jumps", "intervals are monotonic"},
+		{42, "clocks that differ between hosts", "no clock is compared with another's"},
 		{43, "the file is locked", "an error in 2 s, exit 75"},
 		{44, "the file is garbage", "set aside, start empty"},
 		{45, "one meta page is bad", "opened by the other, rebuilt"},
@@ -58,6 +78,7 @@ func faults() []fault {
 		{68, "an overcommitted host", "growth is deferred; said"},
 		{73, "no file descriptors, leaks, a long run", "flat; the accept loop waits"},
 		{74, "the daemon is starved of CPU", "a late pass decides nothing"},
+		{75, "versions that differ", "each says its own; hosts go over one by one"},
 		{76, "uninstall", "`restore` puts the original limits back"},
 	}
 }

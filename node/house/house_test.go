@@ -97,7 +97,7 @@ func doors() []door {
 		{"github.com/pelletier/go-toml/", "node/config"},
 		{"github.com/danielgtaylor/huma/", "node/api"},
 		{"github.com/fxamacker/cbor/", "node/trust"},
-		{"github.com/hashicorp/memberlist", "node/member node/simtest/simnet"},
+		{"github.com/hashicorp/memberlist", "node/member node/simtest/simnet node/hosttest"},
 		{"github.com/prometheus/", "node/api"},
 		{"github.com/spf13/cobra", "node/ctl"},
 		{"charm.land/", "node/demo"},

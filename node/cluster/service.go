@@ -1,0 +1,73 @@
+package cluster
+
+import (
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/mape/plan"
+)
+
+const (
+	// duelFirst and duelMost space the takeovers of one service by a node that was
+	// superseded in it: two that see different members do not fight all the time.
+	duelFirst, duelMost = 2 * time.Second, time.Minute
+)
+
+// service is what this node knows of one service, wherever it runs.
+type service struct {
+	key       knowledge.ServiceKey
+	reports   map[knowledge.NodeID]*held
+	mine      bool // it runs on this host
+	dirty     bool // there is news to plan for
+	seq       uint64
+	taking    bool
+	tookAt    time.Time // this node, the last time that it tried
+	takeAt    time.Time // not before
+	duel      time.Duration
+	heard     knowledge.Term // the highest of any host
+	plannedAt time.Time
+}
+
+// yield leaves the service alone for a while after a takeover that did not last, for
+// longer each time. Where it had lasted, the other one comes from a side that was
+// cut off, and is followed at once.
+func (s *service) yield(now time.Time) {
+	if now.Sub(s.tookAt) > max(4*s.duel, 2*duelFirst) {
+		s.duel = 0
+		return
+	}
+	s.duel = min(max(2*s.duel, duelFirst), duelMost)
+	s.takeAt = s.tookAt.Add(s.duel)
+}
+
+// agree ends a duel that was none: the ring gives the service to whom this node was
+// superseded by, who knew of that a little earlier.
+func (s *service) agree(owner knowledge.NodeID) {
+	if s.duel > 0 && owner == s.heard.Owner {
+		s.duel, s.takeAt = 0, time.Time{}
+	}
+}
+
+// held is the newest report of one host.
+type held struct {
+	plan.Report
+	at time.Time
+}
+
+// probe is the answer of a node that gossip calls dead.
+type probe struct {
+	asking bool
+	alive  bool
+	at     time.Time
+}
+
+// Counts are for the metrics.
+type Counts struct {
+	Takeovers, Superseded, Rings    uint64
+	Dropped, SendErrors             uint64
+	ReportsRefused, ReportsTaken    uint64
+	IntentsObeyed, IntentsRefused   uint64
+	IntentsSent, Thaws, FalseAlarms uint64
+	CutsRefused, Votes              uint64
+	ImagesTaken, ImagesRefused      uint64
+}
