@@ -195,7 +195,8 @@ func (n *Node) ClusterStats() api.ClusterStats {
 		s.TrustRefused[string(cause)] = count
 	}
 	r := n.cluster.Refusals()
-	s.TrustRefused["replay"], s.TrustRefused["signer"], s.TrustRefused["malformed"] = r.Replay, r.Signer, r.Malformed+r.TooLarge+r.Recipient
+	s.TrustRefused["replay"], s.TrustRefused["signer"], s.TrustRefused["malformed"] = r.Replay, r.Signer, r.Malformed+r.TooLarge
+	s.TrustRefused["recipient"] = r.Recipient // a few at each start: not all have heard of the new life yet
 	return s
 }
 

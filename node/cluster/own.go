@@ -161,7 +161,7 @@ func (c *Cluster) learn(now time.Time, s *service, r plan.Report) {
 
 // sendReports is one message of this host to one owner.
 func (c *Cluster) sendReports(ctx context.Context, to knowledge.NodeID, batch map[knowledge.ServiceKey]plan.Report) error {
-	b, err := c.sealer.Seal("reports", to, slices.Collect(maps.Values(batch)))
+	b, err := c.seal("reports", to, slices.Collect(maps.Values(batch)))
 	if err != nil {
 		return err
 	}
@@ -491,5 +491,7 @@ func (c *Cluster) expire(now time.Time) {
 			delete(c.obeyed, key)
 		}
 	}
-	c.terms.Forget(func(key knowledge.ServiceKey) bool { return c.services[key] != nil })
+	if c.terms.Crowded() {
+		c.forgetTerms()
+	}
 }
