@@ -64,7 +64,13 @@ type Node struct {
 	loop    *mape.Loop
 	cluster *cluster.Cluster
 	key     *trust.Identity
-	starts  int // of the last minutes, this one included
+	// Of gossip: the keys of cluster.key_file, where changes of them are kept, and why
+	// those of an earlier life could not be read.
+	givenKeys  [][]byte
+	ringPath   string
+	keyTrouble string
+
+	starts int // of the last minutes, this one included
 	// conflicts holds why this node has to give way to another one.
 	conflicts chan error
 	server    *api.Server

@@ -68,12 +68,9 @@ func (n *Node) nextLife() uint64 {
 // openCluster binds the sockets of gossip and calls.
 func (n *Node) openCluster(cfg config.Config) error {
 	c := cfg.Cluster
-	var keys [][]byte
-	var err error
-	if c.KeyFile != "" {
-		if keys, err = member.ReadKeyFile(c.KeyFile); err != nil {
-			return fmt.Errorf("%w: cluster.key_file: %w", ErrConfig, err)
-		}
+	keys, err := n.clusterKeys(cfg)
+	if err != nil {
+		return err
 	}
 	o := cluster.Options{
 		Identity: n.key, Epoch: n.nextLife(), Attest: c.Attestation == "quorum", DeliberateEvery: cfg.Monitor.DeliberateEvery,

@@ -141,6 +141,9 @@ func sum[T int64 | float64](a, b *T) *T {
 
 // clusterProblems are what a person should look at.
 func (n *Node) clusterProblems() (out []string) {
+	if n.keyTrouble != "" {
+		out = append(out, n.keyTrouble)
+	}
 	refused := n.cluster.Members().Counts().Refused
 	if refused["key"] > 0 {
 		out = append(out, "a node with another cluster key, or none of ours, is refused (cluster.key_file): compare the files of all hosts")
