@@ -41,16 +41,23 @@ type service struct {
 	dirty     bool // there is news to plan for
 	seq       uint64
 	taking    bool
+	tookAt    time.Time // this node, the last time that it tried
 	takeAt    time.Time // not before
 	duel      time.Duration
 	heard     knowledge.Term // the highest of any host
 	plannedAt time.Time
 }
 
-// yield leaves the service alone for a while, for longer each time.
+// yield leaves the service alone for a while after a takeover that did not last, for
+// longer each time. Where it had lasted, the other one comes from a side that was
+// cut off, and is followed at once.
 func (s *service) yield(now time.Time) {
+	if now.Sub(s.tookAt) > max(4*s.duel, 2*duelFirst) {
+		s.duel = 0
+		return
+	}
 	s.duel = min(max(2*s.duel, duelFirst), duelMost)
-	s.takeAt = now.Add(s.duel)
+	s.takeAt = s.tookAt.Add(s.duel)
 }
 
 // held is the newest report of one host.
@@ -233,7 +240,7 @@ func (c *Cluster) coresOf(id knowledge.NodeID) knowledge.NanoCPU {
 // takeDue begins the takeover of what the ring gives this node and it does not
 // claim yet.
 func (c *Cluster) takeDue(now time.Time) {
-	if c.state.state == member.Leaving || c.left.Load() {
+	if !c.state.settled || c.state.state == member.Leaving || c.left.Load() {
 		return
 	}
 	todo := map[knowledge.ServiceKey][]knowledge.NodeID{}
@@ -361,11 +368,12 @@ func (c *Cluster) claimed(asked map[knowledge.ServiceKey]knowledge.Term, claims 
 	if err != nil {
 		c.log.Warn().Err(err).Msg("a term cannot be written down, so it is not used")
 	}
+	now := c.o.Now()
 	for key := range asked {
 		if s := c.services[key]; s != nil {
-			s.taking = false
+			s.taking, s.tookAt = false, now
 			if err != nil {
-				s.yield(c.o.Now())
+				s.yield(now)
 			}
 		}
 	}
@@ -378,7 +386,7 @@ func (c *Cluster) claimed(asked map[knowledge.ServiceKey]knowledge.Term, claims 
 		s.seq, s.dirty = 0, true
 		c.count.Takeovers++
 	}
-	c.planDue(c.o.Now())
+	c.planDue(now)
 }
 
 // askTerms asks one host; nobody waits for one that does not answer: it refuses
@@ -476,9 +484,6 @@ func (c *Cluster) expire(now time.Time) {
 		if len(s.reports) == 0 && !s.taking {
 			delete(c.services, key)
 			c.book.End(key, claim.ErrMoved)
-		}
-		if now.Sub(s.takeAt) > duelMost {
-			s.duel = 0
 		}
 	}
 	for id, p := range c.alive {

@@ -37,6 +37,7 @@ type standing struct {
 	state    member.State
 	since    time.Time // when it began to wait
 	until    time.Time // it waits at least until then
+	settled  bool      // this life has looked around
 	penalty  claim.Penalty
 	majority bool
 	stable   map[knowledge.NodeID]bool
@@ -81,19 +82,23 @@ func (c *Cluster) standing(now time.Time) {
 	if !slices.Equal(alive, s.lastView) {
 		s.lastView, s.viewAt = alive, now
 	}
-	c.countMajority(now, alive)
-	if s.state != member.Waiting || c.left.Load() || now.Before(s.until) {
+	company := len(alive) > 1 || c.alone()
+	calm := now.Sub(s.viewAt) >= settleFor || len(alive) == 1
+	settled := company && calm || now.Sub(s.since) >= settleMost
+	s.settled = s.settled || settled
+	if !s.settled {
 		return
 	}
-	waited := now.Sub(s.since)
-	company := len(alive) > 1 || len(c.o.Member.Join) == 0 && len(c.o.Known.Seen) == 0
-	calm := now.Sub(s.viewAt) >= settleFor || len(alive) == 1
-	if (company && calm || waited >= settleMost) && s.majority {
+	c.countMajority(now, alive)
+	if s.state == member.Waiting && !c.left.Load() && !now.Before(s.until) && settled && s.majority {
 		s.state = member.Participant
 		c.members.Update(func(m *member.Meta) { m.State = member.Participant })
 		c.log.Info().Int("members", len(alive)).Msg("this node takes its part: it plans for the services that the ring gives it")
 	}
 }
+
+// alone reports whether there is nobody to look for.
+func (c *Cluster) alone() bool { return len(c.o.Member.Join) == 0 && len(c.o.Known.Seen) == 0 }
 
 // countMajority compares who is alive with the last view that a majority held. A
 // side without a majority never changes that view, so two sides cannot both have
@@ -109,7 +114,7 @@ func (c *Cluster) countMajority(now time.Time, alive []knowledge.NodeID) {
 	}
 	majority := 2*have > len(s.stable)
 	switch {
-	case majority && now.Sub(s.viewAt) >= stableAfter || c.o.Now().Sub(s.since) < settleMost && len(s.stable) < len(alive) && majority:
+	case majority && now.Sub(s.viewAt) >= stableAfter:
 		s.stable = make(map[knowledge.NodeID]bool, len(alive))
 		for _, id := range alive {
 			s.stable[id] = true
@@ -199,7 +204,8 @@ func (c *Cluster) nodes(now time.Time) []ring.Node {
 }
 
 // adopt notes a ring that differs from the one in force; adoptIfDue follows it
-// once it has stood for a while, so that a node that comes and goes moves nothing.
+// once it has stood for a while, so that a node that comes and goes moves nothing. A
+// node that has just started follows none before it has looked around.
 func (c *Cluster) adopt(now time.Time) {
 	nodes := c.nodes(now)
 	switch sum := ring.ChecksumOf(nodes); {
@@ -214,7 +220,7 @@ func (c *Cluster) adopt(now time.Time) {
 
 func (c *Cluster) adoptIfDue(now time.Time) {
 	n := &c.next
-	if n.nodes == nil || now.Sub(n.since) < steadyFor && now.Sub(n.first) < steadyMost {
+	if !c.state.settled || n.nodes == nil || now.Sub(n.since) < steadyFor && now.Sub(n.first) < steadyMost {
 		return
 	}
 	old := c.ring
