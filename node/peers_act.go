@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"sync"
 	"time"
 
@@ -40,7 +41,7 @@ func (n *Node) Leave(context.Context) error { return n.cluster.Leave() }
 
 // peerHandlers are the calls that other nodes' commands make.
 func (n *Node) peerHandlers() map[string]relay.Handler {
-	return map[string]relay.Handler{
+	own := map[string]relay.Handler{
 		"status": {Serve: func(ctx context.Context, _ knowledge.NodeID, _ []byte) ([]byte, error) {
 			s, err := n.localStatus(ctx)
 			if err != nil {
@@ -48,20 +49,12 @@ func (n *Node) peerHandlers() map[string]relay.Handler {
 			}
 			return json.Marshal(s)
 		}},
-		"explain": {Serve: func(ctx context.Context, _ knowledge.NodeID, body []byte) ([]byte, error) {
-			e, err := n.localExplain(ctx, string(body))
-			if api.KindOf(err) == api.KindNotFound {
-				return nil, &relay.Error{Status: 404, Text: "not here"}
-			}
-			if err != nil {
-				return nil, err
-			}
-			return json.Marshal(e)
-		}, MaxBody: 256},
 		"keys": {Serve: func(_ context.Context, _ knowledge.NodeID, body []byte) ([]byte, error) {
 			return n.keysForPeer(body)
 		}, MaxBody: 1024},
 	}
+	maps.Copy(own, n.findHandlers())
+	return own
 }
 
 // answer is one peer's.
@@ -71,16 +64,21 @@ type answer struct {
 	err  error
 }
 
-// askAll calls a method on every living peer at once.
-func (n *Node) askAll(ctx context.Context, method string, body []byte) []answer {
-	ctx, cancel := context.WithTimeout(ctx, peersWithin)
-	defer cancel()
-	var out []answer
+// livePeers are those to ask.
+func (n *Node) livePeers() (out []answer) {
 	for _, p := range n.cluster.Members().Peers() {
 		if !p.Self && p.Alive && len(out) < peersAsked {
 			out = append(out, answer{peer: p})
 		}
 	}
+	return out
+}
+
+// askAll calls a method on every living peer at once.
+func (n *Node) askAll(ctx context.Context, method string, body []byte) []answer {
+	ctx, cancel := context.WithTimeout(ctx, peersWithin)
+	defer cancel()
+	out := n.livePeers()
 	var all sync.WaitGroup
 	for i := range out {
 		all.Go(func() { out[i].body, out[i].err = n.cluster.Relay().Call(ctx, out[i].peer.ID, method, body) })

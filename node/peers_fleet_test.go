@@ -126,6 +126,14 @@ func (s *sailor) stop() {
 	s.n = nil
 }
 
+// crash ends what others hear of a node, without a goodbye.
+func (s *sailor) crash() {
+	s.t.Helper()
+	if err := s.n.cluster.Close(); err != nil {
+		s.t.Error(err)
+	}
+}
+
 // soon waits 20 s at most.
 func soon(t *testing.T, what string, ok func() bool) {
 	t.Helper()

@@ -154,22 +154,6 @@ func (n *Node) clusterProblems() (out []string) {
 	return out
 }
 
-// Explain is everything about one container, on whichever host it runs.
-func (n *Node) Explain(ctx context.Context, ref string) (api.Explain, error) {
-	e, err := n.localExplain(ctx, ref)
-	if err == nil || n.cluster == nil || api.KindOf(err) != api.KindNotFound {
-		return e, err
-	}
-	for _, a := range n.askAll(ctx, "explain", []byte(ref)) {
-		var there api.Explain
-		if a.err == nil && json.Unmarshal(a.body, &there) == nil {
-			there.Container.Host = a.peer.Name
-			return there, nil
-		}
-	}
-	return e, err
-}
-
 // explainOwner tells who plans for a container's service.
 func (n *Node) explainOwner(e *api.Explain, key knowledge.ServiceKey, envelope *knowledge.Envelope, ruled time.Time) {
 	if n.cluster == nil {

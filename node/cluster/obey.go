@@ -200,8 +200,12 @@ func (c *Cluster) obeyOwn(declared []Declared) {
 	})
 }
 
-// forgetTerms keeps the terms of the services that are known now, off the goroutine.
+// forgetTerms keeps the terms of the services that are known now, off the goroutine,
+// when there are too many.
 func (c *Cluster) forgetTerms() {
+	if !c.terms.Crowded() {
+		return
+	}
 	known := make(map[knowledge.ServiceKey]bool, len(c.services))
 	for key := range c.services {
 		known[key] = true

@@ -228,15 +228,6 @@ func (c *Cluster) takeReport(now time.Time, from knowledge.NodeID, r *plan.Repor
 	return nil
 }
 
-func (c *Cluster) coresOf(id knowledge.NodeID) knowledge.NanoCPU {
-	for _, p := range c.members.Peers() {
-		if p.ID == id {
-			return p.Cores
-		}
-	}
-	return 0
-}
-
 // takeDue begins the takeover of what the ring gives this node and it does not
 // claim yet.
 func (c *Cluster) takeDue(now time.Time) {
@@ -496,7 +487,5 @@ func (c *Cluster) expire(now time.Time) {
 			delete(c.obeyed, key)
 		}
 	}
-	if c.terms.Crowded() {
-		c.forgetTerms()
-	}
+	c.forgetTerms()
 }
