@@ -69,6 +69,8 @@ type Node struct {
 	givenKeys  [][]byte
 	ringPath   string
 	keyTrouble string
+	// reachTrouble is why others do not reach this node; nil and "": they do.
+	reachTrouble atomic.Pointer[string]
 
 	starts int // of the last minutes, this one included
 	// conflicts holds why this node has to give way to another one.
@@ -299,6 +301,7 @@ func (n *Node) Serve(ctx context.Context) error {
 	group.Go(func() { n.watchdog(work) })
 	group.Go(func() { n.reloadOnHangup(work) })
 	group.Go(func() { n.account(work) })
+	group.Go(func() { n.watchReach(clusterCtx) })
 	n.sayHello()
 	failed := make(chan error, 1)
 	group.Go(func() {

@@ -53,6 +53,7 @@ func (n *Node) peerHandlers() map[string]relay.Handler {
 			return n.keysForPeer(body)
 		}, MaxBody: 1024},
 	}
+	own["reach"] = relay.Handler{Serve: n.reach}
 	maps.Copy(own, n.findHandlers())
 	return own
 }

@@ -19,7 +19,7 @@ func (s *sailor) moor(containers ...dockertest.Spec) *dockertest.Engine {
 		c.Limits = knowledge.Limits{CPU: knowledge.OneCPU, Memory: knowledge.GiB}
 		e.Run(c)
 	}
-	s.env = append(s.env, "EFFISCALE_DOCKER_HOST="+e.Host())
+	s.set("DOCKER_HOST", e.Host())
 	return e
 }
 

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -23,7 +25,7 @@ type sailor struct {
 	t      *testing.T
 	name   string
 	dir    string
-	env    []string // the last of a name counts
+	env    []string
 	sailed bool
 	n      *Node // nil: it does not run
 	out    *syncWriter
@@ -39,11 +41,12 @@ func newFleet(t *testing.T, n int) *fleet {
 	for i := range n {
 		s := &sailor{t: t, name: fmt.Sprintf("ship%d", i+1), dir: t.TempDir()}
 		s.write("cluster.key", key)
-		s.env = []string{
-			"EFFISCALE_NODE_NAME=" + s.name, "EFFISCALE_NODE_DATA_DIR=" + s.path("data"), "EFFISCALE_API_SOCKET=" + s.path("s"),
-			"EFFISCALE_CLUSTER_BIND=127.0.0.1:0", "EFFISCALE_CLUSTER_KEY_FILE=" + s.path("cluster.key"),
-			"EFFISCALE_API_MONITOR=", "EFFISCALE_API_CONTROLLER=", "EFFISCALE_API_EXECUTION=",
-			"EFFISCALE_DOCKER_HOST=unix://" + s.path("none"),
+		for _, pair := range [][2]string{
+			{"NODE_NAME", s.name}, {"NODE_DATA_DIR", s.path("data")}, {"DOCKER_HOST", "unix://" + s.path("none")},
+			{"CLUSTER_BIND", "127.0.0.1:0"}, {"CLUSTER_KEY_FILE", s.path("cluster.key")},
+			{"API_SOCKET", s.path("s")}, {"API_MONITOR", ""}, {"API_CONTROLLER", ""}, {"API_EXECUTION", ""},
+		} {
+			s.set(pair[0], pair[1])
 		}
 		f.all = append(f.all, s)
 		t.Cleanup(func() {
@@ -62,7 +65,7 @@ func (f *fleet) sail() *fleet {
 	for i, s := range f.all {
 		if i > 0 {
 			gossip, _ := f.all[0].n.cluster.Addr()
-			s.env = append(s.env, "EFFISCALE_CLUSTER_JOIN="+gossip)
+			s.set("CLUSTER_JOIN", gossip)
 		}
 		s.start()
 	}
@@ -91,6 +94,12 @@ func (f *fleet) meet(some ...*sailor) {
 
 func (s *sailor) path(name string) string { return filepath.Join(s.dir, name) }
 
+// set chooses a setting for the next start.
+func (s *sailor) set(key, value string) {
+	name := "EFFISCALE_" + key + "="
+	s.env = append(slices.DeleteFunc(s.env, func(v string) bool { return strings.HasPrefix(v, name) }), name+value)
+}
+
 func (s *sailor) write(name, text string) {
 	s.t.Helper()
 	if err := os.WriteFile(s.path(name), []byte(text+"\n"), 0o600); err != nil {
@@ -107,7 +116,9 @@ func (s *sailor) start() {
 	}
 	if !s.sailed { // its next lives are where the first was
 		gossip, calls := n.cluster.Addr()
-		s.env, s.sailed = append(s.env, "EFFISCALE_CLUSTER_BIND="+gossip, "EFFISCALE_CLUSTER_RELAY="+calls), true
+		s.set("CLUSTER_BIND", "127.0.0.1:"+portOf(gossip))
+		s.set("CLUSTER_RELAY", calls)
+		s.sailed = true
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.n, s.cancel, s.ended = n, cancel, make(chan error, 1)

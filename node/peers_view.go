@@ -144,6 +144,9 @@ func (n *Node) clusterProblems() (out []string) {
 	if n.keyTrouble != "" {
 		out = append(out, n.keyTrouble)
 	}
+	if said := n.reachTrouble.Load(); said != nil && *said != "" {
+		out = append(out, *said)
+	}
 	refused := n.cluster.Members().Counts().Refused
 	if refused["key"] > 0 {
 		out = append(out, "a node with another cluster key, or none of ours, is refused (cluster.key_file): compare the files of all hosts")

@@ -184,11 +184,14 @@ func New(o Options, host Host) (*Cluster, error) {
 	return c, nil
 }
 
-// relayAddr is where peers reach the relay: the host that gossip advertises with
-// the relay's own port.
+// relayAddr is where peers reach the relay: at its own address where that is one, or
+// else, or behind another one, at the host that gossip advertises.
 func relayAddr(l net.Listener, m member.Options) string {
-	_, port, err := net.SplitHostPort(l.Addr().String())
+	own, port, err := net.SplitHostPort(l.Addr().String())
 	if err != nil {
+		return l.Addr().String()
+	}
+	if ip := net.ParseIP(own); m.Advertise == "" && ip != nil && !ip.IsUnspecified() {
 		return l.Addr().String()
 	}
 	at := m.Advertise

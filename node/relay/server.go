@@ -79,8 +79,17 @@ func (r *Relay) Serve(ctx context.Context) error {
 
 type callerKey struct{}
 
-// withCaller keeps whom the handshake proved.
+type remoteKey struct{}
+
+// RemoteAddr is the address from which the call came whose handler has ctx.
+func RemoteAddr(ctx context.Context) string {
+	s, _ := ctx.Value(remoteKey{}).(string)
+	return s
+}
+
+// withCaller keeps whom the handshake proved, and where from.
 func withCaller(ctx context.Context, c net.Conn) context.Context {
+	ctx = context.WithValue(ctx, remoteKey{}, c.RemoteAddr().String())
 	if t, ok := c.(*tls.Conn); ok {
 		if w, ok := t.NetConn().(*wire); ok {
 			return context.WithValue(ctx, callerKey{}, w.peer.Load())
