@@ -1,6 +1,8 @@
 package node
 
 import (
+	"encoding/json"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -163,4 +165,24 @@ func statusOf(s *sailor, name string) string {
 		}
 	}
 	return ""
+}
+
+// TestMergeOfLiars: a host that tells nonsense, or without end, spoils its own part only.
+func TestMergeOfLiars(t *testing.T) {
+	line := func(at int64) string {
+		b, err := json.Marshal(api.Change{At: time.Unix(at, 0)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b) + "\n"
+	}
+	for name, text := range map[string]string{
+		"nonsense": line(90) + "{]\n" + line(80), "half a change": line(90) + line(80)[:20], "no end of a line": line(90) + strings.Repeat("x", changeMost+1),
+	} {
+		bad, good := pastOf("bad", io.NopCloser(strings.NewReader(text))), pastOf("good", io.NopCloser(strings.NewReader(line(100)+line(50)+line(40))))
+		got := merge([]*past{bad, good}, 3)
+		if len(got) != 3 || got[0].Host != "good" || got[1].Host != "bad" || got[2].Host != "good" || bad.err == nil || good.err != nil {
+			t.Errorf("%s: %+v; %v, %v", name, got, bad.err, good.err)
+		}
+	}
 }

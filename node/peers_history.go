@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -16,8 +15,12 @@ import (
 	"github.com/effiscale/effiscale/node/relay"
 )
 
-// historyWithin bounds the question for the history of all hosts.
-const historyWithin = 8 * time.Second
+const (
+	// historyWithin bounds the question for the history of all hosts.
+	historyWithin = 8 * time.Second
+	// changeMost bounds one change that a host tells of; most have 600 bytes.
+	changeMost = 64 << 10
+)
 
 // pastQuery asks a host what was done to a container or a service there.
 type pastQuery struct {
@@ -50,9 +53,9 @@ type past struct {
 	host   string
 	local  []api.Change // of this host; else from
 	stream io.ReadCloser
-	from   *json.Decoder
-	next   *api.Change // nil: no more
-	err    error       // why there is none
+	from   *bufio.Scanner // a change a line
+	next   *api.Change    // nil: no more
+	err    error          // why there is none
 }
 
 // advance reads the next change.
@@ -64,14 +67,22 @@ func (p *past) advance() {
 		}
 		return
 	}
+	if !p.from.Scan() {
+		p.err = p.from.Err()
+		return
+	}
 	var c api.Change
-	switch err := p.from.Decode(&c); {
-	case err == nil:
+	if p.err = json.Unmarshal(p.from.Bytes(), &c); p.err == nil {
 		c.Host = p.host
 		p.next = &c
-	case !errors.Is(err, io.EOF):
-		p.err = err
 	}
+}
+
+// pastOf reads what a host tells.
+func pastOf(host string, s io.ReadCloser) *past {
+	p := &past{host: host, stream: s, from: bufio.NewScanner(s)}
+	p.from.Buffer(nil, changeMost)
+	return p
 }
 
 // Records is the history of a container or a service on all hosts, newest first by
@@ -128,7 +139,7 @@ func (n *Node) openPasts(ctx context.Context, name string, limit int) (answers [
 	all.Wait()
 	for i, s := range streams {
 		if s != nil {
-			pasts = append(pasts, &past{host: nameOr(answers[i].peer), stream: s, from: json.NewDecoder(s)})
+			pasts = append(pasts, pastOf(nameOr(answers[i].peer), s))
 		}
 	}
 	return answers, pasts
