@@ -25,8 +25,8 @@ const (
 	scaleDown = 0.7
 )
 
-// Scale sets limits of one container on request, inside every guard.
-func (n *Node) Scale(ctx context.Context, r api.ScaleRequest) (api.ScaleResult, error) {
+// localScale is Scale for a container of this host.
+func (n *Node) localScale(ctx context.Context, r api.ScaleRequest) (api.ScaleResult, error) {
 	if r.Key != "" {
 		select { // of two requests with one key the second finds what the first did
 		case n.keyed <- struct{}{}:
@@ -234,8 +234,8 @@ func (n *Node) Restore(ctx context.Context, ref string) (api.RestoreResult, erro
 	return res, nil
 }
 
-// Records is the history of a container or a service, newest first.
-func (n *Node) Records(ctx context.Context, name string, limit int) (api.History, error) {
+// localRecords is the history of a container or a service on this host, newest first.
+func (n *Node) localRecords(ctx context.Context, name string, limit int) (api.History, error) {
 	h := api.History{Schema: api.Schema, Name: name, Changes: []api.Change{}}
 	limit = min(limit, recordsMost)
 	f := store.Filter{Service: knowledge.ServiceKey(name), Limit: limit}

@@ -33,6 +33,10 @@ func asError(err error) error {
 
 // localExplain is everything about one container of this host.
 func (n *Node) localExplain(ctx context.Context, ref string) (api.Explain, error) {
+	ref, err := n.container(ctx, ref)
+	if err != nil {
+		return api.Explain{}, err
+	}
 	u, verdicts, err := n.loop.Find(ctx, ref)
 	if err != nil {
 		return api.Explain{}, asError(err)

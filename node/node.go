@@ -64,7 +64,15 @@ type Node struct {
 	loop    *mape.Loop
 	cluster *cluster.Cluster
 	key     *trust.Identity
-	starts  int // of the last minutes, this one included
+	// Of gossip: the keys of cluster.key_file, where changes of them are kept, and why
+	// those of an earlier life could not be read.
+	givenKeys  [][]byte
+	ringPath   string
+	keyTrouble string
+	// reachTrouble is why others do not reach this node; nil and "": they do.
+	reachTrouble atomic.Pointer[string]
+
+	starts int // of the last minutes, this one included
 	// conflicts holds why this node has to give way to another one.
 	conflicts chan error
 	server    *api.Server
@@ -293,6 +301,7 @@ func (n *Node) Serve(ctx context.Context) error {
 	group.Go(func() { n.watchdog(work) })
 	group.Go(func() { n.reloadOnHangup(work) })
 	group.Go(func() { n.account(work) })
+	group.Go(func() { n.watchReach(clusterCtx) })
 	n.sayHello()
 	failed := make(chan error, 1)
 	group.Go(func() {

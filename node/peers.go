@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"net"
 	"syscall"
 	"time"
@@ -21,9 +20,6 @@ import (
 const (
 	docMembers = "members"
 	docLife    = "life"
-	docTerms   = "terms-" // and a digit
-	// termShards documents of 64 KiB hold about 9,000 terms.
-	termShards = 10
 )
 
 // ErrConflict: another living node has this one's name or identity (exit code 78).
@@ -48,32 +44,9 @@ type keeper struct{ s *store.Store }
 
 var _ cluster.Keeper = keeper{}
 
-// SaveTerms merges terms into what is kept; they are on the disk when it returns nil.
+// SaveTerms adds to the terms that are kept; they are on the disk when it returns nil.
 func (k keeper) SaveTerms(terms map[knowledge.ServiceKey]knowledge.Term) error {
-	touched := map[string]map[knowledge.ServiceKey]knowledge.Term{}
-	for key, t := range terms {
-		name := termDoc(key)
-		if touched[name] == nil {
-			kept := map[knowledge.ServiceKey]knowledge.Term{}
-			if _, err := k.s.GetDoc(name, &kept); err != nil {
-				return err
-			}
-			touched[name] = kept
-		}
-		touched[name][key] = t
-	}
-	for name, all := range touched {
-		if err := k.s.PutDoc(name, all); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func termDoc(key knowledge.ServiceKey) string {
-	h := fnv.New32a()
-	_, _ = h.Write([]byte(key)) // never fails
-	return fmt.Sprintf("%s%d", docTerms, h.Sum32()%termShards)
+	return k.s.PutTerms(terms)
 }
 
 func (k keeper) SaveMembers(m cluster.Membership) error { return k.s.PutDoc(docMembers, m) }
@@ -95,27 +68,16 @@ func (n *Node) nextLife() uint64 {
 // openCluster binds the sockets of gossip and calls.
 func (n *Node) openCluster(cfg config.Config) error {
 	c := cfg.Cluster
-	var keys [][]byte
-	var err error
-	if c.KeyFile != "" {
-		if keys, err = member.ReadKeyFile(c.KeyFile); err != nil {
-			return fmt.Errorf("%w: cluster.key_file: %w", ErrConfig, err)
-		}
+	keys, err := n.clusterKeys(cfg)
+	if err != nil {
+		return err
 	}
 	o := cluster.Options{
 		Identity: n.key, Epoch: n.nextLife(), Attest: c.Attestation == "quorum", DeliberateEvery: cfg.Monitor.DeliberateEvery,
-		Starts: n.starts, Terms: map[knowledge.ServiceKey]knowledge.Term{}, Keeper: keeper{n.store}, Log: n.log, Conflict: n.conflict,
+		Starts: n.starts, Terms: n.store.Terms(), Keeper: keeper{n.store}, Log: n.log, Conflict: n.conflict,
 		Handlers: n.peerHandlers(),
 		Meta: member.Meta{Name: n.identity.Name, Zone: cfg.Node.Zone, Version: n.o.Version[:min(len(n.o.Version), 32)],
 			Cores: knowledge.NanoCPU(n.host().CPUs) * knowledge.OneCPU, Memory: n.host().Memory},
-	}
-	for i := range termShards {
-		part := map[knowledge.ServiceKey]knowledge.Term{}
-		_, err := n.store.GetDoc(fmt.Sprintf("%s%d", docTerms, i), &part)
-		n.unreadable("terms", err)
-		for key, t := range part {
-			o.Terms[key] = t
-		}
 	}
 	_, err = n.store.GetDoc(docMembers, &o.Known)
 	n.unreadable("membership", err)

@@ -141,6 +141,12 @@ func sum[T int64 | float64](a, b *T) *T {
 
 // clusterProblems are what a person should look at.
 func (n *Node) clusterProblems() (out []string) {
+	if n.keyTrouble != "" {
+		out = append(out, n.keyTrouble)
+	}
+	if said := n.reachTrouble.Load(); said != nil && *said != "" {
+		out = append(out, *said)
+	}
 	refused := n.cluster.Members().Counts().Refused
 	if refused["key"] > 0 {
 		out = append(out, "a node with another cluster key, or none of ours, is refused (cluster.key_file): compare the files of all hosts")
@@ -149,22 +155,6 @@ func (n *Node) clusterProblems() (out []string) {
 		out = append(out, "a node that does not encrypt is refused: give it the cluster's key (cluster.key_file)")
 	}
 	return out
-}
-
-// Explain is everything about one container, on whichever host it runs.
-func (n *Node) Explain(ctx context.Context, ref string) (api.Explain, error) {
-	e, err := n.localExplain(ctx, ref)
-	if err == nil || n.cluster == nil || api.KindOf(err) != api.KindNotFound {
-		return e, err
-	}
-	for _, a := range n.askAll(ctx, "explain", []byte(ref)) {
-		var there api.Explain
-		if a.err == nil && json.Unmarshal(a.body, &there) == nil {
-			there.Container.Host = a.peer.Name
-			return there, nil
-		}
-	}
-	return e, err
 }
 
 // explainOwner tells who plans for a container's service.

@@ -184,6 +184,9 @@ func (s *Store) loadSmall(tx *bolt.Tx) error {
 	if err != nil {
 		return err
 	}
+	if err := s.loadTerms(tx); err != nil {
+		return err
+	}
 	return s.each(tx, bucketDocs, func(k string, b []byte) bool {
 		if _, waits := s.staged[cell{bucketDocs, k}]; !waits {
 			s.docs[k] = append([]byte(nil), b...)

@@ -1,7 +1,7 @@
 // Package store keeps knowledge on disk, in one bbolt file, and is the only
 // package that knows bbolt.
 //
-// Its contract: what Begin, End, PutOriginal, PutDoc and SetIdentity acknowledge
+// Its contract: what Begin, End, PutOriginal, PutDoc, PutTerms and SetIdentity acknowledge
 // with nil survives kill -9 and a power cut. Commit writes everything else, in
 // one transaction for many keys. When the disk cannot take it (full, read-only,
 // the file at its bound) they return an error that is ErrDegraded: what was given
@@ -53,6 +53,9 @@ const (
 	maxJournal = 20_000
 	// maxPending bounds the records that wait in memory for the disk: 2 MiB.
 	maxPending = 2_000
+	// maxTerms bounds the services whose terms are remembered: 100 bytes each, here
+	// and in the file.
+	maxTerms = 50_000
 	// maxOriginals bounds the containers whose first limits are remembered.
 	maxOriginals = 10_000
 )
@@ -107,6 +110,7 @@ type Store struct {
 	identity  Identity
 	originals map[knowledge.ContainerID]knowledge.Original
 	docs      map[string][]byte
+	terms     map[knowledge.ServiceKey]knowledge.Term
 	open      map[uint64]knowledge.Record // begun, not ended
 
 	// Waiting for the disk.
@@ -154,6 +158,7 @@ func Open(o Options) (*Store, Opened, error) {
 		opt: o, path: filepath.Join(o.Dir, FileName), log: o.Log,
 		originals: map[knowledge.ContainerID]knowledge.Original{},
 		docs:      map[string][]byte{},
+		terms:     map[knowledge.ServiceKey]knowledge.Term{},
 		open:      map[uint64]knowledge.Record{},
 		records:   map[uint64]knowledge.Record{},
 		staged:    map[cell][]byte{},

@@ -26,6 +26,7 @@ const (
 	bucketImages    = "images"    // image, host → time written, bytes
 	bucketModels    = "models"    // service → time written, bytes
 	bucketSeals     = "seals"     // image, host → time written, that host's signature over its copy
+	bucketTerms     = "terms"     // "." and the service → JSON of the highest Term seen
 
 	keySchema   = "schema"
 	keyIdentity = "identity"
@@ -33,13 +34,13 @@ const (
 
 var buckets = [...]string{
 	bucketMeta, bucketJournal, bucketOpen, bucketKeys, bucketOriginals, bucketDocs, bucketProfiles, bucketStates, bucketSeries,
-	bucketImages, bucketModels, bucketSeals,
+	bucketImages, bucketModels, bucketSeals, bucketTerms,
 }
 
 // added are the buckets that files of the first versions do not have. They are
 // made when such a file is opened. The schema stays: those versions leave alone
 // what they do not know.
-var added = [...]string{bucketImages, bucketModels, bucketSeals}
+var added = [...]string{bucketImages, bucketModels, bucketSeals, bucketTerms}
 
 // write puts everything that waits, and what fn adds, into one transaction that
 // is on disk when it returns nil. Otherwise the error is ErrDegraded, and what
@@ -191,6 +192,9 @@ func (s *Store) restage() {
 	}
 	for name, doc := range s.docs {
 		s.staged[cell{bucketDocs, name}] = doc
+	}
+	for key, t := range s.terms {
+		s.stageJSON(termCell(key), t)
 	}
 	for seq, r := range s.open {
 		s.records[seq] = r

@@ -81,14 +81,16 @@ type JoinResult struct {
 type Keys struct {
 	Schema int       `json:"schema"`
 	Keys   []KeyView `json:"keys"`
+	Notes  []string  `json:"notes"` // who could not be asked, and where a key file says otherwise
 }
 
 // KeyView is one key.
 type KeyView struct {
 	Fingerprint string `json:"fingerprint"` // first 8 hex digits of its SHA-256
 	Primary     bool   `json:"primary"`     // what is sent is encrypted with it
-	Nodes       int    `json:"nodes"`       // members that hold it
-	Of          int    `json:"of"`          // members that were asked
+	Senders     int    `json:"senders"`     // members that encrypt with it
+	Nodes       int    `json:"nodes"`       // members that said that they hold it
+	Of          int    `json:"of"`          // members that there are, with those that are down
 }
 
 // KeyRequest changes the keys of the cluster: POST /keys.

@@ -130,6 +130,7 @@ type Change struct {
 	Container   string    `json:"container"` // name
 	ContainerID string    `json:"container_id"`
 	TookMS      float64   `json:"took_ms"`
+	Host        string    `json:"host,omitempty"` // in a history of several hosts
 }
 
 // Summary counts the last hour.
@@ -239,6 +240,7 @@ type History struct {
 	Schema  int      `json:"schema"`
 	Name    string   `json:"name"`
 	Changes []Change `json:"changes"`
+	Notes   []string `json:"notes,omitempty"` // hosts whose part is missing
 }
 
 // PlanItem is one line of the plan.
@@ -317,6 +319,7 @@ type ScaleResult struct {
 	Memory    int64    `json:"memory"`     // bytes; 0: no limit
 	Notes     []string `json:"notes,omitempty"`
 	Changes   []Change `json:"changes,omitempty"`
+	Host      string   `json:"host,omitempty"` // where, when it is not the host that was asked
 }
 
 // PauseRequest stops (or with Resume resumes) automation of a service.

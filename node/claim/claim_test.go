@@ -163,38 +163,59 @@ func TestFull(t *testing.T) {
 	}
 }
 
+func forget(t *testing.T, h *Terms, keep func(key) bool) {
+	t.Helper()
+	if err := h.Forget(keep); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // What is forgotten stays refused, and is not taken again.
 func TestForget(t *testing.T) {
-	h := NewTerms(terms{"here": term(3, "a"), "gone": term(7, "a"), "gone too": term(7, "z")}, &disk{})
-	h.Forget(func(key) bool { return false })
+	d := &disk{}
+	h := NewTerms(terms{"here": term(3, "a"), "gone": term(7, "a"), "gone too": term(7, "z")}, d)
+	forget(t, h, func(key) bool { return false })
 	if len(h.All()) != 3 {
 		t.Fatal("forgot below the bound")
 	}
 	h.most = 2
-	h.Forget(func(key) bool { return true })
+	forget(t, h, func(key) bool { return true })
 	if len(h.All()) != 3 {
 		t.Fatal("forgot what was to be kept")
 	}
 	h.most = 0
-	h.Forget(func(k key) bool { return k == "here" })
+	forget(t, h, func(k key) bool { return k == "here" })
 	if all := h.All(); len(all) != 1 || h.Highest("here") != term(3, "a") {
 		t.Fatalf("left: %v", all)
 	}
-	for _, old := range []knowledge.Term{term(1, "z"), term(7, "a"), term(7, "b"), term(7, "z")} {
-		refused, _ := h.Admit(terms{"gone too": old})
-		if told := refused["gone too"]; !told.After(old) {
-			t.Errorf("%v: told %v", old, told)
+	for _, h := range []*Terms{h, NewTerms(d.kept, d)} { // the second is after kill -9
+		for _, old := range []knowledge.Term{term(1, "z"), term(7, "a"), term(7, "b"), term(7, "z")} {
+			refused, _ := h.Admit(terms{"gone too": old})
+			if told := refused["gone too"]; !told.After(old) {
+				t.Errorf("%v: told %v", old, told)
+			}
 		}
 	}
+	h = NewTerms(d.kept, d)
 	c, err := NewBook(t.Context(), "a", h).Take("gone", knowledge.Term{})
 	if err != nil || c.Term.Round <= 7 {
 		t.Errorf("took %v, %v", c, err)
 	}
 	h = NewTerms(terms{"gone": term(math.MaxUint64, "a")}, &disk{})
 	h.most = 0
-	h.Forget(func(key) bool { return false })
+	forget(t, h, func(key) bool { return false })
 	if h.Highest("gone").Round != math.MaxUint64 {
 		t.Errorf("%v", h.Highest("gone"))
+	}
+}
+
+// Row 49: what the disk goes on remembering is not forgotten in memory either.
+func TestRow49NothingForgottenWithoutTheDisk(t *testing.T) {
+	full := errors.New("no space left on device")
+	h := NewTerms(terms{"s": term(2, "a")}, &disk{err: full})
+	h.most = 0
+	if err := h.Forget(func(key) bool { return false }); !errors.Is(err, full) || h.Highest("s") != term(2, "a") {
+		t.Errorf("%v, %v", err, h.All())
 	}
 }
 
@@ -202,7 +223,7 @@ func TestForget(t *testing.T) {
 func TestForgetSparesNews(t *testing.T) {
 	h := NewTerms(terms{"s": term(1, "a")}, &disk{})
 	h.most = 0
-	h.Forget(func(key) bool {
+	forget(t, h, func(key) bool {
 		if _, err := h.Admit(terms{"s": term(2, "a")}); err != nil {
 			t.Error(err)
 		}
@@ -219,7 +240,7 @@ func TestForgetStopsAtTheBound(t *testing.T) {
 		kept[key(fmt.Sprint(i))] = term(1, "a")
 	}
 	h := NewTerms(kept, &disk{})
-	h.Forget(func(key) bool { return false })
+	forget(t, h, func(key) bool { return false })
 	if n := len(h.All()); n != forgetAbove {
 		t.Errorf("%d left", n)
 	}

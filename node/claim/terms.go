@@ -19,7 +19,7 @@ import (
 
 const (
 	// forgetAbove is how many services a host remembers the terms of before Forget
-	// drops any: 100 bytes each.
+	// drops any: 100 bytes each, in memory and on the disk.
 	forgetAbove = 10_000
 	// termsMost is where a host learns of no further service. A node knows 20,000
 	// services at most; more are a peer's invention.
@@ -35,11 +35,15 @@ var (
 )
 
 // Saver is the disk. SaveTerms adds to what was saved before, over older terms of
-// the same services; all is durable when it returns nil. Calls come one at a time
-// and in order.
+// the same services; all of it, or nothing, is durable when it returns nil. The zero
+// Term takes a service off. What is kept under Floor is no service: its round is
+// above those of all that were taken off. Calls come one at a time and in order.
 type Saver interface {
 	SaveTerms(map[knowledge.ServiceKey]knowledge.Term) error
 }
+
+// Floor is the key under which Forget saves its floor; no service has it for a name.
+const Floor knowledge.ServiceKey = ""
 
 // Terms are the highest terms that a host has seen. A term counts as seen only once
 // it is saved.
@@ -61,7 +65,14 @@ type Terms struct {
 // NewTerms begins with the terms that were saved in earlier lives.
 func NewTerms(kept map[knowledge.ServiceKey]knowledge.Term, s Saver) *Terms {
 	t := &Terms{saver: s, most: forgetAbove, turn: make(chan struct{}, 1), highest: map[knowledge.ServiceKey]knowledge.Term{}}
-	maps.Copy(t.highest, kept)
+	for key, term := range kept {
+		switch {
+		case key == Floor:
+			t.floor = term.Round
+		case !term.IsZero():
+			t.highest[key] = term
+		}
+	}
 	return t
 }
 
@@ -175,32 +186,60 @@ func (t *Terms) take(self knowledge.NodeID, above map[knowledge.ServiceKey]knowl
 // Refused counts the terms that were refused because a higher one was seen.
 func (t *Terms) Refused() uint64 { return t.refused.Load() }
 
-// Forget drops services that keep says false to, as many as there are above 10,000.
-// What the disk has of them is not touched.
-func (t *Terms) Forget(keep func(knowledge.ServiceKey) bool) {
+// Crowded reports whether Forget has something to do.
+func (t *Terms) Crowded() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.highest) > t.most
+}
+
+// Forget drops services that keep says false to, as many as there are above 10,000,
+// from the disk, too, and raises the floor above their rounds. It waits for the disk;
+// with an error all are as they were.
+func (t *Terms) Forget(keep func(knowledge.ServiceKey) bool) error {
 	all := t.All()
-	over := len(all) - t.most
-	if over <= 0 {
-		return
+	if len(all) <= t.most {
+		return nil
 	}
 	for key := range all {
 		if keep(key) {
 			delete(all, key)
 		}
 	}
+	t.turn <- struct{}{} // nothing is raised meanwhile
+	defer func() { <-t.turn }()
+	gone, floor := t.choose(all)
+	if len(gone) == 0 {
+		return nil
+	}
+	gone[Floor] = knowledge.Term{Round: floor}
+	if err := t.saver.SaveTerms(gone); err != nil {
+		return fmt.Errorf("cannot forget the terms of %d services: %w", len(gone)-1, err)
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for key, term := range all {
-		if over <= 0 {
-			return
-		}
-		if t.highest[key] != term { // news of it since
-			continue
-		}
+	t.floor = floor
+	for key := range gone {
 		delete(t.highest, key)
-		t.floor = max(t.floor, term.Round, term.Round+1) // the last one does not wrap
-		over--
 	}
+	return nil
+}
+
+// choose takes as many as are too many of those of whom there is no news.
+func (t *Terms) choose(from map[knowledge.ServiceKey]knowledge.Term) (gone map[knowledge.ServiceKey]knowledge.Term, floor uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	gone, floor = map[knowledge.ServiceKey]knowledge.Term{}, t.floor
+	for key, term := range from {
+		if len(gone) >= len(t.highest)-t.most {
+			break
+		}
+		if t.highest[key] == term {
+			gone[key] = knowledge.Term{}
+			floor = max(floor, term.Round, term.Round+1) // the last one does not wrap
+		}
+	}
+	return gone, floor
 }
 
 // All is a copy of the highest terms seen.

@@ -72,7 +72,7 @@ func (c *Cluster) certify(s *service, d Declared) {
 }
 
 func (c *Cluster) askVote(ctx context.Context, id knowledge.NodeID, in *knowledge.Intent) (v trust.Vote) {
-	b, err := c.sealer.Seal("vote", id, in)
+	b, err := c.seal("vote", id, in)
 	if err != nil {
 		return v
 	}

@@ -66,9 +66,11 @@ type Membership struct {
 // Options are what a Cluster needs.
 type Options struct {
 	Identity *trust.Identity
-	Epoch    uint64 // of this life: higher than of all before
-	Meta     member.Meta
-	Member   member.Options // ID, Meta, Kept, Changed, Conflict, Log and Now are filled in
+	// Epoch numbers this life of the node, higher than all before: gossip carries it
+	// as Meta.Started, messages name that of their recipient.
+	Epoch  uint64
+	Meta   member.Meta
+	Member member.Options // ID, Meta, Kept, Changed, Conflict, Log and Now are filled in
 	// Listener is the relay's; Dial is nil for TCP.
 	Listener net.Listener
 	Dial     func(ctx context.Context, addr string) (net.Conn, error)
@@ -152,13 +154,14 @@ func New(o Options, host Host) (*Cluster, error) {
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.terms = claim.NewTerms(o.Terms, o.Keeper)
 	c.book = claim.NewBook(c.ctx, c.self, c.terms)
-	c.sealer, c.opener = &trust.Sealer{Identity: o.Identity, Epoch: o.Epoch}, trust.NewOpener(c.self, c.known)
+	c.sealer, c.opener = &trust.Sealer{Identity: o.Identity, Epoch: o.Epoch}, trust.NewOpener(c.self, o.Epoch, c.known)
 	c.reports = newOutbox(c, "reports", c.sendReports)
 	c.intents = newOutbox(c, "intents", c.sendIntents)
 	c.state.begin(c)
 	var err error
 	m := o.Member
 	m.ID, m.Meta, m.Kept, m.Log, m.Now = c.self, o.Meta, o.Known.Seen, o.Log, o.Now
+	m.Meta.Started = int64(o.Epoch)
 	m.Meta.Protocol, m.Meta.State, m.Meta.Relay = member.Protocol, member.Waiting, relayAddr(o.Listener, m)
 	m.Changed, m.Conflict = c.noteChange, o.Conflict
 	if c.members, err = member.Open(m); err != nil {
@@ -181,11 +184,14 @@ func New(o Options, host Host) (*Cluster, error) {
 	return c, nil
 }
 
-// relayAddr is where peers reach the relay: the host that gossip advertises with
-// the relay's own port.
+// relayAddr is where peers reach the relay: at its own address where that is one, or
+// else, or behind another one, at the host that gossip advertises.
 func relayAddr(l net.Listener, m member.Options) string {
-	_, port, err := net.SplitHostPort(l.Addr().String())
+	own, port, err := net.SplitHostPort(l.Addr().String())
 	if err != nil {
+		return l.Addr().String()
+	}
+	if ip := net.ParseIP(own); m.Advertise == "" && ip != nil && !ip.IsUnspecified() {
 		return l.Addr().String()
 	}
 	at := m.Advertise

@@ -40,6 +40,17 @@ func (c *Cluster) handlers() map[string]relay.Handler {
 	return all
 }
 
+// seal signs what is for the present life of a node. One that started anew and was
+// not heard of since refuses it, and is told again.
+func (c *Cluster) seal(kind string, to knowledge.NodeID, v any) ([]byte, error) {
+	for _, p := range c.members.Peers() {
+		if p.ID == to {
+			return c.sealer.Seal(kind, to, uint64(p.Started), v)
+		}
+	}
+	return nil, relay.ErrUnknown
+}
+
 // open reads a signed message and holds its signer against the caller.
 func (c *Cluster) open(from knowledge.NodeID, kind string, body []byte, v any) (knowledge.Version, error) {
 	signer, version, err := c.opener.Open(body, kind, v)
@@ -63,7 +74,7 @@ func (c *Cluster) sendIntents(ctx context.Context, to knowledge.NodeID, batch ma
 	if len(batch) == 0 {
 		return nil
 	}
-	b, err := c.sealer.Seal("intents", to, slices.Collect(maps.Values(batch)))
+	b, err := c.seal("intents", to, slices.Collect(maps.Values(batch)))
 	if err != nil {
 		return err
 	}
@@ -186,6 +197,23 @@ func (c *Cluster) obeyOwn(declared []Declared) {
 		}
 		if len(refused) > 0 {
 			c.back(func() { c.superseded(refused) })
+		}
+	})
+}
+
+// forgetTerms keeps the terms of the services that are known now, off the goroutine,
+// when there are too many.
+func (c *Cluster) forgetTerms() {
+	if !c.terms.Crowded() {
+		return
+	}
+	known := make(map[knowledge.ServiceKey]bool, len(c.services))
+	for key := range c.services {
+		known[key] = true
+	}
+	c.job(func(context.Context) {
+		if err := c.terms.Forget(func(key knowledge.ServiceKey) bool { return known[key] }); err != nil {
+			c.log.Debug().Err(err).Msg("terms of services that are gone are kept")
 		}
 	})
 }

@@ -114,7 +114,7 @@ func (c *Cluster) learn(now time.Time, s *service, r plan.Report) {
 
 // sendReports is one message of this host to one owner.
 func (c *Cluster) sendReports(ctx context.Context, to knowledge.NodeID, batch map[knowledge.ServiceKey]plan.Report) error {
-	b, err := c.sealer.Seal("reports", to, slices.Collect(maps.Values(batch)))
+	b, err := c.seal("reports", to, slices.Collect(maps.Values(batch)))
 	if err != nil {
 		return err
 	}
@@ -172,15 +172,6 @@ func (c *Cluster) takeReport(now time.Time, from knowledge.NodeID, r *plan.Repor
 	c.count.ReportsTaken++
 	c.learn(now, s, *r)
 	return nil
-}
-
-func (c *Cluster) coresOf(id knowledge.NodeID) knowledge.NanoCPU {
-	for _, p := range c.members.Peers() {
-		if p.ID == id {
-			return p.Cores
-		}
-	}
-	return 0
 }
 
 // takeDue begins the takeover of what the ring gives this node and it does not
@@ -443,5 +434,5 @@ func (c *Cluster) expire(now time.Time) {
 			delete(c.obeyed, key)
 		}
 	}
-	c.terms.Forget(func(key knowledge.ServiceKey) bool { return c.services[key] != nil })
+	c.forgetTerms()
 }

@@ -203,6 +203,15 @@ func (c *Cluster) lookup(id knowledge.NodeID) (string, bool) {
 	return "", false
 }
 
+func (c *Cluster) coresOf(id knowledge.NodeID) knowledge.NanoCPU {
+	for _, p := range c.members.Peers() {
+		if p.ID == id {
+			return p.Cores
+		}
+	}
+	return 0
+}
+
 // memberChange takes a membership that is not what it was.
 func (c *Cluster) memberChange(now time.Time) {
 	for _, p := range c.members.Peers() {

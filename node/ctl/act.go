@@ -77,7 +77,7 @@ func (a *app) scaleCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:               "scale NAME [--cpu CORES] [--memory SIZE]",
 		Short:             "Set a container's limits by hand, inside the guards",
-		Long:              "Set a container's limits by hand, inside every guard that holds for the daemon's own decisions: the\npolicy's bounds, the working set, the host. What a guard cuts short is said.",
+		Long:              "Set a container's limits by hand, inside every guard that holds for the daemon's own decisions: the\npolicy's bounds, the working set, the host. What a guard cuts short is said. The container may be on any\nhost of the cluster; one of this host comes first.",
 		Example:           "  effiscale scale web --cpu 1.5 --memory 512MiB\n  effiscale scale web --memory 1g --dry-run",
 		Args:              oneArg("NAME"),
 		ValidArgsFunction: a.completeNames(false),
@@ -132,18 +132,21 @@ func (a *app) scale(ctx context.Context, r api.ScaleRequest) error {
 		return err
 	}
 	return emit(a, scaleView{api.Schema, r.DryRun, res}, func(p *page, v scaleView) {
-		verb := ""
+		name, verb := clean(r.Container), ""
+		if v.Host != "" {
+			name += " on " + clean(v.Host)
+		}
 		if v.DryRun {
 			verb = "would set "
 		}
 		for _, c := range v.Changes {
-			p.line("%s: %s%s %s%s", clean(r.Container), verb, c.Resource, move(c.Resource, c.From, c.To), doneText(p, c, v.DryRun))
+			p.line("%s: %s%s %s%s", name, verb, c.Resource, move(c.Resource, c.From, c.To), doneText(p, c, v.DryRun))
 		}
 		if len(v.Changes) == 0 && len(v.Notes) == 0 {
-			p.line("%s: nothing to change", clean(r.Container))
+			p.line("%s: nothing to change", name)
 		}
 		for _, n := range v.Notes {
-			p.paragraph(clean(r.Container)+": ", n)
+			p.paragraph(name+": ", n)
 		}
 	})
 }

@@ -129,19 +129,20 @@ func (f *fakeClient) Join(_ context.Context, addrs []string) (api.JoinResult, er
 func (f *fakeClient) Leave(context.Context) error { return f.err }
 
 func (f *fakeClient) Keys(context.Context) (api.Keys, error) {
-	k := api.Keys{Schema: api.Schema, Keys: []api.KeyView{}}
+	k := api.Keys{Schema: api.Schema, Keys: []api.KeyView{}, Notes: []string{}}
 	if f.cluster != alone {
-		k.Keys = []api.KeyView{{Fingerprint: "0a1b2c3d", Primary: true, Nodes: 3, Of: 3}}
+		k.Keys = []api.KeyView{{Fingerprint: "0a1b2c3d", Primary: true, Senders: 2, Nodes: 3, Of: 3}}
 	}
 	if f.cluster == unsettled {
-		k.Keys = append(k.Keys, api.KeyView{Fingerprint: "9f8e7d6c", Nodes: 2, Of: 3})
+		k.Keys = append(k.Keys, api.KeyView{Fingerprint: "9f8e7d6c", Senders: 1, Nodes: 2, Of: 3})
+		k.Notes = append(k.Notes, "gamma is down and cannot be asked: to come back it needs the key that the others send with")
 	}
 	return k, f.err
 }
 
 func (f *fakeClient) KeyChange(_ context.Context, r api.KeyRequest) (api.Keys, error) {
 	f.keys = append(f.keys, r)
-	return api.Keys{Schema: api.Schema, Keys: []api.KeyView{{Fingerprint: "0a1b2c3d", Primary: true, Nodes: 3, Of: 3}, {Fingerprint: "9f8e7d6c", Nodes: 3, Of: 3}}}, f.err
+	return api.Keys{Schema: api.Schema, Keys: []api.KeyView{{Fingerprint: "0a1b2c3d", Primary: true, Senders: 3, Nodes: 3, Of: 3}, {Fingerprint: "9f8e7d6c", Nodes: 3, Of: 3}}, Notes: []string{}}, f.err
 }
 
 // testKey is 32 bytes.
@@ -161,6 +162,9 @@ func clusterGoldens() []goldenCase {
 		{"explain-cluster-json", in(healthy), ExitOK, "explain|shop-web-1|-o|json"},
 		{"explain-owner-failed", in(minority), ExitOK, "explain|shop-web-1"},
 		{"explain-owner-here", in(unsettled), ExitOK, "explain|shop-web-1"},
+		{"history-hosts", in(minority), ExitOK, "history|shop-web-1"},
+		{"scale-host", fakeClient{cluster: healthy, quiet: true}, ExitOK, "scale|shop-web-1|--cpu|1"},
+		{"scale-host-down", fakeClient{err: api.Errorf(api.KindUnavailable, "host beta cannot be reached: connection refused; `effiscale members` shows its state")}, ExitUnreachable, "scale|shop-web-1|--cpu|1"},
 		{"members", in(healthy), ExitOK, "members"},
 		{"members-json", in(healthy), ExitOK, "members|-o|json"},
 		{"members-alone", in(alone), ExitOK, "members"},

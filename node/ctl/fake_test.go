@@ -148,6 +148,10 @@ func (f *fakeClient) Records(_ context.Context, name string, limit int) (api.His
 	folded := testChange()
 	folded.At, folded.Count, folded.TookMS = ago(3*time.Hour), 9, 0
 	h.Changes = []api.Change{testChange(), folded, second}[:min(limit, 3)]
+	if f.cluster == minority {
+		h.Changes[0].Host, h.Changes[1].Host = "alpha", "beta"
+		h.Notes = []string{"what was done on gamma (down) is missing: it cannot be asked"}
+	}
 	return h, nil
 }
 
@@ -194,8 +198,12 @@ func (f *fakeClient) Scale(_ context.Context, r api.ScaleRequest) (api.ScaleResu
 		return api.ScaleResult{}, err
 	}
 	f.scaled = append(f.scaled, r)
+	host := ""
+	if f.cluster != alone {
+		host = "beta"
+	}
 	if f.quiet {
-		return api.ScaleResult{CPUQuota: 80000, CPUPeriod: 100000, Memory: 384 << 20}, nil
+		return api.ScaleResult{CPUQuota: 80000, CPUPeriod: 100000, Memory: 384 << 20, Host: host}, nil
 	}
 	c := testChange()
 	c.Actor, c.To = "user", int64(r.CPU*1e9)

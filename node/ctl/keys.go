@@ -52,9 +52,13 @@ func (a *app) keysCmd() *cobra.Command {
 		Use:   "keys",
 		Short: "Show and change the keys that encrypt the cluster's gossip",
 		Long: "Show and change the keys that encrypt the cluster's gossip. To change the key without a pause: `add` the\n" +
-			"new one, wait until `list` shows it on all nodes, `use` it, `remove` the old one; then put the new one\n" +
-			"into cluster.key_file of every node. A key comes from a file or, with -, from standard input: never\n" +
-			"from the command line, which every user of the host can read.",
+			"new one, wait until `list` shows it on all nodes, `use` it, `remove` the old one. A node that is down\n" +
+			"meanwhile comes back as long as it has the key that is sent with: `add` that before `use`, and `remove`\n" +
+			"nothing until all are back. A key comes from a file or, with -, from standard input: never from the\n" +
+			"command line, which every user of the host can read.\n\n" +
+			"Each node keeps what was changed in cluster.keys of its node.data_dir (mode 0600), and starts with that. It\n" +
+			"counts before cluster.key_file until that file is changed: then the file's keys count, and no others. So\n" +
+			"put the new key into the file of every node at the end, for nodes that are made from it.",
 		Example: "  effiscale keys add new.key\n  effiscale keys use new.key\n  ssh admin cat old.key | effiscale keys remove -",
 		// Without it a word that is no command would print the help, and exit with 0.
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -165,10 +169,16 @@ func keysText(p *page, k api.Keys) {
 	}
 	t := &table{head: []string{"FINGERPRINT", "USE", "NODES"}}
 	missing := false
+	sending := 0
 	for _, v := range k.Keys {
 		use, nodes := "reads", fmt.Sprintf("%d/%d", v.Nodes, v.Of)
+		if v.Senders > 0 {
+			sending++
+		}
 		if v.Primary {
 			use = p.style(styleBold, "sends")
+		} else if v.Senders > 0 {
+			use = p.style(styleYellow, fmt.Sprintf("sends on %d !", v.Senders))
 		}
 		if v.Nodes < v.Of {
 			missing = true
@@ -179,5 +189,11 @@ func keysText(p *page, k api.Keys) {
 	t.print(p)
 	if missing {
 		p.paragraph(p.style(styleYellow, "!")+" ", "Not every node holds every key: `add` it again before it is used, so that all can read what is sent.")
+	}
+	if sending > 1 {
+		p.paragraph(p.style(styleYellow, "!")+" ", "Not all nodes send with the same key: `use` the one that is to be sent with, before any is removed.")
+	}
+	for _, note := range k.Notes {
+		p.paragraph(p.style(styleYellow, "!")+" ", note)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/charmbracelet/x/ansi"
 	"github.com/spf13/cobra"
 
 	"github.com/effiscale/effiscale/node/api"
@@ -19,6 +20,7 @@ func (a *app) historyCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:               "history NAME",
 		Short:             "Show what was done to a container or a service, newest first",
+		Long:              "Show what was done to a container or a service, newest first, on whichever hosts of the cluster. Each\nhost keeps its own; one that cannot be asked is named.",
 		Args:              oneArg("NAME"),
 		ValidArgsFunction: a.completeNames(true),
 		RunE: a.run(func(ctx context.Context, args []string) error {
@@ -38,6 +40,9 @@ func (a *app) historyCmd() *cobra.Command {
 					p.line("Nothing has been done to %s.", h.Name)
 				}
 				changeTable(p, h.Changes, true).print(p)
+				for _, note := range h.Notes {
+					p.paragraph(p.style(styleYellow, "!")+" ", note)
+				}
 			})
 		}),
 	}
@@ -48,12 +53,20 @@ func (a *app) historyCmd() *cobra.Command {
 // changeTable lists changes; why adds the reason under each.
 func changeTable(p *page, changes []api.Change, why bool) *table {
 	t := &table{head: []string{"WHEN", "CONTAINER", "CHANGE", "BY", "RESULT"}, right: map[int]bool{0: true}, wrap: true}
+	hosts := slices.ContainsFunc(changes, func(c api.Change) bool { return c.Host != "" })
+	if hosts {
+		t.head = []string{"WHEN", "HOST", "CONTAINER", "CHANGE", "BY", "RESULT"}
+	}
 	for _, c := range changes {
 		what := c.Resource + " " + move(c.Resource, c.From, c.To)
 		if c.Count > 1 {
 			what += fmt.Sprintf(" (%d moves)", c.Count)
 		}
-		t.add(p.ago(c.At), nameCell(c.Container), what, c.Actor, resultCell(p, c))
+		row := []string{p.ago(c.At), nameCell(c.Container), what, c.Actor, resultCell(p, c)}
+		if hosts {
+			row = slices.Insert(row, 1, ansi.Truncate(orDash(c.Host), maxHostCell, "…"))
+		}
+		t.add(row...)
 		if why && c.Why != "" {
 			t.note(c.Why)
 		}

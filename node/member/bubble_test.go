@@ -15,13 +15,21 @@ type bubble struct {
 	net *simnet.Net
 	all []*Members
 	ips []string
+	log record
+	// timing of all nodes.
+	timing Timing
 }
 
 // inBubble runs test with a cluster of n nodes that see each other.
 func inBubble(t *testing.T, n int, test func(t *testing.T, b *bubble)) {
 	t.Helper()
+	inBubbleTimed(t, Fast, n, test)
+}
+
+func inBubbleTimed(t *testing.T, timing Timing, n int, test func(t *testing.T, b *bubble)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		b := &bubble{net: simnet.New(11)}
+		b := &bubble{net: simnet.New(11), timing: timing}
 		b.net.Everywhere(simnet.Fault{Delay: 200 * time.Microsecond, Jitter: 300 * time.Microsecond})
 		for i := range n {
 			b.ips = append(b.ips, fmt.Sprintf("10.0.0.%d", i+1))
@@ -42,8 +50,7 @@ func inBubble(t *testing.T, n int, test func(t *testing.T, b *bubble)) {
 func (b *bubble) open(t *testing.T, i int, kept []Seen) *Members {
 	o := options(i)
 	o.Bind, o.Join, o.Kept = b.ips[i]+":7946", []string{"10.0.0.1"}, kept
-	o.RejoinEvery = 0
-
+	o.RejoinEvery, o.Timing, o.Log = 0, b.timing, b.log.logger()
 	o.Transport = b.net.Host(b.ips[i]).Transport(7946)
 	m, err := Open(o)
 	if err != nil {

@@ -8,8 +8,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"slices"
 	"strings"
 
@@ -42,21 +40,7 @@ func ParseKey(s string) ([]byte, error) {
 // skipped. The first key encrypts, all decrypt. A file that others than its owner
 // may read is refused.
 func ReadKeyFile(path string) ([][]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("cannot read the keys: %w", err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("cannot read the keys: %w", err)
-	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("cannot read the keys: %s is not a file", path)
-	case info.Mode().Perm()&0o077 != 0:
-		return nil, fmt.Errorf("cannot use the keys in %s: others may read them (mode %#o); chmod 600 %s", path, info.Mode().Perm(), path)
-	}
-	text, err := io.ReadAll(io.LimitReader(f, 64<<10))
+	text, err := readPrivate(path)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the keys: %w", err)
 	}

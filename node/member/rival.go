@@ -2,6 +2,7 @@ package member
 
 import (
 	"cmp"
+	"errors"
 	"net"
 	"net/netip"
 	"time"
@@ -85,6 +86,25 @@ func (m *Members) answers(r rival) bool {
 	}
 	_, err = m.ml.Ping(string(r.id), net.UDPAddrFromAddrPort(a))
 	return err == nil
+}
+
+// Reach asks a node at the address that it advertises, by a packet and its answer.
+func (m *Members) Reach(id knowledge.NodeID) error {
+	m.mu.Lock()
+	e := m.book[id]
+	addr := ""
+	if e != nil {
+		addr = cmp.Or(e.moved, e.addr)
+	}
+	m.mu.Unlock()
+	a, err := netip.ParseAddrPort(addr)
+	if err != nil {
+		return errors.New("gossip knows no address of it")
+	}
+	if _, err = m.ml.Ping(string(id), net.UDPAddrFromAddrPort(a)); err != nil {
+		return errors.New("no answer by UDP") // memberlist's own words name its ids only
+	}
+	return nil
 }
 
 // ours: packets to a come to this node.

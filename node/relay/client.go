@@ -38,7 +38,14 @@ func (r *Relay) Call(ctx context.Context, to knowledge.NodeID, method string, bo
 	case <-ctx.Done():
 		return nil, callError(to, ctx.Err())
 	}
-	return r.ask(ctx, p, http.MethodPost, method, body)
+	return r.ask(ctx, p, question{http.MethodPost, method, body, r.readAnswer})
+}
+
+// question is one request, and what reads the answer to it.
+type question struct {
+	verb, method string
+	body         []byte
+	read         func(*http.Response) ([]byte, error) // closes the response's body, or sees to it
 }
 
 // Alive asks nothing but a sign of life. A node whose process has ended refuses
@@ -50,7 +57,7 @@ func (r *Relay) Alive(ctx context.Context, to knowledge.NodeID) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
-	_, err = r.ask(ctx, p, http.MethodGet, alive, nil)
+	_, err = r.ask(ctx, p, question{http.MethodGet, alive, nil, r.readAnswer})
 	return err
 }
 
@@ -59,10 +66,10 @@ func callError(to knowledge.NodeID, err error) error {
 }
 
 // ask makes one call and counts it.
-func (r *Relay) ask(ctx context.Context, p *peer, verb, method string, body []byte) ([]byte, error) {
+func (r *Relay) ask(ctx context.Context, p *peer, q question) ([]byte, error) {
 	p.calls.Add(1)
 	begun := r.o.Now()
-	answer, err := r.try(ctx, p, verb, method, body)
+	answer, err := r.try(ctx, p, q)
 	if err == nil || errors.As(err, new(*Error)) {
 		p.took(r.o.Now().Sub(begun))
 	}
@@ -75,14 +82,14 @@ func (r *Relay) ask(ctx context.Context, p *peer, verb, method string, body []by
 
 // try begins again on a new link when the old one was dead before the request was
 // on it: the peer restarted since. A sign of life may be asked for twice anyway.
-func (r *Relay) try(ctx context.Context, p *peer, verb, method string, body []byte) ([]byte, error) {
+func (r *Relay) try(ctx context.Context, p *peer, q question) ([]byte, error) {
 	for {
 		l, fresh, err := r.connect(ctx, p)
 		if err != nil {
 			return nil, err
 		}
-		answer, sent, err := r.exchange(ctx, p, l, verb, method, body)
-		if err == nil || fresh || sent && verb != http.MethodGet || ctx.Err() != nil || errors.As(err, new(*Error)) {
+		answer, sent, err := r.exchange(ctx, p, l, q)
+		if err == nil || fresh || sent && q.verb != http.MethodGet || ctx.Err() != nil || errors.As(err, new(*Error)) {
 			return answer, err
 		}
 		p.drop(l)
@@ -91,7 +98,7 @@ func (r *Relay) try(ctx context.Context, p *peer, verb, method string, body []by
 
 // exchange sends the request on a link and reads the answer. sent: some of it may
 // have reached the peer.
-func (r *Relay) exchange(ctx context.Context, p *peer, l *link, verb, method string, body []byte) (answer []byte, sent bool, err error) {
+func (r *Relay) exchange(ctx context.Context, p *peer, l *link, q question) (answer []byte, sent bool, err error) {
 	p.pending.Add(1)
 	defer p.pending.Add(-1)
 	heard := l.wire.heard.Load()
@@ -104,11 +111,14 @@ func (r *Relay) exchange(ctx context.Context, p *peer, l *link, verb, method str
 	}()
 	headers := make(chan struct{}) // the transport may say it after we gave up: no shared variable
 	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { close(headers) }})
-	req, err := r.request(traced, p.id, verb, method, body)
+	req, err := r.request(traced, p.id, q)
 	if err != nil {
 		return nil, false, err
 	}
-	answer, err = r.roundTrip(l, req)
+	resp, err := l.conn.RoundTrip(req)
+	if err == nil {
+		answer, err = q.read(resp)
+	}
 	select {
 	case <-headers:
 		sent = true
@@ -117,10 +127,10 @@ func (r *Relay) exchange(ctx context.Context, p *peer, l *link, verb, method str
 	return answer, sent, err
 }
 
-func (r *Relay) request(ctx context.Context, to knowledge.NodeID, verb, method string, body []byte) (*http.Request, error) {
-	packedBody, packed := r.pack.pack(body)
-	u := url.URL{Scheme: "https", Host: string(to), Path: "/" + method}
-	req, err := http.NewRequestWithContext(ctx, verb, u.String(), bytes.NewReader(packedBody))
+func (r *Relay) request(ctx context.Context, to knowledge.NodeID, q question) (*http.Request, error) {
+	packedBody, packed := r.pack.pack(q.body)
+	u := url.URL{Scheme: "https", Host: string(to), Path: "/" + q.method}
+	req, err := http.NewRequestWithContext(ctx, q.verb, u.String(), bytes.NewReader(packedBody))
 	if err != nil {
 		return nil, err
 	}
@@ -131,11 +141,8 @@ func (r *Relay) request(ctx context.Context, to knowledge.NodeID, verb, method s
 	return req, nil
 }
 
-func (r *Relay) roundTrip(l *link, req *http.Request) ([]byte, error) {
-	resp, err := l.conn.RoundTrip(req)
-	if err != nil {
-		return nil, err
-	}
+// readAnswer reads a whole answer.
+func (r *Relay) readAnswer(resp *http.Response) ([]byte, error) {
 	defer func() { _ = resp.Body.Close() }()
 	packed := resp.Header.Get("Content-Encoding") == encoding
 	if resp.StatusCode >= 300 {
@@ -229,7 +236,7 @@ func (r *Relay) newTransport() *http.Transport {
 		HTTP2: &http.HTTP2Config{
 			WriteByteTimeout:              r.limits.stuck,
 			MaxReceiveBufferPerConnection: window,
-			MaxReceiveBufferPerStream:     window,
+			MaxReceiveBufferPerStream:     streamWindow,
 			MaxDecoderHeaderTableSize:     4 << 10,
 			MaxEncoderHeaderTableSize:     4 << 10,
 		},

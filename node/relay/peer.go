@@ -24,7 +24,7 @@ type peer struct {
 	calls, errors, served          atomic.Uint64
 	sent, resent, refused, dropped atomic.Uint64
 	rtt                            atomic.Int64
-	serving                        atomic.Int32
+	serving, streaming             atomic.Int32
 	pending                        atomic.Int32 // calls on the link
 
 	mu      sync.Mutex // never held across I/O

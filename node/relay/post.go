@@ -183,7 +183,7 @@ func (r *Relay) deliver(p *peer, it *item) error {
 	}
 	ctx, cancel := context.WithTimeout(r.ctx, callTime)
 	defer cancel()
-	_, err := r.ask(ctx, p, http.MethodPost, it.method, it.body)
+	_, err := r.ask(ctx, p, question{http.MethodPost, it.method, it.body, r.readAnswer})
 	return err
 }
 

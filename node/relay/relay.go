@@ -10,6 +10,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"slices"
@@ -37,10 +38,14 @@ type Options struct {
 	Handlers map[string]Handler
 }
 
-// Handler answers one method. An *Error that Serve returns keeps its status;
-// every other one is a 500.
+// Handler answers one method, by Serve or by Stream. An *Error that it returns keeps
+// its status; every other one is a 500.
 type Handler struct {
-	Serve   func(ctx context.Context, from knowledge.NodeID, body []byte) ([]byte, error)
+	Serve func(ctx context.Context, from knowledge.NodeID, body []byte) ([]byte, error)
+	// Stream writes what may be large, piece by piece: at most 64 MiB in a minute,
+	// and each piece waits until the caller reads. After an error, or without nil in
+	// the end, the caller knows that it has not got all.
+	Stream  func(ctx context.Context, from knowledge.NodeID, body []byte, w io.Writer) error
 	MaxBody int64 // 0: 1 MiB
 }
 
@@ -58,6 +63,8 @@ type limits struct {
 	read       time.Duration // a whole request
 	write      time.Duration // a whole answer
 	stuck      time.Duration // no byte could be written
+	stream     time.Duration // a whole stream
+	unread     time.Duration // a piece of a stream that the caller does not read
 	idle       time.Duration // our own connections; the server's are closed later
 	janitor    time.Duration
 	forget     time.Duration // a peer without anything to do
@@ -69,6 +76,9 @@ type limits struct {
 	peerConns  int   // one is enough; two cross at a restart
 	requests   int32 // of one peer at a time
 	held       int64 // bytes of all bodies and answers under way
+	streams    int32 // under way, of all peers; each packs with tables of a megabyte
+	peerStream int32 // of one peer
+	streamed   int64 // bytes of one stream, unpacked
 }
 
 func defaultLimits() limits {
@@ -79,6 +89,7 @@ func defaultLimits() limits {
 		// 1024 connections at about 50 KiB are 50 MiB: every node of a large
 		// cluster may report to one owner. Strangers have 256 places of their own.
 		handshakes: 256, conns: 1024, peerConns: 4, requests: 32, held: 64 << 20,
+		stream: time.Minute, unread: 10 * time.Second, streams: 8, peerStream: 2, streamed: 64 << 20,
 	}
 }
 
@@ -99,6 +110,7 @@ type Relay struct {
 	transport *http.Transport
 	pack      *packer
 	held      atomic.Int64
+	streaming atomic.Int32
 
 	ctx  context.Context // ends with Close
 	stop context.CancelFunc
@@ -129,7 +141,10 @@ func newRelay(o Options, l limits) (*Relay, error) {
 			return new(net.Dialer).DialContext(ctx, "tcp", addr)
 		}
 	}
-	for name := range o.Handlers {
+	for name, h := range o.Handlers {
+		if (h.Serve == nil) == (h.Stream == nil) {
+			return nil, fmt.Errorf("cannot make a relay: method %.80q needs either Serve or Stream", name)
+		}
 		if !validMethod(name) || name == alive {
 			return nil, fmt.Errorf("cannot make a relay: %.80q is no name of a method", name)
 		}

@@ -367,9 +367,9 @@ func TestRow22ReplayedCall(t *testing.T) {
 		}
 		return []byte(signer), nil
 	}}}, nil)
-	opener = trust.NewOpener(b.ID(), w.known)
+	opener = trust.NewOpener(b.ID(), 1, w.known)
 	a, thief := w.settle(nil, nil), w.settle(nil, nil)
-	sealed, err := (&trust.Sealer{Identity: a.self, Epoch: 1}).Seal("intent", b.ID(), 7)
+	sealed, err := (&trust.Sealer{Identity: a.self, Epoch: 1}).Seal("intent", b.ID(), 1, 7)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,8 +17,9 @@ import (
 
 const (
 	maxHeader = 16 << 10
-	// window is what a peer may have sent that nobody has read yet.
-	window = 1 << 20
+	// window is what a peer may have sent that nobody has read yet, streamWindow what
+	// of it may be one answer: two streams that are not read leave half to calls.
+	window, streamWindow = 1 << 20, 256 << 10
 )
 
 // Serve answers other nodes until ctx ends or Close is called, which are no
@@ -78,8 +79,17 @@ func (r *Relay) Serve(ctx context.Context) error {
 
 type callerKey struct{}
 
-// withCaller keeps whom the handshake proved.
+type remoteKey struct{}
+
+// RemoteAddr is the address from which the call came whose handler has ctx.
+func RemoteAddr(ctx context.Context) string {
+	s, _ := ctx.Value(remoteKey{}).(string)
+	return s
+}
+
+// withCaller keeps whom the handshake proved, and where from.
 func withCaller(ctx context.Context, c net.Conn) context.Context {
+	ctx = context.WithValue(ctx, remoteKey{}, c.RemoteAddr().String())
 	if t, ok := c.(*tls.Conn); ok {
 		if w, ok := t.NetConn().(*wire); ok {
 			return context.WithValue(ctx, callerKey{}, w.peer.Load())
@@ -96,7 +106,10 @@ func (r *Relay) serveHTTP(w http.ResponseWriter, req *http.Request) {
 	p, _ := req.Context().Value(callerKey{}).(*peer)
 	h := w.Header()
 	h["Date"], h["Content-Type"] = nil, nil // neither is sent: bytes that nobody reads
-	answer, err := r.serve(p, req)
+	answer, err := r.serve(p, w, req)
+	if errors.Is(err, errStreamed) {
+		return
+	}
 	if err != nil {
 		said := &Error{Status: http.StatusInternalServerError, Text: err.Error()}
 		if e := new(Error); errors.As(err, &e) && e.Status >= 400 && e.Status < 600 {
@@ -126,8 +139,9 @@ func (r *Relay) serveHTTP(w http.ResponseWriter, req *http.Request) {
 // there is no room: the caller gives them back in any case.
 func (r *Relay) take(n int64) bool { return r.held.Add(n) <= r.limits.held }
 
-// serve is one request after its gates.
-func (r *Relay) serve(p *peer, req *http.Request) ([]byte, error) {
+// serve is one request after its gates. A stream is written to w, and the error is
+// errStreamed then.
+func (r *Relay) serve(p *peer, w http.ResponseWriter, req *http.Request) ([]byte, error) {
 	if p == nil || !r.o.Known(p.id) {
 		return nil, &Error{http.StatusForbidden, "the node is no member"}
 	}
@@ -160,6 +174,9 @@ func (r *Relay) serve(p *peer, req *http.Request) ([]byte, error) {
 	})
 	if err != nil {
 		return nil, err
+	}
+	if h.Stream != nil {
+		return nil, r.stream(req.Context(), w, p, h, body)
 	}
 	ctx, cancel := context.WithTimeout(req.Context(), callTime)
 	defer cancel()

@@ -3,48 +3,27 @@ package trust
 import (
 	"crypto/ed25519"
 	"crypto/sha256"
-	"encoding/binary"
 
 	"github.com/effiscale/effiscale/knowledge"
 )
 
-// Statement is a cut on one container that the owners of its service stand for:
-// each signs only what it found in the evidence itself.
-type Statement struct {
-	Service     knowledge.ServiceKey  `cbor:"1,keyasint"`
-	Term        knowledge.Term        `cbor:"2,keyasint"`
-	Seq         uint64                `cbor:"3,keyasint"`
-	Host        knowledge.NodeID      `cbor:"4,keyasint"`
-	Container   knowledge.ContainerID `cbor:"5,keyasint"`
-	Memory      knowledge.Bytes       `cbor:"6,keyasint"`
-	MemoryFloor knowledge.Bytes       `cbor:"7,keyasint"`
-	CPUFloor    knowledge.NanoCPU     `cbor:"8,keyasint"`
-}
-
-const (
-	statementDomain = "effiscale statement 1\x00"
-	voteDomain      = "effiscale vote 1\x00"
-)
+const voteDomain = "effiscale vote 1\x00"
 
 // maxVotes bounds the time for a certificate: to check a signature takes 50 µs,
 // and a service has 4 owners.
 const maxVotes = 64
 
-// Digest names the statement. Every string has its length before it, so that no
-// two statements share the bytes; it cannot fail, unlike an encoder.
-func (s Statement) Digest() [32]byte {
-	b := []byte(statementDomain)
-	for _, t := range []string{string(s.Service), string(s.Term.Owner), string(s.Host), string(s.Container)} {
-		b = binary.BigEndian.AppendUint64(b, uint64(len(t)))
-		b = append(b, t...)
+// Digest names a value for votes: the SHA-256 of its canonical CBOR after a domain,
+// so that a vote for one purpose is none for another.
+func Digest(domain string, v any) (sum [32]byte, err error) {
+	b, err := Marshal([]any{domain, v})
+	if err != nil {
+		return sum, err
 	}
-	for _, n := range []uint64{s.Term.Round, s.Seq, uint64(s.Memory), uint64(s.MemoryFloor), uint64(s.CPUFloor)} {
-		b = binary.BigEndian.AppendUint64(b, n)
-	}
-	return sha256.Sum256(b)
+	return sha256.Sum256(b), nil
 }
 
-// Vote is one owner's signature under a statement's digest.
+// Vote is one owner's signature under the digest of what it found right itself.
 type Vote struct {
 	Voter  knowledge.NodeID `cbor:"1,keyasint"`
 	Public []byte           `cbor:"2,keyasint"`
@@ -91,16 +70,6 @@ func Certified(digest [32]byte, votes []Vote, owners []knowledge.NodeID) bool {
 		}
 	}
 	return need <= 0
-}
-
-// Digest names a value for votes: the SHA-256 of its canonical CBOR after a domain,
-// so that a vote for one purpose is none for another.
-func Digest(domain string, v any) (sum [32]byte, err error) {
-	b, err := Marshal([]any{domain, v})
-	if err != nil {
-		return sum, err
-	}
-	return sha256.Sum256(b), nil
 }
 
 // Signed reports whether a node signed message: seal is its public key and the

@@ -3,6 +3,7 @@ package trust
 import (
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
 	"github.com/effiscale/effiscale/knowledge"
@@ -34,8 +35,8 @@ func TestQuorumsShareAnHonestOwner(t *testing.T) {
 }
 
 func TestCertified(t *testing.T) {
-	s := Statement{Service: "web", Term: knowledge.Term{Round: 2, Owner: "a"}, Seq: 1, Host: "h", Container: "c", Memory: 1 << 30}
-	digest, ids, owners := s.Digest(), []*Identity{}, []knowledge.NodeID{}
+	in := knowledge.Intent{Service: "web", Term: knowledge.Term{Round: 2, Owner: "a"}, Seq: 1, Host: "h"}
+	digest, ids, owners := digestOf(t, "cut", in), []*Identity{}, []knowledge.NodeID{}
 	for n := range byte(5) {
 		ids = append(ids, identity(t, n))
 		if n < 4 {
@@ -61,7 +62,8 @@ func TestCertified(t *testing.T) {
 		{"one is forged", []Vote{vote(0), vote(1), forged}, false},
 		{"another's key under an owner's name", []Vote{vote(0), vote(1), renamed}, false},
 		{"a forged one does no harm", []Vote{forged, vote(0), vote(1), vote(2)}, true},
-		{"one of another statement", []Vote{vote(0), vote(1), ids[2].Vote(Statement{}.Digest())}, false},
+		{"one of another intent", []Vote{vote(0), vote(1), ids[2].Vote(digestOf(t, "cut", knowledge.Intent{}))}, false},
+		{"one for another purpose", []Vote{vote(0), vote(1), ids[2].Vote(digestOf(t, "growth", in))}, false},
 		{"too many to look at", append(make([]Vote, maxVotes), vote(0), vote(1), vote(2)), false},
 	} {
 		if got := Certified(digest, c.votes, owners); got != c.want {
@@ -81,19 +83,33 @@ func TestCertified(t *testing.T) {
 func TestDigestTellsApart(t *testing.T) {
 	text := rapid.StringMatching(`[ab]{0,2}`)
 	number := rapid.Uint64Range(0, 2)
-	statement := rapid.Custom(func(t *rapid.T) Statement {
-		return Statement{
+	intent := rapid.Custom(func(t *rapid.T) knowledge.Intent {
+		in := knowledge.Intent{
 			Service: knowledge.ServiceKey(text.Draw(t, "service")), Host: knowledge.NodeID(text.Draw(t, "host")),
-			Term:      knowledge.Term{Round: number.Draw(t, "round"), Owner: knowledge.NodeID(text.Draw(t, "owner"))},
-			Container: knowledge.ContainerID(text.Draw(t, "container")), Seq: number.Draw(t, "seq"),
-			Memory: knowledge.Bytes(number.Draw(t, "memory")), MemoryFloor: knowledge.Bytes(number.Draw(t, "floor")),
-			CPUFloor: knowledge.NanoCPU(number.Draw(t, "cpu")),
+			Term: knowledge.Term{Round: number.Draw(t, "round"), Owner: knowledge.NodeID(text.Draw(t, "owner"))},
+			Seq:  number.Draw(t, "seq"),
+		}
+		for range number.Draw(t, "replicas") {
+			in.Envelopes = append(in.Envelopes, knowledge.Assigned{
+				ID:       knowledge.ContainerID(text.Draw(t, "container")),
+				Envelope: knowledge.Envelope{Memory: knowledge.Bytes(number.Draw(t, "memory")), MemoryFloor: knowledge.Bytes(number.Draw(t, "floor"))},
+			})
+		}
+		return in
+	})
+	rapid.Check(t, func(rt *rapid.T) {
+		a, b := intent.Draw(rt, "a"), intent.Draw(rt, "b")
+		if cmp.Equal(a, b) != (digestOf(t, "cut", a) == digestOf(t, "cut", b)) {
+			rt.Fatalf("%+v and %+v", a, b)
 		}
 	})
-	rapid.Check(t, func(t *rapid.T) {
-		a, b := statement.Draw(t, "a"), statement.Draw(t, "b")
-		if (a == b) != (a.Digest() == b.Digest()) {
-			t.Fatalf("%+v and %+v", a, b)
-		}
-	})
+}
+
+func digestOf(t *testing.T, domain string, v any) [32]byte {
+	t.Helper()
+	sum, err := Digest(domain, v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sum
 }

@@ -15,7 +15,7 @@ var (
 	ErrSigner    = errors.New("is not signed by the node that it names")
 	ErrTooLarge  = fmt.Errorf("is larger than %d bytes", MaxMessage)
 	ErrMalformed = errors.New("is not what a node says")
-	ErrRecipient = errors.New("is for another node")
+	ErrRecipient = errors.New("is for another node, or for a former life of this one")
 )
 
 // sealDomain keeps the signature of a message from being one of anything else.
@@ -28,8 +28,9 @@ type message struct {
 	Epoch   uint64           `cbor:"3,keyasint"`
 	Seq     uint64           `cbor:"4,keyasint"`
 	Kind    string           `cbor:"5,keyasint"`
-	To      knowledge.NodeID `cbor:"6,keyasint,omitempty"` // "": whoever gets it
+	To      knowledge.NodeID `cbor:"6,keyasint"`
 	Payload []byte           `cbor:"7,keyasint"`
+	Life    uint64           `cbor:"8,keyasint"` // of To
 }
 
 // envelope is what travels.
@@ -48,15 +49,16 @@ type Sealer struct {
 	seq      atomic.Uint64
 }
 
-// Seal signs v for one recipient, or for all with "".
-func (s *Sealer) Seal(kind string, to knowledge.NodeID, v any) ([]byte, error) {
+// Seal signs v for one life of one recipient: nothing that is recorded now can be
+// played to it after its next start, and it needs to remember nothing for that.
+func (s *Sealer) Seal(kind string, to knowledge.NodeID, life uint64, v any) ([]byte, error) {
 	payload, err := Marshal(v)
 	if err != nil {
 		return nil, err
 	}
 	inner, err := Marshal(message{
 		From: s.Identity.ID(), Public: s.Identity.Public(), Epoch: s.Epoch, Seq: s.seq.Add(1),
-		Kind: kind, To: to, Payload: payload,
+		Kind: kind, To: to, Life: life, Payload: payload,
 	})
 	if err != nil {
 		return nil, err
@@ -69,16 +71,19 @@ func sealed(inner []byte) []byte { return append([]byte(sealDomain), inner...) }
 // Opener checks what others sealed. It may be used by many goroutines.
 type Opener struct {
 	self   knowledge.NodeID
+	life   uint64
 	known  func(knowledge.NodeID) bool
 	seen   *memory
 	counts [causes]atomic.Uint64
 }
 
-// NewOpener opens messages for self. known says who may speak at all: everybody
+// NewOpener opens messages for one life of self, which no other life of it may have
+// the number of. What was heard is kept in memory only: what was said to an earlier
+// life is refused for that, however that one ended. known says who may speak at all: everybody
 // can make a key, and strangers must not push members out of the memory of what
 // was said. nil: everybody.
-func NewOpener(self knowledge.NodeID, known func(knowledge.NodeID) bool) *Opener {
-	return &Opener{self: self, known: known, seen: newMemory()}
+func NewOpener(self knowledge.NodeID, life uint64, known func(knowledge.NodeID) bool) *Opener {
+	return &Opener{self: self, life: life, known: known, seen: newMemory()}
 }
 
 // Open verifies a message of the given kind and reads it into v, which must be
@@ -100,7 +105,7 @@ func (o *Opener) open(b []byte, kind string, v any) (knowledge.NodeID, knowledge
 		return "", none, err
 	case m.Kind != kind:
 		return "", none, fmt.Errorf("%w: it is of kind %.32q", ErrMalformed, m.Kind)
-	case m.To != "" && m.To != o.self:
+	case m.To != o.self || m.Life != o.life:
 		return "", none, ErrRecipient
 	case o.known != nil && !o.known(m.From):
 		return "", none, fmt.Errorf("%w: %s is no member", ErrSigner, m.From.Short())

@@ -1,0 +1,119 @@
+package member
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+)
+
+// ring is the file that keeps what `keys add`, `use` and `remove` made of the key
+// file's keys.
+type ring struct {
+	// Given are the hashes of the key file's keys when this was written: while it
+	// says the same, the ring counts.
+	Given []string `json:"key_file"`
+	Keys  []string `json:"keys"` // the first encrypts
+}
+
+func hashes(keys [][]byte) []string {
+	out := []string{}
+	for _, k := range keys {
+		sum := sha256.Sum256(k)
+		out = append(out, hex.EncodeToString(sum[:]))
+	}
+	return out
+}
+
+// LoadRing is the keys to begin with: those of the ring, while the key file still
+// has the keys from which the ring was made; else, changed, the key file's, which
+// the ring then holds, too. With an error they are the key file's.
+func LoadRing(path string, given [][]byte) (keys [][]byte, changed bool, err error) {
+	b, err := readPrivate(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return given, false, nil
+	}
+	var r ring
+	if err == nil {
+		err = json.Unmarshal(b, &r)
+	}
+	if err == nil && (len(r.Keys) == 0 || len(r.Keys) > maxKeys) {
+		err = fmt.Errorf("it holds %d keys: 1 to %d are allowed", len(r.Keys), maxKeys)
+	}
+	for _, s := range r.Keys {
+		key, keyErr := ParseKey(s)
+		err = errors.Join(err, keyErr)
+		keys = append(keys, key)
+	}
+	switch {
+	case err != nil:
+		return given, false, fmt.Errorf("cannot use the keys in %s: %w", path, err)
+	case !slices.Equal(r.Given, hashes(given)):
+		// At once: a key file that is changed back later must not bring the ring back.
+		return given, true, writeRing(path, given, given)
+	}
+	return keys, false, nil
+}
+
+// SaveRing keeps this node's keys for its next life; given are those of the key file.
+func (m *Members) SaveRing(path string, given [][]byte) error {
+	if err := writeRing(path, given, m.keys()); err != nil {
+		return fmt.Errorf("the keys are changed until the next restart only: %w", err)
+	}
+	return nil
+}
+
+// writeRing makes the file whole or leaves the old one.
+func writeRing(path string, given, keys [][]byte) error {
+	r := ring{Given: hashes(given)}
+	for _, k := range keys {
+		r.Keys = append(r.Keys, base64.StdEncoding.EncodeToString(k))
+	}
+	b, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".new-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.Remove(f.Name()) }()
+	_, err = f.Write(b)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	d, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// readPrivate reads a small file that nobody but its owner may read or write.
+func readPrivate(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("%s is not a file", path)
+	case info.Mode().Perm()&0o077 != 0:
+		return nil, fmt.Errorf("others may read %s (mode %#o); chmod 600 %s", path, info.Mode().Perm(), path)
+	}
+	return io.ReadAll(io.LimitReader(f, 64<<10))
+}

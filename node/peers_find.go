@@ -1,0 +1,261 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/node/api"
+	"github.com/effiscale/effiscale/node/member"
+	"github.com/effiscale/effiscale/node/relay"
+)
+
+// A person asks any node about a container or a service of any host. What is on this
+// host comes first; else all others are asked at once, and one of them answers.
+
+// kinds pairs the kinds of errors that travel between nodes with their statuses.
+func kinds() map[api.Kind]int {
+	return map[api.Kind]int{
+		api.KindBadRequest: http.StatusBadRequest, api.KindNotFound: http.StatusNotFound, api.KindRefused: http.StatusConflict,
+		api.KindTimeout: http.StatusGatewayTimeout, api.KindUnavailable: http.StatusBadGateway,
+	}
+}
+
+// forPeer is an error of this node as another one is told.
+func forPeer(err error) error {
+	status, ok := kinds()[api.KindOf(err)]
+	if err == nil || !ok {
+		return err
+	}
+	return &relay.Error{Status: status, Text: err.Error()}
+}
+
+// ofPeer is an error of a call as a person is told. The host is named.
+func ofPeer(host string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if said := new(relay.Error); errors.As(err, &said) {
+		for kind, status := range kinds() {
+			if status == said.Status {
+				return api.Errorf(kind, "on host %s: %s", host, said.Text)
+			}
+		}
+		kind := api.KindInternal
+		if said.Status == http.StatusTooManyRequests || said.Status == http.StatusServiceUnavailable {
+			kind = api.KindUnavailable // it has too much to do
+		}
+		return api.Errorf(kind, "on host %s: %s", host, said.Error())
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return api.Errorf(api.KindTimeout, "host %s did not answer in time: `effiscale members` shows its state", host)
+	}
+	return api.Errorf(api.KindUnavailable, "host %s cannot be reached: %v; `effiscale members` shows its state", host, err)
+}
+
+// container is the name of the one container of this host that is meant: its own name
+// or id, or that of a service with one container.
+func (n *Node) container(ctx context.Context, ref string) (string, error) {
+	_, _, err := n.loop.Find(ctx, ref)
+	if err = asError(err); api.KindOf(err) != api.KindNotFound {
+		return ref, err
+	}
+	units, _, unitsErr := n.loop.Units(ctx)
+	if unitsErr != nil {
+		return ref, loopError(unitsErr)
+	}
+	var names []string
+	for i := range units {
+		if units[i].Container.Service == knowledge.ServiceKey(ref) {
+			names = append(names, units[i].Container.Name)
+		}
+	}
+	switch {
+	case len(names) == 1:
+		return names[0], nil
+	case len(names) > 1:
+		return ref, api.Errorf(api.KindBadRequest, "service %q has %d containers here, name one: %s", ref, len(names), shown(names))
+	}
+	return ref, err
+}
+
+// shown lists a few names.
+func shown(names []string) string {
+	const most = 8
+	if len(names) > most {
+		return strings.Join(names[:most], ", ") + " …"
+	}
+	return strings.Join(names, ", ")
+}
+
+// silent says which hosts could not be asked: what they run is not known here.
+func (n *Node) silent(answers []answer) (names []string) {
+	for _, p := range n.cluster.Members().Peers() {
+		if p.Status == "failed" {
+			names = append(names, nameOr(p)+" (down)")
+		}
+	}
+	for _, a := range answers {
+		if a.err != nil && !errors.As(a.err, new(*relay.Error)) {
+			names = append(names, nameOr(a.peer))
+		}
+	}
+	return names
+}
+
+func nameOr(p member.Peer) string {
+	if p.Name == "" {
+		return p.ID.Short()
+	}
+	return p.Name
+}
+
+// nowhere is the error for a name that no host knows that could be asked.
+func nowhere(ref string, silent []string) error {
+	if len(silent) > 0 {
+		return api.Errorf(api.KindUnavailable, "no container or service %q on the hosts that answer; these do not, and it may be there: %s", ref, shown(silent))
+	}
+	return api.Errorf(api.KindNotFound, "no container or service %q on any host of the cluster: `effiscale status` lists them", ref)
+}
+
+// only is the one answer of the hosts that have what was asked for.
+func (n *Node) only(ref string, answers []answer) (answer, error) {
+	var found []answer
+	var names []string
+	var failed error
+	for _, a := range answers {
+		said := new(relay.Error)
+		switch {
+		case a.err == nil:
+			found, names = append(found, a), append(names, nameOr(a.peer))
+		case errors.As(a.err, &said) && said.Status != http.StatusNotFound:
+			failed = ofPeer(nameOr(a.peer), a.err)
+		}
+	}
+	switch {
+	case len(found) > 1:
+		return answer{}, api.Errorf(api.KindBadRequest, "%q is on several hosts, give the container's id or ask there: %s", ref, shown(names))
+	case len(found) == 1:
+		return found[0], nil
+	case failed != nil:
+		return answer{}, failed
+	}
+	return answer{}, nowhere(ref, n.silent(answers))
+}
+
+// Explain is everything about one container, on whichever host it runs.
+func (n *Node) Explain(ctx context.Context, ref string) (api.Explain, error) {
+	e, err := n.localExplain(ctx, ref)
+	if err == nil || n.cluster == nil || api.KindOf(err) != api.KindNotFound {
+		return e, err
+	}
+	a, err := n.only(ref, n.askAll(ctx, "explain", []byte(ref)))
+	if err != nil {
+		return e, err
+	}
+	var there api.Explain
+	if err := json.Unmarshal(a.body, &there); err != nil {
+		return e, api.Errorf(api.KindInternal, "host %s answers what is not understood: %v", nameOr(a.peer), err)
+	}
+	there.Container.Host = nameOr(a.peer)
+	return there, nil
+}
+
+// order is a request to set limits on another host.
+type order struct {
+	api.ScaleRequest
+	By string `json:"by"`
+}
+
+// Scale sets limits of one container on request, inside every guard of its host.
+func (n *Node) Scale(ctx context.Context, r api.ScaleRequest) (api.ScaleResult, error) {
+	if n.cluster == nil {
+		return n.localScale(ctx, r)
+	}
+	switch ref, err := n.container(ctx, r.Container); {
+	case err == nil:
+		r.Container = ref
+		return n.localScale(ctx, r)
+	case api.KindOf(err) != api.KindNotFound:
+		return api.ScaleResult{}, err
+	}
+	if r.Key != "" { // it may have been here when the request was made first
+		if res, again, err := n.repeated(r); again || err != nil {
+			return res, err
+		}
+	}
+	at, err := n.only(r.Container, n.askAll(ctx, "where", []byte(r.Container)))
+	if err != nil {
+		return api.ScaleResult{}, err
+	}
+	host := nameOr(at.peer)
+	body, err := json.Marshal(order{r, r.By + " at " + n.identity.Name})
+	if err != nil {
+		return api.ScaleResult{}, err
+	}
+	answer, err := n.cluster.Relay().Call(ctx, at.peer.ID, "scale", body)
+	if err != nil {
+		return api.ScaleResult{}, ofPeer(host, err)
+	}
+	res := api.ScaleResult{}
+	if err := json.Unmarshal(answer, &res); err != nil {
+		return res, api.Errorf(api.KindInternal, "host %s answers what is not understood: %v", host, err)
+	}
+	res.Host = host
+	return res, nil
+}
+
+// findHandlers are the calls of nodes that were asked about what runs here.
+func (n *Node) findHandlers() map[string]relay.Handler {
+	const maxRef = 256
+	return map[string]relay.Handler{
+		"where": {MaxBody: maxRef, Serve: func(ctx context.Context, _ knowledge.NodeID, body []byte) ([]byte, error) {
+			ref, err := n.container(ctx, string(body))
+			return []byte(ref), forPeer(err)
+		}},
+		"explain": {MaxBody: maxRef, Serve: func(ctx context.Context, _ knowledge.NodeID, body []byte) ([]byte, error) {
+			e, err := n.localExplain(ctx, string(body))
+			if err != nil {
+				return nil, forPeer(err)
+			}
+			return json.Marshal(e)
+		}},
+		"scale": {MaxBody: 16 << 10, Serve: func(ctx context.Context, _ knowledge.NodeID, body []byte) ([]byte, error) {
+			var o order
+			if err := json.Unmarshal(body, &o); err != nil {
+				return nil, &relay.Error{Status: http.StatusBadRequest, Text: err.Error()}
+			}
+			ref, err := n.container(ctx, o.Container)
+			if err != nil {
+				return nil, forPeer(err)
+			}
+			if err := checkOrder(&o); err != nil {
+				return nil, forPeer(err)
+			}
+			o.ScaleRequest.By, o.Container = o.By, ref
+			res, err := n.localScale(ctx, o.ScaleRequest)
+			if err != nil {
+				return nil, forPeer(err)
+			}
+			return json.Marshal(res)
+		}},
+		"history": {MaxBody: 1 << 10, Stream: n.streamHistory},
+	}
+}
+
+// checkOrder holds a peer's request against what the API lets through.
+func checkOrder(o *order) error {
+	const maxWord = 128
+	switch {
+	case len(o.By) > maxWord || len(o.Key) > maxWord:
+		return api.Errorf(api.KindBadRequest, "who asks, or the Idempotency-Key, has more than %d bytes", maxWord)
+	case o.Direction != "" && o.Direction != "up" && o.Direction != "down":
+		return api.Errorf(api.KindBadRequest, "the direction is up or down, not %.20q", o.Direction)
+	case o.Memory < 0 || !(o.CPU >= 0 && o.CPU <= float64(knowledge.MaxCPU/knowledge.OneCPU)):
+		return api.Errorf(api.KindBadRequest, "no host has limits like cpu %g, memory %d", o.CPU, o.Memory)
+	}
+	return nil
+}

@@ -1,0 +1,188 @@
+package node
+
+import (
+	"encoding/json"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/effiscale/effiscale/docker/dockertest"
+	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/node/api"
+)
+
+// moor gives a node of the fleet, which does not run yet, an Engine of its own.
+func (s *sailor) moor(containers ...dockertest.Spec) *dockertest.Engine {
+	e := dockertest.New(s.t, dockertest.Options{})
+	for _, c := range containers {
+		c.Labels = map[string]string{"effiscale.enable": "true", "effiscale.service": c.Labels["service"]}
+		c.Limits = knowledge.Limits{CPU: knowledge.OneCPU, Memory: knowledge.GiB}
+		e.Run(c)
+	}
+	s.set("DOCKER_HOST", e.Host())
+	return e
+}
+
+// did writes n changes of a container into a node's history, the k-th a second before
+// the (k+1)-th.
+func (s *sailor) did(container, service string, n int, from time.Time) {
+	s.t.Helper()
+	u, _, err := s.n.loop.Find(s.t.Context(), container)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for i := range n {
+		at := from.Add(time.Duration(i) * time.Second)
+		seq, err := s.n.store.Begin(knowledge.Action{
+			ID: u.Container.ID, Name: container, Service: knowledge.ServiceKey(service),
+			Resource: knowledge.ResourceMemory, Verb: knowledge.Grow, From: int64(i), To: int64(i + 1), At: at,
+		})
+		if err == nil {
+			err = s.n.store.End(knowledge.Outcome{Seq: seq, Result: knowledge.ResultApplied, At: at, Message: s.name})
+		}
+		if err != nil {
+			s.t.Fatal(err)
+		}
+	}
+}
+
+func of(service string) map[string]string { return map[string]string{"service": service} }
+
+// TestAnyNodeAnswers: whichever node is asked about a container or a service of another
+// host, the answer is that host's, and says so; and what cannot be known is not denied.
+func TestAnyNodeAnswers(t *testing.T) {
+	f := newFleet(t, 3)
+	a, b, c := f.all[0], f.all[1], f.all[2]
+	a.moor(dockertest.Spec{Name: "front", Labels: of("front")}, dockertest.Spec{Name: "shop-a", Labels: of("shop")})
+	engine := b.moor(dockertest.Spec{Name: "solo", Labels: of("alone")}, dockertest.Spec{Name: "shop-b", Labels: of("shop")}, dockertest.Spec{Name: "shop-b2", Labels: of("shop")}, dockertest.Spec{Name: "twin", Labels: of("twin")})
+	c.moor(dockertest.Spec{Name: "twin", Labels: of("twin")}, dockertest.Spec{Name: "shop-c", Labels: of("shop")})
+	f.sail()
+	ctx := t.Context()
+	for _, s := range f.all {
+		soon(t, s.name+" knows its containers", func() bool {
+			units, _, err := s.n.loop.Units(ctx)
+			return err == nil && len(units) >= 2
+		})
+	}
+
+	for _, ref := range []string{"solo", "alone"} {
+		if e, err := a.n.Explain(ctx, ref); err != nil || e.Container.Name != "solo" || e.Container.Host != b.name || e.Node != b.name {
+			t.Errorf("explain %s: of %s on %s at %s, %v", ref, e.Container.Name, e.Container.Host, e.Node, err)
+		}
+	}
+	if e, err := a.n.Explain(ctx, "front"); err != nil || e.Container.Host != "" || e.Node != a.name {
+		t.Errorf("explain of what is here: on %q at %s, %v", e.Container.Host, e.Node, err)
+	}
+	// refused says why, of which kind.
+	refused := func(what string, err error, kind api.Kind, words ...string) {
+		t.Helper()
+		if api.KindOf(err) != kind || err == nil {
+			t.Errorf("%s: %v", what, err)
+			return
+		}
+		for _, w := range words {
+			if !strings.Contains(err.Error(), w) {
+				t.Errorf("%s: %v does not say %q", what, err, w)
+			}
+		}
+	}
+	_, err := a.n.Explain(ctx, "twin")
+	refused("explain of what two hosts have", err, api.KindBadRequest, b.name, c.name)
+	_, err = c.n.Explain(ctx, "shop")
+	if err != nil { // c has one container of it
+		t.Errorf("explain of a service with one container here: %v", err)
+	}
+	_, err = b.n.Explain(ctx, "shop")
+	refused("explain of a service with two", err, api.KindBadRequest, "shop-b", "shop-b2")
+	_, err = a.n.Explain(ctx, "nobody")
+	refused("explain of nothing", err, api.KindNotFound, "nobody")
+
+	// Limits are set where the container is, in the name of who asked, and once.
+	order := api.ScaleRequest{Container: "solo", CPU: 1.5, By: "cli root", Key: "once"}
+	soon(t, "solo is measured", func() bool {
+		r := order
+		r.Key, r.DryRun = "", true
+		res, err := a.n.Scale(ctx, r)
+		return err == nil && len(res.Notes) > 0 && res.Host == b.name
+	})
+	for range 2 {
+		res, err := a.n.Scale(ctx, order)
+		if err != nil || res.Host != b.name || len(res.Changes) != 1 || res.Changes[0].To != 1_500_000_000 || !strings.Contains(res.Changes[0].Why, "cli root at "+a.name) {
+			t.Errorf("scale: %+v, %v", res, err)
+		}
+	}
+	if n := engine.Calls("update"); n != 1 {
+		t.Errorf("the Engine was told %d times", n)
+	}
+	_, err = a.n.Scale(ctx, api.ScaleRequest{Container: "twin", CPU: 1})
+	refused("scale of what two hosts have", err, api.KindBadRequest, b.name, c.name)
+	_, err = c.n.Scale(ctx, api.ScaleRequest{Container: "shop-b", CPU: 1.5, Key: "once"})
+	refused("scale that its host refuses", err, api.KindRefused, "on host "+b.name)
+
+	// The history of a service is that of all hosts, the newest first.
+	t0 := time.Now().Add(-time.Hour)
+	b.did("shop-b", "shop", 3000, t0)
+	c.did("shop-c", "shop", 5, t0.Add(500*time.Millisecond))
+	a.did("shop-a", "shop", 2, t0.Add(700*time.Millisecond))
+	for _, limit := range []int{4, 9999} {
+		h, err := a.n.Records(ctx, "shop", limit)
+		if want := min(limit, 3007); err != nil || len(h.Changes) != want || len(h.Notes) != 0 {
+			t.Fatalf("history of %d: %d, %v, %v", limit, len(h.Changes), h.Notes, err)
+		}
+		if !slices.IsSortedFunc(h.Changes, func(x, y api.Change) int { return y.At.Compare(x.At) }) {
+			t.Error("the newest are not first")
+		}
+		for _, c := range h.Changes {
+			if c.Host != c.Message || c.Host == "" {
+				t.Fatalf("%+v", c)
+			}
+		}
+	}
+	if h, err := c.n.Records(ctx, "shop-b", 10); err != nil || len(h.Changes) != 10 || h.Changes[0].Host != b.name {
+		t.Errorf("history of a container elsewhere: %+v, %v", h, err)
+	}
+	_, err = a.n.Records(ctx, "nobody", 10)
+	refused("history of nothing", err, api.KindNotFound, "nobody")
+
+	// A host that cannot be asked is named, and nothing is said not to be there.
+	b.crash()
+	soon(t, "b is given up", func() bool { return statusOf(a, b.name) == "failed" })
+	_, err = a.n.Explain(ctx, "solo")
+	refused("explain of what is on a dead host", err, api.KindUnavailable, b.name)
+	_, err = a.n.Scale(ctx, order)
+	refused("scale of what is on a dead host", err, api.KindUnavailable, b.name)
+	if h, err := a.n.Records(ctx, "shop", 9999); err != nil || len(h.Changes) != 7 || len(h.Notes) != 1 || !strings.Contains(h.Notes[0], b.name) {
+		t.Errorf("history without a host: %d, %v, %v", len(h.Changes), h.Notes, err)
+	}
+}
+
+func statusOf(s *sailor, name string) string {
+	for _, p := range s.n.cluster.Members().Peers() {
+		if p.Name == name {
+			return p.Status
+		}
+	}
+	return ""
+}
+
+// TestMergeOfLiars: a host that tells nonsense, or without end, spoils its own part only.
+func TestMergeOfLiars(t *testing.T) {
+	line := func(at int64) string {
+		b, err := json.Marshal(api.Change{At: time.Unix(at, 0)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b) + "\n"
+	}
+	for name, text := range map[string]string{
+		"nonsense": line(90) + "{]\n" + line(80), "half a change": line(90) + line(80)[:20], "no end of a line": line(90) + strings.Repeat("x", changeMost+1),
+	} {
+		bad, good := pastOf("bad", io.NopCloser(strings.NewReader(text))), pastOf("good", io.NopCloser(strings.NewReader(line(100)+line(50)+line(40))))
+		got := merge([]*past{bad, good}, 3)
+		if len(got) != 3 || got[0].Host != "good" || got[1].Host != "bad" || got[2].Host != "good" || bad.err == nil || good.err != nil {
+			t.Errorf("%s: %+v; %v, %v", name, got, bad.err, good.err)
+		}
+	}
+}

@@ -1,0 +1,117 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/node/relay"
+)
+
+const (
+	// reachFirst and reachEvery are when others are asked whether they reach this
+	// node: soon after it came, and once a minute after that.
+	reachFirst, reachEvery = 2 * time.Second, time.Minute
+	// reachAsked is how many are: one may be cut off itself.
+	reachAsked = 3
+	// reachWithin bounds one of the two tries, and the question leaves time for both.
+	reachWithin = time.Second
+)
+
+// reached is what another node says of this one.
+type reached struct {
+	From   string `json:"from"`   // the host from which this node's call came
+	Gossip string `json:"gossip"` // why gossip's address cannot be reached; "": it can
+	Calls  string `json:"calls"`  // the same of the relay's
+}
+
+// reach tries the addresses that a node advertises, and answers it.
+func (n *Node) reach(ctx context.Context, from knowledge.NodeID, _ []byte) ([]byte, error) {
+	r := reached{From: hostOf(relay.RemoteAddr(ctx))}
+	if err := n.cluster.Members().Reach(from); err != nil {
+		r.Gossip = err.Error()
+	}
+	ctx, cancel := context.WithTimeout(ctx, reachWithin)
+	defer cancel()
+	if err := n.cluster.Relay().Alive(ctx, from); err != nil && !errors.As(err, new(*relay.Error)) {
+		r.Calls = err.Error()
+	}
+	return json.Marshal(r)
+}
+
+func hostOf(addr string) string {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return addr
+	}
+	return host
+}
+
+// watchReach asks again and again whether others reach this node where it says that
+// it is: from inside a wrong address looks like a right one (row 23).
+func (n *Node) watchReach(ctx context.Context) {
+	timer := time.NewTimer(reachFirst)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		asked := n.checkReach(ctx)
+		if timer.Reset(reachEvery); !asked {
+			timer.Reset(reachFirst) // there was nobody yet
+		}
+	}
+}
+
+// checkReach is one round; false: nobody answered.
+func (n *Node) checkReach(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, 4*reachWithin)
+	defer cancel()
+	answered, trouble := 0, []string{}
+	var seen string
+	for _, a := range n.livePeers() {
+		if answered == reachAsked {
+			break
+		}
+		body, err := n.cluster.Relay().Call(ctx, a.peer.ID, "reach", nil)
+		var r reached
+		if err != nil || json.Unmarshal(body, &r) != nil {
+			continue
+		}
+		answered++
+		if r.Gossip == "" && r.Calls == "" {
+			break // one is enough: the address is right
+		}
+		seen = r.From
+		trouble = append(trouble, fmt.Sprintf("%s: %s", nameOr(a.peer), strings.Join(notEmpty(r.Gossip, r.Calls), ", ")))
+	}
+	if answered == 0 {
+		return false
+	}
+	said := ""
+	if len(trouble) == answered {
+		gossip, _ := n.cluster.Addr()
+		said = fmt.Sprintf("other nodes cannot reach this one at %s, which it advertises; its calls come to them from %s: set cluster.advertise, and let TCP and UDP through (%s)",
+			gossip, seen, trouble[0])
+	}
+	if old := n.reachTrouble.Swap(&said); said != "" && (old == nil || *old != said) {
+		n.log.Warn().Msg(said)
+	}
+	return true
+}
+
+func notEmpty(some ...string) (out []string) {
+	for _, s := range some {
+		if s != "" {
+			out = append(out, s)
+		}
+	}
+	return out
+}
