@@ -108,29 +108,34 @@ func (c *Cluster) standing(now time.Time) {
 	}
 }
 
-// excluded reports whether a member went over from this node's ring to the one
+// excluded reports whether most members went over from this node's ring to the one
 // without it: the node was given up, by more than gossip, and may not have noticed.
 // A node alone takes up to ten seconds to see that it is.
 func (c *Cluster) excluded(now time.Time) bool {
 	s, mine, without := &c.state, c.ring.Checksum(), uint64(0)
-	peers, found := c.members.Peers(), false
+	peers, others, gone := c.members.Peers(), 0, 0
 	for i := range peers {
 		p := &peers[i]
+		if p.Self || !p.Alive {
+			continue
+		}
+		others++
 		switch {
-		case p.Self || !p.Alive:
 		case p.Ring == mine:
 			s.with[p.ID] = true
-		case s.with[p.ID] && !found:
+		case s.with[p.ID]:
 			if without == 0 {
 				without = ring.ChecksumOf(c.nodesBut(c.self, now))
 			}
-			found = p.Ring == without
+			if p.Ring == without {
+				gone++
+			}
 		}
 	}
 	if len(s.with) > len(peers) { // some are forgotten
 		clear(s.with)
 	}
-	return found
+	return 2*gone > others
 }
 
 // countMajority compares who is alive with the last view that a majority held. A
