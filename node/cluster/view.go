@@ -91,7 +91,7 @@ func (c *Cluster) standing(now time.Time) {
 		s.lastView, s.viewAt = alive, now
 	}
 	c.countMajority(now, alive)
-	if c.excluded(now) {
+	if c.excluded() {
 		c.log.Warn().Msg("others went on without this node for a while: it waits before it owns anything again")
 		s.flap(c, now)
 	}
@@ -111,7 +111,7 @@ func (c *Cluster) standing(now time.Time) {
 // excluded reports whether most members went over from this node's ring to the one
 // without it: the node was given up, by more than gossip, and may not have noticed.
 // A node alone takes up to ten seconds to see that it is.
-func (c *Cluster) excluded(now time.Time) bool {
+func (c *Cluster) excluded() bool {
 	s, mine, without := &c.state, c.ring.Checksum(), uint64(0)
 	peers, others, gone := c.members.Peers(), 0, 0
 	for i := range peers {
@@ -125,7 +125,7 @@ func (c *Cluster) excluded(now time.Time) bool {
 			s.with[p.ID] = true
 		case s.with[p.ID]:
 			if without == 0 {
-				without = ring.ChecksumOf(c.nodesBut(c.self, now))
+				without = ring.ChecksumOf(c.nodesOf(func(p *member.Peer) bool { return p.Alive && !p.Self }))
 			}
 			if p.Ring == without {
 				gone++
@@ -218,15 +218,17 @@ func (c *Cluster) memberChange(now time.Time) {
 
 // nodes are the present members. Who waits owns nothing, unless half of them wait:
 // then there is no better choice.
-func (c *Cluster) nodes(now time.Time) []ring.Node { return c.nodesBut("", now) }
+func (c *Cluster) nodes(now time.Time) []ring.Node {
+	return c.nodesOf(func(p *member.Peer) bool { return c.lives(now, p) })
+}
 
-func (c *Cluster) nodesBut(but knowledge.NodeID, now time.Time) []ring.Node {
+func (c *Cluster) nodesOf(present func(*member.Peer) bool) []ring.Node {
 	var nodes []ring.Node
 	eligible := 0
 	peers := c.members.Peers()
 	for i := range peers {
 		p := &peers[i]
-		if p.State == member.Leaving || p.ID == but || !c.lives(now, p) {
+		if p.State == member.Leaving || !present(p) {
 			continue
 		}
 		ok := p.State == member.Participant
