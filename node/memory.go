@@ -272,13 +272,26 @@ func (n *Node) lastChanges() map[knowledge.ContainerID]knowledge.Record {
 	return out
 }
 
+// closeWithin is how long a container that is there may take to be measured before
+// an action of an earlier life is closed without it: its control group may have to be
+// asked from the Engine.
+const closeWithin = 30 * time.Second
+
 // closeOpen closes actions that were begun and never ended: the node died between.
-// What the container holds now tells whether the Engine had done it.
-func (n *Node) closeOpen(held func(knowledge.ContainerID, knowledge.Resource) (int64, bool)) {
-	for _, r := range n.store.OpenActions() {
+// What the container holds now tells whether the Engine had done it. Those of
+// containers that are not measured yet come back.
+func (n *Node) closeOpen(open []knowledge.Record, held func(knowledge.ContainerID, knowledge.Resource) (int64, bool, bool)) (later []knowledge.Record) {
+	for _, r := range open {
 		o := knowledge.Outcome{Seq: r.Action.Seq, At: time.Now().UTC(), Result: knowledge.ResultSuperseded,
 			Message: "the daemon ended before the answer; the container is gone"}
-		if v, ok := held(r.Action.ID, r.Action.Resource); ok {
+		v, ok, waits := held(r.Action.ID, r.Action.Resource)
+		switch {
+		case waits && time.Since(n.started) < closeWithin:
+			later = append(later, r)
+			continue
+		case waits:
+			o.Message = "the daemon ended before the answer; the container cannot be measured"
+		case ok:
 			o.Kernel = v
 			o.Message = "the daemon ended before the answer; the kernel does not hold it"
 			if diff := v - r.Action.To; max(diff, -diff) <= r.Action.To/100 {
@@ -290,4 +303,5 @@ func (n *Node) closeOpen(held func(knowledge.ContainerID, knowledge.Resource) (i
 		}
 		n.log.Info().Uint64("seq", o.Seq).Str("container", r.Action.Name).Stringer("result", o.Result).Msg("closed an action of an earlier life")
 	}
+	return later
 }

@@ -322,6 +322,9 @@ func (c *Cluster) claimed(asked map[knowledge.ServiceKey]knowledge.Term, claims 
 	if err != nil {
 		c.log.Warn().Err(err).Msg("a term cannot be written down, so it is not used")
 	}
+	if err != nil && !errors.Is(err, claim.ErrFull) && !errors.Is(err, claim.ErrExhausted) && !errors.Is(err, claim.ErrStopped) {
+		c.unfit()
+	}
 	for key := range asked {
 		if s := c.services[key]; s != nil {
 			s.taking = false

@@ -44,6 +44,9 @@ type standing struct {
 	lastView []knowledge.NodeID
 	// with are the members that had the ring of this node, and this node in it.
 	with map[knowledge.NodeID]bool
+	// unfit: no term can be written down here. The node owns nothing until its disk
+	// takes something again.
+	unfit bool
 }
 
 func (s *standing) begin(c *Cluster) {
@@ -82,6 +85,18 @@ func (s *standing) looking(now time.Time) bool {
 	return s.state == member.Waiting && now.Sub(s.since) < settleMost
 }
 
+// unfit gives up what a node without a disk cannot own: a term that is forgotten by
+// a crash could be taken twice.
+func (c *Cluster) unfit() {
+	s := &c.state
+	if s.unfit || c.left.Load() {
+		return
+	}
+	s.unfit, s.state = true, member.Waiting
+	c.members.Update(func(m *member.Meta) { m.State = member.Waiting })
+	c.log.Error().Msg("terms cannot be written down: this node owns nothing until its disk (node.data_dir) takes something again")
+}
+
 // standing looks at which side of the cluster this node is on, and whether it has
 // waited long enough.
 func (c *Cluster) standing(now time.Time) {
@@ -95,7 +110,7 @@ func (c *Cluster) standing(now time.Time) {
 		c.log.Warn().Msg("others went on without this node for a while: it waits before it owns anything again")
 		s.flap(c, now)
 	}
-	if s.state != member.Waiting || c.left.Load() || now.Before(s.until) {
+	if s.state != member.Waiting || s.unfit || c.left.Load() || now.Before(s.until) {
 		return
 	}
 	waited := now.Sub(s.since)
@@ -291,13 +306,15 @@ func (c *Cluster) save(now time.Time, last bool) {
 		m.Stable = append(m.Stable, id)
 	}
 	slices.Sort(m.Stable)
-	if slices.Equal(m.Stable, c.saved.Stable) && sameSeen(m.Seen, c.saved.Seen) {
+	if slices.Equal(m.Stable, c.saved.Stable) && sameSeen(m.Seen, c.saved.Seen) && !c.state.unfit {
 		return
 	}
 	c.saved = m
-	if err := c.o.Keeper.SaveMembers(m); err != nil {
+	err := c.o.Keeper.SaveMembers(m)
+	if err != nil {
 		c.log.Debug().Err(err).Msg("the membership is kept in memory only")
 	}
+	c.state.unfit = c.state.unfit && err != nil
 }
 
 // sameSeen compares who and where, not when.
