@@ -173,7 +173,10 @@ func New(o Options, host Host) (*Cluster, error) {
 		c.cancel()
 		return nil, errors.Join(err, c.members.Close())
 	}
-	c.ring = ring.New([]ring.Node{{ID: c.self, Eligible: true}})
+	c.ring = ring.New(nil)
+	if c.alone() {
+		c.ring, c.state.settled = ring.New([]ring.Node{{ID: c.self, Eligible: true}}), true
+	}
 	c.publish()
 	return c, nil
 }
@@ -338,6 +341,7 @@ func (c *Cluster) thaw(now time.Time, gap time.Duration) {
 	c.book.EndAll(claim.ErrFrozen)
 	c.intents.clear()
 	c.state.flap(c, now)
+	c.state.settled, c.state.viewAt = false, now
 }
 
 // Report takes this host's reports; it is mape.Owners' only method.

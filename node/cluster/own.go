@@ -188,7 +188,7 @@ func (c *Cluster) coresOf(id knowledge.NodeID) knowledge.NanoCPU {
 // takeDue begins the takeover of what the ring gives this node and it does not
 // claim yet.
 func (c *Cluster) takeDue(now time.Time) {
-	if c.state.state == member.Leaving || c.left.Load() || c.state.looking(now) {
+	if !c.state.settled || c.state.state == member.Leaving || c.left.Load() {
 		return
 	}
 	todo := map[knowledge.ServiceKey][]knowledge.NodeID{}
@@ -325,11 +325,12 @@ func (c *Cluster) claimed(asked map[knowledge.ServiceKey]knowledge.Term, claims 
 	if err != nil && !errors.Is(err, claim.ErrFull) && !errors.Is(err, claim.ErrExhausted) && !errors.Is(err, claim.ErrStopped) {
 		c.unfit()
 	}
+	now := c.o.Now()
 	for key := range asked {
 		if s := c.services[key]; s != nil {
-			s.taking = false
+			s.taking, s.tookAt = false, now
 			if err != nil {
-				s.yield(c.o.Now())
+				s.yield(now)
 			}
 		}
 	}
@@ -343,7 +344,7 @@ func (c *Cluster) claimed(asked map[knowledge.ServiceKey]knowledge.Term, claims 
 		c.count.Takeovers++
 		c.log.Debug().Str("service", string(key)).Stringer("term", claims[key].Term).Msg("took a service over")
 	}
-	c.planDue(c.o.Now())
+	c.planDue(now)
 }
 
 // askTerms asks one host; nobody waits for one that does not answer: it refuses
@@ -441,9 +442,6 @@ func (c *Cluster) expire(now time.Time) {
 		if len(s.reports) == 0 && !s.taking {
 			delete(c.services, key)
 			c.book.End(key, claim.ErrMoved)
-		}
-		if now.Sub(s.takeAt) > duelMost {
-			s.duel = 0
 		}
 	}
 	for id, p := range c.alive {

@@ -21,16 +21,23 @@ type service struct {
 	dirty     bool // there is news to plan for
 	seq       uint64
 	taking    bool
+	tookAt    time.Time // this node, the last time that it tried
 	takeAt    time.Time // not before
 	duel      time.Duration
 	heard     knowledge.Term // the highest of any host
 	plannedAt time.Time
 }
 
-// yield leaves the service alone for a while, for longer each time.
+// yield leaves the service alone for a while after a takeover that did not last, for
+// longer each time. Where it had lasted, the other one comes from a side that was
+// cut off, and is followed at once.
 func (s *service) yield(now time.Time) {
+	if now.Sub(s.tookAt) > max(4*s.duel, 2*duelFirst) {
+		s.duel = 0
+		return
+	}
 	s.duel = min(max(2*s.duel, duelFirst), duelMost)
-	s.takeAt = now.Add(s.duel)
+	s.takeAt = s.tookAt.Add(s.duel)
 }
 
 // agree ends a duel that was none: the ring gives the service to whom this node was

@@ -37,6 +37,7 @@ type standing struct {
 	state    member.State
 	since    time.Time // when it began to wait
 	until    time.Time // it waits at least until then
+	settled  bool      // this life has looked around
 	penalty  claim.Penalty
 	majority bool
 	stable   map[knowledge.NodeID]bool
@@ -78,13 +79,6 @@ func (s *standing) flap(c *Cluster, now time.Time) {
 	c.members.Update(func(m *member.Meta) { m.State = member.Waiting })
 }
 
-// looking: the node has just come, or back, and looks around. Its ring is not that of
-// the others yet, or not any more, so it takes nothing over. It does not wait for
-// ever: on a lesser side there may be nobody else.
-func (s *standing) looking(now time.Time) bool {
-	return s.state == member.Waiting && now.Sub(s.since) < settleMost
-}
-
 // unfit gives up what a node without a disk cannot own: a term that is forgotten by
 // a crash could be taken twice.
 func (c *Cluster) unfit() {
@@ -105,18 +99,19 @@ func (c *Cluster) standing(now time.Time) {
 	if !slices.Equal(alive, s.lastView) {
 		s.lastView, s.viewAt = alive, now
 	}
+	company := len(alive) > 1 || c.alone()
+	calm := now.Sub(s.viewAt) >= settleFor || len(alive) == 1
+	settled := company && calm || now.Sub(s.since) >= settleMost
+	s.settled = s.settled || settled
+	if !s.settled {
+		return
+	}
 	c.countMajority(now, alive)
 	if c.excluded() {
 		c.log.Warn().Msg("others went on without this node for a while: it waits before it owns anything again")
 		s.flap(c, now)
 	}
-	if s.state != member.Waiting || s.unfit || c.left.Load() || now.Before(s.until) {
-		return
-	}
-	waited := now.Sub(s.since)
-	company := len(alive) > 1 || len(c.o.Member.Join) == 0 && len(c.o.Known.Seen) == 0
-	calm := now.Sub(s.viewAt) >= settleFor || len(alive) == 1
-	if (company && calm || waited >= settleMost) && s.majority {
+	if s.state == member.Waiting && !s.unfit && !c.left.Load() && !now.Before(s.until) && settled && s.majority {
 		s.state = member.Participant
 		c.members.Update(func(m *member.Meta) { m.State = member.Participant })
 		c.log.Info().Int("members", len(alive)).Msg("this node takes its part: it plans for the services that the ring gives it")
@@ -136,7 +131,7 @@ func (c *Cluster) excluded() bool {
 		}
 		others++
 		switch {
-		case p.Ring == mine:
+		case p.Ring == mine && c.ring.Len() > 0:
 			s.with[p.ID] = true
 		case s.with[p.ID]:
 			if without == 0 {
@@ -153,6 +148,9 @@ func (c *Cluster) excluded() bool {
 	return 2*gone > others
 }
 
+// alone reports whether there is nobody to look for.
+func (c *Cluster) alone() bool { return len(c.o.Member.Join) == 0 && len(c.o.Known.Seen) == 0 }
+
 // countMajority compares who is alive with the last view that a majority held. A
 // side without a majority never changes that view, so two sides cannot both have
 // one (the rule of dynamic linear voting: Jajodia and Mutchler, 1990, without its
@@ -167,7 +165,7 @@ func (c *Cluster) countMajority(now time.Time, alive []knowledge.NodeID) {
 	}
 	majority := 2*have > len(s.stable)
 	switch {
-	case majority && now.Sub(s.viewAt) >= stableAfter || c.o.Now().Sub(s.since) < settleMost && len(s.stable) < len(alive) && majority:
+	case majority && now.Sub(s.viewAt) >= stableAfter:
 		s.stable = make(map[knowledge.NodeID]bool, len(alive))
 		for _, id := range alive {
 			s.stable[id] = true
@@ -261,7 +259,8 @@ func (c *Cluster) nodesOf(present func(*member.Peer) bool) []ring.Node {
 }
 
 // adopt notes a ring that differs from the one in force; adoptIfDue follows it
-// once it has stood for a while, so that a node that comes and goes moves nothing.
+// once it has stood for a while, so that a node that comes and goes moves nothing. A
+// node that has just started follows none before it has looked around.
 func (c *Cluster) adopt(now time.Time) {
 	nodes := c.nodes(now)
 	switch sum := ring.ChecksumOf(nodes); {
@@ -276,7 +275,7 @@ func (c *Cluster) adopt(now time.Time) {
 
 func (c *Cluster) adoptIfDue(now time.Time) {
 	n := &c.next
-	if n.nodes == nil || now.Sub(n.since) < steadyFor && now.Sub(n.first) < steadyMost {
+	if !c.state.settled || n.nodes == nil || now.Sub(n.since) < steadyFor && now.Sub(n.first) < steadyMost {
 		return
 	}
 	old := c.ring

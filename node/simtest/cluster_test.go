@@ -209,6 +209,14 @@ func (w *world) until(most time.Duration, what string) time.Duration {
 	began := time.Now()
 	for w.settled() != "" {
 		if time.Since(began) > most {
+			for _, h := range w.hosts {
+				if h.c != nil {
+					h.mu.Lock()
+					w.t.Logf("%s %s obeys %v\n  view %v", h.name, h.c.Self().Short(), h.obeyed, h.c.View().Terms)
+					h.mu.Unlock()
+					w.t.Logf("  %+v waiting %d claims %d", h.c.View().Counts, h.c.View().Waiting, h.c.View().Claims)
+				}
+			}
 			w.t.Fatalf("%s: not within %v: %s", what, most, w.settled())
 		}
 		time.Sleep(50 * time.Millisecond)
