@@ -43,7 +43,8 @@ type standing struct {
 	stable   map[knowledge.NodeID]bool
 	viewAt   time.Time // since when the same members are alive
 	lastView []knowledge.NodeID
-	// with are the members that had the ring of this node, and this node in it.
+	// with are the members that had the ring of this node, and this node as an owner
+	// in it.
 	with map[knowledge.NodeID]bool
 	// unfit: no term can be written down here. The node owns nothing until its disk
 	// takes something again.
@@ -123,7 +124,7 @@ func (c *Cluster) standing(now time.Time) {
 // A node alone takes up to ten seconds to see that it is.
 func (c *Cluster) excluded() bool {
 	s, mine, without := &c.state, c.ring.Checksum(), uint64(0)
-	peers, others, gone := c.members.Peers(), 0, 0
+	peers, others, gone, has := c.members.Peers(), 0, 0, c.ring.Has(c.self)
 	for i := range peers {
 		p := &peers[i]
 		if p.Self || !p.Alive {
@@ -131,7 +132,7 @@ func (c *Cluster) excluded() bool {
 		}
 		others++
 		switch {
-		case p.Ring == mine && c.ring.Len() > 0:
+		case p.Ring == mine && has:
 			s.with[p.ID] = true
 		case s.with[p.ID]:
 			if without == 0 {
