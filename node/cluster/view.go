@@ -230,7 +230,7 @@ func (c *Cluster) memberChange(now time.Time) {
 	c.adopt(now)
 }
 
-// nodes are the present members. Who waits owns nothing, unless half of them wait:
+// nodes are the present members. Who waits owns nothing, unless most of them wait:
 // then there is no better choice.
 func (c *Cluster) nodes(now time.Time) []ring.Node {
 	return c.nodesOf(func(p *member.Peer) bool { return c.lives(now, p) })
@@ -251,7 +251,7 @@ func (c *Cluster) nodesOf(present func(*member.Peer) bool) []ring.Node {
 		}
 		nodes = append(nodes, ring.Node{ID: p.ID, Eligible: ok})
 	}
-	if 2*eligible <= len(nodes) {
+	if 2*eligible < len(nodes) {
 		for i := range nodes {
 			nodes[i].Eligible = true
 		}
