@@ -52,6 +52,7 @@ func TestRow16WrongKey(t *testing.T) {
 // TestRow14DuplicateName: a second node of a name refuses to run, and names the
 // address of the first.
 func TestRow14DuplicateName(t *testing.T) {
+	needAll(t)
 	f := newFleet(t, 3).start().watch()
 	was, taken := f.terms(), f.hosts[1]
 	h := hosts(t, guest)[0]
