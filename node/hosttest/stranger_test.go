@@ -88,7 +88,7 @@ func TestRow15ClonedState(t *testing.T) {
 		return !h.daemon().alive() || err == nil && m.Self[:8] != original.short()
 	})
 	if !h.daemon().alive() {
-		if code, _, _ := h.daemon().wait(0); code != 78 || !strings.Contains(string(h.log()), address(original.n)) {
+		if code, _, _ := h.daemon().wait(time.Second); code != 78 || !strings.Contains(string(h.log()), address(original.n)) {
 			t.Errorf("the clone ended with code %d and:\n%s", code, tail(h.log(), 5))
 		}
 		f.undisturbed(was)
