@@ -121,8 +121,13 @@ func (c *Cluster) standing(now time.Time) {
 
 // excluded reports whether most members went over from this node's ring to the one
 // without it: the node was given up, by more than gossip, and may not have noticed.
-// A node alone takes up to ten seconds to see that it is.
+// A node alone takes up to ten seconds to see that it is. Who says that it waits is
+// left out by right.
 func (c *Cluster) excluded() bool {
+	if c.state.state != member.Participant {
+		clear(c.state.with)
+		return false
+	}
 	s, mine, without := &c.state, c.ring.Checksum(), uint64(0)
 	peers, others, gone, has := c.members.Peers(), 0, 0, c.ring.Has(c.self)
 	for i := range peers {
