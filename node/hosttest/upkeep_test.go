@@ -114,7 +114,13 @@ func TestRow27EngineRestarted(t *testing.T) {
 	}
 	eventually(t, 30*time.Second, "its daemon sees them", func() bool {
 		st, err := h.status()
-		return err == nil && len(st.Containers) == len(services()) && st.Containers[0].State != "unmeasured"
+		seen := 0
+		for _, c := range st.Containers { // those of all hosts
+			if strings.HasSuffix(c.Name, "-on-"+h.name()) && c.State != "unmeasured" {
+				seen++
+			}
+		}
+		return err == nil && seen == len(services())
 	})
 	hold(t, 30*time.Second, "nobody shrinks to nothing", func() bool {
 		for b, cpu := range was {
