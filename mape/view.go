@@ -190,3 +190,18 @@ func (l *Loop) Held(id knowledge.ContainerID, r knowledge.Resource) (limit int64
 	}
 	return u.Limit(r), true, false
 }
+
+// Unadopted reports whether limits that a killed life left were not compared with the
+// Engine in this one, which was too short: the next life has to. It is for after the
+// loop's end.
+func (l *Loop) Unadopted() bool {
+	if !l.o.Restored.Unclean {
+		return false
+	}
+	for _, u := range l.order {
+		if u.Adopt && !u.Gone && u.Policy.Acts() {
+			return true
+		}
+	}
+	return !l.listed
+}

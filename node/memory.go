@@ -38,6 +38,9 @@ const (
 // starts is the log of starts since the last orderly stop.
 type starts struct {
 	At []time.Time `json:"at"`
+	// Unclean: the life that ended in order was too short to look at what a crash of
+	// the one before had left.
+	Unclean bool `json:"unclean,omitempty"`
 }
 
 // openStore opens the knowledge file, finds the node's identity, and counts how
@@ -126,7 +129,7 @@ func (n *Node) countCrashes(now time.Time) {
 	if _, err := n.store.GetDoc(docStarts, &log); err != nil {
 		n.log.Debug().Err(err).Msg("the log of starts cannot be read")
 	}
-	n.unclean = len(log.At) > 0
+	n.unclean = len(log.At) > 0 || log.Unclean
 	recent := log.At[:0]
 	for _, at := range log.At {
 		if d := now.Sub(at); d >= 0 && d < crashWithin {
@@ -145,7 +148,9 @@ func (n *Node) countCrashes(now time.Time) {
 	if err := n.store.PutDoc(docStarts, log); err != nil {
 		n.log.Debug().Err(err).Msg("the log of starts is kept in memory only")
 	}
-	n.push("log of starts", func() error { return ignoreDegraded(n.store.PutDoc(docStarts, starts{})) })
+	n.push("log of starts", func() error {
+		return ignoreDegraded(n.store.PutDoc(docStarts, starts{Unclean: n.loop != nil && n.loop.Unadopted()}))
+	})
 }
 
 func ignoreDegraded(err error) error {
