@@ -16,9 +16,9 @@ func TestLostDisk(t *testing.T) {
 	was := f.terms()
 	before := lost.short()
 	known := 0.0
-	eventually(t, 2*time.Minute, "the hosts have told each other of the image", func() bool {
+	eventually(t, 3*time.Minute, "the hosts have told each other of the image", func() bool {
 		known = f.on("web", f.hosts[0])[0].known()
-		return known > 600 && f.on("web", lost)[0].known() > 600
+		return known > 300 && f.on("web", lost)[0].known() > 300
 	})
 	lost.daemon().kill()
 	f.planned(time.Now(), 30*time.Second, f.without(lost)...)
