@@ -177,12 +177,31 @@ func (l *Loop) SetHost(h knowledge.Host) {
 	}
 }
 
-// Held is the limit in force of a container's resource; it runs on the loop's
-// goroutine, from OnReady.
-func (l *Loop) Held(id knowledge.ContainerID, r knowledge.Resource) (int64, bool) {
+// Held is the limit in force of a container's resource, as the kernel holds it;
+// waits is true while a container that is there is not measured yet. It runs on the
+// loop's goroutine, from OnReady and OnTick.
+func (l *Loop) Held(id knowledge.ContainerID, r knowledge.Resource) (limit int64, ok, waits bool) {
 	u := l.units[id]
-	if u == nil || u.Probe == nil {
-		return 0, false
+	if u == nil {
+		return 0, false, false
 	}
-	return u.Limit(r), true
+	if u.Probe == nil || u.Window.Have&knowledge.HasLimits == 0 {
+		return 0, false, true
+	}
+	return u.Limit(r), true, false
+}
+
+// Unadopted reports whether limits that a killed life left were not compared with the
+// Engine in this one, which was too short: the next life has to. It is for after the
+// loop's end.
+func (l *Loop) Unadopted() bool {
+	if !l.o.Restored.Unclean {
+		return false
+	}
+	for _, u := range l.order {
+		if u.Adopt && !u.Gone && u.Policy.Acts() {
+			return true
+		}
+	}
+	return !l.listed
 }

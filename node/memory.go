@@ -38,6 +38,9 @@ const (
 // starts is the log of starts since the last orderly stop.
 type starts struct {
 	At []time.Time `json:"at"`
+	// Unclean: the life that ended in order was too short to look at what a crash of
+	// the one before had left.
+	Unclean bool `json:"unclean,omitempty"`
 }
 
 // openStore opens the knowledge file, finds the node's identity, and counts how
@@ -126,7 +129,7 @@ func (n *Node) countCrashes(now time.Time) {
 	if _, err := n.store.GetDoc(docStarts, &log); err != nil {
 		n.log.Debug().Err(err).Msg("the log of starts cannot be read")
 	}
-	n.unclean = len(log.At) > 0
+	n.unclean = len(log.At) > 0 || log.Unclean
 	recent := log.At[:0]
 	for _, at := range log.At {
 		if d := now.Sub(at); d >= 0 && d < crashWithin {
@@ -145,7 +148,9 @@ func (n *Node) countCrashes(now time.Time) {
 	if err := n.store.PutDoc(docStarts, log); err != nil {
 		n.log.Debug().Err(err).Msg("the log of starts is kept in memory only")
 	}
-	n.push("log of starts", func() error { return ignoreDegraded(n.store.PutDoc(docStarts, starts{})) })
+	n.push("log of starts", func() error {
+		return ignoreDegraded(n.store.PutDoc(docStarts, starts{Unclean: n.loop != nil && n.loop.Unadopted()}))
+	})
 }
 
 func ignoreDegraded(err error) error {
@@ -272,13 +277,26 @@ func (n *Node) lastChanges() map[knowledge.ContainerID]knowledge.Record {
 	return out
 }
 
+// closeWithin is how long a container that is there may take to be measured before
+// an action of an earlier life is closed without it: its control group may have to be
+// asked from the Engine.
+const closeWithin = 30 * time.Second
+
 // closeOpen closes actions that were begun and never ended: the node died between.
-// What the container holds now tells whether the Engine had done it.
-func (n *Node) closeOpen(held func(knowledge.ContainerID, knowledge.Resource) (int64, bool)) {
-	for _, r := range n.store.OpenActions() {
+// What the container holds now tells whether the Engine had done it. Those of
+// containers that are not measured yet come back.
+func (n *Node) closeOpen(open []knowledge.Record, held func(knowledge.ContainerID, knowledge.Resource) (int64, bool, bool)) (later []knowledge.Record) {
+	for _, r := range open {
 		o := knowledge.Outcome{Seq: r.Action.Seq, At: time.Now().UTC(), Result: knowledge.ResultSuperseded,
 			Message: "the daemon ended before the answer; the container is gone"}
-		if v, ok := held(r.Action.ID, r.Action.Resource); ok {
+		v, ok, waits := held(r.Action.ID, r.Action.Resource)
+		switch {
+		case waits && time.Since(n.started) < closeWithin:
+			later = append(later, r)
+			continue
+		case waits:
+			o.Message = "the daemon ended before the answer; the container cannot be measured"
+		case ok:
 			o.Kernel = v
 			o.Message = "the daemon ended before the answer; the kernel does not hold it"
 			if diff := v - r.Action.To; max(diff, -diff) <= r.Action.To/100 {
@@ -290,4 +308,5 @@ func (n *Node) closeOpen(held func(knowledge.ContainerID, knowledge.Resource) (i
 		}
 		n.log.Info().Uint64("seq", o.Seq).Str("container", r.Action.Name).Stringer("result", o.Result).Msg("closed an action of an earlier life")
 	}
+	return later
 }

@@ -89,7 +89,10 @@ type Node struct {
 	statsOnce sync.Once      // the fall-back is said once
 	// missing counts looks for kernel files that are not there; the loop's goroutine only.
 	missing map[knowledge.ContainerID]int
-	undo    []step
+	// open are actions of an earlier life whose end is not known yet; the loop's
+	// goroutine only.
+	open []knowledge.Record
+	undo []step
 }
 
 // step is one thing to undo, with its name for the log.

@@ -25,8 +25,8 @@ const (
 // ErrConflict: another living node has this one's name or identity (exit code 78).
 var ErrConflict = errors.New("this node may not run beside another one")
 
-// loadKey reads who this node is. A clone of a host has its key too: gossip notices
-// the same id at two addresses, and the later one ends with ErrConflict.
+// loadKey reads who this node is; another machine's key was set aside before. Of two
+// nodes that have the same one all the same, the later ends with ErrConflict.
 func (n *Node) loadKey(cfg config.Config) error {
 	id, made, err := trust.LoadKey(cfg.Node.DataDir)
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/mape/plan"
 	"github.com/effiscale/effiscale/node/api"
+	"github.com/effiscale/effiscale/node/member"
 )
 
 // Report hands this host's reports to the cluster.
@@ -139,6 +140,9 @@ func sum[T int64 | float64](a, b *T) *T {
 	return &v
 }
 
+// refusedLately is how long a stranger that was refused stays a problem to look at.
+const refusedLately = 10 * time.Minute
+
 // clusterProblems are what a person should look at.
 func (n *Node) clusterProblems() (out []string) {
 	if n.keyTrouble != "" {
@@ -147,11 +151,12 @@ func (n *Node) clusterProblems() (out []string) {
 	if said := n.reachTrouble.Load(); said != nil && *said != "" {
 		out = append(out, *said)
 	}
-	refused := n.cluster.Members().Counts().Refused
-	if refused["key"] > 0 {
+	at := n.cluster.Members().Counts().RefusedAt
+	lately := func(c member.Cause) bool { return !at[c].IsZero() && time.Since(at[c]) < refusedLately }
+	if lately(member.CauseKey) {
 		out = append(out, "a node with another cluster key, or none of ours, is refused (cluster.key_file): compare the files of all hosts")
 	}
-	if refused["plaintext"] > 0 {
+	if lately(member.CausePlaintext) {
 		out = append(out, "a node that does not encrypt is refused: give it the cluster's key (cluster.key_file)")
 	}
 	return out

@@ -48,10 +48,15 @@ func (n *Node) openLoop(cfg config.Config) {
 		Attach: n.attach, HostUse: n.hostUse(), Host: n.host(), Meter: n.metrics, Log: n.log,
 		Settings: n.settings(&cfg), Crashes: n.crashes, Restored: n.restored(),
 		OnReady: func() {
-			n.closeOpen(n.loop.Held)
+			n.open = n.closeOpen(n.store.OpenActions(), n.loop.Held)
 			n.ready("the first full pass is done")
 		},
-		OnTick: func() { n.ticks.Add(1) },
+		OnTick: func() {
+			n.ticks.Add(1)
+			if len(n.open) > 0 {
+				n.open = n.closeOpen(n.open, n.loop.Held)
+			}
+		},
 	}
 	if n.key != nil { // a node without an identity is alone, in tests
 		o.Owners, o.Seal = owners{n}, cluster.SealPart(n.key)

@@ -28,6 +28,8 @@ const (
 	// spareFor is how long an owner that answered a direct call is left alone,
 	// whatever gossip says.
 	spareFor = 3 * time.Second
+	// doubtAgain is the wait before one is asked again that gossip has back.
+	doubtAgain = 500 * time.Millisecond
 )
 
 // copies is R.
@@ -198,34 +200,40 @@ func (c *Cluster) takeDue(now time.Time) {
 
 // lives reports whether a member is there. Of one that gossip has lost it is asked
 // directly, and it counts until that question is answered: gossip loses packets, and
-// a node that is slow, while a call comes through.
+// a node that is slow, while a call comes through. One that did not answer is asked
+// again when gossip has it back, and counts when it answers: a node that hears
+// nobody is still heard.
 func (c *Cluster) lives(now time.Time, p *member.Peer) bool {
 	seen := c.alive[p.ID]
+	doubt := !seen.at.IsZero() && !seen.alive
 	switch {
-	case p.Alive:
+	case p.Alive && !doubt:
 		if !seen.asking {
 			delete(c.alive, p.ID)
 		}
 		return true
 	case p.Status == "left" || p.Relay == "":
 		return false
+	case p.Alive && (seen.asking || now.Sub(seen.at) < doubtAgain):
+		return false
+	case p.Alive:
 	case seen.asking || !seen.at.IsZero() && (!seen.alive || now.Sub(seen.at) < spareFor):
-		return seen.asking || seen.alive
+		return seen.asking && !doubt || seen.alive
 	}
 	id := p.ID
-	c.alive[id] = probe{asking: true, at: seen.at}
+	c.alive[id] = probe{asking: true, alive: seen.alive, at: seen.at}
 	c.job(func(ctx context.Context) {
 		err := c.askAlive(ctx, id)
 		c.back(func() {
 			c.alive[id] = probe{alive: err == nil, at: c.o.Now()}
-			if err == nil {
+			if err == nil && !doubt {
 				c.count.FalseAlarms++
 			}
-			c.log.Debug().Err(err).Str("peer", id.Short()).Msg("gossip lost a member; it was asked directly")
+			c.log.Debug().Err(err).Str("peer", id.Short()).Bool("is_back", doubt).Msg("gossip lost a member, or has it back; it was asked directly")
 			c.adopt(c.o.Now())
 		})
 	})
-	return true
+	return !doubt
 }
 
 // askAlive asks twice: a refusal is an answer, silence may be a lost packet.
@@ -304,6 +312,9 @@ func (c *Cluster) claim(above map[knowledge.ServiceKey]knowledge.Term) {
 func (c *Cluster) claimed(asked map[knowledge.ServiceKey]knowledge.Term, claims map[knowledge.ServiceKey]*claim.Claim, err error) {
 	if err != nil {
 		c.log.Warn().Err(err).Msg("a term cannot be written down, so it is not used")
+	}
+	if err != nil && !errors.Is(err, claim.ErrFull) && !errors.Is(err, claim.ErrExhausted) && !errors.Is(err, claim.ErrStopped) {
+		c.unfit()
 	}
 	now := c.o.Now()
 	for key := range asked {
@@ -425,7 +436,7 @@ func (c *Cluster) expire(now time.Time) {
 		}
 	}
 	for id, p := range c.alive {
-		if !p.asking && !c.failed(id) {
+		if !p.asking && (p.alive && !c.failed(id) || !c.known(id)) {
 			delete(c.alive, id)
 		}
 	}

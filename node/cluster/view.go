@@ -43,8 +43,12 @@ type standing struct {
 	stable   map[knowledge.NodeID]bool
 	viewAt   time.Time // since when the same members are alive
 	lastView []knowledge.NodeID
-	// with are the members that had the ring of this node, and this node in it.
+	// with are the members that had the ring of this node, and this node as an owner
+	// in it.
 	with map[knowledge.NodeID]bool
+	// unfit: no term can be written down here. The node owns nothing until its disk
+	// takes something again.
+	unfit bool
 }
 
 func (s *standing) begin(c *Cluster) {
@@ -79,6 +83,18 @@ func (s *standing) flap(c *Cluster, now time.Time) {
 	c.members.Update(func(m *member.Meta) { m.State = member.Waiting })
 }
 
+// unfit gives up what a node without a disk cannot own: a term that is forgotten by
+// a crash could be taken twice.
+func (c *Cluster) unfit() {
+	s := &c.state
+	if s.unfit || c.left.Load() {
+		return
+	}
+	s.unfit, s.state = true, member.Waiting
+	c.members.Update(func(m *member.Meta) { m.State = member.Waiting })
+	c.log.Error().Msg("terms cannot be written down: this node owns nothing until its disk (node.data_dir) takes something again")
+}
+
 // standing looks at which side of the cluster this node is on, and whether it has
 // waited long enough.
 func (c *Cluster) standing(now time.Time) {
@@ -95,45 +111,55 @@ func (c *Cluster) standing(now time.Time) {
 		return
 	}
 	c.countMajority(now, alive)
-	if c.excluded(now) {
+	if c.excluded() {
 		c.log.Warn().Msg("others went on without this node for a while: it waits before it owns anything again")
 		s.flap(c, now)
 		return
 	}
-	if s.state == member.Waiting && !c.left.Load() && !now.Before(s.until) && settled && s.majority {
+	if s.state == member.Waiting && !s.unfit && !c.left.Load() && !now.Before(s.until) && settled && s.majority {
 		s.state = member.Participant
 		c.members.Update(func(m *member.Meta) { m.State = member.Participant })
 		c.log.Info().Int("members", len(alive)).Msg("this node takes its part: it plans for the services that the ring gives it")
 	}
 }
 
-// alone reports whether there is nobody to look for.
-func (c *Cluster) alone() bool { return len(c.o.Member.Join) == 0 && len(c.o.Known.Seen) == 0 }
-
-// excluded reports whether a member went over from this node's ring to the one
+// excluded reports whether most members went over from this node's ring to the one
 // without it: the node was given up, by more than gossip, and may not have noticed.
-// A node alone takes up to ten seconds to see that it is.
-func (c *Cluster) excluded(now time.Time) bool {
+// A node alone takes up to ten seconds to see that it is. Who says that it waits is
+// left out by right.
+func (c *Cluster) excluded() bool {
+	if c.state.state != member.Participant {
+		clear(c.state.with)
+		return false
+	}
 	s, mine, without := &c.state, c.ring.Checksum(), uint64(0)
-	peers, found := c.members.Peers(), false
+	peers, others, gone, has := c.members.Peers(), 0, 0, c.ring.Has(c.self)
 	for i := range peers {
 		p := &peers[i]
+		if p.Self || !p.Alive {
+			continue
+		}
+		others++
 		switch {
-		case p.Self || !p.Alive:
-		case p.Ring == mine:
+		case p.Ring == mine && has:
 			s.with[p.ID] = true
-		case s.with[p.ID] && !found:
+		case s.with[p.ID]:
 			if without == 0 {
-				without = ring.ChecksumOf(c.nodesBut(c.self, now))
+				without = ring.ChecksumOf(c.nodesOf(func(p *member.Peer) bool { return p.Alive && !p.Self }))
 			}
-			found = p.Ring == without
+			if p.Ring == without {
+				gone++
+			}
 		}
 	}
 	if len(s.with) > len(peers) { // some are forgotten
 		clear(s.with)
 	}
-	return found
+	return 2*gone > others
 }
+
+// alone reports whether there is nobody to look for.
+func (c *Cluster) alone() bool { return len(c.o.Member.Join) == 0 && len(c.o.Known.Seen) == 0 }
 
 // countMajority compares who is alive with the last view that a majority held. A
 // side without a majority never changes that view, so two sides cannot both have
@@ -222,17 +248,19 @@ func (c *Cluster) memberChange(now time.Time) {
 	c.adopt(now)
 }
 
-// nodes are the present members. Who waits owns nothing, unless half of them wait:
+// nodes are the present members. Who waits owns nothing, unless most of them wait:
 // then there is no better choice.
-func (c *Cluster) nodes(now time.Time) []ring.Node { return c.nodesBut("", now) }
+func (c *Cluster) nodes(now time.Time) []ring.Node {
+	return c.nodesOf(func(p *member.Peer) bool { return c.lives(now, p) })
+}
 
-func (c *Cluster) nodesBut(but knowledge.NodeID, now time.Time) []ring.Node {
+func (c *Cluster) nodesOf(present func(*member.Peer) bool) []ring.Node {
 	var nodes []ring.Node
 	eligible := 0
 	peers := c.members.Peers()
 	for i := range peers {
 		p := &peers[i]
-		if p.State == member.Leaving || p.ID == but || !c.lives(now, p) {
+		if p.State == member.Leaving || !present(p) {
 			continue
 		}
 		ok := p.State == member.Participant
@@ -241,7 +269,7 @@ func (c *Cluster) nodesBut(but knowledge.NodeID, now time.Time) []ring.Node {
 		}
 		nodes = append(nodes, ring.Node{ID: p.ID, Eligible: ok})
 	}
-	if 2*eligible <= len(nodes) {
+	if 2*eligible < len(nodes) {
 		for i := range nodes {
 			nodes[i].Eligible = true
 		}
@@ -296,13 +324,15 @@ func (c *Cluster) save(now time.Time, last bool) {
 		m.Stable = append(m.Stable, id)
 	}
 	slices.Sort(m.Stable)
-	if slices.Equal(m.Stable, c.saved.Stable) && sameSeen(m.Seen, c.saved.Seen) {
+	if slices.Equal(m.Stable, c.saved.Stable) && sameSeen(m.Seen, c.saved.Seen) && !c.state.unfit {
 		return
 	}
 	c.saved = m
-	if err := c.o.Keeper.SaveMembers(m); err != nil {
+	err := c.o.Keeper.SaveMembers(m)
+	if err != nil {
 		c.log.Debug().Err(err).Msg("the membership is kept in memory only")
 	}
+	c.state.unfit = c.state.unfit && err != nil
 }
 
 // sameSeen compares who and where, not when.

@@ -45,6 +45,7 @@ func TestHarnessNetwork(t *testing.T) {
 
 // TestHarnessDaemon: the faults of one host, without a cluster.
 func TestHarnessDaemon(t *testing.T) {
+	needAll(t)
 	h := hosts(t, 1)[0]
 	h.configure(h.name(), "")
 	b, err := h.box(spec{service: "web", do: "cpu --cores 0.3", cpus: 0.1, memory: 64 * MiB, restart: "always"})

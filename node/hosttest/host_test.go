@@ -321,6 +321,16 @@ func (h *host) log() []byte {
 	return b
 }
 
+// says counts the lines with a word that a daemon writes by default.
+func (h *host) says(word string) (n int) {
+	for line := range strings.Lines(string(h.log())) {
+		if strings.Contains(line, word) && !strings.Contains(line, `"level":"debug"`) {
+			n++
+		}
+	}
+	return n
+}
+
 func tail(b []byte, lines int) string {
 	var all []string
 	for s := bufio.NewScanner(bytes.NewReader(b)); s.Scan(); {

@@ -4,7 +4,7 @@
 // and the Engines' raw answers are the witnesses.
 //
 // It needs root, dockerd and /dev/net/tun. EFFISCALE_HOSTS=all runs the whole set,
-// which takes half an hour; without it a selection runs. EFFISCALE_HOSTS_ROUNDS is
+// which takes three quarters of an hour; without it a selection runs. EFFISCALE_HOSTS_ROUNDS is
 // how often an owner is killed. EFFISCALE_HOSTS_LOGS is a folder for the daemons' logs,
 // which then say everything. Only one run at a time can be on a machine.
 package hosttest

@@ -180,11 +180,17 @@ func (m *Members) joinOne(ctx context.Context, addr string) error {
 	}
 	select {
 	case err := <-done:
+		if err != nil && strings.Contains(err.Error(), otherKey) {
+			m.refusals.note(CauseKey, hostOf(addr), "")
+		}
 		return humane(err)
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
+
+// otherKey is how memberlist says that no key fits.
+const otherKey = "no installed keys could decrypt"
 
 // humane says what memberlist's errors mean.
 func humane(err error) error {
@@ -193,7 +199,7 @@ func humane(err error) error {
 	}
 	text := err.Error()
 	for _, e := range []struct{ part, says string }{
-		{"no installed keys could decrypt", "it has another cluster key"},
+		{otherKey, "it has another cluster key"},
 		{"remote error: remote state is encrypted", "it has no cluster key"},
 		{"remote state is encrypted", "it has a cluster key and this node has none"},
 		{"remote state is not encrypted", "it has no cluster key"},

@@ -339,11 +339,11 @@ func (m *Members) Health() int { return m.ml.GetHealthScore() }
 
 // Counts is for the metrics.
 func (m *Members) Counts() Counts {
-	refused := m.refusals.snapshot()
+	refused, at := m.refusals.snapshot()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	c := m.counts
-	c.Refused = refused
+	c.Refused, c.RefusedAt = refused, at
 	return c
 }
 

@@ -59,6 +59,7 @@ func (c Cause) sentence(at, detail string) string {
 // Counts are what happened since Open.
 type Counts struct {
 	Refused                            map[Cause]uint64
+	RefusedAt                          map[Cause]time.Time // the newest
 	Joins, Leaves, Failures, Conflicts uint64
 }
 
@@ -86,11 +87,12 @@ type refusals struct {
 
 	mu     sync.Mutex // guards all below; nothing is called with it but the logger
 	counts map[Cause]uint64
+	newest map[Cause]time.Time
 	said   map[string]said
 }
 
 func newRefusals(log zerolog.Logger, now func() time.Time) *refusals {
-	return &refusals{log: log, now: now, suspect: func(string) {}, counts: map[Cause]uint64{}, said: map[string]said{}}
+	return &refusals{log: log, now: now, suspect: func(string) {}, counts: map[Cause]uint64{}, newest: map[Cause]time.Time{}, said: map[string]said{}}
 }
 
 // note counts a refusal; at is the address or the id of who sent it.
@@ -98,6 +100,7 @@ func (r *refusals) note(c Cause, at, detail string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.counts[c]++
+	r.newest[c] = r.now()
 	if times, ok := r.may(string(c) + " " + at); ok {
 		level := zerolog.WarnLevel
 		if c == CauseGarbage {
@@ -135,10 +138,10 @@ func (r *refusals) may(key string) (int, bool) {
 	return s.times + 1, true
 }
 
-func (r *refusals) snapshot() map[Cause]uint64 {
+func (r *refusals) snapshot() (map[Cause]uint64, map[Cause]time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return maps.Clone(r.counts)
+	return maps.Clone(r.counts), maps.Clone(r.newest)
 }
 
 // lines maps parts of memberlist's log lines to causes, the first that fits.
@@ -150,7 +153,7 @@ func lines() []struct {
 		part  string
 		cause Cause
 	}{
-		{"no installed keys could decrypt", CauseKey},
+		{otherKey, CauseKey},
 		{"remote state is not encrypted", CausePlaintext},
 		{"encryption is not configured", CauseEncrypted},
 		{"unacceptable label", CauseCluster},

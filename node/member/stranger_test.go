@@ -105,7 +105,12 @@ func TestForeignMembers(t *testing.T) {
 		_, _ = f.Join([]string{a.Addr()})
 		_ = f.Shutdown()
 	}
-	if c := a.Counts().Refused; alive(a) != 1 || c[CauseID] == 0 || c[CauseMeta] == 0 {
+	// It answers first and judges what it was told then.
+	refused := func() map[Cause]uint64 { return a.Counts().Refused }
+	for end := time.Now().Add(5 * time.Second); (refused()[CauseID] == 0 || refused()[CauseMeta] == 0) && time.Now().Before(end); {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if c := refused(); alive(a) != 1 || c[CauseID] == 0 || c[CauseMeta] == 0 {
 		t.Errorf("%d members, %v", alive(a), c)
 	}
 }

@@ -189,6 +189,12 @@ func (r *Ring) Rank(key knowledge.ServiceKey, id knowledge.NodeID, n int) int {
 // (2^-64) another one.
 func (r *Ring) Checksum() uint64 { return r.checksum }
 
+// Has reports whether a node owns anything.
+func (r *Ring) Has(id knowledge.NodeID) bool {
+	_, ok := slices.BinarySearch(r.ids, id)
+	return ok
+}
+
 // Len is the number of members that own.
 func (r *Ring) Len() int { return len(r.ids) }
 

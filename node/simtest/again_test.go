@@ -3,6 +3,8 @@ package simtest
 import (
 	"testing"
 	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
 )
 
 // TestRow1TheSameOwnersAgainAndAgain: three nodes in turn crash and come back, every
@@ -28,4 +30,58 @@ func TestRow1TheSameOwnersAgainAndAgain(t *testing.T) {
 			t.Errorf("the worst of 15 crashes took %v, want 3s", worst)
 		}
 	})
+}
+
+// TestRow49OwnersWithoutADisk: a node that cannot write terms down does not stand in
+// for one that crashed; the next one does. With room on its disk it takes its part
+// again.
+func TestRow49OwnersWithoutADisk(t *testing.T) {
+	inWorld(t, 5, 20, func(w *world) {
+		full, gone := w.hosts[3], w.hosts[4]
+		full.disk.mu.Lock()
+		full.disk.full = true
+		full.disk.mu.Unlock()
+		gone.kill()
+		began := time.Now()
+		// The host without a disk obeys nobody new.
+		others := func() bool {
+			for _, h := range w.hosts[:3] {
+				h.mu.Lock()
+				for _, is := range h.obeyed {
+					if w.owner(is) == nil {
+						h.mu.Unlock()
+						return false
+					}
+				}
+				h.mu.Unlock()
+			}
+			return true
+		}
+		for !others() && time.Since(began) < 10*time.Second {
+			time.Sleep(50 * time.Millisecond)
+		}
+		t.Logf("a node crashed and one of four others has no disk: planned for after %v", time.Since(began))
+		if time.Since(began) > 5*time.Second {
+			t.Error("a node without a disk keeps what it cannot plan for")
+		}
+		full.disk.mu.Lock()
+		full.disk.full = false
+		full.disk.mu.Unlock()
+		w.until(time.Minute, "room on the disk")
+		time.Sleep(20 * time.Second)
+		w.until(10*time.Second, "room on the disk for a while")
+		if full.c.View().Claims == 0 {
+			t.Error("with room on its disk the node owns nothing")
+		}
+	})
+}
+
+// owner is the living host of a term.
+func (w *world) owner(t knowledge.Term) *host {
+	for _, h := range w.hosts {
+		if h.c != nil && h.c.Self() == t.Owner {
+			return h
+		}
+	}
+	return nil
 }

@@ -5,6 +5,7 @@ package simtest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -36,11 +37,17 @@ type disk struct {
 	epoch uint64
 	terms map[knowledge.ServiceKey]knowledge.Term
 	known cluster.Membership
+	full  bool
 }
+
+var errFull = errors.New("no space left on device")
 
 func (d *disk) SaveTerms(t map[knowledge.ServiceKey]knowledge.Term) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.full {
+		return errFull
+	}
 	for key, v := range t {
 		d.terms[key] = v
 	}
@@ -50,6 +57,9 @@ func (d *disk) SaveTerms(t map[knowledge.ServiceKey]knowledge.Term) error {
 func (d *disk) SaveMembers(m cluster.Membership) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.full {
+		return errFull
+	}
 	d.known = m
 	return nil
 }

@@ -1,0 +1,65 @@
+package node
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/knowledge/store"
+)
+
+// TestRow3OpenActionWaitsForTheKernel: an action that a crash left open is closed as
+// what the kernel holds, and not before that is known; a container that is gone, or
+// that cannot be measured at all, does not keep it open.
+func TestRow3OpenActionWaitsForTheKernel(t *testing.T) {
+	s, _, err := store.Open(store.Options{Dir: t.TempDir(), Log: zerolog.Nop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	n := blank(Options{})
+	n.store, n.started = s, time.Now()
+	const want = 1 << 28
+	ids := map[string]knowledge.ContainerID{}
+	for i, name := range []string{"done", "undone", "gone", "late"} {
+		ids[name] = knowledge.ContainerID(strings.Repeat(string(rune('a'+i)), 64))
+		if _, err := s.Begin(knowledge.Action{ID: ids[name], Name: name, Resource: knowledge.ResourceMemory, Verb: knowledge.Grow, To: want, At: time.Now()}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	measured := false
+	held := func(id knowledge.ContainerID, _ knowledge.Resource) (int64, bool, bool) {
+		switch {
+		case id == ids["gone"]:
+			return 0, false, false
+		case id == ids["late"], !measured:
+			return 0, false, true
+		case id == ids["done"]:
+			return want, true, false
+		}
+		return want / 2, true, false
+	}
+	left := n.closeOpen(s.OpenActions(), held)
+	if len(left) != 3 || len(s.OpenActions()) != 3 {
+		t.Fatalf("%d actions wait for their containers, want 3", len(left))
+	}
+	measured = true
+	if left = n.closeOpen(left, held); len(left) != 1 {
+		t.Fatalf("%d actions still wait, want 1", len(left))
+	}
+	n.started = time.Now().Add(-closeWithin)
+	if left = n.closeOpen(left, held); len(left) != 0 || len(s.OpenActions()) != 0 {
+		t.Fatalf("%d actions wait for ever", len(left))
+	}
+	for name, want := range map[string]knowledge.Result{
+		"done": knowledge.ResultApplied, "undone": knowledge.ResultSuperseded, "gone": knowledge.ResultSuperseded, "late": knowledge.ResultSuperseded,
+	} {
+		got, err := s.Records(store.Filter{Container: ids[name]})
+		if err != nil || len(got) != 1 || got[0].Outcome.Result != want {
+			t.Errorf("%s: %+v, %v; want %v", name, got, err, want)
+		}
+	}
+}
