@@ -251,12 +251,8 @@ func (c *Cluster) askAlive(ctx context.Context, id knowledge.NodeID) (err error)
 }
 
 func (c *Cluster) failed(id knowledge.NodeID) bool {
-	for _, p := range c.members.Peers() {
-		if p.ID == id {
-			return p.Status == "failed"
-		}
-	}
-	return false
+	p, ok := c.members.Peer(id)
+	return ok && p.Status == "failed"
 }
 
 // take asks the hosts of each service for the highest term that they have seen,

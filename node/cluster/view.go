@@ -221,12 +221,8 @@ func (c *Cluster) known(id knowledge.NodeID) bool {
 
 // lookup is where a living member answers calls.
 func (c *Cluster) lookup(id knowledge.NodeID) (string, bool) {
-	for _, p := range c.members.Peers() {
-		if p.ID == id {
-			return p.Relay, p.Status != "left" && p.Relay != ""
-		}
-	}
-	return "", false
+	p, ok := c.members.Peer(id)
+	return p.Relay, ok && p.Status != "left" && p.Relay != ""
 }
 
 func (c *Cluster) coresOf(id knowledge.NodeID) knowledge.NanoCPU {
@@ -369,3 +365,6 @@ func (c *Cluster) publish() {
 
 // View is the newest one.
 func (c *Cluster) View() View { return *c.view.Load() }
+
+// Owned are the terms of the services that this node plans for at this instant.
+func (c *Cluster) Owned() map[knowledge.ServiceKey]knowledge.Term { return c.book.Terms() }

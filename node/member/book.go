@@ -90,17 +90,38 @@ func (m *Members) Peers() []Peer {
 	now := m.o.Now()
 	m.mu.Lock()
 	m.prune(now)
-	self := Peer{ID: m.self, Addr: m.addr.String(), Meta: m.meta, Alive: true, Status: "alive", Self: true}
+	self := m.selfPeer()
 	peers := make([]Peer, 0, len(m.book)+1)
 	for _, e := range m.book {
 		peers = append(peers, e.peer(now))
 	}
 	m.mu.Unlock()
 	slices.SortFunc(peers, func(a, b Peer) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID)) })
-	if m.left.Load() {
-		self.Alive, self.Status = false, "left"
-	}
 	return slices.Insert(peers, 0, self)
+}
+
+// Peer is one known node; false: it is not known.
+func (m *Members) Peer(id knowledge.NodeID) (Peer, bool) {
+	now := m.o.Now()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if id == m.self {
+		return m.selfPeer(), true
+	}
+	e := m.book[id]
+	if e == nil || !e.alive && now.Sub(e.gone) > keepGone {
+		return Peer{}, false
+	}
+	return e.peer(now), true
+}
+
+// selfPeer needs mu.
+func (m *Members) selfPeer() Peer {
+	p := Peer{ID: m.self, Addr: m.addr.String(), Meta: m.meta, Alive: true, Status: "alive", Self: true}
+	if m.left.Load() {
+		p.Alive, p.Status = false, "left"
+	}
+	return p
 }
 
 // Seen is what to keep of the others, by id.

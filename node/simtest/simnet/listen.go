@@ -109,6 +109,7 @@ func (l *listener) offer(c *conn) (queued, open bool) {
 // Dial opens a stream to "ip:port". It is refused where nobody listens, and hangs
 // until ctx ends where a link is cut, either way.
 func (h *Host) Dial(ctx context.Context, addr string) (net.Conn, error) {
+	h.Stand()
 	remote, port := h.reach(addr)
 	if remote == nil {
 		return nil, h.dialError(addr, syscall.EHOSTUNREACH)

@@ -79,6 +79,8 @@ type Host struct {
 	// Guarded by net.mu.
 	fault     Fault
 	down      bool
+	frozen    chan struct{} // closed by Thaw; nil: it is not frozen
+	buffered  []func()      // packets that came meanwhile
 	listeners map[int]*listener
 	packets   map[int]*Transport
 	nextPort  int
@@ -201,6 +203,46 @@ func (h *Host) Down() {
 
 // Up ends Down.
 func (h *Host) Up() { h.net.change(func() { h.down = false }) }
+
+// Freeze makes the host's process stand still, as SIGSTOP or a paused virtual
+// machine does: nothing leaves it, and what comes waits in the kernel's buffers, of
+// packets as many as those hold. Who writes a packet, dials or reads stands still
+// with it; the rest of the process is the test's to stop.
+func (h *Host) Freeze() {
+	h.net.change(func() {
+		if h.frozen == nil {
+			h.frozen = make(chan struct{})
+		}
+	})
+}
+
+// Thaw ends Freeze.
+func (h *Host) Thaw() {
+	h.net.change(func() {
+		if h.frozen == nil {
+			return
+		}
+		close(h.frozen)
+		h.frozen = nil
+		for _, deliver := range h.buffered {
+			deliver()
+		}
+		h.buffered = nil
+	})
+}
+
+// Stand waits while the host is frozen.
+func (h *Host) Stand() {
+	for {
+		h.net.mu.Lock()
+		frozen := h.frozen
+		h.net.mu.Unlock()
+		if frozen == nil {
+			return
+		}
+		<-frozen
+	}
+}
 
 // own is the host's ends of streams. n.mu is held.
 func (h *Host) own() []*conn {

@@ -272,3 +272,39 @@ func TestPorts(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestFreeze: a frozen host sends nothing, and what was sent to it is there when it
+// goes on.
+func TestFreeze(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := New(1)
+		defer n.Close()
+		a, b := n.Host("10.0.0.1"), n.Host("10.0.0.2")
+		at, bt := a.Transport(7), b.Transport(7)
+		x, y := streams(t, a, b)
+		b.Freeze()
+		began := time.Now()
+		time.AfterFunc(10*time.Second, b.Thaw)
+		_, _ = at.WriteTo([]byte("packet"), bt.Addr())
+		_, _ = x.Write([]byte("stream"))
+		_, _ = y.Write([]byte("answer"))
+		time.Sleep(time.Second)
+		if len(bt.PacketCh()) != 0 {
+			t.Error("a frozen host took a packet")
+		}
+		_ = x.SetReadDeadline(began.Add(2 * time.Second))
+		if _, err := x.Read(make([]byte, 6)); err == nil {
+			t.Error("a frozen host's answer came")
+		}
+		_ = x.SetReadDeadline(time.Time{})
+		for _, c := range []net.Conn{y, x} {
+			if _, err := io.ReadFull(c, make([]byte, 6)); err != nil || time.Since(began) != 10*time.Second {
+				t.Errorf("read: %v after %v", err, time.Since(began))
+			}
+		}
+		if len(bt.PacketCh()) != 1 {
+			t.Errorf("%d packets after the thaw", len(bt.PacketCh()))
+		}
+		_, _ = at.Shutdown(), bt.Shutdown()
+	})
+}

@@ -101,7 +101,7 @@ func (c *conn) SetWriteDeadline(t time.Time) error { c.out.deadline(&c.out.write
 type chunk struct {
 	data []byte
 	at   time.Time // when it arrives
-	held bool      // the link is cut: it waits for Heal
+	held bool      // the link is cut, or the writer frozen: it waits for the end of that
 }
 
 // pipe is one direction of a stream.
@@ -142,7 +142,7 @@ func (p *pipe) send(c chunk) chunk {
 	n := p.from.net
 	n.mu.Lock()
 	f := n.between(p.from, p.to)
-	c.held = f.Cut
+	c.held = f.Cut || p.from.frozen != nil
 	c.at = time.Now().Add(n.late(f) + n.tries(f, dataTimeout))
 	p.from.stats.StreamOut += uint64(len(c.data))
 	n.mu.Unlock()
@@ -160,6 +160,7 @@ func (p *pipe) weather() {
 	n := p.from.net
 	n.mu.Lock()
 	f := n.between(p.from, p.to)
+	still := p.from.frozen != nil
 	late := n.late(f)
 	n.mu.Unlock()
 	now := time.Now()
@@ -168,7 +169,7 @@ func (p *pipe) weather() {
 		switch {
 		case f.Cut && c.at.After(now):
 			c.held = true
-		case !f.Cut && c.held:
+		case !f.Cut && !still && c.held:
 			c.held, c.at = false, first
 			p.last = first
 		}
@@ -187,6 +188,7 @@ func (p *pipe) weather() {
 
 func (p *pipe) read(b []byte) (int, error) {
 	for {
+		p.to.Stand()
 		p.mu.Lock()
 		n, wait, err := p.take(b)
 		changed := p.changed

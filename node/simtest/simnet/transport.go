@@ -69,6 +69,7 @@ func (t *Transport) FinalAdvertiseAddr(ip string, port int) (net.IP, int, error)
 // WriteTo implements memberlist.Transport. Like UDP it never waits, and is silent
 // about what is lost.
 func (t *Transport) WriteTo(b []byte, addr string) (time.Time, error) {
+	t.host.Stand()
 	now := time.Now()
 	n := t.host.net
 	n.mu.Lock()
@@ -112,6 +113,14 @@ func (h *Host) deliver(from *Transport, port int, data []byte) {
 	t := h.packets[port]
 	if t == nil || h.down || h.net.between(from.host, h).Cut {
 		h.stats.Lost++
+		return
+	}
+	if h.frozen != nil {
+		if len(h.buffered) < queue {
+			h.buffered = append(h.buffered, func() { h.deliver(from, port, data) })
+		} else {
+			h.stats.Lost++
+		}
 		return
 	}
 	p := &memberlist.Packet{
