@@ -151,17 +151,6 @@ func (b *Book) Keys() []knowledge.ServiceKey {
 	return slices.Sorted(maps.Keys(b.held))
 }
 
-// Terms are those of all that this node claims.
-func (b *Book) Terms() map[knowledge.ServiceKey]knowledge.Term {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	out := make(map[knowledge.ServiceKey]knowledge.Term, len(b.held))
-	for key, c := range b.held {
-		out[key] = c.Term
-	}
-	return out
-}
-
 // Len is how many services this node claims.
 func (b *Book) Len() int {
 	b.mu.Lock()

@@ -43,12 +43,11 @@ func (c *Cluster) handlers() map[string]relay.Handler {
 // seal signs what is for the present life of a node. One that started anew and was
 // not heard of since refuses it, and is told again.
 func (c *Cluster) seal(kind string, to knowledge.NodeID, v any) ([]byte, error) {
-	for _, p := range c.members.Peers() {
-		if p.ID == to {
-			return c.sealer.Seal(kind, to, uint64(p.Started), v)
-		}
+	p, ok := c.members.Peer(to)
+	if !ok {
+		return nil, relay.ErrUnknown
 	}
-	return nil, relay.ErrUnknown
+	return c.sealer.Seal(kind, to, uint64(p.Started), v)
 }
 
 // open reads a signed message and holds its signer against the caller.

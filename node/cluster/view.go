@@ -226,12 +226,8 @@ func (c *Cluster) lookup(id knowledge.NodeID) (string, bool) {
 }
 
 func (c *Cluster) coresOf(id knowledge.NodeID) knowledge.NanoCPU {
-	for _, p := range c.members.Peers() {
-		if p.ID == id {
-			return p.Cores
-		}
-	}
-	return 0
+	p, _ := c.members.Peer(id)
+	return p.Cores
 }
 
 // memberChange takes a membership that is not what it was.
@@ -365,6 +361,3 @@ func (c *Cluster) publish() {
 
 // View is the newest one.
 func (c *Cluster) View() View { return *c.view.Load() }
-
-// Owned are the terms of the services that this node plans for at this instant.
-func (c *Cluster) Owned() map[knowledge.ServiceKey]knowledge.Term { return c.book.Terms() }

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -38,6 +40,7 @@ type disk struct {
 	terms map[knowledge.ServiceKey]knowledge.Term
 	known cluster.Membership
 	full  bool
+	ever  map[knowledge.ServiceKey]knowledge.Term // obeyed, in all lives; guarded by host.mu
 }
 
 var errFull = errors.New("no space left on device")
@@ -52,6 +55,12 @@ func (d *disk) SaveTerms(t map[knowledge.ServiceKey]knowledge.Term) error {
 		d.terms[key] = v
 	}
 	return nil
+}
+
+func (d *disk) saved(key knowledge.ServiceKey) knowledge.Term {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.terms[key]
 }
 
 func (d *disk) SaveMembers(m cluster.Membership) error {
@@ -87,8 +96,14 @@ func (h *host) Obey(_ context.Context, intents []knowledge.Intent) (mape.Obeyed,
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, in := range intents {
-		if last := h.obeyed[in.Service]; last.After(in.Term) {
+		if last := h.disk.ever[in.Service]; last.After(in.Term) {
 			h.fault = fmt.Sprintf("%s obeys %v of %s after %v", h.name, in.Term, in.Service, last)
+		}
+		h.disk.ever[in.Service] = in.Term
+		for _, o := range h.w.hosts {
+			if (o == h || o.disk.id.ID() == in.Term.Owner) && in.Term.After(o.disk.saved(in.Service)) {
+				h.fault = fmt.Sprintf("%s obeys %v of %s, which is not on the disk of %s", h.name, in.Term, in.Service, o.name)
+			}
 		}
 		h.obeyed[in.Service], h.at[in.Service] = in.Term, time.Now()
 	}
@@ -128,7 +143,7 @@ func newWorld(t *testing.T, n, services int) *world {
 			t.Fatal(err)
 		}
 		ip := fmt.Sprintf("10.0.0.%d", i+1)
-		h := &host{w: w, name: fmt.Sprintf("n%d", i+1), ip: ip, net: w.net.Host(ip), disk: &disk{id: id, terms: map[knowledge.ServiceKey]knowledge.Term{}}}
+		h := &host{w: w, name: fmt.Sprintf("n%d", i+1), ip: ip, net: w.net.Host(ip), disk: &disk{id: id, terms: map[knowledge.ServiceKey]knowledge.Term{}, ever: map[knowledge.ServiceKey]knowledge.Term{}}}
 		for s := range services {
 			h.runs = append(h.runs, knowledge.ServiceKey(fmt.Sprintf("s%d", s)))
 		}
@@ -153,7 +168,7 @@ func (h *host) start() {
 	h.c, err = cluster.New(cluster.Options{
 		Identity: h.disk.id, Epoch: h.disk.epoch, Meta: member.Meta{Name: h.name, Cores: 4 * knowledge.OneCPU, Memory: 8 * knowledge.GiB},
 		Member:   member.Options{Cluster: "sim", Bind: net.JoinHostPort(h.ip, fmt.Sprint(gossipPort)), Transport: tr, Join: []string{seed}},
-		Listener: l, Dial: h.net.Dial, DeliberateEvery: every, Terms: h.disk.terms, Known: h.disk.known, Keeper: h.disk, Log: h.w.log(h.name),
+		Listener: l, Dial: h.net.Dial, DeliberateEvery: every, Terms: h.disk.terms, Known: h.disk.known, Keeper: h.disk, Log: h.w.log(h.name), Now: h.now,
 	}, h)
 	if err != nil {
 		h.w.t.Fatal(err)
@@ -172,6 +187,20 @@ func (h *host) start() {
 			}
 		}
 	}()
+}
+
+// now stands still with a frozen host where the beat asks for it.
+func (h *host) now() time.Time {
+	pc := make([]uintptr, 4)
+	frames := runtime.CallersFrames(pc[:runtime.Callers(2, pc)])
+	for more := true; more; {
+		var f runtime.Frame
+		f, more = frames.Next()
+		if strings.HasSuffix(f.Function, "cluster.(*Cluster).Run") {
+			h.net.Stand()
+		}
+	}
+	return time.Now()
 }
 
 // kill ends a node without a word.

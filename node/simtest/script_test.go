@@ -42,7 +42,7 @@ func (w *world) play(r *rand.Rand) {
 	any := func() *host { return w.hosts[r.IntN(len(w.hosts))] }
 	for range 12 {
 		a, b := any(), any()
-		switch r.IntN(8) {
+		switch r.IntN(9) {
 		case 0, 1:
 			if a.c != nil {
 				w.t.Logf("%s crashes", a.name)
@@ -65,6 +65,12 @@ func (w *world) play(r *rand.Rand) {
 			}
 			w.t.Logf("%d | %d", at, len(ips)-at)
 			w.net.Partition(ips[:at], ips[at:])
+		case 7:
+			d := time.Duration(2+r.IntN(20)) * time.Second
+			w.t.Logf("%s is frozen for %v", a.name, d)
+			a.net.Freeze()
+			time.Sleep(d)
+			a.net.Thaw()
 		case 6:
 			w.t.Logf("30 %% lost")
 			w.net.Everywhere(simnet.Fault{Loss: 0.3, Delay: 20 * time.Millisecond})
