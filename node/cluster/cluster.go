@@ -84,6 +84,8 @@ type Options struct {
 	Terms  map[knowledge.ServiceKey]knowledge.Term
 	Known  Membership
 	Keeper Keeper
+	// Load is the CPU in use on this host, for the others to see; nil: not told.
+	Load func() knowledge.NanoCPU
 	// Handlers are further calls that peers may make.
 	Handlers map[string]relay.Handler
 	// Conflict is told once of a living node with the name or the id of this one.
@@ -136,6 +138,10 @@ type Cluster struct {
 	saved    Membership
 	count    Counts
 	alive    map[knowledge.NodeID]probe
+	told     struct { // to the others
+		owned uint32
+		load  uint8
+	}
 }
 
 // New binds the sockets. Run starts it; Close lets go.
@@ -337,6 +343,7 @@ func (c *Cluster) tick(now time.Time) {
 	c.reports.retry(now)
 	c.intents.retry(now)
 	c.exchangeIfDue(now)
+	c.tellLoad()
 	c.save(now, false)
 	c.publish()
 }
