@@ -285,23 +285,36 @@ var (
 )
 
 // do runs f on the goroutine and waits for it; a goroutine that is behind refuses.
+// With an error f has not run, and never will.
 func (c *Cluster) do(ctx context.Context, f func()) error {
 	ran := make(chan struct{})
+	var begun atomic.Bool // by the goroutine, or never by the caller
 	select {
-	case c.asks <- func() { f(); close(ran) }:
+	case c.asks <- func() {
+		if begun.CompareAndSwap(false, true) {
+			f()
+			close(ran)
+		}
+	}:
 	case <-c.stopped:
 		return errStopped
 	case <-ctx.Done():
 		return errBusy
 	}
+	var err error
 	select {
 	case <-ran:
 		return nil
 	case <-c.stopped:
-		return errStopped
+		err = errStopped
 	case <-ctx.Done():
-		return ctx.Err()
+		err = ctx.Err()
 	}
+	if begun.CompareAndSwap(false, true) {
+		return err
+	}
+	<-ran
+	return nil
 }
 
 // job runs f beside the goroutine; its result comes back by back.

@@ -88,8 +88,9 @@ func inCluster(t *testing.T, n int, test func(t *testing.T, hosts []*believer)) 
 		var hosts []*believer
 		var runs sync.WaitGroup
 		for i := range n {
-			hosts = append(hosts, join(t, nw, i))
-			runs.Go(func() { hosts[i].c.Run(ctx) })
+			h := join(t, nw, i)
+			hosts = append(hosts, h)
+			runs.Go(func() { h.c.Run(ctx) })
 		}
 		time.Sleep(10 * time.Second)
 		test(t, hosts)
