@@ -33,7 +33,6 @@ type believer struct {
 	c      *Cluster
 	mu     sync.Mutex
 	obeyed []knowledge.Intent
-	ids    map[knowledge.ContainerID]bool
 }
 
 func (h *believer) Obey(_ context.Context, intents []knowledge.Intent) (mape.Obeyed, error) {
