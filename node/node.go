@@ -61,6 +61,7 @@ type Node struct {
 	source  string                         // where samples come from, for status
 	machine atomic.Pointer[knowledge.Host] // as the Engine, or else the kernel, tells it
 	usage   *cgroup.HostReader
+	used    atomic.Int64 // nanoCPU of the host in its last second
 	loop    *mape.Loop
 	cluster *cluster.Cluster
 	key     *trust.Identity

@@ -75,7 +75,7 @@ func (n *Node) openCluster(cfg config.Config) error {
 	o := cluster.Options{
 		Identity: n.key, Epoch: n.nextLife(), Attest: c.Attestation == "quorum", DeliberateEvery: cfg.Monitor.DeliberateEvery,
 		Starts: n.starts, Terms: n.store.Terms(), Keeper: keeper{n.store}, Log: n.log, Conflict: n.conflict,
-		Handlers: n.peerHandlers(),
+		Handlers: n.peerHandlers(), Load: func() knowledge.NanoCPU { return knowledge.NanoCPU(n.used.Load()) },
 		Meta: member.Meta{Name: n.identity.Name, Zone: cfg.Node.Zone, Version: n.o.Version[:min(len(n.o.Version), 32)],
 			Cores: knowledge.NanoCPU(n.host().CPUs) * knowledge.OneCPU, Memory: n.host().Memory},
 	}

@@ -173,6 +173,7 @@ func (n *Node) hostUse() func() (knowledge.NanoCPU, knowledge.Bytes, knowledge.B
 		if n.usage.Read(&s) != nil {
 			return 0, 0, 0, false
 		}
+		n.used.Store(int64(s.CPU))
 		return s.CPU, s.Used, s.Available, true
 	}
 }

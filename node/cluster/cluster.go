@@ -84,6 +84,8 @@ type Options struct {
 	Terms  map[knowledge.ServiceKey]knowledge.Term
 	Known  Membership
 	Keeper Keeper
+	// Load is the CPU in use on this host, for the others to see; nil: not told.
+	Load func() knowledge.NanoCPU
 	// Handlers are further calls that peers may make.
 	Handlers map[string]relay.Handler
 	// Conflict is told once of a living node with the name or the id of this one.
@@ -136,6 +138,10 @@ type Cluster struct {
 	saved    Membership
 	count    Counts
 	alive    map[knowledge.NodeID]probe
+	told     struct { // to the others
+		owned uint32
+		load  uint8
+	}
 }
 
 // New binds the sockets. Run starts it; Close lets go.
@@ -279,23 +285,36 @@ var (
 )
 
 // do runs f on the goroutine and waits for it; a goroutine that is behind refuses.
+// With an error f has not run, and never will.
 func (c *Cluster) do(ctx context.Context, f func()) error {
 	ran := make(chan struct{})
+	var begun atomic.Bool // by the goroutine, or never by the caller
 	select {
-	case c.asks <- func() { f(); close(ran) }:
+	case c.asks <- func() {
+		if begun.CompareAndSwap(false, true) {
+			f()
+			close(ran)
+		}
+	}:
 	case <-c.stopped:
 		return errStopped
 	case <-ctx.Done():
 		return errBusy
 	}
+	var err error
 	select {
 	case <-ran:
 		return nil
 	case <-c.stopped:
-		return errStopped
+		err = errStopped
 	case <-ctx.Done():
-		return ctx.Err()
+		err = ctx.Err()
 	}
+	if begun.CompareAndSwap(false, true) {
+		return err
+	}
+	<-ran
+	return nil
 }
 
 // job runs f beside the goroutine; its result comes back by back.
@@ -337,6 +356,7 @@ func (c *Cluster) tick(now time.Time) {
 	c.reports.retry(now)
 	c.intents.retry(now)
 	c.exchangeIfDue(now)
+	c.tellLoad()
 	c.save(now, false)
 	c.publish()
 }

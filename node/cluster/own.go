@@ -22,8 +22,8 @@ const (
 	// freshFor is how many intervals a report is evidence, keptFor how many it is
 	// remembered.
 	freshFor, keptFor = 3, 12
-	// askWithin bounds the question for the highest term, doubtWithin the one
-	// whether the owner of before is really gone.
+	// askWithin bounds the question for the highest term, one and a half doubtWithin
+	// the one whether the owner of before is really gone.
 	askWithin, doubtWithin = 500 * time.Millisecond, 800 * time.Millisecond
 	// spareFor is how long an owner that answered a direct call is left alone,
 	// whatever gossip says.
@@ -236,16 +236,23 @@ func (c *Cluster) lives(now time.Time, p *member.Peer) bool {
 	return !doubt
 }
 
-// askAlive asks twice: a refusal is an answer, silence may be a lost packet.
-func (c *Cluster) askAlive(ctx context.Context, id knowledge.NodeID) (err error) {
-	for range 2 {
-		try, cancel := context.WithTimeout(ctx, doubtWithin)
-		err = c.relay.Alive(try, id)
-		silent := try.Err() != nil
-		cancel()
-		if err == nil || !silent {
-			return err
-		}
+// askAlive asks twice, the second time beside the first one: a refusal is an answer,
+// silence may be a lost packet.
+func (c *Cluster) askAlive(ctx context.Context, id knowledge.NodeID) error {
+	ctx, cancel := context.WithTimeout(ctx, doubtWithin+doubtWithin/2)
+	defer cancel()
+	answers := make(chan error, 2)
+	ask := func(context.Context) { answers <- c.relay.Alive(ctx, id) }
+	c.job(ask)
+	select {
+	case err := <-answers:
+		return err
+	case <-time.After(doubtWithin / 2):
+	}
+	c.job(ask)
+	err := <-answers
+	if err != nil && ctx.Err() == nil {
+		err = <-answers
 	}
 	return err
 }

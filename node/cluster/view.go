@@ -1,6 +1,8 @@
 package cluster
 
 import (
+	"context"
+	"math"
 	"slices"
 	"time"
 
@@ -23,6 +25,8 @@ const (
 	stableAfter = time.Minute
 	// saveEvery bounds how often membership is written.
 	saveEvery = 10 * time.Second
+	// loadStep is how exactly a node's load is told, in percent.
+	loadStep = 10
 )
 
 // candidate is a ring that would follow from the newest membership.
@@ -302,7 +306,33 @@ func (c *Cluster) adoptIfDue(now time.Time) {
 	sum := c.ring.Checksum()
 	c.members.Update(func(m *member.Meta) { m.Ring = sum })
 	c.resend(old)
+	if old.Len() == 0 { // nobody has heard of this host's containers yet
+		c.job(func(ctx context.Context) {
+			ctx, cancel := context.WithTimeout(ctx, sendWithin)
+			defer cancel()
+			if err := c.host.ReportSoon(ctx); err != nil && ctx.Err() == nil {
+				c.log.Debug().Err(err).Msg("the first reports come with the next interval")
+			}
+		})
+	}
 	c.log.Info().Int("members", c.ring.Len()).Msg("the ring has changed")
+}
+
+// tellLoad lets the others know how busy this node is, in steps of ten percent that
+// are left late, so that a host between two of them does not gossip all the time.
+func (c *Cluster) tellLoad() {
+	owned, load := uint32(c.book.Len()), c.told.load
+	if cores := c.o.Meta.Cores; c.o.Load != nil && cores > 0 {
+		percent := min(100*c.o.Load().Cores()/cores.Cores(), 100)
+		if math.Abs(percent-float64(load)) > loadStep*0.8 {
+			load = uint8(math.Round(percent/loadStep) * loadStep)
+		}
+	}
+	if owned == c.told.owned && load == c.told.load {
+		return
+	}
+	c.told.owned, c.told.load = owned, load
+	c.members.Update(func(m *member.Meta) { m.Services, m.Load = owned, load })
 }
 
 // save writes membership down where it changed.

@@ -53,7 +53,7 @@ func TestJoinUpdateLeave(t *testing.T) {
 	if p := all[2].Peers()[0]; p.Load != 42 || p.Name != "host2" {
 		t.Errorf("out of bounds, and still taken: %+v", p)
 	}
-	if err := all[2].Leave(500 * time.Millisecond); err != nil {
+	if err := all[2].Leave(5 * time.Second); err != nil {
 		t.Error(err)
 	}
 	_ = all[2].Close()

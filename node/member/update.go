@@ -6,11 +6,12 @@ import (
 
 // A broadcast costs every node its size times some transmissions: 12 below ten
 // members, 36 from a hundred on, 300 bytes each. So a state or a key is said at
-// once, the ring within a second, and the rest (load, services) once a
-// second for each member there is: the whole cluster then says one thing a second.
+// once, the ring within a second, and the rest (load, services) every
+// five seconds for each member there is: the whole cluster then says one thing in
+// five seconds.
 const (
 	updateEvery   = time.Second
-	updateForEach = time.Second
+	updateForEach = 5 * time.Second
 )
 
 // Update changes this node's metadata and lets the others know: at once where its

@@ -1,0 +1,283 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/mape"
+	"github.com/effiscale/effiscale/mape/plan"
+	"github.com/effiscale/effiscale/node/member"
+	"github.com/effiscale/effiscale/node/simtest/simnet"
+	"github.com/effiscale/effiscale/node/trust"
+)
+
+const web, replica = knowledge.ServiceKey("web"), knowledge.ContainerID("c1")
+
+// rich is what is in force on every host: more than a year of little use asks for.
+var rich = knowledge.Envelope{
+	CPU: knowledge.Range[knowledge.NanoCPU]{Min: 2 * knowledge.OneCPU, Max: 4 * knowledge.OneCPU}, ThrottleTarget: 0.06,
+	Memory: 2 * knowledge.GiB, MemoryFloor: knowledge.GiB, MemoryCeiling: 8 * knowledge.GiB,
+}
+
+// believer is a host that does what it is told, and remembers it.
+type believer struct {
+	c      *Cluster
+	mu     sync.Mutex
+	obeyed []knowledge.Intent
+}
+
+func (h *believer) Obey(_ context.Context, intents []knowledge.Intent) (mape.Obeyed, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.obeyed = append(h.obeyed, intents...)
+	return mape.Obeyed{}, nil
+}
+
+func (h *believer) Envelopes(context.Context, knowledge.ServiceKey) (map[knowledge.ContainerID]knowledge.Envelope, error) {
+	return map[knowledge.ContainerID]knowledge.Envelope{replica: rich}, nil
+}
+func (h *believer) ReportSoon(context.Context) error                             { return nil }
+func (h *believer) Holds(context.Context) ([]mape.Held, error)                   { return nil, nil }
+func (h *believer) Parts(context.Context, []mape.Held, int) ([]mape.Part, error) { return nil, nil }
+func (h *believer) Merge(context.Context, []mape.Part) (int, error)              { return 0, nil }
+
+// newest is what the host obeys for its replica.
+func (h *believer) newest() (e knowledge.Envelope, ok bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, in := range h.obeyed {
+		for _, a := range in.Envelopes {
+			e, ok = a.Envelope, true
+		}
+	}
+	return e, ok
+}
+
+func (h *believer) report() plan.Report {
+	return plan.Report{Service: web, Host: h.c.self, CPUs: 4, Memory: 8 * knowledge.GiB, Replicas: []plan.Reported{{
+		ID: replica, Envelope: rich, Stood: 365 * 24 * time.Hour,
+		Policy: knowledge.Policy{Managed: true, Mode: knowledge.ModeAuto, ThrottleTarget: 0.06, CPUPercentile: 0.95, MemoryPercentile: 0.98},
+		Facts: plan.Facts{ObservedFor: 365 * 24 * time.Hour, CPU: knowledge.OneCPU / 10, CPUMax: knowledge.OneCPU / 5,
+			MemoryNeed: 100 * knowledge.MiB, MemoryPeak: 110 * knowledge.MiB},
+		Quota: 2 * knowledge.OneCPU, Limit: 2 * knowledge.GiB, WorkingSet: 100 * knowledge.MiB,
+	}}}
+}
+
+// never is a disk that keeps nothing: nobody starts again here.
+type never struct{}
+
+func (never) SaveTerms(map[knowledge.ServiceKey]knowledge.Term) error { return nil }
+func (never) SaveMembers(Membership) error                            { return nil }
+
+// inCluster runs test in a settled cluster of n nodes with attestation, all of which
+// run a replica of web, in virtual time.
+func inCluster(t *testing.T, n int, test func(t *testing.T, hosts []*believer)) {
+	synctest.Test(t, func(t *testing.T) {
+		nw := simnet.New(1)
+		ctx, stop := context.WithCancel(t.Context())
+		var hosts []*believer
+		var runs sync.WaitGroup
+		for i := range n {
+			h := join(t, nw, i)
+			hosts = append(hosts, h)
+			runs.Go(func() { h.c.Run(ctx) })
+		}
+		time.Sleep(10 * time.Second)
+		test(t, hosts)
+		stop()
+		runs.Wait()
+		for _, h := range hosts {
+			_ = h.c.Close()
+		}
+		nw.Close()
+		time.Sleep(time.Minute) // memberlist's last probes
+	})
+}
+
+func join(t *testing.T, nw *simnet.Net, i int) *believer {
+	t.Helper()
+	ip := fmt.Sprintf("10.0.0.%d", i+1)
+	at := nw.Host(ip)
+	tr, err := at.Bind(7946)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := at.Listen(7947)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := trust.NewIdentity(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &believer{}
+	h.c, err = New(Options{
+		Identity: id, Epoch: 1, Meta: member.Meta{Name: fmt.Sprintf("n%d", i+1), Cores: 4 * knowledge.OneCPU, Memory: 8 * knowledge.GiB},
+		Member:   member.Options{Cluster: "sim", Bind: net.JoinHostPort(ip, "7946"), Transport: tr, Join: []string{"10.0.0.1:7946"}},
+		Listener: l, Dial: at.Dial, Keeper: never{}, Attest: true, Log: zerolog.Nop(),
+	}, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// ownerOf is the owner of web, and another host.
+func ownerOf(hosts []*believer) (owner, other *believer) {
+	for _, h := range hosts {
+		if h.c.View().Ring.Owner(web) == h.c.self {
+			owner = h
+		} else {
+			other = h
+		}
+	}
+	return owner, other
+}
+
+func reportAll(hosts []*believer) {
+	for _, h := range hosts {
+		h.c.Report([]plan.Report{h.report()})
+	}
+	time.Sleep(3 * time.Second)
+}
+
+// TestAttestedCuts: what four owners agree to is cut, on every host.
+func TestAttestedCuts(t *testing.T) {
+	inCluster(t, 4, func(t *testing.T, hosts []*believer) {
+		reportAll(hosts) // the first ones claim the service
+		reportAll(hosts)
+		for _, h := range hosts {
+			e, ok := h.newest()
+			if !ok || e.Memory >= rich.Memory || e.Memory < 100*knowledge.MiB {
+				t.Errorf("%s obeys %s of memory: want less than %s", h.c.o.Meta.Name, e.Memory, rich.Memory)
+			}
+			if n := h.c.uncertified.Load(); n > 0 {
+				t.Errorf("%s left %d cuts out that all agree to", h.c.o.Meta.Name, n)
+			}
+		}
+	})
+}
+
+// TestALyingOwnerCutsNothing: an owner that declares less than the evidence of the
+// others asks for finds nobody who agrees, and the host leaves its cut out.
+func TestALyingOwnerCutsNothing(t *testing.T) {
+	inCluster(t, 4, func(t *testing.T, hosts []*believer) {
+		reportAll(hosts)
+		liar, victim := ownerOf(hosts)
+		lie := rich
+		lie.Memory, lie.MemoryFloor, lie.CPU.Max = 8*knowledge.MiB, knowledge.MiB, knowledge.OneCPU/100
+		err := liar.c.do(t.Context(), func() {
+			held, ok := liar.c.book.Held(web)
+			if !ok {
+				t.Error("the owner has no claim")
+				return
+			}
+			s := liar.c.services[web]
+			s.seq++
+			liar.c.certify(s, Declared{Intent: knowledge.Intent{Service: web, Host: victim.c.self, Term: held.Term, Seq: s.seq,
+				Envelopes: []knowledge.Assigned{{ID: replica, Envelope: lie}}}})
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(3 * time.Second)
+		e, ok := victim.newest()
+		if !ok || e.Memory < rich.Memory || e.MemoryFloor < rich.MemoryFloor || e.CPU.Max < rich.CPU.Max {
+			t.Errorf("the host obeys %s of memory, %s cores", e.Memory, e.CPU.Max)
+		}
+		if victim.c.uncertified.Load() == 0 {
+			t.Error("nothing is counted")
+		}
+	})
+}
+
+// TestRow22LiesAreRefused: words for others, of others, of old terms and without
+// sense are refused by those who hear them, and obeyed by nobody.
+func TestRow22LiesAreRefused(t *testing.T) {
+	inCluster(t, 4, func(t *testing.T, hosts []*believer) {
+		reportAll(hosts)
+		owner, victim := ownerOf(hosts)
+		var liar *believer
+		for _, h := range hosts {
+			if h != owner && h != victim {
+				liar = h
+			}
+		}
+		term := victim.c.View().Terms[web]
+		say := func(kind string, sealedAs string, v any) error {
+			b, err := liar.c.seal(sealedAs, victim.c.self, v)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = liar.c.relay.Call(t.Context(), victim.c.self, kind, b)
+			return err
+		}
+		intent := func(host, by knowledge.NodeID, round uint64, key knowledge.ServiceKey) []Declared {
+			return []Declared{{Intent: knowledge.Intent{Service: key, Host: host, Term: knowledge.Term{Round: round, Owner: by}, Seq: 1 << 40,
+				Envelopes: []knowledge.Assigned{{ID: replica, Envelope: knowledge.Envelope{Memory: 1}}}}}}
+		}
+		victim.mu.Lock()
+		victim.obeyed = nil
+		victim.mu.Unlock()
+		for _, lie := range []struct {
+			what, kind, sealed, want string
+			v                        any
+		}{
+			{"in the owner's name", "intents", "intents", "another node's term", intent(victim.c.self, owner.c.self, term.Round+1, web)},
+			{"for another host", "intents", "intents", "another host", intent(owner.c.self, liar.c.self, term.Round+1, web)},
+			{"no name", "intents", "intents", "without a name", intent(victim.c.self, liar.c.self, term.Round+1, "\x00")},
+			{"a report as an intent", "intents", "reports", "", intent(victim.c.self, liar.c.self, term.Round+1, web)},
+			{"too many", "intents", "intents", "at most", make([]Declared, batchMost+1)},
+		} {
+			if err := say(lie.kind, lie.sealed, lie.v); err == nil || !strings.Contains(err.Error(), lie.want) {
+				t.Errorf("%s: %v, want %q", lie.what, err, lie.want)
+			}
+		}
+		if err := say("intents", "intents", intent(victim.c.self, liar.c.self, term.Round-1, web)); err != nil {
+			t.Errorf("an old term is answered with the newer one: %v", err)
+		}
+		// The same bytes a second time.
+		b, err := liar.c.seal("intents", victim.c.self, intent(victim.c.self, liar.c.self, term.Round-1, web))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, first := liar.c.relay.Call(t.Context(), victim.c.self, "intents", b)
+		_, second := liar.c.relay.Call(t.Context(), victim.c.self, "intents", b)
+		if first != nil || second == nil {
+			t.Errorf("once %v, and again %v", first, second)
+		}
+		r := liar.report()
+		r.Host = owner.c.self
+		nonsense := liar.report()
+		nonsense.Replicas[0].Facts.CPU = 400 * knowledge.OneCPU
+		bigger := liar.report()
+		bigger.CPUs = 4000
+		before := victim.c.View().Counts.ReportsRefused
+		for _, r := range []plan.Report{r, nonsense, bigger} {
+			_ = say("reports", "reports", []plan.Report{r})
+		}
+		time.Sleep(time.Second)
+		if n := victim.c.View().Counts.ReportsRefused - before; n != 3 {
+			t.Errorf("%d of 3 reports without sense are counted", n)
+		}
+		if n := victim.c.View().Counts.IntentsRefused; n < 2 {
+			t.Errorf("%d intents of an old term are counted", n)
+		}
+		victim.mu.Lock()
+		defer victim.mu.Unlock()
+		for _, in := range victim.obeyed {
+			if in.Term.Owner != owner.c.self {
+				t.Errorf("the host obeys %+v", in)
+			}
+		}
+	})
+}
