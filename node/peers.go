@@ -113,7 +113,7 @@ func (n *Node) bindCluster(o cluster.Options, calls string) (err error) {
 // conflict ends this node where it is the one to give way.
 func (n *Node) conflict(other member.Peer, yield bool) {
 	if !yield {
-		n.log.Error().Str("other", other.Addr).Str("name", other.Name).Msg("another node has this one's name or identity; it started later and has to give way")
+		n.log.Error().Str("other", other.Addr).Str("name", other.Name).Msg("another node has this one's name or identity; it came later and has to give way")
 		return
 	}
 	select {

@@ -197,7 +197,7 @@ func (m *Members) came(id knowledge.NodeID, addr string, meta Meta) {
 	}
 	e.addr, e.moved, e.meta, e.suspect = addr, "", meta, time.Time{}
 	if meta.Name == m.meta.Name && addr != m.addr.String() {
-		m.rivalSeen(rival{id: id, addr: addr})
+		m.rivalSeen(rival{id: id, addr: addr}, meta)
 	}
 }
 

@@ -134,7 +134,7 @@ func (d delegate) NotifyConflict(existing, other *memberlist.Node) {
 	d.m.mu.Lock()
 	defer d.m.mu.Unlock()
 	if existing.Name == string(d.m.self) {
-		d.m.rivalSeen(rival{id: d.m.self, addr: addrOf(other), started: meta.Started, name: meta.Name})
+		d.m.rivalSeen(rival{id: d.m.self, addr: addrOf(other), started: meta.Started, name: meta.Name}, meta)
 	} else if e := d.m.book[knowledge.NodeID(existing.Name)]; e != nil && e.alive {
 		e.moved = addrOf(other)
 	}

@@ -64,8 +64,9 @@ type Options struct {
 	// perhaps, from a goroutine that waits for it: it must not block.
 	Changed func()
 	// Conflict is called once for each living node that has this one's name, or
-	// this one's id at another address. weYield: this node is to give way, for it
-	// started later (with the same second, the higher id or address).
+	// this one's id at another address. weYield: this node is to give way, for it is
+	// new where the other is at home (both new or both not: for it started later;
+	// with the same second, the higher id or address).
 	Conflict func(other Peer, weYield bool)
 	// RejoinEvery is the least time between two tries to find who is missing, the
 	// most is three times as much; 0 is 10 s.
@@ -104,7 +105,7 @@ type Members struct {
 	packed []byte // of meta
 	edits  int    // of meta
 	book   map[knowledge.NodeID]*entry
-	rivals map[rival]int // and how often they were asked
+	rivals map[rival]meeting
 	told   map[rival]bool
 	alive  int
 	counts Counts
@@ -119,7 +120,7 @@ func Open(o Options) (*Members, error) {
 	m := &Members{
 		o: o, self: o.ID, meta: o.Meta, refusals: newRefusals(o.Log, o.Now),
 		life: make(chan struct{}, 1), changed: make(chan struct{}, 1), dirty: make(chan struct{}, 1), rival: make(chan struct{}, 1), again: make(chan struct{}, 1),
-		book: map[knowledge.NodeID]*entry{}, rivals: map[rival]int{}, told: map[rival]bool{},
+		book: map[knowledge.NodeID]*entry{}, rivals: map[rival]meeting{}, told: map[rival]bool{},
 	}
 	m.refusals.suspect = m.noteSuspect
 	m.byes = &memberlist.TransmitLimitedQueue{NumNodes: m.count, RetransmitMult: 8}
@@ -129,7 +130,8 @@ func Open(o Options) (*Members, error) {
 		m.cancel()
 		return nil, fmt.Errorf("cannot gossip on %s: %w", o.Bind, err)
 	}
-	m.jobs.Go(m.loop)
+	said := m.snapshot()
+	m.jobs.Go(func() { m.loop(said) })
 	m.jobs.Go(m.watchRivals)
 	return m, nil
 }

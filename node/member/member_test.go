@@ -148,6 +148,34 @@ func TestRow14DuplicateName(t *testing.T) {
 	}
 }
 
+// TestRow42RunningNodeKeepsItsName: of two nodes with one name the newcomer yields, by
+// however much either clock is wrong.
+func TestRow42RunningNodeKeepsItsName(t *testing.T) {
+	for _, ahead := range []int64{600, -600} {
+		running, newcomer := make(chan bool, 9), make(chan bool, 9)
+		o := options(1)
+		o.Meta.Started = 10_000 + ahead // five minutes before the other
+		o.Conflict = func(_ Peer, yield bool) { running <- yield }
+		a := start(t, o)
+		a.Update(func(m *Meta) { m.State = Participant })
+		a.Update(func(m *Meta) { m.State = Waiting }) // frozen for a moment since
+		time.Sleep(200 * time.Millisecond)            // for its gossip
+		o = options(2)
+		o.Meta.Started, o.Meta.Name, o.Join = 10_300, "host1", []string{a.Addr()}
+		o.Conflict = func(_ Peer, yield bool) { newcomer <- yield }
+		b := start(t, o)
+		eventually(t, "two see two", func() bool { return see([]*Members{a, b}, 2) })
+		b.Update(func(m *Meta) { m.State = Participant }) // too late to be at home
+		if !<-newcomer {
+			t.Errorf("clock of the running node %d s ahead: the newcomer stays", ahead)
+		}
+		if <-running {
+			t.Errorf("clock of the running node %d s ahead: it yields to a newcomer", ahead)
+		}
+		_, _ = a.Close(), b.Close()
+	}
+}
+
 // TestRow15DuplicateID: a cloned disk. The later node is told to give way.
 func TestRow15DuplicateID(t *testing.T) {
 	late := make(chan bool, 9)

@@ -55,7 +55,7 @@ type Meta struct {
 	Zone     string // to 64 bytes
 	Version  string // of the program, to 32 bytes
 	Protocol uint8
-	Features uint32
+	Features uint32 // bits; Members sets FeatureSettled
 	State    State
 	Relay    string // host:port of the relay, to 128 bytes
 	Cores    knowledge.NanoCPU
@@ -68,6 +68,13 @@ type Meta struct {
 	// uses first: see KeyNames. Members fills it in.
 	Keys [4]uint32
 }
+
+// FeatureSettled: this life of the node has taken its part once. It is set with the first
+// Participant and stays: who is frozen or cut off later is no newcomer.
+const FeatureSettled uint32 = 1
+
+// settled: the node was at home in its cluster when this was said.
+func (m Meta) settled() bool { return m.Features&FeatureSettled != 0 }
 
 // KeyNames are the fingerprints of the node's keys as Members.Keys has them.
 func (m Meta) KeyNames() []string {

@@ -19,20 +19,30 @@ type rival struct {
 	name    string // of it
 }
 
+// meeting is how two rivals met. What was said then counts: a moment later the newcomer
+// may have settled, too.
+type meeting struct {
+	mine, other bool // had settled
+	tries       int  // how often the other was asked
+}
+
 const (
 	rivalEvery = time.Second
 	// rivalTries is how often a node with our id is asked: it is not in the list
 	// of members, so nobody says when it is gone.
 	rivalTries = 5
-	maxRivals  = 64
+	// tieTries is how often a rival has to answer where it is not seen which of both is
+	// new: it may have seen it, and be gone by then.
+	tieTries  = 3
+	maxRivals = 64
 )
 
 // rivalSeen notes one that is not known yet. mu is held.
-func (m *Members) rivalSeen(r rival) {
+func (m *Members) rivalSeen(r rival, other Meta) {
 	if _, ok := m.rivals[r]; ok || m.told[r] || len(m.rivals)+len(m.told) >= maxRivals {
 		return
 	}
-	m.rivals[r] = 0
+	m.rivals[r] = meeting{mine: m.meta.settled(), other: other.settled()}
 	wake(m.rival)
 }
 
@@ -55,25 +65,25 @@ func (m *Members) watchRivals() {
 // askRivals asks each once and reports whether some are to be asked again.
 func (m *Members) askRivals() bool {
 	m.mu.Lock()
-	asked := make([]rival, 0, len(m.rivals))
-	for r, tries := range m.rivals {
+	asked := make(map[rival]meeting, len(m.rivals))
+	for r, met := range m.rivals {
 		e := m.book[r.id]
 		gone := r.id != m.self && (e == nil || !e.alive || e.addr != r.addr)
-		if gone || r.id == m.self && tries >= rivalTries {
+		if gone || r.id == m.self && met.tries >= rivalTries {
 			delete(m.rivals, r)
 			continue
 		}
-		m.rivals[r]++
-		asked = append(asked, r)
+		met.tries++
+		m.rivals[r], asked[r] = met, met
 	}
 	m.mu.Unlock()
 	again := false
-	for _, r := range asked {
-		if !m.answers(r) {
+	for r, met := range asked {
+		if !m.answers(r) || met.mine == met.other && met.tries < tieTries {
 			again = true
 			continue
 		}
-		m.conflict(r)
+		m.conflict(r, met)
 	}
 	return again
 }
@@ -125,7 +135,7 @@ func (m *Members) ours(a netip.AddrPort) bool {
 }
 
 // conflict tells of a rival, once.
-func (m *Members) conflict(r rival) {
+func (m *Members) conflict(r rival, met meeting) {
 	m.mu.Lock()
 	delete(m.rivals, r)
 	if m.told[r] {
@@ -140,8 +150,12 @@ func (m *Members) conflict(r rival) {
 	}
 	mine := m.meta.Started
 	m.mu.Unlock()
-	// Both nodes compare the same values, so exactly one of them yields.
-	yield := cmp.Or(cmp.Compare(mine, other.Started), cmp.Compare(m.self, other.ID), cmp.Compare(m.addr.String(), other.Addr)) > 0
+	// Both nodes compare the same values, so exactly one of them yields. Started is of two
+	// hosts' clocks: it breaks ties only.
+	yield := met.other
+	if met.mine == met.other {
+		yield = cmp.Or(cmp.Compare(mine, other.Started), cmp.Compare(m.self, other.ID), cmp.Compare(m.addr.String(), other.Addr)) > 0
+	}
 	m.o.Log.Error().Str("node", string(other.ID)).Str("addr", other.Addr).Str("name", other.Name).Bool("yield", yield).
 		Msg("another node has this one's name or id")
 	if r.id == m.self {

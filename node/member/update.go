@@ -17,7 +17,7 @@ const (
 // Update changes this node's metadata and lets the others know: at once where its
 // state or keys change, the ring's checksum within a second, the rest when it is
 // due. It does not wait. Name, Started and Keys
-// stay what they are; what is out of bounds is not taken over.
+// stay what they are, FeatureSettled stays once it is set; what is out of bounds is not taken over.
 func (m *Members) Update(f func(*Meta)) {
 	m.edit(f)
 	wake(m.dirty)
@@ -30,6 +30,9 @@ func (m *Members) edit(f func(*Meta)) {
 	next := m.meta
 	f(&next)
 	next.Name, next.Started, next.Keys = m.meta.Name, m.meta.Started, prints
+	if next.Features |= m.meta.Features & FeatureSettled; next.State == Participant {
+		next.Features |= FeatureSettled
+	}
 	packed, err := next.Pack()
 	if err != nil {
 		m.o.Log.Warn().Err(err).Msg("what this node says of itself stays as it was")
@@ -56,13 +59,12 @@ func (m *Members) pad(packed []byte) []byte {
 // 30 lengths for nodes, 4 for edits: 119 bytes at most, 59 in the mean.
 const padNodes, padEdits = 30, 4
 
-// loop calls Changed and sends metadata.
-func (m *Members) loop() {
+// loop calls Changed and sends metadata that is not what was sent.
+func (m *Members) loop(sent Meta) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	timer.Stop()
 	var sentAt time.Time
-	sent := m.snapshot()
 	for {
 		select {
 		case <-m.ctx.Done():
@@ -93,7 +95,7 @@ func (m *Members) loop() {
 // pace is how long after the last broadcast the next is due.
 func (m *Members) pace(old, next Meta) time.Duration {
 	switch {
-	case old.State != next.State || old.Keys != next.Keys:
+	case old.State != next.State || old.Keys != next.Keys || old.Features != next.Features:
 		return 0
 	case old.Ring != next.Ring:
 		return updateEvery
