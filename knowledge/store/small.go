@@ -12,7 +12,7 @@ import (
 
 const (
 	maxDocs    = 32
-	maxDoc     = 64 << 10
+	maxDoc     = 1 << 20 // the membership of a thousand hosts has some 200 KiB
 	maxDocName = 64
 )
 
@@ -105,7 +105,7 @@ func (s *Store) DropOriginal(id knowledge.ContainerID) error {
 }
 
 // PutDoc keeps a small named document as JSON: at most 32 names of at most 64
-// bytes, 64 KiB each. A nil document is deleted.
+// bytes, 1 MiB each. A nil document is deleted.
 func (s *Store) PutDoc(name string, v any) error {
 	if name == "" || len(name) > maxDocName {
 		return fmt.Errorf("cannot keep document %q: %w: its name has %d bytes, allowed are 1 to %d", bounded(name, maxDocName), ErrInvalid, len(name), maxDocName)
