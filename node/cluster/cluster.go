@@ -111,7 +111,10 @@ type Cluster struct {
 	asks chan func()
 	// turns is a token for whoever obeys: words reach the loop in the order in which
 	// their terms were admitted.
-	turns   chan struct{}
+	turns chan struct{}
+	// writing is a token for whoever writes the membership down, and guards onDisk.
+	writing chan struct{}
+	onDisk  Membership
 	changed chan struct{}
 	stopped chan struct{}
 	jobs    sync.WaitGroup
@@ -135,7 +138,9 @@ type Cluster struct {
 	imagesAt time.Time
 	turn     int
 	savedAt  time.Time
-	saved    Membership
+	saved    Membership // what is known to be on the disk
+	saving   bool
+	toldDisk time.Time // when it was last said that the disk does not take it
 	count    Counts
 	alive    map[knowledge.NodeID]probe
 	told     struct { // to the others
@@ -154,7 +159,7 @@ func New(o Options, host Host) (*Cluster, error) {
 	}
 	c := &Cluster{
 		o: o, self: o.Identity.ID(), log: o.Log, host: host,
-		asks: make(chan func(), asksMost), turns: make(chan struct{}, 1), changed: make(chan struct{}, 1), stopped: make(chan struct{}),
+		asks: make(chan func(), asksMost), turns: make(chan struct{}, 1), writing: make(chan struct{}, 1), changed: make(chan struct{}, 1), stopped: make(chan struct{}),
 		services: map[knowledge.ServiceKey]*service{}, obeyed: map[knowledge.ServiceKey]heard{}, alive: map[knowledge.NodeID]probe{},
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
@@ -244,17 +249,24 @@ func (c *Cluster) Run(ctx context.Context) {
 // end gives up what this node owns and says goodbye.
 func (c *Cluster) end() {
 	c.book.EndAll(claim.ErrStopped)
-	c.save(c.o.Now(), true)
+	saved := c.saveLast()
 	if !c.left.Load() {
 		c.members.Update(func(m *member.Meta) { m.State = member.Leaving })
 		if err := c.members.Leave(leaveWithin); err != nil {
 			c.log.Debug().Err(err).Msg("nobody heard that this node leaves")
 		}
 	}
+	timer := time.NewTimer(saveWithin)
+	defer timer.Stop()
+	select {
+	case <-saved:
+	case <-timer.C:
+		c.log.Warn().Stringer("after", saveWithin).Msg("the membership is not written down in time: the next start begins with an older one")
+	}
 }
 
-// leaveWithin bounds the goodbye: systemd and people wait.
-const leaveWithin = 500 * time.Millisecond
+// leaveWithin bounds the goodbye, saveWithin the last write: systemd and people wait.
+const leaveWithin, saveWithin = 500 * time.Millisecond, 3 * time.Second
 
 // Close ends all that New and Run began. Run has ended, or was never called.
 func (c *Cluster) Close() error {
@@ -357,7 +369,7 @@ func (c *Cluster) tick(now time.Time) {
 	c.intents.retry(now)
 	c.exchangeIfDue(now)
 	c.tellLoad()
-	c.save(now, false)
+	c.saveIfDue(now)
 	c.publish()
 }
 

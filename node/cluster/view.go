@@ -23,8 +23,6 @@ const (
 	// stableAfter is how long a view must stand to become the one that majorities
 	// are counted against.
 	stableAfter = time.Minute
-	// saveEvery bounds how often membership is written.
-	saveEvery = 10 * time.Second
 	// loadStep is how exactly a node's load is told, in percent.
 	loadStep = 10
 )
@@ -340,33 +338,6 @@ func (c *Cluster) tellLoad() {
 	}
 	c.told.owned, c.told.load = owned, load
 	c.members.Update(func(m *member.Meta) { m.Services, m.Load = owned, load })
-}
-
-// save writes membership down where it changed.
-func (c *Cluster) save(now time.Time, last bool) {
-	if !last && now.Sub(c.savedAt) < saveEvery {
-		return
-	}
-	c.savedAt = now
-	m := Membership{Seen: c.members.Seen()}
-	for id := range c.state.stable {
-		m.Stable = append(m.Stable, id)
-	}
-	slices.Sort(m.Stable)
-	if slices.Equal(m.Stable, c.saved.Stable) && sameSeen(m.Seen, c.saved.Seen) && !c.state.unfit {
-		return
-	}
-	c.saved = m
-	err := c.o.Keeper.SaveMembers(m)
-	if err != nil {
-		c.log.Debug().Err(err).Msg("the membership is kept in memory only")
-	}
-	c.state.unfit = c.state.unfit && err != nil
-}
-
-// sameSeen compares who and where, not when.
-func sameSeen(a, b []member.Seen) bool {
-	return slices.EqualFunc(a, b, func(x, y member.Seen) bool { return x.ID == y.ID && x.Addr == y.Addr })
 }
 
 // View is what this node sees of the cluster, as of its last beat: for status,

@@ -1,0 +1,210 @@
+package cluster
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/knowledge/store"
+	"github.com/effiscale/effiscale/mape/plan"
+	"github.com/effiscale/effiscale/node/member"
+	"github.com/effiscale/effiscale/node/simtest/simnet"
+	"github.com/effiscale/effiscale/node/trust"
+)
+
+// moody is a disk that is slow, or takes nothing, and remembers what it took.
+type moody struct {
+	slow                     atomic.Int64
+	noTerms, noMembers, most atomic.Bool // most: two writes at once
+	writes                   atomic.Int64
+	busy                     atomic.Bool
+	last                     atomic.Pointer[Membership]
+}
+
+var errNoRoom = errors.New("no space left on device")
+
+func (d *moody) SaveTerms(map[knowledge.ServiceKey]knowledge.Term) error {
+	if d.noTerms.Load() {
+		return errNoRoom
+	}
+	return nil
+}
+
+func (d *moody) SaveMembers(m Membership) error {
+	if !d.busy.CompareAndSwap(false, true) {
+		d.most.Store(true)
+	}
+	defer d.busy.Store(false)
+	time.Sleep(time.Duration(d.slow.Load()))
+	if d.noMembers.Load() {
+		return errNoRoom
+	}
+	d.writes.Add(1)
+	d.last.Store(&m)
+	return nil
+}
+
+// TestRow49SlowDisk: a disk that takes three seconds for a write costs nobody its claims.
+func TestRow49SlowDisk(t *testing.T) {
+	inCluster(t, 4, func(t *testing.T, hosts []*believer) {
+		reportAll(hosts)
+		reportAll(hosts)
+		owner, other := ownerOf(hosts)
+		disk := &moody{}
+		disk.slow.Store(int64(3 * time.Second))
+		if err := owner.c.do(t.Context(), func() { owner.c.o.Keeper = disk }); err != nil {
+			t.Fatal(err)
+		}
+		before := owner.c.View()
+		if before.State != member.Participant || before.Claims == 0 {
+			t.Fatalf("the owner is %v with %d claims", before.State, before.Claims)
+		}
+		_ = other.c.Leave()
+		for range 30 {
+			time.Sleep(time.Second)
+			if v := owner.c.View(); v.State != member.Participant || v.Claims != before.Claims {
+				t.Fatalf("while its disk writes the owner is %v with %d claims of %d", v.State, v.Claims, before.Claims)
+			}
+		}
+		if disk.writes.Load() == 0 || disk.most.Load() {
+			t.Errorf("%d writes, two at once: %v", disk.writes.Load(), disk.most.Load())
+		}
+	})
+}
+
+// lone runs one node on a disk until test returns, and then after at its end.
+func lone(t *testing.T, disk Keeper, log zerolog.Logger, test func(h *believer), after func()) (ended time.Duration) {
+	synctest.Test(t, func(t *testing.T) {
+		nw := simnet.New(1)
+		ctx, stop := context.WithCancel(t.Context())
+		at := nw.Host("10.0.0.1")
+		tr, err := at.Bind(7946)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := at.Listen(7947)
+		if err != nil {
+			t.Fatal(err)
+		}
+		id, err := trust.NewIdentity(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := &believer{}
+		if h.c, err = New(Options{
+			Identity: id, Epoch: 1, Meta: member.Meta{Name: "n1", Cores: 4 * knowledge.OneCPU, Memory: 8 * knowledge.GiB},
+			Member:   member.Options{Cluster: "sim", Bind: net.JoinHostPort("10.0.0.1", "7946"), Transport: tr},
+			Listener: l, Dial: at.Dial, Keeper: disk, Log: log,
+		}, h); err != nil {
+			t.Fatal(err)
+		}
+		var runs sync.WaitGroup
+		runs.Go(func() { h.c.Run(ctx) })
+		time.Sleep(time.Second)
+		test(h)
+		began := time.Now()
+		stop()
+		runs.Wait()
+		ended = time.Since(began)
+		after()
+		_ = h.c.Close()
+		nw.Close()
+		time.Sleep(time.Minute)
+	})
+	return ended
+}
+
+// TestRow49LastWrite: the end of a life waits for the membership to be written, and not
+// for ever.
+func TestRow49LastWrite(t *testing.T) {
+	for _, slow := range []time.Duration{2 * time.Second, 10 * time.Second} {
+		disk := &moody{}
+		disk.slow.Store(int64(slow))
+		var inTime int64
+		took := lone(t, disk, zerolog.Nop(), func(*believer) {}, func() { inTime = disk.writes.Load() })
+		if took > 4*time.Second || inTime == 0 && slow < saveWithin {
+			t.Errorf("a write takes %v: the end takes %v, %d written", slow, took, inTime)
+		}
+	}
+}
+
+// TestRow49Unfit: a node whose terms cannot be written takes its part again when they
+// can be, whatever becomes of its membership; that is said, and not each time.
+func TestRow49Unfit(t *testing.T) {
+	var said strings.Builder
+	disk := &moody{}
+	disk.noTerms.Store(true)
+	disk.noMembers.Store(true)
+	lone(t, disk, zerolog.New(&said), func(h *believer) {
+		wait := func(what string, want member.State) {
+			for range 60 {
+				if h.c.View().State == want {
+					return
+				}
+				time.Sleep(time.Second)
+			}
+			t.Fatalf("%s: it is still %v", what, h.c.View().State)
+		}
+		wait("it began", member.Participant)
+		h.c.Report([]plan.Report{h.report()})
+		wait("no term can be written", member.Waiting)
+		time.Sleep(time.Minute)
+		wait("none can be written for a minute", member.Waiting)
+		disk.noTerms.Store(false)
+		wait("terms can be written again", member.Participant)
+		h.c.Report([]plan.Report{h.report()})
+		time.Sleep(5 * time.Second)
+		if h.c.View().Claims != 1 {
+			t.Errorf("it has %d claims", h.c.View().Claims)
+		}
+	}, func() {})
+	if n := strings.Count(said.String(), "the membership is kept in memory only"); n != 1 || !strings.Contains(said.String(), `"level":"warn"`) {
+		t.Errorf("said %d times:\n%s", n, said.String())
+	}
+}
+
+// TestRow49LargeMembership: what a node remembers of the largest cluster fits its document.
+func TestRow49LargeMembership(t *testing.T) {
+	s, _, err := store.Open(store.Options{Dir: t.TempDir(), Log: zerolog.Nop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	now := time.Now()
+	for _, n := range []int{400, 1000, 8192 + 1024} {
+		var m Membership
+		for i := range n {
+			id := knowledge.NodeID(fmt.Sprintf("%032x", i))
+			at := now
+			if i%10 == 0 {
+				at = now.Add(-time.Duration(i) * time.Second)
+			}
+			m.Seen = append(m.Seen, member.Seen{ID: id, Name: strings.Repeat("<", 64), Addr: "[2001:db8:ffff:ffff:ffff:ffff:ffff:ffff]:65535", LastSeen: at})
+			if i < 8192 {
+				m.Stable = append(m.Stable, id)
+			}
+		}
+		m.Seen = worth(m.Seen)
+		if err := s.PutDoc("members", m); err != nil {
+			t.Errorf("%d members: %v", n, err)
+		}
+		b, _ := json.Marshal(m)
+		t.Logf("%d members at their longest: %d KiB", n, len(b)>>10)
+		for _, seen := range m.Seen {
+			if n > 2*seenMost && !seen.LastSeen.Equal(now) {
+				t.Fatalf("with %d nodes one that is gone is kept instead of a living one", n)
+			}
+		}
+	}
+}
