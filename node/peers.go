@@ -81,9 +81,12 @@ func (n *Node) openCluster(cfg config.Config) error {
 	}
 	_, err = n.store.GetDoc(docMembers, &o.Known)
 	n.unreadable("membership", err)
+	known := map[string]string{}
+	_, err = n.store.GetDoc(docNeighbors, &known)
+	n.unreadable("neighbors", err)
 	o.Member = member.Options{
 		Cluster: c.Name, Bind: c.BindAddress().String(), Advertise: c.Advertise, Keys: keys, Timing: member.Timing(c.Timing),
-		Join: c.Peers(), AllowCIDRs: c.Allow, UDPBufferSize: c.PacketSize,
+		Join: c.Peers(), Introduced: endpoints(known), AllowCIDRs: c.Allow, UDPBufferSize: c.PacketSize,
 	}
 	err = n.bindCluster(o, c.RelayAddress().String())
 	if errors.Is(err, syscall.EADDRINUSE) && cfg.OriginOf("cluster.bind").Source == config.FromDefault {

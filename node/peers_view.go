@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"strings"
@@ -202,8 +203,8 @@ func (n *Node) Leader(ctx context.Context, ref string) (bool, string, error) {
 	return n.cluster.View().Ring.Owner(u.Container.Service) == n.cluster.Self(), owner, nil
 }
 
-// Register looks for the cluster at an endpoint; another controller's is remembered
-// where it does not gossip.
+// Register looks for the cluster at an endpoint, now and, where nobody answers, again for
+// ever, also after a restart.
 func (n *Node) Register(ctx context.Context, id, endpoint string) error {
 	if n.cluster == nil {
 		return n.remember(id, endpoint)
@@ -211,7 +212,7 @@ func (n *Node) Register(ctx context.Context, id, endpoint string) error {
 	ctx, cancel := context.WithTimeout(ctx, peersWithin)
 	defer cancel()
 	if _, err := n.cluster.Members().Join(ctx, endpoint); err != nil {
-		n.log.Info().Err(err).Str("controller", id).Msg("a controller was registered that does not gossip there")
+		n.log.Info().Err(err).Str("controller", id).Msg("a controller was registered that does not gossip there yet: it is looked for again")
 	}
 	return n.remember(id, endpoint)
 }
@@ -223,14 +224,10 @@ func (n *Node) Neighbors(context.Context) (map[string]string, error) {
 	if n.cluster == nil {
 		return known, err
 	}
+	n.dropMembers(known)
 	for _, p := range n.cluster.Members().Peers() {
 		if p.Self || !p.Alive {
 			continue
-		}
-		for id, at := range known { // registered by its address, and a member since
-			if at == p.Addr {
-				delete(known, id)
-			}
 		}
 		host, _, splitErr := net.SplitHostPort(p.Addr)
 		if splitErr != nil {
@@ -239,6 +236,29 @@ func (n *Node) Neighbors(context.Context) (map[string]string, error) {
 		known[p.Name] = fmt.Sprintf("%s:%s", host, portOf(p.Addr))
 	}
 	return known, err
+}
+
+// dropMembers leaves out controllers that were registered by their address and are
+// members since.
+func (n *Node) dropMembers(known map[string]string) {
+	if n.cluster == nil {
+		return
+	}
+	for _, p := range n.cluster.Members().Peers() {
+		for id, at := range known {
+			if p.Alive && !p.Self && at == p.Addr {
+				delete(known, id)
+			}
+		}
+	}
+}
+
+// endpoints of controllers, by their ids.
+func endpoints(known map[string]string) (out []string) {
+	for _, id := range slices.Sorted(maps.Keys(known)) {
+		out = append(out, known[id])
+	}
+	return out
 }
 
 func portOf(addr string) string {

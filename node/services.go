@@ -10,6 +10,7 @@ import (
 	"github.com/effiscale/effiscale/knowledge/store"
 	"github.com/effiscale/effiscale/mape"
 	"github.com/effiscale/effiscale/node/api"
+	"github.com/effiscale/effiscale/node/member"
 )
 
 // Metric is the newest reading of one container.
@@ -249,10 +250,11 @@ func (n *Node) Health() string {
 	return ""
 }
 
-// neighborsMost bounds the controllers that are remembered.
-const neighborsMost = 256
+// neighborsMost bounds the controllers that are remembered: each is looked for, for ever.
+const neighborsMost = member.MaxIntroduced
 
-// remember keeps another controller's endpoint.
+// remember keeps another controller's endpoint, and looks for the cluster there until it
+// is a member. The same controller's endpoint of before is forgotten.
 func (n *Node) remember(id, endpoint string) error {
 	n.docs.Lock()
 	defer n.docs.Unlock()
@@ -261,8 +263,14 @@ func (n *Node) remember(id, endpoint string) error {
 		n.unreadable("neighbors", err)
 	}
 	if _, again := known[id]; !again && len(known) >= neighborsMost {
+		n.dropMembers(known) // membership remembers them
+	}
+	if _, again := known[id]; !again && len(known) >= neighborsMost {
 		return api.Errorf(api.KindRefused, "%d controllers are registered already, the most that are remembered", neighborsMost)
 	}
 	known[id] = endpoint
+	if n.cluster != nil {
+		n.cluster.Members().Introduce(endpoints(known))
+	}
 	return ignoreDegraded(n.store.PutDoc(docNeighbors, known))
 }

@@ -165,7 +165,9 @@ func (c *Cluster) excluded() bool {
 }
 
 // alone reports whether there is nobody to look for.
-func (c *Cluster) alone() bool { return len(c.o.Member.Join) == 0 && len(c.o.Known.Seen) == 0 }
+func (c *Cluster) alone() bool {
+	return len(c.o.Member.Join)+len(c.o.Member.Introduced)+len(c.o.Known.Seen) == 0
+}
 
 // countMajority compares who is alive with the last view that a majority held. A
 // side without a majority never changes that view, so two sides cannot both have

@@ -24,7 +24,10 @@ const (
 	lastGone, anyGone = 4, 4
 	joinAtOnce        = 8
 	maxAddrs          = 256 // that one call of Join asks
-	resolveWithin     = 5 * time.Second
+	// MaxIntroduced bounds the seeds that come from Introduce. One round asks some of
+	// them, so that many that never answer do not hold up the others.
+	MaxIntroduced, introducedAtOnce = 64, 8
+	resolveWithin                   = 5 * time.Second
 )
 
 // Run looks for the others until ctx ends: the seeds, and who was a member before
@@ -55,7 +58,8 @@ func (m *Members) Run(ctx context.Context) {
 
 // rejoin tries once who is missing, and says how many those were.
 func (m *Members) rejoin(ctx context.Context) (int, error) {
-	targets, err := m.resolve(ctx, m.o.Join)
+	seeds := m.seeds()
+	targets, err := m.resolve(ctx, seeds)
 	m.mu.Lock()
 	var gone []*entry
 	present := map[string]bool{}
@@ -80,10 +84,28 @@ func (m *Members) rejoin(ctx context.Context) (int, error) {
 	slices.Sort(targets)
 	targets = slices.Compact(targets)
 	if len(targets) == 0 {
-		return len(m.o.Join), err
+		return len(seeds), err
 	}
 	_, err = m.join(ctx, targets)
 	return len(targets), err
+}
+
+// Introduce replaces the seeds beside those of Options.Join: they are looked for now, and
+// then again for ever. Beyond MaxIntroduced they are left out.
+func (m *Members) Introduce(addrs []string) {
+	m.mu.Lock()
+	m.o.Introduced = slices.Clone(addrs[:min(len(addrs), MaxIntroduced)])
+	m.mu.Unlock()
+	wake(m.again)
+}
+
+// seeds are those to try in this round.
+func (m *Members) seeds() []string {
+	m.mu.Lock()
+	some := slices.Clone(m.o.Introduced)
+	m.mu.Unlock()
+	rand.Shuffle(len(some), func(i, j int) { some[i], some[j] = some[j], some[i] })
+	return slices.Concat(m.o.Join, some[:min(len(some), introducedAtOnce)])
 }
 
 // Join looks for the cluster at the addresses now: host:port, or hosts with

@@ -54,7 +54,9 @@ type Options struct {
 	Keys            [][]byte // the first encrypts; none is allowed on loopback only
 	Timing          Timing   // "" is Fast
 	Join            []string // seeds: host:port, or hosts with DefaultPort
-	AllowCIDRs      []string // networks that members may be in; none: all
+	// Introduced are seeds that nobody configured; Introduce replaces them.
+	Introduced []string
+	AllowCIDRs []string // networks that members may be in; none: all
 	// Transport is a network that is not the real one; keys are not demanded there.
 	Transport memberlist.Transport
 	Kept      []Seen // of a former life
