@@ -163,7 +163,7 @@ func addrPort(s string) netip.AddrPort {
 }
 
 const keyHint = "can be reached from other hosts, which demands a key: set cluster.key_file, the same key on all nodes, or listen on 127.0.0.1\n" +
-	"        a key: effiscale keygen > /etc/effiscale/cluster.key; chmod 600 /etc/effiscale/cluster.key"
+	"        a key: (umask 077; effiscale keygen > /etc/effiscale/cluster.key)"
 
 // checkCluster refuses a gossip that strangers could join, and addresses at which
 // nodes could not find each other (row 23).

@@ -28,7 +28,7 @@ func (a *app) keygenCmd() *cobra.Command {
 		Use:     "keygen",
 		Short:   "Print a new key for a cluster",
 		Long:    "Print a new key for a cluster: one line of base64 and nothing else. It needs no daemon and keeps nothing.",
-		Example: "  effiscale keygen > /etc/effiscale/cluster.key; chmod 600 /etc/effiscale/cluster.key",
+		Example: "  (umask 077; effiscale keygen > /etc/effiscale/cluster.key)",
 		Args:    noArgs,
 		RunE: a.run(func(context.Context, []string) error {
 			if a.output == "json" {

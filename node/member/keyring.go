@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 )
 
 // ring is the file that keeps what `keys add`, `use` and `remove` made of the key
@@ -101,7 +102,8 @@ func writeRing(path string, given, keys [][]byte) error {
 
 // readPrivate reads a small file that nobody but its owner may read or write.
 func readPrivate(path string) ([]byte, error) {
-	f, err := os.Open(path)
+	// Without O_NONBLOCK a pipe at this place would hold the start for ever.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
