@@ -49,7 +49,7 @@ func (l *Loop) measure(now time.Time) (read int) {
 				continue
 			}
 		}
-		if (!u.Container.Inspected || u.meet) && now.Sub(u.metAt) >= meetApart && inspects < inspectPerTick {
+		if (!u.Container.Inspected || u.meet || u.Unread && !u.InFlight) && now.Sub(u.metAt) >= meetApart && inspects < inspectPerTick {
 			inspects++
 			u.meet, u.metAt = false, now
 			l.exec.Meet(now, &u.Subject)

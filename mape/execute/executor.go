@@ -145,7 +145,7 @@ func (e *Executor) Meet(now time.Time, s *Subject) {
 	}
 	keep := s.Policy.Acts() && !s.OriginalKept
 	id, name, service := s.Container.ID, s.Container.Name, s.Container.Service
-	known := s.Marks.EngineKnown
+	known, heard := s.Marks.EngineKnown, s.heard
 	s.inspecting = e.hands.Do(func(ctx context.Context) func() {
 		c, err := e.engine.Inspect(ctx, id)
 		var keepErr error
@@ -163,7 +163,7 @@ func (e *Executor) Meet(now time.Time, s *Subject) {
 				return
 			}
 			s.meetAt, s.meetFailures = time.Time{}, 0
-			e.met(s, c)
+			e.met(s, c, heard)
 			if keep {
 				if keepErr != nil { // a full disk stops learning, never scaling
 					e.log.Warn().Err(keepErr).Str("container", name).Msg("the original limits are kept in memory only")
@@ -177,8 +177,8 @@ func (e *Executor) Meet(now time.Time, s *Subject) {
 	})
 }
 
-// met takes over what an inspect told.
-func (e *Executor) met(s *Subject, c knowledge.Container) {
+// met takes over what an inspect told; heard is what s.heard was when it was asked.
+func (e *Executor) met(s *Subject, c knowledge.Container, heard int) {
 	if c.ID != s.Container.ID {
 		return
 	}
@@ -190,7 +190,9 @@ func (e *Executor) met(s *Subject, c knowledge.Container) {
 	if s.Probe != nil {
 		s.Probe.SetPID(c.PID)
 	}
-	e.compare(e.now(), s, c.Limits)
+	if s.Unread = s.Marks.EngineKnown && (s.InFlight || s.heard != heard); !s.Unread {
+		e.compare(e.now(), s, c.Limits)
+	}
 }
 
 // quotaMoves is the reflex's way: the kernel file, at once. It returns false
@@ -324,6 +326,7 @@ type attempt struct {
 // sent closes an action on the loop's goroutine.
 func (e *Executor) sent(s *Subject, a knowledge.Action, t attempt) {
 	s.InFlight = false
+	s.heard++
 	if a.Resource == knowledge.ResourceMemory {
 		s.Promised = 0
 	}

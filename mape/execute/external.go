@@ -27,7 +27,7 @@ type drift struct {
 // was made by a person or by Compose; one that it does not know of is drift
 // (systemd's daemon-reload, another container runtime) and is repaired.
 func (e *Executor) Compare(now time.Time, s *Subject) {
-	if s.InFlight || s.inspecting || s.Gone || !s.Marks.EngineKnown || s.probing.on {
+	if s.InFlight || s.inspecting || s.Unread || s.Gone || !s.Marks.EngineKnown || s.probing.on {
 		return
 	}
 	if !s.settled && s.Container.Inspected {
@@ -57,12 +57,10 @@ func (s *Subject) quotaAsSet() bool {
 	return s.Window.Quota != 0 && sameCPU(s.Window.Quota, s.Marks.Quota)
 }
 
-// compare is asked after an inspect: is what the Engine holds what we put there?
+// compare is asked after an inspect that no update of ours came between: is what the
+// Engine holds what we put there?
 func (e *Executor) compare(now time.Time, s *Subject, l knowledge.Limits) {
 	m := &s.Marks
-	if s.InFlight && m.EngineKnown {
-		return // our own update is between the two
-	}
 	if !m.EngineKnown || s.Adopt {
 		m.Engine, m.EngineKnown, s.Unsaved = l, true, true
 		s.drift = drift{}

@@ -186,3 +186,66 @@ func TestTheNextLifeTakesTheKernelsQuota(t *testing.T) {
 		t.Errorf("the Engine holds %s", w.engine.CPU)
 	}
 }
+
+// heldBack makes an inspect whose answer comes in after all that is done before the
+// returned function: the Engine answered it at once, and the loop hears of it late.
+func (w *world) heldBack() (come func()) {
+	w.t.Helper()
+	w.exec.Meet(w.now, w.s)
+	after := <-w.exec.hands.Results()
+	return func() {
+		w.exec.hands.Finish(after)
+		w.settle()
+		w.pass(0)
+	}
+}
+
+// An inspect that was answered before an update of the daemon's own, and is heard of
+// after it, tells of limits that are gone: they are nobody's change. What somebody
+// else did meanwhile is seen by the next one.
+func TestAnAnswerFromBeforeAnUpdateIsNobodysChange(t *testing.T) {
+	for name, adopt := range map[string]bool{"in a life": false, "after a crash": true} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.s.Adopt, w.s.settled = adopt, !adopt
+			asked := func(r knowledge.Resource, to int64) {
+				t.Helper()
+				d := w.decide(r, to, knowledge.ActorUser)
+				done := false
+				if r := w.exec.Apply(w.now, w.s, d, func(knowledge.Record) { done = true }); !r.Acted {
+					t.Fatalf("not done: %s", r.Reason)
+				}
+				for !done {
+					w.exec.hands.Finish(<-w.exec.hands.Results())
+				}
+			}
+			come := w.heldBack()
+			asked(knowledge.ResourceCPU, int64(12*core/10))
+			come()
+			come = w.heldBack()
+			asked(knowledge.ResourceMemory, int64(600*mib))
+			come()
+			w.exec.Meet(w.now, w.s)
+			w.settle()
+			w.notice()
+			if w.s.LastChange.Action.Actor != knowledge.ActorUser || !w.s.Marks.ExternalUntil.IsZero() || w.s.Original.CPU != core || w.s.Unread {
+				t.Errorf("external until %s, the way back %+v, unread %v, newest %+v", w.s.Marks.ExternalUntil, w.s.Original, w.s.Unread, w.s.LastChange.Action)
+			}
+			if m := &w.s.Marks; w.s.Adopt || m.Engine.CPU != 12*core/10 || m.Engine.Memory != 600*mib {
+				t.Errorf("adopt %v, the Engine is thought to hold %+v", w.s.Adopt, m.Engine)
+			}
+			come = w.heldBack()
+			w.person(2*core, 600*mib)
+			asked(knowledge.ResourceMemory, int64(650*mib))
+			come()
+			if !w.s.Unread {
+				t.Error("nothing says that the Engine has to be asked again")
+			}
+			w.exec.Meet(w.now, w.s)
+			w.settle()
+			if w.s.LastChange.Action.Actor != knowledge.ActorExternal || w.s.Original.CPU != 2*core {
+				t.Errorf("a person's change is lost: %+v", w.s.LastChange.Action)
+			}
+		})
+	}
+}

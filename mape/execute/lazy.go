@@ -59,6 +59,7 @@ func (e *Executor) tell(s *Subject) {
 		_, err := e.engine.UpdateCPU(ctx, id, l)
 		return func() {
 			s.InFlight = false
+			s.heard++
 			e.readBack(s)
 			e.keepQuota(s)
 			now := e.now()
@@ -141,7 +142,7 @@ func (e *Executor) Flush(ctx context.Context, subjects []*Subject) (told, left i
 // ends before it came to that: the next life would not know that it has to.
 func (e *Executor) adoptNow(ctx context.Context, s *Subject) {
 	if c, err := e.engine.Inspect(ctx, s.Container.ID); err == nil {
-		e.met(s, c)
+		e.met(s, c, s.heard)
 	}
 }
 
@@ -192,6 +193,7 @@ func (e *Executor) share(now time.Time, s *Subject, shares int64) bool {
 		_, err := e.engine.UpdateShares(ctx, id, shares)
 		return func() {
 			s.InFlight = false
+			s.heard++
 			e.readBack(s)
 			e.keepQuota(s)
 			result := knowledge.ResultApplied

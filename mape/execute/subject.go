@@ -154,6 +154,9 @@ type Subject struct {
 	// and the kernel hold is then taken as it is, for what the marks do not know
 	// of is far more likely its own work than a person's.
 	Adopt bool
+	// Unread: an update of ours was under way beside the newest inspect, which may
+	// have been answered before it: what it told of limits was not looked at.
+	Unread bool
 	// Unsaved: the marks differ from what is on the disk.
 	Unsaved bool
 	// KernelRefused says why the kernel file cannot be written; empty: it can.
@@ -171,6 +174,7 @@ type Subject struct {
 	watches    [2]watch
 	probing    probing
 	inspecting bool
+	heard      int // answers to updates that came back
 	// meetAt: not before may an inspect be tried again after a failure.
 	meetAt       time.Time
 	meetFailures int

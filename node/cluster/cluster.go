@@ -382,6 +382,7 @@ var _ mape.Owners = (*Cluster)(nil)
 func (c *Cluster) Leave() error {
 	c.left.Store(true)
 	c.members.Update(func(m *member.Meta) { m.State = member.Leaving })
+	defer c.noteChange()
 	return c.members.Leave(leaveWithin)
 }
 

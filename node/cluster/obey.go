@@ -52,6 +52,9 @@ func (c *Cluster) seal(kind string, to knowledge.NodeID, v any) ([]byte, error) 
 
 // open reads a signed message and holds its signer against the caller.
 func (c *Cluster) open(from knowledge.NodeID, kind string, body []byte, v any) (knowledge.Version, error) {
+	if c.left.Load() {
+		return knowledge.Version{}, errors.New("this node has left the cluster")
+	}
 	signer, version, err := c.opener.Open(body, kind, v)
 	switch {
 	case err != nil:

@@ -103,6 +103,10 @@ func (c *Cluster) unfit() {
 // waited long enough.
 func (c *Cluster) standing(now time.Time) {
 	s := &c.state
+	if c.left.Load() { // alone, on purpose
+		s.stable, s.majority, s.settled = map[knowledge.NodeID]bool{c.self: true}, true, true
+		return
+	}
 	alive := c.alives()
 	if !slices.Equal(alive, s.lastView) {
 		s.lastView, s.viewAt = alive, now
@@ -247,6 +251,9 @@ func (c *Cluster) memberChange(now time.Time) {
 // nodes are the present members. Who waits owns nothing, unless most of them wait:
 // then there is no better choice.
 func (c *Cluster) nodes(now time.Time) []ring.Node {
+	if c.left.Load() {
+		return []ring.Node{{ID: c.self, Eligible: true}}
+	}
 	return c.nodesOf(func(p *member.Peer) bool { return c.lives(now, p) })
 }
 

@@ -206,7 +206,7 @@ func (a *app) leaveCmd() *cobra.Command {
 				return err
 			}
 			return emit(a, doneView{api.Schema, true}, func(p *page, _ doneView) {
-				p.line("Left the cluster. The daemon goes on alone.")
+				p.line("Left the cluster. The daemon goes on alone until it is restarted.")
 			})
 		}),
 	}

@@ -70,6 +70,7 @@ func (a *app) simulateCmd() *cobra.Command {
 		Long:  fmt.Sprintf(strings.ReplaceAll(simulateHelp, "% ", "%% "), strings.Join(simulateKeys(), ", ")),
 		Example: "  effiscale simulate day.csv --frontier --plot day.svg\n" +
 			"  effiscale simulate web.csv --unit rps --axis horizontal --against hpa,kpa\n" +
+			"  effiscale export web | effiscale simulate -\n" +
 			"  effiscale simulate --generate spike --hours 24 --seed 7 > spike.csv",
 		ValidArgsFunction: cobra.FixedCompletions([]string{"csv"}, cobra.ShellCompDirectiveFilterFileExt),
 	}
@@ -99,17 +100,25 @@ func (a *app) simulateCmd() *cobra.Command {
 	}
 	cmd.RunE = a.run(func(ctx context.Context, args []string) error {
 		if f.generate != "" {
-			return a.generate(f, args)
+			return a.generate(f, args, fs.Changed)
 		}
 		return a.simulate(ctx, f, args)
 	})
 	return cmd
 }
 
+// ofReplays are the flags that say how a trace is replayed.
+var ofReplays = []string{"unit", "axis", "policy", "set", "target", "replica-cores", "start-delay", "min", "max", "against", "frontier", "output", "steps", "plot", "fill"}
+
 // generate writes a trace to Out.
-func (a *app) generate(f *simulateFlags, args []string) error {
+func (a *app) generate(f *simulateFlags, args []string, changed func(flag string) bool) error {
 	if len(args) > 0 {
 		return usagef("--generate reads no trace, %q was given", shorten(args[0]))
+	}
+	for _, name := range ofReplays {
+		if changed(name) {
+			return usagef("--%s has no use beside --generate, which takes --hours and --seed", name)
+		}
 	}
 	t, err := simulate.Generate(f.generate, f.hours, f.seed)
 	if err != nil {
@@ -138,7 +147,7 @@ func (a *app) simulate(ctx context.Context, f *simulateFlags, args []string) err
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		t, err := readTrace(file, unit, f.fill)
+		t, err := a.readTrace(file, unit, f.fill)
 		if err != nil {
 			return err
 		}
@@ -190,6 +199,8 @@ func (f *simulateFlags) resolve(args []string) (simulate.Unit, error) {
 		return unit, usagef("--output %q: allowed are table, json and csv", shorten(f.output))
 	case len(args) == 0:
 		return unit, usagef("simulate takes a trace, none was given; `effiscale simulate --generate step > step.csv` makes one")
+	case slices.Contains(args, "-") && slices.Contains(args[slices.Index(args, "-")+1:], "-"):
+		return unit, usagef("- is standard input, which can be read once")
 	case len(args) > 1 && (f.steps != "" || f.plot != ""):
 		return unit, usagef("--steps and --plot take one trace, %d were given", len(args))
 	case f.steps != "" && (sameFile(f.steps, args[0]) || sameFile(f.steps, f.plot) || sameFile(f.steps, f.policy)):
@@ -245,9 +256,14 @@ func (f *simulateFlags) policies(unit simulate.Unit) ([]string, error) {
 	return names, nil
 }
 
-// readTrace reads a file of at most simulate.MaxBytes.
-func readTrace(file string, unit simulate.Unit, fill bool) (simulate.Trace, error) {
-	b, err := readBounded(file, simulate.MaxBytes)
+// readTrace reads a file, or standard input for -, of at most simulate.MaxBytes.
+func (a *app) readTrace(file string, unit simulate.Unit, fill bool) (simulate.Trace, error) {
+	read := func() ([]byte, error) { return readBounded(file, simulate.MaxBytes) }
+	if file == "-" {
+		file = "standard input"
+		read = func() ([]byte, error) { return bounded(a.In, file, simulate.MaxBytes) }
+	}
+	b, err := read()
 	if err != nil {
 		return simulate.Trace{}, fmt.Errorf("cannot read the trace: %w", err)
 	}
@@ -265,9 +281,13 @@ func readBounded(file string, most int64) ([]byte, error) {
 		return nil, err
 	}
 	defer func() { _ = in.Close() }()
+	return bounded(in, file, most)
+}
+
+func bounded(in io.Reader, name string, most int64) ([]byte, error) {
 	b, err := io.ReadAll(io.LimitReader(in, most+1))
 	if err == nil && int64(len(b)) > most {
-		err = fmt.Errorf("%s is larger than %s", file, sizeText(most))
+		err = fmt.Errorf("%s is larger than %s", name, sizeText(most))
 	}
 	return b, err
 }

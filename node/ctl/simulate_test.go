@@ -75,7 +75,8 @@ func TestSimulateGolden(t *testing.T) {
 		{"output", ExitUsage, "spike.csv|-o|xml"}, {"plot-kind", ExitUsage, "spike.csv|--plot|a.gif"}, {"two-plots", ExitUsage, "spike.csv|step.csv|--plot|a.svg"},
 		{"policy-bad", ExitConfig, "spike.csv|--policy|bad.txt"}, {"policy-missing", ExitError, "spike.csv|--policy|none.txt"},
 		{"generate", ExitOK, "--generate|diurnal|--hours|0.1"}, {"generate-shape", ExitUsage, "--generate|square"}, {"generate-hours", ExitUsage, "--generate|step|--hours|NaN"},
-		{"generate-args", ExitUsage, "--generate|step|spike.csv"},
+		{"generate-args", ExitUsage, "--generate|step|spike.csv"}, {"generate-plot", ExitUsage, "--generate|step|--plot|a.svg"},
+		{"stdin-empty", ExitUsage, "-"}, {"stdin-twice", ExitUsage, "-|spike.csv|-"},
 	}
 	dir, err := filepath.Abs("testdata")
 	if err != nil {
@@ -233,5 +234,19 @@ func TestSimulateOverwritesNothingOfItsOwn(t *testing.T) {
 	}
 	if after, _ := os.ReadFile("spike.csv"); !bytes.Equal(before, after) {
 		t.Error("the trace was overwritten")
+	}
+}
+
+// TestSimulateStandardInput: what comes in is replayed as the file is.
+func TestSimulateStandardInput(t *testing.T) {
+	traces(t)
+	b, err := os.ReadFile("step.csv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := invoke(t, &fakeClient{}, nil, "simulate", "step.csv", "-o", "csv")
+	piped := invoke(t, &fakeClient{}, func(s *Stdio) { s.In = bytes.NewReader(b) }, "simulate", "-", "-o", "csv")
+	if piped.code != ExitOK || piped.err != "" || strings.ReplaceAll(piped.out, "standard input", "step") != file.out {
+		t.Errorf("%d: %s%s, and of the file\n%s", piped.code, piped.err, piped.out, file.out)
 	}
 }

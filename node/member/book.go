@@ -85,12 +85,16 @@ func (m *Members) remember(kept []Seen) {
 }
 
 // Peers are all known nodes: this one first, then by name and id. Who failed or
-// left stays for 72 h, 1024 at most.
+// left stays for 72 h, 1024 at most. A node that left hears of nobody.
 func (m *Members) Peers() []Peer {
 	now := m.o.Now()
 	m.mu.Lock()
 	m.prune(now)
 	self := m.selfPeer()
+	if m.left.Load() {
+		m.mu.Unlock()
+		return []Peer{self}
+	}
 	peers := make([]Peer, 0, len(m.book)+1)
 	for _, e := range m.book {
 		peers = append(peers, e.peer(now))

@@ -136,8 +136,11 @@ func lookup(ctx context.Context, host string) ([]netip.Addr, error) {
 
 // join asks some at a time. What still waits when ctx ends, ends by itself.
 func (m *Members) join(ctx context.Context, addrs []string) (int, error) {
-	if m.left.Load() || m.isClosed() {
+	switch {
+	case m.isClosed():
 		return 0, errClosed
+	case m.left.Load():
+		return 0, errLeft
 	}
 	var (
 		wg     sync.WaitGroup

@@ -354,7 +354,10 @@ func (m *Members) count() int {
 	return m.alive + 1
 }
 
-var errClosed = errors.New("this node does not gossip any more")
+var (
+	errClosed = errors.New("this node does not gossip any more")
+	errLeft   = errors.New("this node has left its cluster: restart its daemon to join again")
+)
 
 // Leave tells the others that this node goes on purpose, and waits at most until
 // timeout that some have heard it. It cannot come back with this Members.
