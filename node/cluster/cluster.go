@@ -133,7 +133,8 @@ type Cluster struct {
 	intents  outbox[Declared]
 	obeyed   map[knowledge.ServiceKey]heard
 	imagesAt time.Time
-	turn     int
+	turn     int // questions about images so far, and caughtUp those that brought nothing new
+	caughtUp int
 	savedAt  time.Time
 	saved    Membership
 	count    Counts
