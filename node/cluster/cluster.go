@@ -132,12 +132,18 @@ type Cluster struct {
 	reports  outbox[plan.Report]
 	intents  outbox[Declared]
 	obeyed   map[knowledge.ServiceKey]heard
+	shown    map[knowledge.ServiceKey]knowledge.Term // of obeyed, in the views; nil: it has changed
+	asOf     struct {                                // see peers
+		version uint64
+		peers   []member.Peer
+	}
 	imagesAt time.Time
 	turn     int // questions about images so far, and caughtUp those that brought nothing new
 	caughtUp int
 	savedAt  time.Time
 	saved    Membership
 	count    Counts
+	unowned  bool // a service came that nobody may own yet
 	alive    map[knowledge.NodeID]probe
 	told     struct { // to the others
 		owned uint32

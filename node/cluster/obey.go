@@ -173,6 +173,9 @@ func (c *Cluster) obey(ctx context.Context, declared []Declared) (map[knowledge.
 			if _, known := c.obeyed[in.Service]; !known && len(c.obeyed) >= servicesMost {
 				continue
 			}
+			if in.Term != last.term {
+				c.shown = nil
+			}
 			c.obeyed[in.Service] = heard{term: in.Term, seq: in.Seq, at: now}
 			todo = append(todo, *in)
 		}

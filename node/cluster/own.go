@@ -110,6 +110,9 @@ func (c *Cluster) learn(now time.Time, s *service, r plan.Report) {
 		c.count.Dropped++
 		return
 	}
+	if len(s.reports) == 0 {
+		c.unowned = true
+	}
 	s.reports[r.Host] = &held{Report: r, at: now}
 	s.dirty = true
 }
@@ -142,7 +145,9 @@ func (c *Cluster) takeReports(ctx context.Context, from knowledge.NodeID, body [
 				refused = fmt.Errorf("service %.60q: %w", string(r.Service), err)
 			}
 		}
-		c.takeDue(now)
+		if c.unowned {
+			c.takeDue(now)
+		}
 		c.planDue(now)
 	})
 	if err == nil && refused != nil { // said, and not asked for again: it would be no better
@@ -182,6 +187,7 @@ func (c *Cluster) takeDue(now time.Time) {
 	if !c.state.settled || c.state.state == member.Leaving {
 		return
 	}
+	c.unowned = false
 	todo := map[knowledge.ServiceKey][]knowledge.NodeID{}
 	for key, s := range c.services {
 		if s.taking || len(s.reports) == 0 || now.Before(s.takeAt) || c.ring.Owner(key) != c.self {
@@ -381,8 +387,11 @@ func (c *Cluster) planDue(now time.Time) {
 	var mine []Declared
 	for _, key := range c.book.Keys() {
 		s := c.services[key]
+		if s == nil || !s.dirty {
+			continue
+		}
 		held, ok := c.book.Held(key)
-		if s == nil || !ok || !s.dirty {
+		if !ok {
 			continue
 		}
 		s.dirty = false
@@ -398,14 +407,19 @@ func (c *Cluster) planDue(now time.Time) {
 // on its way.
 func (c *Cluster) plan(now time.Time, s *service, held *claim.Claim) (mine []Declared) {
 	var fresh []plan.Report
+	var due []bool
 	for _, h := range s.reports {
 		if now.Sub(h.at) <= freshFor*c.o.DeliberateEvery {
-			fresh = append(fresh, h.Report)
+			fresh, due = append(fresh, h.Report), append(due, h.due(held.Term))
+			h.planned = held.Term
 		}
 	}
 	s.seq++
 	s.plannedAt = now
 	for i := range fresh {
+		if !due[i] {
+			continue
+		}
 		in := knowledge.Intent{Service: s.key, Host: fresh[i].Host, Term: held.Term, Seq: s.seq, Envelopes: plan.Declare(now, fresh, fresh[i].Host)}
 		d := Declared{Intent: in}
 		switch {
@@ -446,6 +460,7 @@ func (c *Cluster) expire(now time.Time) {
 	for key := range c.obeyed {
 		if c.services[key] == nil {
 			delete(c.obeyed, key)
+			c.shown = nil
 		}
 	}
 	c.forgetTerms()

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"slices"
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
@@ -51,7 +52,16 @@ func (s *service) agree(owner knowledge.NodeID) {
 // held is the newest report of one host.
 type held struct {
 	plan.Report
-	at time.Time
+	at      time.Time
+	planned knowledge.Term // the last one in which it was planned for
+}
+
+// due reports whether there is something to declare for this host: it said something
+// since, the term is another one, or what other hosts know counts for it. All else
+// that a plan depends on is in its own report, so three hosts of a service do not
+// make nine intents of three reports.
+func (h *held) due(t knowledge.Term) bool {
+	return h.planned != t || slices.ContainsFunc(h.Replicas, func(r plan.Reported) bool { return r.Facts.NeedsImage() })
 }
 
 // probe is the answer of a node that gossip calls dead.
