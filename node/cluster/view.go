@@ -103,6 +103,7 @@ func (c *Cluster) unfit() {
 // waited long enough.
 func (c *Cluster) standing(now time.Time) {
 	s := &c.state
+	c.apart.Store(c.left.Load() || c.ring.Len() <= 1 && c.alone() && len(c.peers()) == 1)
 	if c.left.Load() { // alone, on purpose
 		s.stable, s.majority, s.settled = map[knowledge.NodeID]bool{c.self: true}, true, true
 		return
@@ -338,17 +339,17 @@ func (c *Cluster) adoptIfDue(now time.Time) {
 // tellLoad lets the others know how busy this node is, in steps of ten percent that
 // are left late, so that a host between two of them does not gossip all the time.
 func (c *Cluster) tellLoad() {
-	owned, load := uint32(c.book.Len()), c.told.load
+	owned, load := uint32(c.book.Len()), c.said.load
 	if cores := c.o.Meta.Cores; c.o.Load != nil && cores > 0 {
 		percent := min(100*c.o.Load().Cores()/cores.Cores(), 100)
 		if math.Abs(percent-float64(load)) > loadStep*0.8 {
 			load = uint8(math.Round(percent/loadStep) * loadStep)
 		}
 	}
-	if owned == c.told.owned && load == c.told.load {
+	if owned == c.said.owned && load == c.said.load {
 		return
 	}
-	c.told.owned, c.told.load = owned, load
+	c.said.owned, c.said.load = owned, load
 	c.members.Update(func(m *member.Meta) { m.Services, m.Load = owned, load })
 }
 
