@@ -51,7 +51,9 @@ func (l *Loop) report(now time.Time) {
 		if !ok {
 			i = len(reports)
 			at[u.service.key] = i
-			reports = append(reports, plan.Report{Service: u.service.key, Host: l.o.Node, CPUs: l.o.Host.CPUs, Memory: l.o.Host.Memory})
+			reports = append(reports, plan.Report{
+				Service: u.service.key, Host: l.o.Node, CPUs: l.o.Host.CPUs, Memory: l.o.Host.Memory, Every: l.set.DeliberateEvery,
+			})
 		}
 		if len(reports[i].Replicas) == plan.ReplicasMost {
 			l.envelope(now, u) // one too many: it is deliberated upon here

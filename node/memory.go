@@ -60,7 +60,7 @@ func (n *Node) openStore(cfg config.Config) error {
 		n.log.Error().Str("file", opened.SetAside).Str("why", opened.Why).
 			Msg("the knowledge file could not be trusted; it is set aside and a new one is begun")
 	}
-	if err := n.identify(cfg); err != nil {
+	if err := n.identify(cfg, opened.Fresh); err != nil {
 		return err
 	}
 	n.countCrashes(time.Now())
@@ -69,8 +69,10 @@ func (n *Node) openStore(cfg config.Config) error {
 
 // identify keeps the node's id for life. On another machine (a host cloned from
 // an image with its state) it is another node, with what the first one learned of
-// services; what it knows of containers finds none here.
-func (n *Node) identify(cfg config.Config) error {
+// services; what it knows of containers finds none here. Without the terms of its
+// earlier lives it is another node, too: under the old id it could take a term again
+// that it had before, and hosts that heard that one to its end would not listen.
+func (n *Node) identify(cfg config.Config, fresh bool) error {
 	machine := firstLine("/etc/machine-id")
 	id, known := n.store.Identity()
 	name := cfg.Node.Name
@@ -83,8 +85,15 @@ func (n *Node) identify(cfg config.Config) error {
 	if known && id.MachineID != "" && machine != "" && id.MachineID != machine {
 		n.log.Warn().Str("id", string(id.Node)).Msg("this state was made on another machine: the node takes a new identity")
 		known = false
-		if err := setAsideKey(cfg); err != nil {
+		if _, err := setAsideKey(cfg, "another-machine"); err != nil {
 			return err
+		}
+	}
+	if fresh {
+		if at, err := setAsideKey(cfg, "lost-knowledge"); err != nil {
+			return err
+		} else if at != "" {
+			n.log.Warn().Str("file", at).Msg("what this node knew is lost, and with it what it had promised: it takes a new identity, the old key is set aside")
 		}
 	}
 	if err := n.loadKey(cfg); err != nil {
@@ -105,13 +114,17 @@ func (n *Node) identify(cfg config.Config) error {
 	return nil
 }
 
-// setAsideKey keeps another machine's key from being used here.
-func setAsideKey(cfg config.Config) error {
-	at := filepath.Join(cfg.Node.DataDir, "node.key")
-	if err := os.Rename(at, at+".of-another-machine"); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("cannot set the key of another machine aside: %w", err)
+// setAsideKey keeps a key from being used, and says where it is then; "": there was none.
+func setAsideKey(cfg config.Config, of string) (at string, err error) {
+	key := filepath.Join(cfg.Node.DataDir, "node.key")
+	at = key + ".of-" + of
+	switch err = os.Rename(key, at); {
+	case errors.Is(err, fs.ErrNotExist):
+		return "", nil
+	case err != nil:
+		return "", fmt.Errorf("cannot set the key of %s aside: %w", of, err)
 	}
-	return nil
+	return at, nil
 }
 
 func firstLine(path string) string {

@@ -147,3 +147,30 @@ func TestRow15ClonedHost(t *testing.T) {
 		t.Errorf("the copy ended with %v", err)
 	}
 }
+
+// TestRow44ANewIdentityWithoutTerms: a node whose knowledge file was lost while its key
+// was not is another node: it does not know in which terms it has spoken.
+func TestRow44ANewIdentityWithoutTerms(t *testing.T) {
+	a := newFleet(t, 1).all[0]
+	a.start()
+	first := a.n.cluster.Self()
+	a.stop()
+	a.start()
+	if a.n.cluster.Self() != first {
+		t.Error("a restart is another node")
+	}
+	a.stop()
+	if err := os.WriteFile(a.path("data/"+store.FileName), []byte(strings.Repeat("no knowledge", 1000)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a.start()
+	second := a.n.cluster.Self()
+	if _, err := os.Stat(a.path("data/node.key.of-lost-knowledge")); second == first || err != nil || !strings.Contains(a.out.String(), "takes a new identity") {
+		t.Errorf("%s without its terms, %s before; %v", second, first, err)
+	}
+	a.stop()
+	a.start()
+	if a.n.cluster.Self() != second {
+		t.Error("it takes a new identity at each start")
+	}
+}

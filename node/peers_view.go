@@ -68,6 +68,11 @@ func (n *Node) Status(ctx context.Context) (api.Status, error) {
 	}
 	c.Hosts[0].Ring, c.Hosts[0].Status = m.Ring, "alive"
 	n.addHosts(ctx, &s, c)
+	for _, p := range m.Members { // what ran there is not known, and not gone either
+		if p.Status == "failed" {
+			c.Hosts = append(c.Hosts, api.HostView{ID: p.ID, Name: p.Name, Status: p.Status})
+		}
+	}
 	s.Cluster, s.Node.Members = c, c.Alive
 	s.Problems = append(s.Problems, n.clusterProblems()...)
 	s.Degraded = s.Degraded || !c.Majority || len(n.clusterProblems()) > 0

@@ -107,7 +107,8 @@ func (n *Node) settings(cfg *config.Config) mape.Settings {
 		DeliberateEvery: m.DeliberateEvery,
 		FlushEvery:      cfg.Store.FlushEvery,
 		Rules: execute.Rules{
-			StepUp: l.StepUp, StepDown: l.StepDown, ActionsPerMinute: l.ActionsPerMinute,
+			OwnerGrace: 3 * m.DeliberateEvery,
+			StepUp:     l.StepUp, StepDown: l.StepDown, ActionsPerMinute: l.ActionsPerMinute,
 			EvidenceAge: 3 * max(m.IdleEvery, m.Every), Actuator: cfg.Docker.Actuator,
 		},
 		CPUReserve: l.HostCPUReserve, MemoryReserve: l.HostMemoryReserve, MemoryLeast: l.HostMemoryLeast,

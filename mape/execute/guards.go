@@ -33,6 +33,9 @@ type Rules struct {
 	EvidenceAge      time.Duration
 	// Actuator: whether the kernel file is written first.
 	Actuator knowledge.Actuator
+	// OwnerGrace is how long an owner may be silent; less than the constant is the
+	// constant.
+	OwnerGrace time.Duration
 }
 
 // EngineHold is how long nothing shrinks after the Engine came back: a mass exit
@@ -40,7 +43,8 @@ type Rules struct {
 const EngineHold = 5 * time.Minute
 
 // OwnerGrace is how long an envelope that nobody confirms goes on to be trusted
-// with cuts. Growing inside the last one needs no owner.
+// with cuts, where reports do not come less often. Growing inside the last one needs
+// no owner.
 const OwnerGrace = 30 * time.Second
 
 // Case is one decision before its guards.
@@ -219,14 +223,14 @@ func guardEngine(c *Case, to int64) (int64, knowledge.Reason) {
 }
 
 func guardOwner(c *Case, to int64) (int64, knowledge.Reason) {
-	since := c.Now.Sub(c.S.Ruled)
-	if !c.Host.Owned || !c.acts() || !c.shrinks(to) || !c.S.Ruled.IsZero() && since <= OwnerGrace {
+	since, grace := c.Now.Sub(c.S.Ruled), max(c.Rules.OwnerGrace, OwnerGrace)
+	if !c.Host.Owned || !c.acts() || !c.shrinks(to) || !c.S.Ruled.IsZero() && since <= grace {
 		return to, knowledge.Reason{}
 	}
 	if c.S.Ruled.IsZero() {
 		since = 0
 	}
-	return c.D.From, knowledge.Because(knowledge.RuleNoOwner, since.Seconds(), OwnerGrace.Seconds())
+	return c.D.From, knowledge.Because(knowledge.RuleNoOwner, since.Seconds(), grace.Seconds())
 }
 
 func guardEvidence(c *Case, to int64) (int64, knowledge.Reason) {

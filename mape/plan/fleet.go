@@ -2,6 +2,7 @@ package plan
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -16,6 +17,10 @@ const (
 	// absurdCPU is how far above the host's cores a figure may be: clocks of two
 	// readings never agree to the microsecond.
 	absurdCPU = 1.1
+	// everyMost is the longest interval of reports that a configuration allows.
+	everyMost = 10 * time.Minute
+	// textMost and allowMost bound the words in a report.
+	textMost, allowMost = 128, 64
 )
 
 // Report is what a host tells a service's owners of its replicas: what is in force,
@@ -26,6 +31,7 @@ type Report struct {
 	Version  knowledge.Version
 	CPUs     int             // of the host
 	Memory   knowledge.Bytes // of the host
+	Every    time.Duration   // until the next one
 	Replicas []Reported
 }
 
@@ -53,6 +59,8 @@ func (r *Report) Check(prev *Report) error {
 		return fmt.Errorf("a host of %d cores: allowed are 1 to %d", r.CPUs, int(knowledge.MaxCPU/knowledge.OneCPU))
 	case r.Memory < 1 || r.Memory > knowledge.MaxBytes:
 		return fmt.Errorf("a host with %d bytes of memory: allowed are 1 to %d", int64(r.Memory), int64(knowledge.MaxBytes))
+	case r.Every < 0 || r.Every > everyMost:
+		return fmt.Errorf("a report every %v: at most every %v", r.Every, everyMost)
 	case len(r.Replicas) > ReplicasMost:
 		return fmt.Errorf("%d replicas on one host: at most %d", len(r.Replicas), ReplicasMost)
 	}
@@ -97,6 +105,12 @@ func (c *Reported) check(r *Report, prev *Reported) error {
 	}
 	p := &c.Policy
 	switch {
+	case len(c.ID) > textMost || len(f.Advice.Model) > textMost || len(p.Allow) > allowMost || len(p.Problems) > 0 || len(p.CPUSource)+len(p.MemorySource) > 0:
+		return errors.New("more words than a report needs")
+	case slices.ContainsFunc(p.Allow, func(s string) bool { return len(s) > textMost }):
+		return errors.New("more words than a report needs")
+	case told(c.Envelope.Reason) != c.Envelope.Reason || told(c.Envelope.Forecast) != c.Envelope.Forecast:
+		return errors.New("an envelope with a reason that no owner gave")
 	case p.CPU.Min < 0 || p.CPU.Max < 0 || p.CPU.Min > knowledge.MaxCPU || p.CPU.Max > knowledge.MaxCPU:
 		return fmt.Errorf("bounds of %s to %s cores", p.CPU.Min, p.CPU.Max)
 	case p.Memory.Min < 0 || p.Memory.Max < 0 || p.Memory.Min > knowledge.MaxBytes || p.Memory.Max > knowledge.MaxBytes:
@@ -193,27 +207,50 @@ func Confine(e knowledge.Envelope, p *knowledge.Policy, host knowledge.Host) kno
 	if p.CPUMode == knowledge.CPUWeight {
 		top = hostCPU(host)
 	}
-	e.CPU.Max = under(max(e.CPU.Max, 0), top)
-	if e.CPU.Max == 0 {
+	if e.CPU.Max <= 0 {
 		e.CPU.Max = top
 	}
+	e.CPU.Max = under(max(e.CPU.Max, p.CPU.Min, floorCPU), top)
 	e.CPU.Min = min(max(e.CPU.Min, p.CPU.Min, floorCPU), e.CPU.Max)
 	if p.CPUMode == knowledge.CPUWeight {
 		e.CPU.Min = p.CPU.Min
 	}
-	ceiling := memoryCeiling(p, host)
-	if e.MemoryCeiling <= 0 || ceiling > 0 && e.MemoryCeiling > ceiling {
-		e.MemoryCeiling = ceiling
-	}
+	// These two follow from policy and host alone: no owner has a say in them.
+	e.MemoryCeiling, e.ThrottleTarget = memoryCeiling(p, host), p.ThrottleTarget
 	e.MemoryFloor = under(max(e.MemoryFloor, p.Memory.Min, 0), e.MemoryCeiling)
-	e.Memory = under(max(e.Memory, 0), e.MemoryCeiling)
-	e.FirstCPU = under(max(e.FirstCPU, 0), e.CPU.Max)
-	e.FirstMemory = under(max(e.FirstMemory, 0), e.MemoryCeiling)
+	e.Memory = under(atLeast(e.Memory, p.Memory.Min), e.MemoryCeiling)
+	e.FirstCPU = under(atLeast(e.FirstCPU, p.CPU.Min), e.CPU.Max)
+	e.FirstMemory = under(atLeast(e.FirstMemory, p.Memory.Min), e.MemoryCeiling)
 	e.LearnedCPU, e.ForecastCPU = under(max(e.LearnedCPU, 0), e.CPU.Max), under(max(e.ForecastCPU, 0), e.CPU.Max)
-	if !(e.ThrottleTarget > 0 && e.ThrottleTarget <= 1) {
-		e.ThrottleTarget = p.ThrottleTarget
-	}
+	e.Reason, e.Forecast = told(e.Reason), told(e.Forecast)
 	return e
+}
+
+// atLeast is v, or least where there is a smaller v; 0: there is none.
+func atLeast[T ~int64](v, least T) T {
+	if v <= 0 {
+		return 0
+	}
+	return max(v, least)
+}
+
+// ruleMost bounds the name of a rule that another node gives.
+const ruleMost = 64
+
+// told is another node's reason without what it could be filled with.
+func told(r knowledge.Reason) knowledge.Reason {
+	if len(r.Rule) > ruleMost {
+		return knowledge.Reason{}
+	}
+	if len(r.Note) > textMost {
+		r.Note = ""
+	}
+	for i, v := range r.Args {
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			r.Args[i] = 0
+		}
+	}
+	return r
 }
 
 // Cuts reports whether an envelope allows less than the one in force did: what a

@@ -3,6 +3,7 @@ package plan
 import (
 	"fmt"
 	"math"
+	"strings"
 	"testing"
 	"time"
 
@@ -151,5 +152,30 @@ func TestCuts(t *testing.T) {
 		if kept := WithoutCuts(next, base); Cuts(&kept, &base) {
 			t.Errorf("%d: %+v still cuts", i, kept)
 		}
+	}
+}
+
+// TestConfineLeavesNoWayAround: what another node declares cannot go under the
+// policy's bounds, nor touch what policy and host alone decide.
+func TestConfineLeavesNoWayAround(t *testing.T) {
+	p := knowledge.Policy{Managed: true, ThrottleTarget: 0.06}
+	p.CPU.Min, p.Memory.Min = knowledge.OneCPU/2, 256*knowledge.MiB
+	host := knowledge.Host{CPUs: 4, Memory: 8 * knowledge.GiB}
+	lie := knowledge.Envelope{
+		CPU: knowledge.Range[knowledge.NanoCPU]{Min: 1, Max: 1}, ThrottleTarget: 1, Memory: 1, MemoryFloor: 1, MemoryCeiling: knowledge.MiB,
+		FirstCPU: 1, FirstMemory: 1,
+		Reason:   knowledge.Reason{Rule: knowledge.Rule(strings.Repeat("x", 1<<20)), Note: "y"},
+		Forecast: knowledge.Reason{Rule: knowledge.RuleNoProfile, Note: strings.Repeat("z", 1<<20), Args: [4]float64{math.NaN(), math.Inf(1), 3}},
+	}
+	e := Confine(lie, &p, host)
+	if e.CPU.Min < p.CPU.Min || e.CPU.Max < p.CPU.Min || e.Memory < p.Memory.Min || e.MemoryFloor < p.Memory.Min ||
+		e.FirstCPU < p.CPU.Min || e.FirstMemory < p.Memory.Min {
+		t.Errorf("under the policy's bounds: %+v", e)
+	}
+	if e.ThrottleTarget != 0.06 || e.MemoryCeiling != memoryCeiling(&p, host) {
+		t.Errorf("a throttle target of %g, a ceiling of %s", e.ThrottleTarget, e.MemoryCeiling)
+	}
+	if !e.Reason.IsZero() || e.Forecast.Note != "" || e.Forecast.Args != [4]float64{0, 0, 3} {
+		t.Errorf("reasons of %d and %d bytes, numbers %v", len(e.Reason.Rule), len(e.Forecast.Note), e.Forecast.Args)
 	}
 }

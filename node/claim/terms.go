@@ -92,6 +92,15 @@ func (t *Terms) seen(key knowledge.ServiceKey) knowledge.Term {
 	return knowledge.Term{Round: t.floor}
 }
 
+// leapMost is how far above the highest seen a term may be. Each takeover is one
+// round, so a larger step is a lie, which would leave no term above it.
+const leapMost = 1 << 32
+
+// Leaps reports whether a term is further above another than takeovers can bring it.
+func Leaps(seen, next knowledge.Term) bool {
+	return next.Round > seen.Round && next.Round-seen.Round > leapMost
+}
+
 // Admit judges terms: those at least as high as the highest seen are admitted, and
 // the higher ones are saved, all at once, before it returns. The refused ones come
 // back with the highest seen. With an error, which is the disk's or ErrFull, higher
@@ -100,7 +109,7 @@ func (t *Terms) Admit(batch map[knowledge.ServiceKey]knowledge.Term) (refused ma
 	refused, higher, err := t.judge(batch)
 	defer func() {
 		for key, seen := range refused {
-			if seen.After(batch[key]) {
+			if seen.After(batch[key]) || Leaps(seen, batch[key]) {
 				t.refused.Add(1)
 			}
 		}
@@ -129,7 +138,7 @@ func (t *Terms) judge(batch map[knowledge.ServiceKey]knowledge.Term) (refused, h
 	room := termsMost - len(t.highest)
 	for key, term := range batch {
 		seen := t.seen(key)
-		if !term.After(seen) {
+		if !term.After(seen) || Leaps(seen, term) {
 			if term != seen {
 				refused[key] = seen
 			}
@@ -167,7 +176,11 @@ func (t *Terms) take(self knowledge.NodeID, above map[knowledge.ServiceKey]knowl
 	taken := make(map[knowledge.ServiceKey]knowledge.Term, len(above))
 	var err error
 	for key, a := range above {
-		round := max(a.Round, t.Highest(key).Round)
+		seen := t.Highest(key)
+		if Leaps(seen, a) {
+			a = seen
+		}
+		round := max(a.Round, seen.Round)
 		if round == math.MaxUint64 {
 			err = fmt.Errorf("cannot take service %.60q: %w", string(key), ErrExhausted)
 			continue

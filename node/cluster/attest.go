@@ -117,7 +117,7 @@ func (c *Cluster) disagree(in *knowledge.Intent) error {
 	}
 	var fresh []plan.Report
 	for _, h := range s.reports {
-		if now.Sub(h.at) <= freshFor*c.o.DeliberateEvery {
+		if c.within(now, h, freshFor) {
 			fresh = append(fresh, h.Report)
 		}
 	}

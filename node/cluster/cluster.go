@@ -124,6 +124,8 @@ type Cluster struct {
 	view    atomic.Pointer[View]
 	// uncertified counts cuts that no quorum had agreed to.
 	uncertified atomic.Uint64
+	// apart: there is no other node, so terms that are kept in memory fence as well.
+	apart atomic.Bool
 
 	// Owned by the goroutine.
 	lastBeat time.Time
@@ -131,19 +133,27 @@ type Cluster struct {
 	next     candidate
 	state    standing
 	services map[knowledge.ServiceKey]*service
+	heardOf  map[knowledge.NodeID]tally // what each host tells of
 	expired  time.Time
 	reports  outbox[plan.Report]
 	intents  outbox[Declared]
 	obeyed   map[knowledge.ServiceKey]heard
+	shown    map[knowledge.ServiceKey]knowledge.Term // of obeyed, in the views; nil: it has changed
+	asOf     struct {                                // see peers
+		version uint64
+		peers   []member.Peer
+	}
 	imagesAt time.Time
-	turn     int
+	turn     int // questions about images so far, and caughtUp those that brought nothing new
+	caughtUp int
 	savedAt  time.Time
 	saved    Membership // what is known to be on the disk
 	saving   bool
 	toldDisk time.Time // when it was last said that the disk does not take it
 	count    Counts
+	unowned  bool // a service came that nobody may own yet
 	alive    map[knowledge.NodeID]probe
-	told     struct { // to the others
+	said     struct { // to the others
 		owned uint32
 		load  uint8
 	}
@@ -160,10 +170,10 @@ func New(o Options, host Host) (*Cluster, error) {
 	c := &Cluster{
 		o: o, self: o.Identity.ID(), log: o.Log, host: host,
 		asks: make(chan func(), asksMost), turns: make(chan struct{}, 1), writing: make(chan struct{}, 1), changed: make(chan struct{}, 1), stopped: make(chan struct{}),
-		services: map[knowledge.ServiceKey]*service{}, obeyed: map[knowledge.ServiceKey]heard{}, alive: map[knowledge.NodeID]probe{},
+		services: map[knowledge.ServiceKey]*service{}, obeyed: map[knowledge.ServiceKey]heard{}, heardOf: map[knowledge.NodeID]tally{}, alive: map[knowledge.NodeID]probe{},
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
-	c.terms = claim.NewTerms(o.Terms, o.Keeper)
+	c.terms = claim.NewTerms(o.Terms, &softKeeper{Keeper: o.Keeper, c: c})
 	c.book = claim.NewBook(c.ctx, c.self, c.terms)
 	c.sealer, c.opener = &trust.Sealer{Identity: o.Identity, Epoch: o.Epoch}, trust.NewOpener(c.self, o.Epoch, c.known)
 	c.reports = newOutbox(c, "reports", c.sendReports)
@@ -188,6 +198,7 @@ func New(o Options, host Host) (*Cluster, error) {
 		return nil, errors.Join(err, c.members.Close())
 	}
 	c.ring = ring.New(nil)
+	c.apart.Store(c.alone())
 	if c.alone() {
 		c.ring, c.state.settled = ring.New([]ring.Node{{ID: c.self, Eligible: true}}), true
 	}

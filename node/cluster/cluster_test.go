@@ -2,7 +2,9 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math"
 	"net"
 	"strings"
 	"sync"
@@ -105,6 +107,11 @@ func inCluster(t *testing.T, n int, test func(t *testing.T, hosts []*believer)) 
 
 func join(t *testing.T, nw *simnet.Net, i int) *believer {
 	t.Helper()
+	return joinAs(t, nw, i, never{}, []string{"10.0.0.1:7946"})
+}
+
+func joinAs(t *testing.T, nw *simnet.Net, i int, disk Keeper, seeds []string) *believer {
+	t.Helper()
 	ip := fmt.Sprintf("10.0.0.%d", i+1)
 	at := nw.Host(ip)
 	tr, err := at.Bind(7946)
@@ -122,8 +129,8 @@ func join(t *testing.T, nw *simnet.Net, i int) *believer {
 	h := &believer{}
 	h.c, err = New(Options{
 		Identity: id, Epoch: 1, Meta: member.Meta{Name: fmt.Sprintf("n%d", i+1), Cores: 4 * knowledge.OneCPU, Memory: 8 * knowledge.GiB},
-		Member:   member.Options{Cluster: "sim", Bind: net.JoinHostPort(ip, "7946"), Transport: tr, Join: []string{"10.0.0.1:7946"}},
-		Listener: l, Dial: at.Dial, Keeper: never{}, Attest: true, Log: zerolog.Nop(),
+		Member:   member.Options{Cluster: "sim", Bind: net.JoinHostPort(ip, "7946"), Transport: tr, Join: seeds},
+		Listener: l, Dial: at.Dial, Keeper: disk, Attest: true, Log: zerolog.Nop(),
 	}, h)
 	if err != nil {
 		t.Fatal(err)
@@ -308,4 +315,94 @@ func TestLeave(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestALieThatLeavesNoTermAbove: a member that declares the highest round there is,
+// or for services that do not run here, is refused, and its lies are on no disk.
+func TestALieThatLeavesNoTermAbove(t *testing.T) {
+	inCluster(t, 4, func(t *testing.T, hosts []*believer) {
+		reportAll(hosts)
+		owner, victim := ownerOf(hosts)
+		var liar *believer
+		for _, h := range hosts {
+			if h != owner && h != victim {
+				liar = h
+			}
+		}
+		for _, key := range []knowledge.ServiceKey{web, "invented"} {
+			b, err := liar.c.seal("intents", victim.c.self, []Declared{{Intent: knowledge.Intent{Service: key, Host: victim.c.self,
+				Term: knowledge.Term{Round: math.MaxUint64, Owner: liar.c.self}, Seq: 1}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err = liar.c.relay.Call(t.Context(), victim.c.self, "intents", b); err != nil {
+				t.Fatal(err)
+			}
+			if term := victim.c.terms.Highest(key); term.Round > 100 {
+				t.Errorf("%s: the host has seen %v", key, term)
+			}
+		}
+		reportAll(hosts)
+		if held, ok := owner.c.book.Held(web); !ok || victim.c.View().Terms[web] != held.Term {
+			t.Errorf("the host obeys %v, the owner holds %v, %v", victim.c.View().Terms[web], held, ok)
+		}
+	})
+}
+
+// TestALyingHostFillsNothing: reports without sense make no service, and a host that
+// tells of very many crowds out nobody.
+func TestALyingHostFillsNothing(t *testing.T) {
+	inCluster(t, 4, func(t *testing.T, hosts []*believer) {
+		liar, victim := hosts[1], hosts[2]
+		err := victim.c.do(t.Context(), func() {
+			now := victim.c.o.Now()
+			for i := range 3 * toldMost {
+				r := liar.report()
+				r.Service, r.Version = knowledge.ServiceKey(fmt.Sprintf("s%d", i)), knowledge.Version{Epoch: 1, Seq: uint64(i + 1)}
+				if err := victim.c.takeReport(now, liar.c.self, &r); (err == nil) != (i < toldMost) {
+					t.Errorf("service %d: %v", i, err)
+				}
+			}
+			r := liar.report()
+			r.Service = knowledge.ServiceKey(strings.Repeat("\x01", 1<<14))
+			if err := victim.c.takeReport(now, liar.c.self, &r); err == nil {
+				t.Error("a service without a name")
+			}
+			if n := len(victim.c.services); n != toldMost {
+				t.Errorf("%d services, want %d", n, toldMost)
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// TestRow49AloneWithoutADisk: a node that has no others plans for its host although
+// no term can be written down.
+func TestRow49AloneWithoutADisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nw := simnet.New(1)
+		h := joinAs(t, nw, 0, full{}, nil)
+		ctx, stop := context.WithCancel(t.Context())
+		var run sync.WaitGroup
+		run.Go(func() { h.c.Run(ctx) })
+		reportAll([]*believer{h})
+		reportAll([]*believer{h})
+		if _, ok := h.newest(); !ok {
+			t.Errorf("nobody plans: %+v", h.c.View().Counts)
+		}
+		stop()
+		run.Wait()
+		_ = h.c.Close()
+		nw.Close()
+		time.Sleep(time.Minute)
+	})
+}
+
+// full is a disk that takes nothing.
+type full struct{ never }
+
+func (full) SaveTerms(map[knowledge.ServiceKey]knowledge.Term) error {
+	return errors.New("no space left on device")
 }

@@ -3,6 +3,8 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"math/bits"
+	"slices"
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
@@ -14,6 +16,12 @@ const (
 	// imagesEvery is how often one peer is asked what it knows of images: less than
 	// the two minutes after which a host that lost its disk offers its own copies.
 	imagesEvery = 30 * time.Second
+	// A node that begins asks one peer a second until imagesCaughtUp of them had
+	// nothing new, imagesSoonMost times at most: what it lost, or never had, it needs
+	// before its containers' first limits.
+	imagesSoon     = time.Second
+	imagesCaughtUp = 3
+	imagesSoonMost = 30
 	// imageBytes bounds one answer.
 	imageBytes = 256 << 10
 	// imagesWithin bounds one exchange.
@@ -56,24 +64,41 @@ func SealPart(id *trust.Identity) func(key knowledge.ImageKey, epoch, version ui
 	}
 }
 
-// exchangeIfDue asks the next peer in turn; the first question comes as soon as
-// there is anybody to ask.
+// imagesApart is the time to the next question.
+func (c *Cluster) imagesApart() time.Duration {
+	if c.caughtUp < imagesCaughtUp && c.turn < imagesSoonMost {
+		return imagesSoon
+	}
+	return imagesEvery
+}
+
+// nextPeer is whom the node asks in that turn, counted from its own place among the
+// members: the 1st after it, the 2nd, 4th, 8th and so on, and then all over, shifted by
+// one. So what one node knows reaches n of them in about log2(n) turns, since no two
+// ask the same one in the same turn, and after n rounds each has asked each.
+func nextPeer(members []knowledge.NodeID, self knowledge.NodeID, turn int) (to knowledge.NodeID, ok bool) {
+	others := len(members) - 1
+	place := slices.Index(members, self)
+	if others < 1 || place < 0 {
+		return "", false
+	}
+	doublings := bits.Len(uint(others))
+	step := 1<<(turn%doublings) - 1 + turn/doublings
+	return members[(place+1+step%others)%len(members)], true
+}
+
+// exchangeIfDue asks the next peer; the first question comes as soon as there is
+// anybody to ask.
 func (c *Cluster) exchangeIfDue(now time.Time) {
-	if now.Sub(c.imagesAt) < imagesEvery {
+	if now.Sub(c.imagesAt) < c.imagesApart() {
 		return
 	}
-	var others []knowledge.NodeID
-	for _, id := range c.alives() {
-		if id != c.self {
-			others = append(others, id)
-		}
-	}
-	if len(others) == 0 {
+	to, ok := nextPeer(c.alives(), c.self, c.turn)
+	if !ok {
 		return
 	}
 	c.imagesAt = now
 	c.turn++
-	to := others[c.turn%len(others)]
 	c.job(func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, imagesWithin)
 		defer cancel()
@@ -81,6 +106,9 @@ func (c *Cluster) exchangeIfDue(now time.Time) {
 		c.back(func() {
 			c.count.ImagesTaken += uint64(news)
 			c.count.ImagesRefused += uint64(refused)
+			if err == nil && news == 0 {
+				c.caughtUp++
+			}
 		})
 		if err != nil && ctx.Err() == nil {
 			c.log.Debug().Err(err).Str("peer", to.Short()).Msg("what it knows of images could not be read")

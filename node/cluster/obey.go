@@ -99,7 +99,7 @@ func (c *Cluster) superseded(refused map[knowledge.ServiceKey]knowledge.Term) {
 	for key, t := range refused {
 		held, ok := c.book.Held(key)
 		s := c.services[key]
-		if s == nil || !ok || !t.After(held.Term) {
+		if s == nil || !ok || !t.After(held.Term) || claim.Leaps(held.Term, t) {
 			continue
 		}
 		if t.After(s.heard) {
@@ -149,6 +149,16 @@ func (c *Cluster) obey(ctx context.Context, declared []Declared) (map[knowledge.
 	case <-ctx.Done():
 		return nil, errBusy
 	}
+	// Terms of what does not run here would fill the disk with inventions.
+	err := c.do(ctx, func() {
+		declared = slices.DeleteFunc(declared, func(d Declared) bool {
+			s := c.services[d.Intent.Service]
+			return s == nil || !s.mine
+		})
+	})
+	if err != nil || len(declared) == 0 {
+		return nil, err
+	}
 	batch := make(map[knowledge.ServiceKey]knowledge.Term, len(declared))
 	for i := range declared {
 		in := &declared[i].Intent
@@ -158,7 +168,7 @@ func (c *Cluster) obey(ctx context.Context, declared []Declared) (map[knowledge.
 	}
 	refused, saveErr := c.terms.Admit(batch)
 	var todo []knowledge.Intent
-	err := c.do(ctx, func() {
+	err = c.do(ctx, func() {
 		now := c.o.Now()
 		c.count.IntentsRefused += uint64(len(refused))
 		for i := range declared {
@@ -173,19 +183,22 @@ func (c *Cluster) obey(ctx context.Context, declared []Declared) (map[knowledge.
 			if _, known := c.obeyed[in.Service]; !known && len(c.obeyed) >= servicesMost {
 				continue
 			}
+			if in.Term != last.term {
+				c.shown = nil
+			}
 			c.obeyed[in.Service] = heard{term: in.Term, seq: in.Seq, at: now}
 			todo = append(todo, *in)
 		}
 		c.count.IntentsObeyed += uint64(len(todo))
 	})
-	if err = errors.Join(err, saveErr); err != nil {
+	if err != nil {
 		return refused, err
 	}
-	if err = c.checkCuts(ctx, declared, todo); err != nil {
-		return refused, err
+	if err = c.checkCuts(ctx, declared, todo); err == nil {
+		_, err = c.host.Obey(ctx, todo)
 	}
-	_, err = c.host.Obey(ctx, todo)
-	return refused, err
+	// What is new and could not be written down is refused; what was known is obeyed.
+	return refused, errors.Join(err, saveErr)
 }
 
 // obeyOwn is obey for what this node declares for its own host.

@@ -19,6 +19,9 @@ const (
 	// servicesMost bounds the services that a node knows of, hostsMost the hosts of
 	// one: further ones are not planned for here, and said so.
 	servicesMost, hostsMost = 20_000, 512
+	// toldMost bounds the services, and the replicas, that one host may tell of: what
+	// one node says must not crowd out the others.
+	toldMost = 4096
 	// freshFor is how many intervals a report is evidence, keptFor how many it is
 	// remembered.
 	freshFor, keptFor = 3, 12
@@ -57,7 +60,10 @@ func (c *Cluster) ownReports(reports []plan.Report) {
 			continue
 		}
 		s.mine = true
-		c.learn(now, s, r)
+		if err := c.learn(now, s, r); err != nil {
+			c.count.Dropped++
+			continue
+		}
 		c.tell(s, r)
 	}
 	c.reports.flush(now)
@@ -104,14 +110,28 @@ func (c *Cluster) service(key knowledge.ServiceKey) *service {
 	return s
 }
 
-// learn takes one report over.
-func (c *Cluster) learn(now time.Time, s *service, r plan.Report) {
-	if _, known := s.reports[r.Host]; !known && len(s.reports) >= hostsMost {
-		c.count.Dropped++
-		return
+// learn takes one report over, where its host has not told of too much.
+func (c *Cluster) learn(now time.Time, s *service, r plan.Report) error {
+	last, all := s.reports[r.Host], c.heardOf[r.Host]
+	if last == nil {
+		all.services++
+	} else {
+		all.replicas -= len(last.Replicas)
+	}
+	all.replicas += len(r.Replicas)
+	switch {
+	case last == nil && len(s.reports) >= hostsMost:
+		return fmt.Errorf("more than %d hosts run it", hostsMost)
+	case r.Host != c.self && (all.services > toldMost || all.replicas > toldMost):
+		return fmt.Errorf("its host tells of more than %d services or replicas", toldMost)
+	}
+	c.heardOf[r.Host] = all
+	if len(s.reports) == 0 {
+		c.unowned = true
 	}
 	s.reports[r.Host] = &held{Report: r, at: now}
 	s.dirty = true
+	return nil
 }
 
 // sendReports is one message of this host to one owner.
@@ -142,7 +162,9 @@ func (c *Cluster) takeReports(ctx context.Context, from knowledge.NodeID, body [
 				refused = fmt.Errorf("service %.60q: %w", string(r.Service), err)
 			}
 		}
-		c.takeDue(now)
+		if c.unowned {
+			c.takeDue(now)
+		}
 		c.planDue(now)
 	})
 	if err == nil && refused != nil { // said, and not asked for again: it would be no better
@@ -155,13 +177,9 @@ func (c *Cluster) takeReport(now time.Time, from knowledge.NodeID, r *plan.Repor
 	if r.Host != from {
 		return errors.New("a node reports for another host")
 	}
-	s := c.service(r.Service)
-	if s == nil {
-		return errors.New("too many services")
-	}
 	var prev *plan.Report
-	if h := s.reports[from]; h != nil {
-		if prev = &h.Report; !r.Version.After(prev.Version) {
+	if s := c.services[r.Service]; s != nil && s.reports[from] != nil {
+		if prev = &s.reports[from].Report; !r.Version.After(prev.Version) {
 			return nil // an older word that came late
 		}
 	}
@@ -171,8 +189,17 @@ func (c *Cluster) takeReport(now time.Time, from knowledge.NodeID, r *plan.Repor
 	if cores := c.coresOf(from); cores > 0 && knowledge.NanoCPU(r.CPUs)*knowledge.OneCPU > cores {
 		return fmt.Errorf("%d cores, and its membership says %s", r.CPUs, cores)
 	}
+	s := c.service(r.Service)
+	if s == nil {
+		return errors.New("too many services")
+	}
+	if err := c.learn(now, s, *r); err != nil {
+		if len(s.reports) == 0 && !s.taking {
+			delete(c.services, s.key)
+		}
+		return err
+	}
 	c.count.ReportsTaken++
-	c.learn(now, s, *r)
 	return nil
 }
 
@@ -182,6 +209,7 @@ func (c *Cluster) takeDue(now time.Time) {
 	if !c.state.settled || c.state.state == member.Leaving {
 		return
 	}
+	c.unowned = false
 	todo := map[knowledge.ServiceKey][]knowledge.NodeID{}
 	for key, s := range c.services {
 		if s.taking || len(s.reports) == 0 || now.Before(s.takeAt) || c.ring.Owner(key) != c.self {
@@ -381,8 +409,11 @@ func (c *Cluster) planDue(now time.Time) {
 	var mine []Declared
 	for _, key := range c.book.Keys() {
 		s := c.services[key]
+		if s == nil || !s.dirty {
+			continue
+		}
 		held, ok := c.book.Held(key)
-		if s == nil || !ok || !s.dirty {
+		if !ok {
 			continue
 		}
 		s.dirty = false
@@ -398,14 +429,18 @@ func (c *Cluster) planDue(now time.Time) {
 // on its way.
 func (c *Cluster) plan(now time.Time, s *service, held *claim.Claim) (mine []Declared) {
 	var fresh []plan.Report
+	var due []bool
 	for _, h := range s.reports {
-		if now.Sub(h.at) <= freshFor*c.o.DeliberateEvery {
-			fresh = append(fresh, h.Report)
+		if c.within(now, h, freshFor) {
+			fresh, due = append(fresh, h.Report), append(due, h.due(held.Term))
+			h.planned = held.Term
 		}
 	}
 	s.seq++
-	s.plannedAt = now
 	for i := range fresh {
+		if !due[i] {
+			continue
+		}
 		in := knowledge.Intent{Service: s.key, Host: fresh[i].Host, Term: held.Term, Seq: s.seq, Envelopes: plan.Declare(now, fresh, fresh[i].Host)}
 		d := Declared{Intent: in}
 		switch {
@@ -429,8 +464,8 @@ func (c *Cluster) expire(now time.Time) {
 	c.expired = now
 	for key, s := range c.services {
 		for id, h := range s.reports {
-			if now.Sub(h.at) > keptFor*c.o.DeliberateEvery {
-				delete(s.reports, id)
+			if !c.within(now, h, keptFor) {
+				c.forget(s, id)
 			}
 		}
 		if len(s.reports) == 0 && !s.taking {
@@ -446,6 +481,7 @@ func (c *Cluster) expire(now time.Time) {
 	for key := range c.obeyed {
 		if c.services[key] == nil {
 			delete(c.obeyed, key)
+			c.shown = nil
 		}
 	}
 	c.forgetTerms()

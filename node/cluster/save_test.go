@@ -84,7 +84,7 @@ func TestRow49SlowDisk(t *testing.T) {
 	})
 }
 
-// lone runs one node on a disk until test returns, and then after at its end.
+// lone runs one node, whose cluster is gone, on a disk until test returns, and then after at its end.
 func lone(t *testing.T, disk Keeper, log zerolog.Logger, test func(h *believer), after func()) (ended time.Duration) {
 	synctest.Test(t, func(t *testing.T) {
 		nw := simnet.New(1)
@@ -103,10 +103,11 @@ func lone(t *testing.T, disk Keeper, log zerolog.Logger, test func(h *believer),
 			t.Fatal(err)
 		}
 		h := &believer{}
+		gone := member.Seen{ID: knowledge.NodeID(strings.Repeat("9", 32)), Name: "n9", Addr: "10.0.0.9:7946", LastSeen: time.Now()}
 		if h.c, err = New(Options{
 			Identity: id, Epoch: 1, Meta: member.Meta{Name: "n1", Cores: 4 * knowledge.OneCPU, Memory: 8 * knowledge.GiB},
 			Member:   member.Options{Cluster: "sim", Bind: net.JoinHostPort("10.0.0.1", "7946"), Transport: tr},
-			Listener: l, Dial: at.Dial, Keeper: disk, Log: log,
+			Listener: l, Dial: at.Dial, Keeper: disk, Log: log, Known: Membership{Seen: []member.Seen{gone}},
 		}, h); err != nil {
 			t.Fatal(err)
 		}
@@ -147,7 +148,7 @@ func TestRow49Unfit(t *testing.T) {
 	disk := &moody{}
 	disk.noTerms.Store(true)
 	disk.noMembers.Store(true)
-	lone(t, disk, zerolog.New(&said), func(h *believer) {
+	lone(t, disk, zerolog.New(zerolog.SyncWriter(&said)), func(h *believer) {
 		wait := func(what string, want member.State) {
 			for range 60 {
 				if h.c.View().State == want {

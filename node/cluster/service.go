@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"slices"
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
@@ -15,17 +16,52 @@ const (
 
 // service is what this node knows of one service, wherever it runs.
 type service struct {
-	key       knowledge.ServiceKey
-	reports   map[knowledge.NodeID]*held
-	mine      bool // it runs on this host
-	dirty     bool // there is news to plan for
-	seq       uint64
-	taking    bool
-	tookAt    time.Time // this node, the last time that it tried
-	takeAt    time.Time // not before
-	duel      time.Duration
-	heard     knowledge.Term // the highest of any host
-	plannedAt time.Time
+	key     knowledge.ServiceKey
+	reports map[knowledge.NodeID]*held
+	mine    bool // it runs on this host
+	dirty   bool // there is news to plan for
+	seq     uint64
+	taking  bool
+	tookAt  time.Time // this node, the last time that it tried
+	takeAt  time.Time // not before
+	duel    time.Duration
+	heard   knowledge.Term // the highest of any host
+}
+
+// tally is how much one host tells of.
+type tally struct{ services, replicas int }
+
+// forget drops a host's report of a service.
+func (c *Cluster) forget(s *service, host knowledge.NodeID) {
+	all := c.heardOf[host]
+	all.services--
+	all.replicas -= len(s.reports[host].Replicas)
+	if c.heardOf[host] = all; all.services == 0 {
+		delete(c.heardOf, host)
+	}
+	delete(s.reports, host)
+}
+
+// within reports whether a report came in the last n intervals: its host's or this
+// node's, whichever are longer.
+func (c *Cluster) within(now time.Time, h *held, n time.Duration) bool {
+	return now.Sub(h.at) <= n*max(c.o.DeliberateEvery, h.Every)
+}
+
+// softKeeper lets a node that is alone go on without a disk: nobody else ever saw
+// its terms, so nobody can be told one twice.
+type softKeeper struct {
+	Keeper
+	c *Cluster
+}
+
+func (k *softKeeper) SaveTerms(t map[knowledge.ServiceKey]knowledge.Term) error {
+	err := k.Keeper.SaveTerms(t)
+	if err != nil && k.c.apart.Load() {
+		k.c.log.Debug().Err(err).Msg("terms are kept in memory: this node is alone")
+		return nil
+	}
+	return err
 }
 
 // yield leaves the service alone for a while after a takeover that did not last, for
@@ -51,7 +87,16 @@ func (s *service) agree(owner knowledge.NodeID) {
 // held is the newest report of one host.
 type held struct {
 	plan.Report
-	at time.Time
+	at      time.Time
+	planned knowledge.Term // the last one in which it was planned for
+}
+
+// due reports whether there is something to declare for this host: it said something
+// since, the term is another one, or what other hosts know counts for it. All else
+// that a plan depends on is in its own report, so three hosts of a service do not
+// make nine intents of three reports.
+func (h *held) due(t knowledge.Term) bool {
+	return h.planned != t || slices.ContainsFunc(h.Replicas, func(r plan.Reported) bool { return r.Facts.NeedsImage() })
 }
 
 // probe is the answer of a node that gossip calls dead.

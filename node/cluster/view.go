@@ -101,6 +101,7 @@ func (c *Cluster) unfit() {
 // waited long enough.
 func (c *Cluster) standing(now time.Time) {
 	s := &c.state
+	c.apart.Store(c.left.Load() || c.ring.Len() <= 1 && c.alone() && len(c.peers()) == 1)
 	if c.left.Load() { // alone, on purpose
 		s.stable, s.majority, s.settled = map[knowledge.NodeID]bool{c.self: true}, true, true
 		return
@@ -139,7 +140,7 @@ func (c *Cluster) excluded() bool {
 		return false
 	}
 	s, mine, without := &c.state, c.ring.Checksum(), uint64(0)
-	peers, others, gone, has := c.members.Peers(), 0, 0, c.ring.Has(c.self)
+	peers, others, gone, has := c.peers(), 0, 0, c.ring.Has(c.self)
 	for i := range peers {
 		p := &peers[i]
 		if p.Self || !p.Alive {
@@ -209,10 +210,19 @@ func (c *Cluster) countMajority(now time.Time, alive []knowledge.NodeID) {
 	s.flap(c, now)
 }
 
+// peers are all members as of now, for reading only: they are asked for several
+// times a beat, and change seldom.
+func (c *Cluster) peers() []member.Peer {
+	if v := c.members.Version(); c.asOf.peers == nil || v != c.asOf.version {
+		c.asOf.version, c.asOf.peers = v, c.members.Peers()
+	}
+	return c.asOf.peers
+}
+
 // alives are the living members, in order.
 func (c *Cluster) alives() []knowledge.NodeID {
 	var out []knowledge.NodeID
-	now, peers := c.o.Now(), c.members.Peers()
+	now, peers := c.o.Now(), c.peers()
 	for i := range peers {
 		if c.lives(now, &peers[i]) {
 			out = append(out, peers[i].ID)
@@ -240,9 +250,10 @@ func (c *Cluster) coresOf(id knowledge.NodeID) knowledge.NanoCPU {
 
 // memberChange takes a membership that is not what it was.
 func (c *Cluster) memberChange(now time.Time) {
-	for _, p := range c.members.Peers() {
-		if p.Status == "left" {
-			delete(c.state.stable, p.ID)
+	peers := c.peers()
+	for i := range peers {
+		if peers[i].Status == "left" {
+			delete(c.state.stable, peers[i].ID)
 		}
 	}
 	c.adopt(now)
@@ -260,7 +271,7 @@ func (c *Cluster) nodes(now time.Time) []ring.Node {
 func (c *Cluster) nodesOf(present func(*member.Peer) bool) []ring.Node {
 	var nodes []ring.Node
 	eligible := 0
-	peers := c.members.Peers()
+	peers := c.peers()
 	for i := range peers {
 		p := &peers[i]
 		if p.State == member.Leaving || !present(p) {
@@ -328,17 +339,17 @@ func (c *Cluster) adoptIfDue(now time.Time) {
 // tellLoad lets the others know how busy this node is, in steps of ten percent that
 // are left late, so that a host between two of them does not gossip all the time.
 func (c *Cluster) tellLoad() {
-	owned, load := uint32(c.book.Len()), c.told.load
+	owned, load := uint32(c.book.Len()), c.said.load
 	if cores := c.o.Meta.Cores; c.o.Load != nil && cores > 0 {
 		percent := min(100*c.o.Load().Cores()/cores.Cores(), 100)
 		if math.Abs(percent-float64(load)) > loadStep*0.8 {
 			load = uint8(math.Round(percent/loadStep) * loadStep)
 		}
 	}
-	if owned == c.told.owned && load == c.told.load {
+	if owned == c.said.owned && load == c.said.load {
 		return
 	}
-	c.told.owned, c.told.load = owned, load
+	c.said.owned, c.said.load = owned, load
 	c.members.Update(func(m *member.Meta) { m.Services, m.Load = owned, load })
 }
 
@@ -360,11 +371,14 @@ type View struct {
 func (c *Cluster) publish() {
 	v := &View{
 		Ring: c.ring, State: c.state.state, Majority: c.state.majority, Expected: len(c.state.stable), Claims: c.book.Len(),
-		Copies: c.copies(), Waiting: c.reports.waiting() + c.intents.waiting(), Counts: c.count,
-		Terms: make(map[knowledge.ServiceKey]knowledge.Term, len(c.obeyed)),
+		Copies: c.copies(), Waiting: c.reports.waiting() + c.intents.waiting(), Counts: c.count, Terms: c.shown,
 	}
-	for key, h := range c.obeyed {
-		v.Terms[key] = h.term
+	if c.shown == nil {
+		v.Terms = make(map[knowledge.ServiceKey]knowledge.Term, len(c.obeyed))
+		for key, h := range c.obeyed {
+			v.Terms[key] = h.term
+		}
+		c.shown = v.Terms
 	}
 	c.view.Store(v)
 }

@@ -133,7 +133,7 @@ func ownerText(p *page, ex api.Explain) string {
 	parts := []string{orDash(ex.Owner)}
 	switch {
 	case ex.Owner == ex.Node:
-		parts[0] += " (this host)"
+		parts[0] += " (its host)"
 	case ex.OwnerState != "" && ex.OwnerState != "alive":
 		parts[0] += " (" + p.style(styleRed, ex.OwnerState) + ")"
 	case ex.OwnerState != "":

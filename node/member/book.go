@@ -104,6 +104,10 @@ func (m *Members) Peers() []Peer {
 	return slices.Insert(peers, 0, self)
 }
 
+// Version is another one after each change of who is there, where, alive or not, and
+// what they say of themselves. Whoever asks for it before Peers misses none.
+func (m *Members) Version() uint64 { return m.version.Load() }
+
 // Peer is one known node; false: it is not known.
 func (m *Members) Peer(id knowledge.NodeID) (Peer, bool) {
 	now := m.o.Now()
@@ -152,6 +156,7 @@ func (m *Members) Forget(id knowledge.NodeID) {
 	defer m.mu.Unlock()
 	if e := m.book[id]; e != nil && !e.alive {
 		delete(m.book, id)
+		m.version.Add(1)
 	}
 }
 
@@ -163,6 +168,7 @@ func (m *Members) prune(now time.Time) {
 		case e.alive:
 		case now.Sub(e.gone) > keepGone:
 			delete(m.book, id)
+			m.version.Add(1)
 		default:
 			gone++
 		}
@@ -176,12 +182,14 @@ func (m *Members) prune(now time.Time) {
 	for _, e := range all[:gone-maxGone] {
 		delete(m.book, e.id)
 	}
+	m.version.Add(1)
 }
 
 // came notes a node that is alive, new or back.
 func (m *Members) came(id knowledge.NodeID, addr string, meta Meta) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.version.Add(1)
 	e := m.book[id]
 	if e == nil {
 		e = &entry{id: id}
@@ -210,6 +218,7 @@ func (m *Members) went(id knowledge.NodeID) {
 	if e == nil || !e.alive {
 		return
 	}
+	m.version.Add(1)
 	e.alive, e.gone, e.rtt = false, now, 0
 	if e.moved != "" {
 		e.addr = e.moved

@@ -77,6 +77,7 @@ func (m *Members) hearBye(b []byte) {
 			continue
 		}
 		e.bye = g.started
+		m.version.Add(1)
 		news = append(news, g)
 		if !e.alive { // it was taken for a failure
 			m.counts.Failures--

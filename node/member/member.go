@@ -97,6 +97,7 @@ type Members struct {
 	// channel, for a bubble takes waiting on a mutex for work.
 	life    chan struct{}
 	left    atomic.Bool
+	version atomic.Uint64 // counts what changes in Peers, but for times
 	changed chan struct{} // somebody else did
 	dirty   chan struct{} // our metadata did
 	rival   chan struct{} // somebody may be us
@@ -374,6 +375,7 @@ func (m *Members) Leave(timeout time.Duration) error {
 	if m.left.Swap(true) {
 		return nil
 	}
+	m.version.Add(1)
 	m.edit(func(meta *Meta) { meta.State = Leaving })
 	m.sayBye()
 	if err := m.ml.Leave(max(timeout, time.Millisecond)); err != nil {

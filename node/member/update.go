@@ -40,6 +40,7 @@ func (m *Members) edit(f func(*Meta)) {
 	}
 	m.edits++
 	m.meta, m.packed = next, m.pad(packed)
+	m.version.Add(1)
 }
 
 // pad makes the metadata of different nodes, and of one node before and after an

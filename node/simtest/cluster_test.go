@@ -93,6 +93,7 @@ type host struct {
 	// host that nobody freezes.
 	wait  time.Duration
 	plain bool
+	facts plan.Facts // of all containers
 }
 
 // Obey holds each intent against what must always hold: no term ever goes back.
@@ -127,7 +128,7 @@ func (h *host) report() {
 	for _, key := range h.runs {
 		p := knowledge.Policy{Managed: true, Mode: knowledge.ModeAuto, ThrottleTarget: 0.06, CPUPercentile: 0.95, MemoryPercentile: 0.98}
 		out = append(out, plan.Report{Service: key, Host: h.c.Self(), CPUs: 4, Memory: 8 * knowledge.GiB,
-			Replicas: []plan.Reported{{ID: knowledge.ContainerID(h.name + "-" + string(key)), Policy: p}}})
+			Replicas: []plan.Reported{{ID: knowledge.ContainerID(h.name + "-" + string(key)), Policy: p, Facts: h.facts}}})
 	}
 	h.c.Report(out)
 }

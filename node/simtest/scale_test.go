@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/mape/plan"
 )
 
 // size is one cluster of TestScale.
@@ -25,11 +26,15 @@ type usage struct {
 	relay, calls, takes, told uint64
 }
 
+// cost is of one node: in a second, but for intents (of each of its services in an
+// interval) and heap. relay is for each of its services.
+type cost struct{ gossip, packets, relay, calls, intents, cpu, heap float64 }
+
 // TestScale prints what a node costs in clusters of 10, 100 and 300 nodes.
 func TestScale(t *testing.T) {
-	sizes := []size{{10, 100, 30 * time.Second, time.Minute}}
+	sizes := []size{{10, 100, 120 * time.Second, time.Minute}}
 	if os.Getenv("EFFISCALE_SIM_SCALE") == "all" {
-		sizes = append(sizes, size{100, 100, 30 * time.Second, time.Minute}, size{300, 100, 20 * time.Second, 20 * time.Second})
+		sizes = append(sizes, size{100, 100, 20 * time.Second, 30 * time.Second}, size{300, 100, 10 * time.Second, 20 * time.Second})
 	}
 	for _, s := range sizes {
 		t.Run(fmt.Sprintf("%d nodes", s.nodes), func(t *testing.T) {
@@ -45,6 +50,7 @@ func (s size) run(t *testing.T) {
 	began := time.Now()
 	for i, h := range w.hosts {
 		h.plain, h.wait = true, time.Duration(i)*every/time.Duration(s.nodes)
+		h.facts = plan.Facts{ObservedFor: 240 * time.Hour, CPU: 123_456_789, CPUMax: 987_654_321, MemoryNeed: 123_456_789, MemoryPeak: 234_567_890}
 		h.start()
 		time.Sleep(20 * time.Millisecond)
 	}
@@ -59,11 +65,20 @@ func (s size) run(t *testing.T) {
 	time.Sleep(s.measured)
 	last := w.usage()
 	memory := float64(heap()-before) / float64(s.nodes)
-	per := s.measured.Seconds() * float64(s.nodes)
-	gossip, relay, cpu := float64(last.gossip-first.gossip)/per, float64(last.relay-first.relay)/per, (last.cpu-first.cpu).Seconds()*1000/per
-	t.Logf("| nodes | services/host | gossip B/s | gossip packets/s | relay B/s | relay B/s/service | calls/s | CPU ms/s | heap MiB |")
-	t.Logf("| %d | %d | %.0f | %.1f | %.0f | %.1f | %.1f | %.2f | %.1f |", s.nodes, s.services, gossip, float64(last.packets-first.packets)/per,
-		relay, relay/float64(s.services), float64(last.calls-first.calls)/per, cpu, memory/(1<<20))
+	since := func(of func(*usage) uint64) float64 {
+		return float64(of(&last)-of(&first)) / s.measured.Seconds() / float64(s.nodes)
+	}
+	c := cost{
+		gossip: since(func(u *usage) uint64 { return u.gossip }), packets: since(func(u *usage) uint64 { return u.packets }),
+		relay: since(func(u *usage) uint64 { return u.relay }) / float64(s.services), calls: since(func(u *usage) uint64 { return u.calls }),
+		intents: since(func(u *usage) uint64 { return u.told }) / float64(s.services) * every.Seconds(),
+		cpu:     since(func(u *usage) uint64 { return uint64(u.cpu) }) / 1e6, heap: memory / (1 << 20),
+	}
+	t.Log("| nodes | gossip B/s | packets/s | calls/s | relay B/s per service | intents per service and interval | CPU ms/s | heap MiB |")
+	t.Logf("| %d | %.0f | %.1f | %.1f | %.1f | %.2f | %.2f | %.1f |", s.nodes, c.gossip, c.packets, c.calls, c.relay, c.intents, c.cpu, c.heap)
+	if c.gossip > 3000 || c.calls > 60 || c.relay > 300 || c.intents > 1.1 || c.cpu > 50 || c.heap > 40 {
+		t.Errorf("%+v: at most 3000 B/s of gossip, 60 calls/s, 300 B/s and 1.1 intents a service, 50 ms/s and 40 MiB", c)
+	}
 	if last.takes != first.takes {
 		t.Errorf("%d services changed their owner, though nothing happened", last.takes-first.takes)
 	}
@@ -99,6 +114,7 @@ func (w *world) usage() (u usage) {
 		u.gossip += s.BytesOut + s.StreamOut - relayed
 		u.packets += s.PacketsOut
 		u.takes += h.c.View().Counts.Takeovers
+		u.told += h.c.View().Counts.IntentsSent
 	}
 	return u
 }
