@@ -3,6 +3,7 @@ package node
 import (
 	"encoding/json"
 	"io"
+	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -99,6 +100,28 @@ func TestAnyNodeAnswers(t *testing.T) {
 	_, err = a.n.Explain(ctx, "nobody")
 	refused("explain of nothing", err, api.KindNotFound, "nobody")
 
+	// Who decides is the owner and the warm nodes of the service, whoever is asked.
+	soon(t, "all have one ring", func() bool {
+		sum := a.n.cluster.View().Ring.Checksum()
+		return !slices.ContainsFunc(f.all, func(s *sailor) bool { r := s.n.cluster.View().Ring; return r.Len() != 3 || r.Checksum() != sum })
+	})
+	owner, warm := a.n.ownerOf("alone")
+	want := append([]string{owner}, warm...)
+	for _, s := range f.all {
+		if p, err := s.n.Decide(ctx, "solo"); err != nil || len(want) != 3 || !slices.Equal(p.Controllers, want) || p.Reason == "" {
+			t.Errorf("decide at %s: %+v, %v, not by %v", s.name, p, err, want)
+		}
+		if leads, by, err := s.n.Leader(ctx, "solo"); err != nil || by != owner || leads != (s.name == owner) {
+			t.Errorf("leader at %s: %t, %s, %v", s.name, leads, by, err)
+		}
+	}
+	_, err = a.n.Decide(ctx, "twin")
+	refused("a decision for what two hosts have", err, api.KindBadRequest, b.name, c.name)
+	_, err = a.n.Decide(ctx, "nobody")
+	refused("a decision for nothing", err, api.KindNotFound, "nobody")
+	_, _, err = a.n.Leader(ctx, "nobody")
+	refused("the leader of nothing", err, api.KindNotFound, "nobody")
+
 	// Limits are set where the container is, in the name of who asked, and once.
 	order := api.ScaleRequest{Container: "solo", CPU: 1.5, By: "cli root", Key: "once"}
 	soon(t, "solo is measured", func() bool {
@@ -151,6 +174,8 @@ func TestAnyNodeAnswers(t *testing.T) {
 	soon(t, "b is given up", func() bool { return statusOf(a, b.name) == "failed" })
 	_, err = a.n.Explain(ctx, "solo")
 	refused("explain of what is on a dead host", err, api.KindUnavailable, b.name)
+	_, err = a.n.Decide(ctx, "solo")
+	refused("a decision for what is on a dead host", err, api.KindUnavailable, b.name)
 	_, err = a.n.Scale(ctx, order)
 	refused("scale of what is on a dead host", err, api.KindUnavailable, b.name)
 	if h, err := a.n.Records(ctx, "shop", 9999); err != nil || len(h.Changes) != 7 || len(h.Notes) != 1 || !strings.Contains(h.Notes[0], b.name) {
@@ -184,5 +209,25 @@ func TestMergeOfLiars(t *testing.T) {
 		if len(got) != 3 || got[0].Host != "good" || got[1].Host != "bad" || got[2].Host != "good" || bad.err == nil || good.err != nil {
 			t.Errorf("%s: %+v; %v, %v", name, got, bad.err, good.err)
 		}
+	}
+}
+
+// TestNeighborsOfIPv6: an address of IPv6 stands in brackets before its port.
+func TestNeighborsOfIPv6(t *testing.T) {
+	l, err := net.Listen("tcp", "[::1]:0")
+	if err != nil {
+		t.Skip("this machine has no IPv6:", err)
+	}
+	_ = l.Close()
+	f := newFleet(t, 2)
+	a, b := f.all[0], f.all[1]
+	for _, s := range f.all {
+		s.set("CLUSTER_BIND", "[::1]:0")
+	}
+	f.sail()
+	gossip, _ := b.n.cluster.Addr()
+	known, err := a.n.Neighbors(t.Context())
+	if err != nil || len(known) != 1 || known[b.name] != gossip || !strings.HasPrefix(gossip, "[::1]:") {
+		t.Errorf("%v, %v; %s is at %s", known, err, b.name, gossip)
 	}
 }

@@ -3,8 +3,6 @@ package node
 import (
 	"context"
 	"encoding/json"
-	"fmt"
-	"net"
 	"slices"
 	"strings"
 	"time"
@@ -191,15 +189,15 @@ func (n *Node) Leader(ctx context.Context, ref string) (bool, string, error) {
 		v := n.cluster.View()
 		return v.Ring.Owner("leader") == n.cluster.Self(), n.identity.Name, nil
 	}
-	u, _, err := n.loop.Find(ctx, ref)
+	key, err := n.serviceOf(ctx, ref)
 	if err != nil {
-		return false, "", asError(err)
+		return false, "", err
 	}
 	if n.cluster == nil {
 		return true, n.identity.Name, nil
 	}
-	owner, _ := n.ownerOf(u.Container.Service)
-	return n.cluster.View().Ring.Owner(u.Container.Service) == n.cluster.Self(), owner, nil
+	owner, _ := n.ownerOf(key)
+	return n.cluster.View().Ring.Owner(key) == n.cluster.Self(), owner, nil
 }
 
 // Register looks for the cluster at an endpoint; another controller's is remembered
@@ -232,19 +230,7 @@ func (n *Node) Neighbors(context.Context) (map[string]string, error) {
 				delete(known, id)
 			}
 		}
-		host, _, splitErr := net.SplitHostPort(p.Addr)
-		if splitErr != nil {
-			host = p.Addr
-		}
-		known[p.Name] = fmt.Sprintf("%s:%s", host, portOf(p.Addr))
+		known[p.Name] = p.Addr
 	}
 	return known, err
-}
-
-func portOf(addr string) string {
-	_, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return "0"
-	}
-	return port
 }
