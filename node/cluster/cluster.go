@@ -276,6 +276,9 @@ func (c *Cluster) Self() knowledge.NodeID { return c.self }
 // Relay makes calls to peers.
 func (c *Cluster) Relay() *relay.Relay { return c.relay }
 
+// Name is that of the cluster, in force since New.
+func (c *Cluster) Name() string { return c.o.Member.Cluster }
+
 // Members is who is there.
 func (c *Cluster) Members() *member.Members { return c.members }
 
