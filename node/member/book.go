@@ -148,15 +148,6 @@ func (m *Members) Seen() []Seen {
 	return all
 }
 
-// Forget drops what is known of a node that is not alive: nobody looks for it any more.
-func (m *Members) Forget(id knowledge.NodeID) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if e := m.book[id]; e != nil && !e.alive {
-		delete(m.book, id)
-	}
-}
-
 // prune drops who is gone for too long, and the longest gone of too many. mu is held.
 func (m *Members) prune(now time.Time) {
 	gone := 0
