@@ -367,6 +367,7 @@ func (c *Cluster) tick(now time.Time) {
 // thaw is what happens after a gap: the claims of before are others' by now.
 func (c *Cluster) thaw(now time.Time, gap time.Duration) {
 	c.log.Warn().Dur("gap_ms", gap).Int("claims", c.book.Len()).Msg("this node was frozen; what it owned is given up until it has looked around")
+	c.count.Thaws++
 	c.book.EndAll(claim.ErrFrozen)
 	c.state.flap(c, now)
 }
