@@ -84,6 +84,7 @@ func hostView(id string, s *api.Status) api.HostView {
 
 // addHosts puts the other hosts and their containers in.
 func (n *Node) addHosts(ctx context.Context, s *api.Status, c *api.ClusterView) {
+	services := n.newMerger(s.Services)
 	for _, a := range n.askAll(ctx, "status", nil) {
 		h := api.HostView{ID: string(a.peer.ID), Name: a.peer.Name, Status: a.peer.Status, Ring: sumText(a.peer.Ring)}
 		var of api.Status
@@ -102,31 +103,53 @@ func (n *Node) addHosts(ctx context.Context, s *api.Status, c *api.ClusterView) 
 			v.Host = a.peer.Name
 			s.Containers = append(s.Containers, v)
 		}
-		s.Services = mergeServices(s.Services, of.Services, n)
+		services.add(of.Services)
 		for _, p := range of.Problems {
 			s.Problems = append(s.Problems, a.peer.Name+": "+p)
 		}
 		c.Hosts = append(c.Hosts, h)
 	}
+	s.Services = services.sorted()
 }
 
-// mergeServices adds what another host runs of the services.
-func mergeServices(all, more []api.ServiceView, n *Node) []api.ServiceView {
+// merger adds up what hosts run of the services.
+type merger struct {
+	all   []api.ServiceView
+	at    map[string]int // in all, by name
+	owner func(knowledge.ServiceKey) (owner string, warm []string)
+}
+
+// newMerger begins with what this host runs, owners included.
+func (n *Node) newMerger(own []api.ServiceView) *merger {
+	m := &merger{all: own, at: make(map[string]int, len(own)), owner: n.ownerOf}
+	for i := range own {
+		m.at[own[i].Name] = i
+	}
+	return m
+}
+
+// add takes what another host runs.
+func (m *merger) add(more []api.ServiceView) {
 	for _, v := range more {
-		i := slices.IndexFunc(all, func(a api.ServiceView) bool { return a.Name == v.Name })
-		if i < 0 {
-			v.Owner, v.Warm = n.ownerOf(knowledge.ServiceKey(v.Name))
-			all = append(all, v)
+		i, ok := m.at[v.Name]
+		if !ok {
+			v.Owner, v.Warm = m.owner(knowledge.ServiceKey(v.Name))
+			m.at[v.Name] = len(m.all)
+			m.all = append(m.all, v)
 			continue
 		}
-		a := &all[i]
+		a := &m.all[i]
 		a.Containers = append(a.Containers, v.Containers...)
 		a.CPUUsed += v.CPUUsed
 		a.MemoryUsed += v.MemoryUsed
 		a.CPULimit, a.MemoryLimit = sum(a.CPULimit, v.CPULimit), sum(a.MemoryLimit, v.MemoryLimit)
 	}
-	slices.SortFunc(all, func(a, b api.ServiceView) int { return strings.Compare(a.Name, b.Name) })
-	return all
+}
+
+// sorted are the services by name; nothing can be added after it.
+func (m *merger) sorted() []api.ServiceView {
+	slices.SortFunc(m.all, func(a, b api.ServiceView) int { return strings.Compare(a.Name, b.Name) })
+	return m.all
 }
 
 // sum of two limits; nil is none, and none and some is none.
