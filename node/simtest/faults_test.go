@@ -102,6 +102,22 @@ func TestRow7Row8Partition(t *testing.T) {
 	})
 }
 
+// TestThawIsCounted: a host that stood still gives up what it owned, and counts it once.
+func TestThawIsCounted(t *testing.T) {
+	inWorld(t, 3, 10, func(w *world) {
+		h := w.hosts[0]
+		h.net.Freeze()
+		time.Sleep(15 * time.Second)
+		h.net.Thaw()
+		w.until(time.Minute, "a host stood still")
+		for i, h := range w.hosts {
+			if got := h.c.View().Counts.Thaws; got != uint64(1-min(i, 1)) {
+				w.t.Errorf("%s counts %d thaws", h.name, got)
+			}
+		}
+	})
+}
+
 // TestRow7EvenSplit: of two halves none has a majority.
 func TestRow7EvenSplit(t *testing.T) {
 	inWorld(t, 4, 10, func(w *world) {
