@@ -91,10 +91,8 @@ type host struct {
 	obeyed map[knowledge.ServiceKey]knowledge.Term
 	at     map[knowledge.ServiceKey]time.Time
 	fault  string
-	// wait puts off the first report, so that not all hosts speak at once; plain is a
-	// host that nobody freezes.
+	// wait puts off the first report, so that not all hosts speak at once.
 	wait  time.Duration
-	plain bool
 	facts plan.Facts   // of all containers
 	ahead atomic.Int64 // of its clock, in nanoseconds
 }
@@ -217,8 +215,8 @@ func (h *host) start() {
 
 // now stands still with a frozen host where the beat asks for it.
 func (h *host) now() time.Time {
-	if h.plain {
-		return time.Now()
+	if !h.net.Frozen() {
+		return time.Now().Add(time.Duration(h.ahead.Load()))
 	}
 	pc := make([]uintptr, 4)
 	frames := runtime.CallersFrames(pc[:runtime.Callers(2, pc)])

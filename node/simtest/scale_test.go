@@ -49,7 +49,7 @@ func (s size) run(t *testing.T) {
 	w.spread(s.services)
 	began := time.Now()
 	for i, h := range w.hosts {
-		h.plain, h.wait = true, time.Duration(i)*every/time.Duration(s.nodes)
+		h.wait = time.Duration(i)*every/time.Duration(s.nodes)
 		h.facts = plan.Facts{ObservedFor: 240 * time.Hour, CPU: 123_456_789, CPUMax: 987_654_321, MemoryNeed: 123_456_789, MemoryPeak: 234_567_890}
 		h.start()
 		time.Sleep(20 * time.Millisecond)

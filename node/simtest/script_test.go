@@ -44,10 +44,14 @@ func TestRandomScripts(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := rand.New(rand.NewPCG(seed, 7))
 				var w *world
-				if seed%6 == 4 { // a large one
+				switch {
+				case seed%12 == 10: // half a minute of CPU: in longer runs only
 					w = newWorld(t, 20+r.IntN(31), 0)
 					w.spread(3 + r.IntN(6))
-				} else {
+				case seed%6 == 4:
+					w = newWorld(t, 8+r.IntN(9), 0)
+					w.spread(3 + r.IntN(6))
+				default:
 					w = newWorld(t, 3+r.IntN(6), 1+r.IntN(20))
 				}
 				if seed%2 == 0 { // its containers have run for long
