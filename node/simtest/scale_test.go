@@ -32,7 +32,7 @@ type cost struct{ gossip, packets, relay, calls, intents, cpu, heap float64 }
 
 // TestScale prints what a node costs in a cluster of 10, with EFFISCALE_SIM_SCALE=all in
 // those of 100 and 300, too: minutes of CPU and gigabytes. Each host has 100 services (of
-// 300 nodes 30 each: the connections of more take 13 GB and ten minutes on two cores),
+// 300 nodes 30 each: the connections of more take 13 GB and more than eight minutes on two busy cores),
 // each service three hosts. CPU is that of the whole simulation, with both ends of all
 // TLS; bytes are those that a node sends, without the headers of UDP, TCP and IP.
 //
