@@ -12,16 +12,19 @@ import (
 // inWorld runs a test in a settled cluster in virtual time.
 func inWorld(t *testing.T, n, services int, test func(w *world)) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, n, services)
-		for _, h := range w.hosts {
-			h.start()
-		}
-		w.until(30*time.Second, "the start")
-		time.Sleep(90 * time.Second) // the membership is the one that majorities are counted against
-		w.until(10*time.Second, "the start, and calm")
-		test(w)
-		w.end()
+		inThis(newWorld(t, n, services), test)
 	})
+}
+
+func inThis(w *world, test func(w *world)) {
+	for _, h := range w.hosts {
+		h.start()
+	}
+	w.until(30*time.Second, "the start")
+	time.Sleep(90 * time.Second) // the membership is the one that majorities are counted against
+	w.until(10*time.Second, "the start, and calm")
+	test(w)
+	w.end()
 }
 
 // terms are what each host obeys.
