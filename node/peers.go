@@ -130,17 +130,20 @@ func (n *Node) conflict(other member.Peer, yield bool) {
 func (n *Node) Members(context.Context) (api.Members, error) {
 	v := n.cluster.View()
 	out := api.Members{
-		Schema: api.Schema, Cluster: n.cfg.Load().Cluster.Name, Self: string(n.cluster.Self()), Encrypted: len(n.cluster.Members().Keys()) > 0,
-		Ring: sumText(v.Ring.Checksum()), Majority: v.Majority, Expected: v.Expected, Members: []api.MemberView{}, Problems: []string{},
+		Schema: api.Schema, Cluster: n.cluster.Name(), Self: string(n.cluster.Self()), Encrypted: len(n.cluster.Members().Keys()) > 0,
+		Ring: sumText(v.Ring.Checksum()), Majority: v.Majority, Expected: v.Expected, Members: []api.MemberView{}, Problems: append([]string{}, n.clusterProblems()...),
 	}
 	for _, p := range n.cluster.Members().Peers() {
 		m := api.MemberView{
 			ID: string(p.ID), Name: p.Name, Address: p.Addr, Relay: p.Relay, State: p.State.String(), Status: p.Status, Version: p.Version,
 			Protocol: int(p.Protocol), Zone: p.Zone, Load: float64(p.Load) / 100, CPUs: int(p.Cores / knowledge.OneCPU), MemoryBytes: int64(p.Memory),
-			Owns: int(p.Services), RTTMillis: float64(p.RTT.Microseconds()) / 1000, Ring: sumText(p.Ring), Self: p.Self,
+			Owns: int(p.Services), RTTMillis: float64(p.RTT.Microseconds()) / 1000, Ring: sumText(p.Ring), Self: p.Self, Since: p.Since.UTC(),
 		}
 		if p.Self {
 			m.Owns, m.Ring = v.Claims, out.Ring
+			if p.State == member.Waiting {
+				m.Note = v.Why
+			}
 		} else if p.Alive && p.Ring != v.Ring.Checksum() {
 			out.RingsDiffer = true
 		}

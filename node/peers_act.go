@@ -122,10 +122,8 @@ type owners struct{ n *Node }
 
 // nameOf is what people call a node.
 func (n *Node) nameOf(id knowledge.NodeID) string {
-	for _, p := range n.cluster.Members().Peers() {
-		if p.ID == id && p.Name != "" {
-			return p.Name
-		}
+	if p, ok := n.cluster.Members().Peer(id); ok {
+		return nameOr(p)
 	}
 	return id.Short()
 }

@@ -146,22 +146,77 @@ func (n *Node) only(ref string, answers []answer) (answer, error) {
 	return answer{}, nowhere(ref, n.silent(answers))
 }
 
+// elsewhere asks the other hosts about a container that is not here, and reads the one
+// answer into there.
+func (n *Node) elsewhere(ctx context.Context, method, ref string, there any) (host string, err error) {
+	a, err := n.only(ref, n.askAll(ctx, method, []byte(ref)))
+	if err != nil {
+		return "", err
+	}
+	if err := json.Unmarshal(a.body, there); err != nil {
+		return "", api.Errorf(api.KindInternal, "host %s answers what is not understood: %v", nameOr(a.peer), err)
+	}
+	return nameOr(a.peer), nil
+}
+
+// notHere reports whether others are to be asked after this answer.
+func (n *Node) notHere(err error) bool {
+	return n.cluster != nil && api.KindOf(err) == api.KindNotFound
+}
+
 // Explain is everything about one container, on whichever host it runs.
 func (n *Node) Explain(ctx context.Context, ref string) (api.Explain, error) {
 	e, err := n.localExplain(ctx, ref)
-	if err == nil || n.cluster == nil || api.KindOf(err) != api.KindNotFound {
-		return e, err
-	}
-	a, err := n.only(ref, n.askAll(ctx, "explain", []byte(ref)))
-	if err != nil {
+	if !n.notHere(err) {
 		return e, err
 	}
 	var there api.Explain
-	if err := json.Unmarshal(a.body, &there); err != nil {
-		return e, api.Errorf(api.KindInternal, "host %s answers what is not understood: %v", nameOr(a.peer), err)
+	host, err := n.elsewhere(ctx, "explain", ref, &there)
+	if err != nil {
+		return e, err
 	}
-	there.Container.Host = nameOr(a.peer)
+	there.Container.Host = host
 	return there, nil
+}
+
+// Decide is the owner's real plan for one container, on whichever host it runs.
+func (n *Node) Decide(ctx context.Context, ref string) (api.ContainerPlan, error) {
+	p, err := n.localDecide(ctx, ref)
+	if !n.notHere(err) {
+		return p, err
+	}
+	var there api.ContainerPlan
+	_, err = n.elsewhere(ctx, "decide", ref, &there)
+	return there, err
+}
+
+// serviceOf is what a container does the work of, on whichever host it runs.
+func (n *Node) serviceOf(ctx context.Context, ref string) (knowledge.ServiceKey, error) {
+	key, err := n.localService(ctx, ref)
+	if !n.notHere(err) {
+		return key, err
+	}
+	_, err = n.elsewhere(ctx, "service", ref, &key)
+	return key, err
+}
+
+func (n *Node) localService(ctx context.Context, ref string) (knowledge.ServiceKey, error) {
+	u, _, err := n.loop.Find(ctx, ref)
+	if err != nil {
+		return "", asError(err)
+	}
+	return u.Container.Service, nil
+}
+
+// told answers a call about a container of this host.
+func told[T any](local func(context.Context, string) (T, error)) relay.Handler {
+	return relay.Handler{MaxBody: maxRef, Serve: func(ctx context.Context, _ knowledge.NodeID, body []byte) ([]byte, error) {
+		v, err := local(ctx, string(body))
+		if err != nil {
+			return nil, forPeer(err)
+		}
+		return json.Marshal(v)
+	}}
 }
 
 // order is a request to set limits on another host.
@@ -208,21 +263,19 @@ func (n *Node) Scale(ctx context.Context, r api.ScaleRequest) (api.ScaleResult, 
 	return res, nil
 }
 
+// maxRef bounds what a peer may name.
+const maxRef = 256
+
 // findHandlers are the calls of nodes that were asked about what runs here.
 func (n *Node) findHandlers() map[string]relay.Handler {
-	const maxRef = 256
 	return map[string]relay.Handler{
 		"where": {MaxBody: maxRef, Serve: func(ctx context.Context, _ knowledge.NodeID, body []byte) ([]byte, error) {
 			ref, err := n.container(ctx, string(body))
 			return []byte(ref), forPeer(err)
 		}},
-		"explain": {MaxBody: maxRef, Serve: func(ctx context.Context, _ knowledge.NodeID, body []byte) ([]byte, error) {
-			e, err := n.localExplain(ctx, string(body))
-			if err != nil {
-				return nil, forPeer(err)
-			}
-			return json.Marshal(e)
-		}},
+		"explain": told(n.localExplain),
+		"decide":  told(n.localDecide),
+		"service": told(n.localService),
 		"scale": {MaxBody: 16 << 10, Serve: func(ctx context.Context, _ knowledge.NodeID, body []byte) ([]byte, error) {
 			var o order
 			if err := json.Unmarshal(body, &o); err != nil {

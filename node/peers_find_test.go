@@ -2,7 +2,9 @@ package node
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
+	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -99,6 +101,28 @@ func TestAnyNodeAnswers(t *testing.T) {
 	_, err = a.n.Explain(ctx, "nobody")
 	refused("explain of nothing", err, api.KindNotFound, "nobody")
 
+	// Who decides is the owner and the warm nodes of the service, whoever is asked.
+	soon(t, "all have one ring", func() bool {
+		sum := a.n.cluster.View().Ring.Checksum()
+		return !slices.ContainsFunc(f.all, func(s *sailor) bool { r := s.n.cluster.View().Ring; return r.Len() != 3 || r.Checksum() != sum })
+	})
+	owner, warm := a.n.ownerOf("alone")
+	want := append([]string{owner}, warm...)
+	for _, s := range f.all {
+		if p, err := s.n.Decide(ctx, "solo"); err != nil || len(want) != 3 || !slices.Equal(p.Controllers, want) || p.Reason == "" {
+			t.Errorf("decide at %s: %+v, %v, not by %v", s.name, p, err, want)
+		}
+		if leads, by, err := s.n.Leader(ctx, "solo"); err != nil || by != owner || leads != (s.name == owner) {
+			t.Errorf("leader at %s: %t, %s, %v", s.name, leads, by, err)
+		}
+	}
+	_, err = a.n.Decide(ctx, "twin")
+	refused("a decision for what two hosts have", err, api.KindBadRequest, b.name, c.name)
+	_, err = a.n.Decide(ctx, "nobody")
+	refused("a decision for nothing", err, api.KindNotFound, "nobody")
+	_, _, err = a.n.Leader(ctx, "nobody")
+	refused("the leader of nothing", err, api.KindNotFound, "nobody")
+
 	// Limits are set where the container is, in the name of who asked, and once.
 	order := api.ScaleRequest{Container: "solo", CPU: 1.5, By: "cli root", Key: "once"}
 	soon(t, "solo is measured", func() bool {
@@ -151,6 +175,8 @@ func TestAnyNodeAnswers(t *testing.T) {
 	soon(t, "b is given up", func() bool { return statusOf(a, b.name) == "failed" })
 	_, err = a.n.Explain(ctx, "solo")
 	refused("explain of what is on a dead host", err, api.KindUnavailable, b.name)
+	_, err = a.n.Decide(ctx, "solo")
+	refused("a decision for what is on a dead host", err, api.KindUnavailable, b.name)
 	_, err = a.n.Scale(ctx, order)
 	refused("scale of what is on a dead host", err, api.KindUnavailable, b.name)
 	if h, err := a.n.Records(ctx, "shop", 9999); err != nil || len(h.Changes) != 7 || len(h.Notes) != 1 || !strings.Contains(h.Notes[0], b.name) {
@@ -183,6 +209,63 @@ func TestMergeOfLiars(t *testing.T) {
 		got := merge([]*past{bad, good}, 3)
 		if len(got) != 3 || got[0].Host != "good" || got[1].Host != "bad" || got[2].Host != "good" || bad.err == nil || good.err != nil {
 			t.Errorf("%s: %+v; %v, %v", name, got, bad.err, good.err)
+		}
+	}
+}
+
+// TestNeighborsOfIPv6: an address of IPv6 stands in brackets before its port.
+func TestNeighborsOfIPv6(t *testing.T) {
+	l, err := net.Listen("tcp", "[::1]:0")
+	if err != nil {
+		t.Skip("this machine has no IPv6:", err)
+	}
+	_ = l.Close()
+	f := newFleet(t, 2)
+	a, b := f.all[0], f.all[1]
+	for _, s := range f.all {
+		s.set("CLUSTER_BIND", "[::1]:0")
+	}
+	f.sail()
+	gossip, _ := b.n.cluster.Addr()
+	known, err := a.n.Neighbors(t.Context())
+	if err != nil || len(known) != 1 || known[b.name] != gossip || !strings.HasPrefix(gossip, "[::1]:") {
+		t.Errorf("%v, %v; %s is at %s", known, err, b.name, gossip)
+	}
+}
+
+// TestServicesOfManyHosts: status adds up what 256 hosts run, asks for each owner once,
+// and lists by name.
+func TestServicesOfManyHosts(t *testing.T) {
+	const hosts, each = 256, 100
+	asked := map[knowledge.ServiceKey]int{}
+	one, two := 1.0, int64(2)
+	m := (&Node{}).newMerger([]api.ServiceView{{Name: "shared", Owner: "here", Containers: []string{"here"}, CPULimit: &one, MemoryLimit: &two}})
+	m.owner = func(key knowledge.ServiceKey) (string, []string) { asked[key]++; return "of " + string(key), nil }
+	for h := range hosts {
+		more := []api.ServiceView{{Name: "shared", Containers: []string{fmt.Sprint(h)}, CPUUsed: 1, MemoryUsed: 2, CPULimit: &one}}
+		for i := range each {
+			more = append(more, api.ServiceView{Name: fmt.Sprintf("s-%03d-%d", i, h), Containers: []string{"c"}})
+		}
+		m.add(more)
+		m.add(more[1:2])
+	}
+	all := m.sorted()
+	if len(all) != hosts*each+1 || len(asked) != hosts*each || !slices.IsSortedFunc(all, func(a, b api.ServiceView) int { return strings.Compare(a.Name, b.Name) }) {
+		t.Fatalf("%d services, %d owners", len(all), len(asked))
+	}
+	for _, v := range all {
+		want := 1
+		switch {
+		case v.Name == "shared":
+			if v.Owner != "here" || len(v.Containers) != hosts+1 || v.CPUUsed != hosts || v.MemoryUsed != 2*hosts || *v.CPULimit != hosts+1 || v.MemoryLimit != nil {
+				t.Errorf("%+v", v)
+			}
+			continue
+		case strings.HasPrefix(v.Name, "s-000-"):
+			want = 2
+		}
+		if key := knowledge.ServiceKey(v.Name); asked[key] != 1 || v.Owner != "of "+v.Name || len(v.Containers) != want {
+			t.Fatalf("%+v, asked %d times", v, asked[key])
 		}
 	}
 }

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -116,7 +117,11 @@ func (s *sailor) start() {
 	}
 	if !s.sailed { // its next lives are where the first was
 		gossip, calls := n.cluster.Addr()
-		s.set("CLUSTER_BIND", "127.0.0.1:"+portOf(gossip))
+		_, port, err := net.SplitHostPort(gossip)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		s.set("CLUSTER_BIND", "127.0.0.1:"+port)
 		s.set("CLUSTER_RELAY", calls)
 		s.sailed = true
 	}

@@ -5,13 +5,18 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/rs/zerolog"
 
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/knowledge/store"
+	"github.com/effiscale/effiscale/node/api"
 	"github.com/effiscale/effiscale/node/claim"
+	"github.com/effiscale/effiscale/node/member"
 	"github.com/effiscale/effiscale/node/trust"
 )
 
@@ -108,5 +113,81 @@ func TestRow22NothingOldAfterKill(t *testing.T) {
 			}
 		}
 		dir = kill9(t, dir)
+	}
+}
+
+// TestMembersSayWhy: the list of the members says since when one is what it is, why
+// this node waits, and what a person should look at; under the name in force.
+func TestMembersSayWhy(t *testing.T) {
+	f := newFleet(t, 4)
+	a, b, late, stranger := f.all[0], f.all[1], f.all[2], f.all[3]
+	members := func(s *sailor) (api.Members, map[string]api.MemberView) {
+		t.Helper()
+		m, err := s.n.Members(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		by := map[string]api.MemberView{}
+		for _, v := range m.Members {
+			by[v.Name] = v
+		}
+		return m, by
+	}
+	began := time.Now()
+	a.start()
+	gossip, _ := a.n.cluster.Addr()
+	b.set("CLUSTER_JOIN", gossip)
+	b.start()
+	f.meet(a, b)
+	soon(t, "nobody waits", func() bool {
+		_, by := members(a)
+		return by[a.name].State == "participant" && by[b.name].State == "participant"
+	})
+	m, by := members(a)
+	for _, v := range by {
+		if v.Since.Before(began) || v.Since.After(time.Now()) || v.Note != "" {
+			t.Errorf("%s is %s since %s, %q", v.Name, v.Status, v.Since, v.Note)
+		}
+	}
+	if len(m.Problems) != 0 || m.Problems == nil {
+		t.Errorf("problems of a healthy cluster: %q", m.Problems)
+	}
+
+	late.set("CLUSTER_JOIN", "127.0.0.1:1") // nobody: it looks around for longer
+	late.start()
+	if _, by := members(late); by[late.name].State != "waiting" || !strings.Contains(by[late.name].Note, "settled") {
+		t.Errorf("a node that has just started: %+v", by[late.name])
+	}
+	late.stop()
+
+	was := a.n.o.Env
+	a.n.o.Env = append(slices.Clone(was), "EFFISCALE_CLUSTER_NAME=other")
+	if err := a.n.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if m, _ := members(a); m.Cluster != "effiscale" || a.n.cfg.Load().Cluster.Name != "other" {
+		t.Errorf("a name that is not in force yet: %q, configured %q", m.Cluster, a.n.cfg.Load().Cluster.Name)
+	}
+
+	stranger.write("cluster.key", member.NewKey())
+	stranger.set("CLUSTER_JOIN", gossip)
+	stranger.start()
+	soon(t, "another key is a problem", func() bool {
+		m, _ := members(a)
+		return len(m.Problems) == 1 && strings.Contains(m.Problems[0], "another cluster key")
+	})
+	stranger.stop()
+
+	at := time.Now()
+	b.crash()
+	soon(t, "b is given up", func() bool { return statusOf(a, b.name) == "failed" })
+	if _, by := members(a); by[b.name].Since.Before(at) || by[b.name].Since.After(time.Now()) {
+		t.Errorf("%+v, crashed at %s", by[b.name], at)
+	}
+	if err := a.n.Leave(t.Context()); err != nil {
+		t.Log(err) // nobody heard it
+	}
+	if _, by := members(a); by[a.name].Status != "left" || by[a.name].Since.Before(at) {
+		t.Errorf("%+v, left after %s", by[a.name], at)
 	}
 }

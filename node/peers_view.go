@@ -3,9 +3,7 @@ package node
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"maps"
-	"net"
 	"slices"
 	"strings"
 	"time"
@@ -92,6 +90,7 @@ func hostView(id string, s *api.Status) api.HostView {
 
 // addHosts puts the other hosts and their containers in.
 func (n *Node) addHosts(ctx context.Context, s *api.Status, c *api.ClusterView) {
+	services := n.newMerger(s.Services)
 	for _, a := range n.askAll(ctx, "status", nil) {
 		h := api.HostView{ID: string(a.peer.ID), Name: a.peer.Name, Status: a.peer.Status, Ring: sumText(a.peer.Ring)}
 		var of api.Status
@@ -110,31 +109,53 @@ func (n *Node) addHosts(ctx context.Context, s *api.Status, c *api.ClusterView) 
 			v.Host = a.peer.Name
 			s.Containers = append(s.Containers, v)
 		}
-		s.Services = mergeServices(s.Services, of.Services, n)
+		services.add(of.Services)
 		for _, p := range of.Problems {
 			s.Problems = append(s.Problems, a.peer.Name+": "+p)
 		}
 		c.Hosts = append(c.Hosts, h)
 	}
+	s.Services = services.sorted()
 }
 
-// mergeServices adds what another host runs of the services.
-func mergeServices(all, more []api.ServiceView, n *Node) []api.ServiceView {
+// merger adds up what hosts run of the services.
+type merger struct {
+	all   []api.ServiceView
+	at    map[string]int // in all, by name
+	owner func(knowledge.ServiceKey) (owner string, warm []string)
+}
+
+// newMerger begins with what this host runs, owners included.
+func (n *Node) newMerger(own []api.ServiceView) *merger {
+	m := &merger{all: own, at: make(map[string]int, len(own)), owner: n.ownerOf}
+	for i := range own {
+		m.at[own[i].Name] = i
+	}
+	return m
+}
+
+// add takes what another host runs.
+func (m *merger) add(more []api.ServiceView) {
 	for _, v := range more {
-		i := slices.IndexFunc(all, func(a api.ServiceView) bool { return a.Name == v.Name })
-		if i < 0 {
-			v.Owner, v.Warm = n.ownerOf(knowledge.ServiceKey(v.Name))
-			all = append(all, v)
+		i, ok := m.at[v.Name]
+		if !ok {
+			v.Owner, v.Warm = m.owner(knowledge.ServiceKey(v.Name))
+			m.at[v.Name] = len(m.all)
+			m.all = append(m.all, v)
 			continue
 		}
-		a := &all[i]
+		a := &m.all[i]
 		a.Containers = append(a.Containers, v.Containers...)
 		a.CPUUsed += v.CPUUsed
 		a.MemoryUsed += v.MemoryUsed
 		a.CPULimit, a.MemoryLimit = sum(a.CPULimit, v.CPULimit), sum(a.MemoryLimit, v.MemoryLimit)
 	}
-	slices.SortFunc(all, func(a, b api.ServiceView) int { return strings.Compare(a.Name, b.Name) })
-	return all
+}
+
+// sorted are the services by name; nothing can be added after it.
+func (m *merger) sorted() []api.ServiceView {
+	slices.SortFunc(m.all, func(a, b api.ServiceView) int { return strings.Compare(a.Name, b.Name) })
+	return m.all
 }
 
 // sum of two limits; nil is none, and none and some is none.
@@ -197,15 +218,15 @@ func (n *Node) Leader(ctx context.Context, ref string) (bool, string, error) {
 		v := n.cluster.View()
 		return v.Ring.Owner("leader") == n.cluster.Self(), n.identity.Name, nil
 	}
-	u, _, err := n.loop.Find(ctx, ref)
+	key, err := n.serviceOf(ctx, ref)
 	if err != nil {
-		return false, "", asError(err)
+		return false, "", err
 	}
 	if n.cluster == nil {
 		return true, n.identity.Name, nil
 	}
-	owner, _ := n.ownerOf(u.Container.Service)
-	return n.cluster.View().Ring.Owner(u.Container.Service) == n.cluster.Self(), owner, nil
+	owner, _ := n.ownerOf(key)
+	return n.cluster.View().Ring.Owner(key) == n.cluster.Self(), owner, nil
 }
 
 // Register looks for the cluster at an endpoint, now and, where nobody answers, again for
@@ -234,11 +255,7 @@ func (n *Node) Neighbors(context.Context) (map[string]string, error) {
 		if p.Self || !p.Alive {
 			continue
 		}
-		host, _, splitErr := net.SplitHostPort(p.Addr)
-		if splitErr != nil {
-			host = p.Addr
-		}
-		known[p.Name] = fmt.Sprintf("%s:%s", host, portOf(p.Addr))
+		known[p.Name] = p.Addr
 	}
 	return known, err
 }
@@ -264,12 +281,4 @@ func endpoints(known map[string]string) (out []string) {
 		out = append(out, known[id])
 	}
 	return out
-}
-
-func portOf(addr string) string {
-	_, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return "0"
-	}
-	return port
 }

@@ -200,13 +200,13 @@ func wireRecord(ref string, r knowledge.Record, after api.OldConfig) api.WireRec
 	return w
 }
 
-// Decide is the owner's real plan for one container.
-func (n *Node) Decide(ctx context.Context, ref string) (api.ContainerPlan, error) {
+// localDecide is the plan for one container of this host.
+func (n *Node) localDecide(ctx context.Context, ref string) (api.ContainerPlan, error) {
 	u, _, err := n.loop.Find(ctx, ref)
 	if err != nil {
 		return api.ContainerPlan{}, asError(err)
 	}
-	p := api.ContainerPlan{Action: "no_action", Plan: planItems(&u), Controllers: []string{n.identity.Name}, Confidence: confidence(&u), Forecast: nextForecast(&u), Pattern: patternOf(&u)}
+	p := api.ContainerPlan{Action: "no_action", Plan: planItems(&u), Controllers: n.controllers(u.Container.Service), Confidence: confidence(&u), Forecast: nextForecast(&u), Pattern: patternOf(&u)}
 	_, p.Reason = state(&u)
 	for _, item := range p.Plan {
 		if item.Mark != "~" && item.Mark != "." {
@@ -219,6 +219,19 @@ func (n *Node) Decide(ctx context.Context, ref string) (api.ContainerPlan, error
 		p.Action, p.Reason = "scale_down", item.Why
 	}
 	return p, nil
+}
+
+// controllers are those that take part in decisions about a service: its owner, and
+// who is warm.
+func (n *Node) controllers(key knowledge.ServiceKey) []string {
+	if n.cluster == nil {
+		return []string{n.identity.Name}
+	}
+	owner, warm := n.ownerOf(key)
+	if owner == "" { // nobody yet
+		return []string{}
+	}
+	return append([]string{owner}, warm...)
 }
 
 // confidence is how far the evidence carries: none without a good window, full

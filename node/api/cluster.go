@@ -66,7 +66,7 @@ type MemberView struct {
 	Ring        string    `json:"ring"`
 	Self        bool      `json:"self"`
 	Since       time.Time `json:"since"` // of Status
-	Note        string    `json:"note"`  // why it waits, or what is wrong with it
+	Note        string    `json:"note"`  // of this node: why it waits
 }
 
 // JoinResult is what `effiscale join` did.

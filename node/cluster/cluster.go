@@ -299,6 +299,9 @@ func (c *Cluster) Self() knowledge.NodeID { return c.self }
 // Relay makes calls to peers.
 func (c *Cluster) Relay() *relay.Relay { return c.relay }
 
+// Name is that of the cluster, in force since New.
+func (c *Cluster) Name() string { return c.o.Member.Cluster }
+
 // Members is who is there.
 func (c *Cluster) Members() *member.Members { return c.members }
 
@@ -387,6 +390,7 @@ func (c *Cluster) tick(now time.Time) {
 // thaw is what happens after a gap: the claims of before are others' by now.
 func (c *Cluster) thaw(now time.Time, gap time.Duration) {
 	c.log.Warn().Dur("gap_ms", gap).Int("claims", c.book.Len()).Msg("this node was frozen; what it owned is given up until it has looked around")
+	c.count.Thaws++
 	c.book.EndAll(claim.ErrFrozen)
 	c.state.flap(c, now)
 }

@@ -97,6 +97,22 @@ func (c *Cluster) unfit() {
 	c.log.Error().Msg("terms cannot be written down: this node owns nothing until its disk (node.data_dir) takes something again")
 }
 
+// why says why this node waits; "" when it does not, or is about to take its part.
+func (s *standing) why(now time.Time) string {
+	switch {
+	case s.state != member.Waiting:
+	case s.unfit:
+		return "its disk takes no terms: it plans for nothing until node.data_dir can be written again"
+	case !s.settled:
+		return "it looks around: it plans for nothing until gossip has settled"
+	case !s.majority:
+		return "it does not see a majority of the cluster: replica counts stay as they are"
+	case now.Before(s.until):
+		return "it started or was away too often of late: others plan for its services until " + s.until.UTC().Format("15:04:05 UTC")
+	}
+	return ""
+}
+
 // standing looks at which side of the cluster this node is on, and whether it has
 // waited long enough.
 func (c *Cluster) standing(now time.Time) {
@@ -358,6 +374,7 @@ func (c *Cluster) tellLoad() {
 type View struct {
 	Ring     *ring.Ring
 	State    member.State
+	Why      string // it waits
 	Majority bool
 	Expected int // members of the last view that a majority held
 	Claims   int
@@ -370,7 +387,7 @@ type View struct {
 // publish makes the view of this beat.
 func (c *Cluster) publish() {
 	v := &View{
-		Ring: c.ring, State: c.state.state, Majority: c.state.majority, Expected: len(c.state.stable), Claims: c.book.Len(),
+		Ring: c.ring, State: c.state.state, Why: c.state.why(c.o.Now()), Majority: c.state.majority, Expected: len(c.state.stable), Claims: c.book.Len(),
 		Copies: c.copies(), Waiting: c.reports.waiting() + c.intents.waiting(), Counts: c.count, Terms: c.shown,
 	}
 	if c.shown == nil {

@@ -4,12 +4,14 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
+	"runtime"
 	"strings"
 	"time"
 )
@@ -67,25 +69,56 @@ func (e *engine) ping() error { return e.call("GET", "/info", nil, &struct{}{}) 
 
 const image = "effi-load"
 
-func (e *engine) importImage() error {
-	return e.call("POST", "/images/create?fromSrc=-&repo="+image+"&tag=1", rig.layer, nil)
+// loadImage gives the Engine the image of the run, the same one on every host.
+func (e *engine) loadImage() error {
+	if err := e.call("POST", "/images/load?quiet=1", rig.archive, nil); err != nil {
+		return err
+	}
+	return e.call("GET", "/images/"+image+":1/json", nil, &struct{}{}) // an error of the load comes with status 200
 }
 
-// layerOf is a root file system with one program in it.
-func layerOf(program string) ([]byte, error) {
+// archiveOf is an image with one program in it, as `docker save` writes it. An import
+// of a root file system would be another image on each host, for it has its own time.
+func archiveOf(program string) ([]byte, error) {
 	b, err := os.ReadFile(program)
 	if err != nil {
 		return nil, err
 	}
+	layer, err := tarOf(file{"load", b})
+	if err != nil {
+		return nil, err
+	}
+	config, err := json.Marshal(map[string]any{
+		"architecture": runtime.GOARCH, "os": "linux", "config": struct{}{},
+		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{fmt.Sprintf("sha256:%x", sha256.Sum256(layer))}},
+	})
+	if err != nil {
+		return nil, err
+	}
+	manifest, err := json.Marshal([]map[string]any{{"Config": "config.json", "RepoTags": []string{image + ":1"}, "Layers": []string{"layer.tar"}}})
+	if err != nil {
+		return nil, err
+	}
+	return tarOf(file{"layer.tar", layer}, file{"config.json", config}, file{"manifest.json", manifest})
+}
+
+type file struct {
+	name string
+	text []byte
+}
+
+func tarOf(files ...file) ([]byte, error) {
 	var buf bytes.Buffer
 	w := tar.NewWriter(&buf)
-	err = w.WriteHeader(&tar.Header{Name: "load", Mode: 0o755, Size: int64(len(b))})
-	if err == nil {
-		_, err = w.Write(b)
+	for _, f := range files {
+		if err := w.WriteHeader(&tar.Header{Name: f.name, Mode: 0o755, Size: int64(len(f.text))}); err != nil {
+			return nil, err
+		}
+		if _, err := w.Write(f.text); err != nil {
+			return nil, err
+		}
 	}
-	if err == nil {
-		err = w.Close()
-	}
+	err := w.Close()
 	return buf.Bytes(), err
 }
 

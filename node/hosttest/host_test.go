@@ -89,7 +89,7 @@ func (h *host) build() error {
 	if err := h.startEngine(); err != nil {
 		return err
 	}
-	return h.engine.importImage()
+	return h.engine.loadImage()
 }
 
 // startEngine starts dockerd and waits until it answers. Its storage driver

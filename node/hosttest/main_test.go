@@ -26,13 +26,13 @@ import (
 
 // rig is what all tests share; TestMain makes it once.
 var rig struct {
-	dir    string // of everything that a run makes; found by the next sweep
-	binary string // of the daemon
-	newer  string // the same with another version
-	layer  []byte // the image: the load program at /load
-	net    *network
-	hosts  map[int]*host
-	absent error // why there can be no hosts
+	dir     string // of everything that a run makes; found by the next sweep
+	binary  string // of the daemon
+	newer   string // the same with another version
+	archive []byte // the image with the load program at /load
+	net     *network
+	hosts   map[int]*host
+	absent  error // why there can be no hosts
 }
 
 func TestMain(m *testing.M) {
@@ -117,7 +117,7 @@ func programs() error {
 	if err != nil {
 		return err
 	}
-	rig.layer, err = layerOf(load)
+	rig.archive, err = archiveOf(load)
 	return err
 }
 

@@ -1,17 +1,26 @@
 package hosttest
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
 )
 
 // TestLostDisk: a node without its disk is a new one of the old name; its terms
-// come back from its peers.
+// come back from its peers, and so does what is known of its image.
 func TestLostDisk(t *testing.T) {
 	needAll(t)
+	began := time.Now()
 	f := newFleet(t, 5).start().watch()
 	lost := f.hosts[2]
+	// What is younger than two minutes is told nobody. All containers are of one image,
+	// so that a host by itself has watched it for as long as all of its own together.
+	known := 0.0
+	eventually(t, 4*time.Minute, "the hosts have told each other of the image", func() bool {
+		known = f.on("web", f.hosts[0])[0].known()
+		return known > 3*float64(len(services()))*time.Since(began).Seconds()
+	})
 	was := f.terms()
 	before := lost.short()
 	lost.daemon().kill()
@@ -28,11 +37,34 @@ func TestLostDisk(t *testing.T) {
 		return true
 	})
 	figure(t, "a node without its disk is planned for again after %v", time.Since(at).Round(100*time.Millisecond))
+	// By then its own containers cannot have taught it a tenth of that.
+	again := 0.0
+	if !waitFor(time.Until(at.Add(25*time.Second)), func() bool { again = f.on("web", lost)[0].known(); return again > known/2 }) {
+		t.Errorf("of the image, which others have watched for %.0f s, it knows %.0f s, %v after its start", known, again, time.Since(at))
+	}
+	figure(t, "a node without its disk knows its image again, %.0f s of %.0f s of watching, %v after its start", again, known, time.Since(at).Round(100*time.Millisecond))
 	if lost.short() == before {
 		t.Error("it has the identity of before, of which nothing was left")
 	}
 	f.together(time.Minute, f.hosts...)
 	f.intact()
+}
+
+// known is for how long the container's image was watched, by all that this host has
+// heard of, in seconds.
+func (b *box) known() float64 {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	e, err := b.host.Explain(ctx, b.name)
+	if err != nil {
+		return 0
+	}
+	for _, s := range e.Signals {
+		if strings.HasPrefix(s.Name, "image: watched for") {
+			return s.Value
+		}
+	}
+	return 0
 }
 
 // TestRow75RollingRestart: one host after the other goes over to another version

@@ -26,6 +26,7 @@ type Peer struct {
 	Meta
 	Alive  bool
 	Status string        // "alive", "suspect", "failed" or "left"
+	Since  time.Time     // of Status
 	RTT    time.Duration // smoothed; 0: unknown
 	Self   bool
 }
@@ -47,6 +48,7 @@ type entry struct {
 	alive   bool
 	bye     int64     // the life that said goodbye, by Meta.Started; 0: none
 	suspect time.Time // when it did not answer; zero: it did
+	came    time.Time // when it was first seen alive, where it is
 	gone    time.Time // when it was last alive, where it is not
 	rtt     time.Duration
 }
@@ -55,12 +57,12 @@ type entry struct {
 func (e *entry) left() bool { return !e.alive && e.bye != 0 && e.bye == e.meta.Started }
 
 func (e *entry) peer(now time.Time) Peer {
-	p := Peer{ID: e.id, Addr: e.addr, Meta: e.meta, Alive: e.alive, RTT: e.rtt, Status: "failed"}
+	p := Peer{ID: e.id, Addr: e.addr, Meta: e.meta, Alive: e.alive, RTT: e.rtt, Status: "failed", Since: e.gone}
 	switch {
 	case e.alive && !e.suspect.IsZero() && now.Sub(e.suspect) < suspectFor:
-		p.Status = "suspect"
+		p.Status, p.Since = "suspect", e.suspect
 	case e.alive:
-		p.Status = "alive"
+		p.Status, p.Since = "alive", e.came
 	case e.left():
 		p.Status = "left"
 	}
@@ -125,9 +127,9 @@ func (m *Members) Peer(id knowledge.NodeID) (Peer, bool) {
 
 // selfPeer needs mu.
 func (m *Members) selfPeer() Peer {
-	p := Peer{ID: m.self, Addr: m.addr.String(), Meta: m.meta, Alive: true, Status: "alive", Self: true}
+	p := Peer{ID: m.self, Addr: m.addr.String(), Meta: m.meta, Alive: true, Status: "alive", Since: m.began, Self: true}
 	if m.left.Load() {
-		p.Alive, p.Status = false, "left"
+		p.Alive, p.Status, p.Since = false, "left", m.ended
 	}
 	return p
 }
@@ -148,16 +150,6 @@ func (m *Members) Seen() []Seen {
 		all = append(all, Seen{ID: id, Name: e.meta.Name, Addr: e.addr, LastSeen: at})
 	}
 	return all
-}
-
-// Forget drops what is known of a node that is not alive: nobody looks for it any more.
-func (m *Members) Forget(id knowledge.NodeID) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if e := m.book[id]; e != nil && !e.alive {
-		delete(m.book, id)
-		m.version.Add(1)
-	}
 }
 
 // prune drops who is gone for too long, and the longest gone of too many. mu is held.
@@ -187,6 +179,7 @@ func (m *Members) prune(now time.Time) {
 
 // came notes a node that is alive, new or back.
 func (m *Members) came(id knowledge.NodeID, addr string, meta Meta) {
+	now := m.o.Now()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.version.Add(1)
@@ -196,7 +189,7 @@ func (m *Members) came(id knowledge.NodeID, addr string, meta Meta) {
 		m.book[id] = e
 	}
 	if !e.alive {
-		e.alive = true
+		e.alive, e.came = true, now
 		m.alive++
 		m.counts.Joins++
 	}

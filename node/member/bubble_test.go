@@ -247,3 +247,47 @@ func TestRow22Replay(t *testing.T) {
 		}
 	})
 }
+
+// TestVersion: whoever copies the members only when the version is another one sees
+// what all others see, but for times; and does not copy them for nothing.
+func TestVersion(t *testing.T) {
+	inBubble(t, 4, func(t *testing.T, b *bubble) {
+		var version, copies uint64
+		var peers []Peer
+		watch := func(d time.Duration) {
+			for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+				if v := b.all[0].Version(); peers == nil || v != version {
+					version, peers, copies = v, b.all[0].Peers(), copies+1
+				}
+				for i, p := range b.all[0].Peers() {
+					p.RTT = peers[i].RTT
+					if was := peers[i]; p != was && !(p.Alive && was.Alive) || p.Meta != was.Meta || p.Addr != was.Addr {
+						t.Fatalf("%+v, and the copy has %+v", p, was)
+					}
+				}
+			}
+		}
+		watch(5 * time.Second)
+		copies = 0
+		watch(20 * time.Second)
+		if copies > 0 {
+			t.Errorf("%d copies while nothing happened", copies)
+		}
+		b.all[0].Update(func(m *Meta) { m.Ring = 7 })
+		b.all[1].Update(func(m *Meta) { m.State = Leaving })
+		watch(5 * time.Second)
+		b.net.Host(b.ips[2]).Down()
+		watch(10 * time.Second)
+		b.net.Host(b.ips[2]).Up()
+		watch(time.Minute)
+		if err := b.all[3].Leave(time.Second); err != nil {
+			t.Error(err)
+		}
+		watch(5 * time.Second)
+		b.all[0].Forget(idOf(3))
+		watch(time.Second)
+		if copies < 5 || len(peers) != 3 {
+			t.Errorf("%d copies, %d members in the last one", copies, len(peers))
+		}
+	})
+}

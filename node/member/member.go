@@ -111,6 +111,8 @@ type Members struct {
 	rivals map[rival]meeting
 	told   map[rival]bool
 	alive  int
+	began  time.Time // of this life
+	ended  time.Time // when it left
 	counts Counts
 	closed bool
 }
@@ -123,7 +125,7 @@ func Open(o Options) (*Members, error) {
 	m := &Members{
 		o: o, self: o.ID, meta: o.Meta, refusals: newRefusals(o.Log, o.Now),
 		life: make(chan struct{}, 1), changed: make(chan struct{}, 1), dirty: make(chan struct{}, 1), rival: make(chan struct{}, 1), again: make(chan struct{}, 1),
-		book: map[knowledge.NodeID]*entry{}, rivals: map[rival]meeting{}, told: map[rival]bool{},
+		book: map[knowledge.NodeID]*entry{}, rivals: map[rival]meeting{}, told: map[rival]bool{}, began: o.Now(),
 	}
 	m.refusals.suspect = m.noteSuspect
 	m.byes = &memberlist.TransmitLimitedQueue{NumNodes: m.count, RetransmitMult: 8}
@@ -372,9 +374,14 @@ func (m *Members) Leave(timeout time.Duration) error {
 	if m.isClosed() {
 		return errClosed
 	}
-	if m.left.Swap(true) {
+	if m.left.Load() {
 		return nil
 	}
+	now := m.o.Now()
+	m.mu.Lock()
+	m.ended = now
+	m.mu.Unlock()
+	m.left.Store(true)
 	m.version.Add(1)
 	m.edit(func(meta *Meta) { meta.State = Leaving })
 	m.sayBye()

@@ -332,11 +332,7 @@ func TestSlowPeerDelaysNobody(t *testing.T) {
 		}
 		return nil, nil
 	}}}, nil)
-	var got atomic.Int32
-	fast := w.settle(map[string]Handler{"echo": {Serve: func(context.Context, knowledge.NodeID, []byte) ([]byte, error) {
-		got.Add(1)
-		return nil, nil
-	}}}, nil)
+	fast := w.settle(map[string]Handler{"echo": {Serve: echo}}, nil)
 	a := w.settle(nil, nil)
 	var wg sync.WaitGroup
 	ctx, cancel := context.WithCancel(t.Context())
@@ -344,20 +340,14 @@ func TestSlowPeerDelaysNobody(t *testing.T) {
 		wg.Go(func() { _, _ = a.Call(ctx, slow.ID(), "echo", nil) })
 		wg.Go(func() { _, _ = a.Call(ctx, "frozen", "echo", nil) })
 	}
-	for i := range 100 {
-		for _, id := range []knowledge.NodeID{"frozen", slow.ID(), fast.ID()} {
-			a.Post(id, "echo", string(rune('a'+i)), []byte("x"))
-		}
-	}
 	begun := time.Now()
-	eventually(t, "the posts", func() bool { return got.Load() == 100 })
 	for range 100 {
 		if _, err := a.Call(t.Context(), fast.ID(), "echo", nil); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if d := time.Since(begun); d > 4*time.Second {
-		t.Errorf("200 calls beside slow peers took %v", d)
+		t.Errorf("100 calls beside slow peers took %v", d)
 	}
 	close(release)
 	cancel()

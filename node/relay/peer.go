@@ -10,7 +10,7 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 )
 
-// clientSlots leaves two of the 32 that the other side serves to Post and Alive.
+// clientSlots leaves two of the 32 that the other side serves to Alive.
 const clientSlots = 30
 
 // peer is what is under way with one node.
@@ -18,24 +18,21 @@ type peer struct {
 	id      knowledge.NodeID
 	touched time.Time // guarded by Relay.mu
 	slots   chan struct{}
-	kick    chan struct{} // wakes the worker
 
-	in, out                        atomic.Uint64
-	calls, errors, served          atomic.Uint64
-	sent, resent, refused, dropped atomic.Uint64
-	rtt                            atomic.Int64
-	serving, streaming             atomic.Int32
-	pending                        atomic.Int32 // calls on the link
+	in, out               atomic.Uint64
+	calls, errors, served atomic.Uint64
+	rtt                   atomic.Int64
+	serving, streaming    atomic.Int32
+	pending               atomic.Int32 // calls on the link
 
 	mu      sync.Mutex // never held across I/O
 	closed  bool
 	link    *link
 	dialing *dialing
-	queue   queue
 }
 
 func newPeer(id knowledge.NodeID) *peer {
-	return &peer{id: id, slots: make(chan struct{}, clientSlots), kick: make(chan struct{}, 1), queue: newQueue()}
+	return &peer{id: id, slots: make(chan struct{}, clientSlots)}
 }
 
 // link is the one connection that this node made to a peer.
@@ -95,7 +92,7 @@ func (p *peer) tidy(now time.Time, idle time.Duration) (old *link, empty bool) {
 	if l := p.link; l != nil && p.pending.Load() == 0 && (l.conn.Err() != nil || now.Sub(l.used) > idle) {
 		old, p.link = l, nil
 	}
-	return old, p.link == nil && p.dialing == nil && !p.queue.working && p.serving.Load() == 0 && p.pending.Load() == 0
+	return old, p.link == nil && p.dialing == nil && p.serving.Load() == 0 && p.pending.Load() == 0
 }
 
 // took smooths the round trip like TCP does, by an eighth (RFC 6298).
@@ -108,14 +105,10 @@ func (p *peer) took(d time.Duration) {
 }
 
 func (p *peer) stats() PeerStats {
-	s := PeerStats{
+	return PeerStats{
 		ID: p.id, In: p.in.Load(), Out: p.out.Load(), Calls: p.calls.Load(), Errors: p.errors.Load(), Served: p.served.Load(),
-		Sent: p.sent.Load(), Resent: p.resent.Load(), Refused: p.refused.Load(), Dropped: p.dropped.Load(), RTT: time.Duration(p.rtt.Load()),
+		RTT: time.Duration(p.rtt.Load()),
 	}
-	p.mu.Lock()
-	s.Queue = len(p.queue.order)
-	p.mu.Unlock()
-	return s
 }
 
 // wire counts what passes below TLS, and says when it is closed.

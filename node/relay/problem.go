@@ -21,17 +21,6 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("%d %s: %s", e.Status, http.StatusText(e.Status), e.Text)
 }
 
-// final reports whether the same request will never be taken. Not so 404 and 403:
-// a peer may be about to start its handler, or to hear of us.
-func (e *Error) final() bool {
-	switch e.Status {
-	case http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusConflict, http.StatusGone,
-		http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusUnprocessableEntity:
-		return true
-	}
-	return false
-}
-
 // maxText bounds what an error says on the wire.
 const maxText = 256
 

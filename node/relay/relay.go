@@ -68,24 +68,20 @@ type limits struct {
 	idle       time.Duration // our own connections; the server's are closed later
 	janitor    time.Duration
 	forget     time.Duration // a peer without anything to do
-	unknown    time.Duration // a peer that left keeps its queue so long
-	firstRetry time.Duration // doubles
-	lastRetry  time.Duration
-	handshakes int   // under way; the oldest gives way to a new one
-	conns      int   // of known peers
-	peerConns  int   // one is enough; two cross at a restart
-	requests   int32 // of one peer at a time
-	held       int64 // bytes of all bodies and answers under way
-	streams    int32 // under way, of all peers; each packs with tables of a megabyte
-	peerStream int32 // of one peer
-	streamed   int64 // bytes of one stream, unpacked
+	handshakes int           // under way; the oldest gives way to a new one
+	conns      int           // of known peers
+	peerConns  int           // one is enough; two cross at a restart
+	requests   int32         // of one peer at a time
+	held       int64         // bytes of all bodies and answers under way
+	streams    int32         // under way, of all peers; each packs with tables of a megabyte
+	peerStream int32         // of one peer
+	streamed   int64         // bytes of one stream, unpacked
 }
 
 func defaultLimits() limits {
 	return limits{
 		handshake: 5 * time.Second, read: 10 * time.Second, write: 15 * time.Second, stuck: 5 * time.Second,
-		idle: 90 * time.Second, janitor: 15 * time.Second, forget: 10 * time.Minute, unknown: time.Minute,
-		firstRetry: 100 * time.Millisecond, lastRetry: 5 * time.Second,
+		idle: 90 * time.Second, janitor: 15 * time.Second, forget: 10 * time.Minute,
 		// 1024 connections at about 50 KiB are 50 MiB: every node of a large
 		// cluster may report to one owner. Strangers have 256 places of their own.
 		handshakes: 256, conns: 1024, peerConns: 4, requests: 32, held: 64 << 20,
@@ -181,8 +177,8 @@ func (r *Relay) enter() bool {
 	return !r.closed
 }
 
-// Close cuts all connections, ends all calls and waits for what the relay began.
-// What Post still had is lost. It may be called twice.
+// Close cuts all connections, ends all calls and waits for what the relay began. It
+// may be called twice.
 func (r *Relay) Close() {
 	r.mu.Lock()
 	r.closed = true
@@ -265,12 +261,7 @@ type PeerStats struct {
 	In, Out uint64 // bytes on the wire, TLS included, TCP's own not
 	Calls   uint64 // made to it, with those that failed
 	Errors  uint64
-	Served  uint64 // made by it
-	Sent    uint64 // posts acknowledged
-	Resent  uint64 // tries of a post that failed and are made again
-	Refused uint64 // posts that it will never take
-	Dropped uint64 // posts given up: the queue was full, or it left
-	Queue   int
+	Served  uint64        // made by it
 	RTT     time.Duration // smoothed, of Alive and of calls; 0: none yet
 }
 

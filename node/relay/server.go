@@ -154,7 +154,6 @@ func (r *Relay) serve(p *peer, w http.ResponseWriter, req *http.Request) ([]byte
 		return nil, &Error{http.StatusTooManyRequests, fmt.Sprintf("%d calls of one node are served at a time", r.limits.requests)}
 	}
 	p.served.Add(1)
-	p.heard(r.o.Now())
 	name := req.URL.Path[min(1, len(req.URL.Path)):]
 	if name == alive && req.Method == http.MethodGet {
 		return nil, nil

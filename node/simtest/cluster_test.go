@@ -10,8 +10,10 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -83,17 +85,16 @@ type host struct {
 	c      *cluster.Cluster
 	cancel context.CancelFunc
 	done   chan struct{}
-	runs   []knowledge.ServiceKey
 
-	mu     sync.Mutex
+	mu     sync.Mutex // guards what follows
+	runs   []knowledge.ServiceKey
 	obeyed map[knowledge.ServiceKey]knowledge.Term
 	at     map[knowledge.ServiceKey]time.Time
 	fault  string
-	// wait puts off the first report, so that not all hosts speak at once; plain is a
-	// host that nobody freezes.
+	// wait puts off the first report, so that not all hosts speak at once.
 	wait  time.Duration
-	plain bool
-	facts plan.Facts // of all containers
+	facts plan.Facts   // of all containers
+	ahead atomic.Int64 // of its clock, in nanoseconds
 }
 
 // Obey holds each intent against what must always hold: no term ever goes back.
@@ -105,11 +106,13 @@ func (h *host) Obey(_ context.Context, intents []knowledge.Intent) (mape.Obeyed,
 			h.fault = fmt.Sprintf("%s obeys %v of %s after %v", h.name, in.Term, in.Service, last)
 		}
 		h.disk.ever[in.Service] = in.Term
+		h.w.mu.Lock()
 		for _, o := range h.w.hosts {
 			if (o == h || o.disk.id.ID() == in.Term.Owner) && in.Term.After(o.disk.saved(in.Service)) {
 				h.fault = fmt.Sprintf("%s obeys %v of %s, which is not on the disk of %s", h.name, in.Term, in.Service, o.name)
 			}
 		}
+		h.w.mu.Unlock()
 		h.obeyed[in.Service], h.at[in.Service] = in.Term, time.Now()
 	}
 	return mape.Obeyed{}, nil
@@ -125,7 +128,10 @@ func (h *host) Merge(context.Context, []mape.Part) (int, error)              { r
 
 func (h *host) report() {
 	var out []plan.Report
-	for _, key := range h.runs {
+	h.mu.Lock()
+	runs := slices.Clone(h.runs)
+	h.mu.Unlock()
+	for _, key := range runs {
 		p := knowledge.Policy{Managed: true, Mode: knowledge.ModeAuto, ThrottleTarget: 0.06, CPUPercentile: 0.95, MemoryPercentile: 0.98}
 		out = append(out, plan.Report{Service: key, Host: h.c.Self(), CPUs: 4, Memory: 8 * knowledge.GiB,
 			Replicas: []plan.Reported{{ID: knowledge.ContainerID(h.name + "-" + string(key)), Policy: p, Facts: h.facts}}})
@@ -138,23 +144,32 @@ type world struct {
 	t     *testing.T
 	net   *simnet.Net
 	hosts []*host
+	mu    sync.Mutex // guards which disk a host has
+	ended bool
 }
 
 func newWorld(t *testing.T, n, services int) *world {
 	w := &world{t: t, net: simnet.New(1)}
+	t.Cleanup(w.end) // of a bubble that fails: else its goroutines' stacks are all that one sees
 	for i := range n {
-		id, err := trust.NewIdentity(nil)
-		if err != nil {
-			t.Fatal(err)
-		}
 		ip := fmt.Sprintf("10.0.%d.%d", i/250, i%250+1)
-		h := &host{w: w, name: fmt.Sprintf("n%d", i+1), ip: ip, net: w.net.Host(ip), disk: &disk{id: id, terms: map[knowledge.ServiceKey]knowledge.Term{}, ever: map[knowledge.ServiceKey]knowledge.Term{}}}
+		h := &host{w: w, name: fmt.Sprintf("n%d", i+1), ip: ip, net: w.net.Host(ip), disk: newDisk(t)}
 		for s := range services {
 			h.runs = append(h.runs, knowledge.ServiceKey(fmt.Sprintf("s%d", s)))
 		}
 		w.hosts = append(w.hosts, h)
 	}
 	return w
+}
+
+// newDisk is empty but for a key: who has lost what it promised is somebody else.
+func newDisk(t *testing.T) *disk {
+	t.Helper()
+	id, err := trust.NewIdentity(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &disk{id: id, terms: map[knowledge.ServiceKey]knowledge.Term{}, ever: map[knowledge.ServiceKey]knowledge.Term{}}
 }
 
 func (h *host) start() {
@@ -168,7 +183,7 @@ func (h *host) start() {
 	if err != nil {
 		h.w.t.Fatal(err)
 	}
-	h.disk.epoch++
+	h.disk.epoch = max(h.disk.epoch+1, uint64(h.now().Unix())) // as the daemon has it
 	seed := net.JoinHostPort(h.w.hosts[0].ip, fmt.Sprint(gossipPort))
 	h.c, err = cluster.New(cluster.Options{
 		Identity: h.disk.id, Epoch: h.disk.epoch, Meta: member.Meta{Name: h.name, Cores: 4 * knowledge.OneCPU, Memory: 8 * knowledge.GiB},
@@ -200,8 +215,8 @@ func (h *host) start() {
 
 // now stands still with a frozen host where the beat asks for it.
 func (h *host) now() time.Time {
-	if h.plain {
-		return time.Now()
+	if !h.net.Frozen() {
+		return time.Now().Add(time.Duration(h.ahead.Load()))
 	}
 	pc := make([]uintptr, 4)
 	frames := runtime.CallersFrames(pc[:runtime.Callers(2, pc)])
@@ -212,7 +227,7 @@ func (h *host) now() time.Time {
 			h.net.Stand()
 		}
 	}
-	return time.Now()
+	return time.Now().Add(time.Duration(h.ahead.Load()))
 }
 
 // kill ends a node without a word.
@@ -275,8 +290,22 @@ func (w *world) until(most time.Duration, what string) time.Duration {
 	return time.Since(began)
 }
 
+// stop ends a node in order: it says goodbye.
+func (h *host) stop() {
+	h.cancel()
+	<-h.done
+	_ = h.c.Close()
+	h.net.Down()
+	h.c = nil
+}
+
 func (w *world) end() {
+	if w.ended {
+		return
+	}
+	w.ended = true
 	for _, h := range w.hosts {
+		h.net.Thaw()
 		if h.c != nil {
 			h.kill()
 		}

@@ -12,16 +12,19 @@ import (
 // inWorld runs a test in a settled cluster in virtual time.
 func inWorld(t *testing.T, n, services int, test func(w *world)) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, n, services)
-		for _, h := range w.hosts {
-			h.start()
-		}
-		w.until(30*time.Second, "the start")
-		time.Sleep(90 * time.Second) // the membership is the one that majorities are counted against
-		w.until(10*time.Second, "the start, and calm")
-		test(w)
-		w.end()
+		inThis(newWorld(t, n, services), test)
 	})
+}
+
+func inThis(w *world, test func(w *world)) {
+	for _, h := range w.hosts {
+		h.start()
+	}
+	w.until(30*time.Second, "the start")
+	time.Sleep(90 * time.Second) // the membership is the one that majorities are counted against
+	w.until(10*time.Second, "the start, and calm")
+	test(w)
+	w.end()
 }
 
 // terms are what each host obeys.
@@ -97,6 +100,22 @@ func TestRow7Row8Partition(t *testing.T) {
 		for _, h := range w.hosts {
 			if !h.c.View().Majority {
 				w.t.Errorf("%s still sees no majority", h.name)
+			}
+		}
+	})
+}
+
+// TestThawIsCounted: a host that stood still gives up what it owned, and counts it once.
+func TestThawIsCounted(t *testing.T) {
+	inWorld(t, 3, 10, func(w *world) {
+		h := w.hosts[0]
+		h.net.Freeze()
+		time.Sleep(15 * time.Second)
+		h.net.Thaw()
+		w.until(time.Minute, "a host stood still")
+		for i, h := range w.hosts {
+			if got := h.c.View().Counts.Thaws; got != uint64(1-min(i, 1)) {
+				w.t.Errorf("%s counts %d thaws", h.name, got)
 			}
 		}
 	})

@@ -30,11 +30,26 @@ type usage struct {
 // interval) and heap. relay is for each of its services.
 type cost struct{ gossip, packets, relay, calls, intents, cpu, heap float64 }
 
-// TestScale prints what a node costs in clusters of 10, 100 and 300 nodes.
+// TestScale prints what a node costs in a cluster of 10, with EFFISCALE_SIM_SCALE=all in
+// those of 100 and 300, too: minutes of CPU and gigabytes. Each host has 100 services (of
+// 300 nodes 30 each: the connections of more take 13 GB and more than eight minutes on two busy cores),
+// each service three hosts. CPU is that of the whole simulation, with both ends of all
+// TLS; bytes are those that a node sends, without the headers of UDP, TCP and IP.
+//
+// What is flat: gossip. A node probes and gossips at its own pace, whoever is there;
+// only push and pull, once in half a minute, carries all members.
+//
+// What grows, to a bound: calls, and with them bytes and CPU for each service. Of ten
+// nodes each host shares its three owners with 30 other services and tells of them all
+// in one message; of many nodes each service has owners of its own, and each report and
+// each intent pays for a signature, a frame and an answer. That ends with one service a
+// message: three reports to owners and one intent from the first, 40 calls a second for
+// 100 services in intervals of 10 s, however many nodes there are. Heap grows with it,
+// by the TLS connections to those owners, and to no more than these.
 func TestScale(t *testing.T) {
 	sizes := []size{{10, 100, 120 * time.Second, time.Minute}}
 	if os.Getenv("EFFISCALE_SIM_SCALE") == "all" {
-		sizes = append(sizes, size{100, 100, 20 * time.Second, 30 * time.Second}, size{300, 100, 10 * time.Second, 20 * time.Second})
+		sizes = append(sizes, size{100, 100, 20 * time.Second, 30 * time.Second}, size{300, 30, 10 * time.Second, 20 * time.Second})
 	}
 	for _, s := range sizes {
 		t.Run(fmt.Sprintf("%d nodes", s.nodes), func(t *testing.T) {
@@ -49,7 +64,7 @@ func (s size) run(t *testing.T) {
 	w.spread(s.services)
 	began := time.Now()
 	for i, h := range w.hosts {
-		h.plain, h.wait = true, time.Duration(i)*every/time.Duration(s.nodes)
+		h.wait = time.Duration(i) * every / time.Duration(s.nodes)
 		h.facts = plan.Facts{ObservedFor: 240 * time.Hour, CPU: 123_456_789, CPUMax: 987_654_321, MemoryNeed: 123_456_789, MemoryPeak: 234_567_890}
 		h.start()
 		time.Sleep(20 * time.Millisecond)
@@ -76,8 +91,8 @@ func (s size) run(t *testing.T) {
 	}
 	t.Log("| nodes | gossip B/s | packets/s | calls/s | relay B/s per service | intents per service and interval | CPU ms/s | heap MiB |")
 	t.Logf("| %d | %.0f | %.1f | %.1f | %.1f | %.2f | %.2f | %.1f |", s.nodes, c.gossip, c.packets, c.calls, c.relay, c.intents, c.cpu, c.heap)
-	if c.gossip > 3000 || c.calls > 60 || c.relay > 300 || c.intents > 1.1 || c.cpu > 50 || c.heap > 40 {
-		t.Errorf("%+v: at most 3000 B/s of gossip, 60 calls/s, 300 B/s and 1.1 intents a service, 50 ms/s and 40 MiB", c)
+	if c.gossip > 3000 || c.calls > 60 || c.relay > 500 || c.intents > 1.1 || c.cpu > 50 || c.heap > 40 {
+		t.Errorf("%+v: at most 3000 B/s of gossip, 60 calls/s, 500 B/s and 1.1 intents a service, 50 ms/s and 40 MiB", c)
 	}
 	if last.takes != first.takes {
 		t.Errorf("%d services changed their owner, though nothing happened", last.takes-first.takes)

@@ -231,6 +231,13 @@ func (h *Host) Thaw() {
 	})
 }
 
+// Frozen reports whether Freeze is in force.
+func (h *Host) Frozen() bool {
+	h.net.mu.Lock()
+	defer h.net.mu.Unlock()
+	return h.frozen != nil
+}
+
 // Stand waits while the host is frozen.
 func (h *Host) Stand() {
 	for {
