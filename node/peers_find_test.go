@@ -101,28 +101,6 @@ func TestAnyNodeAnswers(t *testing.T) {
 	_, err = a.n.Explain(ctx, "nobody")
 	refused("explain of nothing", err, api.KindNotFound, "nobody")
 
-	// Who decides is the owner and the warm nodes of the service, whoever is asked.
-	soon(t, "all have one ring", func() bool {
-		sum := a.n.cluster.View().Ring.Checksum()
-		return !slices.ContainsFunc(f.all, func(s *sailor) bool { r := s.n.cluster.View().Ring; return r.Len() != 3 || r.Checksum() != sum })
-	})
-	owner, warm := a.n.ownerOf("alone")
-	want := append([]string{owner}, warm...)
-	for _, s := range f.all {
-		if p, err := s.n.Decide(ctx, "solo"); err != nil || len(want) != 3 || !slices.Equal(p.Controllers, want) || p.Reason == "" {
-			t.Errorf("decide at %s: %+v, %v, not by %v", s.name, p, err, want)
-		}
-		if leads, by, err := s.n.Leader(ctx, "solo"); err != nil || by != owner || leads != (s.name == owner) {
-			t.Errorf("leader at %s: %t, %s, %v", s.name, leads, by, err)
-		}
-	}
-	_, err = a.n.Decide(ctx, "twin")
-	refused("a decision for what two hosts have", err, api.KindBadRequest, b.name, c.name)
-	_, err = a.n.Decide(ctx, "nobody")
-	refused("a decision for nothing", err, api.KindNotFound, "nobody")
-	_, _, err = a.n.Leader(ctx, "nobody")
-	refused("the leader of nothing", err, api.KindNotFound, "nobody")
-
 	// Limits are set where the container is, in the name of who asked, and once.
 	order := api.ScaleRequest{Container: "solo", CPU: 1.5, By: "cli root", Key: "once"}
 	soon(t, "solo is measured", func() bool {
@@ -169,6 +147,28 @@ func TestAnyNodeAnswers(t *testing.T) {
 	}
 	_, err = a.n.Records(ctx, "nobody", 10)
 	refused("history of nothing", err, api.KindNotFound, "nobody")
+
+	// Who decides is the owner and the warm nodes of the service, whoever is asked.
+	soon(t, "all have one ring", func() bool {
+		sum := a.n.cluster.View().Ring.Checksum()
+		return !slices.ContainsFunc(f.all, func(s *sailor) bool { r := s.n.cluster.View().Ring; return r.Len() != 3 || r.Checksum() != sum })
+	})
+	owner, warm := a.n.ownerOf("alone")
+	want := append([]string{owner}, warm...)
+	for _, s := range f.all {
+		if p, err := s.n.Decide(ctx, "solo"); err != nil || len(want) != 3 || !slices.Equal(p.Controllers, want) || p.Reason == "" {
+			t.Errorf("decide at %s: %+v, %v, not by %v", s.name, p, err, want)
+		}
+		if leads, by, err := s.n.Leader(ctx, "solo"); err != nil || by != owner || leads != (s.name == owner) {
+			t.Errorf("leader at %s: %t, %s, %v", s.name, leads, by, err)
+		}
+	}
+	_, err = a.n.Decide(ctx, "twin")
+	refused("a decision for what two hosts have", err, api.KindBadRequest, b.name, c.name)
+	_, err = a.n.Decide(ctx, "nobody")
+	refused("a decision for nothing", err, api.KindNotFound, "nobody")
+	_, _, err = a.n.Leader(ctx, "nobody")
+	refused("the leader of nothing", err, api.KindNotFound, "nobody")
 
 	// A host that cannot be asked is named, and nothing is said not to be there.
 	b.crash()
