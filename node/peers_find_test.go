@@ -130,16 +130,28 @@ func TestAnyNodeAnswers(t *testing.T) {
 	a.did("shop-a", "shop", 2, t0.Add(700*time.Millisecond))
 	for _, limit := range []int{4, 9999} {
 		h, err := a.n.Records(ctx, "shop", limit)
-		if want := min(limit, 3007); err != nil || len(h.Changes) != want || len(h.Notes) != 0 {
+		// The daemons may have made changes of their own by now.
+		if err != nil || len(h.Changes) != limit && len(h.Changes) < 3007 || len(h.Changes) > limit || len(h.Notes) != 0 {
 			t.Fatalf("history of %d: %d, %v, %v", limit, len(h.Changes), h.Notes, err)
 		}
 		if !slices.IsSortedFunc(h.Changes, func(x, y api.Change) int { return y.At.Compare(x.At) }) {
 			t.Error("the newest are not first")
 		}
-		for _, c := range h.Changes {
-			if c.Host != c.Message || c.Host == "" {
-				t.Fatalf("%+v", c)
+		planted := 0
+		for _, v := range h.Changes {
+			switch v.Message {
+			case a.name, b.name, c.name:
+				planted++
+				if v.Host != v.Message {
+					t.Fatalf("%+v", v)
+				}
 			}
+			if v.Host == "" {
+				t.Fatalf("%+v", v)
+			}
+		}
+		if limit > 3007 && planted != 3007 {
+			t.Errorf("%d of 3007 changes", planted)
 		}
 	}
 	if h, err := c.n.Records(ctx, "shop-b", 10); err != nil || len(h.Changes) != 10 || h.Changes[0].Host != b.name {
