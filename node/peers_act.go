@@ -101,6 +101,8 @@ func (n *Node) ClusterStats() api.ClusterStats {
 		ReportsRefused: map[string]uint64{"absurd": v.Counts.ReportsRefused},
 		Intents:        map[string]uint64{"obeyed": v.Counts.IntentsObeyed, "refused": v.Counts.IntentsRefused},
 	}
+	s.Events = map[string]uint64{"ring": v.Counts.Rings, "superseded": v.Counts.Superseded, "false-alarm": v.Counts.FalseAlarms,
+		"freeze": v.Counts.Thaws, "cut-refused": n.cluster.Uncertified()}
 	for _, p := range m.Peers() {
 		s.Members[p.Status]++
 	}

@@ -142,6 +142,7 @@ type ClusterStats struct {
 	RelayErrors              uint64 // calls that failed
 	RelayDropped             uint64 // messages that found their queue full
 
+	Events         map[string]uint64 // what this node noticed of its own standing
 	TrustRefused   map[string]uint64 // peers and messages, by cause
 	ReportsRefused map[string]uint64 // by cause
 	Intents        map[string]uint64 // that came for this host, by result

@@ -31,6 +31,8 @@ func clusterMetrics() []clusterMetric {
 		one(gauge, "cluster_claims", "Services that this node plans for.", func(v s) uint64 { return uint64(max(v.Claims, 0)) }),
 		one(counter, "cluster_takeovers_total", "Services that this node took over from another.", func(v s) uint64 { return v.Takeovers }),
 		one(counter, "cluster_terms_refused_total", "Intents that were refused because a higher term was known.", func(v s) uint64 { return v.TermsRefused }),
+		by("event", "cluster_events_total", "Rings that changed, claims that another owner superseded, members that gossip lost and a call found, freezes of this node, cuts that no quorum agreed to.",
+			func(v s) map[string]uint64 { return v.Events }),
 		by("direction", "relay_bytes_total", "Bytes of calls between nodes.", func(v s) map[string]uint64 {
 			return map[string]uint64{"sent": v.RelaySent, "received": v.RelayReceived}
 		}),

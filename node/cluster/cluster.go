@@ -413,5 +413,8 @@ func (c *Cluster) Leave() error {
 	return c.members.Leave(leaveWithin)
 }
 
+// Uncertified counts cuts for this host that no quorum had agreed to.
+func (c *Cluster) Uncertified() uint64 { return c.uncertified.Load() }
+
 // Refusals counts signed messages that were not opened, by cause.
 func (c *Cluster) Refusals() trust.Refusals { return c.opener.Counts() }

@@ -113,6 +113,6 @@ type Counts struct {
 	ReportsRefused, ReportsTaken    uint64
 	IntentsObeyed, IntentsRefused   uint64
 	IntentsSent, Thaws, FalseAlarms uint64
-	CutsRefused, Votes              uint64
+	Votes                           uint64
 	ImagesTaken, ImagesRefused      uint64
 }
