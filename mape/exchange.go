@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -117,7 +116,7 @@ func (l *Loop) inOrder() []knowledge.ImageKey {
 	for key := range l.images {
 		keys = append(keys, key)
 	}
-	slices.SortFunc(keys, func(a, b knowledge.ImageKey) int {
+	knowledge.SortFunc(keys, func(a, b knowledge.ImageKey) int {
 		switch used := l.images[a].units > 0; {
 		case used != (l.images[b].units > 0):
 			if used {

@@ -154,7 +154,7 @@ func (m *merger) add(more []api.ServiceView) {
 
 // sorted are the services by name; nothing can be added after it.
 func (m *merger) sorted() []api.ServiceView {
-	slices.SortFunc(m.all, func(a, b api.ServiceView) int { return strings.Compare(a.Name, b.Name) })
+	knowledge.SortFunc(m.all, func(a, b api.ServiceView) int { return strings.Compare(a.Name, b.Name) })
 	return m.all
 }
 

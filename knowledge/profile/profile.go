@@ -8,7 +8,6 @@ package profile
 
 import (
 	"cmp"
-	"slices"
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
@@ -248,7 +247,7 @@ func (p *Profile) Peaks() []Peak {
 			out = append(out, k)
 		}
 	}
-	slices.SortFunc(out, func(a, b Peak) int { return cmp.Compare(a.Day, b.Day) })
+	knowledge.SortFunc(out, func(a, b Peak) int { return cmp.Compare(a.Day, b.Day) })
 	return out
 }
 

@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
@@ -119,7 +118,7 @@ func (s *Store) OpenActions() []knowledge.Record {
 	for _, r := range s.open {
 		out = append(out, r)
 	}
-	slices.SortFunc(out, func(a, b knowledge.Record) int { return cmp.Compare(a.Action.Seq, b.Action.Seq) })
+	knowledge.SortFunc(out, func(a, b knowledge.Record) int { return cmp.Compare(a.Action.Seq, b.Action.Seq) })
 	return out
 }
 
@@ -205,7 +204,7 @@ func (s *Store) waiting(f Filter) []knowledge.Record {
 			out = append(out, r)
 		}
 	}
-	slices.SortFunc(out, func(a, b knowledge.Record) int { return cmp.Compare(b.Action.Seq, a.Action.Seq) })
+	knowledge.SortFunc(out, func(a, b knowledge.Record) int { return cmp.Compare(b.Action.Seq, a.Action.Seq) })
 	return out
 }
 
@@ -241,7 +240,7 @@ func (s *Store) ByKey(key string) ([]knowledge.Record, error) {
 	for _, r := range found {
 		out = append(out, r)
 	}
-	slices.SortFunc(out, func(a, b knowledge.Record) int { return cmp.Compare(a.Action.Seq, b.Action.Seq) })
+	knowledge.SortFunc(out, func(a, b knowledge.Record) int { return cmp.Compare(a.Action.Seq, b.Action.Seq) })
 	return out, err
 }
 

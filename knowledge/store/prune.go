@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"encoding/binary"
 	"errors"
-	"slices"
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
@@ -96,7 +95,7 @@ func prune(tx *bolt.Tx, bucket string, limit int, old func(key string, at time.T
 		return err
 	}
 	if len(keep) > limit {
-		slices.SortFunc(keep, older)
+		knowledge.SortFunc(keep, older)
 		for _, k := range keep[:len(keep)-limit] {
 			drop = append(drop, k.key)
 		}
@@ -213,7 +212,7 @@ func (s *Store) giveUpOldest(tx *bolt.Tx, size int) (freed int, err error) {
 		}); err != nil {
 			return 0, err
 		}
-		slices.SortFunc(all, older)
+		knowledge.SortFunc(all, older)
 		for i := 0; i < len(all) && freed < size; i++ {
 			drop, freed = append(drop, all[i].key), freed+sizes[all[i].key]
 		}

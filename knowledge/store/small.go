@@ -3,7 +3,6 @@ package store
 import (
 	"encoding/json"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/effiscale/effiscale/knowledge"
@@ -83,7 +82,7 @@ func (s *Store) Originals() []knowledge.Original {
 	for _, o := range s.originals {
 		out = append(out, o)
 	}
-	slices.SortFunc(out, func(a, b knowledge.Original) int { return strings.Compare(string(a.ID), string(b.ID)) })
+	knowledge.SortFunc(out, func(a, b knowledge.Original) int { return strings.Compare(string(a.ID), string(b.ID)) })
 	return out
 }
 

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/node/member"
 )
 
@@ -36,9 +37,9 @@ func worth(all []member.Seen) []member.Seen {
 	if len(all) <= seenMost {
 		return all
 	}
-	slices.SortFunc(all, func(a, b member.Seen) int { return cmp.Or(b.LastSeen.Compare(a.LastSeen), cmp.Compare(a.ID, b.ID)) })
+	knowledge.SortFunc(all, func(a, b member.Seen) int { return cmp.Or(b.LastSeen.Compare(a.LastSeen), cmp.Compare(a.ID, b.ID)) })
 	all = all[:seenMost]
-	slices.SortFunc(all, func(a, b member.Seen) int { return cmp.Compare(a.ID, b.ID) })
+	knowledge.SortFunc(all, func(a, b member.Seen) int { return cmp.Compare(a.ID, b.ID) })
 	return all
 }
 

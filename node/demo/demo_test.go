@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"encoding/binary"
 	"io"
 	"net"
 	"net/http"
@@ -241,5 +242,43 @@ func TestCleanUndoesBackwards(t *testing.T) {
 	err := d.clean(ctx)
 	if err == nil || !strings.Contains(err.Error(), "the demo's b") || strings.Join(order, "") != "cba" {
 		t.Errorf("%v, order %v", err, order)
+	}
+}
+
+// TestNeedsLinker: the header that names a dynamic linker is found in programs of
+// either size and order.
+func TestNeedsLinker(t *testing.T) {
+	program := func(wide bool, order binary.ByteOrder, kinds ...uint32) []byte {
+		b := make([]byte, 64+32*len(kinds))
+		copy(b, "\x7fELF\x01\x01")
+		if order == binary.BigEndian {
+			b[5] = 2
+		}
+		size, count := 42, 44
+		if wide {
+			b[4], size, count = 2, 54, 56
+			order.PutUint64(b[32:], 64)
+		} else {
+			order.PutUint32(b[28:], 64)
+		}
+		order.PutUint16(b[size:], 32)
+		order.PutUint16(b[count:], uint16(len(kinds)))
+		for i, k := range kinds {
+			order.PutUint32(b[64+32*i:], k)
+		}
+		return b
+	}
+	for _, wide := range []bool{false, true} {
+		for _, order := range []binary.ByteOrder{binary.LittleEndian, binary.BigEndian} {
+			for want, kinds := range map[bool][]uint32{false: {1, 2, 6}, true: {6, 3, 1}} {
+				if got, err := needsLinker(bytes.NewReader(program(wide, order, kinds...))); got != want || err != nil {
+					t.Errorf("64 bits %v, %v, %v: %v, %v", wide, order, kinds, got, err)
+				}
+			}
+		}
+	}
+	cut := program(true, binary.LittleEndian, 1, 1)
+	if _, err := needsLinker(bytes.NewReader(cut[:80])); err == nil {
+		t.Error("a program that was cut off")
 	}
 }

@@ -3,7 +3,7 @@ package demo
 import (
 	"archive/tar"
 	"context"
-	"debug/elf"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -91,18 +91,51 @@ func survey(ctx context.Context, engine *docker.Client) error {
 
 // checkStatic refuses a binary that needs a dynamic linker: the demo's image
 // holds nothing else.
-func checkStatic(binary string) error {
-	f, err := elf.Open(binary)
+func checkStatic(program string) error {
+	f, err := os.Open(program)
 	if err != nil {
-		return fmt.Errorf("cannot read the program %s: %w", binary, err)
+		return fmt.Errorf("cannot read the program %s: %w", program, err)
 	}
 	defer f.Close()
-	for _, p := range f.Progs {
-		if p.Type == elf.PT_INTERP {
-			return errors.New("this program is linked dynamically and cannot run alone in an image: build it with `CGO_ENABLED=0 go build`")
-		}
+	linker, err := needsLinker(f)
+	switch {
+	case err != nil:
+		return fmt.Errorf("cannot read the program %s: %w", program, err)
+	case linker:
+		return errors.New("this program is linked dynamically and cannot run alone in an image: build it with `CGO_ENABLED=0 go build`")
 	}
 	return nil
+}
+
+// needsLinker looks for the header of an ELF program that names a dynamic linker
+// (elf(5); debug/elf would bring 130 KB of decompression along).
+func needsLinker(f io.ReaderAt) (bool, error) {
+	var head [64]byte
+	if _, err := f.ReadAt(head[:], 0); err != nil {
+		return false, err
+	}
+	if string(head[:4]) != "\x7fELF" {
+		return false, errors.New("it is no ELF program")
+	}
+	var order binary.ByteOrder = binary.LittleEndian
+	if head[5] == 2 {
+		order = binary.BigEndian
+	}
+	at, size, count := int64(order.Uint32(head[28:])), int64(order.Uint16(head[42:])), int64(order.Uint16(head[44:]))
+	if head[4] == 2 { // 64 bits
+		at, size, count = int64(order.Uint64(head[32:])), int64(order.Uint16(head[54:])), int64(order.Uint16(head[56:]))
+	}
+	const interp = 3
+	for i := range count {
+		var kind [4]byte
+		if _, err := f.ReadAt(kind[:], at+i*size); err != nil {
+			return false, err
+		}
+		if order.Uint32(kind[:]) == interp {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // pack writes the program as a tar with one file.

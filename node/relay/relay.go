@@ -13,7 +13,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -281,6 +280,6 @@ func (r *Relay) Stats() Stats {
 	for _, p := range peers {
 		s.Peers = append(s.Peers, p.stats())
 	}
-	slices.SortFunc(s.Peers, func(a, b PeerStats) int { return cmp.Compare(a.ID, b.ID) })
+	knowledge.SortFunc(s.Peers, func(a, b PeerStats) int { return cmp.Compare(a.ID, b.ID) })
 	return s
 }
