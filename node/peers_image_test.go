@@ -31,6 +31,9 @@ func (s *sailor) watched(key knowledge.ImageKey, cores float64, memory knowledge
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	if err := disk.PutDoc(docLife, uint64(1)); err != nil { // it has lived, so its key is still its own
+		s.t.Fatal(err)
+	}
 	const seconds = 1200
 	p, from := profile.New(), time.Now().Add(-seconds*time.Second)
 	p.Epoch, p.Version = uint64(from.Unix()), 1
