@@ -31,7 +31,7 @@ func (s *sailor) watched(key knowledge.ImageKey, cores float64, memory knowledge
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	if err := disk.PutDoc(docLife, uint64(1)); err != nil { // it has lived, so its key is still its own
+	if err := disk.SetIdentity(store.Identity{Node: id.ID()}); err != nil { // it has lived, so its key is still its own
 		s.t.Fatal(err)
 	}
 	const seconds = 1200
