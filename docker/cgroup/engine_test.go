@@ -3,30 +3,25 @@ package cgroup
 import (
 	"archive/tar"
 	"bytes"
-	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/effiscale/effiscale/docker/witness"
 	"github.com/effiscale/effiscale/knowledge"
 )
 
 // engine speaks to a real Engine, with the few calls that these tests need. The
 // product's own client is another room, which this one does not know.
 type engine struct {
+	*witness.Engine
 	t      *testing.T
-	http   *http.Client
 	image  string
 	driver string
 }
@@ -57,20 +52,10 @@ func realEngine(t *testing.T) *engine {
 	if testing.Short() {
 		t.Skip("a real Engine takes a while")
 	}
-	socket := "/var/run/docker.sock"
-	if s, ok := strings.CutPrefix(os.Getenv("DOCKER_HOST"), "unix://"); ok {
-		socket = s
-	}
-	var d net.Dialer
-	e := &engine{t: t, image: fmt.Sprintf("effiscale-cgroup-test-%d", os.Getpid()), http: &http.Client{
-		Timeout: 60 * time.Second,
-		Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return d.DialContext(ctx, "unix", socket)
-		}},
-	}}
-	t.Cleanup(e.http.CloseIdleConnections)
+	e := &engine{Engine: witness.Local(), t: t, image: fmt.Sprintf("effiscale-cgroup-test-%d", os.Getpid())}
+	t.Cleanup(e.Close)
 	var info struct{ CgroupDriver string }
-	if err := e.call("GET", "/info", nil, &info); err != nil {
+	if err := e.Call("GET", "/info", nil, &info); err != nil {
 		if os.Getenv("EFFISCALE_REQUIRE_ENGINE") == "1" {
 			t.Fatalf("an Engine is required: %v", err)
 		}
@@ -88,48 +73,11 @@ func realEngine(t *testing.T) *engine {
 	}
 	w.Write(program)
 	w.Close()
-	if err := e.call("POST", "/images/create?fromSrc=-&repo="+e.image, &layer, nil); err != nil {
+	if err := e.Call("POST", "/images/create?fromSrc=-&repo="+e.image, layer.Bytes(), nil); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { e.call("DELETE", "/images/"+e.image+"?force=1", nil, nil) })
+	t.Cleanup(func() { e.Call("DELETE", "/images/"+e.image+"?force=1", nil, nil) })
 	return e
-}
-
-// call does one request. A body is JSON, or a reader as it is.
-func (e *engine) call(method, path string, body, answer any) error {
-	kind, r := "application/json", io.Reader(nil)
-	switch b := body.(type) {
-	case nil:
-	case io.Reader:
-		kind, r = "application/x-tar", b
-	default:
-		text, err := json.Marshal(b)
-		if err != nil {
-			return err
-		}
-		r = bytes.NewReader(text)
-	}
-	req, err := http.NewRequest(method, "http://engine/v1.41"+path, r)
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Content-Type", kind)
-	resp, err := e.http.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(resp.Body, 8<<20))
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode >= 400 {
-		return fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, text)
-	}
-	if answer == nil {
-		return nil
-	}
-	return json.Unmarshal(text, answer)
 }
 
 // run starts a container that is gone after the test.
@@ -138,11 +86,11 @@ func (e *engine) run(name string, host map[string]any, cmd ...string) knowledge.
 	var made struct{ ID string }
 	name = fmt.Sprintf("effiscale-cgroup-%s-%d", name, os.Getpid())
 	body := map[string]any{"Image": e.image, "Cmd": cmd, "HostConfig": host}
-	if err := e.call("POST", "/containers/create?name="+url.QueryEscape(name), body, &made); err != nil {
+	if err := e.Call("POST", "/containers/create?name="+url.QueryEscape(name), body, &made); err != nil {
 		e.t.Fatal(err)
 	}
-	e.t.Cleanup(func() { e.call("DELETE", "/containers/"+made.ID+"?force=1", nil, nil) })
-	if err := e.call("POST", "/containers/"+made.ID+"/start", nil, nil); err != nil {
+	e.t.Cleanup(func() { e.Call("DELETE", "/containers/"+made.ID+"?force=1", nil, nil) })
+	if err := e.Call("POST", "/containers/"+made.ID+"/start", nil, nil); err != nil {
 		e.t.Fatal(err)
 	}
 	return e.inspect(made.ID)
@@ -155,7 +103,7 @@ func (e *engine) inspect(id string) knowledge.Container {
 		State      struct{ Pid int }
 		HostConfig struct{ CgroupParent string }
 	}
-	if err := e.call("GET", "/containers/"+id+"/json", nil, &c); err != nil {
+	if err := e.Call("GET", "/containers/"+id+"/json", nil, &c); err != nil {
 		e.t.Fatal(err)
 	}
 	return knowledge.Container{ID: knowledge.ContainerID(c.ID), PID: c.State.Pid, CgroupParent: c.HostConfig.CgroupParent}
@@ -169,19 +117,6 @@ func (e *engine) machine() *Host {
 		e.t.Fatal(err)
 	}
 	return h
-}
-
-// until repeats a check until it holds, for at most the time given.
-func until(t *testing.T, most time.Duration, what string, holds func() bool) {
-	t.Helper()
-	for end := time.Now().Add(most); ; time.Sleep(50 * time.Millisecond) {
-		if holds() {
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatalf("not within %s: %s", most, what)
-		}
-	}
 }
 
 // stats is what the Engine says of the same container.
@@ -230,13 +165,13 @@ func TestEngine(t *testing.T) {
 	if err := c.Fast(&first); err != nil {
 		t.Fatal(err)
 	}
-	until(t, 2*time.Minute, "five periods, four of them throttled, and the memory taken", func() bool {
+	witness.Eventually(t, 2*time.Minute, "five periods, four of them throttled, and the memory taken", func() bool {
 		if err := errors.Join(c.Fast(&before), c.Slow(&before)); err != nil {
 			t.Fatal(err)
 		}
 		return before.Periods >= first.Periods+5 && before.Throttled >= first.Throttled+4 && before.Anon >= 16<<20
 	})
-	if err := e.call("GET", "/containers/"+string(made.ID)+"/stats?stream=false&one-shot=true", nil, &said); err != nil {
+	if err := e.Call("GET", "/containers/"+string(made.ID)+"/stats?stream=false&one-shot=true", nil, &said); err != nil {
 		t.Fatal(err)
 	}
 	if err := errors.Join(c.Fast(&after), c.Slow(&after)); err != nil {
@@ -273,7 +208,7 @@ func TestEngine(t *testing.T) {
 		t.Errorf("have %b, want at least %b", after.Have, want)
 	}
 	if h.PSI() {
-		until(t, 30*time.Second, "a throttled container shows CPU pressure", func() bool {
+		witness.Eventually(t, 30*time.Second, "a throttled container shows CPU pressure", func() bool {
 			return c.Slow(&after) == nil && after.CPUPressure.Some10 > 1
 		})
 	}
@@ -291,11 +226,11 @@ func TestEngineRestart(t *testing.T) {
 	}
 	defer c.Close()
 	var s knowledge.Sample
-	until(t, time.Minute, "some CPU time", func() bool { return c.Fast(&s) == nil && s.CPUUsage > 50*time.Millisecond })
+	witness.Eventually(t, time.Minute, "some CPU time", func() bool { return c.Fast(&s) == nil && s.CPUUsage > 50*time.Millisecond })
 	if err := c.SetQuota(400e6, 0); err != nil { // keeps the file of the quota open
 		t.Fatal(err)
 	}
-	if err := e.call("POST", "/containers/"+string(made.ID)+"/restart?t=0", nil, nil); err != nil {
+	if err := e.Call("POST", "/containers/"+string(made.ID)+"/restart?t=0", nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.Fast(&s); !errors.Is(err, ErrGone) || s.Have&fastSignals != 0 {
@@ -316,7 +251,7 @@ func TestEngineRestart(t *testing.T) {
 	if s.Quota != 500e6 || again.PID == made.PID {
 		t.Errorf("after a restart: quota %d, PID %d then %d", s.Quota, made.PID, again.PID)
 	}
-	if err := e.call("DELETE", "/containers/"+string(made.ID)+"?force=1", nil, nil); err != nil {
+	if err := e.Call("DELETE", "/containers/"+string(made.ID)+"?force=1", nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := errors.Join(c2.Fast(&s)); !errors.Is(err, ErrGone) {

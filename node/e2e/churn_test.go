@@ -95,7 +95,7 @@ func TestRecreated(t *testing.T) {
 	if changes := d.changes(fresh); len(changes) != 0 {
 		t.Errorf("the new one has the history %+v", changes)
 	}
-	if got := fresh.kernel.memory(); got != 64*MiB {
+	if got := fresh.kernel.Memory(); got != 64*MiB {
 		t.Errorf("the new one has %d MiB", got/MiB)
 	}
 	st, err := d.status()
@@ -168,17 +168,17 @@ func TestContainerRestart(t *testing.T) {
 		if v, _ := d.view(b); v.CPUUsed > cores() || v.MemoryUsed > 96*MiB {
 			t.Errorf("after the restart it uses %v cores and %d bytes", v.CPUUsed, v.MemoryUsed)
 		}
-		if got := b.kernel.memory(); got != 96*MiB {
+		if got := b.kernel.Memory(); got != 96*MiB {
 			t.Errorf("after the restart it has %d MiB", got/MiB)
 		}
 	}
 	if _, errs, code := d.run("resume", b.name); code != 0 {
 		t.Fatalf("resume ended with %d: %s", code, errs)
 	}
-	quota := b.kernel.quota()
+	quota := b.kernel.Quota()
 	p := b.press(t)
 	p.rate.Store(50)
-	eventually(t, 40*time.Second, "it grows as before", func() bool { return b.kernel.quota() > quota+0.05 })
+	eventually(t, 40*time.Second, "it grows as before", func() bool { return b.kernel.Quota() > quota+0.05 })
 	for _, c := range d.changes(b) {
 		if c.Actor == "external" {
 			t.Errorf("a restart counts as somebody's change: %+v", c)

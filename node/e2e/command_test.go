@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/effiscale/effiscale/docker/witness"
 	"github.com/effiscale/effiscale/node/api"
 )
 
@@ -25,28 +26,28 @@ func TestPause(t *testing.T) {
 	pAll, pDown := all.press(t), down.press(t)
 	pAll.rate.Store(30) // 0.3 cores, twice the quota
 	pDown.rate.Store(30)
-	eventually(t, 8*time.Second, "paused for shrinking only, it grows", func() bool { return down.kernel.quota() > 0.2 })
-	if !near(all.kernel.quota(), 0.15) {
-		t.Errorf("paused, it has %v cores", all.kernel.quota())
+	eventually(t, 8*time.Second, "paused for shrinking only, it grows", func() bool { return down.kernel.Quota() > 0.2 })
+	if !near(all.kernel.Quota(), 0.15) {
+		t.Errorf("paused, it has %v cores", all.kernel.Quota())
 	}
 	if v, _ := d.view(all); v.State != "paused" && v.State != "steady" {
 		t.Errorf("it is %q: %s", v.State, v.Why)
 	}
-	eventually(t, 15*time.Second, "the pause ends by itself", func() bool { return all.kernel.quota() > 0.2 })
+	eventually(t, 15*time.Second, "the pause ends by itself", func() bool { return all.kernel.Quota() > 0.2 })
 	if took := time.Since(at); took < 8*time.Second {
 		t.Errorf("the pause of 9 s lasted %v", took)
 	}
 	pAll.rate.Store(0)
 	pDown.rate.Store(0)
-	most := down.kernel.quota()
-	eventually(t, 40*time.Second, "idle, the one that is not paused shrinks", func() bool { return all.kernel.quota() < 0.14 })
-	if got := down.kernel.quota(); got < most-0.01 {
+	most := down.kernel.Quota()
+	eventually(t, 40*time.Second, "idle, the one that is not paused shrinks", func() bool { return all.kernel.Quota() < 0.14 })
+	if got := down.kernel.Quota(); got < most-0.01 {
 		t.Errorf("paused for shrinking, it went from %v to %v", most, got)
 	}
 	if _, errs, code := d.run("resume", down.name); code != 0 {
 		t.Fatalf("resume ended with %d: %s", code, errs)
 	}
-	eventually(t, 20*time.Second, "resumed, it shrinks", func() bool { return down.kernel.quota() < most-0.05 })
+	eventually(t, 20*time.Second, "resumed, it shrinks", func() bool { return down.kernel.Quota() < most-0.05 })
 	if n := pAll.failed.Load() + pDown.failed.Load(); n > 0 {
 		t.Errorf("%d requests failed: %v %v", n, pAll.last.Load(), pDown.last.Load())
 	}
@@ -62,7 +63,7 @@ func TestScaleThroughGuards(t *testing.T) {
 	was := b.inspect()
 	d.start()
 	d.sees(b)
-	eventually(t, 10*time.Second, "the memory is taken", func() bool { return b.kernel.memoryUse() > 90*MiB })
+	eventually(t, 10*time.Second, "the memory is taken", func() bool { return b.kernel.MemoryUse() > 90*MiB })
 	scale := func(want int, args ...string) string {
 		t.Helper()
 		out, errs, code := d.run(append([]string{"scale", b.name}, args...)...)
@@ -72,31 +73,31 @@ func TestScaleThroughGuards(t *testing.T) {
 		return out + errs
 	}
 	scale(0, "--cpu", "0.4", "--memory", "192MiB")
-	if !near(b.kernel.quota(), 0.4) || b.kernel.memory() != 192*MiB {
-		t.Errorf("the kernel has %v cores and %d bytes", b.kernel.quota(), b.kernel.memory())
+	if !near(b.kernel.Quota(), 0.4) || b.kernel.Memory() != 192*MiB {
+		t.Errorf("the kernel has %v cores and %d bytes", b.kernel.Quota(), b.kernel.Memory())
 	}
 	if h := b.inspect().HostConfig; h.NanoCPUs != 400e6 || h.Memory != 192*MiB || h.MemorySwap != 192*MiB {
 		t.Errorf("the Engine has %+v: a person's request is in both at once", h)
 	}
 	scale(0, "--cpu", "4") // cut to the label's ceiling, and said
-	if !near(b.kernel.quota(), 0.5) {
-		t.Errorf("the kernel has %v cores", b.kernel.quota())
+	if !near(b.kernel.Quota(), 0.5) {
+		t.Errorf("the kernel has %v cores", b.kernel.Quota())
 	}
 	if text := scale(6, "--cpu", "4"); !strings.Contains(text, "0.5") {
 		t.Errorf("beyond the maximum: %q", text)
 	}
 	scale(0, "--memory", "160MiB")
-	if got := b.kernel.memory(); got < 140*MiB {
+	if got := b.kernel.Memory(); got < 140*MiB {
 		t.Errorf("the limit went to %d MiB with 96 in use", got/MiB)
 	}
 	scale(0, "--memory", "64MiB") // cut to what its working set needs
 	scale(6, "--memory", "64MiB")
-	if got := b.kernel.memory(); got < 140*MiB {
+	if got := b.kernel.Memory(); got < 140*MiB {
 		t.Errorf("the limit went to %d MiB with 96 in use", got/MiB)
 	}
-	before := b.kernel.quota()
+	before := b.kernel.Quota()
 	scale(0, "--cpu", "0.2", "--dry-run")
-	if !near(b.kernel.quota(), before) {
+	if !near(b.kernel.Quota(), before) {
 		t.Error("a dry run changed the quota")
 	}
 	scale(2, "--cpu", "NaN")
@@ -124,21 +125,21 @@ func TestRestore(t *testing.T) {
 		d.box(t, "default", spec{do: "idle", cpus: 0.5, memory: 96 * MiB}),
 		d.box(t, "free", spec{do: "cpu --cores 0.1"}),
 	}
-	var was []inspected
+	var was []witness.Container
 	for _, b := range boxes {
 		was = append(was, b.inspect())
 	}
 	d.start()
 	d.sees(boxes...)
 	for _, b := range boxes[:2] {
-		eventually(t, 40*time.Second, b.name+" grows by itself", func() bool { return b.kernel.quota() > 0.22 })
+		eventually(t, 40*time.Second, b.name+" grows by itself", func() bool { return b.kernel.Quota() > 0.22 })
 	}
 	for _, b := range boxes[:3] {
 		if _, err := d.Scale(t.Context(), api.ScaleRequest{Container: b.name, CPU: 0.7, Memory: 192 * MiB}); err != nil {
 			t.Errorf("%s: %v", b.name, err)
 		}
 	}
-	eventually(t, 60*time.Second, "the one without a limit gets its first", func() bool { return boxes[3].kernel.quota() > 0 })
+	eventually(t, 60*time.Second, "the one without a limit gets its first", func() bool { return boxes[3].kernel.Quota() > 0 })
 	out, errs, code := d.run("restore", "--all")
 	if code != 0 {
 		t.Fatalf("restore ended with %d: %s%s", code, out, errs)
@@ -147,16 +148,16 @@ func TestRestore(t *testing.T) {
 		if h := b.inspect().HostConfig; h != was[i].HostConfig {
 			t.Errorf("%s: the Engine has %+v, had %+v", b.name, h, was[i].HostConfig)
 		}
-		if !near(b.kernel.quota(), was[i].HostConfig.cores()) || b.kernel.memory() != was[i].HostConfig.Memory {
-			t.Errorf("%s: the kernel has %v cores and %d bytes", b.name, b.kernel.quota(), b.kernel.memory())
+		if !near(b.kernel.Quota(), was[i].HostConfig.Cores()) || b.kernel.Memory() != was[i].HostConfig.Memory {
+			t.Errorf("%s: the kernel has %v cores and %d bytes", b.name, b.kernel.Quota(), b.kernel.Memory())
 		}
 	}
 	// The Engine cannot take a limit away: it becomes all that the host has.
-	if h := boxes[3].inspect().HostConfig; h.cores() != 0 && h.cores() < cores() {
+	if h := boxes[3].inspect().HostConfig; h.Cores() != 0 && h.Cores() < cores() {
 		t.Errorf("%s had no limit and is left with %+v", boxes[3].name, h)
 	}
 	hold(t, 3*time.Second, "they stay so: their services are paused", func() bool {
-		return near(boxes[0].kernel.quota(), 0.2) && near(boxes[1].kernel.quota(), 0.2)
+		return near(boxes[0].kernel.Quota(), 0.2) && near(boxes[1].kernel.Quota(), 0.2)
 	})
 	if out, _, code := d.run("restore", "--all"); code != 0 || !strings.Contains(out, "Nothing to restore") {
 		t.Errorf("a second time it ended with %d: %s", code, out)

@@ -85,7 +85,7 @@ socket_group = ""
 bind = "127.0.0.1:0"
 [log]
 format = "json"
-`, d.path("data"), rig.docker.socket, mark, d.group.name, d.path("sock"))
+`, d.path("data"), rig.docker.Socket, mark, d.group.name, d.path("sock"))
 }
 
 func (d *daemon) configure(text string) {

@@ -1,85 +1,26 @@
 package e2e
 
 import (
-	"bytes"
-	"context"
-	"encoding/json"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
 	"net/url"
 	"os"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/effiscale/effiscale/docker/witness"
 )
 
-// engine speaks to the Engine in raw HTTP: a witness, and a person's own hand.
-type engine struct {
-	socket string
-	http   *http.Client
-}
-
-func newEngine() *engine {
-	socket := strings.TrimPrefix(os.Getenv("DOCKER_HOST"), "unix://")
-	if socket == "" {
-		socket = "/var/run/docker.sock"
-	}
-	return &engine{socket, &http.Client{Transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", socket)
-		},
-	}, Timeout: time.Minute}}
-}
-
-// call makes one request; a status of 300 or more is an error with the message.
-func (e *engine) call(method, path string, body, into any) error {
-	var sent io.Reader
-	kind := "application/json"
-	switch b := body.(type) {
-	case nil:
-	case []byte:
-		sent, kind = bytes.NewReader(b), "application/x-tar"
-	default:
-		text, err := json.Marshal(b)
-		if err != nil {
-			return err
-		}
-		sent = bytes.NewReader(text)
-	}
-	req, err := http.NewRequest(method, "http://docker/v1.41"+path, sent)
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Content-Type", kind)
-	resp, err := e.http.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode >= 300 {
-		return fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, text)
-	}
-	if into == nil {
-		return nil
-	}
-	return json.Unmarshal(text, into)
-}
-
-func (e *engine) ping() error { return e.call("GET", "/info", nil, &struct{}{}) }
+// engine is the Engine under test, as a witness and a person see it.
+type engine struct{ *witness.Engine }
 
 func (e *engine) importImage(tag string, layer []byte) error {
 	repo, version, _ := strings.Cut(tag, ":")
-	return e.call("POST", "/images/create?fromSrc=-&repo="+repo+"&tag="+version, layer, nil)
+	return e.Call("POST", "/images/create?fromSrc=-&repo="+repo+"&tag="+version, layer, nil)
 }
 
 func (e *engine) removeImage(tag string) {
-	if err := e.call("DELETE", "/images/"+tag+"?force=1", nil, nil); err != nil {
+	if err := e.Call("DELETE", "/images/"+tag+"?force=1", nil, nil); err != nil {
 		fmt.Fprintln(os.Stderr, "left behind:", err)
 	}
 }
@@ -92,13 +33,13 @@ func (e *engine) sweep() {
 		Labels map[string]string
 	}
 	filter := url.QueryEscape(`{"label":["` + markRun + `"]}`)
-	if e.call("GET", "/containers/json?all=1&filters="+filter, nil, &all) != nil {
+	if e.Call("GET", "/containers/json?all=1&filters="+filter, nil, &all) != nil {
 		return
 	}
 	for _, c := range all {
 		if !processLives(c.Labels[markRun]) {
-			_ = e.call("DELETE", "/containers/"+c.ID+"?force=1&v=1", nil, nil)
-			_ = e.call("DELETE", "/images/"+c.Image+"?force=1", nil, nil)
+			_ = e.Call("DELETE", "/containers/"+c.ID+"?force=1&v=1", nil, nil)
+			_ = e.Call("DELETE", "/images/"+c.Image+"?force=1", nil, nil)
 		}
 	}
 }
@@ -119,48 +60,10 @@ type spec struct {
 type box struct {
 	t        *testing.T
 	id, name string
-	kernel   kernel
+	kernel   witness.Kernel
 }
 
 const MiB = 1 << 20
-
-// hostConfig is the Engine's own form of a container's limits.
-type hostConfig struct {
-	NanoCPUs                      int64 `json:"NanoCpus"`
-	CPUQuota                      int64 `json:"CpuQuota"`
-	CPUPeriod                     int64 `json:"CpuPeriod"`
-	CPUShares                     int64 `json:"CpuShares"`
-	Memory, MemorySwap            int64
-	MemoryReservation             int64
-	CpusetCpus, CpusetMems        string
-	RestartPolicy                 struct{ Name string }
-	KernelMemory, KernelMemoryTCP int64
-}
-
-type inspected struct {
-	ID    string `json:"Id"`
-	State struct {
-		Status    string
-		Running   bool
-		OOMKilled bool
-		Pid       int
-		StartedAt string
-	}
-	RestartCount    int
-	HostConfig      hostConfig
-	NetworkSettings struct{ IPAddress string }
-}
-
-// cores is the CPU limit in either dialect; 0: none.
-func (h hostConfig) cores() float64 {
-	if h.NanoCPUs != 0 {
-		return float64(h.NanoCPUs) / 1e9
-	}
-	if h.CPUQuota > 0 {
-		return float64(h.CPUQuota) / float64(max(h.CPUPeriod, 1))
-	}
-	return 0
-}
 
 // box makes and starts a container that this test's daemons see.
 func (g group) box(t *testing.T, name string, s spec) *box {
@@ -187,7 +90,7 @@ func (g group) box(t *testing.T, name string, s spec) *box {
 		ID string `json:"Id"`
 	}
 	body := map[string]any{"Image": rig.image, "Cmd": append([]string{"/load"}, strings.Fields(s.do)...), "Labels": labels, "HostConfig": host}
-	if err := rig.docker.call("POST", "/containers/create?name="+b.name, body, &made); err != nil {
+	if err := rig.docker.Call("POST", "/containers/create?name="+b.name, body, &made); err != nil {
 		t.Fatal(err)
 	}
 	b.id = made.ID
@@ -206,7 +109,7 @@ func (b *box) start() {
 func (b *box) meet() {
 	b.t.Helper()
 	i := b.inspect()
-	k, err := kernelOf(i.State.Pid)
+	k, err := witness.KernelOf(i.State.Pid)
 	if err != nil {
 		b.t.Fatalf("%s: %v", b.name, err)
 	}
@@ -215,21 +118,21 @@ func (b *box) meet() {
 
 func (b *box) do(method, path string, body any) {
 	b.t.Helper()
-	if err := rig.docker.call(method, "/containers/"+b.id+path, body, nil); err != nil {
+	if err := rig.docker.Call(method, "/containers/"+b.id+path, body, nil); err != nil {
 		b.t.Fatal(err)
 	}
 }
 
 func (b *box) remove() {
-	err := rig.docker.call("DELETE", "/containers/"+b.id+"?force=1&v=1", nil, nil)
-	if err != nil && !strings.Contains(err.Error(), "404") {
+	if err := rig.docker.Remove(b.id); err != nil {
 		b.t.Errorf("left behind: %v", err)
 	}
 }
 
-func (b *box) inspect() (i inspected) {
+func (b *box) inspect() witness.Container {
 	b.t.Helper()
-	if err := rig.docker.call("GET", "/containers/"+b.id+"/json", nil, &i); err != nil {
+	i, err := rig.docker.Inspect(b.id)
+	if err != nil {
 		b.t.Fatal(err)
 	}
 	return i
@@ -239,10 +142,9 @@ func (b *box) inspect() (i inspected) {
 func (b *box) update(fields map[string]any) { b.t.Helper(); b.do("POST", "/update", fields) }
 
 // same fails unless the container is the one that was started, alive.
-func (b *box) same(was inspected) {
+func (b *box) same(was witness.Container) {
 	b.t.Helper()
-	i := b.inspect()
-	if i.RestartCount != was.RestartCount || i.State.StartedAt != was.State.StartedAt || !i.State.Running || i.State.OOMKilled {
+	if i := b.inspect(); !i.Undisturbed(was) {
 		b.t.Errorf("%s was disturbed: was %+v, is %+v", b.name, was.State, i.State)
 	}
 }
@@ -250,13 +152,13 @@ func (b *box) same(was inspected) {
 // agree waits until the Engine tells what the kernel holds, within 1 %.
 func (b *box) agree(within time.Duration) {
 	b.t.Helper()
-	var h hostConfig
+	var h witness.Limits
 	ok := waitFor(within, func() bool {
 		h = b.inspect().HostConfig
-		return near(h.cores(), b.kernel.quota()) && (h.Memory == 0 || h.Memory == b.kernel.memory())
+		return near(h.Cores(), b.kernel.Quota()) && (h.Memory == 0 || h.Memory == b.kernel.Memory())
 	})
 	if !ok {
-		b.t.Errorf("%s: the Engine says %.3f cores and %d bytes, the kernel %.3f and %d", b.name, h.cores(), h.Memory, b.kernel.quota(), b.kernel.memory())
+		b.t.Errorf("%s: the Engine says %.3f cores and %d bytes, the kernel %.3f and %d", b.name, h.Cores(), h.Memory, b.kernel.Quota(), b.kernel.Memory())
 	}
 }
 

@@ -50,12 +50,12 @@ func TestExternalChange(t *testing.T) {
 	hold(t, left, "the person's quota is left alone", func() bool {
 		v, _ := d.view(b)
 		states[v.State] = true
-		return near(b.kernel.quota(), 0.15)
+		return near(b.kernel.Quota(), 0.15)
 	})
 	if !states["yielding"] {
 		t.Errorf("status never said that it yields, only %v", states)
 	}
-	eventually(t, 40*time.Second, "after yield_for it grows again", func() bool { return b.kernel.quota() > 0.25 })
+	eventually(t, 40*time.Second, "after yield_for it grows again", func() bool { return b.kernel.Quota() > 0.25 })
 	if took := time.Since(at); took < 7*time.Second {
 		t.Errorf("the change was respected for %v only", took)
 	}
@@ -78,7 +78,7 @@ func TestExternalOutside(t *testing.T) {
 		_, ok := has(d.changes(b), "external", "cpu")
 		return ok
 	})
-	hold(t, 14*time.Second, "the limit stays, though it is above the ceiling and idle", func() bool { return near(b.kernel.quota(), 1.5) })
+	hold(t, 14*time.Second, "the limit stays, though it is above the ceiling and idle", func() bool { return near(b.kernel.Quota(), 1.5) })
 	if v, _ := d.view(b); v.State != "yielding" {
 		t.Errorf("it is %q: %s", v.State, v.Why)
 	}
@@ -88,7 +88,7 @@ func TestExternalOutside(t *testing.T) {
 	if _, errs, code := d.run("resume", b.name); code != 0 {
 		t.Fatalf("resume ended with %d: %s", code, errs)
 	}
-	eventually(t, 20*time.Second, "after resume it is brought into its bounds", func() bool { return b.kernel.quota() <= 0.81 })
+	eventually(t, 20*time.Second, "after resume it is brought into its bounds", func() bool { return b.kernel.Quota() <= 0.81 })
 	d.stop()
 	b.agree(time.Second)
 }

@@ -41,7 +41,7 @@ func TestEngineTrouble(t *testing.T) {
 		load.rate.Store(20)
 		p.set(trouble.mode, trouble.delay)
 		began := time.Now()
-		eventually(t, 40*time.Second, trouble.mode+": the kernel's quota grows without the Engine", func() bool { return b.kernel.quota() > 0.14 })
+		eventually(t, 40*time.Second, trouble.mode+": the kernel's quota grows without the Engine", func() bool { return b.kernel.Quota() > 0.14 })
 		grown := time.Since(began)
 		_ = waitFor(trouble.lasts-time.Since(began), func() bool { return false })
 		v, ok := d.view(b)
@@ -100,7 +100,7 @@ func TestEngineLate(t *testing.T) {
 	came := time.Now()
 	eventually(t, 40*time.Second, "it manages what runs", func() bool { v, ok := d.view(b); return ok && v.Managed })
 	figure(t, "engine socket appears after boot: found after %d ms", time.Since(came).Milliseconds())
-	eventually(t, 40*time.Second, "it acts", func() bool { return b.kernel.quota() > 0.12 })
+	eventually(t, 40*time.Second, "it acts", func() bool { return b.kernel.Quota() > 0.12 })
 	d.stop()
 	b.agree(0)
 }
@@ -157,10 +157,10 @@ func TestDiskFull(t *testing.T) {
 	f.Close()
 	p := b.press(t)
 	p.rate.Store(30)
-	eventually(t, 40*time.Second, "CPU grows on a full disk", func() bool { return b.kernel.quota() > 0.2 })
+	eventually(t, 40*time.Second, "CPU grows on a full disk", func() bool { return b.kernel.Quota() > 0.2 })
 	// Requests write as well, until one finds no room.
 	eventually(t, 40*time.Second, "status says that the disk is full", func() bool {
-		_, err := d.Scale(t.Context(), api.ScaleRequest{Container: b.name, Memory: b.kernel.memory() + 8*MiB})
+		_, err := d.Scale(t.Context(), api.ScaleRequest{Container: b.name, Memory: b.kernel.Memory() + 8*MiB})
 		if err != nil {
 			t.Errorf("a person's request on a full disk: %v", err)
 		}
@@ -201,8 +201,8 @@ func TestDiskFull(t *testing.T) {
 	if err := json.NewDecoder(resp.Body).Decode(&health); err != nil || resp.StatusCode != http.StatusOK {
 		t.Errorf("read-only: GET /health: %s %v", resp.Status, err)
 	}
-	if _, err := d.Scale(t.Context(), api.ScaleRequest{Container: b.name, CPU: 0.9}); err != nil || !near(b.kernel.quota(), 0.9) {
-		t.Errorf("read-only: a person's request: %v, quota %v", err, b.kernel.quota())
+	if _, err := d.Scale(t.Context(), api.ScaleRequest{Container: b.name, CPU: 0.9}); err != nil || !near(b.kernel.Quota(), 0.9) {
+		t.Errorf("read-only: a person's request: %v, quota %v", err, b.kernel.Quota())
 	}
 	d.stop()
 }

@@ -15,21 +15,21 @@ func TestMemoryGrowth(t *testing.T) {
 	d.start()
 	least := int64(1 << 40)
 	done := waitFor(5*time.Minute, func() bool {
-		use, limit := b.kernel.memoryUse(), b.kernel.memory()
+		use, limit := b.kernel.MemoryUse(), b.kernel.Memory()
 		if use > 80*MiB && limit > 0 {
 			least = min(least, limit-use)
 		}
-		return use >= 1023*MiB || b.kernel.oomKills() > 0 || b.kernel.memory() == 0
+		return use >= 1023*MiB || b.kernel.OOMKills() > 0 || b.kernel.Memory() == 0
 	})
-	if kills := b.kernel.oomKills(); !done || kills > 0 {
-		t.Errorf("done: %v, OOM kills: %d, in use: %d MiB of %d MiB", done, kills, b.kernel.memoryUse()/MiB, b.kernel.memory()/MiB)
+	if kills := b.kernel.OOMKills(); !done || kills > 0 {
+		t.Errorf("done: %v, OOM kills: %d, in use: %d MiB of %d MiB", done, kills, b.kernel.MemoryUse()/MiB, b.kernel.Memory()/MiB)
 	}
 	b.same(was)
-	if got := b.kernel.memory(); got < 1024*MiB {
+	if got := b.kernel.Memory(); got < 1024*MiB {
 		t.Errorf("the limit is %d MiB at the end", got/MiB)
 	}
-	if h := b.inspect().HostConfig; h.Memory != b.kernel.memory() || h.MemorySwap != h.Memory {
-		t.Errorf("the Engine has %+v, the kernel %d: memory and swap go together", h, b.kernel.memory())
+	if h := b.inspect().HostConfig; h.Memory != b.kernel.Memory() || h.MemorySwap != h.Memory {
+		t.Errorf("the Engine has %+v, the kernel %d: memory and swap go together", h, b.kernel.Memory())
 	}
 	grows := 0
 	for _, c := range d.changes(b) {
@@ -56,14 +56,14 @@ func TestIdleAndBack(t *testing.T) {
 	p.rate.Store(2) // somebody asks now and then, all the time
 	d.start()
 	// Changes of less than 0.02 core are not made.
-	eventually(t, 90*time.Second, "idle, its quota goes to the floor", func() bool { return b.kernel.quota() < 0.121 })
-	eventually(t, 90*time.Second, "idle, its memory limit goes down", func() bool { return b.kernel.memory() < 256*MiB })
+	eventually(t, 90*time.Second, "idle, its quota goes to the floor", func() bool { return b.kernel.Quota() < 0.121 })
+	eventually(t, 90*time.Second, "idle, its memory limit goes down", func() bool { return b.kernel.Memory() < 256*MiB })
 	b.agree(30 * time.Second) // the Engine follows
 	at := time.Now()
 	p.rate.Store(200)
-	eventually(t, 20*time.Second, "under 0.6 cores of load it grows back", func() bool { return b.kernel.quota() >= 0.6 })
+	eventually(t, 20*time.Second, "under 0.6 cores of load it grows back", func() bool { return b.kernel.Quota() >= 0.6 })
 	figure(t, "an idle service at its floor of 0.1 cores meets 0.6 cores of requests: enough after %d ms", time.Since(at).Milliseconds())
-	hold(t, 3*time.Second, "it stays grown", func() bool { return b.kernel.quota() >= 0.5 })
+	hold(t, 3*time.Second, "it stays grown", func() bool { return b.kernel.Quota() >= 0.5 })
 	p.stop()
 	if n := p.failed.Load(); n > 0 || p.sent.Load() < 60 {
 		t.Errorf("%d of %d requests failed: %v", n, p.sent.Load(), p.last.Load())

@@ -19,7 +19,7 @@ func TestAKnownImage(t *testing.T) {
 	limited := func(b *box, within time.Duration) time.Duration {
 		t.Helper()
 		began := time.Now()
-		eventually(t, within, b.name+" has limits", func() bool { return b.kernel.quota() > 0 && b.kernel.memory() > 0 && b.kernel.memory() < 1<<40 })
+		eventually(t, within, b.name+" has limits", func() bool { return b.kernel.Quota() > 0 && b.kernel.Memory() > 0 && b.kernel.Memory() < 1<<40 })
 		return time.Since(began)
 	}
 	first := d.box(t, "first", work)
@@ -29,7 +29,7 @@ func TestAKnownImage(t *testing.T) {
 	for _, life := range []string{"second", "third"} {
 		b := d.box(t, life, work)
 		known[life] = limited(b, time.Minute)
-		if q, m := b.kernel.quota(), b.kernel.memory(); q < 0.2 || q > cores() || m < 64*MiB {
+		if q, m := b.kernel.Quota(), b.kernel.Memory(); q < 0.2 || q > cores() || m < 64*MiB {
 			t.Errorf("%s: the first limits are %v cores and %d MiB", b.name, q, m/MiB)
 		}
 		for _, c := range d.changes(b) {

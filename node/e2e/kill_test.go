@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/effiscale/effiscale/docker/witness"
 	"github.com/effiscale/effiscale/node/api"
 )
 
@@ -71,7 +72,7 @@ func TestKill(t *testing.T) {
 	bounds := map[string]string{"effiscale.cpu": "0.1..0.6", "effiscale.memory": "48MiB..128MiB"}
 	moving := d.box(t, "moving", spec{do: "http --work 10ms", cpus: 0.2, memory: 64 * MiB, network: true, labels: bounds})
 	asked := d.box(t, "asked", spec{do: "idle", cpus: 0.2, memory: 64 * MiB, labels: bounds})
-	was := map[*box]inspected{moving: moving.inspect(), asked: asked.inspect()}
+	was := map[*box]witness.Container{moving: moving.inspect(), asked: asked.inspect()}
 	p := moving.press(t)
 	c := &client{}
 	for killed, life := 0, 0; killed < kills; life++ {
@@ -130,7 +131,7 @@ func TestKill(t *testing.T) {
 }
 
 // verify checks the state right after a start.
-func (d *daemon) verify(c *client, was map[*box]inspected) {
+func (d *daemon) verify(c *client, was map[*box]witness.Container) {
 	t := d.t
 	t.Helper()
 	st, err := d.status()
@@ -144,7 +145,7 @@ func (d *daemon) verify(c *client, was map[*box]inspected) {
 	found := map[uint64]api.Change{}
 	for b, before := range was {
 		b.same(before)
-		if q, m := b.kernel.quota(), b.kernel.memory(); q < 0.099 || q > 0.601 || m < 48*MiB || m > 128*MiB {
+		if q, m := b.kernel.Quota(), b.kernel.Memory(); q < 0.099 || q > 0.601 || m < 48*MiB || m > 128*MiB {
 			t.Errorf("%s has %v cores and %d MiB, outside its bounds", b.name, q, m/MiB)
 		}
 		var last uint64
@@ -196,11 +197,11 @@ func TestCrashLoop(t *testing.T) {
 		t.Fatalf("after three crashes: safe mode %v, degraded %v, %v", st.Node.SafeMode, st.Degraded, err)
 	}
 	p.rate.Store(30)
-	hold(t, 6*time.Second, "in safe mode nothing is changed", func() bool { return near(b.kernel.quota(), 0.1) })
+	hold(t, 6*time.Second, "in safe mode nothing is changed", func() bool { return near(b.kernel.Quota(), 0.1) })
 	if _, _, code := d.run("status"); code != 3 {
 		t.Errorf("status ended with %d, want 3: degraded", code)
 	}
-	if _, errs, code := d.run("scale", b.name, "--cpu", "0.12"); code != 0 || !near(b.kernel.quota(), 0.12) {
+	if _, errs, code := d.run("scale", b.name, "--cpu", "0.12"); code != 0 || !near(b.kernel.Quota(), 0.12) {
 		t.Errorf("a person's request ended with %d: %s", code, errs)
 	}
 	if _, errs, code := d.run("resume", b.name); code != 0 {
@@ -208,6 +209,6 @@ func TestCrashLoop(t *testing.T) {
 	}
 	d.stop()
 	d.start()
-	eventually(t, 40*time.Second, "after an orderly restart it acts", func() bool { return b.kernel.quota() > 0.2 })
+	eventually(t, 40*time.Second, "after an orderly restart it acts", func() bool { return b.kernel.Quota() > 0.2 })
 	d.stop()
 }

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/effiscale/effiscale/docker/witness"
 )
 
 // TestNothingChanges: in off, observe and recommend, and for containers that did
@@ -24,15 +26,15 @@ func TestNothingChanges(t *testing.T) {
 		"observe":   d.box(t, "observe", with(busy, map[string]string{"effiscale.mode": "observe"})),
 		"recommend": d.box(t, "recommend", with(busy, map[string]string{"effiscale.mode": "recommend"})),
 	}
-	was := map[string]inspected{}
+	was := map[string]witness.Container{}
 	for name, b := range boxes {
 		was[name] = b.inspect()
 	}
 	d.start()
 	hold(t, 12*time.Second, "limits stay as they were", func() bool {
 		for name, b := range boxes {
-			if h := b.inspect().HostConfig; h != was[name].HostConfig || !near(b.kernel.quota(), 0.05) || b.kernel.memory() != 64*MiB {
-				t.Errorf("%s has %+v, in the kernel %v cores, %v bytes", b.name, h, b.kernel.quota(), b.kernel.memory())
+			if h := b.inspect().HostConfig; h != was[name].HostConfig || !near(b.kernel.Quota(), 0.05) || b.kernel.Memory() != 64*MiB {
+				t.Errorf("%s has %+v, in the kernel %v cores, %v bytes", b.name, h, b.kernel.Quota(), b.kernel.Memory())
 				return false
 			}
 		}
@@ -86,7 +88,7 @@ func TestBadLabel(t *testing.T) {
 	}
 	good := d.box(t, "good", busy)
 	d.start()
-	eventually(t, 20*time.Second, "the good neighbour grows", func() bool { return good.kernel.quota() > 0.2 })
+	eventually(t, 20*time.Second, "the good neighbour grows", func() bool { return good.kernel.Quota() > 0.2 })
 	st, err := d.status()
 	if err != nil {
 		t.Fatal(err)
@@ -94,7 +96,7 @@ func TestBadLabel(t *testing.T) {
 	problems := strings.Join(st.Problems, "\n")
 	for name, labels := range bad {
 		b := boxes[name]
-		if !near(b.kernel.quota(), 0.1) || len(d.changes(b)) != 0 {
+		if !near(b.kernel.Quota(), 0.1) || len(d.changes(b)) != 0 {
 			t.Errorf("%s was changed", b.name)
 		}
 		v, _ := d.view(b)

@@ -41,7 +41,7 @@ func newProxy(t *testing.T, path string) *proxy {
 	at, _ := url.Parse("http://docker")
 	p.back = httputil.NewSingleHostReverseProxy(at)
 	p.back.FlushInterval = -1 // events are a stream
-	p.back.Transport = rig.docker.http.Transport
+	p.back.Transport = rig.docker.Transport()
 	p.back.ErrorHandler = func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) }
 	ln, err := net.Listen("unix", path)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/effiscale/effiscale/docker/witness"
 	"github.com/effiscale/effiscale/node/api"
 )
 
@@ -26,7 +27,7 @@ func TestRestarts(t *testing.T) {
 	still := []*box{fixed, paused, yields}
 	all := append(slices.Clone(still), moving)
 	p := moving.press(t)
-	var was []inspected
+	var was []witness.Container
 	for _, b := range all {
 		was = append(was, b.inspect())
 	}
@@ -46,7 +47,7 @@ func TestRestarts(t *testing.T) {
 	d.sees(all...)
 	quotas, records := map[*box]float64{}, map[*box]api.Change{}
 	for _, b := range still {
-		quotas[b] = b.kernel.quota()
+		quotas[b] = b.kernel.Quota()
 		if c := d.changes(b); len(c) > 0 {
 			records[b] = c[0]
 		}
@@ -94,7 +95,7 @@ func TestRestarts(t *testing.T) {
 func (d *daemon) unmoved(boxes []*box, quotas map[*box]float64, newest map[*box]api.Change) {
 	d.t.Helper()
 	for _, b := range boxes {
-		if got := b.kernel.quota(); !near(got, quotas[b]) {
+		if got := b.kernel.Quota(); !near(got, quotas[b]) {
 			d.t.Errorf("%s had %v cores and has %v after a restart", b.name, quotas[b], got)
 		}
 		var last api.Change

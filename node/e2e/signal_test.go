@@ -118,7 +118,7 @@ func TestFrozen(t *testing.T) {
 	before := len(d.said("comes late"))
 	d.signal(syscall.SIGCONT)
 	woke := time.Now()
-	hold(t, 6*time.Second, "no cut is made for the load of before", func() bool { return b.kernel.quota() > 0.6 })
+	hold(t, 6*time.Second, "no cut is made for the load of before", func() bool { return b.kernel.Quota() > 0.6 })
 	if len(d.said("comes late")) == before {
 		t.Error("the log does not tell of the gap")
 	}

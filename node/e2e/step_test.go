@@ -69,9 +69,9 @@ func (d *daemon) step(t *testing.T, round int) (took time.Duration, ok bool) {
 	poll := time.NewTicker(5 * time.Millisecond)
 	defer poll.Stop()
 	var first, last time.Time
-	count := b.kernel.throttled()
+	count := b.kernel.Throttled()
 	for now := time.Now(); now.Before(leap.Add(10 * time.Second)); now = <-poll.C {
-		if n := b.kernel.throttled(); n > count {
+		if n := b.kernel.Throttled(); n > count {
 			count, last = n, now
 			if first.IsZero() {
 				first = now
@@ -79,16 +79,16 @@ func (d *daemon) step(t *testing.T, round int) (took time.Duration, ok bool) {
 		}
 		switch {
 		case first.IsZero() && now.After(leap.Add(3*time.Second)):
-			t.Logf("round %d: never throttled under %v cores", round, b.kernel.quota())
+			t.Logf("round %d: never throttled under %v cores", round, b.kernel.Quota())
 			return 0, false
 		case first.IsZero():
-		case b.kernel.quota() >= stepTo:
+		case b.kernel.Quota() >= stepTo:
 			return now.Sub(first), true
 		case now.Sub(last) > stepQuiet && now.After(leap.Add(stepQuiet)):
 			return last.Sub(first), true
 		}
 	}
 	v, _ := d.view(b)
-	t.Errorf("round %d: still throttled after %v under %v cores: %s", round, time.Since(first), b.kernel.quota(), v.Why)
+	t.Errorf("round %d: still throttled after %v under %v cores: %s", round, time.Since(first), b.kernel.Quota(), v.Why)
 	return time.Since(first), true
 }

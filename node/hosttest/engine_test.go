@@ -3,78 +3,27 @@ package hosttest
 import (
 	"archive/tar"
 	"bytes"
-	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
 	"os"
 	"runtime"
 	"strings"
-	"time"
+
+	"github.com/effiscale/effiscale/docker/witness"
 )
 
-// engine speaks to one host's Engine in raw HTTP: a witness, and a person's hand.
-type engine struct{ http *http.Client }
-
-func newEngine(socket string) *engine {
-	return &engine{&http.Client{Transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", socket)
-		},
-	}, Timeout: time.Minute}}
-}
-
-// call makes one request; a status of 300 or more is an error with the message.
-func (e *engine) call(method, path string, body, into any) error {
-	var sent io.Reader
-	kind := "application/json"
-	switch b := body.(type) {
-	case nil:
-	case []byte:
-		sent, kind = bytes.NewReader(b), "application/x-tar"
-	default:
-		text, err := json.Marshal(b)
-		if err != nil {
-			return err
-		}
-		sent = bytes.NewReader(text)
-	}
-	req, err := http.NewRequest(method, "http://docker/v1.41"+path, sent)
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Content-Type", kind)
-	resp, err := e.http.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode >= 300 {
-		return fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, text)
-	}
-	if into == nil {
-		return nil
-	}
-	return json.Unmarshal(text, into)
-}
-
-func (e *engine) ping() error { return e.call("GET", "/info", nil, &struct{}{}) }
+// engine is one host's Engine, as a witness and a person see it.
+type engine struct{ *witness.Engine }
 
 const image = "effi-load"
 
 // loadImage gives the Engine the image of the run, the same one on every host.
 func (e *engine) loadImage() error {
-	if err := e.call("POST", "/images/load?quiet=1", rig.archive, nil); err != nil {
+	if err := e.Call("POST", "/images/load?quiet=1", rig.archive, nil); err != nil {
 		return err
 	}
-	return e.call("GET", "/images/"+image+":1/json", nil, &struct{}{}) // an error of the load comes with status 200
+	return e.Call("GET", "/images/"+image+":1/json", nil, &struct{}{}) // an error of the load comes with status 200
 }
 
 // archiveOf is an image with one program in it, as `docker save` writes it. An import
@@ -124,37 +73,6 @@ func tarOf(files ...file) ([]byte, error) {
 
 const MiB = 1 << 20
 
-// hostConfig is the Engine's own form of a container's limits.
-type hostConfig struct {
-	NanoCPUs  int64 `json:"NanoCpus"`
-	CPUQuota  int64 `json:"CpuQuota"`
-	CPUPeriod int64 `json:"CpuPeriod"`
-	Memory    int64
-}
-
-// cores is the CPU limit in either dialect; 0: none.
-func (h hostConfig) cores() float64 {
-	if h.NanoCPUs != 0 {
-		return float64(h.NanoCPUs) / 1e9
-	}
-	if h.CPUQuota > 0 {
-		return float64(h.CPUQuota) / float64(max(h.CPUPeriod, 1))
-	}
-	return 0
-}
-
-type inspected struct {
-	ID    string `json:"Id"`
-	State struct {
-		Running   bool
-		OOMKilled bool
-		Pid       int
-		StartedAt string
-	}
-	RestartCount int
-	HostConfig   hostConfig
-}
-
 // spec is a container to be made.
 type spec struct {
 	service string
@@ -170,8 +88,8 @@ type box struct {
 	host     *host
 	id, name string
 	service  string
-	kernel   kernel
-	began    inspected
+	kernel   witness.Kernel
+	began    witness.Container
 }
 
 // mark is the label that names the test; the daemons' docker.only_label.
@@ -192,12 +110,12 @@ func (h *host) box(s spec) (*box, error) {
 		ID string `json:"Id"`
 	}
 	body := map[string]any{"Image": image + ":1", "Cmd": append([]string{"/load"}, strings.Fields(s.do)...), "Labels": labels, "HostConfig": with}
-	if err := h.engine.call("POST", "/containers/create?name="+b.name, body, &made); err != nil {
+	if err := h.engine.Call("POST", "/containers/create?name="+b.name, body, &made); err != nil {
 		return nil, err
 	}
 	b.id = made.ID
 	h.t.Cleanup(b.remove)
-	if err := h.engine.call("POST", "/containers/"+b.id+"/start", nil, nil); err != nil {
+	if err := h.engine.Call("POST", "/containers/"+b.id+"/start", nil, nil); err != nil {
 		return nil, err
 	}
 	return b, b.meet()
@@ -206,22 +124,22 @@ func (h *host) box(s spec) (*box, error) {
 // meet finds the kernel's files of the process that runs now.
 func (b *box) meet() (err error) {
 	b.began = b.inspect()
-	if b.kernel, err = kernelOf(b.began.State.Pid); err != nil {
+	if b.kernel, err = witness.KernelOf(b.began.State.Pid); err != nil {
 		return fmt.Errorf("%s: %w", b.name, err)
 	}
 	return nil
 }
 
 func (b *box) remove() {
-	err := b.host.engine.call("DELETE", "/containers/"+b.id+"?force=1&v=1", nil, nil)
-	if err != nil && !strings.Contains(err.Error(), "404") {
+	if err := b.host.engine.Remove(b.id); err != nil {
 		b.host.t.Errorf("left behind: %v", err)
 	}
 }
 
-func (b *box) inspect() (i inspected) {
+func (b *box) inspect() witness.Container {
 	b.host.t.Helper()
-	if err := b.host.engine.call("GET", "/containers/"+b.id+"/json", nil, &i); err != nil {
+	i, err := b.host.engine.Inspect(b.id)
+	if err != nil {
 		b.host.t.Error(err)
 	}
 	return i
@@ -230,11 +148,10 @@ func (b *box) inspect() (i inspected) {
 // undisturbed fails unless the container is the one that was started, alive.
 func (b *box) undisturbed() {
 	b.host.t.Helper()
-	i, was := b.inspect(), b.began
-	if i.RestartCount != was.RestartCount || i.State.StartedAt != was.State.StartedAt || !i.State.Running || i.State.OOMKilled {
-		b.host.t.Errorf("%s was disturbed: was %+v, is %+v", b.name, was.State, i.State)
+	if i := b.inspect(); !i.Undisturbed(b.began) {
+		b.host.t.Errorf("%s was disturbed: was %+v, is %+v", b.name, b.began.State, i.State)
 	}
-	if n := b.kernel.oomKills(); n > 0 {
+	if n := b.kernel.OOMKills(); n > 0 {
 		b.host.t.Errorf("%s: %d OOM kills", b.name, n)
 	}
 }

@@ -333,11 +333,11 @@ func (f *fleet) watch() *fleet {
 
 func (f *fleet) look() {
 	for _, b := range f.boxes {
-		cpu, mem := b.kernel.quota(), b.kernel.memory()
+		cpu, mem := b.kernel.Quota(), b.kernel.Memory()
 		if cpu > 0 && (cpu < leastCPU-0.001 || cpu > mostCPU+0.001) || mem > 0 && (mem < leastMemory || mem > mostMemory) {
 			f.t.Errorf("%s has %v cores and %d MiB, outside its bounds", b.name, cpu, mem/MiB)
 		}
-		if use := b.kernel.memoryUse(); mem > 0 && mem < use {
+		if use := b.kernel.MemoryUse(); mem > 0 && mem < use {
 			f.t.Errorf("%s uses %d KiB of %d KiB", b.name, use>>10, mem>>10)
 		}
 		if !b.host.daemon().alive() {
@@ -377,8 +377,8 @@ func (f *fleet) intact() {
 	}
 	for _, b := range f.boxes {
 		limits := b.inspect().HostConfig
-		if cpu, mem := b.kernel.quota(), b.kernel.memory(); max(limits.cores()-cpu, cpu-limits.cores()) > 0.011 || limits.Memory != mem {
-			f.t.Errorf("%s: the Engine says %.3f cores and %d bytes, the kernel %.3f and %d", b.name, limits.cores(), limits.Memory, cpu, mem)
+		if cpu, mem := b.kernel.Quota(), b.kernel.Memory(); max(limits.Cores()-cpu, cpu-limits.Cores()) > 0.011 || limits.Memory != mem {
+			f.t.Errorf("%s: the Engine says %.3f cores and %d bytes, the kernel %.3f and %d", b.name, limits.Cores(), limits.Memory, cpu, mem)
 		}
 	}
 }

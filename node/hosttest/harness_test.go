@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/effiscale/effiscale/docker/witness"
 	"github.com/effiscale/effiscale/node/api"
 )
 
@@ -54,12 +55,12 @@ func TestHarnessDaemon(t *testing.T) {
 	}
 	h.smallDisk(8 * MiB)
 	h.start()
-	eventually(t, 20*time.Second, "the daemon raises the limit of its host's container", func() bool { return b.kernel.quota() > 0.15 })
+	eventually(t, 20*time.Second, "the daemon raises the limit of its host's container", func() bool { return b.kernel.Quota() > 0.15 })
 	eventually(t, 20*time.Second, "its history tells", func() bool { return len(h.changes(b.name)) > 0 })
 	path := h.fill()
 	// A request writes, until one finds no room.
 	eventually(t, 40*time.Second, "a full disk is said", func() bool {
-		_, err := h.Scale(t.Context(), api.ScaleRequest{Container: b.name, Memory: b.kernel.memory() + MiB})
+		_, err := h.Scale(t.Context(), api.ScaleRequest{Container: b.name, Memory: b.kernel.Memory() + MiB})
 		if err != nil {
 			t.Errorf("a request on a full disk: %v", err)
 		}
@@ -107,11 +108,11 @@ func TestHarnessDaemon(t *testing.T) {
 
 // starved is how often the kernel held the daemon back.
 func (h *host) starved() int64 {
-	k, err := kernelOf(h.daemon().cmd.Process.Pid)
+	k, err := witness.KernelOf(h.daemon().cmd.Process.Pid)
 	if err != nil {
 		return 0
 	}
-	return stat(k.cpu, "cpu.stat", "nr_throttled")
+	return k.Throttled()
 }
 
 // stopStart ends a crash and begins a life that ends in order.

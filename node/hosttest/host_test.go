@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/effiscale/effiscale/docker/witness"
 	"github.com/effiscale/effiscale/node/api"
 )
 
@@ -85,7 +86,7 @@ func (h *host) build() error {
 	if err := rig.net.plug(h.n); err != nil {
 		return err
 	}
-	h.engine, h.Client = newEngine(h.path("docker.sock")), api.NewClient(h.path("sock"))
+	h.engine, h.Client = &engine{witness.At(h.path("docker.sock"))}, api.NewClient(h.path("sock"))
 	if err := h.startEngine(); err != nil {
 		return err
 	}
@@ -103,7 +104,7 @@ func (h *host) startEngine() (err error) {
 	if err != nil {
 		return err
 	}
-	if !waitFor(30*time.Second, func() bool { return h.engine.ping() == nil || !h.dockerd.alive() }) || !h.dockerd.alive() {
+	if !waitFor(30*time.Second, func() bool { return h.engine.Ping() == nil || !h.dockerd.alive() }) || !h.dockerd.alive() {
 		log, _ := os.ReadFile(h.path("docker.log"))
 		return fmt.Errorf("the Engine of %s does not answer:\n%s", h.name(), tail(log, 20))
 	}

@@ -21,7 +21,8 @@ import (
 	"strconv"
 	"syscall"
 	"testing"
-	"time"
+
+	"github.com/effiscale/effiscale/docker/witness"
 )
 
 // rig is what all tests share; TestMain makes it once.
@@ -177,39 +178,4 @@ func rounds(few, many int) int {
 	return few
 }
 
-// eventually waits until cond holds, looking 20 times a second.
-func eventually(t *testing.T, within time.Duration, what string, cond func() bool) {
-	t.Helper()
-	if !waitFor(within, cond) {
-		t.Fatalf("not within %v: %s", within, what)
-	}
-}
-
-func waitFor(within time.Duration, cond func() bool) bool {
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for end := time.Now().Add(within); ; <-tick.C {
-		if cond() {
-			return true
-		}
-		if time.Now().After(end) {
-			return false
-		}
-	}
-}
-
-// hold checks that cond holds all the time.
-func hold(t *testing.T, during time.Duration, what string, cond func() bool) {
-	t.Helper()
-	if waitFor(during, func() bool { return !cond() }) {
-		t.Fatalf("did not hold for %v: %s", during, what)
-	}
-}
-
-// figure tells a measured number, for people and for the closing note.
-func figure(t *testing.T, format string, args ...any) {
-	t.Helper()
-	text := fmt.Sprintf(format, args...)
-	t.Log(text)
-	fmt.Printf("figure: %s\n", text)
-}
+var eventually, waitFor, hold, figure = witness.Eventually, witness.WaitFor, witness.Hold, witness.Figure

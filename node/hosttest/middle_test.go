@@ -46,7 +46,7 @@ func (h *host) between() *between {
 	h.t.Helper()
 	at, _ := url.Parse("http://docker")
 	w := &between{h: h, back: httputil.NewSingleHostReverseProxy(at)}
-	w.back.FlushInterval, w.back.Transport = -1, h.engine.http.Transport // events are a stream
+	w.back.FlushInterval, w.back.Transport = -1, h.engine.Transport() // events are a stream
 	w.back.ErrorHandler = func(rw http.ResponseWriter, _ *http.Request, _ error) { rw.WriteHeader(http.StatusBadGateway) }
 	l, err := net.Listen("unix", h.path("between.sock"))
 	if err != nil {
@@ -132,7 +132,7 @@ func TestRow2Row3KilledInTheMiddle(t *testing.T) {
 func (f *fleet) middle(door *between, b *box, at moment, want int64) {
 	t, owner := f.t, b.host
 	t.Helper()
-	was := b.kernel.memory()
+	was := b.kernel.Memory()
 	sprung, asked := door.set(at, b, want), make(chan error, 1)
 	go func() {
 		_, err := owner.Scale(t.Context(), api.ScaleRequest{Container: b.name, Memory: want})
@@ -153,14 +153,14 @@ func (f *fleet) middle(door *between, b *box, at moment, want int64) {
 	if at == afterCall {
 		holds, result = want, "applied"
 	}
-	if is := b.kernel.memory(); is != holds {
+	if is := b.kernel.Memory(); is != holds {
 		t.Errorf("%s, killed %s: %d bytes, want %d", b.name, at, is, holds)
 	}
 	owner.start()
 	if !waitFor(20*time.Second, func() bool { return len(f.records(b, want, result)) == 1 }) {
 		t.Fatalf("%s, killed %s: the record is not closed as %s: %+v", b.name, at, result, b.host.changes(b.name))
 	}
-	hold(t, 5*time.Second, "nothing is done twice", func() bool { return door.changes() == sent && b.kernel.memory() == holds })
+	hold(t, 5*time.Second, "nothing is done twice", func() bool { return door.changes() == sent && b.kernel.Memory() == holds })
 	if all := f.records(b, want, ""); len(all) != 1 {
 		t.Errorf("%s, killed %s: %d records of one change: %+v", b.name, at, len(all), all)
 	}

@@ -116,7 +116,7 @@ func (f *fleet) quiet(before map[*host]float64) {
 func (f *fleet) demand(h *host) {
 	f.t.Helper()
 	b := f.on("web", h)[0]
-	was := b.kernel.quota()
+	was := b.kernel.Quota()
 	stdout, err := h.run("scale", b.name, "--cpu", "0.05")
 	if err != nil {
 		f.t.Fatalf("cannot take CPU away: %v: %s", err, stdout)
@@ -125,9 +125,9 @@ func (f *fleet) demand(h *host) {
 		f.t.Fatalf("resume: %v: %s", err, stdout)
 	}
 	eventually(f.t, 40*time.Second, "the reflex of "+h.name()+" acts without the others", func() bool {
-		return b.kernel.quota() > 0.055
+		return b.kernel.Quota() > 0.055
 	})
-	f.t.Logf("%s: %v cores, taken to 0.05, and back at %v", b.name, was, b.kernel.quota())
+	f.t.Logf("%s: %v cores, taken to 0.05, and back at %v", b.name, was, b.kernel.Quota())
 }
 
 // TestRow7Row8Partition: three against two, and back.

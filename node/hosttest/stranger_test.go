@@ -41,7 +41,7 @@ func TestRow16WrongKey(t *testing.T) {
 		st, err := h.status()
 		return err == nil && st.Degraded && strings.Contains(strings.ToLower(strings.Join(st.Problems, "\n")), "key")
 	})
-	eventually(t, 30*time.Second, "it goes on for its own host", func() bool { return b.kernel.quota() > 0.15 })
+	eventually(t, 30*time.Second, "it goes on for its own host", func() bool { return b.kernel.Quota() > 0.15 })
 	if n := h.says("key"); n > 10 {
 		t.Errorf("its log says %d times that the key is another", n)
 	}

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/effiscale/effiscale/docker/witness"
 )
 
 // sweep removes everything that a run made: this one, or one that was killed. It
@@ -72,7 +74,7 @@ func inNamespaces() (pids []int) {
 // groups are the control groups of our containers and throttled daemons, parents
 // first, in every hierarchy.
 func groups() (dirs []string) {
-	for _, pattern := range []string{cgroupRoot + "/effi-h*", cgroupRoot + "/*/effi-h*"} {
+	for _, pattern := range []string{witness.CgroupRoot + "/effi-h*", witness.CgroupRoot + "/*/effi-h*"} {
 		tops, _ := filepath.Glob(pattern)
 		for _, top := range tops {
 			_ = filepath.WalkDir(top, func(path string, e fs.DirEntry, err error) error {
@@ -88,7 +90,7 @@ func groups() (dirs []string) {
 
 func inGroups() (pids []int) {
 	for _, g := range groups() {
-		for _, w := range words(g, "cgroup.procs") {
+		for _, w := range witness.Words(g, "cgroup.procs") {
 			if pid, err := strconv.Atoi(w); err == nil && pid > 0 {
 				pids = append(pids, pid)
 			}

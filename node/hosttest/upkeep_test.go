@@ -108,7 +108,7 @@ func TestRow27EngineRestarted(t *testing.T) {
 	time.Sleep(20 * time.Second) // two reports, so that there is something to be wrong about
 	was := map[*box]float64{}
 	for _, b := range f.on("", f.without(h)...) {
-		was[b] = b.kernel.quota()
+		was[b] = b.kernel.Quota()
 	}
 	h.restartEngine()
 	for _, b := range f.on("", h) {
@@ -127,7 +127,7 @@ func TestRow27EngineRestarted(t *testing.T) {
 	})
 	hold(t, 30*time.Second, "nobody shrinks to nothing", func() bool {
 		for b, cpu := range was {
-			if b.kernel.quota() < min(cpu, 0.06) {
+			if b.kernel.Quota() < min(cpu, 0.06) {
 				return false
 			}
 		}

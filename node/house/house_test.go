@@ -53,6 +53,7 @@ func house() []room {
 		{path: "docker", floor: deeds, knows: []string{"docker/cgroup"}, logs: true},
 		{path: "docker/cgroup", floor: deeds},
 		{path: "docker/dockertest", floor: deeds, knows: []string{"docker", "docker/cgroup"}},
+		{path: "docker/witness", floor: deeds},
 		{path: "mape", floor: deeds, knows: []string{"mape/monitor", "mape/execute"}, logs: true},
 		{path: "mape/monitor", floor: deeds, logs: true},
 		{path: "mape/execute", floor: deeds, logs: true},

@@ -1,4 +1,4 @@
-package e2e
+package witness
 
 import (
 	"fmt"
@@ -8,21 +8,23 @@ import (
 	"strings"
 )
 
-// kernel reads a container's control group itself: what the daemon says of its
+// Kernel reads a container's control group itself: what the daemon says of its
 // own deeds proves nothing. Both versions of the interface are known.
-type kernel struct {
+type Kernel struct {
 	cpu, mem string // directories
 	v2       bool
 }
 
-const cgroupRoot = "/sys/fs/cgroup"
+// CgroupRoot is where the control groups are mounted.
+const CgroupRoot = "/sys/fs/cgroup"
 
-func kernelOf(pid int) (kernel, error) {
+// KernelOf finds the control groups of a process.
+func KernelOf(pid int) (Kernel, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
 	if err != nil {
-		return kernel{}, err
+		return Kernel{}, err
 	}
-	var k kernel
+	var k Kernel
 	for line := range strings.Lines(string(b)) {
 		part := strings.SplitN(strings.TrimSpace(line), ":", 3)
 		if len(part) != 3 {
@@ -31,12 +33,12 @@ func kernelOf(pid int) (kernel, error) {
 		for _, c := range strings.Split(part[1], ",") {
 			switch c {
 			case "cpu":
-				k.cpu = filepath.Join(cgroupRoot, "cpu", part[2])
+				k.cpu = filepath.Join(CgroupRoot, "cpu", part[2])
 			case "memory":
-				k.mem = filepath.Join(cgroupRoot, "memory", part[2])
+				k.mem = filepath.Join(CgroupRoot, "memory", part[2])
 			case "":
-				if _, err := os.Stat(filepath.Join(cgroupRoot, "cgroup.controllers")); err == nil {
-					k = kernel{cpu: filepath.Join(cgroupRoot, part[2]), mem: filepath.Join(cgroupRoot, part[2]), v2: true}
+				if _, err := os.Stat(filepath.Join(CgroupRoot, "cgroup.controllers")); err == nil {
+					k = Kernel{cpu: filepath.Join(CgroupRoot, part[2]), mem: filepath.Join(CgroupRoot, part[2]), v2: true}
 				}
 			}
 		}
@@ -47,8 +49,8 @@ func kernelOf(pid int) (kernel, error) {
 	return k, nil
 }
 
-// words are a file's fields; none when it is gone with its container.
-func words(dir, file string) []string {
+// Words are a file's fields; none when it is gone with its container.
+func Words(dir, file string) []string {
 	b, err := os.ReadFile(filepath.Join(dir, file))
 	if err != nil {
 		return nil
@@ -57,7 +59,7 @@ func words(dir, file string) []string {
 }
 
 func number(dir, file string) int64 {
-	if w := words(dir, file); len(w) > 0 {
+	if w := Words(dir, file); len(w) > 0 {
 		n, _ := strconv.ParseInt(w[0], 10, 64)
 		return n
 	}
@@ -66,7 +68,7 @@ func number(dir, file string) int64 {
 
 // stat is one counter of a file of names and numbers.
 func stat(dir, file, name string) int64 {
-	w := words(dir, file)
+	w := Words(dir, file)
 	for i := 0; i+1 < len(w); i += 2 {
 		if w[i] == name {
 			n, _ := strconv.ParseInt(w[i+1], 10, 64)
@@ -76,11 +78,11 @@ func stat(dir, file, name string) int64 {
 	return 0
 }
 
-// quota is the CPU limit in cores; 0: none.
-func (k kernel) quota() float64 {
+// Quota is the CPU limit in cores; 0: none.
+func (k Kernel) Quota() float64 {
 	var quota, period int64
 	if k.v2 {
-		w := words(k.cpu, "cpu.max")
+		w := Words(k.cpu, "cpu.max")
 		if len(w) != 2 || w[0] == "max" {
 			return 0
 		}
@@ -95,10 +97,11 @@ func (k kernel) quota() float64 {
 	return float64(quota) / float64(period)
 }
 
-func (k kernel) throttled() int64 { return stat(k.cpu, "cpu.stat", "nr_throttled") }
+// Throttled counts the periods in which it was held back.
+func (k Kernel) Throttled() int64 { return stat(k.cpu, "cpu.stat", "nr_throttled") }
 
-// memory is the limit in bytes; 0: none.
-func (k kernel) memory() int64 {
+// Memory is the limit in bytes; 0: none.
+func (k Kernel) Memory() int64 {
 	n := int64(0)
 	if k.v2 {
 		n = number(k.mem, "memory.max") // "max" is no number
@@ -108,14 +111,16 @@ func (k kernel) memory() int64 {
 	return n
 }
 
-func (k kernel) memoryUse() int64 {
+// MemoryUse is in bytes.
+func (k Kernel) MemoryUse() int64 {
 	if k.v2 {
 		return number(k.mem, "memory.current")
 	}
 	return number(k.mem, "memory.usage_in_bytes")
 }
 
-func (k kernel) oomKills() int64 {
+// OOMKills counts.
+func (k Kernel) OOMKills() int64 {
 	if k.v2 {
 		return stat(k.mem, "memory.events", "oom_kill")
 	}
