@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -89,7 +90,7 @@ func inCluster(t *testing.T, n int, test func(t *testing.T, hosts []*believer)) 
 		var hosts []*believer
 		var runs sync.WaitGroup
 		for i := range n {
-			h := join(t, nw, i)
+			h := join(t, nw, i, nil)
 			hosts = append(hosts, h)
 			runs.Go(func() { h.c.Run(ctx) })
 		}
@@ -105,12 +106,9 @@ func inCluster(t *testing.T, n int, test func(t *testing.T, hosts []*believer)) 
 	})
 }
 
-func join(t *testing.T, nw *simnet.Net, i int) *believer {
-	t.Helper()
-	return joinAs(t, nw, i, never{}, []string{"10.0.0.1:7946"})
-}
-
-func joinAs(t *testing.T, nw *simnet.Net, i int, disk Keeper, seeds []string) *believer {
+// join starts the i-th node, which attests cuts and looks for the first one, unless
+// change says otherwise.
+func join(t *testing.T, nw *simnet.Net, i int, change func(*Options)) *believer {
 	t.Helper()
 	ip := fmt.Sprintf("10.0.0.%d", i+1)
 	at := nw.Host(ip)
@@ -127,12 +125,15 @@ func joinAs(t *testing.T, nw *simnet.Net, i int, disk Keeper, seeds []string) *b
 		t.Fatal(err)
 	}
 	h := &believer{}
-	h.c, err = New(Options{
+	o := Options{
 		Identity: id, Epoch: 1, Meta: member.Meta{Name: fmt.Sprintf("n%d", i+1), Cores: 4 * knowledge.OneCPU, Memory: 8 * knowledge.GiB},
-		Member:   member.Options{Cluster: "sim", Bind: net.JoinHostPort(ip, "7946"), Transport: tr, Join: seeds},
-		Listener: l, Dial: at.Dial, Keeper: disk, Attest: true, Log: zerolog.Nop(),
-	}, h)
-	if err != nil {
+		Member:   member.Options{Cluster: "sim", Bind: net.JoinHostPort(ip, "7946"), Transport: tr, Join: []string{"10.0.0.1:7946"}},
+		Listener: l, Dial: at.Dial, Keeper: never{}, Attest: true, Log: zerolog.Nop(),
+	}
+	if change != nil {
+		change(&o)
+	}
+	if h.c, err = New(o, h); err != nil {
 		t.Fatal(err)
 	}
 	return h
@@ -148,6 +149,12 @@ func ownerOf(hosts []*believer) (owner, other *believer) {
 		}
 	}
 	return owner, other
+}
+
+// third is a host that is neither of two.
+func third(hosts []*believer, a, b *believer) *believer {
+	i := slices.IndexFunc(hosts, func(h *believer) bool { return h != a && h != b })
+	return hosts[i]
 }
 
 func reportAll(hosts []*believer) {
@@ -216,12 +223,7 @@ func TestRow22LiesAreRefused(t *testing.T) {
 	inCluster(t, 4, func(t *testing.T, hosts []*believer) {
 		reportAll(hosts)
 		owner, victim := ownerOf(hosts)
-		var liar *believer
-		for _, h := range hosts {
-			if h != owner && h != victim {
-				liar = h
-			}
-		}
+		liar := third(hosts, owner, victim)
 		term := victim.c.View().Terms[web]
 		say := func(kind string, sealedAs string, v any) error {
 			b, err := liar.c.seal(sealedAs, victim.c.self, v)
@@ -321,12 +323,7 @@ func TestALieThatLeavesNoTermAbove(t *testing.T) {
 	inCluster(t, 4, func(t *testing.T, hosts []*believer) {
 		reportAll(hosts)
 		owner, victim := ownerOf(hosts)
-		var liar *believer
-		for _, h := range hosts {
-			if h != owner && h != victim {
-				liar = h
-			}
-		}
+		liar := third(hosts, owner, victim)
 		for _, key := range []knowledge.ServiceKey{web, "invented"} {
 			b, err := liar.c.seal("intents", victim.c.self, []Declared{{Intent: knowledge.Intent{Service: key, Host: victim.c.self,
 				Term: knowledge.Term{Round: math.MaxUint64, Owner: liar.c.self}, Seq: 1}}})
@@ -381,7 +378,7 @@ func TestALyingHostFillsNothing(t *testing.T) {
 func TestRow49AloneWithoutADisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		nw := simnet.New(1)
-		h := joinAs(t, nw, 0, full{}, nil)
+		h := join(t, nw, 0, func(o *Options) { o.Keeper, o.Member.Join = full{}, nil })
 		ctx, stop := context.WithCancel(t.Context())
 		var run sync.WaitGroup
 		run.Go(func() { h.c.Run(ctx) })

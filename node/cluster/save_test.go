@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -20,7 +19,6 @@ import (
 	"github.com/effiscale/effiscale/mape/plan"
 	"github.com/effiscale/effiscale/node/member"
 	"github.com/effiscale/effiscale/node/simtest/simnet"
-	"github.com/effiscale/effiscale/node/trust"
 )
 
 // moody is a disk that is slow, or takes nothing, and remembers what it took.
@@ -89,28 +87,10 @@ func lone(t *testing.T, disk Keeper, log zerolog.Logger, test func(h *believer),
 	synctest.Test(t, func(t *testing.T) {
 		nw := simnet.New(1)
 		ctx, stop := context.WithCancel(t.Context())
-		at := nw.Host("10.0.0.1")
-		tr, err := at.Bind(7946)
-		if err != nil {
-			t.Fatal(err)
-		}
-		l, err := at.Listen(7947)
-		if err != nil {
-			t.Fatal(err)
-		}
-		id, err := trust.NewIdentity(nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		h := &believer{}
 		gone := member.Seen{ID: knowledge.NodeID(strings.Repeat("9", 32)), Name: "n9", Addr: "10.0.0.9:7946", LastSeen: time.Now()}
-		if h.c, err = New(Options{
-			Identity: id, Epoch: 1, Meta: member.Meta{Name: "n1", Cores: 4 * knowledge.OneCPU, Memory: 8 * knowledge.GiB},
-			Member:   member.Options{Cluster: "sim", Bind: net.JoinHostPort("10.0.0.1", "7946"), Transport: tr},
-			Listener: l, Dial: at.Dial, Keeper: disk, Log: log, Known: Membership{Seen: []member.Seen{gone}},
-		}, h); err != nil {
-			t.Fatal(err)
-		}
+		h := join(t, nw, 0, func(o *Options) {
+			o.Keeper, o.Log, o.Known, o.Member.Join, o.Attest = disk, log, Membership{Seen: []member.Seen{gone}}, nil, false
+		})
 		var runs sync.WaitGroup
 		runs.Go(func() { h.c.Run(ctx) })
 		time.Sleep(time.Second)

@@ -20,15 +20,9 @@ import (
 // is tried once: what failed on the way may have been done. An *Error is the
 // peer's own no; ErrUnknown, ErrIdentity and ErrClosed are said above.
 func (r *Relay) Call(ctx context.Context, to knowledge.NodeID, method string, body []byte) ([]byte, error) {
-	if !validMethod(method) || method == alive {
-		return nil, fmt.Errorf("cannot call %.80q: it is no name of a method", method)
-	}
-	if len(body) > trust.MaxMessage {
-		return nil, callError(to, trust.ErrTooLarge)
-	}
-	p, err := r.peer(to)
+	p, err := r.peerFor(to, method, body)
 	if err != nil {
-		return nil, callError(to, err)
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
@@ -39,6 +33,21 @@ func (r *Relay) Call(ctx context.Context, to knowledge.NodeID, method string, bo
 		return nil, callError(to, ctx.Err())
 	}
 	return r.ask(ctx, p, question{http.MethodPost, method, body, r.readAnswer})
+}
+
+// peerFor is whom to ask, where the question can be asked at all.
+func (r *Relay) peerFor(to knowledge.NodeID, method string, body []byte) (*peer, error) {
+	if !validMethod(method) || method == alive {
+		return nil, fmt.Errorf("cannot call %.80q: it is no name of a method", method)
+	}
+	if len(body) > trust.MaxMessage {
+		return nil, callError(to, trust.ErrTooLarge)
+	}
+	p, err := r.peer(to)
+	if err != nil {
+		return nil, callError(to, err)
+	}
+	return p, nil
 }
 
 // question is one request, and what reads the answer to it.

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
-	"github.com/effiscale/effiscale/node/trust"
 )
 
 // errStreamed: the answer is on its way already.
@@ -23,15 +22,9 @@ var errStreamed = errors.New("streamed")
 // after a minute, and with Close, which must be called. Who does not read for 10 s is
 // cut off. An error before the first byte is as of Call.
 func (r *Relay) Stream(ctx context.Context, to knowledge.NodeID, method string, body []byte) (io.ReadCloser, error) {
-	if !validMethod(method) || method == alive {
-		return nil, fmt.Errorf("cannot call %.80q: it is no name of a method", method)
-	}
-	if len(body) > trust.MaxMessage {
-		return nil, callError(to, trust.ErrTooLarge)
-	}
-	p, err := r.peer(to)
+	p, err := r.peerFor(to, method, body)
 	if err != nil {
-		return nil, callError(to, err)
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.limits.stream)
 	select {
