@@ -80,9 +80,15 @@ func (s *standing) flap(c *Cluster, now time.Time) {
 	c.intents.clear()
 	s.penalty.Flap(now)
 	clear(s.with)
-	s.state, s.since, s.viewAt, s.settled = member.Waiting, now, now, false
+	s.since, s.viewAt, s.settled = now, now, false
 	s.until = later(now.Add(settleFor), s.penalty.Until(now))
-	c.members.Update(func(m *member.Meta) { m.State = member.Waiting })
+	c.become(member.Waiting)
+}
+
+// become changes what this node is, and lets the others know at once.
+func (c *Cluster) become(state member.State) {
+	c.state.state = state
+	c.members.Update(func(m *member.Meta) { m.State = state })
 }
 
 // unfit gives up what a node without a disk cannot own: a term that is forgotten by
@@ -92,8 +98,8 @@ func (c *Cluster) unfit() {
 	if s.unfit || c.left.Load() {
 		return
 	}
-	s.unfit, s.state = true, member.Waiting
-	c.members.Update(func(m *member.Meta) { m.State = member.Waiting })
+	s.unfit = true
+	c.become(member.Waiting)
 	c.log.Error().Msg("terms cannot be written down: this node owns nothing until its disk (node.data_dir) takes something again")
 }
 
@@ -139,9 +145,8 @@ func (c *Cluster) standing(now time.Time) {
 		s.flap(c, now)
 		return
 	}
-	if s.state == member.Waiting && !s.unfit && !c.left.Load() && !now.Before(s.until) && settled && s.majority {
-		s.state = member.Participant
-		c.members.Update(func(m *member.Meta) { m.State = member.Participant })
+	if s.state == member.Waiting && !s.unfit && !now.Before(s.until) && settled && s.majority {
+		c.become(member.Participant)
 		c.log.Info().Int("members", len(alive)).Msg("this node takes its part: it plans for the services that the ring gives it")
 	}
 }
@@ -199,14 +204,11 @@ func (c *Cluster) countMajority(now time.Time, alive []knowledge.NodeID) {
 		}
 	}
 	majority := 2*have > len(s.stable)
-	switch {
-	case majority && now.Sub(s.viewAt) >= stableAfter:
-		s.stable = make(map[knowledge.NodeID]bool, len(alive))
-		for _, id := range alive {
-			s.stable[id] = true
+	if majority {
+		if now.Sub(s.viewAt) >= stableAfter {
+			s.stable = make(map[knowledge.NodeID]bool, len(alive))
 		}
-	case majority: // whoever joins counts at once: a majority gets harder, never easier
-		for _, id := range alive {
+		for _, id := range alive { // whoever joins counts at once: a majority gets harder, never easier
 			s.stable[id] = true
 		}
 	}
@@ -216,8 +218,7 @@ func (c *Cluster) countMajority(now time.Time, alive []knowledge.NodeID) {
 	s.majority = majority
 	if !majority {
 		// Said while nobody listens, so that nobody takes it for an owner on its return.
-		s.state = member.Waiting
-		c.members.Update(func(m *member.Meta) { m.State = member.Waiting })
+		c.become(member.Waiting)
 		c.log.Error().Int("alive", have).Int("of", len(s.stable)).
 			Msg("this node does not see a majority of the cluster: containers are kept at the right size, but replica counts stay as they are; check the network between the hosts, and `effiscale members`")
 		return
