@@ -126,6 +126,7 @@ func (c *Cluster) standing(now time.Time) {
 	c.apart.Store(c.left.Load() || c.ring.Len() <= 1 && c.alone() && len(c.peers()) == 1)
 	if c.left.Load() { // alone, on purpose
 		s.stable, s.majority, s.settled = map[knowledge.NodeID]bool{c.self: true}, true, true
+		s.lastView = []knowledge.NodeID{c.self}
 		return
 	}
 	alive := c.alives()
@@ -247,6 +248,11 @@ func (c *Cluster) alives() []knowledge.NodeID {
 	}
 	slices.Sort(out)
 	return out
+}
+
+// sees reports whether a host was there at the last beat, this one always.
+func (c *Cluster) sees(id knowledge.NodeID) bool {
+	return id == c.self || slices.Contains(c.state.lastView, id)
 }
 
 func (c *Cluster) known(id knowledge.NodeID) bool {
