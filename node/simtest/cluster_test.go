@@ -84,7 +84,7 @@ type host struct {
 	disk   *disk
 	c      *cluster.Cluster
 	cancel context.CancelFunc
-	done   chan struct{}
+	life   sync.WaitGroup // what runs until it ends
 
 	mu     sync.Mutex // guards what follows
 	runs   []knowledge.ServiceKey
@@ -194,9 +194,9 @@ func (h *host) start() {
 		h.w.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	h.cancel, h.done = cancel, make(chan struct{})
-	go func() { defer close(h.done); h.c.Run(ctx) }()
-	go func() {
+	h.cancel = cancel
+	h.life.Go(func() { h.c.Run(ctx) })
+	h.life.Go(func() {
 		select {
 		case <-ctx.Done():
 		case <-time.After(h.wait):
@@ -210,7 +210,7 @@ func (h *host) start() {
 			case <-t.C:
 			}
 		}
-	}()
+	})
 }
 
 // now stands still with a frozen host where the beat asks for it.
@@ -234,7 +234,7 @@ func (h *host) now() time.Time {
 func (h *host) kill() {
 	h.net.Down()
 	h.cancel()
-	<-h.done
+	h.life.Wait()
 	_ = h.c.Close()
 	h.c = nil
 }
@@ -293,7 +293,7 @@ func (w *world) until(most time.Duration, what string) time.Duration {
 // stop ends a node in order: it says goodbye.
 func (h *host) stop() {
 	h.cancel()
-	<-h.done
+	h.life.Wait()
 	_ = h.c.Close()
 	h.net.Down()
 	h.c = nil
