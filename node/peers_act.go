@@ -52,8 +52,8 @@ func (n *Node) peerHandlers() map[string]relay.Handler {
 		"keys": {Serve: func(_ context.Context, _ knowledge.NodeID, body []byte) ([]byte, error) {
 			return n.keysForPeer(body)
 		}, MaxBody: 1024},
+		"reach": {Serve: n.reach},
 	}
-	own["reach"] = relay.Handler{Serve: n.reach}
 	maps.Copy(own, n.findHandlers())
 	return own
 }

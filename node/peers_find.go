@@ -153,10 +153,15 @@ func (n *Node) elsewhere(ctx context.Context, method, ref string, there any) (ho
 	if err != nil {
 		return "", err
 	}
-	if err := json.Unmarshal(a.body, there); err != nil {
-		return "", api.Errorf(api.KindInternal, "host %s answers what is not understood: %v", nameOr(a.peer), err)
+	return nameOr(a.peer), understand(nameOr(a.peer), a.body, there)
+}
+
+// understand reads a host's answer.
+func understand(host string, answer []byte, into any) error {
+	if err := json.Unmarshal(answer, into); err != nil {
+		return api.Errorf(api.KindInternal, "host %s answers what is not understood: %v", host, err)
 	}
-	return nameOr(a.peer), nil
+	return nil
 }
 
 // notHere reports whether others are to be asked after this answer.
@@ -255,9 +260,9 @@ func (n *Node) Scale(ctx context.Context, r api.ScaleRequest) (api.ScaleResult, 
 	if err != nil {
 		return api.ScaleResult{}, ofPeer(host, err)
 	}
-	res := api.ScaleResult{}
-	if err := json.Unmarshal(answer, &res); err != nil {
-		return res, api.Errorf(api.KindInternal, "host %s answers what is not understood: %v", host, err)
+	var res api.ScaleResult
+	if err := understand(host, answer, &res); err != nil {
+		return res, err
 	}
 	res.Host = host
 	return res, nil
@@ -301,14 +306,9 @@ func (n *Node) findHandlers() map[string]relay.Handler {
 
 // checkOrder holds a peer's request against what the API lets through.
 func checkOrder(o *order) error {
-	const maxWord = 128
-	switch {
-	case len(o.By) > maxWord || len(o.Key) > maxWord:
-		return api.Errorf(api.KindBadRequest, "who asks, or the Idempotency-Key, has more than %d bytes", maxWord)
-	case o.Direction != "" && o.Direction != "up" && o.Direction != "down":
-		return api.Errorf(api.KindBadRequest, "the direction is up or down, not %.20q", o.Direction)
-	case o.Memory < 0 || !(o.CPU >= 0 && o.CPU <= float64(knowledge.MaxCPU/knowledge.OneCPU)):
-		return api.Errorf(api.KindBadRequest, "no host has limits like cpu %g, memory %d", o.CPU, o.Memory)
+	const maxBy = 128
+	if len(o.By) > maxBy {
+		return api.Errorf(api.KindBadRequest, "who asks has more than %d bytes", maxBy)
 	}
-	return nil
+	return api.CheckScale(o.ScaleRequest)
 }

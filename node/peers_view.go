@@ -41,10 +41,11 @@ func (n *Node) Status(ctx context.Context) (api.Status, error) {
 	if err != nil || n.cluster == nil {
 		return s, err
 	}
+	v := n.cluster.View()
 	for i := range s.Services {
 		sv := &s.Services[i]
 		sv.Owner, sv.Warm = n.ownerOf(knowledge.ServiceKey(sv.Name))
-		if t, ok := n.cluster.View().Terms[knowledge.ServiceKey(sv.Name)]; ok {
+		if t, ok := v.Terms[knowledge.ServiceKey(sv.Name)]; ok {
 			sv.Term = t.String()
 		}
 	}
@@ -54,7 +55,7 @@ func (n *Node) Status(ctx context.Context) (api.Status, error) {
 	}
 	c := &api.ClusterView{
 		Name: m.Cluster, Expected: m.Expected, Majority: m.Majority, Encrypted: m.Encrypted, Ring: m.Ring, RingsDiffer: m.RingsDiffer,
-		Owned: n.cluster.View().Claims, Hosts: []api.HostView{hostView(m.Self, &s)},
+		Owned: v.Claims, Hosts: []api.HostView{hostView(m.Self, &s)},
 	}
 	for _, p := range m.Members {
 		if p.Status != "left" {
@@ -72,8 +73,8 @@ func (n *Node) Status(ctx context.Context) (api.Status, error) {
 		}
 	}
 	s.Cluster, s.Node.Members = c, c.Alive
-	s.Problems = append(s.Problems, n.clusterProblems()...)
-	s.Degraded = s.Degraded || !c.Majority || len(n.clusterProblems()) > 0
+	s.Problems = append(s.Problems, m.Problems...)
+	s.Degraded = s.Degraded || !c.Majority || len(m.Problems) > 0
 	return s, nil
 }
 
@@ -201,10 +202,8 @@ func (n *Node) explainOwner(e *api.Explain, key knowledge.ServiceKey, envelope *
 			e.IntentAge = time.Since(ruled).Seconds()
 		}
 	}
-	for _, p := range n.cluster.Members().Peers() {
-		if p.Name == e.Owner {
-			e.OwnerState = p.Status
-		}
+	if p, ok := n.cluster.Members().Peer(n.cluster.View().Ring.Owner(key)); ok {
+		e.OwnerState = p.Status
 	}
 }
 

@@ -82,6 +82,14 @@ func (e execution) vertical(ctx context.Context, in *verticalIn) (*out[scaled], 
 	return reply(scaled{Status: "success", Result: res})
 }
 
+// CheckScale checks the form of a request that came another way than over the API.
+func CheckScale(r ScaleRequest) error {
+	if p := checkScale(r); p != nil {
+		return Errorf(KindBadRequest, "%s", p.Detail)
+	}
+	return nil
+}
+
 // checkScale checks the form of a request before the daemon is asked.
 func checkScale(r ScaleRequest) *problem {
 	switch {
