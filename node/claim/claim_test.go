@@ -219,6 +219,22 @@ func TestRow49NothingForgottenWithoutTheDisk(t *testing.T) {
 	}
 }
 
+// Row 49: a write that was done and said to be lost must not be undone by the next
+// one: what it dropped from the disk is known by its floor alone after kill -9.
+func TestRow49TheFloorNeverComesDown(t *testing.T) {
+	d := &disk{kept: terms{"high": term(9, "a"), "low": term(1, "a")}, err: errors.New("input/output error"), lie: true}
+	h := NewTerms(maps.Clone(d.kept), d)
+	h.most = 1
+	if err := h.Forget(func(k key) bool { return k == "low" }); !errors.Is(err, d.err) {
+		t.Fatalf("forgot with %v", err)
+	}
+	d.err = nil
+	forget(t, h, func(k key) bool { return k == "high" })
+	if got := NewTerms(d.kept, d).Highest("high"); !got.After(term(9, "a")) {
+		t.Errorf("after kill -9 the host obeys again from %v", got)
+	}
+}
+
 // News of a service that come while it is judged are not forgotten with it.
 func TestForgetSparesNews(t *testing.T) {
 	h := NewTerms(terms{"s": term(1, "a")}, &disk{})

@@ -208,7 +208,8 @@ func (t *Terms) Crowded() bool {
 
 // Forget drops services that keep says false to, as many as there are above 10,000,
 // from the disk, too, and raises the floor above their rounds. It waits for the disk;
-// with an error all are as they were.
+// with an error none is dropped, but the floor is up: the disk may have written what it
+// says it did not, and a lower floor must never come after that.
 func (t *Terms) Forget(keep func(knowledge.ServiceKey) bool) error {
 	all := t.All()
 	if len(all) <= t.most {
@@ -226,12 +227,14 @@ func (t *Terms) Forget(keep func(knowledge.ServiceKey) bool) error {
 		return nil
 	}
 	gone[Floor] = knowledge.Term{Round: floor}
+	t.mu.Lock()
+	t.floor = floor
+	t.mu.Unlock()
 	if err := t.saver.SaveTerms(gone); err != nil {
 		return fmt.Errorf("cannot forget the terms of %d services: %w", len(gone)-1, err)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.floor = floor
 	for key := range gone {
 		delete(t.highest, key)
 	}
