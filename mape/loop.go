@@ -152,6 +152,8 @@ type Loop struct {
 
 	begin, lastTick          time.Time
 	listAt, deliberateAt     time.Time
+	reportedAt               time.Time
+	newcomers                bool      // something has come of which no owner was told
 	listBegan                time.Time // of the newest listing
 	flushAt, hostAt          time.Time
 	listing, ready, flushing bool
@@ -297,8 +299,11 @@ func (l *Loop) Tick(now time.Time) {
 		started = l.o.Now()
 		l.deliberate(now)
 		l.o.Meter.ObserveLoop("deliberate", l.o.Now().Sub(started))
-	} else if len(l.unseen) > 0 {
-		l.foreseeMore(now)
+	} else {
+		l.greet(now)
+		if len(l.unseen) > 0 {
+			l.foreseeMore(now)
+		}
 	}
 	l.remember(now)
 }

@@ -37,10 +37,23 @@ func (l *Loop) deliberate(now time.Time) {
 // owned reports whether a unit's envelope is its service's owner's to declare.
 func (l *Loop) owned(u *unit) bool { return l.o.Owners != nil && u.Policy.Acts() && u.Probe != nil }
 
+// greetEvery spaces the reports for the sake of containers that have just come: their
+// owners' first word should not take a whole interval, nor should a host where
+// containers come all the time speak all the time.
+const greetEvery = 2 * time.Second
+
+// greet reports what has come since the last deliberation.
+func (l *Loop) greet(now time.Time) {
+	if l.newcomers && now.Sub(l.reportedAt) >= greetEvery {
+		l.report(now)
+	}
+}
+
 func (l *Loop) report(now time.Time) {
 	if l.o.Owners == nil {
 		return
 	}
+	l.reportedAt, l.newcomers = now, false
 	at := make(map[knowledge.ServiceKey]int, len(l.services))
 	var reports []plan.Report
 	for _, u := range l.order {

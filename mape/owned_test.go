@@ -10,9 +10,12 @@ import (
 )
 
 // owners keep what they are told.
-type owners struct{ last []plan.Report }
+type owners struct {
+	last  []plan.Report
+	times int
+}
 
-func (o *owners) Report(reports []plan.Report) { o.last = reports }
+func (o *owners) Report(reports []plan.Report) { o.last, o.times = reports, o.times+1 }
 
 // TestOwnedElsewhere: what is managed is reported; until its owner has spoken, and
 // half a minute after its last word, nothing shrinks and growth goes on.
@@ -62,5 +65,30 @@ func TestOwnedElsewhere(t *testing.T) {
 	in.Service = "other"
 	if h.loop.obey(h.now, &in, &in.Envelopes[0]) {
 		t.Error("obeyed for a container of another service")
+	}
+}
+
+// TestOwnersHearOfNewcomers: the owner of what has just come is told within two
+// seconds, of all that runs here, and not of each container by itself.
+func TestOwnersHearOfNewcomers(t *testing.T) {
+	o := &owners{}
+	h := newHost(t, options{})
+	h.loop.o.Owners, h.loop.exec.Host.Owned = o, true
+	h.run("web", knowledge.Limits{CPU: 2 * core}, nil)
+	h.until(time.Minute, "a deliberation", func() bool { return h.loop.deliberateAt.Equal(h.now) })
+	h.pass(time.Second)
+	before := o.times
+	for _, name := range []string{"shop", "mail"} {
+		h.emit(knowledge.EventStart, h.run(name, knowledge.Limits{CPU: 2 * core}, nil))
+	}
+	h.until(3*time.Second, "the owners know of all three", func() bool { return len(o.last) == 3 })
+	h.pass(3 * time.Second)
+	if told := o.times - before; told > 2 {
+		t.Errorf("told %d times of two newcomers", told)
+	}
+	before = o.times
+	h.pass(time.Minute)
+	if told := o.times - before; told > 7 {
+		t.Errorf("told %d times in a minute without news", told)
 	}
 }

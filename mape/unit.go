@@ -270,6 +270,7 @@ func (l *Loop) attach(now time.Time, u *unit) {
 	}
 	u.Probe, u.attachError, u.firstSlow = p, "", true
 	u.service.live++
+	l.newcomers = l.newcomers || l.owned(u) && u.Ruled.IsZero()
 	u.KernelRefused = ""
 	if l.set.Rules.Actuator == knowledge.ActuatorKernel && !p.Writable() {
 		u.KernelRefused = "the quota file cannot be written by this process"

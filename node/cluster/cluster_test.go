@@ -337,6 +337,41 @@ func TestLeave(t *testing.T) {
 	})
 }
 
+// TestToldWhenInSight: a host whose report came before its owner saw it is told as soon
+// as it is seen, not at its next report.
+func TestToldWhenInSight(t *testing.T) {
+	inCluster(t, 3, func(t *testing.T, hosts []*believer) {
+		reportAll(hosts)
+		owner, early := ownerOf(hosts)
+		intents := func() int {
+			early.mu.Lock()
+			defer early.mu.Unlock()
+			return len(early.obeyed)
+		}
+		before := intents()
+		if before == 0 {
+			t.Fatal("nothing was declared for the host in sight")
+		}
+		err := owner.c.do(t.Context(), func() {
+			s := owner.c.services[web]
+			s.reports[early.c.self].planned = knowledge.Term{} // it said something since
+			s.dirty = true
+			owner.c.state.lastView = slices.DeleteFunc(slices.Clone(owner.c.state.lastView), func(id knowledge.NodeID) bool { return id == early.c.self })
+			owner.c.planDue(owner.c.o.Now())
+			if s.dirty || s.reports[early.c.self].planned != (knowledge.Term{}) {
+				t.Error("planned for a host out of sight")
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Second)
+		if intents() == before {
+			t.Error("the host is in sight again and was told nothing")
+		}
+	})
+}
+
 // TestALieThatLeavesNoTermAbove: a member that declares the highest round there is,
 // or for services that do not run here, is refused, and its lies are on no disk.
 func TestALieThatLeavesNoTermAbove(t *testing.T) {

@@ -319,7 +319,7 @@ func (c *Cluster) plan(now time.Time, s *service, held *claim.Claim) (mine []Dec
 		if c.within(now, h, freshFor) {
 			sees := c.sees(h.Host)
 			fresh, due = append(fresh, h.Report), append(due, sees && h.due(held.Term))
-			if sees { // one that was lost is told when it reports again
+			if sees { // one that is not is told when it is
 				h.planned = held.Term
 			}
 		}

@@ -131,6 +131,7 @@ func (c *Cluster) standing(now time.Time) {
 	}
 	alive := c.alives()
 	if !slices.Equal(alive, s.lastView) {
+		c.inSight(alive)
 		s.lastView, s.viewAt = alive, now
 	}
 	company := len(alive) > 1 || c.alone()
@@ -248,6 +249,22 @@ func (c *Cluster) alives() []knowledge.NodeID {
 	}
 	slices.Sort(out)
 	return out
+}
+
+// inSight makes plans due for hosts that come into sight: a report may be here before
+// its host is, and what is planned for others meanwhile leaves it out.
+func (c *Cluster) inSight(alive []knowledge.NodeID) {
+	var back []knowledge.NodeID
+	for _, id := range alive {
+		if !c.sees(id) {
+			back = append(back, id)
+		}
+	}
+	for _, s := range c.services {
+		for _, id := range back {
+			s.dirty = s.dirty || s.reports[id] != nil
+		}
+	}
 }
 
 // sees reports whether a host was there at the last beat, this one always.
