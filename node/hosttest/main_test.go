@@ -5,7 +5,7 @@
 //
 // It needs root, dockerd and /dev/net/tun, and the machine for itself, so it runs only
 // when it is asked for: EFFISCALE_HOSTS=some is the selection of each change, and
-// EFFISCALE_HOSTS=all the whole set, which takes three quarters of an hour.
+// EFFISCALE_HOSTS=all the whole set, which takes a good half hour.
 // EFFISCALE_HOSTS_ROUNDS is how often an owner is killed. EFFISCALE_HOSTS_LOGS is a
 // folder for the daemons' logs, which then say everything. Only one run at a time can
 // be on a machine.
