@@ -139,10 +139,13 @@ func firstLine(path string) string {
 // countCrashes notes this start. An orderly stop clears the log.
 func (n *Node) countCrashes(now time.Time) {
 	var log starts
-	if _, err := n.store.GetDoc(docStarts, &log); err != nil {
+	known, err := n.store.GetDoc(docStarts, &log)
+	if err != nil {
 		n.log.Debug().Err(err).Msg("the log of starts cannot be read")
 	}
-	n.unclean = len(log.At) > 0 || log.Unclean
+	// Without a log the disk of a life that was killed may be lost: what the kernel
+	// holds and the Engine does not is looked at as after a crash.
+	n.unclean = len(log.At) > 0 || log.Unclean || !known
 	recent := log.At[:0]
 	for _, at := range log.At {
 		if d := now.Sub(at); d >= 0 && d < crashWithin {

@@ -63,3 +63,34 @@ func TestRow3OpenActionWaitsForTheKernel(t *testing.T) {
 		}
 	}
 }
+
+// TestLostDiskIsLikeACrash: a first life, and one whose disk is gone, look at what the
+// kernel holds and the Engine does not; one after an orderly end need not.
+func TestLostDiskIsLikeACrash(t *testing.T) {
+	dir := t.TempDir()
+	life := func(orderly bool) bool {
+		s, _, err := store.Open(store.Options{Dir: dir, Log: zerolog.Nop()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := blank(Options{})
+		n.store = s
+		n.countCrashes(time.Now())
+		if orderly {
+			for _, end := range n.undo {
+				if err := end.do(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return n.unclean
+	}
+	for i, c := range []struct{ orderly, unclean bool }{{true, true}, {false, false}, {true, true}, {true, false}} {
+		if got := life(c.orderly); got != c.unclean {
+			t.Errorf("life %d: unclean %v, want %v", i+1, got, c.unclean)
+		}
+	}
+}
