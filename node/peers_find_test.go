@@ -134,14 +134,14 @@ func TestAnyNodeAnswers(t *testing.T) {
 		if err != nil || len(h.Changes) != limit && len(h.Changes) < 3007 || len(h.Changes) > limit || len(h.Notes) != 0 {
 			t.Fatalf("history of %d: %d, %v, %v", limit, len(h.Changes), h.Notes, err)
 		}
-		if !slices.IsSortedFunc(h.Changes, func(x, y api.Change) int { return y.At.Compare(x.At) }) {
-			t.Error("the newest are not first")
-		}
-		planted := 0
+		planted, last := 0, time.Now()
 		for _, v := range h.Changes {
 			switch v.Message {
 			case a.name, b.name, c.name:
-				planted++
+				if v.At.After(last) {
+					t.Error("the newest are not first")
+				}
+				planted, last = planted+1, v.At
 				if v.Host != v.Message {
 					t.Fatalf("%+v", v)
 				}
@@ -191,7 +191,7 @@ func TestAnyNodeAnswers(t *testing.T) {
 	refused("a decision for what is on a dead host", err, api.KindUnavailable, b.name)
 	_, err = a.n.Scale(ctx, order)
 	refused("scale of what is on a dead host", err, api.KindUnavailable, b.name)
-	if h, err := a.n.Records(ctx, "shop", 9999); err != nil || len(h.Changes) != 7 || len(h.Notes) != 1 || !strings.Contains(h.Notes[0], b.name) {
+	if h, err := a.n.Records(ctx, "shop", 9999); err != nil || len(h.Changes) < 7 || len(h.Changes) >= 3007 || len(h.Notes) != 1 || !strings.Contains(h.Notes[0], b.name) {
 		t.Errorf("history without a host: %d, %v, %v", len(h.Changes), h.Notes, err)
 	}
 }
