@@ -114,6 +114,12 @@ type Envelope struct {
 	// raises it to; 0: no forecast does, and Forecast says why.
 	LearnedCPU, ForecastCPU NanoCPU
 	Forecast                Reason
+	// ThresholdCPU is what a learned threshold raises the CPU floor to, CutCPU the
+	// least that a cut may leave for it; 0: none steers. Both lie within the ceiling,
+	// and neither is promised when the host is short.
+	ThresholdCPU NanoCPU `cbor:",omitzero"`
+	CutCPU       NanoCPU `cbor:",omitzero"`
+	Threshold    Reason  `cbor:",omitzero"`
 	// Learned: the floors come from a profile, not from the policy alone.
 	Learned bool
 	Term    Term

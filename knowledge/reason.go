@@ -97,16 +97,6 @@ const (
 	RuleGrowsWithLoad   Rule = "grows-with-load"  // grown bytes, span, share explained by load
 	RuleMemoryLevel     Rule = "memory-level"     // usual bytes, grown bytes, span
 
-	// Thresholds that are learned.
-	RuleKneeStart    Rule = "knee-start"    // knee
-	RuleKneeMoved    Rule = "knee-moved"    // knee, what it was, utilisation that moved it, share of time that hurt there
-	RuleTriggerUp    Rule = "trigger-up"    // bound, trigger, knee, uncertainty: ratios of capacity
-	RuleTriggerDown  Rule = "trigger-down"  // bound, allowed: ratios of the capacity after the change
-	RuleTargetProbe  Rule = "target-probe"  // target tried, target in force
-	RuleTargetLower  Rule = "target-lower"  // latency over the objective, target, new target
-	RuleTargetSettle Rule = "target-settle" // target, its cost
-	RuleTargetSurge  Rule = "target-surge"  // target kept
-
 	// Guards.
 	RuleMode          Rule = "mode" // Note: the mode
 	RuleNotManaged    Rule = "not-managed"
@@ -318,33 +308,6 @@ var ruleWords = map[Rule]func(r Reason) string{
 	},
 	RuleMemoryLevel: func(r Reason) string {
 		return fmt.Sprintf("memory stays around %s: it moved by %s in %s", bytes(r.Args[0]), bytes(r.Args[1]), seconds(r.Args[2]))
-	},
-
-	RuleKneeStart: func(r Reason) string {
-		return fmt.Sprintf("grows at %s of its capacity: nothing was learned yet that says otherwise", percent(r.Args[0]))
-	},
-	RuleKneeMoved: func(r Reason) string {
-		return fmt.Sprintf("it hurts from %s of capacity on, before that %s was taken for it: at a utilisation of %s it was held back %s of the time",
-			percent(r.Args[0]), percent(r.Args[1]), percent(r.Args[2]), percent(r.Args[3]))
-	},
-	RuleTriggerUp: func(r Reason) string {
-		return fmt.Sprintf("%s of capacity is expected, growth begins at %s: it hurts from %s on, and the forecast is uncertain by %s",
-			percent(r.Args[0]), percent(r.Args[1]), percent(r.Args[2]), percent(r.Args[3]))
-	},
-	RuleTriggerDown: func(r Reason) string {
-		return fmt.Sprintf("after a cut at most %s of capacity would be used, a cut is allowed under %s", percent(r.Args[0]), percent(r.Args[1]))
-	},
-	RuleTargetProbe: func(r Reason) string {
-		return fmt.Sprintf("the latency objective holds: tries a throttle target of %s instead of %s", percent(r.Args[0]), percent(r.Args[1]))
-	},
-	RuleTargetLower: func(r Reason) string {
-		return fmt.Sprintf("latency was %s of its objective at a throttle target of %s: it becomes %s", percent(r.Args[0]), percent(r.Args[1]), percent(r.Args[2]))
-	},
-	RuleTargetSettle: func(r Reason) string {
-		return fmt.Sprintf("a throttle target of %s costs least while the latency objective holds (%.3g)", percent(r.Args[0]), r.Args[1])
-	},
-	RuleTargetSurge: func(r Reason) string {
-		return fmt.Sprintf("a surge: the throttle target stays at %s, nothing is tried", percent(r.Args[0]))
 	},
 
 	RuleMode:       func(r Reason) string { return "mode " + r.Note + " changes nothing" },

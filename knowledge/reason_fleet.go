@@ -100,11 +100,12 @@ var fleetWords = map[Rule]func(r Reason) string{
 	},
 }
 
-// wordsOf finds a rule's words in either table.
+// wordsOf finds a rule's words in the three tables.
 func wordsOf(rule Rule) (func(r Reason) string, bool) {
-	if f, ok := ruleWords[rule]; ok {
-		return f, true
+	for _, words := range [...]map[Rule]func(r Reason) string{ruleWords, fleetWords, thresholdWords} {
+		if f, ok := words[rule]; ok {
+			return f, true
+		}
 	}
-	f, ok := fleetWords[rule]
-	return f, ok
+	return nil, false
 }

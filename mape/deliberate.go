@@ -16,11 +16,11 @@ import (
 type Chunk = history.Chunk
 
 func (l *Loop) envelope(now time.Time, u *unit) {
-	u.Envelope = plan.Deliberate(now, l.facts(u), &u.Policy, l.o.Host, u.Envelope)
+	u.Envelope = plan.Deliberate(now, l.facts(now, u), &u.Policy, l.o.Host, u.Envelope)
 }
 
 // facts sums up a service's profile for the planner.
-func (l *Loop) facts(u *unit) plan.Facts {
+func (l *Loop) facts(now time.Time, u *unit) plan.Facts {
 	p := u.service.profile
 	f := plan.Facts{
 		CPU:         knowledge.FromCores(p.CPU(u.Policy.Percentile())),
@@ -35,6 +35,7 @@ func (l *Loop) facts(u *unit) plan.Facts {
 	if s := u.service.foresight; s != nil {
 		f.Forecast = s.ahead[levelOf(u.Policy.Class)].Forecast
 		f.Advice = s.advice[plan.RiskOf(u.Policy.Class)]
+		f.Strain = u.strain(now, s)
 	}
 	return f
 }

@@ -209,11 +209,12 @@ func (f *foresight) observe(now time.Time, in interval) bool {
 	return true
 }
 
-// look keeps what is expected over floorAhead, and what is advised.
+// look keeps what is expected over floorAhead, what is advised and what hurts.
 func (f *foresight) look() {
 	for risk := range f.advice {
 		f.advice[risk] = f.advisor.Advise(plan.Risk(risk))
 	}
+	f.lesson = f.adaptive.Judge()
 	f.ahead = [len(levels)]Outlook{}
 	if !f.fine.Ready() {
 		return

@@ -8,6 +8,7 @@ import (
 	"github.com/effiscale/effiscale/knowledge/history"
 	"github.com/effiscale/effiscale/mape/analyse"
 	"github.com/effiscale/effiscale/mape/forecast"
+	"github.com/effiscale/effiscale/mape/plan"
 )
 
 // insightStep is the step of the values that a pattern is read from.
@@ -18,6 +19,7 @@ const insightStep = time.Minute
 type insight struct {
 	tracker  analyse.Tracker
 	adaptive analyse.Adaptive
+	lesson   analyse.Lesson // of adaptive, as of the last deliberation
 	minute   interval
 	held     time.Duration // of that minute
 }
@@ -75,18 +77,39 @@ func (u *unit) harm(use float64, lasted time.Duration) {
 	f.adaptive.Observe(w.At, use/w.Quota.Cores(), analyse.Harm(w, &u.Policy), lasted.Seconds())
 }
 
-// thresholds are the service's, for a container's capacity and what is expected.
+// strain is what the service's threshold says of a container; none steers: nothing.
+func (u *unit) strain(now time.Time, f *foresight) plan.Strain {
+	if !plan.Unsteered(&f.lesson, &u.Policy).IsZero() {
+		return plan.Strain{}
+	}
+	high, mean := u.ring.Demand(now.Add(-plan.StrainOver), 1-plan.StrainLevel)
+	return plan.Strain{Knee: f.lesson.Knee, Use: knowledge.FromCores(high), Mean: knowledge.FromCores(mean)}
+}
+
+// thresholds are the service's, for a container's capacity and what is expected. Only
+// a forecast that is proven knows how uncertain it is.
 func (u *unit) thresholds() (analyse.Thresholds, bool) {
 	f := u.service.foresight
 	if f == nil || u.Window.Quota <= 0 {
 		return analyse.Thresholds{}, false
 	}
 	a := f.ahead[levelOf(u.Policy.Class)]
-	uncertainty := 0.0 // nothing is expected yet
-	if a.Level > 0 {
+	uncertainty := 0.0
+	if a.Proven() {
 		uncertainty = max(a.Upper.Cores()-a.Peak, 0)
 	}
 	return f.adaptive.Thresholds(uncertainty, u.Window.Quota.Cores()), true
+}
+
+// steered says what the learned threshold does to a container, or why nothing.
+func (u *unit) steered() knowledge.Reason {
+	if r := u.Envelope.Threshold; !r.IsZero() || u.service.foresight == nil {
+		return r
+	}
+	if why := plan.Unsteered(&u.service.foresight.lesson, &u.Policy); !why.IsZero() {
+		return why
+	}
+	return knowledge.Because(knowledge.RuleNoOwner) // it is learned, and not planned with yet
 }
 
 // memoryMoves is the growth of a working set from which on a service counts as one

@@ -7,6 +7,7 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/knowledge/history"
 	"github.com/effiscale/effiscale/mape/analyse"
+	"github.com/effiscale/effiscale/mape/plan"
 )
 
 // A leak that uses no CPU gets a name after hours, a service that is steady another,
@@ -74,5 +75,105 @@ func TestThresholdsFollowTheService(t *testing.T) {
 	h.pass(5 * time.Second)
 	if s2, n2 := knees(); s2 != s || n2 != n {
 		t.Errorf("after a restart %g and %g, before %g and %g", s2, n2, s, n)
+	}
+}
+
+// jitter lets a service work for a minute in bursts of half a second, 0.9 cores in the
+// mean of each second, and rest for half a minute: 0.6 cores in all.
+func (h *host) jitter(b *box, d time.Duration) {
+	for range d / tickEvery {
+		h.mu.Lock()
+		b.advance(h.now)
+		h.mu.Unlock()
+		b.demand = 0
+		if at := h.now.Sub(begin); at%(90*time.Second) < time.Minute && at%time.Second < 500*time.Millisecond {
+			b.demand = 1.8
+		}
+		h.tick()
+	}
+}
+
+// A noisy service and a smooth one with the same mean have other thresholds and other
+// quotas: what was learned under somebody's fixed limits raises the noisy one's before
+// it is throttled, keeps room for it while it rests, and a restart goes on with that.
+func TestThresholdsSteer(t *testing.T) {
+	learned := func(forget bool) (h *host, smooth, noisy *box) {
+		h = newHost(t, options{policy: func(p *knowledge.Policy) { p.Mode, p.CPUPercentile = knowledge.ModeObserve, 0 }})
+		smooth, noisy = h.run("smooth", usual, nil), h.run("noisy", usual, nil)
+		smooth.demand = 0.6
+		h.jitter(noisy, 2*time.Hour+time.Minute) // it rests now
+		if forget {
+			h.unit(noisy).service.foresight.adaptive = analyse.Adaptive{}
+		}
+		for _, b := range []*box{smooth, noisy} {
+			h.unit(b).Policy.Mode = knowledge.ModeAuto
+		}
+		return h, smooth, noisy
+	}
+	h, smooth, noisy := learned(false)
+	held := noisy.s.Throttled
+	h.jitter(noisy, 20*time.Second)
+	u := h.unit(noisy)
+	if noisy.kernel.CPU < 6*core/5 || noisy.s.Throttled != held || u.lastRule[knowledge.ResourceCPU] != knowledge.RuleTriggerUp {
+		t.Errorf("resting, %s after the switch, throttled %d times: %s", noisy.kernel.CPU, noisy.s.Throttled-held, u.wishes[knowledge.ResourceCPU].Decision.Reason)
+	}
+	h.jitter(noisy, 15*time.Minute+10*time.Second-time.Second) // another rest is about to end
+	why := u.wishes[knowledge.ResourceCPU].Decision.Reason
+	if noisy.kernel.CPU < 13*core/10 || why.Rule != knowledge.RuleTriggerDown {
+		t.Errorf("at the end of a rest it has %s: %s", noisy.kernel.CPU, why)
+	}
+	if smooth.kernel.CPU > 7*core/10 || !h.unit(smooth).Envelope.Threshold.IsZero() {
+		t.Errorf("the smooth one has %s: %s", smooth.kernel.CPU, h.unit(smooth).Envelope.Threshold)
+	}
+	s, _ := h.unit(smooth).thresholds()
+	n, _ := u.thresholds()
+	if n.Knee > s.Knee-0.15 || n.Changes[0].Moved.Seconds < 600 {
+		t.Errorf("knees: smooth %g, noisy %g, moved by %+v", s.Knee, n.Knee, n.Changes[0])
+	}
+	if r := u.steered().Rule; r != knowledge.RuleTriggerUp {
+		t.Errorf("the noisy one's says %s", r)
+	}
+	if r := h.unit(smooth).steered().Rule; r != knowledge.RuleKneeHarmless && r != knowledge.RuleKneeYoung {
+		t.Errorf("the smooth one's says %s", r)
+	}
+	t.Logf("noisy: %s, knee %.2f, %s; %s", noisy.kernel.CPU, n.Knee, u.steered(), why)
+	t.Logf("smooth: %s, knee %.2f, %s", smooth.kernel.CPU, s.Knee, h.unit(smooth).steered())
+	h.end()
+	h.boot(options{restored: Restored{Models: h.models}})
+	h.pass(15 * time.Second)
+	if e := h.unit(noisy).Envelope; !h.unit(noisy).service.foresight.lesson.Steers || e.Threshold.Rule != knowledge.RuleTriggerUp {
+		t.Errorf("after a restart: %+v, %s", h.unit(noisy).service.foresight.lesson, e.Threshold)
+	}
+
+	h, _, noisy = learned(true) // what it would be without
+	h.jitter(noisy, 15*time.Minute+30*time.Second-time.Second)
+	if noisy.kernel.CPU > 12*core/10 {
+		t.Errorf("without a lesson it has %s as well: the test shows nothing", noisy.kernel.CPU)
+	}
+	t.Logf("noisy without a lesson: %s", noisy.kernel.CPU)
+}
+
+// The verdict is a part of its own: records of before it are read, and half of the
+// evidence that it takes to begin is enough to go on.
+func TestTheVerdictIsKept(t *testing.T) {
+	f := newForesight(begin, 10*time.Second)
+	for i := range 5000 { // five minutes of harm
+		at := begin.Add(time.Duration(i) * time.Second)
+		if i < 300 {
+			f.adaptive.Observe(at, 0.6, 0.5, 1)
+		} else {
+			f.adaptive.Observe(at, 0.2, 0, 1)
+		}
+	}
+	for _, steers := range []bool{false, true} {
+		f.adaptive.Keep(steers)
+		f.look()
+		again, err := unmarshalForesight(f.marshal(), begin, f.step)
+		if err != nil || again.lesson != f.lesson || again.lesson.Steers != steers {
+			t.Errorf("%v: %+v, %+v, %v", steers, f.lesson, again.lesson, err)
+		}
+	}
+	if why := plan.Unsteered(&f.lesson, &knowledge.Policy{CPUTarget: 0.8}); why.Rule != knowledge.RuleKneeTarget {
+		t.Errorf("with a fixed target: %s", why)
 	}
 }

@@ -22,6 +22,7 @@ const (
 	partCoarse  = 2
 	partAdvisor = 3
 	partKnee    = 4
+	partSteers  = 5 // there: the knee steers; it has no bytes
 
 	// modelsApart spaces the records of one service: at 64 services of 64 KB 7 KB a
 	// second. A kill costs what came since.
@@ -38,7 +39,11 @@ func (f *foresight) marshal() []byte {
 	b = appendPart(b, partCoarse, f.coarse.Marshal())
 	b = appendPart(b, partAdvisor, f.advisor.Marshal())
 	knee, _ := f.adaptive.MarshalBinary() // it has no error to return
-	return appendPart(b, partKnee, knee)
+	b = appendPart(b, partKnee, knee)
+	if f.lesson.Steers {
+		b = appendPart(b, partSteers, nil)
+	}
+	return b
 }
 
 func appendPart(b []byte, name byte, part []byte) []byte {
@@ -61,7 +66,7 @@ func unmarshalForesight(b []byte, now time.Time, step time.Duration) (*foresight
 	if f.at.After(now) { // the clock was set back
 		f.at = now
 	}
-	have := 0
+	have, steers := 0, false
 	for b = b[modelsHeader:]; len(b) > 0; {
 		name := b[0]
 		size, n := binary.Uvarint(b[1:])
@@ -80,6 +85,8 @@ func unmarshalForesight(b []byte, now time.Time, step time.Duration) (*foresight
 			have++
 		case partKnee:
 			err = f.adaptive.UnmarshalBinary(part)
+		case partSteers:
+			steers = true
 		case partAdvisor:
 			f.advisor, err = plan.UnmarshalRecommender(part)
 			if err == nil && f.advisor.Step() != step {
@@ -93,6 +100,7 @@ func unmarshalForesight(b []byte, now time.Time, step time.Duration) (*foresight
 	if have != 2 {
 		return nil, fmt.Errorf("cannot read models: %w: a part is missing or there twice", errModels)
 	}
+	f.adaptive.Keep(steers)
 	f.look()
 	return f, nil
 }

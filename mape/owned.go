@@ -80,7 +80,7 @@ func (l *Loop) report(now time.Time) {
 
 func (l *Loop) reported(now time.Time, u *unit) plan.Reported {
 	r := plan.Reported{
-		ID: u.Container.ID, Policy: u.Policy, Facts: l.facts(u), Envelope: u.Envelope,
+		ID: u.Container.ID, Policy: u.Policy, Facts: l.facts(now, u), Envelope: u.Envelope,
 		Quota: u.Window.Quota, Limit: u.Window.MemoryLimit, WorkingSet: u.Window.WorkingSet,
 	}
 	if !u.Envelope.At.IsZero() {

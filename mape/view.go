@@ -36,6 +36,8 @@ type Unit struct {
 	// Adaptive are the thresholds that its service learned; HasAdaptive: there are any.
 	Adaptive    analyse.Thresholds
 	HasAdaptive bool
+	// Threshold says what they do to the limit, or why they do nothing yet.
+	Threshold knowledge.Reason
 }
 
 // Learned sums up a service's profile for people.
@@ -65,7 +67,7 @@ func (l *Loop) learned(now time.Time, u *unit) Learned {
 	for r := range v.Cuts {
 		v.Cuts[r] = p.Outcomes(knowledge.Resource(r), knowledge.Shrink)
 	}
-	v.Image = l.facts(u).Image
+	v.Image = l.facts(now, u).Image
 	return v
 }
 
@@ -100,7 +102,7 @@ func (l *Loop) copy(u *unit) Unit {
 	}
 	v.Pause = &v.Paused
 	v.Probe = nil
-	v.Would[0], v.Would[1] = plan.WouldBe(now, l.facts(u), &w, &v.Envelope, &v.Policy)
+	v.Would[0], v.Would[1] = plan.WouldBe(now, l.facts(now, u), &w, &v.Envelope, &v.Policy)
 	return v
 }
 
@@ -140,6 +142,7 @@ func (l *Loop) Find(ctx context.Context, ref string) (v Unit, verdicts [2][]exec
 		now := l.o.Now()
 		v.Learned, v.Outlooks = l.learned(now, u), u.outlooks()
 		v.Adaptive, v.HasAdaptive = u.thresholds()
+		v.Threshold = u.steered()
 		for r := range u.wishes {
 			d := u.wishes[r].Decision
 			d.Resource = knowledge.Resource(r)

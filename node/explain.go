@@ -188,6 +188,7 @@ func envelopeView(e *knowledge.Envelope) api.EnvelopeView {
 		CPUFloor: e.CPU.Min.Cores(), CPUCeiling: e.CPU.Max.Cores(), ThrottleTarget: e.ThrottleTarget,
 		MemoryWanted: int64(e.Memory), MemoryFloor: int64(e.MemoryFloor), MemoryCeiling: int64(e.MemoryCeiling),
 		Learned: e.Learned, Why: e.Reason.String(), Forecast: e.Forecast.String(), At: e.At.UTC(),
+		Threshold: e.Threshold.String(), ThresholdFloor: e.ThresholdCPU.Cores(), CutFloor: e.CutCPU.Cores(),
 	}
 }
 

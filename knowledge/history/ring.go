@@ -10,6 +10,10 @@ const (
 	ringStart = 64
 	// RingPoints is the usual bound of a Ring: five minutes at one point a second.
 	RingPoints = 300
+	// ringTop points at the top are looked at for a quantile, pointMost is the longest
+	// time that a point speaks for.
+	ringTop   = 8
+	pointMost = 10 * time.Second
 )
 
 // Ring keeps the newest points of one container. It starts small, doubles up to
@@ -61,4 +65,37 @@ func (r *Ring) Since(dst []knowledge.Point, t time.Time) []knowledge.Point {
 		}
 	}
 	return dst
+}
+
+// Demand is the CPU demand, in cores, since t: what was exceeded in no more than the
+// share over of the time, and the mean. The first is exact where that share is no longer than
+// eight points, else too high. It allocates nothing.
+func (r *Ring) Demand(t time.Time, over float64) (high, mean float64) {
+	var top [ringTop]struct{ demand, lasted float64 }
+	total, sum, before := 0.0, 0.0, int64(0)
+	for i := range r.points {
+		p := &r.points[(r.next+i)%len(r.points)]
+		lasted := float64(min(max(p.At-before, 0), int64(pointMost)))
+		before = p.At
+		if p.At < t.UnixNano() {
+			continue
+		}
+		demand := float64(p.Demand)
+		total, sum = total+lasted, sum+demand*lasted
+		for j := range top { // insert, and carry on with what is pushed out
+			if demand >= top[j].demand {
+				top[j].demand, demand = demand, top[j].demand
+				top[j].lasted, lasted = lasted, top[j].lasted
+			}
+		}
+	}
+	if total == 0 {
+		return 0, 0
+	}
+	last, spent := 0, top[0].lasted
+	for spent <= over*total && last < ringTop-1 {
+		last++
+		spent += top[last].lasted
+	}
+	return top[last].demand, sum / total
 }

@@ -19,6 +19,17 @@ const (
 	kneeNews = 0.02
 	// kneeChanges is how many moves are remembered.
 	kneeChanges = 4
+	// KneeHarmless is a knee from which on use of the limit as such does no harm: what
+	// hurts beyond it is a limit that is used up, and throttling tells that.
+	KneeHarmless = KneeMost - kneeNews
+	// KneeWatched and KneeHurt are the evidence that a knee needs before it steers:
+	// an hour of observation, and as many seconds under KneeMost at which it hurt as
+	// the first guess counts for, so that what was seen outweighs what was guessed.
+	// A limit that was raised takes the evidence away: it fades by half a day, and at
+	// kneeKept of it, after two days, the lesson is asked for anew.
+	KneeWatched = time.Hour
+	KneeHurt    = 10 * time.Minute
+	kneeKept    = 0.25
 )
 
 // Adaptive is the thresholds of one service: the knee it learned, and the story
@@ -29,7 +40,47 @@ type Adaptive struct {
 	// value is KneeStart.
 	told    float64
 	changes [kneeChanges]Change // newest first
+	steers  bool
 }
+
+// Lesson is what a service's knee is worth. The zero value: nothing was observed.
+type Lesson struct {
+	// Knee is the share of the limit from which use hurts, KneeLeast to KneeMost.
+	Knee float64
+	// Watched is how long it was observed, Hurt for how long of that under KneeMost
+	// at a use that hurt; both fade by half a day.
+	Watched, Hurt time.Duration
+	// Steers: there is, or was of late, evidence enough to act upon it.
+	Steers bool
+}
+
+// Judge weighs the evidence as of the newest observation, and keeps the verdict:
+// less is needed to go on than to begin.
+func (a *Adaptive) Judge() Lesson {
+	l := Lesson{Knee: KneeStart - a.told}
+	l.Watched, l.Hurt = a.Knee.evidence()
+	need := 1.0
+	if a.steers {
+		need = kneeKept
+	}
+	a.steers = l.Knee < KneeHarmless && l.Watched.Seconds() >= need*KneeWatched.Seconds() && l.Hurt.Seconds() >= need*KneeHurt.Seconds()
+	l.Steers = a.steers
+	return l
+}
+
+// Doubt says why the lesson does not steer; the zero Reason: it does.
+func (l *Lesson) Doubt() knowledge.Reason {
+	switch {
+	case l.Steers:
+		return knowledge.Reason{}
+	case l.Watched >= KneeWatched && l.Knee >= KneeHarmless:
+		return knowledge.Because(knowledge.RuleKneeHarmless, l.Knee)
+	}
+	return knowledge.Because(knowledge.RuleKneeYoung, l.Watched.Seconds(), KneeWatched.Seconds(), l.Hurt.Seconds(), KneeHurt.Seconds())
+}
+
+// Keep restores the verdict of an earlier life.
+func (a *Adaptive) Keep(steers bool) { a.steers = steers }
 
 // Change is one move of the knee and the observations that made it.
 type Change struct {
@@ -96,30 +147,11 @@ func (a *Adaptive) Thresholds(uncertainty, capacity float64) Thresholds {
 	return t
 }
 
-// Grow reports whether an expected demand (cores) asks for more than capacity,
-// and why. A demand that is no number never does.
-func (t Thresholds) Grow(expected, capacity float64) (bool, knowledge.Reason) {
-	if !(expected >= 0) || !(capacity > 0) {
-		return false, knowledge.Reason{}
-	}
-	u := expected / capacity
-	return u > t.Up, knowledge.Because(knowledge.RuleTriggerUp, u, t.Up, t.Knee, t.Uncertainty)
-}
-
-// Shrink reports whether capacity may become after (cores). upper is the bound of
-// the demand over the next 5 min that is missed once in a hundred times.
-func (t Thresholds) Shrink(upper, after float64) (bool, knowledge.Reason) {
-	if !(upper >= 0) || !(after > 0) {
-		return false, knowledge.Reason{}
-	}
-	u := upper / after
-	return u < t.Low, knowledge.Because(knowledge.RuleTriggerDown, u, t.Low)
-}
-
 // AdaptiveSize is the length of an encoded Adaptive.
 const AdaptiveSize = KneeSize + 8 + kneeChanges*6*8
 
-// MarshalBinary packs the table and its story into AdaptiveSize bytes.
+// MarshalBinary packs the table and its story into AdaptiveSize bytes. The verdict of
+// Judge is not in them.
 func (a *Adaptive) MarshalBinary() ([]byte, error) {
 	b, _ := a.Knee.AppendBinary(make([]byte, 0, AdaptiveSize))
 	put := func(v float64) { b = binary.LittleEndian.AppendUint64(b, math.Float64bits(v)) }

@@ -45,18 +45,6 @@ func TestNoisyAndSmooth(t *testing.T) {
 	if s.Changes[0].Moved.Seconds <= 0 || n.Reason.Rule != knowledge.RuleKneeMoved {
 		t.Errorf("nothing tells what moved them: %+v", s.Changes[0])
 	}
-	if grow, why := n.Grow(0.5, 1); !grow || why.Rule != knowledge.RuleTriggerUp {
-		t.Error("noisy at half its capacity must grow")
-	}
-	if grow, _ := s.Grow(0.5, 1); grow {
-		t.Error("smooth at half its capacity must not grow")
-	}
-	if ok, _ := s.Shrink(0.5, 1); !ok {
-		t.Error("smooth with a bound of half the capacity after the cut may shrink")
-	}
-	if ok, _ := n.Shrink(0.5, 1); ok {
-		t.Error("noisy may not")
-	}
 }
 
 func TestThresholdsStart(t *testing.T) {
@@ -72,10 +60,68 @@ func TestThresholdsStart(t *testing.T) {
 	if th := a.Thresholds(1, 0); th.Up != analyse.TriggerLeast {
 		t.Errorf("no capacity: trigger %g", th.Up)
 	}
-	for _, v := range []float64{math.NaN(), -1} {
-		if ok, _ := a.Thresholds(0, 1).Shrink(v, 1); ok {
-			t.Error("shrinks on what is no number")
+}
+
+// A knee steers from an hour of observation and ten minutes of harm on, not where a
+// limit hurts only when it is used up, and until the evidence has faded for two days.
+func TestJudge(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		use      float64
+		harm     float64
+		seconds  int // at use and harm
+		harmless int // at a use of 0.2
+		steers   bool
+		rule     knowledge.Rule
+	}{
+		{"nothing", 0, 0, 0, 0, false, knowledge.RuleKneeYoung},
+		{"hurts for ten minutes of an hour", 0.6, 0.5, 630, 3200, true, ""},
+		{"for nine", 0.6, 0.5, 540, 3100, false, knowledge.RuleKneeYoung},
+		{"of half an hour", 0.6, 0.5, 900, 900, false, knowledge.RuleKneeYoung},
+		{"as much as is allowed", 0.6, 0.05, 3700, 0, false, knowledge.RuleKneeYoung},
+		{"only when it is used up", 1, 0.8, 3700, 3700, false, knowledge.RuleKneeYoung},
+		{"never", 0.95, 0, 3 * 3600, 0, false, knowledge.RuleKneeHarmless},
+	} {
+		var a analyse.Adaptive
+		at := now
+		for i := range max(c.seconds, c.harmless) {
+			at = at.Add(time.Second)
+			if i < c.seconds {
+				a.Observe(at, c.use, c.harm, 1)
+			}
+			if i < c.harmless {
+				a.Observe(at, 0.2, 0, 1)
+			}
 		}
+		l := a.Judge()
+		if l.Steers != c.steers || l.Doubt().Rule != c.rule {
+			t.Errorf("%s: %+v, %s", c.name, l, l.Doubt())
+		}
+		if !c.steers {
+			continue
+		}
+		// Under a limit that was raised nothing hurts, and the evidence fades.
+		last := 0
+		for hour := range 24 * 5 {
+			at = at.Add(time.Hour)
+			a.Observe(at, 0.2, 0, 60)
+			if a.Judge().Steers {
+				last = hour + 1
+			}
+		}
+		if last < 40 || last > 56 {
+			t.Errorf("%s: the lesson counted for %d hours", c.name, last)
+		}
+	}
+	var a analyse.Adaptive
+	for i := range 4000 { // half of what it takes to begin
+		a.Observe(now.Add(time.Duration(i)*time.Second), 0.6-0.4*float64(min(i/300, 1)), 0.5*float64(1-min(i/300, 1)), 1)
+	}
+	if a.Judge().Steers {
+		t.Error("begins with half of the evidence")
+	}
+	if a.Keep(true); !a.Judge().Steers {
+		t.Error("a verdict that was kept is forgotten")
 	}
 }
 

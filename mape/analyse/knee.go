@@ -19,7 +19,7 @@ const (
 	kneeWidth   = 0.05
 	// kneeDoubt is for how many seconds of observation the first guess counts in
 	// each bucket.
-	kneeDoubt = 600.0
+	kneeDoubt = float64(KneeHurt / time.Second)
 	// kneeRise is how fast the first guess of harm grows with utilisation: e-fold
 	// in 0.1. At 0.7 it is 5 %, at 0.8 13.6 %, at 0.9 37 %.
 	kneeRise = 0.1
@@ -160,6 +160,25 @@ func firstGuess(i int) float64 {
 // scale turns weights into seconds that count as of the newest observation.
 func (k *Knee) scale() float64 {
 	return math.Exp2(float64(k.landmark) - float64(k.newest)/float64(kneeHalfLife))
+}
+
+// evidence is how long was observed, and for how long of that at a utilisation under
+// KneeMost at which more than HarmAllowed was held back.
+func (k *Knee) evidence() (watched, hurt time.Duration) {
+	scale := k.scale()
+	all, bad := 0.0, 0.0
+	for i, t := range k.time {
+		all += t
+		if (float64(i)+0.5)*kneeWidth < KneeMost && k.hurt[i] > HarmAllowed*t {
+			bad += t
+		}
+	}
+	return span(all * scale), span(bad * scale)
+}
+
+// span is so many seconds, a year at most.
+func span(seconds float64) time.Duration {
+	return time.Duration(min(seconds, 365*24*3600) * float64(time.Second))
 }
 
 // Bucket is what was seen at one utilisation.

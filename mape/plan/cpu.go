@@ -31,10 +31,11 @@ type wish struct {
 // room is where a quota may lie.
 type room struct {
 	floor, ceiling knowledge.NanoCPU
-	learned        bool // the floor is the profile's, not the policy's
-	foreseen       bool // … or a forecast's, which says
-	forecast       knowledge.Reason
-	why            knowledge.Reason // the envelope's
+	learned        bool              // the floor is the profile's, not the policy's
+	foreseen       bool              // … or a forecast's
+	strained       bool              // … or a learned threshold's
+	least          knowledge.NanoCPU // that a cut may leave, for the threshold
+	e              *knowledge.Envelope
 	// first is the limit of one that has none and whose image is known; 0: it is not.
 	first knowledge.NanoCPU
 }
@@ -74,8 +75,11 @@ func (r *Reflex) CPU(now time.Time, f *knowledge.Finding, w *knowledge.Window, e
 		if starting {
 			return because(d, knowledge.Because(knowledge.RuleStartBoost, f.Age.Seconds(), p.StartBoost))
 		}
+		if b.strained {
+			return because(d, b.e.Threshold)
+		}
 		if b.foreseen {
-			return because(d, b.forecast)
+			return because(d, b.e.Forecast)
 		}
 		return because(d, knowledge.Because(knowledge.RuleBelowFloor, w.Quota.Cores(), b.floor.Cores()))
 	}
@@ -182,7 +186,8 @@ func (c *captain) cut(d knowledge.Decision, f *knowledge.Finding, w *knowledge.W
 	if need > scale(w.Quota, analyse.TightRatio) {
 		return because(d, knowledge.Because(knowledge.RuleSteady, w.Usage.Cores(), w.Quota.Cores()))
 	}
-	to := max(scale(w.Quota, cutMost), need, b.floor)
+	free := max(scale(w.Quota, cutMost), need, b.floor)
+	to := max(free, b.least)
 	if w.Quota-to < leastChange(w.Quota) {
 		return because(d, b.whyNotLess(to, need, w.Quota, p))
 	}
@@ -191,18 +196,31 @@ func (c *captain) cut(d knowledge.Decision, f *knowledge.Finding, w *knowledge.W
 		return because(d, knowledge.Because(knowledge.RuleCooldown, wait.Seconds()))
 	}
 	d.Verb, d.To = knowledge.Shrink, int64(to)
+	if to > free {
+		return because(d, b.whyLeast())
+	}
 	return because(d, knowledge.Because(knowledge.RuleSettled, peak.Cores(), c.margin, w.UsageStd.Cores()))
+}
+
+// whyLeast says which use a cut must leave room for.
+func (b room) whyLeast() knowledge.Reason {
+	knee, use := b.e.Threshold.Args[1], b.e.Threshold.Args[3]
+	return knowledge.Because(knowledge.RuleTriggerDown, use, knee*analyse.LowShare, b.least.Cores())
 }
 
 // whyNotLess names what keeps a quota from a cut that its use would allow.
 func (b room) whyNotLess(to, need, quota knowledge.NanoCPU, p *knowledge.Policy) knowledge.Reason {
 	switch {
+	case b.least > b.floor && to <= b.least:
+		return b.whyLeast()
 	case to > b.floor:
 		return knowledge.Because(knowledge.RuleSmallChange, max(quota-to, 0).Cores(), leastChange(quota).Cores())
+	case b.strained:
+		return b.e.Threshold
 	case b.foreseen:
-		return b.forecast
-	case b.learned && b.why.Rule == knowledge.RuleAdvice:
-		return b.why
+		return b.e.Forecast
+	case b.learned && b.e.Reason.Rule == knowledge.RuleAdvice:
+		return b.e.Reason
 	case b.learned:
 		return knowledge.Because(knowledge.RuleProfile, p.Percentile(), b.floor.Cores())
 	}
@@ -222,7 +240,7 @@ func (c *captain) waits(now time.Time) time.Duration {
 func (c *captain) applied(now time.Time, d knowledge.Decision, grew bool) {
 	if !grew {
 		c.before, c.cutAt = 0, now
-		if d.Reason.Rule == knowledge.RuleSettled { // not a person's, nor the pool's
+		if rule := d.Reason.Rule; rule == knowledge.RuleSettled || rule == knowledge.RuleTriggerDown { // not a person's, nor the pool's
 			c.before = knowledge.NanoCPU(d.From)
 		}
 		if d.From == 0 { // a first limit is watched like a growth before it is cut
@@ -281,14 +299,20 @@ func firstCPU(peak, mean knowledge.NanoCPU, p *knowledge.Policy) knowledge.NanoC
 // cpuRoom is the envelope inside the policy: the policy's bounds hold even if
 // an envelope was made under an older policy.
 func cpuRoom(e *knowledge.Envelope, p *knowledge.Policy, starting bool) room {
-	b := room{ceiling: least(e.CPU.Max, p.CPU.Max, knowledge.MaxCPU), first: e.FirstCPU}
+	b := room{ceiling: least(e.CPU.Max, p.CPU.Max, knowledge.MaxCPU), first: e.FirstCPU, e: e}
 	b.floor = max(e.CPU.Min, p.CPU.Min, floorCPU)
-	b.learned, b.why = b.floor > max(p.CPU.Min, floorCPU), e.Reason
-	b.foreseen, b.forecast = b.learned && e.ForecastCPU > e.LearnedCPU, e.Forecast
+	b.learned = b.floor > max(p.CPU.Min, floorCPU)
+	b.foreseen = b.learned && e.ForecastCPU > e.LearnedCPU
 	if starting && p.StartBoost > 1 {
 		b.floor = scale(b.floor, p.StartBoost)
 	}
 	b.floor = min(b.floor, b.ceiling)
+	if e.Threshold.Rule == knowledge.RuleTriggerUp && p.CPUTarget == 0 {
+		b.least = min(e.CutCPU, b.ceiling)
+		if at := min(e.ThresholdCPU, b.ceiling); at > b.floor {
+			b.floor, b.strained = at, true
+		}
+	}
 	return b
 }
 

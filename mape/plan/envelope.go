@@ -22,6 +22,8 @@ type Facts struct {
 	Advice Advice
 	// Forecast is what is expected of the service next.
 	Forecast Forecast
+	// Strain is where use of the limit hurts the service, and how much is used.
+	Strain Strain `cbor:",omitzero"`
 	// Image is the same of all containers of its image, other services' included.
 	Image Image
 }
@@ -55,8 +57,10 @@ func Deliberate(now time.Time, facts Facts, p *knowledge.Policy, host knowledge.
 	e.CPU.Min = under(e.CPU.Min, e.CPU.Max)
 	e.MemoryFloor = under(e.MemoryFloor, e.MemoryCeiling)
 	e.Memory = under(e.Memory, e.MemoryCeiling)
+	strain(&e, &facts, p, &prev)
 	if Same(&e, &prev) {
 		prev.Forecast = e.Forecast // its numbers are of now
+		prev.ThresholdCPU, prev.CutCPU, prev.Threshold = e.ThresholdCPU, e.CutCPU, e.Threshold
 		if r := e.Reason.Rule; r == knowledge.RuleNoProfile || r == knowledge.RuleImage {
 			prev.Reason = e.Reason // so are these; those of other rules are of when it was set
 		}
@@ -110,7 +114,8 @@ func within[T ~int64](next, prev T, up, down float64) T {
 }
 
 // Same reports whether two envelopes differ in nothing but the instant at which
-// they were made, their terms and the numbers in their reasons.
+// they were made, their terms, the numbers in their reasons and what a threshold asks
+// for, which follows the use of the last minutes.
 func Same(a, b *knowledge.Envelope) bool {
 	return a.CPU == b.CPU && a.ThrottleTarget == b.ThrottleTarget && a.Memory == b.Memory &&
 		a.MemoryFloor == b.MemoryFloor && a.MemoryCeiling == b.MemoryCeiling &&

@@ -166,6 +166,22 @@ type Threshold struct {
 	Unit   string  `json:"unit"`
 	Why    string  `json:"why,omitempty"`
 	Source string  `json:"source"` // "default", "class", "label", "policy", "learned", "image", "forecast"
+	// Steers is of a threshold that is learned: whether it moves the limit now; Why
+	// says why not.
+	Steers  *bool             `json:"steers,omitempty"`
+	Changes []ThresholdChange `json:"changes,omitempty"` // newest first
+}
+
+// ThresholdChange is one move of a learned threshold, and the observations that made
+// it: for so many seconds, older ones discounted, use of the limit was Use, and the
+// share Harm of them was held back.
+type ThresholdChange struct {
+	At      time.Time `json:"at"`
+	Was     float64   `json:"was"`
+	Now     float64   `json:"now"`
+	Use     float64   `json:"use"`
+	Seconds float64   `json:"seconds"`
+	Harm    float64   `json:"harm"`
 }
 
 // Verdict is what one guard says of the present wish.
@@ -223,15 +239,20 @@ type Explain struct {
 
 // EnvelopeView is the room in which the reflex moves.
 type EnvelopeView struct {
-	CPUFloor       float64   `json:"cpu_floor"`
-	CPUCeiling     float64   `json:"cpu_ceiling"`
-	ThrottleTarget float64   `json:"throttle_target"`
-	MemoryWanted   int64     `json:"memory_wanted_bytes"`
-	MemoryFloor    int64     `json:"memory_floor_bytes"`
-	MemoryCeiling  int64     `json:"memory_ceiling_bytes"`
-	Learned        bool      `json:"learned"`
-	Why            string    `json:"why"`
-	Forecast       string    `json:"forecast"` // what a forecast adds to the floor, or why none does
+	CPUFloor       float64 `json:"cpu_floor"`
+	CPUCeiling     float64 `json:"cpu_ceiling"`
+	ThrottleTarget float64 `json:"throttle_target"`
+	MemoryWanted   int64   `json:"memory_wanted_bytes"`
+	MemoryFloor    int64   `json:"memory_floor_bytes"`
+	MemoryCeiling  int64   `json:"memory_ceiling_bytes"`
+	Learned        bool    `json:"learned"`
+	Why            string  `json:"why"`
+	Forecast       string  `json:"forecast"` // what a forecast adds to the floor, or why none does
+	// Threshold is what a learned threshold adds to the floor, ThresholdFloor, and
+	// leaves of a cut, CutFloor, in cores; absent: none steers, Thresholds say why.
+	Threshold      string    `json:"threshold,omitempty"`
+	ThresholdFloor float64   `json:"threshold_floor,omitempty"`
+	CutFloor       float64   `json:"cut_floor,omitempty"`
 	At             time.Time `json:"at"`
 }
 
