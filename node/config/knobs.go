@@ -36,7 +36,7 @@ func boundKnobs(p *knowledge.Policy) []binding {
 			field: sizeField{p: &p.Memory.Min, least: leastMemory, most: knowledge.MaxBytes}},
 		{name: "memory_max", label: "memory", help: "the memory limit never goes above; host: its memory less the reserve",
 			field: sizeField{&p.Memory.Max, leastMemory, knowledge.MaxBytes, wordHost}},
-		{name: "cpu_target", label: "cpu.target", help: "CPU use over limit to aim for",
+		{name: "cpu_target", label: "cpu.target", help: "CPU use over limit to aim for; adaptive: where use was learned to hurt the service, once there is evidence",
 			field: shareField{&p.CPUTarget, 0.1, 0.95, wordAdaptive}},
 		{name: "memory_target", label: "memory.target", help: "memory use over limit to aim for",
 			field: shareField{&p.MemoryTarget, 0.1, 0.95, wordAdaptive}},
