@@ -307,7 +307,7 @@ func cpuRoom(e *knowledge.Envelope, p *knowledge.Policy, starting bool) room {
 		b.floor = scale(b.floor, p.StartBoost)
 	}
 	b.floor = min(b.floor, b.ceiling)
-	if e.Threshold.Rule == knowledge.RuleTriggerUp && p.CPUTarget == 0 {
+	if e.CutCPU > 0 && p.CPUTarget == 0 {
 		b.least = min(e.CutCPU, b.ceiling)
 		if at := min(e.ThresholdCPU, b.ceiling); at > b.floor {
 			b.floor, b.strained = at, true
