@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -167,8 +168,9 @@ func (n *Node) Replicate(ctx context.Context, r api.ReplicaRequest) ([]string, e
 	return nil, api.Errorf(api.KindRefused, "the number of replicas is bounded to 1..1 (effiscale.replicas); scale vertically instead: POST /scale/vertical")
 }
 
-// Pause stops or resumes automation of a service.
-func (n *Node) Pause(ctx context.Context, r api.PauseRequest) error {
+// localPause stops or resumes automation of a service of this host, or of all ("" with
+// All); asked is the node where somebody asked for it, "" for this one.
+func (n *Node) localPause(ctx context.Context, r api.PauseRequest, asked string) error {
 	p := execute.Pause{On: !r.Resume, OnlyDown: r.OnlyDown}
 	if r.For > 0 && !r.Resume {
 		p.Until = time.Now().Add(r.For)
@@ -180,7 +182,10 @@ func (n *Node) Pause(ctx context.Context, r api.PauseRequest) error {
 		return asError(err)
 	}
 	n.keepPauses(pauses)
-	said := n.log.Info().Str("service", string(key))
+	said := n.log.Info().Str("service", cmp.Or(string(key), "all"))
+	if asked != "" {
+		said = said.Str("at", asked)
+	}
 	switch {
 	case !p.On:
 		said.Msg("automation resumed")
@@ -201,9 +206,9 @@ func (n *Node) keepPauses(pauses map[knowledge.ServiceKey]execute.Pause) {
 	}
 }
 
-// Restore puts containers back to the limits that they had.
-func (n *Node) Restore(ctx context.Context, ref string) (api.RestoreResult, error) {
-	res := api.RestoreResult{Schema: api.Schema, Restored: []api.Change{}, Failed: []string{}}
+// localRestore puts containers of this host back to the limits that they had; "": all.
+func (n *Node) localRestore(ctx context.Context, ref string) (api.RestoreResult, error) {
+	res := api.RestoreResult{Schema: api.Schema, Restored: []api.Change{}, Failed: []string{}, Host: n.identity.Name}
 	n.docs.Lock()
 	unlock := sync.OnceFunc(n.docs.Unlock)
 	defer unlock()

@@ -349,14 +349,19 @@ func externalText(u *mape.Unit) string {
 	return "nobody else has changed its limits of late"
 }
 
-// Plan is what the daemon would do now.
-func (n *Node) Plan(ctx context.Context) (api.Plan, error) {
+// localPlan is what the daemon would do now on this host, with all containers or with
+// what is named: a container, or a service.
+func (n *Node) localPlan(ctx context.Context, name string) (api.Plan, error) {
 	units, _, err := n.loop.Units(ctx)
 	if err != nil {
 		return api.Plan{}, loopError(err)
 	}
 	p := api.Plan{Schema: api.Schema, At: time.Now().UTC(), Items: []api.PlanItem{}}
 	slices.SortFunc(units, byName)
+	units = named(units, name)
+	if name != "" && len(units) == 0 {
+		return p, api.Errorf(api.KindNotFound, "no container or service %q on this host: `effiscale status` lists them", name)
+	}
 	for i := range units {
 		p.Items = append(p.Items, planItems(&units[i])...)
 	}
@@ -366,6 +371,14 @@ func (n *Node) Plan(ctx context.Context) (api.Plan, error) {
 		}
 	}
 	return p, nil
+}
+
+// named are the containers of a service, or the one that has this name or id; "": all.
+func named(units []mape.Unit, name string) []mape.Unit {
+	return slices.DeleteFunc(units, func(u mape.Unit) bool {
+		c := &u.Container
+		return name != "" && c.Name != name && string(c.Service) != name && (len(name) < 12 || !strings.HasPrefix(string(c.ID), name))
+	})
 }
 
 func planItems(u *mape.Unit) (out []api.PlanItem) {

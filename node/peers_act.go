@@ -67,6 +67,9 @@ type answer struct {
 
 // livePeers are those to ask.
 func (n *Node) livePeers() (out []answer) {
+	if n.cluster == nil {
+		return nil
+	}
 	for _, p := range n.cluster.Members().Peers() {
 		if !p.Self && p.Alive && len(out) < peersAsked {
 			out = append(out, answer{peer: p})
@@ -77,15 +80,21 @@ func (n *Node) livePeers() (out []answer) {
 
 // askAll calls a method on every living peer at once.
 func (n *Node) askAll(ctx context.Context, method string, body []byte) []answer {
+	out := n.livePeers()
+	n.ask(ctx, out, method, body)
+	return out
+}
+
+// ask calls a method on these peers at once, and writes down what each answers.
+func (n *Node) ask(ctx context.Context, these []answer, method string, body []byte) {
 	ctx, cancel := context.WithTimeout(ctx, peersWithin)
 	defer cancel()
-	out := n.livePeers()
 	var all sync.WaitGroup
-	for i := range out {
-		all.Go(func() { out[i].body, out[i].err = n.cluster.Relay().Call(ctx, out[i].peer.ID, method, body) })
+	for i := range these {
+		a := &these[i]
+		all.Go(func() { a.body, a.err = n.cluster.Relay().Call(ctx, a.peer.ID, method, body) })
 	}
 	all.Wait()
-	return out
 }
 
 // ClusterStats are for the metrics page.

@@ -17,10 +17,10 @@ const (
 	traceLeast = 12
 )
 
-// Trace is the demand on record: seconds for up to five minutes, minutes while all
+// localTrace is the demand on record on this host: seconds for up to five minutes, minutes while all
 // that is on record is younger than a day, else ten minutes. Where less than half
 // of it is on record it is refused.
-func (n *Node) Trace(ctx context.Context, r api.TraceRequest) (api.Trace, error) {
+func (n *Node) localTrace(ctx context.Context, r api.TraceRequest) (api.Trace, error) {
 	to := time.Now()
 	from := to.Add(-r.Since)
 	t, service, err := n.recorded(ctx, r.Name, from, to)
@@ -40,7 +40,7 @@ func (n *Node) Trace(ctx context.Context, r api.TraceRequest) (api.Trace, error)
 	}
 	out := api.Trace{
 		Schema: api.Schema, Service: string(service), Resource: r.Resource, Unit: "cores", Start: t.Start.UTC(), Step: t.Step.Seconds(),
-		Values: t.Demand, Peaks: t.Peak, Gaps: t.Gaps, Filled: t.Filled, Throttled: t.Throttled,
+		Values: t.Demand, Peaks: t.Peak, Gaps: t.Gaps, Filled: t.Filled, Throttled: t.Throttled, Host: n.identity.Name,
 	}
 	if r.Resource == knowledge.ResourceMemory.String() {
 		out.Unit, out.Values, out.Peaks, out.Throttled = "bytes", t.Memory, t.Memory, 0

@@ -52,7 +52,9 @@ type tuneView struct {
 	Policies    []tunePolicy `json:"policies"` // cheapest first
 	// Recommended is the label of the cheapest policy that keeps what is unserved
 	// within what is allowed; empty: none does.
-	Recommended string `json:"recommended"`
+	Recommended string   `json:"recommended"`
+	Host        string   `json:"host,omitempty"`      // whose record it is
+	Elsewhere   []string `json:"elsewhere,omitempty"` // other hosts on which the service runs
 }
 
 type tunePolicy struct {
@@ -70,7 +72,7 @@ func (a *app) tuneCmd() *cobra.Command {
 		Long: "Replay what a service, all its containers together, wanted of CPU in the past with a grid of policies,\n" +
 			"through the code that decides in the daemon, and show what each would have wasted and left unserved\n" +
 			"before its reflex answers. A * marks those that no other one beats. What is recommended is the\n" +
-			"cheapest that leaves no more unserved than --unserved. Nothing is changed: a policy is chosen by a label.",
+			"cheapest that leaves no more unserved than --unserved. Nothing is changed: a policy is chosen by a label.\n" + recordHelp,
 		Example:           "  effiscale tune web\n  effiscale tune web --since 24h --unserved 0.1%",
 		Args:              oneArg("NAME"),
 		ValidArgsFunction: a.completeNames(true),
@@ -125,7 +127,7 @@ func parsePercent(s string) (float64, error) {
 
 // tune replays a trace with every policy of the grid.
 func tune(t api.Trace, allowed float64) (tuneView, error) {
-	v := tuneView{Schema: api.Schema, Service: t.Service, Steps: len(t.Values), StepSeconds: t.Step, Unserved: allowed}
+	v := tuneView{Schema: api.Schema, Service: t.Service, Host: t.Host, Elsewhere: t.Elsewhere, Steps: len(t.Values), StepSeconds: t.Step, Unserved: allowed}
 	trace := simulate.Trace{Name: t.Service, Unit: simulate.UnitCores, Step: time.Duration(t.Step * float64(time.Second)), Values: t.Values}
 	for _, c := range tuneGrid() {
 		o := simulate.Defaults()
@@ -156,7 +158,7 @@ func tune(t api.Trace, allowed float64) (tuneView, error) {
 
 func tuneText(p *page, v tuneView) {
 	length := time.Duration(float64(v.Steps) * v.StepSeconds * float64(time.Second))
-	p.line("%s", p.style(styleBold, fmt.Sprintf("%s: CPU demand of %s in %d steps of %s", v.Service, spanText(length), v.Steps, secondsText(v.StepSeconds))))
+	p.line("%s", p.style(styleBold, fmt.Sprintf("%s: CPU demand of %s in %d steps of %s%s", v.Service, spanText(length), v.Steps, secondsText(v.StepSeconds), onHost(v.Host))))
 	out := newScoreTable("POLICY", "", "SLACK %", "UNSERVED %", "SHORT %", "CORE-H", "CHANGES A DAY")
 	for _, c := range v.Policies {
 		mark := ""
@@ -167,6 +169,9 @@ func tuneText(p *page, v tuneView) {
 	}
 	out.print(p)
 	p.line("")
+	if len(v.Elsewhere) > 0 {
+		p.paragraph(p.style(styleYellow, "!")+" ", elsewhereText(api.Trace{Service: v.Service, Elsewhere: v.Elsewhere}))
+	}
 	if v.Recommended == "" {
 		p.line("None of them leaves %s %% of demand or less unserved: the demand leaps more than its past tells.", share(v.Unserved))
 		return
