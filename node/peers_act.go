@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"maps"
 	"sync"
 	"time"
@@ -53,6 +54,7 @@ func (n *Node) peerHandlers() map[string]relay.Handler {
 			return n.keysForPeer(body)
 		}, MaxBody: 1024},
 		"reach": {Serve: n.reach},
+		"about": {Serve: func(context.Context, knowledge.NodeID, []byte) ([]byte, error) { return json.Marshal(n.about()) }, MaxBody: 64},
 	}
 	maps.Copy(own, n.findHandlers())
 	return own
@@ -60,9 +62,16 @@ func (n *Node) peerHandlers() map[string]relay.Handler {
 
 // answer is one peer's.
 type answer struct {
-	peer member.Peer
-	body []byte
-	err  error
+	peer         member.Peer
+	body         []byte
+	err          error
+	asked, heard time.Time
+}
+
+// older reports whether a peer answered that it has no such method.
+func older(err error) bool {
+	said := new(relay.Error)
+	return errors.As(err, &said) && said.Text == relay.NoMethod
 }
 
 // livePeers are those to ask.
@@ -92,7 +101,11 @@ func (n *Node) ask(ctx context.Context, these []answer, method string, body []by
 	var all sync.WaitGroup
 	for i := range these {
 		a := &these[i]
-		all.Go(func() { a.body, a.err = n.cluster.Relay().Call(ctx, a.peer.ID, method, body) })
+		all.Go(func() {
+			a.asked = time.Now()
+			a.body, a.err = n.cluster.Relay().Call(ctx, a.peer.ID, method, body)
+			a.heard = time.Now()
+		})
 	}
 	all.Wait()
 }

@@ -106,12 +106,12 @@ func (n *Node) silent(at spot) (names []string) {
 		}
 	}
 	for _, a := range at.there {
-		switch said := new(relay.Error); {
+		switch {
 		case a.err == nil:
-		case !errors.As(a.err, &said):
-			names = append(names, nameOr(a.peer))
-		case said.Text == relay.NoMethod:
+		case older(a.err):
 			names = append(names, nameOr(a.peer)+" (of an older version)")
+		case !errors.As(a.err, new(*relay.Error)):
+			names = append(names, nameOr(a.peer))
 		}
 	}
 	return names
