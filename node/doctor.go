@@ -37,7 +37,7 @@ func Doctor(ctx context.Context, o DoctorOptions) []api.Check {
 	checks = append(checks, engine)
 	checks = append(checks, checkKernel(host, containers, cfg)...)
 	checks = append(checks, checkClock(), checkDescriptors(), checkDisk(cfg), checkDaemon(ctx, cfg))
-	return checks
+	return append(checks, checkCluster(ctx, cfg)...)
 }
 
 func verdict(name, severity string, err error, fine, remedy string) api.Check {

@@ -64,11 +64,55 @@ func fleetOfThree(t *testing.T) (f *fleet, a, b, c *sailor) {
 	return f, a, b, c
 }
 
+// allSay: members and status have of each host what it says now.
+func allSay(t *testing.T, s *sailor) {
+	t.Helper()
+	soon(t, "all say that they have a majority, and own what there is", func() bool {
+		m, err := s.n.Members(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		owns := 0
+		for _, v := range m.Members {
+			if !v.OwnsNow || v.Majority == nil || !*v.Majority || v.Attestation != "off" || v.Timing != "fast" || v.Error != "" || !v.Self && (v.ClockSkew == nil || *v.ClockSkew > 1 || *v.ClockSkew < -1) {
+				return false
+			}
+			owns += v.Owns
+		}
+		return owns == 6 // front, shop, left, web, right, many
+	})
+	st, err := s.n.Status(t.Context())
+	if err != nil || st.Cluster.SummaryOf != 3 || len(st.Cluster.Hosts) != 3 || st.Cluster.Summary.Actions < st.Summary.Actions {
+		t.Fatalf("%+v, %v", st.Cluster, err)
+	}
+	for _, h := range st.Cluster.Hosts {
+		if h.PoolCPU <= 0 {
+			t.Errorf("%+v", h)
+		}
+	}
+	for _, c := range clusterChecksOf(t, s) {
+		if !c.OK {
+			t.Errorf("the doctor says %+v", c)
+		}
+	}
+}
+
+func clusterChecksOf(t *testing.T, s *sailor) []api.Check {
+	t.Helper()
+	m, err := s.n.Members(t.Context())
+	k, keysErr := s.n.Keys(t.Context())
+	if err := errors.Join(err, keysErr); err != nil {
+		t.Fatal(err)
+	}
+	return clusterChecks(m, k, true)
+}
+
 // TestPauseReachesEveryHost: a service is paused and resumed on every host that runs it,
 // whichever node is asked; HOST/NAME means one; and who cannot be told is named.
 func TestPauseReachesEveryHost(t *testing.T) {
 	_, a, b, c := fleetOfThree(t)
 	ctx := t.Context()
+	allSay(t, a)
 	check := func(what string, r api.PauseRequest, service string, hosts []string, onA, onB, onC string) {
 		t.Helper()
 		res, err := a.n.Pause(ctx, r)
@@ -102,6 +146,9 @@ func TestPauseReachesEveryHost(t *testing.T) {
 
 	b.crash()
 	soon(t, "b is given up", func() bool { return statusOf(a, b.name) == "failed" })
+	if down := clusterChecksOf(t, a)[0]; down.OK || !strings.Contains(down.Detail, b.name+" is down") {
+		t.Errorf("the doctor says %+v", down)
+	}
 	res, err := a.n.Pause(ctx, api.PauseRequest{AllHosts: true, Resume: true})
 	if err != nil || !slices.Equal(res.Hosts, []string{a.name, c.name}) || !slices.Equal(res.NotReached, []string{b.name + " (down)"}) {
 		t.Errorf("without b: %+v, %v", res, err)
