@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -250,17 +251,54 @@ func (n *Node) localRecords(ctx context.Context, name string, limit int) (api.Hi
 	} else if !errors.Is(err, mape.ErrUnknown) {
 		return h, asError(err)
 	}
+	moves := n.unwritten(ctx, f) // before the records, which they become in a moment
 	records, readErr := n.records(ctx, f)
 	if readErr != nil {
 		return h, fmt.Errorf("cannot read the history: %w", readErr)
 	}
-	if err != nil && len(records) == 0 && !n.knowsService(ctx, name) {
+	records = withMoves(moves, records, limit)
+	if err != nil && len(records) == 0 && !n.knowsService(ctx, name) && !n.onRecord(ctx, knowledge.ServiceKey(name)) {
 		return h, api.Errorf(api.KindNotFound, "no container or service %q on this host, now or in the history: `effiscale status` lists them", name)
 	}
 	for _, r := range records {
 		h.Changes = append(h.Changes, change(r))
 	}
 	return h, nil
+}
+
+// unwritten are the reflex's quota moves that are still being folded into the next record
+// of their container.
+func (n *Node) unwritten(ctx context.Context, f store.Filter) (moves []knowledge.Record) {
+	units, _, err := n.loop.Units(ctx)
+	if err != nil {
+		return nil
+	}
+	for i := range units {
+		u := &units[i] // a copy: nothing is taken from the loop
+		if u.Container.ID != f.Container && (f.Container != "" || u.Container.Service != f.Service) {
+			continue
+		}
+		if r, ok := u.TakeFold(time.Now()); ok {
+			r.Outcome.Message = "so far, not written yet"
+			moves = append(moves, r)
+		}
+	}
+	return moves
+}
+
+// withMoves puts moves that no record holds yet among the records, newest first.
+func withMoves(moves, records []knowledge.Record, limit int) []knowledge.Record {
+	moves = slices.DeleteFunc(moves, func(m knowledge.Record) bool {
+		return slices.ContainsFunc(records, func(r knowledge.Record) bool {
+			return r.Action.ID == m.Action.ID && r.Action.Resource == m.Action.Resource && !r.Action.At.Before(m.Action.At)
+		})
+	})
+	if len(moves) == 0 {
+		return records
+	}
+	records = append(moves, records...)
+	knowledge.SortStableFunc(records, func(a, b knowledge.Record) int { return b.Action.At.Compare(a.Action.At) })
+	return records[:min(len(records), limit)]
 }
 
 // records reads the history, one reader at a time: ten thousand records are some

@@ -300,6 +300,8 @@ type Trace struct {
 	// Throttled steps hold an estimate of what would have been used.
 	Throttled int    `json:"throttled_steps"`
 	Host      string `json:"host,omitempty"` // whose record it is
+	// Policy is the label of the CPU policy in force, "" where nothing of it runs.
+	Policy string `json:"policy,omitempty"`
 	// Elsewhere are other hosts on which the service runs; they have records of their own.
 	Elsewhere []string `json:"elsewhere,omitempty"`
 }

@@ -184,6 +184,8 @@ func clusterGoldens() []goldenCase {
 		{"plan-both", in(healthy), ExitUsage, "plan|shop_web|--all-hosts"},
 		{"export-elsewhere", fakeClient{cluster: healthy, quiet: true}, ExitOK, "export|shop-web-1"},
 		{"tune-elsewhere", in(healthy), ExitOK, "tune|shop-web-1|--since|14d"},
+		{"tune-idle", in(unsettled), ExitOK, "tune|shop-web-1"},
+		{"tune-idle-json", in(unsettled), ExitOK, "tune|shop-web-1|-o|json"},
 		{"help-pause", in(alone), ExitOK, "help|pause"},
 		{"help-plan", in(alone), ExitOK, "help|plan"},
 		{"help-restore", in(alone), ExitOK, "help|restore"},

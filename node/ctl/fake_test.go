@@ -190,6 +190,10 @@ func (f *fakeClient) Trace(_ context.Context, r api.TraceRequest) (api.Trace, er
 	if r.Resource == "memory" {
 		t.Unit, t.Values, t.Peaks = "bytes", []float64{210 << 20, 211 << 20}, []float64{210 << 20, 211 << 20}
 	}
+	if t.Policy = "effiscale.class=serving"; f.cluster == unsettled {
+		t.Policy, t.Values, t.Peaks = "effiscale.class=database", make([]float64, 60), make([]float64, 60)
+		return t, nil
+	}
 	if f.cluster != alone {
 		t.Host, t.Elsewhere = "alpha", []string{"beta", "gamma"}
 	}
