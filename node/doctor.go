@@ -40,6 +40,7 @@ func Doctor(ctx context.Context, o DoctorOptions) []api.Check {
 	return append(checks, checkCluster(ctx, cfg)...)
 }
 
+//go:noinline // copies make the binary larger
 func verdict(name, severity string, err error, fine, remedy string) api.Check {
 	if err != nil {
 		return api.Check{Name: name, Severity: severity, Detail: err.Error(), Remedy: remedy}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -357,13 +356,16 @@ func (n *Node) localPlan(ctx context.Context, name string) (api.Plan, error) {
 		return api.Plan{}, loopError(err)
 	}
 	p := api.Plan{Schema: api.Schema, At: time.Now().UTC(), Items: []api.PlanItem{}}
-	slices.SortFunc(units, byName)
-	units = named(units, name)
-	if name != "" && len(units) == 0 {
-		return p, api.Errorf(api.KindNotFound, "no container or service %q on this host: `effiscale status` lists them", name)
-	}
+	knowledge.SortFunc(units, byName)
+	known := name == ""
 	for i := range units {
-		p.Items = append(p.Items, planItems(&units[i])...)
+		if c := &units[i].Container; name == "" || c.Name == name || string(c.Service) == name || len(name) >= 12 && strings.HasPrefix(string(c.ID), name) {
+			p.Items = append(p.Items, planItems(&units[i])...)
+			known = true
+		}
+	}
+	if !known {
+		return p, api.Errorf(api.KindNotFound, "no container or service %q on this host: `effiscale status` lists them", name)
 	}
 	for _, item := range p.Items {
 		if item.Mark == "~" {
@@ -371,14 +373,6 @@ func (n *Node) localPlan(ctx context.Context, name string) (api.Plan, error) {
 		}
 	}
 	return p, nil
-}
-
-// named are the containers of a service, or the one that has this name or id; "": all.
-func named(units []mape.Unit, name string) []mape.Unit {
-	return slices.DeleteFunc(units, func(u mape.Unit) bool {
-		c := &u.Container
-		return name != "" && c.Name != name && string(c.Service) != name && (len(name) < 12 || !strings.HasPrefix(string(c.ID), name))
-	})
 }
 
 func planItems(u *mape.Unit) (out []api.PlanItem) {

@@ -117,6 +117,7 @@ func (n *Node) silent(at spot) (names []string) {
 	return names
 }
 
+//go:noinline // copies make the binary larger
 func nameOr(p member.Peer) string {
 	if p.Name == "" {
 		return p.ID.Short()
@@ -161,6 +162,7 @@ func severalHosts(ref string, forms []string) error {
 	return api.Errorf(api.KindBadRequest, "%q is on several hosts, name one: %s; or give the container's id", ref, shown(forms))
 }
 
+//go:noinline // copies make the binary larger
 func understand(host string, answer []byte, into any) error {
 	if err := json.Unmarshal(answer, into); err != nil {
 		return api.Errorf(api.KindInternal, "host %s answers what is not understood: %v", host, err)

@@ -36,6 +36,8 @@ func (e *Error) Error() string { return e.Detail }
 func (e *Error) Is(target error) bool { return e.Kind == KindForbidden && target == fs.ErrPermission }
 
 // Errorf builds an Error.
+//
+//go:noinline // it is in hundreds of places: copies make the binary larger
 func Errorf(kind Kind, format string, args ...any) *Error {
 	return &Error{Kind: kind, Detail: fmt.Sprintf(format, args...)}
 }

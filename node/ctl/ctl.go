@@ -239,6 +239,8 @@ func exitCodesTopic() *cobra.Command {
 }
 
 // run marks that the command line itself was right.
+//
+//go:noinline // copies make the binary larger
 func (a *app) run(f func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		a.ran = true

@@ -138,6 +138,7 @@ func release(version string) string {
 // nameCell keeps a long name from pushing the rest off the page.
 func nameCell(name string) string { return ansi.Truncate(name, maxNameCell, "…") }
 
+//go:noinline // copies make the binary larger
 func orDash(s string) string {
 	if s == "" {
 		return "-"

@@ -92,6 +92,8 @@ func (e *entry) over(now time.Time, taken func(name string) time.Time) bool {
 }
 
 // takers finds since when a living node has a name. mu is held, and while it is used.
+//
+//go:noinline
 func (m *Members) takers() func(name string) time.Time {
 	var since map[string]time.Time
 	return func(name string) time.Time {
