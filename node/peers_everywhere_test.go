@@ -272,8 +272,9 @@ func TestNamesOnEveryHost(t *testing.T) {
 	}
 	soon(t, "a trace of seconds", func() bool { _, err := trace("solo"); return err == nil })
 	for ref, want := range map[string][2]string{"solo": {"web", b.name}, b.name + "/shop": {"shop", b.name}, "shop": {"shop", a.name}} {
-		tr, err := trace(ref)
-		if err != nil || tr.Service != want[0] || tr.Host != want[1] || (len(tr.Elsewhere) == 1) != (ref == "shop") {
+		var tr api.Trace
+		soon(t, "a trace of "+ref, func() bool { tr, err = trace(ref); return err == nil })
+		if tr.Service != want[0] || tr.Host != want[1] || (len(tr.Elsewhere) == 1) != (ref == "shop") {
 			t.Errorf("trace of %s: of %s on %s, also on %v, %v", ref, tr.Service, tr.Host, tr.Elsewhere, err)
 		}
 	}
