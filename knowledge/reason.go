@@ -133,18 +133,14 @@ const (
 )
 
 var ruleWords = map[Rule]func(r Reason) string{
-	RuleBoost: func(r Reason) string {
-		return fmt.Sprintf("throttled hard: %s cores in use, about %s more held back by a quota of %s", cores(r.Args[1]), cores(r.Args[0]), cores(r.Args[2]))
-	},
+	RuleBoost: boostWords,
 	RuleThrottled: func(r Reason) string {
 		return fmt.Sprintf("%s of its CPU periods were throttled, more than the %s allowed, at a quota of %s cores", percent(r.Args[0]), percent(r.Args[1]), cores(r.Args[2]))
 	},
 	RuleUndoCut: func(r Reason) string {
 		return fmt.Sprintf("the last cut hurt: %s of periods throttled, %s allowed; back above the %s cores before it", percent(r.Args[0]), percent(r.Args[1]), cores(r.Args[2]))
 	},
-	RuleSettled: func(r Reason) string {
-		return fmt.Sprintf("used at most %s cores in the last 5 s; with a margin of %s cores that is enough", cores(r.Args[0]), cores(r.Args[1]*r.Args[2]))
-	},
+	RuleSettled: settledWords,
 	RuleFirstLimit: func(r Reason) string {
 		return fmt.Sprintf("had no limit; watched for %s, this covers what it used", seconds(r.Args[0]))
 	},

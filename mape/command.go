@@ -160,10 +160,19 @@ func (l *Loop) asked(now time.Time, u *unit, w Want) knowledge.Decision {
 	return d
 }
 
-// Pause stops automation of a service, or of the service of a container. It
-// returns the service's name and what holds now.
+// Pause stops automation of a service, or of the service of a container, or with "" of
+// all services. It returns the service's name and what holds now.
 func (l *Loop) Pause(ctx context.Context, name string, p execute.Pause) (key knowledge.ServiceKey, pauses map[knowledge.ServiceKey]execute.Pause, err error) {
 	doErr := l.Do(ctx, func() {
+		if name == "" {
+			for _, s := range l.services {
+				if s.units > 0 || s.pause.On {
+					l.pause(s, p)
+				}
+			}
+			pauses = l.pauses()
+			return
+		}
 		s := l.services[knowledge.ServiceKey(name)]
 		if s == nil || s.units == 0 {
 			var u *unit

@@ -1,9 +1,11 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -167,8 +169,9 @@ func (n *Node) Replicate(ctx context.Context, r api.ReplicaRequest) ([]string, e
 	return nil, api.Errorf(api.KindRefused, "the number of replicas is bounded to 1..1 (effiscale.replicas); scale vertically instead: POST /scale/vertical")
 }
 
-// Pause stops or resumes automation of a service.
-func (n *Node) Pause(ctx context.Context, r api.PauseRequest) error {
+// localPause stops or resumes automation of a service of this host, or of all ("" with
+// All); asked is the node where somebody asked for it, "" for this one.
+func (n *Node) localPause(ctx context.Context, r api.PauseRequest, asked string) error {
 	p := execute.Pause{On: !r.Resume, OnlyDown: r.OnlyDown}
 	if r.For > 0 && !r.Resume {
 		p.Until = time.Now().Add(r.For)
@@ -180,7 +183,10 @@ func (n *Node) Pause(ctx context.Context, r api.PauseRequest) error {
 		return asError(err)
 	}
 	n.keepPauses(pauses)
-	said := n.log.Info().Str("service", string(key))
+	said := n.log.Info().Str("service", cmp.Or(string(key), "all"))
+	if asked != "" {
+		said = said.Str("at", asked)
+	}
 	switch {
 	case !p.On:
 		said.Msg("automation resumed")
@@ -201,9 +207,9 @@ func (n *Node) keepPauses(pauses map[knowledge.ServiceKey]execute.Pause) {
 	}
 }
 
-// Restore puts containers back to the limits that they had.
-func (n *Node) Restore(ctx context.Context, ref string) (api.RestoreResult, error) {
-	res := api.RestoreResult{Schema: api.Schema, Restored: []api.Change{}, Failed: []string{}}
+// localRestore puts containers of this host back to the limits that they had; "": all.
+func (n *Node) localRestore(ctx context.Context, ref string) (api.RestoreResult, error) {
+	res := api.RestoreResult{Schema: api.Schema, Restored: []api.Change{}, Failed: []string{}, Host: n.identity.Name}
 	n.docs.Lock()
 	unlock := sync.OnceFunc(n.docs.Unlock)
 	defer unlock()
@@ -245,17 +251,54 @@ func (n *Node) localRecords(ctx context.Context, name string, limit int) (api.Hi
 	} else if !errors.Is(err, mape.ErrUnknown) {
 		return h, asError(err)
 	}
+	moves := n.unwritten(ctx, f) // before the records, which they become in a moment
 	records, readErr := n.records(ctx, f)
 	if readErr != nil {
 		return h, fmt.Errorf("cannot read the history: %w", readErr)
 	}
-	if err != nil && len(records) == 0 && !n.knowsService(ctx, name) {
+	records = withMoves(moves, records, limit)
+	if err != nil && len(records) == 0 && !n.knowsService(ctx, name) && !n.onRecord(ctx, knowledge.ServiceKey(name)) {
 		return h, api.Errorf(api.KindNotFound, "no container or service %q on this host, now or in the history: `effiscale status` lists them", name)
 	}
 	for _, r := range records {
 		h.Changes = append(h.Changes, change(r))
 	}
 	return h, nil
+}
+
+// unwritten are the reflex's quota moves that are still being folded into the next record
+// of their container.
+func (n *Node) unwritten(ctx context.Context, f store.Filter) (moves []knowledge.Record) {
+	units, _, err := n.loop.Units(ctx)
+	if err != nil {
+		return nil
+	}
+	for i := range units {
+		u := &units[i] // a copy: nothing is taken from the loop
+		if u.Container.ID != f.Container && (f.Container != "" || u.Container.Service != f.Service) {
+			continue
+		}
+		if r, ok := u.TakeFold(time.Now()); ok {
+			r.Outcome.Message = "so far, not written yet"
+			moves = append(moves, r)
+		}
+	}
+	return moves
+}
+
+// withMoves puts moves that no record holds yet among the records, newest first.
+func withMoves(moves, records []knowledge.Record, limit int) []knowledge.Record {
+	moves = slices.DeleteFunc(moves, func(m knowledge.Record) bool {
+		return slices.ContainsFunc(records, func(r knowledge.Record) bool {
+			return r.Action.ID == m.Action.ID && r.Action.Resource == m.Action.Resource && !r.Action.At.Before(m.Action.At)
+		})
+	})
+	if len(moves) == 0 {
+		return records
+	}
+	records = append(moves, records...)
+	knowledge.SortStableFunc(records, func(a, b knowledge.Record) int { return b.Action.At.Compare(a.Action.At) })
+	return records[:min(len(records), limit)]
 }
 
 // records reads the history, one reader at a time: ten thousand records are some

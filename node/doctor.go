@@ -37,9 +37,10 @@ func Doctor(ctx context.Context, o DoctorOptions) []api.Check {
 	checks = append(checks, engine)
 	checks = append(checks, checkKernel(host, containers, cfg)...)
 	checks = append(checks, checkClock(), checkDescriptors(), checkDisk(cfg), checkDaemon(ctx, cfg))
-	return checks
+	return append(checks, checkCluster(ctx, cfg)...)
 }
 
+//go:noinline // copies make the binary larger
 func verdict(name, severity string, err error, fine, remedy string) api.Check {
 	if err != nil {
 		return api.Check{Name: name, Severity: severity, Detail: err.Error(), Remedy: remedy}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -350,16 +349,24 @@ func externalText(u *mape.Unit) string {
 	return "nobody else has changed its limits of late"
 }
 
-// Plan is what the daemon would do now.
-func (n *Node) Plan(ctx context.Context) (api.Plan, error) {
+// localPlan is what the daemon would do now on this host, with all containers or with
+// what is named: a container, or a service.
+func (n *Node) localPlan(ctx context.Context, name string) (api.Plan, error) {
 	units, _, err := n.loop.Units(ctx)
 	if err != nil {
 		return api.Plan{}, loopError(err)
 	}
 	p := api.Plan{Schema: api.Schema, At: time.Now().UTC(), Items: []api.PlanItem{}}
-	slices.SortFunc(units, byName)
+	knowledge.SortFunc(units, byName)
+	known := name == ""
 	for i := range units {
-		p.Items = append(p.Items, planItems(&units[i])...)
+		if c := &units[i].Container; name == "" || c.Name == name || string(c.Service) == name || len(name) >= 12 && strings.HasPrefix(string(c.ID), name) {
+			p.Items = append(p.Items, planItems(&units[i])...)
+			known = true
+		}
+	}
+	if !known {
+		return p, api.Errorf(api.KindNotFound, "no container or service %q on this host: `effiscale status` lists them", name)
 	}
 	for _, item := range p.Items {
 		if item.Mark == "~" {

@@ -1,7 +1,6 @@
 package node
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -10,7 +9,6 @@ import (
 
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/knowledge/store"
-	"github.com/effiscale/effiscale/node/api"
 	"github.com/effiscale/effiscale/node/cluster"
 	"github.com/effiscale/effiscale/node/config"
 	"github.com/effiscale/effiscale/node/member"
@@ -124,32 +122,6 @@ func (n *Node) conflict(other member.Peer, yield bool) {
 		ErrConflict, other.ID.Short(), other.Addr, other.Name):
 	default:
 	}
-}
-
-// Members is the cluster as this node sees it.
-func (n *Node) Members(context.Context) (api.Members, error) {
-	v := n.cluster.View()
-	out := api.Members{
-		Schema: api.Schema, Cluster: n.cluster.Name(), Self: string(n.cluster.Self()), Encrypted: len(n.cluster.Members().Keys()) > 0,
-		Ring: sumText(v.Ring.Checksum()), Majority: v.Majority, Expected: v.Expected, Members: []api.MemberView{}, Problems: append([]string{}, n.clusterProblems()...),
-	}
-	for _, p := range n.cluster.Members().Peers() {
-		m := api.MemberView{
-			ID: string(p.ID), Name: p.Name, Address: p.Addr, Relay: p.Relay, State: p.State.String(), Status: p.Status, Version: p.Version,
-			Protocol: int(p.Protocol), Zone: p.Zone, Load: float64(p.Load) / 100, CPUs: int(p.Cores / knowledge.OneCPU), MemoryBytes: int64(p.Memory),
-			Owns: int(p.Services), RTTMillis: float64(p.RTT.Microseconds()) / 1000, Ring: sumText(p.Ring), Self: p.Self, Since: p.Since.UTC(),
-		}
-		if p.Self {
-			m.Owns, m.Ring = v.Claims, out.Ring
-			if p.State == member.Waiting {
-				m.Note = v.Why
-			}
-		} else if p.Alive && p.Ring != v.Ring.Checksum() {
-			out.RingsDiffer = true
-		}
-		out.Members = append(out.Members, m)
-	}
-	return out, nil
 }
 
 func sumText(sum uint64) string { return fmt.Sprintf("%016x", sum) }

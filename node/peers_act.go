@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"maps"
 	"sync"
 	"time"
@@ -53,6 +54,7 @@ func (n *Node) peerHandlers() map[string]relay.Handler {
 			return n.keysForPeer(body)
 		}, MaxBody: 1024},
 		"reach": {Serve: n.reach},
+		"about": {Serve: func(context.Context, knowledge.NodeID, []byte) ([]byte, error) { return json.Marshal(n.about()) }, MaxBody: 64},
 	}
 	maps.Copy(own, n.findHandlers())
 	return own
@@ -60,13 +62,23 @@ func (n *Node) peerHandlers() map[string]relay.Handler {
 
 // answer is one peer's.
 type answer struct {
-	peer member.Peer
-	body []byte
-	err  error
+	peer         member.Peer
+	body         []byte
+	err          error
+	asked, heard time.Time
+}
+
+// older reports whether a peer answered that it has no such method.
+func older(err error) bool {
+	said := new(relay.Error)
+	return errors.As(err, &said) && said.Text == relay.NoMethod
 }
 
 // livePeers are those to ask.
 func (n *Node) livePeers() (out []answer) {
+	if n.cluster == nil {
+		return nil
+	}
 	for _, p := range n.cluster.Members().Peers() {
 		if !p.Self && p.Alive && len(out) < peersAsked {
 			out = append(out, answer{peer: p})
@@ -77,15 +89,25 @@ func (n *Node) livePeers() (out []answer) {
 
 // askAll calls a method on every living peer at once.
 func (n *Node) askAll(ctx context.Context, method string, body []byte) []answer {
+	out := n.livePeers()
+	n.ask(ctx, out, method, body)
+	return out
+}
+
+// ask calls a method on these peers at once, and writes down what each answers.
+func (n *Node) ask(ctx context.Context, these []answer, method string, body []byte) {
 	ctx, cancel := context.WithTimeout(ctx, peersWithin)
 	defer cancel()
-	out := n.livePeers()
 	var all sync.WaitGroup
-	for i := range out {
-		all.Go(func() { out[i].body, out[i].err = n.cluster.Relay().Call(ctx, out[i].peer.ID, method, body) })
+	for i := range these {
+		a := &these[i]
+		all.Go(func() {
+			a.asked = time.Now()
+			a.body, a.err = n.cluster.Relay().Call(ctx, a.peer.ID, method, body)
+			a.heard = time.Now()
+		})
 	}
 	all.Wait()
-	return out
 }
 
 // ClusterStats are for the metrics page.

@@ -77,7 +77,12 @@ func (n *Node) container(ctx context.Context, ref string) (string, error) {
 	case len(names) == 1:
 		return names[0], nil
 	case len(names) > 1:
-		return ref, api.Errorf(api.KindBadRequest, "service %q has %d containers here, name one: %s", ref, len(names), shown(names))
+		if len(n.livePeers()) > 0 { // these forms are right at any of them
+			for i := range names {
+				names[i] = n.identity.Name + "/" + names[i]
+			}
+		}
+		return ref, api.Errorf(api.KindBadRequest, "service %q has %d containers on this host, name one: %s", ref, len(names), shown(names))
 	}
 	return ref, err
 }
@@ -92,20 +97,27 @@ func shown(names []string) string {
 }
 
 // silent says which hosts could not be asked: what they run is not known here.
-func (n *Node) silent(answers []answer) (names []string) {
-	for _, p := range n.cluster.Members().Peers() {
-		if p.Status == "failed" {
-			names = append(names, nameOr(p)+" (down)")
+func (n *Node) silent(at spot) (names []string) {
+	if at.host == "" {
+		for _, p := range n.cluster.Members().Peers() {
+			if p.Status == "failed" {
+				names = append(names, nameOr(p)+" (down)")
+			}
 		}
 	}
-	for _, a := range answers {
-		if a.err != nil && !errors.As(a.err, new(*relay.Error)) {
+	for _, a := range at.there {
+		switch {
+		case a.err == nil:
+		case older(a.err):
+			names = append(names, nameOr(a.peer)+" (of an older version)")
+		case !errors.As(a.err, new(*relay.Error)):
 			names = append(names, nameOr(a.peer))
 		}
 	}
 	return names
 }
 
+//go:noinline // copies make the binary larger
 func nameOr(p member.Peer) string {
 	if p.Name == "" {
 		return p.ID.Short()
@@ -122,41 +134,35 @@ func nowhere(ref string, silent []string) error {
 }
 
 // only is the one answer of the hosts that have what was asked for.
-func (n *Node) only(ref string, answers []answer) (answer, error) {
+func (n *Node) only(at spot) (answer, error) {
 	var found []answer
-	var names []string
+	var forms []string
 	var failed error
-	for _, a := range answers {
+	for _, a := range at.there {
 		said := new(relay.Error)
 		switch {
 		case a.err == nil:
-			found, names = append(found, a), append(names, nameOr(a.peer))
-		case errors.As(a.err, &said) && said.Status != http.StatusNotFound:
+			found, forms = append(found, a), append(forms, nameOr(a.peer)+"/"+at.name)
+		case at.host != "" || errors.As(a.err, &said) && said.Status != http.StatusNotFound:
 			failed = ofPeer(nameOr(a.peer), a.err)
 		}
 	}
 	switch {
 	case len(found) > 1:
-		return answer{}, api.Errorf(api.KindBadRequest, "%q is on several hosts, give the container's id or ask there: %s", ref, shown(names))
+		return answer{}, severalHosts(at.name, forms)
 	case len(found) == 1:
 		return found[0], nil
 	case failed != nil:
 		return answer{}, failed
 	}
-	return answer{}, nowhere(ref, n.silent(answers))
+	return answer{}, nowhere(at.name, n.silent(at))
 }
 
-// elsewhere asks the other hosts about a container that is not here, and reads the one
-// answer into there.
-func (n *Node) elsewhere(ctx context.Context, method, ref string, there any) (host string, err error) {
-	a, err := n.only(ref, n.askAll(ctx, method, []byte(ref)))
-	if err != nil {
-		return "", err
-	}
-	return nameOr(a.peer), understand(nameOr(a.peer), a.body, there)
+func severalHosts(ref string, forms []string) error {
+	return api.Errorf(api.KindBadRequest, "%q is on several hosts, name one: %s; or give the container's id", ref, shown(forms))
 }
 
-// understand reads a host's answer.
+//go:noinline // copies make the binary larger
 func understand(host string, answer []byte, into any) error {
 	if err := json.Unmarshal(answer, into); err != nil {
 		return api.Errorf(api.KindInternal, "host %s answers what is not understood: %v", host, err)
@@ -164,44 +170,33 @@ func understand(host string, answer []byte, into any) error {
 	return nil
 }
 
-// notHere reports whether others are to be asked after this answer.
-func (n *Node) notHere(err error) bool {
-	return n.cluster != nil && api.KindOf(err) == api.KindNotFound
-}
-
 // Explain is everything about one container, on whichever host it runs.
-func (n *Node) Explain(ctx context.Context, ref string) (api.Explain, error) {
-	e, err := n.localExplain(ctx, ref)
-	if !n.notHere(err) {
-		return e, err
+func (n *Node) Explain(ctx context.Context, ref string) (e api.Explain, err error) {
+	host, err := n.anywhere(ctx, "explain", ref, func(name string) (err error) {
+		e, err = n.localExplain(ctx, name)
+		return err
+	}, &e)
+	if host != "" {
+		e.Container.Host = host
 	}
-	var there api.Explain
-	host, err := n.elsewhere(ctx, "explain", ref, &there)
-	if err != nil {
-		return e, err
-	}
-	there.Container.Host = host
-	return there, nil
+	return e, err
 }
 
 // Decide is the owner's real plan for one container, on whichever host it runs.
-func (n *Node) Decide(ctx context.Context, ref string) (api.ContainerPlan, error) {
-	p, err := n.localDecide(ctx, ref)
-	if !n.notHere(err) {
-		return p, err
-	}
-	var there api.ContainerPlan
-	_, err = n.elsewhere(ctx, "decide", ref, &there)
-	return there, err
+func (n *Node) Decide(ctx context.Context, ref string) (p api.ContainerPlan, err error) {
+	_, err = n.anywhere(ctx, "decide", ref, func(name string) (err error) {
+		p, err = n.localDecide(ctx, name)
+		return err
+	}, &p)
+	return p, err
 }
 
 // serviceOf is what a container does the work of, on whichever host it runs.
-func (n *Node) serviceOf(ctx context.Context, ref string) (knowledge.ServiceKey, error) {
-	key, err := n.localService(ctx, ref)
-	if !n.notHere(err) {
-		return key, err
-	}
-	_, err = n.elsewhere(ctx, "service", ref, &key)
+func (n *Node) serviceOf(ctx context.Context, ref string) (key knowledge.ServiceKey, err error) {
+	_, err = n.anywhere(ctx, "service", ref, func(name string) (err error) {
+		key, err = n.localService(ctx, name)
+		return err
+	}, &key)
 	return key, err
 }
 
@@ -232,40 +227,34 @@ type order struct {
 
 // Scale sets limits of one container on request, inside every guard of its host.
 func (n *Node) Scale(ctx context.Context, r api.ScaleRequest) (api.ScaleResult, error) {
-	if n.cluster == nil {
-		return n.localScale(ctx, r)
-	}
-	switch ref, err := n.container(ctx, r.Container); {
-	case err == nil:
-		r.Container = ref
-		return n.localScale(ctx, r)
-	case api.KindOf(err) != api.KindNotFound:
+	at, err := n.locate(r.Container)
+	if err != nil {
 		return api.ScaleResult{}, err
+	}
+	r.Container = at.name
+	if at.here {
+		ref, err := n.container(ctx, at.name)
+		if err == nil {
+			r.Container = ref
+			return n.localScale(ctx, r)
+		}
+		if at.last(err) {
+			return api.ScaleResult{}, err
+		}
 	}
 	if r.Key != "" { // it may have been here when the request was made first
 		if res, again, err := n.repeated(r); again || err != nil {
 			return res, err
 		}
 	}
-	at, err := n.only(r.Container, n.askAll(ctx, "where", []byte(r.Container)))
+	there, err := n.find(ctx, at)
 	if err != nil {
 		return api.ScaleResult{}, err
-	}
-	host := nameOr(at.peer)
-	body, err := json.Marshal(order{r, r.By + " at " + n.identity.Name})
-	if err != nil {
-		return api.ScaleResult{}, err
-	}
-	answer, err := n.cluster.Relay().Call(ctx, at.peer.ID, "scale", body)
-	if err != nil {
-		return api.ScaleResult{}, ofPeer(host, err)
 	}
 	var res api.ScaleResult
-	if err := understand(host, answer, &res); err != nil {
-		return res, err
-	}
-	res.Host = host
-	return res, nil
+	err = n.order(ctx, there, "scale", order{r, r.By + " at " + n.identity.Name}, &res)
+	res.Host = nameOr(there)
+	return res, err
 }
 
 // maxRef bounds what a peer may name.
@@ -278,6 +267,8 @@ func (n *Node) findHandlers() map[string]relay.Handler {
 			ref, err := n.container(ctx, string(body))
 			return []byte(ref), forPeer(err)
 		}},
+		"runs":    told(n.localRuns),
+		"plan":    told(n.localPlan),
 		"explain": told(n.localExplain),
 		"decide":  told(n.localDecide),
 		"service": told(n.localService),
@@ -301,6 +292,9 @@ func (n *Node) findHandlers() map[string]relay.Handler {
 			return json.Marshal(res)
 		}},
 		"history": {MaxBody: 1 << 10, Stream: n.streamHistory},
+		"trace":   {MaxBody: 1 << 10, Serve: n.traceForPeer},
+		"pause":   {MaxBody: 1 << 10, Serve: n.pauseForPeer},
+		"restore": {MaxBody: maxRef, Serve: n.restoreForPeer},
 	}
 }
 

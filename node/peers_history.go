@@ -89,20 +89,26 @@ func pastOf(host string, s io.ReadCloser) *past {
 // their own clocks.
 func (n *Node) Records(ctx context.Context, name string, limit int) (api.History, error) {
 	limit = min(limit, recordsMost)
-	h, err := n.localRecords(ctx, name, limit)
-	if n.cluster == nil || err != nil && api.KindOf(err) != api.KindNotFound {
-		return h, err
+	at, err := n.locate(name)
+	if err != nil {
+		return api.History{}, err
+	}
+	h := api.History{Schema: api.Schema, Name: name, Changes: []api.Change{}}
+	if at.here {
+		if h, err = n.localRecords(ctx, at.name, limit); n.cluster == nil || at.host != "" || err != nil && at.last(err) {
+			return h, err
+		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, historyWithin)
 	defer cancel()
-	answers, pasts := n.openPasts(ctx, name, limit)
+	pasts := n.openPasts(ctx, at, limit)
 	defer func() {
 		for _, p := range pasts {
 			_ = p.stream.Close()
 		}
 	}()
-	if err != nil && len(pasts) == 0 {
-		_, err = n.only(name, answers)
+	if len(pasts) == 0 && (err != nil || !at.here) {
+		_, err = n.only(at)
 		return h, err
 	}
 	if len(pasts) > 0 {
@@ -111,7 +117,7 @@ func (n *Node) Records(ctx context.Context, name string, limit int) (api.History
 		}
 	}
 	h.Changes = merge(append(pasts, &past{local: h.Changes}), limit)
-	for _, host := range n.silent(answers) {
+	for _, host := range n.silent(at) {
 		h.Notes = append(h.Notes, "what was done on "+host+" is missing: it cannot be asked")
 	}
 	for _, p := range pasts {
@@ -123,12 +129,12 @@ func (n *Node) Records(ctx context.Context, name string, limit int) (api.History
 }
 
 // openPasts asks all others at once; those that know of nothing are not among pasts.
-func (n *Node) openPasts(ctx context.Context, name string, limit int) (answers []answer, pasts []*past) {
-	body, err := json.Marshal(pastQuery{name, limit})
+func (n *Node) openPasts(ctx context.Context, at spot, limit int) (pasts []*past) {
+	body, err := json.Marshal(pastQuery{at.name, limit})
 	if err != nil {
-		return nil, nil
+		return nil
 	}
-	answers = n.livePeers()
+	answers := at.there
 	streams := make([]io.ReadCloser, len(answers))
 	var all sync.WaitGroup
 	for i := range answers {
@@ -142,7 +148,7 @@ func (n *Node) openPasts(ctx context.Context, name string, limit int) (answers [
 			pasts = append(pasts, pastOf(nameOr(answers[i].peer), s))
 		}
 	}
-	return answers, pasts
+	return pasts
 }
 
 // merge takes the newest change of any host, again and again: of what the hosts have

@@ -120,17 +120,20 @@ func (n *Node) Keys(ctx context.Context) (api.Keys, error) {
 func (n *Node) keys(all []held) api.Keys {
 	out := api.Keys{Schema: api.Schema, Keys: []api.KeyView{}, Notes: []string{}}
 	of := len(all)
+	var down []string
 	for _, p := range n.cluster.Members().Peers() {
-		if p.Status != "failed" {
-			continue
+		if p.Status == "failed" {
+			of++
+			down = append(down, nameOr(p))
 		}
-		of++
-		out.Notes = append(out.Notes, fmt.Sprintf("%s is down and cannot be asked: to come back it needs the key that the others send with", p.Name))
+	}
+	if len(down) > 0 {
+		out.Notes = append(out.Notes, "down, and cannot be asked: "+shown(slices.Compact(down))+"; to come back they need the key that the others send with")
+	}
+	if err := unheard(all); err != nil {
+		out.Notes = append(out.Notes, strings.Split(err.Error(), "\n")...)
 	}
 	for _, h := range all {
-		if h.err != nil {
-			out.Notes = append(out.Notes, h.name+" does not answer: "+h.err.Error())
-		}
 		for i, name := range h.names {
 			k := slices.IndexFunc(out.Keys, func(k api.KeyView) bool { return k.Fingerprint == name })
 			if k < 0 {
@@ -176,16 +179,39 @@ func (n *Node) KeyChange(ctx context.Context, r api.KeyRequest) (api.Keys, error
 		return api.Keys{}, err
 	}
 	all := n.askKeys(ctx, body)
-	var failed error
-	for _, h := range all {
-		if h.err != nil {
-			failed = errors.Join(failed, fmt.Errorf("%s: %w", h.name, h.err))
-		}
-	}
-	if failed != nil {
+	if failed := unheard(all); failed != nil {
 		return api.Keys{}, api.Errorf(api.KindUnavailable, "not all nodes did it, ask again: %s", failed)
 	}
 	return n.keys(all), nil
+}
+
+// unheard says who did not answer, each cause once.
+func unheard(all []held) (errs error) {
+	var causes []string
+	names := map[string][]string{}
+	for _, h := range all {
+		if h.err == nil {
+			continue
+		}
+		cause := callCause(h.err)
+		if names[cause] == nil {
+			causes = append(causes, cause)
+		}
+		names[cause] = append(names[cause], h.name)
+	}
+	for _, cause := range causes {
+		errs = errors.Join(errs, fmt.Errorf("%s: %s", shown(names[cause]), cause))
+	}
+	return errs
+}
+
+// callCause is why a call failed, without the node's own name in it.
+func callCause(err error) string {
+	text := err.Error()
+	if _, cause, ok := strings.Cut(text, ": "); ok && strings.HasPrefix(text, "cannot call node ") {
+		return cause
+	}
+	return text
 }
 
 // wouldCut says who could not read the others any more, or they not him.
@@ -205,11 +231,11 @@ func wouldCut(do, key string, all []held) error {
 	case do != "add" && len(silent) > 0:
 		return api.Errorf(api.KindUnavailable, "nothing was changed, for these nodes do not answer: %s", strings.Join(silent, ", "))
 	case do == "use" && len(lack) > 0:
-		return api.Errorf(api.KindRefused, "nothing was changed: %s could not read what is sent with the key %s: add it first", strings.Join(lack, ", "), key)
+		return api.Errorf(api.KindRefused, "nothing was changed: what is sent with the key %s could not be read by %s: add it first", key, strings.Join(lack, ", "))
 	case do == "remove" && len(lack) == len(all):
 		return api.Errorf(api.KindNotFound, "no node has the key %s", key)
 	case do == "remove" && len(send) > 0:
-		return api.Errorf(api.KindRefused, "nothing was changed: %s sends with the key %s: use another one first", strings.Join(send, ", "), key)
+		return api.Errorf(api.KindRefused, "nothing was changed: the key %s is what these send with: %s; use another one first", key, strings.Join(send, ", "))
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -120,6 +121,20 @@ func TestRow18KeysOutliveRestarts(t *testing.T) {
 	f.meet(a, b, c)
 	if k, err := a.n.Keys(t.Context()); err != nil || len(k.Notes) != 0 {
 		t.Errorf("%+v, %v", k, err)
+	}
+}
+
+// TestKeysSayItOnce: what holds for many nodes is one note, and one line of an error.
+func TestKeysSayItOnce(t *testing.T) {
+	n := newFleet(t, 1).sail().all[0].n
+	gone := errors.New("cannot call node 0123abcd: connection refused")
+	late := errors.New("cannot call node 4567abcd: connection refused")
+	k := n.keys([]held{{name: "a", names: n.cluster.Members().Keys()}, {name: "b", err: gone}, {name: "c", err: late}, {name: "d", err: errors.New("odd")}})
+	if want := []string{"b, c: connection refused", "d: odd"}; !slices.Equal(k.Notes, want) {
+		t.Errorf("%q, not %q", k.Notes, want)
+	}
+	if err := unheard([]held{{name: "a"}}); err != nil {
+		t.Error(err)
 	}
 }
 

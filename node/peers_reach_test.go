@@ -12,6 +12,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/effiscale/effiscale/knowledge/store"
+	"github.com/effiscale/effiscale/node/api"
 )
 
 // TestRow23WrongAddress: a node that tells others an address at which it is not says
@@ -83,6 +84,29 @@ func TestRow14SameName(t *testing.T) {
 	}
 	if st, err := a.n.Status(t.Context()); err != nil || st.Node.Name != a.name {
 		t.Errorf("the first one: %v", err)
+	}
+	// It is listed as refused, with what to do, and lacks no key.
+	of := func() (v api.MemberView) {
+		m, err := a.n.Members(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, v = range m.Members {
+			if !v.Self {
+				return v
+			}
+		}
+		return api.MemberView{}
+	}
+	soon(t, "the second one is gone", func() bool { return of().Status != "alive" && of().Status != "suspect" })
+	if v := of(); v.ID == "" || v.Status != "left" && (v.Status != "refused" || !strings.Contains(v.Note, "node.name")) {
+		t.Errorf("the second one: %+v", v)
+	}
+	if k, err := a.n.Keys(t.Context()); err != nil || len(k.Notes) != 0 || k.Keys[0].Of != 1 {
+		t.Errorf("keys: %+v, %v", k, err)
+	}
+	if st, err := a.n.Status(t.Context()); err != nil || st.Cluster.Members != 1 || len(st.Cluster.Hosts) != 1 {
+		t.Errorf("status: %+v, %v", st.Cluster, err)
 	}
 }
 

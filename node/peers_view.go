@@ -49,23 +49,22 @@ func (n *Node) Status(ctx context.Context) (api.Status, error) {
 			sv.Term = t.String()
 		}
 	}
-	m, err := n.Members(ctx)
-	if err != nil {
-		return s, err
-	}
+	m := n.membership()
 	c := &api.ClusterView{
 		Name: m.Cluster, Expected: m.Expected, Majority: m.Majority, Encrypted: m.Encrypted, Ring: m.Ring, RingsDiffer: m.RingsDiffer,
 		Owned: v.Claims, Hosts: []api.HostView{hostView(m.Self, &s)},
 	}
 	for _, p := range m.Members {
-		if p.Status != "left" {
-			c.Members++
-		}
-		if p.Status == "alive" || p.Status == "suspect" {
+		switch p.Status {
+		case "alive", "suspect":
 			c.Alive++
+			c.Members++
+		case "failed":
+			c.Members++
 		}
 	}
 	c.Hosts[0].Ring, c.Hosts[0].Status = m.Ring, "alive"
+	addSummary(c, s.Summary)
 	n.addHosts(ctx, &s, c)
 	for _, p := range m.Members { // what ran there is not known, and not gone either
 		if p.Status == "failed" {
@@ -80,7 +79,7 @@ func (n *Node) Status(ctx context.Context) (api.Status, error) {
 
 func hostView(id string, s *api.Status) api.HostView {
 	h := api.HostView{ID: id, Name: s.Node.Name, CPUs: s.Node.CPUs, CPUUsed: s.Node.CPUUsed, MemoryBytes: s.Node.MemoryBytes,
-		MemoryUsed: s.Node.MemoryUsed, Containers: len(s.Containers), Degraded: s.Degraded}
+		MemoryUsed: s.Node.MemoryUsed, Containers: len(s.Containers), Degraded: s.Degraded, PoolCPU: s.Node.PoolCPU, PoolCPUGranted: s.Node.PoolCPUGranted}
 	for i := range s.Containers {
 		if s.Containers[i].Managed {
 			h.Managed++
@@ -111,12 +110,25 @@ func (n *Node) addHosts(ctx context.Context, s *api.Status, c *api.ClusterView) 
 			s.Containers = append(s.Containers, v)
 		}
 		services.add(of.Services)
+		addSummary(c, of.Summary)
 		for _, p := range of.Problems {
 			s.Problems = append(s.Problems, a.peer.Name+": "+p)
 		}
 		c.Hosts = append(c.Hosts, h)
 	}
 	s.Services = services.sorted()
+}
+
+// addSummary adds one host's last hour.
+func addSummary(c *api.ClusterView, s api.Summary) {
+	t := &c.Summary
+	c.SummaryOf++
+	t.Actions += s.Actions
+	t.Failed += s.Failed
+	t.Reverted += s.Reverted
+	t.DriftRepaired += s.DriftRepaired
+	t.SavedCPU += s.SavedCPU
+	t.SavedMemory += s.SavedMemory
 }
 
 // merger adds up what hosts run of the services.

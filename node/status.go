@@ -28,7 +28,7 @@ func (n *Node) localStatus(ctx context.Context) (api.Status, error) {
 		return api.Status{}, loopError(err)
 	}
 	s := api.Status{Schema: api.Schema, Version: n.o.Version, Node: n.nodeView(units, sum), Problems: []string{}}
-	slices.SortFunc(units, byName)
+	knowledge.SortFunc(units, byName)
 	s.Containers = make([]api.ContainerView, 0, len(units))
 	for i := range units {
 		u := &units[i]

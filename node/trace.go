@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
@@ -17,10 +18,10 @@ const (
 	traceLeast = 12
 )
 
-// Trace is the demand on record: seconds for up to five minutes, minutes while all
+// localTrace is the demand on record on this host: seconds for up to five minutes, minutes while all
 // that is on record is younger than a day, else ten minutes. Where less than half
 // of it is on record it is refused.
-func (n *Node) Trace(ctx context.Context, r api.TraceRequest) (api.Trace, error) {
+func (n *Node) localTrace(ctx context.Context, r api.TraceRequest) (api.Trace, error) {
 	to := time.Now()
 	from := to.Add(-r.Since)
 	t, service, err := n.recorded(ctx, r.Name, from, to)
@@ -28,8 +29,12 @@ func (n *Node) Trace(ctx context.Context, r api.TraceRequest) (api.Trace, error)
 		return api.Trace{}, err
 	}
 	steps := len(t.Demand)
+	runs := n.knowsService(ctx, string(service))
 	switch {
-	case steps == 0 && !n.knowsService(ctx, string(service)):
+	case steps < traceLeast && !runs && n.onRecord(ctx, service):
+		return api.Trace{}, api.Errorf(api.KindRefused, "%d steps of %s of %s are on record in the last %s, a trace needs %d: its containers are gone, and seconds are kept as long as they run; ask for minutes with --since of more than 5m",
+			steps, knowledge.Span(t.Step), service, knowledge.Span(r.Since), traceLeast)
+	case steps == 0 && !runs:
 		return api.Trace{}, api.Errorf(api.KindNotFound, "no container or service %q on this host, now or on record: `effiscale status` lists them", r.Name)
 	case steps < traceLeast:
 		return api.Trace{}, api.Errorf(api.KindRefused, "%d steps of %s of %s are on record in the last %s, a trace needs %d: ask again later, or for the seconds of the last minutes with --since 5m",
@@ -40,12 +45,31 @@ func (n *Node) Trace(ctx context.Context, r api.TraceRequest) (api.Trace, error)
 	}
 	out := api.Trace{
 		Schema: api.Schema, Service: string(service), Resource: r.Resource, Unit: "cores", Start: t.Start.UTC(), Step: t.Step.Seconds(),
-		Values: t.Demand, Peaks: t.Peak, Gaps: t.Gaps, Filled: t.Filled, Throttled: t.Throttled,
+		Values: t.Demand, Peaks: t.Peak, Gaps: t.Gaps, Filled: t.Filled, Throttled: t.Throttled, Host: n.identity.Name,
+		Policy: n.policyOf(ctx, service),
 	}
 	if r.Resource == knowledge.ResourceMemory.String() {
 		out.Unit, out.Values, out.Peaks, out.Throttled = "bytes", t.Memory, t.Memory, 0
 	}
 	return out, nil
+}
+
+// policyOf is the label of the CPU policy by which a service's containers are sized here.
+func (n *Node) policyOf(ctx context.Context, service knowledge.ServiceKey) string {
+	units, _, err := n.loop.Units(ctx)
+	if err != nil {
+		return ""
+	}
+	for i := range units {
+		if p := &units[i].Policy; units[i].Container.Service != service {
+			continue
+		} else if p.CPUPercentile > 0 {
+			return fmt.Sprintf("effiscale.cpu.percentile=%g%%", math.Round(p.CPUPercentile*1e4)/100)
+		} else {
+			return "effiscale.class=" + p.Class.String()
+		}
+	}
+	return ""
 }
 
 // recorded chooses the finest steps that reach as far back as the record does.
@@ -70,6 +94,24 @@ func (n *Node) recorded(ctx context.Context, name string, from, to time.Time) (t
 		tier = history.Coarse
 	}
 	return history.Even(all[tier], tier), r.Service, nil
+}
+
+// onRecord reports whether a minute of a service's demand is on record, though none of its
+// containers may run any more.
+func (n *Node) onRecord(ctx context.Context, service knowledge.ServiceKey) bool {
+	r, err := n.loop.Recorded(ctx, string(service), time.Now())
+	if err != nil {
+		return false
+	}
+	for _, tier := range history.Tiers() {
+		if len(r.Running[tier]) > 0 {
+			return true
+		}
+		if kept, err := n.store.Series(service, tier, time.Time{}, time.Now()); err == nil && len(kept) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // newer are the buckets of the disk, and those of memory that it does not have yet.

@@ -13,23 +13,27 @@ import (
 	"github.com/effiscale/effiscale/node/config"
 )
 
+// keepSeries puts a service's demand from a while ago until a shorter while ago on record.
+func keepSeries(t *testing.T, s *store.Store, service knowledge.ServiceKey, from, to time.Duration) {
+	t.Helper()
+	now := time.Now()
+	series, chunks := history.NewSeries(), []history.Chunk(nil)
+	for at := now.Add(-from); at.Before(now.Add(-to)); at = at.Add(20 * time.Second) {
+		p := knowledge.Point{At: at.UnixNano(), CPU: 0.5, Demand: 0.75, Throttled: 0.2, WorkingSet: 64 * knowledge.MiB}
+		series.Add(p, 20*time.Second, 2)
+		chunks = append(chunks, series.Chunks()...)
+	}
+	if err := s.Commit(store.Batch{Series: map[knowledge.ServiceKey][]history.Chunk{service: chunks}}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // The demand on record comes in the finest steps that reach as far back, from disk
 // and memory; what is not on record is said.
 func TestTrace(t *testing.T) {
 	t.Parallel()
-	now := time.Now()
 	r := newRigOver(t, dockertest.Options{}, func(s *store.Store, _ *config.Config) {
-		record := func(service knowledge.ServiceKey, from, to time.Duration) {
-			series, chunks := history.NewSeries(), []history.Chunk(nil)
-			for at := now.Add(-from); at.Before(now.Add(-to)); at = at.Add(20 * time.Second) {
-				p := knowledge.Point{At: at.UnixNano(), CPU: 0.5, Demand: 0.75, Throttled: 0.2, WorkingSet: 64 * knowledge.MiB}
-				series.Add(p, 20*time.Second, 2)
-				chunks = append(chunks, series.Chunks()...)
-			}
-			if err := s.Commit(store.Batch{Series: map[knowledge.ServiceKey][]history.Chunk{service: chunks}}); err != nil {
-				t.Fatal(err)
-			}
-		}
+		record := func(service knowledge.ServiceKey, from, to time.Duration) { keepSeries(t, s, service, from, to) }
 		record("old", 30*time.Hour, 2*time.Minute)
 		record("young", 3*time.Hour, 2*time.Minute)
 		record("gone", 26*time.Hour, 25*time.Hour)
@@ -78,7 +82,7 @@ func TestTrace(t *testing.T) {
 		seconds, err = r.n.Trace(t.Context(), api.TraceRequest{Name: string(id), Resource: "cpu", Since: time.Minute})
 		return err == nil
 	})
-	if v := seconds.Values[len(seconds.Values)-3]; seconds.Step != 1 || v < 0.4 || v > 0.6 || seconds.Service != "web" {
+	if v := seconds.Values[len(seconds.Values)-3]; seconds.Step != 1 || v < 0.4 || v > 0.6 || seconds.Service != "web" || seconds.Policy != "effiscale.class=serving" {
 		t.Errorf("%+v", seconds)
 	}
 }

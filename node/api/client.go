@@ -55,7 +55,7 @@ func (c *Client) Status(ctx context.Context) (v Status, err error) {
 
 // Explain is everything about one container.
 func (c *Client) Explain(ctx context.Context, container string) (v Explain, err error) {
-	if err := CheckRef(container); err != nil {
+	if err := CheckPlace(container); err != nil {
 		return v, err
 	}
 	err = c.call(ctx, http.MethodGet, "/explain/"+url.PathEscape(container), nil, &v)
@@ -65,7 +65,7 @@ func (c *Client) Explain(ctx context.Context, container string) (v Explain, err 
 // Records is the history of a container or a service, newest first; limit 0
 // leaves the count to the daemon.
 func (c *Client) Records(ctx context.Context, name string, limit int) (v History, err error) {
-	if err := checkName(name); err != nil {
+	if err := checkPlace(name); err != nil {
 		return v, err
 	}
 	if name == "." || name == ".." {
@@ -75,15 +75,22 @@ func (c *Client) Records(ctx context.Context, name string, limit int) (v History
 	return v, err
 }
 
-// Plan is what the daemon would do now.
-func (c *Client) Plan(ctx context.Context) (v Plan, err error) {
-	err = c.call(ctx, http.MethodGet, "/plan", nil, &v)
+// Plan is what the daemons would do now.
+func (c *Client) Plan(ctx context.Context, r PlanRequest) (v Plan, err error) {
+	q := url.Values{}
+	if r.Name != "" {
+		q.Set("name", r.Name)
+	}
+	if r.AllHosts {
+		q.Set("all_hosts", "true")
+	}
+	err = c.call(ctx, http.MethodGet, "/plan?"+q.Encode(), nil, &v)
 	return v, err
 }
 
 // Trace is the demand on record of a service.
 func (c *Client) Trace(ctx context.Context, r TraceRequest) (v Trace, err error) {
-	if err := checkName(r.Name); err != nil {
+	if err := checkPlace(r.Name); err != nil {
 		return v, err
 	}
 	if r.Name == "." || r.Name == ".." {
@@ -101,8 +108,9 @@ func (c *Client) Scale(ctx context.Context, r ScaleRequest) (v ScaleResult, err 
 }
 
 // Pause stops or resumes the automation of a service.
-func (c *Client) Pause(ctx context.Context, r PauseRequest) error {
-	return c.call(ctx, http.MethodPost, "/pause", r, &done{})
+func (c *Client) Pause(ctx context.Context, r PauseRequest) (v PauseResult, err error) {
+	err = c.call(ctx, http.MethodPost, "/pause", r, &v)
+	return v, err
 }
 
 // Restore puts one container, or with "" all, back to the original limits.

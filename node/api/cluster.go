@@ -54,19 +54,27 @@ type MemberView struct {
 	Address     string    `json:"address"`  // of gossip, host:port
 	Relay       string    `json:"relay"`    // of calls, host:port
 	State       string    `json:"state"`    // its own word: "participant", "waiting", "leaving"
-	Status      string    `json:"status"`   // the others' word: "alive", "suspect", "failed", "left"
+	Status      string    `json:"status"`   // the others' word: "alive", "suspect", "failed", "left", "refused", "replaced"
 	Version     string    `json:"version"`  // of its daemon
 	Protocol    int       `json:"protocol"` // of gossip and calls
 	Zone        string    `json:"zone"`
 	Load        float64   `json:"load"` // share of its cores in use, 0..1
 	CPUs        int       `json:"cpus"`
 	MemoryBytes int64     `json:"memory_bytes"`
-	Owns        int       `json:"owns"`   // services that it plans for
-	RTTMillis   float64   `json:"rtt_ms"` // of a probe; 0: not known
+	Owns        int       `json:"owns"`     // services that it plans for
+	OwnsNow     bool      `json:"owns_now"` // it said so just now; else in gossip, some seconds ago
+	RTTMillis   float64   `json:"rtt_ms"`   // of a probe; 0: not known
 	Ring        string    `json:"ring"`
 	Self        bool      `json:"self"`
 	Since       time.Time `json:"since"` // of Status
-	Note        string    `json:"note"`  // of this node: why it waits
+	Note        string    `json:"note"`  // of this node: why it waits; of one that was refused: why
+	// The rest is what it said just now; missing where it did not answer, or is of an
+	// older version.
+	Majority    *bool    `json:"majority,omitempty"`           // as in Members, of its side
+	ClockSkew   *float64 `json:"clock_skew_seconds,omitempty"` // its clock less this node's; 0: too near to tell
+	Attestation string   `json:"attestation,omitempty"`        // "off", "quorum"
+	Timing      string   `json:"timing,omitempty"`
+	Error       string   `json:"error,omitempty"` // why it could not be asked
 }
 
 // JoinResult is what `effiscale join` did.
@@ -111,6 +119,9 @@ type ClusterView struct {
 	RingsDiffer bool       `json:"rings_differ"`
 	Owned       int        `json:"owned"` // services that this node plans for
 	Hosts       []HostView `json:"hosts"`
+	// Summary adds up the last hour of SummaryOf hosts: those that answered.
+	Summary   Summary `json:"summary"`
+	SummaryOf int     `json:"summary_of"`
 }
 
 // HostView is one host of the cluster at a glance.
@@ -127,6 +138,9 @@ type HostView struct {
 	Ring        string  `json:"ring"`
 	Degraded    bool    `json:"degraded"`
 	Error       string  `json:"error"` // why it cannot be asked; "": it answered
+	// PoolCPU and PoolCPUGranted are as in NodeView; 0: it did not tell.
+	PoolCPU        float64 `json:"pool_cpu"`
+	PoolCPUGranted float64 `json:"pool_cpu_granted"`
 }
 
 // ClusterStats are counts for the metrics page. Totals only grow during a life;

@@ -36,6 +36,8 @@ func (e *Error) Error() string { return e.Detail }
 func (e *Error) Is(target error) bool { return e.Kind == KindForbidden && target == fs.ErrPermission }
 
 // Errorf builds an Error.
+//
+//go:noinline // it is in hundreds of places: copies make the binary larger
 func Errorf(kind Kind, format string, args ...any) *Error {
 	return &Error{Kind: kind, Detail: fmt.Sprintf(format, args...)}
 }
@@ -53,7 +55,8 @@ func KindOf(err error) Kind {
 
 // Daemon is what the three services and the socket need of a running node. A
 // container reference is a full id, a unique prefix of at least 12 hex digits,
-// or an exact name, checked for form by this package before it is handed on.
+// or an exact name, checked for form by this package before it is handed on. The
+// commands may put the name of a node and a slash before it: HOST/NAME.
 // Errors are *Error where the caller should tell the user something.
 type Daemon interface {
 	Cluster
@@ -62,12 +65,13 @@ type Daemon interface {
 	Explain(ctx context.Context, container string) (Explain, error)
 	// Records is the history of a container or a service, newest first.
 	Records(ctx context.Context, name string, limit int) (History, error)
-	Plan(ctx context.Context) (Plan, error)
+	Plan(ctx context.Context, r PlanRequest) (Plan, error)
 	// Trace is the demand on record of a service, or of a container's service.
 	Trace(ctx context.Context, r TraceRequest) (Trace, error)
 	Scale(ctx context.Context, r ScaleRequest) (ScaleResult, error)
-	Pause(ctx context.Context, r PauseRequest) error
-	// Restore puts one container, or with "" all, back to their original limits.
+	Pause(ctx context.Context, r PauseRequest) (PauseResult, error)
+	// Restore puts one container of any host, or with "" all of this one, back to their
+	// original limits.
 	Restore(ctx context.Context, container string) (RestoreResult, error)
 	Reload(ctx context.Context) error
 	// Replicate changes the number of replicas and returns the containers made

@@ -72,6 +72,9 @@ func (e execution) vertical(ctx context.Context, in *verticalIn) (*out[scaled], 
 			r.Memory = *res.Memory
 		}
 	}
+	if err := CheckRef(r.Container); err != nil {
+		return nil, wire(err)
+	}
 	if p := checkScale(r); p != nil {
 		return nil, p
 	}
@@ -93,8 +96,8 @@ func CheckScale(r ScaleRequest) error {
 // checkScale checks the form of a request before the daemon is asked.
 func checkScale(r ScaleRequest) *problem {
 	switch {
-	case CheckRef(r.Container) != nil:
-		return wire(CheckRef(r.Container))
+	case CheckPlace(r.Container) != nil:
+		return wire(CheckPlace(r.Container))
 	case r.Direction != "" && r.Direction != "up" && r.Direction != "down":
 		return refuse(http.StatusUnprocessableEntity, `direction: must be "up" or "down"`)
 	case !(r.CPU >= 0 && r.CPU <= 4096): // NaN too

@@ -35,6 +35,8 @@ type fakeDaemon struct {
 	scales   []ScaleRequest
 	replicas []ReplicaRequest
 	pauses   []PauseRequest
+	plans    []PlanRequest
+	place    string // a HOST/NAME that it knows
 	watched  bool
 	fail     error
 	hang     bool
@@ -59,7 +61,7 @@ func (f *fakeDaemon) note(ctx context.Context, call, ref string) error {
 	if fail != nil {
 		return fail
 	}
-	if ref != "" && ref != "web" && !strings.HasPrefix(someID, ref) {
+	if ref != "" && ref != "web" && ref != f.place && !strings.HasPrefix(someID, ref) {
 		return Errorf(KindNotFound, "there is no container %s on this host; effiscale status lists them", ref)
 	}
 	return nil
@@ -109,7 +111,10 @@ func (f *fakeDaemon) Records(ctx context.Context, name string, limit int) (Histo
 	return History{Schema: Schema, Name: name, Changes: []Change{{Seq: uint64(limit)}}}, f.note(ctx, "records", "")
 }
 
-func (f *fakeDaemon) Plan(ctx context.Context) (Plan, error) {
+func (f *fakeDaemon) Plan(ctx context.Context, r PlanRequest) (Plan, error) {
+	f.mu.Lock()
+	f.plans = append(f.plans, r)
+	f.mu.Unlock()
 	return Plan{Schema: Schema, Changes: 2}, f.note(ctx, "plan", "")
 }
 
@@ -124,11 +129,11 @@ func (f *fakeDaemon) Scale(ctx context.Context, r ScaleRequest) (ScaleResult, er
 	return ScaleResult{CPUQuota: 150000, CPUPeriod: 100000, Memory: 256 << 20}, f.note(ctx, "scale", r.Container)
 }
 
-func (f *fakeDaemon) Pause(ctx context.Context, r PauseRequest) error {
+func (f *fakeDaemon) Pause(ctx context.Context, r PauseRequest) (PauseResult, error) {
 	f.mu.Lock()
 	f.pauses = append(f.pauses, r)
 	f.mu.Unlock()
-	return f.note(ctx, "pause", "")
+	return PauseResult{Service: r.Service, Hosts: []string{"alpha"}, NotReached: []string{}}, f.note(ctx, "pause", "")
 }
 
 func (f *fakeDaemon) Restore(ctx context.Context, c string) (RestoreResult, error) {

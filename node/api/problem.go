@@ -23,6 +23,8 @@ func (p *problem) Error() string  { return p.Detail }
 func (p *problem) GetStatus() int { return p.status }
 
 // refuse builds a problem.
+//
+//go:noinline // copies make the binary larger
 func refuse(status int, detail string) *problem {
 	if len(detail) > maxDetail {
 		detail = strings.ToValidUTF8(detail[:maxDetail], "") + "…"

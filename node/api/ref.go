@@ -24,6 +24,33 @@ func CheckRef(s string) error {
 	return Errorf(KindBadRequest, "%s is not a container: use its name, or 12 to 64 hex digits of its id", quote(s))
 }
 
+// SplitHost parts HOST/NAME at the first slash; without one there is no host.
+func SplitHost(s string) (host, name string) {
+	if host, name, ok := strings.Cut(s, "/"); ok {
+		return host, name
+	}
+	return "", s
+}
+
+// CheckPlace checks the form of a container reference with or without a host: NAME,
+// HOST/NAME. The error is an *Error of KindBadRequest.
+func CheckPlace(s string) error {
+	host, name := SplitHost(s)
+	if len(name) < len(s) && (checkName(host) != nil || host == "." || host == "..") {
+		return Errorf(KindBadRequest, "%s is not a container: before the slash stands the name of a host", quote(s))
+	}
+	return CheckRef(name)
+}
+
+// checkPlace does so for what may be a service, too: a label may put a slash into
+// its name.
+func checkPlace(s string) error {
+	if host, name := SplitHost(s); host != "" && checkName(host) == nil {
+		return checkName(name)
+	}
+	return checkName(s)
+}
+
 // checkName checks the form of what may name a container or a service; a label
 // may call a service anything that can be printed.
 func checkName(s string) error {

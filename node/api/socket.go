@@ -53,7 +53,7 @@ func (s *Server) calls() map[string]call {
 	return map[string]call{
 		"GET /health":         func(*http.Request) (any, error) { return done{Status: orHealthy(s.d.Health())}, nil },
 		"GET /status":         func(r *http.Request) (any, error) { return s.d.Status(r.Context()) },
-		"GET /plan":           func(r *http.Request) (any, error) { return s.d.Plan(r.Context()) },
+		"GET /plan":           s.plan,
 		"GET /explain/{name}": s.explain,
 		"GET /records/{name}": s.records,
 		"GET /trace/{name}":   s.trace,
@@ -80,10 +80,24 @@ func orHealthy(s string) string {
 
 func (s *Server) explain(r *http.Request) (any, error) {
 	name := r.PathValue("name")
-	if err := CheckRef(name); err != nil {
+	if err := CheckPlace(name); err != nil {
 		return nil, err
 	}
 	return s.d.Explain(r.Context(), name)
+}
+
+func (s *Server) plan(r *http.Request) (any, error) {
+	q := r.URL.Query()
+	p := PlanRequest{Name: q.Get("name"), AllHosts: q.Get("all_hosts") == "true"}
+	if p.Name != "" {
+		if err := checkPlace(p.Name); err != nil {
+			return nil, err
+		}
+	}
+	if p.Name != "" && p.AllHosts {
+		return nil, refuse(http.StatusUnprocessableEntity, "name: none with all_hosts")
+	}
+	return s.d.Plan(r.Context(), p)
 }
 
 // maxRecords bounds one answer of history.
@@ -91,7 +105,7 @@ const maxRecords = 10000
 
 func (s *Server) records(r *http.Request) (any, error) {
 	name := r.PathValue("name")
-	if err := checkName(name); err != nil {
+	if err := checkPlace(name); err != nil {
 		return nil, err
 	}
 	limit, err := 0, error(nil)
@@ -109,18 +123,28 @@ const maxSince = 31 * 24 * time.Hour
 
 func (s *Server) trace(r *http.Request) (any, error) {
 	q := TraceRequest{Name: r.PathValue("name"), Resource: r.URL.Query().Get("resource")}
-	if err := checkName(q.Name); err != nil {
-		return nil, err
-	}
-	if q.Resource != "cpu" && q.Resource != "memory" {
-		return nil, refuse(http.StatusUnprocessableEntity, "resource: must be cpu or memory")
-	}
 	seconds, err := strconv.ParseFloat(r.URL.Query().Get("since"), 64)
 	if err != nil || !(seconds >= 1 && seconds <= maxSince.Seconds()) {
 		return nil, refuse(http.StatusUnprocessableEntity, "since: must be seconds from 1 to "+strconv.Itoa(int(maxSince.Seconds())))
 	}
 	q.Since = time.Duration(seconds * float64(time.Second))
+	if err := CheckTrace(q); err != nil {
+		return nil, err
+	}
 	return s.d.Trace(r.Context(), q)
+}
+
+// CheckTrace checks the form of a request that came another way than over the API, too.
+func CheckTrace(q TraceRequest) error {
+	switch {
+	case checkPlace(q.Name) != nil:
+		return checkPlace(q.Name)
+	case q.Resource != "cpu" && q.Resource != "memory":
+		return refuse(http.StatusUnprocessableEntity, "resource: must be cpu or memory")
+	case q.Since < time.Second || q.Since > maxSince:
+		return refuse(http.StatusUnprocessableEntity, "since: must be seconds from 1 to "+strconv.Itoa(int(maxSince.Seconds())))
+	}
+	return nil
 }
 
 func (s *Server) scale(r *http.Request) (any, error) {
@@ -143,13 +167,25 @@ func (s *Server) pause(r *http.Request) (any, error) {
 	if p := decode(r.Body, &q); p != nil {
 		return nil, p
 	}
-	if err := checkName(q.Service); err != nil {
+	if err := CheckPause(q); err != nil {
 		return nil, err
 	}
-	if q.For < 0 || q.For > maxPause {
-		return nil, refuse(http.StatusUnprocessableEntity, "for: must be at most a year; without it the pause lasts until resumed")
+	res, err := s.d.Pause(r.Context(), q)
+	res.Status = "done"
+	return res, err
+}
+
+// CheckPause checks the form of a request that came another way than over the API, too.
+func CheckPause(q PauseRequest) error {
+	switch {
+	case q.Service != "" && (q.All || q.AllHosts) || q.All && q.AllHosts:
+		return refuse(http.StatusUnprocessableEntity, "service: either one, or all, or all_hosts")
+	case !q.All && !q.AllHosts && checkPlace(q.Service) != nil:
+		return checkPlace(q.Service)
+	case q.For < 0 || q.For > maxPause:
+		return refuse(http.StatusUnprocessableEntity, "for: must be at most a year; without it the pause lasts until resumed")
 	}
-	return done{Status: "done"}, s.d.Pause(r.Context(), q)
+	return nil
 }
 
 func (s *Server) restore(r *http.Request) (any, error) {
@@ -158,7 +194,7 @@ func (s *Server) restore(r *http.Request) (any, error) {
 		return nil, p
 	}
 	if q.Container != "" {
-		if err := CheckRef(q.Container); err != nil {
+		if err := CheckPlace(q.Container); err != nil {
 			return nil, err
 		}
 	}

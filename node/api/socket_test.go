@@ -37,8 +37,8 @@ func TestClient(t *testing.T) {
 			t.Errorf("Records: %+v %v", r, err)
 		}
 	}
-	if p, err := c.Plan(ctx); err != nil || p.Changes != 2 {
-		t.Errorf("Plan: %+v %v", p, err)
+	if p, err := c.Plan(ctx, PlanRequest{Name: "alpha/shop web"}); err != nil || p.Changes != 2 || h.d.plans[0].Name != "alpha/shop web" {
+		t.Errorf("Plan: %+v %v, asked %+v", p, err, h.d.plans)
 	}
 	if r, err := c.Scale(ctx, ScaleRequest{Container: "web", CPU: 1.5, DryRun: true, Key: "k", By: "forged"}); err != nil || r.CPUQuota != 150000 {
 		t.Errorf("Scale: %+v %v", r, err)
@@ -48,8 +48,21 @@ func TestClient(t *testing.T) {
 		t.Errorf("the daemon was asked %+v", got)
 	}
 	pause := PauseRequest{Service: "shop_web", For: time.Hour, OnlyDown: true}
-	if err := c.Pause(ctx, pause); err != nil || h.d.pauses[0] != pause {
-		t.Errorf("Pause: %v %+v", err, h.d.pauses)
+	if p, err := c.Pause(ctx, pause); err != nil || h.d.pauses[0] != pause || p.Status != "done" || p.Hosts[0] != "alpha" {
+		t.Errorf("Pause: %+v %v %+v", p, err, h.d.pauses)
+	}
+	// HOST/NAME goes through wherever a command takes a name.
+	const place = "alpha/web"
+	h.d.place = place
+	_, err := c.Explain(ctx, place)
+	_, recordsErr := c.Records(ctx, place, 1)
+	_, traceErr := c.Trace(ctx, TraceRequest{Name: place, Resource: "cpu", Since: time.Hour})
+	_, scaleErr := c.Scale(ctx, ScaleRequest{Container: place, CPU: 1})
+	_, pauseErr := c.Pause(ctx, PauseRequest{Service: place})
+	_, restoreErr := c.Restore(ctx, place)
+	_, allErr := c.Pause(ctx, PauseRequest{AllHosts: true})
+	if err := errors.Join(err, recordsErr, traceErr, scaleErr, pauseErr, restoreErr, allErr); err != nil {
+		t.Error(err)
 	}
 	if r, err := c.Restore(ctx, ""); err != nil || !r.Nothing {
 		t.Errorf("Restore: %+v %v", r, err)
@@ -87,8 +100,20 @@ func TestClientErrors(t *testing.T) {
 	is(err, KindBadRequest, "cpu")
 	_, err = c.Scale(ctx, ScaleRequest{Container: "web", Memory: -1})
 	is(err, KindBadRequest, "memory")
-	is(c.Pause(ctx, PauseRequest{Service: "x", For: -1}), KindBadRequest, "for")
-	is(c.Pause(ctx, PauseRequest{}), KindBadRequest, "name")
+	for _, bad := range []struct {
+		r    PauseRequest
+		says string
+	}{
+		{PauseRequest{Service: "x", For: -1}, "for"}, {PauseRequest{}, "name"}, {PauseRequest{Service: "x", All: true}, "either"},
+		{PauseRequest{All: true, AllHosts: true}, "either"}, {PauseRequest{Service: "a/\x1b"}, "printable"},
+	} {
+		_, err = c.Pause(ctx, bad.r)
+		is(err, KindBadRequest, bad.says)
+	}
+	_, err = c.Plan(ctx, PlanRequest{Name: "x", AllHosts: true})
+	is(err, KindBadRequest, "all_hosts")
+	_, err = c.Explain(ctx, "a/b/c")
+	is(err, KindBadRequest, "not a container")
 	for kind, status := range map[Kind]string{KindRefused: "a guard", KindUnavailable: "no Engine", KindTimeout: "slow", KindInternal: "broken", KindForbidden: "no"} {
 		h.d.fail = Errorf(kind, "%s", status)
 		is(c.Reload(ctx), kind, status)
@@ -99,7 +124,7 @@ func TestClientErrors(t *testing.T) {
 	h.d.fail, h.d.hang = nil, true
 	short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
 	defer cancel()
-	_, err = c.Plan(short)
+	_, err = c.Plan(short, PlanRequest{})
 	is(err, KindTimeout, "in time")
 }
 

@@ -275,6 +275,14 @@ type PlanItem struct {
 	To       int64  `json:"to"`
 	Why      string `json:"why"`
 	Guard    string `json:"guard,omitempty"` // the guard that stopped or cut it
+	Host     string `json:"host,omitempty"`  // in a plan of several hosts
+}
+
+// PlanRequest asks for a plan: GET /plan?name=&all_hosts=true. The zero value is the
+// plan of the host that is asked.
+type PlanRequest struct {
+	Name     string // a container or a service, on whichever hosts; HOST/NAME: on that one
+	AllHosts bool
 }
 
 // Plan is what the daemon would do now: `effiscale plan`, GET /plan.
@@ -283,7 +291,10 @@ type Plan struct {
 	At     time.Time  `json:"at"`
 	Items  []PlanItem `json:"items"`
 	// Changes counts the items marked "~" (exit code 4 when above 0).
-	Changes int `json:"changes"`
+	Changes int      `json:"changes"`
+	Hosts   []string `json:"hosts,omitempty"` // whose plan it is
+	// NotReached are hosts that may have something to do and could not be asked.
+	NotReached []string `json:"not_reached,omitempty"`
 }
 
 // TraceRequest asks for the demand on record: GET /trace/{name}.
@@ -308,7 +319,12 @@ type Trace struct {
 	Gaps     int       `json:"gaps"`
 	Filled   int       `json:"filled_steps"` // in those gaps
 	// Throttled steps hold an estimate of what would have been used.
-	Throttled int `json:"throttled_steps"`
+	Throttled int    `json:"throttled_steps"`
+	Host      string `json:"host,omitempty"` // whose record it is
+	// Policy is the label of the CPU policy in force, "" where nothing of it runs.
+	Policy string `json:"policy,omitempty"`
+	// Elsewhere are other hosts on which the service runs; they have records of their own.
+	Elsewhere []string `json:"elsewhere,omitempty"`
 }
 
 // ScaleRequest asks for limits of one container: `effiscale scale`,
@@ -343,12 +359,24 @@ type ScaleResult struct {
 	Host      string   `json:"host,omitempty"` // where, when it is not the host that was asked
 }
 
-// PauseRequest stops (or with Resume resumes) automation of a service.
+// PauseRequest stops (or with Resume resumes) automation of a service, on every host
+// that runs it. HOST/NAME means that host alone.
 type PauseRequest struct {
-	Service  string        `json:"service"`
+	Service  string        `json:"service"`   // or a container of it; "" with All or AllHosts
 	For      time.Duration `json:"for"`       // 0: until resumed
 	OnlyDown bool          `json:"only_down"` // growth stays allowed
 	Resume   bool          `json:"resume"`
+	All      bool          `json:"all,omitempty"`       // every service of the host that is asked
+	AllHosts bool          `json:"all_hosts,omitempty"` // every service of every host
+}
+
+// PauseResult says where a pause, or its end, holds: POST /pause.
+type PauseResult struct {
+	Status  string   `json:"status"`  // "done"
+	Service string   `json:"service"` // "": all
+	Hosts   []string `json:"hosts"`
+	// NotReached are hosts that were to be told and could not be.
+	NotReached []string `json:"not_reached"`
 }
 
 // RestoreResult is what `effiscale restore` did.
@@ -357,7 +385,8 @@ type RestoreResult struct {
 	Restored []Change `json:"restored"`
 	Failed   []string `json:"failed"`
 	Nothing  bool     `json:"nothing"` // nothing had been changed
-	Paused   bool     `json:"paused"`  // automation of what was named is paused, so that it stays so
+	Paused   bool     `json:"paused"`  // automation of what was named is paused there, so that it stays so
+	Host     string   `json:"host"`    // where it was done
 }
 
 // Metric is the wire contract's metric object (shared API contract).

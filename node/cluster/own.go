@@ -286,7 +286,7 @@ func (c *Cluster) askAlive(ctx context.Context, id knowledge.NodeID) error {
 
 func (c *Cluster) failed(id knowledge.NodeID) bool {
 	p, ok := c.members.Peer(id)
-	return ok && p.Status == "failed"
+	return ok && !p.Alive && p.Status != "left"
 }
 
 // planDue plans for each claimed service of which there is news.

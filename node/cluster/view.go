@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"math"
 	"slices"
@@ -422,6 +423,12 @@ func (c *Cluster) publish() {
 		c.shown = v.Terms
 	}
 	c.view.Store(v)
+}
+
+// Settings are those that all members should have alike: attestation by quorum, and the
+// timing of gossip.
+func (c *Cluster) Settings() (attest bool, timing member.Timing) {
+	return c.o.Attest, cmp.Or(c.o.Member.Timing, member.Fast)
 }
 
 // View is the newest one.

@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -23,22 +24,27 @@ const (
 	maxPause = 366 * 24 * time.Hour
 )
 
-// checkName refuses what cannot be the name of a container or a service.
+// checkName refuses what cannot be NAME or HOST/NAME: a container or a service, and the
+// host that is meant.
 func checkName(name string) (string, error) {
+	host, rest := api.SplitHost(name)
 	switch {
 	case strings.TrimSpace(name) == "":
 		return "", usagef("the name is empty: `effiscale status` lists the containers")
 	case strings.HasPrefix(name, "/") && strings.Count(name, "/") == 1 && len(name) > 1:
 		return "", usagef("%q has a slash: a container's name is written without it, %q", shorten(name), shorten(name[1:]))
-	case strings.Contains(name, "/"):
-		return "", usagef("%q is not a container's name: it has a slash", shorten(name))
-	case len(name) > 128:
-		return "", usagef("a name of %d characters is too long: at most 128", len(name))
+	case strings.Count(name, "/") > 1, host == "." || host == "..", len(rest) < len(name) && (rest == "" || host == ""):
+		return "", usagef("%q is not a container's name: allowed are NAME, and HOST/NAME for the one of that host", shorten(name))
+	case len(rest) > 128 || len(host) > 64:
+		return "", usagef("a name of %d characters is too long: at most 128, and 64 of a host", len(name))
 	case clean(name) != name:
 		return "", usagef("%q is not a container's name: it has control characters", shorten(name))
 	}
 	return name, nil
 }
+
+// anyHost ends the help of the commands that find their name on any host.
+const anyHost = "NAME may be on any host of the cluster; HOST/NAME means the one of that host."
 
 func shorten(s string) string {
 	if len(s) > 64 {
@@ -77,7 +83,7 @@ func (a *app) scaleCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:               "scale NAME [--cpu CORES] [--memory SIZE]",
 		Short:             "Set a container's limits by hand, inside the guards",
-		Long:              "Set a container's limits by hand, inside every guard that holds for the daemon's own decisions: the\npolicy's bounds, the working set, the host. What a guard cuts short is said. The container may be on any\nhost of the cluster; one of this host comes first.",
+		Long:              "Set a container's limits by hand, inside every guard that holds for the daemon's own decisions: the\npolicy's bounds, the working set, the host. What a guard cuts short is said.\n" + anyHost + "\nOne of this host comes first.",
 		Example:           "  effiscale scale web --cpu 1.5 --memory 512MiB\n  effiscale scale web --memory 1g --dry-run",
 		Args:              oneArg("NAME"),
 		ValidArgsFunction: a.completeNames(false),
@@ -160,90 +166,145 @@ func doneText(p *page, c api.Change, dry bool) string {
 
 // pauseView is what pause and resume answer.
 type pauseView struct {
-	Schema   int        `json:"schema"`
-	Service  string     `json:"service"`
-	Paused   bool       `json:"paused"`
-	OnlyDown bool       `json:"only_down"`
-	Until    *time.Time `json:"until"` // null: until resumed
+	Schema     int        `json:"schema"`
+	Service    string     `json:"service"` // "": all
+	Paused     bool       `json:"paused"`
+	OnlyDown   bool       `json:"only_down"`
+	Until      *time.Time `json:"until"` // null: until resumed
+	Hosts      []string   `json:"hosts"`
+	NotReached []string   `json:"not_reached"`
 }
 
+// pauseHelp is what a pause reaches.
+const pauseHelp = "A service is NAME, or that of the container NAME, on every host of the cluster that runs it now; HOST/NAME\n" +
+	"means that host alone. --all are all services of the host that is asked, --all-hosts those of every host;\n" +
+	"what is new after it is not among them. The answer names the hosts. One that may run it and could not be\n" +
+	"told is named, too, and the exit code is 69 then."
+
 func (a *app) pauseCmd() *cobra.Command {
-	var length time.Duration
+	var r api.PauseRequest
 	var only string
 	cmd := &cobra.Command{
-		Use:               "pause NAME [--for DURATION] [--only down]",
+		Use:               "pause NAME | --all | --all-hosts [--for DURATION] [--only down]",
 		Short:             "Leave a service's limits alone, for a while or until resumed",
-		Example:           "  effiscale pause web --for 2h\n  effiscale pause web --only down",
-		Args:              oneArg("NAME"),
+		Long:              "Leave a service's limits alone, for a while or until resumed.\n" + pauseHelp,
+		Example:           "  effiscale pause web --for 2h\n  effiscale pause web --only down\n  effiscale pause --all-hosts",
+		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: a.completeNames(true),
 	}
-	cmd.Flags().DurationVar(&length, "for", 0, "how long, such as 30m or 2h; without: until resumed")
+	cmd.Flags().DurationVar(&r.For, "for", 0, "how long, such as 30m or 2h; without: until resumed")
 	cmd.Flags().StringVar(&only, "only", "", "down: growth stays allowed")
+	allFlags(cmd, &r)
 	_ = cmd.RegisterFlagCompletionFunc("only", cobra.FixedCompletions([]string{"down"}, cobra.ShellCompDirectiveNoFileComp))
 	cmd.RunE = a.run(func(ctx context.Context, args []string) error {
 		switch {
 		case only != "" && only != "down":
 			return usagef("--only %q: allowed is down", shorten(only))
-		case cmd.Flags().Changed("for") && (length <= 0 || length > maxPause):
-			return usagef("--for %s: allowed are durations up to 366 days (8784h), such as 30m or 2h", length)
+		case cmd.Flags().Changed("for") && (r.For <= 0 || r.For > maxPause):
+			return usagef("--for %s: allowed are durations up to 366 days (8784h), such as 30m or 2h", r.For)
 		}
-		return a.pause(ctx, args[0], api.PauseRequest{For: length, OnlyDown: only == "down"})
+		r.OnlyDown = only == "down"
+		return a.pause(ctx, args, r)
 	})
 	return cmd
 }
 
-func (a *app) resumeCmd() *cobra.Command {
-	return &cobra.Command{
-		Use:               "resume NAME",
-		Short:             "End a pause",
-		Args:              oneArg("NAME"),
-		ValidArgsFunction: a.completeNames(true),
-		RunE: a.run(func(ctx context.Context, args []string) error {
-			return a.pause(ctx, args[0], api.PauseRequest{Resume: true})
-		}),
-	}
+func allFlags(cmd *cobra.Command, r *api.PauseRequest) {
+	cmd.Flags().BoolVar(&r.All, "all", false, "every service of the host that is asked")
+	cmd.Flags().BoolVar(&r.AllHosts, "all-hosts", false, "every service of every host of the cluster")
 }
 
-func (a *app) pause(ctx context.Context, name string, r api.PauseRequest) error {
-	var err error
-	if r.Service, err = checkName(name); err != nil {
+func (a *app) resumeCmd() *cobra.Command {
+	r := api.PauseRequest{Resume: true}
+	cmd := &cobra.Command{
+		Use:               "resume NAME | --all | --all-hosts",
+		Short:             "End a pause",
+		Long:              "End a pause.\n" + pauseHelp,
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: a.completeNames(true),
+	}
+	allFlags(cmd, &r)
+	cmd.RunE = a.run(func(ctx context.Context, args []string) error { return a.pause(ctx, args, r) })
+	return cmd
+}
+
+func (a *app) pause(ctx context.Context, args []string, r api.PauseRequest) error {
+	given := len(args)
+	for _, all := range []bool{r.All, r.AllHosts} {
+		if all {
+			given++
+		}
+	}
+	if given != 1 {
+		return usagef("give the name of a service, or --all for every one of this host, or --all-hosts for those of every host")
+	}
+	if len(args) == 1 {
+		var err error
+		if r.Service, err = checkName(args[0]); err != nil {
+			return err
+		}
+	}
+	res, err := call(ctx, func(ctx context.Context) (api.PauseResult, error) { return a.client().Pause(ctx, r) })
+	if err != nil {
 		return err
 	}
-	if _, err = call(ctx, func(ctx context.Context) (any, error) { return nil, a.client().Pause(ctx, r) }); err != nil {
-		return err
-	}
-	v := pauseView{Schema: api.Schema, Service: r.Service, Paused: !r.Resume, OnlyDown: r.OnlyDown}
+	v := pauseView{Schema: api.Schema, Service: res.Service, Paused: !r.Resume, OnlyDown: r.OnlyDown, Hosts: res.Hosts, NotReached: res.NotReached}
 	if r.For > 0 {
 		until := a.deps.Now().Add(r.For).UTC()
 		v.Until = &until
 	}
-	return emit(a, v, func(p *page, v pauseView) {
-		what, until := "paused", "until resumed"
-		switch {
-		case !v.Paused:
-			p.line("%s: automation resumed", v.Service)
-			return
-		case v.OnlyDown:
-			what = "cuts paused, growth stays allowed,"
-		}
-		if v.Until != nil {
-			until = fmt.Sprintf("for %s, until %s", ageText(r.For), v.Until.Format("2006-01-02 15:04:05 UTC"))
-		}
-		p.line("%s: %s %s", v.Service, what, until)
-	})
+	if err := emit(a, v, func(p *page, v pauseView) { pauseText(p, v, r.For) }); err != nil {
+		return err
+	}
+	return notReached(v.NotReached)
+}
+
+func pauseText(p *page, v pauseView, length time.Duration) {
+	if len(v.Hosts) == 0 {
+		return
+	}
+	what, until := "paused", " until resumed"
+	if v.OnlyDown {
+		what = "cuts paused, growth stays allowed,"
+	}
+	if v.Until != nil {
+		until = fmt.Sprintf(" for %s, until %s", ageText(length), v.Until.Format("2006-01-02 15:04:05 UTC"))
+	}
+	if !v.Paused {
+		what, until = "automation resumed", ""
+	}
+	p.paragraph("", fmt.Sprintf("%s: %s%s, on %s", cmp.Or(v.Service, "all services"), what, until, hostsText(v.Hosts)))
+}
+
+// hostsText names hosts.
+func hostsText(hosts []string) string {
+	if len(hosts) == 1 {
+		return "host " + hosts[0]
+	}
+	return "hosts " + strings.Join(hosts, ", ")
+}
+
+// notReached is the error of a command that did not get to all hosts.
+func notReached(hosts []string) error {
+	if len(hosts) == 0 {
+		return nil
+	}
+	return Coded(ExitUnreachable, fmt.Errorf("not reached: %s\nthere everything is as it was: run it again when `effiscale members` shows them alive", strings.Join(scrub(hosts), ", ")))
 }
 
 func (a *app) restoreCmd() *cobra.Command {
 	var all bool
 	cmd := &cobra.Command{
-		Use:               "restore NAME | --all",
-		Short:             "Put the original limits back",
-		Long:              "Put back the limits that a container, or with --all every container, had before EffiScale.\nTheir services are paused, so that they stay there: `resume` goes on from there.",
+		Use:   "restore NAME | --all",
+		Short: "Put the original limits back",
+		Long: "Put back the limits that a container, or with --all every container of the host that is asked, had before\n" +
+			"EffiScale. Their services are paused on that host, so that they stay there: `resume` goes on from there.\n" +
+			anyHost + " For all hosts run --all on each.",
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: a.completeNames(false),
 		RunE: a.run(func(ctx context.Context, args []string) error {
 			if all == (len(args) == 1) {
-				return usagef("give the name of a container, or --all for every one")
+				return usagef("give the name of a container, or --all for every one of this host")
 			}
 			name := ""
 			if !all {
@@ -255,7 +316,7 @@ func (a *app) restoreCmd() *cobra.Command {
 			return a.restore(ctx, name)
 		}),
 	}
-	cmd.Flags().BoolVar(&all, "all", false, "every container that was changed")
+	cmd.Flags().BoolVar(&all, "all", false, "every container of this host that was changed")
 	return cmd
 }
 
@@ -266,20 +327,20 @@ func (a *app) restore(ctx context.Context, name string) error {
 	}
 	err = emit(a, res, func(p *page, res api.RestoreResult) {
 		if res.Nothing {
-			p.line("Nothing to restore: no limit had been changed.")
+			p.line("Nothing to restore on host %s: no limit had been changed.", res.Host)
 		}
 		for _, c := range res.Restored {
-			p.line("%s: %s %s  %s", c.Container, c.Resource, move(c.Resource, c.From, c.To), resultCell(p, c))
+			p.line("%s on %s: %s %s  %s", c.Container, res.Host, c.Resource, move(c.Resource, c.From, c.To), resultCell(p, c))
 		}
 		if res.Paused {
-			p.line("Automation is paused, so that it stays so; `effiscale resume NAME` goes on.")
+			p.line("Automation is paused on host %s, so that it stays so; `effiscale resume NAME` goes on.", res.Host)
 		}
 	})
 	if err != nil {
 		return err
 	}
 	if len(res.Failed) > 0 {
-		return fmt.Errorf("could not restore everything; run it again:\n  %s", strings.Join(scrub(res.Failed), "\n  "))
+		return fmt.Errorf("could not restore everything on host %s; run it again:\n  %s", clean(res.Host), strings.Join(scrub(res.Failed), "\n  "))
 	}
 	return nil
 }
@@ -287,7 +348,7 @@ func (a *app) restore(ctx context.Context, name string) error {
 func (a *app) reloadCmd() *cobra.Command {
 	return &cobra.Command{
 		Use:   "reload",
-		Short: "Let the daemon read its configuration anew, all or nothing",
+		Short: "Let the daemon of this host read its configuration anew, all or nothing",
 		Args:  noArgs,
 		RunE: a.run(func(ctx context.Context, _ []string) error {
 			if _, err := call(ctx, func(ctx context.Context) (any, error) { return nil, a.client().Reload(ctx) }); err != nil {

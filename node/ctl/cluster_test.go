@@ -39,7 +39,7 @@ func (k clusterKind) status(st *api.Status) {
 		return
 	}
 	alpha := api.HostView{ID: st.Node.ID, Name: "alpha", Status: "alive", CPUs: 8, Ring: ringA}
-	beta := api.HostView{ID: betaID, Name: "beta", Status: "alive", CPUs: 8, CPUUsed: 2, MemoryBytes: 32 << 30, MemoryUsed: 11 << 30, Containers: 5, Managed: 4, Ring: ringA}
+	beta := api.HostView{ID: betaID, Name: "beta", Status: "alive", CPUs: 8, CPUUsed: 2, MemoryBytes: 32 << 30, MemoryUsed: 11 << 30, Containers: 5, Managed: 4, Ring: ringA, PoolCPU: 7.6, PoolCPUGranted: 1.25}
 	gamma := api.HostView{ID: gammaID, Name: "gamma", Status: "alive", CPUs: 16, CPUUsed: 13.9, MemoryBytes: 64 << 30, MemoryUsed: 55 << 30, Containers: 8, Managed: 8, Ring: ringA, Degraded: true}
 	switch k {
 	case unsettled:
@@ -51,6 +51,8 @@ func (k clusterKind) status(st *api.Status) {
 	st.Node.Members = 3
 	st.Cluster = &api.ClusterView{Name: "effiscale", Members: 3, Alive: k.alive(), Expected: 3, Majority: k != minority, Encrypted: true, Ring: ringA,
 		RingsDiffer: k == unsettled, Owned: 2, Hosts: []api.HostView{gamma, alpha, beta}}
+	st.Cluster.SummaryOf = map[clusterKind]int{healthy: 3, unsettled: 2}[k]
+	st.Cluster.Summary = api.Summary{Actions: 40, Failed: 2, Reverted: 1, DriftRepaired: 3, SavedCPU: -0.5, SavedMemory: 7 << 30}
 }
 
 // services moves one service to another owner, and brings in a container of another host.
@@ -85,7 +87,7 @@ func (f *fakeClient) Members(context.Context) (api.Members, error) {
 	m := api.Members{Schema: api.Schema, Cluster: "effiscale", Self: "01J9ZK", Encrypted: k != alone, Ring: ringA, RingsDiffer: k == unsettled,
 		Majority: k != minority, Expected: 3, Problems: []string{}}
 	alpha := api.MemberView{ID: "01J9ZK", Name: "alpha", Address: "10.0.0.11:7946", Relay: "10.0.0.11:7947", State: "participant", Status: "alive", Version: "0.1.0 (commit 4f2a9c1)",
-		Protocol: 1, Zone: "default", Load: 0.64, CPUs: 8, MemoryBytes: 32 << 30, Owns: 7, Ring: ringA, Self: true, Since: ago(76 * time.Hour)}
+		Protocol: 1, Zone: "default", Load: 0.64, CPUs: 8, MemoryBytes: 32 << 30, Owns: 7, OwnsNow: true, Ring: ringA, Self: true, Since: ago(76 * time.Hour)}
 	if k == alone {
 		m.Expected, alpha.Address, alpha.Relay = 1, "127.0.0.1:7946", "127.0.0.1:7947"
 		m.Members = []api.MemberView{alpha}
@@ -102,9 +104,11 @@ func (f *fakeClient) Members(context.Context) (api.Members, error) {
 	case healthy:
 		left := beta
 		left.ID, left.Name, left.Status, left.Since = "77"+betaID[2:], "delta", "left", ago(2*time.Hour)
-		m.Members = append(m.Members, left)
+		refused := beta
+		refused.ID, refused.Status, refused.Since, refused.Note = "78"+betaID[2:], "refused", ago(2*time.Minute), "another node has this name and was there first: give that host another node.name; this line goes after ten minutes"
+		m.Members = append(m.Members, left, refused)
 	case unsettled:
-		m.Members[1].Ring, m.Members[0].Status = ringB, "suspect"
+		m.Members[1].Ring, m.Members[0].Status, m.Members[0].OwnsNow = ringB, "suspect", false
 		m.Problems = []string{"beta runs protocol 1, alpha 2: update it (its daemon is older than this one), or what is new stays off"}
 	case minority:
 		m.Members[0].Status, m.Members[0].Note, m.Members[1].Status = "failed", "", "failed"
@@ -165,6 +169,27 @@ func clusterGoldens() []goldenCase {
 		{"history-hosts", in(minority), ExitOK, "history|shop-web-1"},
 		{"scale-host", fakeClient{cluster: healthy, quiet: true}, ExitOK, "scale|shop-web-1|--cpu|1"},
 		{"scale-host-down", fakeClient{err: api.Errorf(api.KindUnavailable, "host beta cannot be reached: connection refused; `effiscale members` shows its state")}, ExitUnreachable, "scale|shop-web-1|--cpu|1"},
+		{"pause-hosts", in(healthy), ExitOK, "pause|shop_web|--for|2h"},
+		{"pause-all", in(healthy), ExitOK, "pause|--all"},
+		{"pause-all-hosts", in(healthy), ExitOK, "pause|--all-hosts|--only|down"},
+		{"pause-unreached", in(minority), ExitUnreachable, "pause|--all-hosts"},
+		{"pause-unreached-json", in(minority), ExitUnreachable, "pause|--all-hosts|-o|json"},
+		{"pause-both", in(healthy), ExitUsage, "pause|shop_web|--all-hosts"},
+		{"pause-none", in(healthy), ExitUsage, "pause"},
+		{"pause-host", in(alone), ExitOK, "pause|alpha/shop_web"},
+		{"pause-slashes", in(alone), ExitUsage, "pause|alpha/shop/web"},
+		{"resume-all-hosts", in(healthy), ExitOK, "resume|--all-hosts"},
+		{"plan-hosts", in(healthy), ExitWouldChange, "plan|--all-hosts"},
+		{"plan-unreached", in(minority), ExitUnreachable, "plan|shop_web"},
+		{"plan-both", in(healthy), ExitUsage, "plan|shop_web|--all-hosts"},
+		{"export-elsewhere", fakeClient{cluster: healthy, quiet: true}, ExitOK, "export|shop-web-1"},
+		{"tune-elsewhere", in(healthy), ExitOK, "tune|shop-web-1|--since|14d"},
+		{"tune-idle", in(unsettled), ExitOK, "tune|shop-web-1"},
+		{"tune-idle-json", in(unsettled), ExitOK, "tune|shop-web-1|-o|json"},
+		{"help-pause", in(alone), ExitOK, "help|pause"},
+		{"help-plan", in(alone), ExitOK, "help|plan"},
+		{"help-restore", in(alone), ExitOK, "help|restore"},
+		{"help-tune", in(alone), ExitOK, "help|tune"},
 		{"members", in(healthy), ExitOK, "members"},
 		{"members-json", in(healthy), ExitOK, "members|-o|json"},
 		{"members-alone", in(alone), ExitOK, "members"},

@@ -23,10 +23,10 @@ type Client interface {
 	Status(ctx context.Context) (api.Status, error)
 	Explain(ctx context.Context, container string) (api.Explain, error)
 	Records(ctx context.Context, name string, limit int) (api.History, error)
-	Plan(ctx context.Context) (api.Plan, error)
+	Plan(ctx context.Context, r api.PlanRequest) (api.Plan, error)
 	Trace(ctx context.Context, r api.TraceRequest) (api.Trace, error)
 	Scale(ctx context.Context, r api.ScaleRequest) (api.ScaleResult, error)
-	Pause(ctx context.Context, r api.PauseRequest) error
+	Pause(ctx context.Context, r api.PauseRequest) (api.PauseResult, error)
 	Restore(ctx context.Context, container string) (api.RestoreResult, error)
 	Reload(ctx context.Context) error
 
@@ -239,6 +239,8 @@ func exitCodesTopic() *cobra.Command {
 }
 
 // run marks that the command line itself was right.
+//
+//go:noinline // copies make the binary larger
 func (a *app) run(f func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		a.ran = true

@@ -59,8 +59,11 @@ func (c *coded) Error() string {
 func (c *coded) Unwrap() error { return c.err }
 
 // Coded gives err an exit code. A nil err exits with the code and says nothing.
+//
+//go:noinline // copies make the binary larger
 func Coded(code int, err error) error { return &coded{code: code, err: err} }
 
+//go:noinline // copies make the binary larger
 func usagef(format string, args ...any) error {
 	return Coded(ExitUsage, fmt.Errorf(format, args...))
 }

@@ -17,7 +17,7 @@ func (a *app) explainCmd() *cobra.Command {
 	return &cobra.Command{
 		Use:               "explain NAME",
 		Short:             "Say why a container has its limits: signals, thresholds, the rule, each guard",
-		Long:              "Say why a container has its limits: signals, thresholds and where they come from, the rule, each\nguard, what was rejected and since when. NAME is a container's name, 12 or more digits of its id, or a service\nwith one container, on any host of the cluster; one of this host comes first.",
+		Long:              "Say why a container has its limits: signals, thresholds and where they come from, the rule, each\nguard, what was rejected and since when. NAME is a container's name, 12 or more digits of its id, or a service\nwith one container, on any host of the cluster; one of this host comes first. HOST/NAME means the one of that host.",
 		Args:              oneArg("NAME"),
 		ValidArgsFunction: a.completeNames(false),
 		RunE: a.run(func(ctx context.Context, args []string) error {

@@ -34,6 +34,10 @@ func parseSince(s string) (time.Duration, error) {
 	return d, nil
 }
 
+// recordHelp says whose record export and tune read.
+const recordHelp = "Each host of the cluster has the record of what runs there: that of this host comes first, then that of the\n" +
+	"one other that knows NAME; HOST/NAME means that host's. The answer names the host, and others where it runs."
+
 func (a *app) exportCmd() *cobra.Command {
 	var since, resource string
 	var peak bool
@@ -44,7 +48,7 @@ func (a *app) exportCmd() *cobra.Command {
 			"steps: cores, or bytes of working set. Demand is what was used and what a limit held back. Steps are\n" +
 			"seconds for up to five minutes, minutes while all that is on record is younger than a day, else ten\n" +
 			"minutes. A step without a record has the value of the one before it; where less than half is on\n" +
-			"record there is no trace. NAME is a service or one of its containers.",
+			"record there is no trace. NAME is a service or one of its containers.\n" + recordHelp,
 		Example:           "  effiscale export web --since 7d > trace.csv\n  effiscale export web --since 24h --resource memory > memory.csv",
 		Args:              oneArg("NAME"),
 		ValidArgsFunction: a.completeNames(true),
@@ -76,6 +80,22 @@ func (a *app) exportCmd() *cobra.Command {
 	return cmd
 }
 
+func onHost(host string) string {
+	if host == "" {
+		return ""
+	}
+	return ", on host " + host
+}
+
+// elsewhereText says where the rest of a service's demand is on record.
+func elsewhereText(t api.Trace) string {
+	forms := make([]string, len(t.Elsewhere))
+	for i, host := range t.Elsewhere {
+		forms[i] = host + "/" + t.Service
+	}
+	return "what the service used on other hosts is on record there: " + strings.Join(forms, ", ")
+}
+
 // export writes the trace to Out, and what a reader should know of it to Err.
 func (a *app) export(t api.Trace, peak bool) error {
 	if a.output == "json" {
@@ -100,7 +120,10 @@ func (a *app) export(t api.Trace, peak bool) error {
 		return err
 	}
 	step := time.Duration(t.Step * float64(time.Second))
-	fmt.Fprintf(a.Err, "effiscale: %s of %s in %s, %d steps of %s from %s\n", t.Resource, clean(t.Service), t.Unit, len(values), ageText(step), t.Start.Format("2006-01-02 15:04:05 UTC"))
+	fmt.Fprintf(a.Err, "effiscale: %s of %s in %s, %d steps of %s from %s%s\n", t.Resource, clean(t.Service), t.Unit, len(values), ageText(step), t.Start.Format("2006-01-02 15:04:05 UTC"), clean(onHost(t.Host)))
+	if len(t.Elsewhere) > 0 {
+		fmt.Fprintf(a.Err, "effiscale: %s\n", clean(elsewhereText(t)))
+	}
 	if t.Filled > 0 {
 		fmt.Fprintf(a.Err, "effiscale: %s in %s without a record: filled with the value before\n", plural(t.Filled, "step", "steps"), plural(t.Gaps, "gap", "gaps"))
 	}

@@ -24,6 +24,7 @@ type fakeClient struct {
 	scaled   []api.ScaleRequest
 	paused   []api.PauseRequest
 	restored []string
+	planned  []api.PlanRequest
 }
 
 func ptr[T any](v T) *T { return &v }
@@ -155,8 +156,9 @@ func (f *fakeClient) Records(_ context.Context, name string, limit int) (api.His
 	return h, nil
 }
 
-func (f *fakeClient) Plan(context.Context) (api.Plan, error) {
-	p := api.Plan{Schema: api.Schema, At: testNow, Items: []api.PlanItem{}}
+func (f *fakeClient) Plan(_ context.Context, r api.PlanRequest) (api.Plan, error) {
+	f.planned = append(f.planned, r)
+	p := api.Plan{Schema: api.Schema, At: testNow, Items: []api.PlanItem{}, Hosts: []string{"alpha"}}
 	if f.quiet {
 		return p, f.err
 	}
@@ -166,6 +168,15 @@ func (f *fakeClient) Plan(context.Context) (api.Plan, error) {
 		{Container: "redis", Service: "redis", Mark: ".", Resource: "memory", From: 128 << 20, To: 112 << 20, Why: "needs 88 MiB by its history; the margin is 25%"},
 		{Container: "batch", Service: "batch", Mark: "=", Resource: "cpu", From: 2e9, To: 2e9, Why: "wants 2.71, the policy's maximum is 2.00 cores", Guard: "at-max"},
 		{Container: "gpu-infer", Service: "gpu-infer", Mark: "!", Resource: "cpu", From: 0, To: 1e9, Why: "gpu: an update could do harm (effiscale.allow accepts it)", Guard: "hazard"},
+	}
+	if f.cluster != alone {
+		p.Hosts = []string{"alpha", "beta"}
+		for i := range p.Items {
+			p.Items[i].Host = p.Hosts[i%2]
+		}
+	}
+	if f.cluster == minority {
+		p.NotReached = []string{"gamma (down)"}
 	}
 	return p, f.err
 }
@@ -178,6 +189,13 @@ func (f *fakeClient) Trace(_ context.Context, r api.TraceRequest) (api.Trace, er
 		Values: []float64{0.5, 0.25, 0.25, 1.33333333}, Peaks: []float64{0.75, 0.5, 0.5, 2}}
 	if r.Resource == "memory" {
 		t.Unit, t.Values, t.Peaks = "bytes", []float64{210 << 20, 211 << 20}, []float64{210 << 20, 211 << 20}
+	}
+	if t.Policy = "effiscale.class=serving"; f.cluster == unsettled {
+		t.Policy, t.Values, t.Peaks = "effiscale.class=database", make([]float64, 60), make([]float64, 60)
+		return t, nil
+	}
+	if f.cluster != alone {
+		t.Host, t.Elsewhere = "alpha", []string{"beta", "gamma"}
 	}
 	if !f.quiet {
 		t.Filled, t.Gaps, t.Throttled = 1, 1, 2
@@ -214,9 +232,17 @@ func (f *fakeClient) Scale(_ context.Context, r api.ScaleRequest) (api.ScaleResu
 		Notes: []string{"memory stays 384 MiB: 64 MiB would be too near its working set of 210 MiB"}}, nil
 }
 
-func (f *fakeClient) Pause(_ context.Context, r api.PauseRequest) error {
+func (f *fakeClient) Pause(_ context.Context, r api.PauseRequest) (api.PauseResult, error) {
 	f.paused = append(f.paused, r)
-	return f.err
+	_, name := api.SplitHost(r.Service)
+	res := api.PauseResult{Status: "done", Service: name, Hosts: []string{"alpha"}, NotReached: []string{}}
+	if f.cluster != alone && !r.All {
+		res.Hosts = append(res.Hosts, "beta")
+	}
+	if f.cluster == minority && !r.All {
+		res.NotReached = append(res.NotReached, "gamma\x1b[2J (down)")
+	}
+	return res, f.err
 }
 
 func (f *fakeClient) Restore(_ context.Context, name string) (api.RestoreResult, error) {
@@ -227,11 +253,11 @@ func (f *fakeClient) Restore(_ context.Context, name string) (api.RestoreResult,
 	}
 	f.restored = append(f.restored, name)
 	if f.quiet {
-		return api.RestoreResult{Schema: api.Schema, Nothing: true, Restored: []api.Change{}, Failed: []string{}}, nil
+		return api.RestoreResult{Schema: api.Schema, Host: "alpha", Nothing: true, Restored: []api.Change{}, Failed: []string{}}, nil
 	}
 	c := testChange()
 	c.From, c.To, c.Actor = 800e6, 1e9, "restore"
-	res := api.RestoreResult{Schema: api.Schema, Paused: true, Restored: []api.Change{c}, Failed: []string{}}
+	res := api.RestoreResult{Schema: api.Schema, Host: "alpha", Paused: true, Restored: []api.Change{c}, Failed: []string{}}
 	if name == "" {
 		res.Failed = []string{"batch: the Engine said: cannot \x1b[31mset it"}
 	}

@@ -62,8 +62,11 @@ func (a *app) doctorCmd() *cobra.Command {
 	var file string
 	cmd := &cobra.Command{
 		Use:   "doctor",
-		Short: "Check this host: Engine, cgroups, permissions, clock, disk; each with a remedy",
-		Args:  noArgs,
+		Short: "Check this host and what its daemon knows of the cluster; each with a remedy",
+		Long: "Check this host: Engine, cgroups, permissions, clock, disk; and, from what its daemon sees and the others\n" +
+			"say, the cluster: members, majority, rings, keys, calls, clocks, versions, names, settings. Each failure\n" +
+			"comes with what it means and what to do. Exit code 1: something cannot work.",
+		Args: noArgs,
 		RunE: a.run(func(ctx context.Context, _ []string) error {
 			v := doctorView{Schema: api.Schema, OK: true}
 			v.Checks = a.deps.Doctor(ctx, DoctorOptions{ConfigFile: file, Socket: a.namedSocket(), Env: a.Env})

@@ -31,7 +31,10 @@ func (a *app) membersCmd() *cobra.Command {
 		Use:   "members",
 		Short: "Show the nodes of the cluster, as this node sees them",
 		Long: "Show the nodes of the cluster, as this node sees them; itself first. OWNS counts the services that a\n" +
-			"node plans for, LOAD is the share of its cores in use, RTT the way there and back.",
+			"node plans for: what it says now, or with a ~ what it said in gossip some seconds ago, for it does not\n" +
+			"answer now. LOAD is the share of its cores in use, in steps of ten percent, RTT the way there and back.\n" +
+			"Who failed or left is listed for 72 h; who was refused or replaced, because another node has its name,\n" +
+			"for ten minutes.",
 		Args: noArgs,
 		RunE: a.run(func(ctx context.Context, _ []string) error {
 			m, err := call(ctx, a.client().Members)
@@ -87,6 +90,9 @@ func memberTable(p *page, m api.Members) *table {
 	for _, v := range members {
 		name := ansi.Truncate(v.Name, maxMemberCell, "…")
 		load, owns, rtt := ratioText(v.Load), strconv.Itoa(v.Owns), rttText(v.RTTMillis)
+		if !v.OwnsNow {
+			owns = "~" + owns
+		}
 		if v.Self {
 			name, rtt = name+"*", "-"
 		}
@@ -112,6 +118,8 @@ func memberState(p *page, v api.MemberView) string {
 		return p.style(styleYellow, "suspect")
 	case v.Status == "failed":
 		return p.style(styleRed, strings.TrimSuffix("failed "+p.since(v.Since), " -")+" !")
+	case v.Status == "refused":
+		return p.style(styleRed, strings.TrimSuffix("refused "+p.since(v.Since), " -"))
 	case v.Status != "alive":
 		return strings.TrimSuffix(orDash(v.Status)+" "+p.since(v.Since), " -")
 	case v.State == "waiting", v.State == "leaving":

@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -20,7 +21,7 @@ func (a *app) historyCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:               "history NAME",
 		Short:             "Show what was done to a container or a service, newest first",
-		Long:              "Show what was done to a container or a service, newest first, on whichever hosts of the cluster. Each\nhost keeps its own; one that cannot be asked is named.",
+		Long:              "Show what was done to a container or a service, newest first, on whichever hosts of the cluster. Each\nhost keeps its own; one that cannot be asked is named. HOST/NAME means what was done on that host alone.",
 		Args:              oneArg("NAME"),
 		ValidArgsFunction: a.completeNames(true),
 		RunE: a.run(func(ctx context.Context, args []string) error {
@@ -92,19 +93,36 @@ func resultCell(p *page, c api.Change) string {
 }
 
 func (a *app) planCmd() *cobra.Command {
-	return &cobra.Command{
-		Use:   "plan",
+	var r api.PlanRequest
+	cmd := &cobra.Command{
+		Use:   "plan [NAME | --all-hosts]",
 		Short: "Show what the daemon would do now; nothing is changed",
-		Long: "Show what the daemon would do now; nothing is changed. Exit code 4: there is something to do.\n\n" +
+		Long: "Show what the daemon of the host that is asked would do now, with all its containers; with NAME what is done\n" +
+			"with that container, or with all containers of that service, on any host of the cluster; with --all-hosts\n" +
+			"everything. HOST/NAME means that host alone. Nothing is changed.\n\n" +
+			"Exit code 4: there is something to do; 69: not every host that was to be asked answers, it is named.\n\n" +
 			"  ~ would change    . would change, but the mode forbids it    = stays    ! refused",
-		Args: noArgs,
-		RunE: a.run(func(ctx context.Context, _ []string) error {
-			plan, err := call(ctx, a.client().Plan)
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: a.completeNames(true),
+		RunE: a.run(func(ctx context.Context, args []string) error {
+			if len(args) == 1 {
+				var err error
+				if r.Name, err = checkName(args[0]); err != nil {
+					return err
+				}
+				if r.AllHosts {
+					return usagef("give a name, or --all-hosts for everything on every host")
+				}
+			}
+			plan, err := call(ctx, func(ctx context.Context) (api.Plan, error) { return a.client().Plan(ctx, r) })
 			if err != nil {
 				return err
 			}
 			if err := emit(a, plan, planText); err != nil {
 				return err
+			}
+			if len(plan.NotReached) > 0 {
+				return Coded(ExitUnreachable, fmt.Errorf("not asked, for they do not answer: %s", strings.Join(scrub(plan.NotReached), ", ")))
 			}
 			if plan.Changes > 0 {
 				return Coded(ExitWouldChange, nil)
@@ -112,11 +130,21 @@ func (a *app) planCmd() *cobra.Command {
 			return nil
 		}),
 	}
+	cmd.Flags().BoolVar(&r.AllHosts, "all-hosts", false, "the plans of all hosts of the cluster")
+	return cmd
 }
 
 func planText(p *page, plan api.Plan) {
-	p.line("Plan of %s. Nothing has been changed.", plan.At.UTC().Format("2006-01-02 15:04:05 UTC"))
+	of := ""
+	if len(plan.Hosts) > 0 {
+		of = " of " + hostsText(plan.Hosts)
+	}
+	p.paragraph("", fmt.Sprintf("Plan%s, %s. Nothing has been changed.", of, plan.At.UTC().Format("2006-01-02 15:04:05 UTC")))
 	t := &table{head: []string{"", "CONTAINER", "CHANGE", "WHY"}, wrap: true}
+	hosts := slices.ContainsFunc(plan.Items, func(it api.PlanItem) bool { return it.Host != "" })
+	if hosts {
+		t.head = []string{"", "HOST", "CONTAINER", "CHANGE", "WHY"}
+	}
 	styles := map[string]string{"~": styleYellow, "!": styleRed, ".": styleDim, "=": styleDim}
 	counts := map[string]int{}
 	for _, it := range plan.Items {
@@ -129,7 +157,11 @@ func planText(p *page, plan api.Plan) {
 		if it.Guard != "" {
 			why += " (guard " + it.Guard + ")"
 		}
-		t.add(p.style(styles[it.Mark], it.Mark), nameCell(it.Container), change, why)
+		row := []string{p.style(styles[it.Mark], it.Mark), nameCell(it.Container), change, why}
+		if hosts {
+			row = slices.Insert(row, 1, ansi.Truncate(orDash(it.Host), maxHostCell, "…"))
+		}
+		t.add(row...)
 	}
 	t.print(p)
 	var words []string
@@ -152,6 +184,8 @@ func plural(n int, one, many string) string {
 
 // completeNames completes the names of live containers, and of services where
 // they are meant too. A daemon that does not answer completes nothing.
+//
+//go:noinline // its copies in each command made the binary 20 KB larger
 func (a *app) completeNames(services bool) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, toComplete string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		if len(args) > 0 {
@@ -164,7 +198,14 @@ func (a *app) completeNames(services bool) cobra.CompletionFunc {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
 		var names []cobra.Completion
+		times := map[string]int{}
 		for _, c := range st.Containers {
+			times[c.Name]++
+		}
+		for _, c := range st.Containers {
+			if times[c.Name] > 1 { // the plain name would be ambiguous
+				c.Name = cmp.Or(c.Host, st.Node.Name) + "/" + c.Name
+			}
 			names = append(names, c.Name)
 		}
 		if services {
@@ -180,5 +221,5 @@ func (a *app) completeNames(services bool) cobra.CompletionFunc {
 }
 
 func shellSafe(name string) bool {
-	return name != "" && strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-") == ""
+	return name != "" && strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-/") == ""
 }

@@ -344,6 +344,7 @@ type traceView struct {
 	Steps       int          `json:"steps"`
 	StepSeconds float64      `json:"step_seconds"`
 	Filled      int          `json:"filled"`
+	NoDemand    bool         `json:"no_demand,omitempty"` // shares of nothing mean nothing
 	Policies    []policyView `json:"policies"`
 }
 
@@ -362,7 +363,7 @@ type frontierView struct {
 func simulateViewOf(f *simulateFlags, unit simulate.Unit, all []replay) simulateView {
 	v := simulateView{Schema: api.Schema, Seed: f.seed, Unit: unit.String(), Axis: f.axis, Frontier: f.frontier}
 	for _, r := range all {
-		t := traceView{Trace: r.trace.Name, Steps: len(r.trace.Values), StepSeconds: r.trace.Step.Seconds(), Filled: r.trace.Filled}
+		t := traceView{Trace: r.trace.Name, Steps: len(r.trace.Values), StepSeconds: r.trace.Step.Seconds(), Filled: r.trace.Filled, NoDemand: slices.Max(r.trace.Values) <= 0}
 		for _, res := range r.results {
 			p := policyView{Policy: res.Policy, Score: res.Score}
 			if f.frontier {

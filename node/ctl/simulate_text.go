@@ -49,7 +49,7 @@ func newScoreTable(head ...string) *table { return &table{head: head, right: rig
 func sizeTable(t traceView) *table {
 	out := newScoreTable("POLICY", "SHORT %", "UNSERVED %", "SLACK %", "CORE-H", "CHANGES", "A DAY", "BACK", "P50 P95 P99 ms")
 	for _, s := range t.Policies {
-		out.add(s.Policy, share(s.Under), share(s.Unserved), share(s.Slack), figure(s.Reserved/3600),
+		out.add(s.Policy, share(s.Under), ofDemand(t.NoDemand, s.Unserved), ofDemand(t.NoDemand, s.Slack), figure(s.Reserved/3600),
 			strconv.Itoa(s.Changes), figure(s.ChangesPerDay), strconv.Itoa(s.Reversals), latencyText(s.Latency))
 	}
 	return out
@@ -58,7 +58,7 @@ func sizeTable(t traceView) *table {
 func memoryTable(t traceView) *table {
 	out := newScoreTable("POLICY", "SHORT %", "UNSERVED %", "SLACK %", "GiB-H", "CHANGES", "A DAY", "BACK", "OOM KILLS")
 	for _, s := range t.Policies {
-		out.add(s.Policy, share(s.Under), share(s.Unserved), share(s.Slack), figure(s.Reserved/3600/(1<<30)),
+		out.add(s.Policy, share(s.Under), ofDemand(t.NoDemand, s.Unserved), ofDemand(t.NoDemand, s.Slack), figure(s.Reserved/3600/(1<<30)),
 			strconv.Itoa(s.Changes), figure(s.ChangesPerDay), strconv.Itoa(s.Reversals), strconv.Itoa(s.OOMKills))
 	}
 	return out
@@ -67,7 +67,7 @@ func memoryTable(t traceView) *table {
 func replicaTable(t traceView) *table {
 	out := newScoreTable("POLICY", "SHORT s", "SPIKE s", "UNSERVED %", "SLACK %", "CORE-H", "REPLICA-H", "CHANGES", "BACK", "P50 P95 P99 ms")
 	for _, s := range t.Policies {
-		out.add(s.Policy, figure(s.Replicas.Overloaded), coverText(s.Replicas), share(s.Unserved), share(s.Slack),
+		out.add(s.Policy, figure(s.Replicas.Overloaded), coverText(s.Replicas), ofDemand(t.NoDemand, s.Unserved), ofDemand(t.NoDemand, s.Slack),
 			figure(s.Reserved/3600), figure(s.Replicas.Hours), strconv.Itoa(s.Changes), strconv.Itoa(s.Reversals), latencyText(s.Latency))
 	}
 	return out
@@ -101,6 +101,14 @@ func frontierTable(t traceView) *table {
 		out.add(cells...)
 	}
 	return out
+}
+
+// ofDemand prints a share of demand; of none there is none.
+func ofDemand(none bool, v float64) string {
+	if none {
+		return "-"
+	}
+	return share(v)
 }
 
 // share prints a share in percent with three significant digits, at most three

@@ -94,8 +94,8 @@ func statusText(p *page, st api.Status) {
 	}
 	containerTable(p, st).print(p)
 	p.line("")
-	s := st.Summary
-	p.line("Last hour: %s, %d failed, %d taken back, %d drift repaired.", plural(s.Actions, "action", "actions"), s.Failed, s.Reverted, s.DriftRepaired)
+	s, of := summaryOf(st)
+	p.line("Last hour%s: %s, %d failed, %d taken back, %d drift repaired.", of, plural(s.Actions, "action", "actions"), s.Failed, s.Reverted, s.DriftRepaired)
 	p.line("Against the original limits: %s.", savedText(s))
 	if h := clusterHealth(st.Cluster); h != nil {
 		h.warnings(p)
@@ -138,6 +138,7 @@ func release(version string) string {
 // nameCell keeps a long name from pushing the rest off the page.
 func nameCell(name string) string { return ansi.Truncate(name, maxNameCell, "…") }
 
+//go:noinline // copies make the binary larger
 func orDash(s string) string {
 	if s == "" {
 		return "-"

@@ -68,7 +68,7 @@ func hostTable(p *page, st api.Status) *table {
 		}
 	}
 	cpu, memory := hostCells(n.CPUs, n.CPUUsed, n.MemoryBytes, n.MemoryUsed)
-	self := []string{n.Name, cpu, memory, fmt.Sprintf("%s/%s", coreText(n.PoolCPUGranted), coreText(n.PoolCPU)), fmt.Sprint(containers), fmt.Sprint(managed)}
+	self := []string{n.Name, cpu, memory, poolCell(n.PoolCPUGranted, n.PoolCPU), fmt.Sprint(containers), fmt.Sprint(managed)}
 	others := otherHosts(st)
 	if len(others) == 0 {
 		t.right = nil
@@ -80,16 +80,36 @@ func hostTable(p *page, st api.Status) *table {
 	t.add(append(self, p.style(styleGreen, "alive"))...)
 	for _, h := range others {
 		cpu, memory := hostCells(h.CPUs, h.CPUUsed, h.MemoryBytes, h.MemoryUsed)
-		count, managed := fmt.Sprint(h.Containers), fmt.Sprint(h.Managed)
-		if h.CPUs == 0 || !isAlive(h.Status) { // what was known of it is old
-			cpu, memory, count, managed = "-", "-", "-", "-"
+		count, managed, pool := fmt.Sprint(h.Containers), fmt.Sprint(h.Managed), "-"
+		if h.PoolCPU > 0 {
+			pool = poolCell(h.PoolCPUGranted, h.PoolCPU)
 		}
-		t.add(nameCell(h.Name), cpu, memory, "-", count, managed, hostState(p, h))
+		if h.CPUs == 0 || !isAlive(h.Status) { // what was known of it is old
+			cpu, memory, pool, count, managed = "-", "-", "-", "-", "-"
+		}
+		t.add(nameCell(h.Name), cpu, memory, pool, count, managed, hostState(p, h))
 		if h.Error != "" {
 			t.note("! " + h.Error)
 		}
 	}
 	return t
+}
+
+func poolCell(granted, pool float64) string { return coreText(granted) + "/" + coreText(pool) }
+
+// summaryOf is the last hour of all hosts that answered, and whose it is where others
+// are known.
+func summaryOf(st api.Status) (s api.Summary, of string) {
+	c := st.Cluster
+	switch {
+	case c == nil || len(c.Hosts) < 2:
+		return st.Summary, ""
+	case c.SummaryOf == 0: // a daemon of an older version
+		return st.Summary, " on " + st.Node.Name
+	case c.SummaryOf < len(c.Hosts):
+		return c.Summary, fmt.Sprintf(" on %d of %d hosts", c.SummaryOf, len(c.Hosts))
+	}
+	return c.Summary, fmt.Sprintf(" on %d hosts", c.SummaryOf)
 }
 
 // otherHosts are those of the cluster but this one, by name.

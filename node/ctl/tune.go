@@ -52,7 +52,11 @@ type tuneView struct {
 	Policies    []tunePolicy `json:"policies"` // cheapest first
 	// Recommended is the label of the cheapest policy that keeps what is unserved
 	// within what is allowed; empty: none does.
-	Recommended string `json:"recommended"`
+	Recommended string   `json:"recommended"`
+	Host        string   `json:"host,omitempty"`      // whose record it is
+	Elsewhere   []string `json:"elsewhere,omitempty"` // other hosts on which the service runs
+	InForce     string   `json:"in_force"`            // the label of the policy in force; "": not known
+	NoDemand    bool     `json:"no_demand,omitempty"` // nothing was used: shares of it mean nothing
 }
 
 type tunePolicy struct {
@@ -60,6 +64,7 @@ type tunePolicy struct {
 	simulate.Score
 	// Frontier: no other policy is better in one and as good in the other.
 	Frontier bool `json:"frontier"`
+	InForce  bool `json:"in_force"`
 }
 
 func (a *app) tuneCmd() *cobra.Command {
@@ -69,8 +74,9 @@ func (a *app) tuneCmd() *cobra.Command {
 		Short: "Replay a service's recorded demand with other policies, and recommend one",
 		Long: "Replay what a service, all its containers together, wanted of CPU in the past with a grid of policies,\n" +
 			"through the code that decides in the daemon, and show what each would have wasted and left unserved\n" +
-			"before its reflex answers. A * marks those that no other one beats. What is recommended is the\n" +
-			"cheapest that leaves no more unserved than --unserved. Nothing is changed: a policy is chosen by a label.",
+			"before its reflex answers. A * marks those that no other one beats, and\n" +
+			"\"in force\" the one by which it is sized. What is recommended is the\n" +
+			"cheapest that leaves no more unserved than --unserved. Nothing is changed: a policy is chosen by a label.\n" + recordHelp,
 		Example:           "  effiscale tune web\n  effiscale tune web --since 24h --unserved 0.1%",
 		Args:              oneArg("NAME"),
 		ValidArgsFunction: a.completeNames(true),
@@ -125,7 +131,7 @@ func parsePercent(s string) (float64, error) {
 
 // tune replays a trace with every policy of the grid.
 func tune(t api.Trace, allowed float64) (tuneView, error) {
-	v := tuneView{Schema: api.Schema, Service: t.Service, Steps: len(t.Values), StepSeconds: t.Step, Unserved: allowed}
+	v := tuneView{Schema: api.Schema, Service: t.Service, Host: t.Host, Elsewhere: t.Elsewhere, InForce: t.Policy, NoDemand: slices.Max(t.Values) <= 0, Steps: len(t.Values), StepSeconds: t.Step, Unserved: allowed}
 	trace := simulate.Trace{Name: t.Service, Unit: simulate.UnitCores, Step: time.Duration(t.Step * float64(time.Second)), Values: t.Values}
 	for _, c := range tuneGrid() {
 		o := simulate.Defaults()
@@ -137,17 +143,17 @@ func tune(t api.Trace, allowed float64) (tuneView, error) {
 		if err != nil {
 			return v, fmt.Errorf("cannot replay the demand of %s: %w", t.Service, err)
 		}
-		v.Policies = append(v.Policies, tunePolicy{Label: c.label, Score: results[0].Score})
+		v.Policies = append(v.Policies, tunePolicy{Label: c.label, Score: results[0].Score, InForce: c.label == t.Policy})
 	}
 	knowledge.SortStableFunc(v.Policies, func(a, b tunePolicy) int {
 		return cmp.Or(cmp.Compare(a.Slack, b.Slack), cmp.Compare(a.Unserved, b.Unserved))
 	})
 	for i := range v.Policies {
 		p := &v.Policies[i]
-		p.Frontier = !slices.ContainsFunc(v.Policies, func(q tunePolicy) bool {
+		p.Frontier = !v.NoDemand && !slices.ContainsFunc(v.Policies, func(q tunePolicy) bool {
 			return q.Slack < p.Slack && q.Unserved <= p.Unserved || q.Slack <= p.Slack && q.Unserved < p.Unserved
 		})
-		if v.Recommended == "" && p.Unserved <= allowed {
+		if v.Recommended == "" && p.Unserved <= allowed && !v.NoDemand {
 			v.Recommended = p.Label
 		}
 	}
@@ -156,17 +162,31 @@ func tune(t api.Trace, allowed float64) (tuneView, error) {
 
 func tuneText(p *page, v tuneView) {
 	length := time.Duration(float64(v.Steps) * v.StepSeconds * float64(time.Second))
-	p.line("%s", p.style(styleBold, fmt.Sprintf("%s: CPU demand of %s in %d steps of %s", v.Service, spanText(length), v.Steps, secondsText(v.StepSeconds))))
+	p.line("%s", p.style(styleBold, fmt.Sprintf("%s: CPU demand of %s in %d steps of %s%s", v.Service, spanText(length), v.Steps, secondsText(v.StepSeconds), onHost(v.Host))))
 	out := newScoreTable("POLICY", "", "SLACK %", "UNSERVED %", "SHORT %", "CORE-H", "CHANGES A DAY")
+	delete(out.right, 1)
 	for _, c := range v.Policies {
 		mark := ""
 		if c.Frontier {
 			mark = "*"
 		}
-		out.add(c.Label, mark, share(c.Slack), share(c.Unserved), share(c.Under), figure(c.Reserved/3600), figure(c.ChangesPerDay))
+		if c.InForce {
+			mark = strings.TrimSpace(mark + " in force")
+		}
+		out.add(c.Label, mark, ofDemand(v.NoDemand, c.Slack), ofDemand(v.NoDemand, c.Unserved), share(c.Under), figure(c.Reserved/3600), figure(c.ChangesPerDay))
 	}
 	out.print(p)
 	p.line("")
+	if len(v.Elsewhere) > 0 {
+		p.paragraph(p.style(styleYellow, "!")+" ", elsewhereText(api.Trace{Service: v.Service, Elsewhere: v.Elsewhere}))
+	}
+	if v.InForce != "" && !slices.ContainsFunc(v.Policies, func(c tunePolicy) bool { return c.InForce }) {
+		p.line("In force is %s, which is not among these.", v.InForce)
+	}
+	if v.NoDemand {
+		p.line("Nothing was used in that time: there is nothing to choose by.")
+		return
+	}
 	if v.Recommended == "" {
 		p.line("None of them leaves %s %% of demand or less unserved: the demand leaps more than its past tells.", share(v.Unserved))
 		return

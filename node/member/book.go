@@ -14,7 +14,10 @@ import (
 const (
 	maxGone  = 1024           // who is not alive any more
 	keepGone = 72 * time.Hour // a long weekend
-	maxAlive = 8192           // beyond what memberlist was ever seen to work with
+	// keepTaken is how long one that is gone is listed when another has its name: it will
+	// not come back under it.
+	keepTaken = 10 * time.Minute
+	maxAlive  = 8192 // beyond what memberlist was ever seen to work with
 	// suspectFor is how long a missed answer is shown when nothing else is heard.
 	suspectFor = 30 * time.Second
 )
@@ -24,8 +27,10 @@ type Peer struct {
 	ID   knowledge.NodeID
 	Addr string // of gossip, host:port
 	Meta
-	Alive  bool
-	Status string        // "alive", "suspect", "failed" or "left"
+	Alive bool
+	// Status is "alive", "suspect", "failed", "left"; or, of one that is gone while another
+	// living node has its name, "refused" (that one was there first) or "replaced".
+	Status string
 	Since  time.Time     // of Status
 	RTT    time.Duration // smoothed; 0: unknown
 	Self   bool
@@ -56,7 +61,9 @@ type entry struct {
 // left: its last life ended on purpose.
 func (e *entry) left() bool { return !e.alive && e.bye != 0 && e.bye == e.meta.Started }
 
-func (e *entry) peer(now time.Time) Peer {
+// peer is what others see of it. taken is since when a living node has its name, zero
+// where none has; it is asked of those that are gone only.
+func (e *entry) peer(now time.Time, taken func(name string) time.Time) Peer {
 	p := Peer{ID: e.id, Addr: e.addr, Meta: e.meta, Alive: e.alive, RTT: e.rtt, Status: "failed", Since: e.gone}
 	switch {
 	case e.alive && !e.suspect.IsZero() && now.Sub(e.suspect) < suspectFor:
@@ -65,8 +72,44 @@ func (e *entry) peer(now time.Time) Peer {
 		p.Status, p.Since = "alive", e.came
 	case e.left():
 		p.Status = "left"
+	default:
+		if since := taken(e.meta.Name); !since.IsZero() && e.came.After(since) {
+			p.Status = "refused"
+		} else if !since.IsZero() {
+			p.Status = "replaced"
+		}
 	}
 	return p
+}
+
+// over: one that is gone need not be listed any more.
+func (e *entry) over(now time.Time, taken func(name string) time.Time) bool {
+	if now.Sub(e.gone) <= keepTaken {
+		return false
+	}
+	since := taken(e.meta.Name)
+	return now.Sub(e.gone) > keepGone || !since.IsZero() && now.Sub(since) > keepTaken
+}
+
+// takers finds since when a living node has a name. mu is held, and while it is used.
+//
+//go:noinline
+func (m *Members) takers() func(name string) time.Time {
+	var since map[string]time.Time
+	return func(name string) time.Time {
+		if since == nil { // nobody is gone in most clusters at most times
+			since = make(map[string]time.Time, len(m.book)+1)
+			if !m.left.Load() {
+				since[m.meta.Name] = m.began
+			}
+			for _, e := range m.book {
+				if at := since[e.meta.Name]; e.alive && (at.IsZero() || e.came.Before(at)) {
+					since[e.meta.Name] = e.came
+				}
+			}
+		}
+		return since[name]
+	}
 }
 
 // remember takes what a former life kept.
@@ -87,7 +130,7 @@ func (m *Members) remember(kept []Seen) {
 }
 
 // Peers are all known nodes: this one first, then by name and id. Who failed or
-// left stays for 72 h, 1024 at most. A node that left hears of nobody.
+// left stays for 72 h, 10 minutes where another has its name, 1024 at most. A node that left hears of nobody.
 func (m *Members) Peers() []Peer {
 	now := m.o.Now()
 	m.mu.Lock()
@@ -97,9 +140,9 @@ func (m *Members) Peers() []Peer {
 		m.mu.Unlock()
 		return []Peer{self}
 	}
-	peers := make([]Peer, 0, len(m.book)+1)
+	peers, taken := make([]Peer, 0, len(m.book)+1), m.takers()
 	for _, e := range m.book {
-		peers = append(peers, e.peer(now))
+		peers = append(peers, e.peer(now, taken))
 	}
 	m.mu.Unlock()
 	knowledge.SortFunc(peers, func(a, b Peer) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID)) })
@@ -119,10 +162,17 @@ func (m *Members) Peer(id knowledge.NodeID) (Peer, bool) {
 		return m.selfPeer(), true
 	}
 	e := m.book[id]
-	if e == nil || !e.alive && now.Sub(e.gone) > keepGone {
+	switch {
+	case e == nil:
+		return Peer{}, false
+	case e.alive: // whoever calls may ask for each of many
+		return e.peer(now, nil), true
+	}
+	taken := m.takers()
+	if e.over(now, taken) {
 		return Peer{}, false
 	}
-	return e.peer(now), true
+	return e.peer(now, taken), true
 }
 
 // selfPeer needs mu.
@@ -154,11 +204,11 @@ func (m *Members) Seen() []Seen {
 
 // prune drops who is gone for too long, and the longest gone of too many. mu is held.
 func (m *Members) prune(now time.Time) {
-	gone := 0
+	gone, taken := 0, m.takers()
 	for id, e := range m.book {
 		switch {
 		case e.alive:
-		case now.Sub(e.gone) > keepGone:
+		case e.over(now, taken):
 			delete(m.book, id)
 			m.version.Add(1)
 		default:

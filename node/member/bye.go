@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"encoding/binary"
 	"encoding/hex"
-	"slices"
 
 	"github.com/hashicorp/memberlist"
 
@@ -100,7 +99,7 @@ func (m *Members) allByes() []byte {
 			left = append(left, e)
 		}
 	}
-	slices.SortFunc(left, func(a, b *entry) int { return cmp.Or(b.gone.Compare(a.gone), cmp.Compare(a.id, b.id)) })
+	knowledge.SortFunc(left, func(a, b *entry) int { return cmp.Or(b.gone.Compare(a.gone), cmp.Compare(a.id, b.id)) })
 	var byes []goodbye
 	for _, e := range left[:min(len(left), maxByes)] {
 		byes = append(byes, goodbye{e.id, e.bye})

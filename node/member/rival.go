@@ -146,7 +146,7 @@ func (m *Members) conflict(r rival, met meeting) {
 	m.counts.Conflicts++
 	other := Peer{ID: r.id, Addr: r.addr, Alive: true, Status: "alive", Meta: Meta{Name: r.name, Started: r.started}}
 	if e := m.book[r.id]; e != nil && r.id != m.self {
-		other = e.peer(m.o.Now())
+		other = e.peer(m.o.Now(), m.takers())
 	}
 	mine := m.meta.Started
 	m.mu.Unlock()

@@ -97,6 +97,10 @@ var ErrUnknown = errors.New("gossip knows no address of it")
 // ErrIdentity is an address where another node answers.
 var ErrIdentity = errors.New("another node answers there")
 
+// NoMethod is what a node says, as a 404, of a method that it does not have: it is of
+// an older version.
+const NoMethod = "there is no such method"
+
 // Relay is both ends of a node's calls.
 type Relay struct {
 	o         Options

@@ -160,7 +160,7 @@ func (r *Relay) serve(p *peer, w http.ResponseWriter, req *http.Request) ([]byte
 	}
 	h, ok := r.o.Handlers[name]
 	if !ok {
-		return nil, &Error{http.StatusNotFound, "there is no such method"}
+		return nil, &Error{http.StatusNotFound, NoMethod}
 	}
 	if req.Method != http.MethodPost {
 		return nil, &Error{http.StatusMethodNotAllowed, "use POST"}
