@@ -1,7 +1,6 @@
 package mape
 
 import (
-	"slices"
 	"strings"
 	"time"
 
@@ -105,7 +104,7 @@ func (l *Loop) forgetImages() {
 	if len(idle) <= imagesIdle && copies <= copiesCrowded {
 		return
 	}
-	slices.SortFunc(idle, l.gone)
+	knowledge.SortFunc(idle, l.gone)
 	for n, key := range idle {
 		if len(idle)-n <= imagesIdle && copies <= copiesCrowded {
 			return

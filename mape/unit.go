@@ -2,7 +2,6 @@ package mape
 
 import (
 	"encoding/json"
-	"slices"
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
@@ -151,7 +150,7 @@ func (l *Loop) forgetServices(now time.Time) {
 	if len(idle) <= servicesIdle {
 		return
 	}
-	slices.SortFunc(idle, func(a, b *service) int { return a.lastSeen.Compare(b.lastSeen) })
+	knowledge.SortFunc(idle, func(a, b *service) int { return a.lastSeen.Compare(b.lastSeen) })
 	for _, s := range idle[:len(idle)-servicesIdle] {
 		if s.foresight != nil {
 			l.foresights--

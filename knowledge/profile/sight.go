@@ -2,7 +2,6 @@ package profile
 
 import (
 	"cmp"
-	"slices"
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
@@ -119,7 +118,7 @@ func level(all []figures) {
 	if len(all) < robustFrom {
 		return
 	}
-	slices.SortFunc(all, func(a, b figures) int { return cmp.Compare(b.weight, a.weight) })
+	knowledge.SortFunc(all, func(a, b figures) int { return cmp.Compare(b.weight, a.weight) })
 	rest := 0.0
 	for _, f := range all[2:] {
 		rest += f.weight
@@ -138,7 +137,7 @@ func mean(all []figures, field func(*figures) float64, own float64) float64 {
 		}
 	}
 	level(known)
-	slices.SortFunc(known, func(a, b figures) int { return cmp.Compare(a.cpu, b.cpu) })
+	knowledge.SortFunc(known, func(a, b figures) int { return cmp.Compare(a.cpu, b.cpu) })
 	n := len(known)
 	switch {
 	case n >= trimFrom:

@@ -56,13 +56,13 @@ type controller struct {
 }
 
 func (c controller) register(api huma.API) {
-	huma.Register(api, post("register", "/register", "Introduce a controller"), c.join)
-	huma.Register(api, get("neighbors", "/neighbors", "The other controllers"), c.neighbors)
-	huma.Register(api, post("decision", "/decision", "What should be done; changes nothing"), c.decide)
-	huma.Register(api, get("leader", "/leader", "Who leads, or owns a container"), c.leader)
+	huma.Register(api, answers[said](api, post("register", "/register", "Introduce a controller")), c.join)
+	huma.Register(api, answers[neighbors](api, get("neighbors", "/neighbors", "The other controllers")), c.neighbors)
+	huma.Register(api, answers[decision](api, post("decision", "/decision", "What should be done; changes nothing")), c.decide)
+	huma.Register(api, answers[leader](api, get("leader", "/leader", "Who leads, or owns a container")), c.leader)
 }
 
-func (c controller) join(ctx context.Context, in *registerIn) (*out[said], error) {
+func (c controller) join(ctx context.Context, in *registerIn) (*out, error) {
 	if !namePattern.MatchString(in.Body.ControllerID) && len(in.Body.ControllerID) > 1 {
 		return nil, refuse(http.StatusUnprocessableEntity, "body.controller_id: letters, digits, '_', '.' and '-' only")
 	}
@@ -84,7 +84,7 @@ func hostForm(s string) bool {
 	return len(s) == 1 && s[0] >= 'a' && s[0] <= 'z' || namePattern.MatchString(s)
 }
 
-func (c controller) neighbors(ctx context.Context, _ *struct{}) (*out[neighbors], error) {
+func (c controller) neighbors(ctx context.Context, _ *struct{}) (*out, error) {
 	all, err := c.d.Neighbors(ctx)
 	if err != nil {
 		return nil, wire(err)
@@ -95,7 +95,7 @@ func (c controller) neighbors(ctx context.Context, _ *struct{}) (*out[neighbors]
 	return reply(neighbors{Neighbors: all})
 }
 
-func (c controller) decide(ctx context.Context, in *decisionIn) (*out[decision], error) {
+func (c controller) decide(ctx context.Context, in *decisionIn) (*out, error) {
 	b := in.Body
 	if b.Container != nil {
 		return c.decideFor(ctx, *b.Container)
@@ -128,7 +128,7 @@ func ruleOfThumb(cpu, memory float64) string {
 	return "no_action"
 }
 
-func (c controller) decideFor(ctx context.Context, ref string) (*out[decision], error) {
+func (c controller) decideFor(ctx context.Context, ref string) (*out, error) {
 	if err := CheckRef(ref); err != nil {
 		return nil, wire(err)
 	}
@@ -148,7 +148,7 @@ func (c controller) decideFor(ctx context.Context, ref string) (*out[decision], 
 	})
 }
 
-func (c controller) leader(ctx context.Context, in *leaderIn) (*out[leader], error) {
+func (c controller) leader(ctx context.Context, in *leaderIn) (*out, error) {
 	if in.Container != "" {
 		if err := CheckRef(in.Container); err != nil {
 			return nil, wire(err)

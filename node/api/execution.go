@@ -57,12 +57,12 @@ type records struct {
 type execution struct{ d Daemon }
 
 func (e execution) register(api huma.API) {
-	huma.Register(api, post("scaleVertical", "/scale/vertical", "Change the limits of a container"), e.vertical)
-	huma.Register(api, post("scaleHorizontal", "/scale/horizontal", "Change the number of replicas"), e.horizontal)
-	huma.Register(api, get("scalingHistory", "/history/{container_id}", "What was done to a container, newest first"), e.history)
+	huma.Register(api, answers[scaled](api, post("scaleVertical", "/scale/vertical", "Change the limits of a container")), e.vertical)
+	huma.Register(api, answers[replicated](api, post("scaleHorizontal", "/scale/horizontal", "Change the number of replicas")), e.horizontal)
+	huma.Register(api, answers[records](api, get("scalingHistory", "/history/{container_id}", "What was done to a container, newest first")), e.history)
 }
 
-func (e execution) vertical(ctx context.Context, in *verticalIn) (*out[scaled], error) {
+func (e execution) vertical(ctx context.Context, in *verticalIn) (*out, error) {
 	r := ScaleRequest{Container: in.Body.Container, Direction: in.Body.Direction, By: caller(ctx), Key: in.Key}
 	if res := in.Body.Resources; res != nil {
 		if res.CPU != nil {
@@ -112,7 +112,7 @@ func checkScale(r ScaleRequest) *problem {
 	return nil
 }
 
-func (e execution) horizontal(ctx context.Context, in *horizontalIn) (*out[replicated], error) {
+func (e execution) horizontal(ctx context.Context, in *horizontalIn) (*out, error) {
 	b := in.Body
 	if err := CheckRef(b.Container); err != nil {
 		return nil, wire(err)
@@ -134,7 +134,7 @@ func (e execution) horizontal(ctx context.Context, in *horizontalIn) (*out[repli
 	return reply(replicated{Status: "success", Result: map[string][]string{key: listed(ids)}})
 }
 
-func (e execution) history(ctx context.Context, in *recordsIn) (*out[records], error) {
+func (e execution) history(ctx context.Context, in *recordsIn) (*out, error) {
 	if err := CheckRef(in.Container); err != nil {
 		return nil, wire(err)
 	}

@@ -4,15 +4,24 @@ import (
 	"context"
 	"math"
 	"net/http"
+	"reflect"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 )
 
-// out is a JSON answer.
-type out[T any] struct{ Body T }
+// out is a JSON answer: one type for all, because huma's registration is compiled anew
+// for each. What it holds is described by answers.
+type out struct{ Body any }
 
-func reply[T any](v T) (*out[T], error) { return &out[T]{Body: v}, nil }
+func reply(v any) (*out, error) { return &out{Body: v}, nil }
+
+// answers describes what an operation replies with.
+func answers[T any](api huma.API, op huma.Operation) huma.Operation {
+	schema := api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[T](), true, op.OperationID+"Response")
+	op.Responses = map[string]*huma.Response{"200": {Content: map[string]*huma.MediaType{"application/json": {Schema: schema}}}}
+	return op
+}
 
 // containerIn is a call about one container.
 type containerIn struct {
@@ -75,17 +84,17 @@ type prediction struct {
 type monitor struct{ d Daemon }
 
 func (m monitor) register(api huma.API) {
-	huma.Register(api, get("root", "/", "What this is"), func(context.Context, *struct{}) (*out[said], error) {
+	huma.Register(api, answers[said](api, get("root", "/", "What this is")), func(context.Context, *struct{}) (*out, error) {
 		return reply(said{Status: "running", Service: "Container Monitoring"})
 	})
-	huma.Register(api, get("metrics", "/metrics/{container_id}", "The newest metrics of a container"), m.metric)
-	huma.Register(api, get("metricHistory", "/metrics/{container_id}/history", "Metrics over a window, with statistics"), m.history)
-	huma.Register(api, post("startMonitoring", "/monitor/start/{container_id}", "Start monitoring a container"), m.watch(true, "Monitoring started", "Already monitoring"))
-	huma.Register(api, post("stopMonitoring", "/monitor/stop/{container_id}", "Stop monitoring a container"), m.watch(false, "Monitoring stopped", "Not monitoring"))
-	huma.Register(api, get("predictions", "/predictions/{container_id}", "What the use of a container will be"), m.predict)
+	huma.Register(api, answers[Metric](api, get("metrics", "/metrics/{container_id}", "The newest metrics of a container")), m.metric)
+	huma.Register(api, answers[metricHistory](api, get("metricHistory", "/metrics/{container_id}/history", "Metrics over a window, with statistics")), m.history)
+	huma.Register(api, answers[said](api, post("startMonitoring", "/monitor/start/{container_id}", "Start monitoring a container")), m.watch(true, "Monitoring started", "Already monitoring"))
+	huma.Register(api, answers[said](api, post("stopMonitoring", "/monitor/stop/{container_id}", "Stop monitoring a container")), m.watch(false, "Monitoring stopped", "Not monitoring"))
+	huma.Register(api, answers[prediction](api, get("predictions", "/predictions/{container_id}", "What the use of a container will be")), m.predict)
 }
 
-func (m monitor) metric(ctx context.Context, in *containerIn) (*out[Metric], error) {
+func (m monitor) metric(ctx context.Context, in *containerIn) (*out, error) {
 	if err := CheckRef(in.Container); err != nil {
 		return nil, wire(err)
 	}
@@ -102,7 +111,7 @@ func echoed(v Metric, ref string) Metric {
 	return v
 }
 
-func (m monitor) history(ctx context.Context, in *historyIn) (*out[metricHistory], error) {
+func (m monitor) history(ctx context.Context, in *historyIn) (*out, error) {
 	if err := CheckRef(in.Container); err != nil {
 		return nil, wire(err)
 	}
@@ -137,8 +146,8 @@ func spreadOf(all []Metric, of func(Metric) float64) *spread {
 	return &s
 }
 
-func (m monitor) watch(on bool, done, already string) func(context.Context, *containerIn) (*out[said], error) {
-	return func(ctx context.Context, in *containerIn) (*out[said], error) {
+func (m monitor) watch(on bool, done, already string) func(context.Context, *containerIn) (*out, error) {
+	return func(ctx context.Context, in *containerIn) (*out, error) {
 		if err := CheckRef(in.Container); err != nil {
 			return nil, wire(err)
 		}
@@ -153,7 +162,7 @@ func (m monitor) watch(on bool, done, already string) func(context.Context, *con
 	}
 }
 
-func (m monitor) predict(ctx context.Context, in *predictIn) (*out[prediction], error) {
+func (m monitor) predict(ctx context.Context, in *predictIn) (*out, error) {
 	if err := CheckRef(in.Container); err != nil {
 		return nil, wire(err)
 	}

@@ -57,7 +57,7 @@ func (s *Server) serviceMux(name string) (*http.ServeMux, error) {
 	case Execution:
 		execution{s.d}.register(api)
 	}
-	huma.Register(api, get("health", "/health", "Whether the daemon is well"), func(context.Context, *struct{}) (*out[health], error) {
+	huma.Register(api, answers[health](api, get("health", "/health", "Whether the daemon is well")), func(context.Context, *struct{}) (*out, error) {
 		h := health{Status: "healthy", Detail: s.d.Health()}
 		h.ControllerID, h.Zone = s.d.Identity()
 		if h.Detail != "" {
