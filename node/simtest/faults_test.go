@@ -217,3 +217,27 @@ func TestRow11Flapping(t *testing.T) {
 		w.until(6*time.Minute, "calm")
 	})
 }
+
+// TestLeaveAndReturn: a node leaves while its daemon goes on. The others plan for its
+// services at once, it plans for its own host, and what it says later is not believed.
+// After a restart it is one of them again.
+func TestLeaveAndReturn(t *testing.T) {
+	inWorld(t, 5, 20, func(w *world) {
+		h, before := w.hosts[3], w.terms()
+		h.leave()
+		t.Logf("%s has left: its services are planned for after %v", h.name, w.until(3*time.Second, h.name+" has left"))
+		for key, is := range w.terms()["n1"] {
+			if was := before["n1"][key]; was.Owner != h.c.Self() && is != was {
+				t.Errorf("the term of %s was %v, is %v: the node that left did not own it", key, was, is)
+			}
+		}
+		time.Sleep(5 * time.Minute)
+		w.until(time.Second, h.name+" has left for long")
+		w.agreed()
+		h.stop()
+		h.again()
+		w.until(time.Minute, h.name+" is back")
+		time.Sleep(time.Minute)
+		w.agreed()
+	})
+}
