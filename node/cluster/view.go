@@ -278,6 +278,14 @@ func (c *Cluster) known(id knowledge.NodeID) bool {
 	return ok
 }
 
+// gone reports whether nothing is to be sent to a node: it left, is unknown, or was given
+// up for so long that the ring is another one. Its host may have a new id by now, and
+// would turn each call away.
+func (c *Cluster) gone(now time.Time, id knowledge.NodeID) bool {
+	p, ok := c.members.Peer(id)
+	return !ok || p.Relay == "" || p.Status == "left" || p.Status == "failed" && now.Sub(p.Since) > stableAfter && !c.sees(id)
+}
+
 // lookup is where a living member answers calls.
 func (c *Cluster) lookup(id knowledge.NodeID) (string, bool) {
 	p, ok := c.members.Peer(id)

@@ -241,3 +241,24 @@ func TestLeaveAndReturn(t *testing.T) {
 		w.agreed()
 	})
 }
+
+// TestLostDiskIsLeftAlone: a host whose disk was lost is a new node at the old address,
+// which turns every call to the old one away and says so. The others stop calling it.
+func TestLostDiskIsLeftAlone(t *testing.T) {
+	inWorld(t, 4, 20, func(w *world) {
+		lost := w.hosts[3]
+		time.Sleep(time.Until(time.Now().Truncate(every).Add(every - time.Second/2))) // half a second before reports
+		lost.kill()
+		time.Sleep(10 * time.Second)
+		lost.lose()
+		lost.again()
+		w.until(time.Minute, "a disk is lost")
+		time.Sleep(2 * time.Minute)
+		before := lost.c.Relay().Stats().Strangers
+		time.Sleep(10 * time.Minute)
+		if n := lost.c.Relay().Stats().Strangers - before; n > 0 {
+			t.Errorf("%d connections in ten minutes to a node that is no more", n)
+		}
+		w.agreed()
+	})
+}
