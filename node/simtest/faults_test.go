@@ -242,6 +242,57 @@ func TestLeaveAndReturn(t *testing.T) {
 	})
 }
 
+// TestMajorityByHand: two of three nodes lose their disks at once. Nobody remembers enough
+// of the last members to tell this from the smaller side of a cluster that parted, so the
+// third waits, for as long as it takes; all services are planned for. `effiscale leave`
+// and a restart let it count from itself.
+func TestMajorityByHand(t *testing.T) {
+	inWorld(t, 3, 10, func(w *world) {
+		kept, lost := w.hosts[1], []*host{w.hosts[0], w.hosts[2]}
+		for _, h := range lost {
+			h.kill()
+		}
+		time.Sleep(20 * time.Second)
+		for _, h := range lost {
+			h.lose()
+			h.again()
+		}
+		w.until(time.Minute, "two disks are lost")
+		time.Sleep(20 * time.Minute)
+		w.until(time.Second, "two disks are lost for long")
+		if v := kept.c.View(); v.Majority || v.Expected != 3 {
+			t.Errorf("%s: majority %v of %d: it cannot know", kept.name, v.Majority, v.Expected)
+		}
+		kept.leave()
+		kept.stop()
+		kept.again()
+		w.until(time.Minute, "by hand")
+		time.Sleep(time.Minute)
+		w.agreed()
+	})
+}
+
+// TestLastOfThreeByHand: two of three nodes are gone for ever; the same words make the
+// third a cluster of its own, which is no smaller side of anything.
+func TestLastOfThreeByHand(t *testing.T) {
+	inWorld(t, 3, 10, func(w *world) {
+		last := w.hosts[1]
+		w.hosts[0].kill()
+		w.hosts[2].kill()
+		time.Sleep(20 * time.Minute)
+		w.until(time.Second, "two are gone")
+		if last.c.View().Majority {
+			t.Errorf("%s sees a majority: it cannot know", last.name)
+		}
+		last.leave()
+		last.stop()
+		last.again()
+		w.until(time.Minute, "by hand")
+		time.Sleep(time.Minute)
+		w.owns(last, []*host{last})
+	})
+}
+
 // TestLostDiskIsLeftAlone: a host whose disk was lost is a new node at the old address,
 // which turns every call to the old one away and says so. The others stop calling it.
 func TestLostDiskIsLeftAlone(t *testing.T) {
