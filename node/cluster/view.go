@@ -127,7 +127,7 @@ func (c *Cluster) standing(now time.Time) {
 	c.apart.Store(c.left.Load() || c.ring.Len() <= 1 && c.alone() && len(c.peers()) == 1)
 	if c.left.Load() { // alone, on purpose
 		s.stable, s.majority, s.settled = map[knowledge.NodeID]bool{c.self: true}, true, true
-		s.lastView = []knowledge.NodeID{c.self}
+		s.lastView, s.state = []knowledge.NodeID{c.self}, member.Participant // nobody else has what is its own
 		return
 	}
 	alive := c.alives()

@@ -231,6 +231,13 @@ func TestLeaveAndReturn(t *testing.T) {
 				t.Errorf("the term of %s was %v, is %v: the node that left did not own it", key, was, is)
 			}
 		}
+		h.net.Freeze()
+		time.Sleep(10 * time.Second)
+		h.net.Thaw()
+		time.Sleep(time.Second)
+		if v := h.c.View(); v.Why != "" || v.Counts.Thaws != 1 {
+			t.Errorf("after %d thaws the node that left waits: %s", v.Counts.Thaws, v.Why)
+		}
 		time.Sleep(5 * time.Minute)
 		w.until(time.Second, h.name+" has left for long")
 		w.agreed()
