@@ -283,7 +283,7 @@ func (c *Cluster) known(id knowledge.NodeID) bool {
 // would turn each call away.
 func (c *Cluster) gone(now time.Time, id knowledge.NodeID) bool {
 	p, ok := c.members.Peer(id)
-	return !ok || p.Relay == "" || p.Status == "left" || p.Status == "failed" && now.Sub(p.Since) > stableAfter && !c.sees(id)
+	return !ok || p.Relay == "" || p.Status == "left" || !p.Alive && now.Sub(p.Since) > stableAfter && !c.sees(id)
 }
 
 // lookup is where a living member answers calls.
