@@ -101,10 +101,11 @@ func (b *outbox[T]) finish(to knowledge.NodeID, p *pending[T], batch map[knowled
 	b.c.log.Debug().Err(err).Str("peer", to.Short()).Str("what", b.name).Msg("not acknowledged; it is sent again")
 }
 
-// retry sends again, and forgets peers that are members no more.
+// retry sends again, and forgets peers that are members no more, or were given up long
+// ago. One of these that comes back is told of what is new then.
 func (b *outbox[T]) retry(now time.Time) {
 	for to, p := range b.peers {
-		if !p.sending && !b.c.known(to) {
+		if !p.sending && b.c.gone(now, to) {
 			delete(b.peers, to)
 		}
 	}

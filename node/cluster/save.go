@@ -21,9 +21,15 @@ const (
 	toldAgain = 10 * time.Minute
 )
 
-// membership is what the next life is to know.
+// membership is what the next life is to know. That of a node that has left counts from
+// itself: with a restart behind it, leaving is the operator's word that the members of
+// before do not come back.
 func (c *Cluster) membership() Membership {
 	m := Membership{Seen: worth(c.members.Seen())}
+	if c.left.Load() {
+		m.Stable = []knowledge.NodeID{c.self}
+		return m
+	}
 	for id := range c.state.stable {
 		m.Stable = append(m.Stable, id)
 	}

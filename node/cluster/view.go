@@ -127,7 +127,7 @@ func (c *Cluster) standing(now time.Time) {
 	c.apart.Store(c.left.Load() || c.ring.Len() <= 1 && c.alone() && len(c.peers()) == 1)
 	if c.left.Load() { // alone, on purpose
 		s.stable, s.majority, s.settled = map[knowledge.NodeID]bool{c.self: true}, true, true
-		s.lastView = []knowledge.NodeID{c.self}
+		s.lastView, s.state = []knowledge.NodeID{c.self}, member.Participant // nobody else has what is its own
 		return
 	}
 	alive := c.alives()
@@ -276,6 +276,14 @@ func (c *Cluster) sees(id knowledge.NodeID) bool {
 func (c *Cluster) known(id knowledge.NodeID) bool {
 	_, ok := c.lookup(id)
 	return ok
+}
+
+// gone reports whether nothing is to be sent to a node: it left, is unknown, or was given
+// up for so long that the ring is another one. Its host may have a new id by now, and
+// would turn each call away.
+func (c *Cluster) gone(now time.Time, id knowledge.NodeID) bool {
+	p, ok := c.members.Peer(id)
+	return !ok || p.Relay == "" || p.Status == "left" || !p.Alive && now.Sub(p.Since) > stableAfter && !c.sees(id)
 }
 
 // lookup is where a living member answers calls.

@@ -90,6 +90,8 @@ type host struct {
 	runs   []knowledge.ServiceKey
 	obeyed map[knowledge.ServiceKey]knowledge.Term
 	at     map[knowledge.ServiceKey]time.Time
+	told   map[knowledge.ContainerID]knowledge.Envelope // the newest
+	left   bool                                         // the cluster, in this life
 	fault  string
 	// wait puts off the first report, so that not all hosts speak at once.
 	wait  time.Duration
@@ -97,11 +99,23 @@ type host struct {
 	ahead atomic.Int64 // of its clock, in nanoseconds
 }
 
-// Obey holds each intent against what must always hold: no term ever goes back.
+// Obey holds each intent against what must always hold: no term ever goes back, and
+// while what is known of a container stays the same, nothing that it may use shrinks.
 func (h *host) Obey(_ context.Context, intents []knowledge.Intent) (mape.Obeyed, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, in := range intents {
+		for _, a := range in.Envelopes {
+			if prev, ok := h.told[a.ID]; ok && plan.Cuts(&a.Envelope, &prev) {
+				h.fault = fmt.Sprintf("%s is to shrink %s in %v: from %+v to %+v", h.name, a.ID, in.Term, prev, a.Envelope)
+			}
+			h.told[a.ID] = a.Envelope
+		}
+		if h.left && in.Term.Owner == h.c.Self() && in.Term.After(h.disk.saved(in.Service)) {
+			// It is alone, and its disk is full: nobody else ever hears of this term.
+			h.obeyed[in.Service], h.at[in.Service] = in.Term, time.Now()
+			continue
+		}
 		if last := h.disk.ever[in.Service]; last.After(in.Term) {
 			h.fault = fmt.Sprintf("%s obeys %v of %s after %v", h.name, in.Term, in.Service, last)
 		}
@@ -174,7 +188,8 @@ func newDisk(t *testing.T) *disk {
 
 func (h *host) start() {
 	h.w.t.Helper()
-	h.obeyed, h.at = map[knowledge.ServiceKey]knowledge.Term{}, map[knowledge.ServiceKey]time.Time{}
+	h.obeyed, h.at, h.left = map[knowledge.ServiceKey]knowledge.Term{}, map[knowledge.ServiceKey]time.Time{}, false
+	h.told = map[knowledge.ContainerID]knowledge.Envelope{}
 	tr, err := h.net.Bind(gossipPort)
 	if err != nil {
 		h.w.t.Fatal(err)
@@ -239,7 +254,8 @@ func (h *host) kill() {
 	h.c = nil
 }
 
-// settled reports whether all living hosts obey one and the same owner for each service.
+// settled reports whether all living hosts obey one and the same owner for each service;
+// who has left obeys itself.
 func (w *world) settled() (why string) {
 	owner := map[knowledge.ServiceKey]knowledge.Term{}
 	for _, h := range w.hosts {
@@ -251,6 +267,11 @@ func (w *world) settled() (why string) {
 			t, ok := h.obeyed[key]
 			if !ok {
 				why = fmt.Sprintf("%s obeys nobody for %s", h.name, key)
+			} else if h.left {
+				if t.Owner != h.c.Self() {
+					why = fmt.Sprintf("%s has left and obeys %v for %s", h.name, t, key)
+				}
+				continue
 			} else if o, seen := owner[key]; seen && o != t {
 				why = fmt.Sprintf("%s: %v and %v", key, o, t)
 			}
@@ -261,10 +282,10 @@ func (w *world) settled() (why string) {
 	for key, t := range owner {
 		alive := false
 		for _, h := range w.hosts {
-			alive = alive || h.c != nil && h.c.Self() == t.Owner
+			alive = alive || h.c != nil && !h.left && h.c.Self() == t.Owner
 		}
 		if !alive && why == "" {
-			why = fmt.Sprintf("%s is owned by a dead node", key)
+			why = fmt.Sprintf("%s is owned by a node that is gone", key)
 		}
 	}
 	return why
@@ -297,6 +318,15 @@ func (h *host) stop() {
 	_ = h.c.Close()
 	h.net.Down()
 	h.c = nil
+}
+
+// leave takes a node out of the cluster; its daemon goes on alone. That nobody hears its
+// goodbye is no reason to stay.
+func (h *host) leave() {
+	h.mu.Lock()
+	h.left = true
+	h.mu.Unlock()
+	_ = h.c.Leave()
 }
 
 func (w *world) end() {

@@ -217,3 +217,106 @@ func TestRow11Flapping(t *testing.T) {
 		w.until(6*time.Minute, "calm")
 	})
 }
+
+// TestLeaveAndReturn: a node leaves while its daemon goes on. The others plan for its
+// services at once, it plans for its own host, and what it says later is not believed.
+// After a restart it is one of them again.
+func TestLeaveAndReturn(t *testing.T) {
+	inWorld(t, 5, 20, func(w *world) {
+		h, before := w.hosts[3], w.terms()
+		h.leave()
+		t.Logf("%s has left: its services are planned for after %v", h.name, w.until(3*time.Second, h.name+" has left"))
+		for key, is := range w.terms()["n1"] {
+			if was := before["n1"][key]; was.Owner != h.c.Self() && is != was {
+				t.Errorf("the term of %s was %v, is %v: the node that left did not own it", key, was, is)
+			}
+		}
+		h.net.Freeze()
+		time.Sleep(10 * time.Second)
+		h.net.Thaw()
+		time.Sleep(time.Second)
+		if v := h.c.View(); v.Why != "" || v.Counts.Thaws != 1 {
+			t.Errorf("after %d thaws the node that left waits: %s", v.Counts.Thaws, v.Why)
+		}
+		time.Sleep(5 * time.Minute)
+		w.until(time.Second, h.name+" has left for long")
+		w.agreed()
+		h.stop()
+		h.again()
+		w.until(time.Minute, h.name+" is back")
+		time.Sleep(time.Minute)
+		w.agreed()
+	})
+}
+
+// TestMajorityByHand: two of three nodes lose their disks at once. Nobody remembers enough
+// of the last members to tell this from the smaller side of a cluster that parted, so the
+// third waits, for as long as it takes; all services are planned for. `effiscale leave`
+// and a restart let it count from itself.
+func TestMajorityByHand(t *testing.T) {
+	inWorld(t, 3, 10, func(w *world) {
+		kept, lost := w.hosts[1], []*host{w.hosts[0], w.hosts[2]}
+		for _, h := range lost {
+			h.kill()
+		}
+		time.Sleep(20 * time.Second)
+		for _, h := range lost {
+			h.lose()
+			h.again()
+		}
+		w.until(time.Minute, "two disks are lost")
+		time.Sleep(20 * time.Minute)
+		w.until(time.Second, "two disks are lost for long")
+		if v := kept.c.View(); v.Majority || v.Expected != 3 {
+			t.Errorf("%s: majority %v of %d: it cannot know", kept.name, v.Majority, v.Expected)
+		}
+		kept.leave()
+		kept.stop()
+		kept.again()
+		w.until(time.Minute, "by hand")
+		time.Sleep(time.Minute)
+		w.agreed()
+	})
+}
+
+// TestLastOfThreeByHand: two of three nodes are gone for ever; the same words make the
+// third a cluster of its own, which is no smaller side of anything.
+func TestLastOfThreeByHand(t *testing.T) {
+	inWorld(t, 3, 10, func(w *world) {
+		last := w.hosts[1]
+		w.hosts[0].kill()
+		w.hosts[2].kill()
+		time.Sleep(20 * time.Minute)
+		w.until(time.Second, "two are gone")
+		if last.c.View().Majority {
+			t.Errorf("%s sees a majority: it cannot know", last.name)
+		}
+		last.leave()
+		last.stop()
+		last.again()
+		w.until(time.Minute, "by hand")
+		time.Sleep(time.Minute)
+		w.owns(last, []*host{last})
+	})
+}
+
+// TestLostDiskIsLeftAlone: a host whose disk was lost is a new node at the old address,
+// which turns every call to the old one away and says so. The others stop calling it.
+func TestLostDiskIsLeftAlone(t *testing.T) {
+	inWorld(t, 4, 20, func(w *world) {
+		lost := w.hosts[3]
+		time.Sleep(time.Until(time.Now().Truncate(every).Add(every - time.Second/2))) // half a second before reports
+		lost.kill()
+		time.Sleep(10 * time.Second)
+		lost.lose()
+		lost.again()
+		w.until(time.Minute, "a disk is lost")
+		time.Sleep(2 * time.Minute)
+		before := lost.c.Relay().Stats().Strangers
+		time.Sleep(10 * time.Minute)
+		if n := lost.c.Relay().Stats().Strangers - before; n > 0 {
+			t.Errorf("%d connections in ten minutes to a node that is no more", n)
+		}
+		w.agreed()
+	})
+}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/mape/plan"
+	"github.com/effiscale/effiscale/node/ring"
 	"github.com/effiscale/effiscale/node/simtest/simnet"
 )
 
@@ -21,12 +22,13 @@ const scripts = 6
 // regressions are the seeds that once failed.
 func regressions() []uint64 { return nil }
 
-// TestRandomScripts: nodes crash, leave, come back with and without a disk, are frozen,
-// are cut off one way, both, or but for one that hears both sides, have no room on the
-// disk and clocks that jump; packets get lost, late and doubled; containers come and
+// TestRandomScripts: nodes crash, stop, leave, come back with and without a disk, are
+// frozen, are cut off one way, both, or but for one that hears both sides, have no room on
+// the disk and clocks that jump; packets get lost, late and doubled; containers come and
 // go; all in any order. At every step no host obeys a term after a higher one, or one
-// that is on no disk; once it is calm each service has exactly one owner, the one of
-// the ring, which is the same on all nodes.
+// that is on no disk, and none is to shrink; once it is calm each service has exactly one
+// owner, the one of the ring, which is the same on all nodes, and all see a majority.
+// Who has left, and did not come back, plans for itself.
 func TestRandomScripts(t *testing.T) {
 	n := scripts
 	if v, err := strconv.Atoi(os.Getenv("EFFISCALE_SIM_SCRIPTS")); err == nil {
@@ -55,8 +57,10 @@ func TestRandomScripts(t *testing.T) {
 					w = newWorld(t, 3+r.IntN(6), 1+r.IntN(20))
 				}
 				if seed%2 == 0 { // its containers have run for long
-					for _, h := range w.hosts {
-						h.facts = plan.Facts{ObservedFor: 240 * time.Hour, CPU: 1e8, CPUMax: 5e8, MemoryNeed: 1 << 28, MemoryPeak: 1 << 29}
+					for i, h := range w.hosts {
+						use := 1 + float64(i)/8
+						h.facts = plan.Facts{ObservedFor: 240 * time.Hour, CPU: knowledge.NanoCPU(1e8 * use), CPUMax: knowledge.NanoCPU(5e8 * use),
+							MemoryNeed: knowledge.Bytes(use * (1 << 28)), MemoryPeak: knowledge.Bytes(use * (1 << 29))}
 					}
 				}
 				t.Logf("%d nodes", len(w.hosts))
@@ -143,6 +147,15 @@ func (w *world) node(r *rand.Rand, what int, a *host) bool {
 	case what == 7:
 		w.t.Logf("the clock of %s jumps ahead by %v", a.name, 10*d)
 		a.ahead.Add(int64(10 * d))
+	case what == 8 && a.c == nil:
+		return false
+	case what == 8 && a.left:
+		w.t.Logf("%s is back in the cluster", a.name)
+		a.stop()
+		a.again()
+	case what == 8:
+		w.t.Logf("%s leaves the cluster and goes on alone", a.name)
+		a.leave()
 	default:
 		return false
 	}
@@ -186,22 +199,26 @@ func (w *world) play(r *rand.Rand) {
 	any := func() *host { return w.hosts[r.IntN(len(w.hosts))] }
 	for i := range 14 {
 		a, b := any(), any()
-		switch what := r.IntN(18); {
-		case what < 8:
+		switch what := r.IntN(19); {
+		case what < 9:
 			w.node(r, what, a)
-		case what < 11:
+		case what < 12:
 			keys := append(w.all(), knowledge.ServiceKey(fmt.Sprintf("new-%d", i)))
 			key := keys[r.IntN(len(keys))]
 			w.t.Logf("%s comes to %s, or goes", key, a.name)
 			a.toggle(key)
 		default:
-			w.links(r, what-11, a, b)
+			w.links(r, what-12, a, b)
 		}
 		time.Sleep(time.Duration(r.IntN(30)) * time.Second)
 	}
 	w.net.Heal()
 	for _, h := range w.hosts {
 		h.disk.fill(false)
+		if h.c != nil && h.left && r.IntN(2) == 0 {
+			w.t.Logf("%s is back in the cluster", h.name)
+			h.stop()
+		}
 		h.again()
 	}
 	w.t.Logf("one owner for each service %v after the last fault", w.until(6*time.Minute, "calm"))
@@ -210,27 +227,46 @@ func (w *world) play(r *rand.Rand) {
 	w.agreed()
 }
 
-// agreed holds what the nodes see against each other, and against what is obeyed.
+// agreed holds what the nodes see against each other, and against what is obeyed. Who
+// has left is a cluster of its own.
 func (w *world) agreed() {
 	w.t.Helper()
-	first := w.hosts[0].c.View().Ring
-	if first.Len() != len(w.hosts) {
-		w.t.Errorf("%d own of %d", first.Len(), len(w.hosts))
-	}
+	var in []*host
 	for _, h := range w.hosts {
-		v := h.c.View()
-		if v.Ring.Checksum() != first.Checksum() {
-			w.t.Errorf("%s has another ring than %s: %d members and %d", h.name, w.hosts[0].name, v.Ring.Len(), first.Len())
+		if h.left {
+			w.owns(h, []*host{h})
+			continue
 		}
-		h.mu.Lock()
-		for _, key := range h.runs {
-			if got, want := h.obeyed[key].Owner, first.Owner(key); got != want {
-				w.t.Errorf("%s obeys %s for %s, which is %s's", h.name, got.Short(), key, want.Short())
-			}
+		in = append(in, h)
+	}
+	for _, h := range in {
+		w.owns(h, in)
+	}
+}
+
+// owns holds what one node sees and obeys against who is in its cluster.
+func (w *world) owns(h *host, in []*host) {
+	w.t.Helper()
+	v := h.c.View()
+	nodes := make([]ring.Node, len(in))
+	for i, o := range in {
+		nodes[i] = ring.Node{ID: o.c.Self(), Eligible: true}
+	}
+	want := ring.New(nodes)
+	if v.Ring.Checksum() != want.Checksum() {
+		w.t.Errorf("%s has another ring than that of who is there: %d members and %d", h.name, v.Ring.Len(), want.Len())
+	}
+	if !v.Majority {
+		w.t.Errorf("%s sees no majority of %d", h.name, v.Expected)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, key := range h.runs {
+		if got, want := h.obeyed[key].Owner, want.Owner(key); got != want {
+			w.t.Errorf("%s obeys %s for %s, which is %s's", h.name, got.Short(), key, want.Short())
 		}
-		if most := 3 * len(h.runs); v.Waiting > most {
-			w.t.Errorf("%s: %d words are not acknowledged, at most %d may wait", h.name, v.Waiting, most)
-		}
-		h.mu.Unlock()
+	}
+	if most := 3 * len(h.runs); v.Waiting > most {
+		w.t.Errorf("%s: %d words are not acknowledged, at most %d may wait", h.name, v.Waiting, most)
 	}
 }
