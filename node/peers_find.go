@@ -232,6 +232,9 @@ func (n *Node) Scale(ctx context.Context, r api.ScaleRequest) (api.ScaleResult, 
 		return api.ScaleResult{}, err
 	}
 	r.Container = at.name
+	if n.cluster == nil {
+		return n.localScale(ctx, r)
+	}
 	if at.here {
 		ref, err := n.container(ctx, at.name)
 		if err == nil {

@@ -42,6 +42,8 @@ type Seen struct {
 	Name     string           `json:"name"`
 	Addr     string           `json:"addr"`
 	LastSeen time.Time        `json:"last_seen"`
+	// Started is the life that was seen: a goodbye of an earlier one counts for nothing.
+	Started int64 `json:"started,omitempty"`
 }
 
 // entry is what is known of another node.
@@ -125,7 +127,7 @@ func (m *Members) remember(kept []Seen) {
 		if at.After(now) {
 			at = now
 		}
-		m.book[s.ID] = &entry{id: s.ID, addr: s.Addr, meta: Meta{Name: s.Name}, gone: at}
+		m.book[s.ID] = &entry{id: s.ID, addr: s.Addr, meta: Meta{Name: s.Name, Started: max(s.Started, 0)}, gone: at}
 	}
 }
 
@@ -197,7 +199,7 @@ func (m *Members) Seen() []Seen {
 		if e.alive {
 			at = now
 		}
-		all = append(all, Seen{ID: id, Name: e.meta.Name, Addr: e.addr, LastSeen: at})
+		all = append(all, Seen{ID: id, Name: e.meta.Name, Addr: e.addr, LastSeen: at, Started: e.meta.Started})
 	}
 	return all
 }

@@ -202,6 +202,37 @@ func TestLeaveUnderLoss(t *testing.T) {
 
 // TestRow24SmallPackets: the least MTU of IPv6 is enough for a cluster of metadata
 // at its longest.
+// TestGoodbyeOfALifeUnseen: who was down while another one started anew and left hears of
+// that goodbye afterwards; one of an earlier life than it has seen counts for nothing.
+func TestGoodbyeOfALifeUnseen(t *testing.T) {
+	inBubble(t, 2, func(t *testing.T, b *bubble) {
+		m, other := b.all[0], b.all[1]
+		seen := m.Seen()
+		if len(seen) != 1 || seen[0].Started == 0 {
+			t.Fatalf("kept: %+v", seen)
+		}
+		was := seen[0].Started
+		status := func() string {
+			p, _ := m.Peer(other.self)
+			return p.Status
+		}
+		m.hearBye(packByes([]goodbye{{other.self, was + 1}}))
+		if status() != "alive" {
+			t.Error("a goodbye took away who is there")
+		}
+		_ = other.Close()
+		b.within(t, 20*time.Second, "the other one is gone", func() bool { return status() == "failed" })
+		m.hearBye(packByes([]goodbye{{other.self, was - 1}, {other.self, 0}, {other.self, -1}}))
+		if status() != "failed" {
+			t.Errorf("%s after the goodbye of an earlier life", status())
+		}
+		m.hearBye(packByes([]goodbye{{other.self, was + 1}}))
+		if status() != "left" {
+			t.Errorf("%s after the goodbye of a later life", status())
+		}
+	})
+}
+
 func TestRow24SmallPackets(t *testing.T) {
 	inBubble(t, 5, func(t *testing.T, b *bubble) {
 		b.net.Everywhere(simnet.Fault{MTU: 1232})

@@ -66,16 +66,17 @@ func (m *Members) sayBye() {
 	}
 }
 
-// hearBye notes goodbyes and passes on what is news.
+// hearBye notes goodbyes and passes on what is news. Of who is not there, one of a later
+// life than the known one counts, too: that life came and went unseen.
 func (m *Members) hearBye(b []byte) {
 	var news []goodbye
 	m.mu.Lock()
 	for _, g := range unpackByes(b) {
 		e := m.book[g.id]
-		if e == nil || e.meta.Started != g.started || e.bye == g.started || g.started == 0 {
+		if e == nil || g.started <= 0 || e.bye == g.started || e.meta.Started != g.started && (e.alive || g.started < e.meta.Started) {
 			continue
 		}
-		e.bye = g.started
+		e.bye, e.meta.Started = g.started, g.started
 		m.version.Add(1)
 		news = append(news, g)
 		if !e.alive { // it was taken for a failure
