@@ -29,6 +29,9 @@ func (l *Loop) facts(now time.Time, u *unit) plan.Facts {
 		MemoryPeak:  p.MemoryMax(),
 		ObservedFor: p.ObservedFor(),
 	}
+	if need, limit, ok := u.reflex.MemorySize(l.o.Now(), u.Window); ok {
+		f.MemoryNeed, f.MemoryLimit = need, limit
+	}
 	if f.NeedsImage() {
 		f.Image = l.sight(u)
 	}
@@ -70,6 +73,12 @@ func (l *Loop) remember(now time.Time) {
 	l.flushing = l.hands.Do(commit(l, batch))
 }
 
+// kept is what the disk has of one container.
+type kept struct {
+	*execute.Marks
+	Climb *plan.Climb `json:"climb,omitempty"`
+}
+
 // pack takes what changed since the last commit.
 func (l *Loop) pack(now time.Time, all bool) Batch {
 	b := Batch{
@@ -99,7 +108,7 @@ func (l *Loop) pack(now time.Time, all bool) Batch {
 			continue
 		}
 		u.changed, u.Unsaved = false, false
-		if m, err := json.Marshal(&u.Marks); err == nil {
+		if m, err := json.Marshal(kept{&u.Marks, u.reflex.Climb()}); err == nil {
 			b.Marks[u.Container.ID] = m
 		}
 	}

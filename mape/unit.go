@@ -219,7 +219,8 @@ func (l *Loop) add(now time.Time, c *knowledge.Container) {
 		u.image.units++
 	}
 	if b, ok := l.o.Restored.Marks[c.ID]; ok {
-		if json.Unmarshal(b, &u.Marks) == nil {
+		if json.Unmarshal(b, &kept{&u.Marks, u.reflex.Climb()}) == nil {
+			u.reflex.Climb().Bound(now)
 			u.Marks.Bound(now, u.Policy.YieldFor)
 			u.Window.LastOOM = u.Marks.LastOOM
 		}

@@ -17,6 +17,9 @@ type Facts struct {
 	// MemoryNeed is the policy's MemoryPercentile of the one-minute peaks of the
 	// working set (1: the highest), MemoryPeak the highest peak ever.
 	MemoryNeed, MemoryPeak knowledge.Bytes
+	// MemoryLimit is the limit for MemoryNeed where both follow from how the
+	// container's memory rises (Reflex.MemorySize); 0: they do not.
+	MemoryLimit knowledge.Bytes
 	// Advice is what a Recommender says of the CPU of one container; it holds where
 	// the policy's percentile is adaptive.
 	Advice Advice
@@ -75,6 +78,9 @@ func learn(e *knowledge.Envelope, facts Facts, p *knowledge.Policy, prev *knowle
 	floor, why := facts.floor(p)
 	need := facts.MemoryNeed
 	want := withMargin(need, facts.ObservedFor, p)
+	if facts.MemoryLimit > 0 && p.MemoryTarget == 0 {
+		want = facts.MemoryLimit
+	}
 	if prev.Learned {
 		floor = steadyFloor(e.At.Sub(prev.At), floor, prev.LearnedCPU, why.Rule)
 		need = steady(need, prev.MemoryFloor)

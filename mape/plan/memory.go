@@ -16,6 +16,7 @@ type guard struct {
 	oomKills uint64
 	oomFloor knowledge.Bytes
 	rise     rise
+	climb    Climb
 }
 
 // rise watches whether anonymous memory only grows.
@@ -36,6 +37,10 @@ type ask struct {
 	// need is what the container uses and will use within reactTime; want is the
 	// limit for it, or the deliberation's when that is higher.
 	need, want knowledge.Bytes
+	// learned: want follows from how this container's memory rises, and under bare
+	// it has to be raised.
+	learned bool
+	bare    knowledge.Bytes
 }
 
 // Memory decides on the memory limit: up before it is full, and down slowly
@@ -51,7 +56,12 @@ func (r *Reflex) Memory(now time.Time, f *knowledge.Finding, w *knowledge.Window
 	g := &r.memory
 	g.look(now, w, p)
 	a := ask{now: now, f: f, w: w, e: e, p: p, room: memoryRoom(e, p), need: need(w)}
-	a.want = max(withMargin(a.need, now.Sub(w.Since), p), e.Memory)
+	if a.learned = p.MemoryTarget == 0 && g.climb.learned(now, w); a.learned {
+		_, a.want, a.bare = g.climb.size(now, w)
+		a.want = max(a.want, e.Memory)
+	} else {
+		a.want = max(withMargin(a.need, now.Sub(w.Since), p), e.Memory)
+	}
 	if w.MemoryLimit == 0 {
 		return g.first(d, &a)
 	}
@@ -70,8 +80,10 @@ func (g *guard) look(now time.Time, w *knowledge.Window, p *knowledge.Policy) {
 		g.oomAt, g.oomKills = w.LastOOM, max(w.OOMKills, 1)
 		if w.MemoryLimit > 0 {
 			g.oomFloor = max(scaleBytes(w.MemoryLimit, oomStep), w.MemoryLimit+oomAdd)
+			g.climb.killed(now, g.oomFloor, w.Interval)
 		}
 	}
+	g.climb.observe(now, max(w.WorkingSet, w.Hard), w.Interval)
 	switch s := &g.rise; {
 	case w.Have&knowledge.HasMemoryStat == 0:
 	case s.at.IsZero() || float64(w.Anon) < leakFall*float64(s.anon):
@@ -88,14 +100,19 @@ func (g *guard) look(now time.Time, w *knowledge.Window, p *knowledge.Policy) {
 func (g *guard) growth(a *ask) (knowledge.Bytes, knowledge.Reason) {
 	w, limit := a.w, a.w.MemoryLimit
 	more := max(a.want, scaleBytes(limit, 1+growLeast))
+	if a.learned {
+		more = max(a.want, scaleBytes(limit, 1+growLearned))
+	}
 	event := max(a.want, scaleBytes(limit, eventStep))
 	last := w.LastMemoryEvent
 	switch {
 	case limit < g.oomFloor:
 		return max(g.oomFloor, a.want), knowledge.Because(knowledge.RuleOOM, float64(g.oomKills), float64(limit))
-	case float64(w.WorkingSet) > analyse.TightRatio*float64(limit):
+	case a.learned && limit < a.bare:
+		return more, knowledge.Because(knowledge.RuleMemoryRise, float64(w.WorkingSet), float64(g.climb.known().Rise), float64(limit))
+	case !a.learned && float64(w.WorkingSet) > analyse.TightRatio*float64(limit):
 		return more, knowledge.Because(knowledge.RuleMemoryTight, float64(w.WorkingSet), float64(limit))
-	case a.f.TimeToFull > 0 && a.f.TimeToFull < analyse.FullSoon:
+	case !a.learned && a.f.TimeToFull > 0 && a.f.TimeToFull < analyse.FullSoon:
 		return more, knowledge.Because(knowledge.RuleTimeToFull, a.f.TimeToFull.Seconds(), w.Growth, float64(limit))
 	case !last.IsZero() && last.After(g.grewAt) && a.now.Sub(last) < eventFresh && analyse.Needy(w):
 		return event, knowledge.Because(knowledge.RuleMemoryEvents, float64(w.HighEvents), float64(w.MaxEvents))
@@ -126,7 +143,7 @@ func (a *ask) history() knowledge.Reason {
 func (g *guard) grow(d knowledge.Decision, a *ask, to knowledge.Bytes, reason knowledge.Reason) knowledge.Decision {
 	limit := a.w.MemoryLimit
 	wanted := to
-	to = min(max(roundUp(to, grain), a.room.Min), a.room.Max)
+	to = min(max(roundUp(to, a.grain()), a.room.Min), a.room.Max)
 	if to-limit < stepGrain {
 		if g.rise.runs >= leakRuns {
 			return because(d, knowledge.Because(knowledge.RuleLeak, a.w.Growth))
@@ -146,14 +163,14 @@ func (g *guard) shrink(d knowledge.Decision, a *ask) knowledge.Decision {
 		return because(d, why)
 	}
 	low := max(a.least(), min(g.oomFloor, a.room.Max))
-	target := min(max(roundUp(max(a.want, low), grain), a.room.Min), a.room.Max)
+	target := min(max(roundUp(max(a.want, low), a.grain()), a.room.Min), a.room.Max)
 	over := limit-a.room.Max > stepGrain
 	switch {
 	case low > a.room.Max && over:
 		return because(d, knowledge.Because(knowledge.RuleMemoryFloor, float64(a.room.Max), float64(low)))
-	case !over && float64(target) > shrinkStep*float64(limit):
+	case !over && float64(target) > g.worth(a)*float64(limit):
 		switch {
-		case float64(a.want) > shrinkStep*float64(limit) || low <= a.want:
+		case float64(a.want) > g.worth(a)*float64(limit) || low <= a.want:
 		case low == g.oomFloor:
 			return because(d, knowledge.Because(knowledge.RuleMemoryNotCalm, a.now.Sub(g.oomAt).Seconds(), a.p.OOMProtect.Seconds()))
 		default:
@@ -164,12 +181,39 @@ func (g *guard) shrink(d knowledge.Decision, a *ask) knowledge.Decision {
 	if why := g.unrest(a); !why.IsZero() {
 		return because(d, why)
 	}
-	to := max(target, roundUp(scaleBytes(limit, shrinkStep), stepGrain))
+	to := max(target, roundUp(scaleBytes(limit, a.step()), stepGrain))
 	if limit-to < stepGrain {
 		return because(d, knowledge.Because(knowledge.RuleSmallChange, float64(limit-to), float64(stepGrain)))
 	}
 	d.Verb, d.To = knowledge.Shrink, int64(to)
 	return because(d, knowledge.Because(knowledge.RuleMemoryProfile, float64(a.need), ratio(target, a.need)-1))
+}
+
+// worth is the share of a limit above which another is not worth a shrink.
+func (g *guard) worth(a *ask) float64 {
+	switch {
+	case !a.learned:
+		return shrinkStep
+	case left(a.now, g.grewAt, keepRaised) > 0:
+		return worthRaised
+	}
+	return worthLearned
+}
+
+// step is the share of a limit that one shrink leaves.
+func (a *ask) step() float64 {
+	if a.learned {
+		return shrinkLearned
+	}
+	return shrinkStep
+}
+
+// grain is what a limit is rounded up to.
+func (a *ask) grain() knowledge.Bytes {
+	if a.learned {
+		return stepGrain
+	}
+	return grain
 }
 
 // unfit says why this container, or this evidence, allows no shrink at all.
@@ -254,6 +298,9 @@ func (g *guard) applied(now time.Time, grew bool) {
 // and the peak of anonymous memory with room.
 func (a *ask) least() knowledge.Bytes {
 	used := max(a.w.WorkingSet, a.w.Hard)
+	if a.learned {
+		return used + max(scaleBytes(used, bareRatio), min(headroom/2, max(used/10, climbLeast)))
+	}
 	return max(used+max(headroom, scaleBytes(used, headroomRatio)), scaleBytes(a.w.AnonPeak, anonRoom))
 }
 

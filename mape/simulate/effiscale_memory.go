@@ -25,6 +25,7 @@ type memoryLoop struct {
 	peak     knowledge.Bytes
 	anon     highest
 	rise     float64
+	limited  bool // before, it may use the host's memory
 }
 
 const (
@@ -48,8 +49,33 @@ func newMemoryLoop(o Options) *memoryLoop {
 	}
 }
 
-// Decide implements Policy.
+// Decide implements Policy: the daemon looks every ten seconds at least, so it saw
+// a longer step several times.
 func (p *memoryLoop) Decide(s *Seen) Want {
+	looks := max(int(s.Dt/memoryDeliberates), 1)
+	every := s.Dt / time.Duration(looks)
+	limit := s.Memory
+	oom := s.OOM
+	for i := range looks {
+		look := *s
+		look.Dt, look.At = every, s.At-s.Dt+time.Duration(i+1)*every
+		if look.Memory = limit; i < looks-1 {
+			look.OOM = 0 // it came at the end
+		} else {
+			look.OOM = oom
+		}
+		if v := p.look(&look); v > 0 {
+			limit = v
+		}
+	}
+	if limit == s.Memory {
+		return Want{}
+	}
+	return Want{Memory: limit}
+}
+
+// look is one pass of the loop; 0: the limit stays.
+func (p *memoryLoop) look(s *Seen) float64 {
 	now := epoch(s.At)
 	w := &p.window
 	p.observe(s, now)
@@ -58,15 +84,19 @@ func (p *memoryLoop) Decide(s *Seen) Want {
 		facts := plan.Facts{
 			MemoryNeed: p.profile.MemoryNeed(p.policy.MemoryPercentile), MemoryPeak: p.profile.MemoryMax(), ObservedFor: s.At,
 		}
+		if need, limit, ok := p.reflex.MemorySize(now, w); ok {
+			facts.MemoryNeed, facts.MemoryLimit = need, limit
+		}
 		p.envelope = plan.Deliberate(now, facts, &p.policy, p.host, p.envelope)
 	}
 	f := analyse.Assess(now, w, &p.policy, nil, 3*s.Dt)
 	d := p.reflex.Memory(now, &f, w, &p.envelope, &p.policy)
 	if d.Verb == knowledge.Hold {
-		return Want{}
+		return 0
 	}
+	p.limited = true
 	p.reflex.Applied(now, d)
-	return Want{Memory: float64(d.To)}
+	return float64(d.To)
 }
 
 // observe makes the window that the monitor would make of the step.
@@ -82,7 +112,9 @@ func (p *memoryLoop) observe(s *Seen, now time.Time) {
 	p.rise = used
 	w.MemoryUsage, w.WorkingSet, w.Anon, w.Hard = use, use, use, use
 	w.AnonPeak = knowledge.Bytes(p.anon.add(s.At, used))
-	w.MemoryLimit = knowledge.Bytes(s.Memory)
+	if w.MemoryLimit = 0; p.limited {
+		w.MemoryLimit = knowledge.Bytes(s.Memory)
+	}
 	w.OOMKills = uint64(s.OOM)
 	if s.OOM > 0 {
 		w.LastOOM = now
