@@ -188,9 +188,7 @@ var ruleWords = map[Rule]func(r Reason) string{
 	RuleMemoryTight: func(r Reason) string {
 		return fmt.Sprintf("the working set of %s is over 90%% of the limit of %s", bytes(r.Args[0]), bytes(r.Args[1]))
 	},
-	RuleMemoryRise: func(r Reason) string {
-		return fmt.Sprintf("uses %s and may rise by %s at once, as it did before: too near the limit of %s", bytes(r.Args[0]), bytes(r.Args[1]), bytes(r.Args[2]))
-	},
+	RuleMemoryRise: rises,
 	RuleTimeToFull: func(r Reason) string {
 		return fmt.Sprintf("grows by %s/s: the limit of %s would be full in %s", bytes(r.Args[1]), bytes(r.Args[2]), seconds(r.Args[0]))
 	},
@@ -213,7 +211,9 @@ var ruleWords = map[Rule]func(r Reason) string{
 		return fmt.Sprintf("would be %s, but its recent use asks for at least %s", bytes(r.Args[0]), bytes(r.Args[1]))
 	},
 	RuleNoShrinkClass: func(Reason) string { return "its class never gives memory back" },
-	RuleLeak:          func(r Reason) string { return "memory only grows, by " + bytes(r.Args[0]) + "/s: this looks like a leak" },
+	RuleLeak: func(r Reason) string {
+		return fmt.Sprintf("memory only grows, by %s/s: this looks like a leak", bytes(r.Args[0]))
+	},
 
 	RuleMissing: func(Reason) string { return "nothing could be measured yet: unknown is not zero" },
 	RuleStale: func(r Reason) string {

@@ -82,7 +82,11 @@ func learn(e *knowledge.Envelope, facts Facts, p *knowledge.Policy, prev *knowle
 		want = facts.MemoryLimit
 	}
 	if prev.Learned {
-		floor = steadyFloor(e.At.Sub(prev.At), floor, prev.LearnedCPU, why.Rule)
+		if why.Rule == knowledge.RuleAdvice {
+			floor = facts.Advice.steady(e.At.Sub(prev.At), floor, prev.LearnedCPU)
+		} else {
+			floor = steady(floor, prev.LearnedCPU)
+		}
 		need = steady(need, prev.MemoryFloor)
 		want = steady(want, prev.Memory)
 	}
@@ -98,17 +102,13 @@ func learn(e *knowledge.Envelope, facts Facts, p *knowledge.Policy, prev *knowle
 // steady is next, or prev where the difference is not worth a change.
 func steady[T ~int64](next, prev T) T { return within(next, prev, envelopeUp, envelopeDown) }
 
-// steadyFloor is steady for the CPU floor. What a recommender says is worth more
-// changes than a percentile, for its margins are paid for by the percent; but less
-// of it waits until the envelope has stood for a while.
-func steadyFloor(stood time.Duration, next, prev knowledge.NanoCPU, rule knowledge.Rule) knowledge.NanoCPU {
-	switch {
-	case rule != knowledge.RuleAdvice:
-		return steady(next, prev)
-	case next < prev && stood < adviceStands:
+// steady is that for the floor that an advice asks for: by what it wastes anyhow;
+// and less of it waits until the envelope has stood for a while.
+func (a *Advice) steady(stood time.Duration, next, prev knowledge.NanoCPU) knowledge.NanoCPU {
+	if next < prev && stood < adviceStands {
 		return prev
 	}
-	return within(next, prev, adviceUp, adviceDown)
+	return within(next, prev, min(max(upBand*a.Waste, upLeast), upMost), min(max(downBand*a.Waste, downLeast), downMost))
 }
 
 func within[T ~int64](next, prev T, up, down float64) T {
@@ -220,6 +220,9 @@ func wouldMemory(watched time.Duration, facts Facts, w *knowledge.Window, e *kno
 		use = max(use, facts.borrowed().MemoryNeed)
 	}
 	to := max(withMargin(use, watched, p), (&ask{w: w}).least())
+	if facts.MemoryLimit > 0 && p.MemoryTarget == 0 {
+		to = max(facts.MemoryLimit, (&ask{w: w, learned: true}).least())
+	}
 	if !p.MemoryShrink {
 		to = max(to, w.MemoryLimit)
 	}

@@ -90,13 +90,14 @@ func (c *Reported) check(r *Report, prev *Reported) error {
 			return fmt.Errorf("a figure of %d billionths of a core", int64(v))
 		}
 	}
-	for _, v := range [...]knowledge.Bytes{f.MemoryNeed, f.MemoryPeak, c.WorkingSet} {
+	for _, v := range [...]knowledge.Bytes{f.MemoryNeed, f.MemoryPeak, f.MemoryLimit, c.WorkingSet} {
 		if v < 0 || v > r.Memory+r.Memory/10 {
 			return fmt.Errorf("%s of memory on a host of %s", v, r.Memory)
 		}
 	}
 	for _, v := range [...]float64{
-		f.Forecast.Level, f.Forecast.Coverage, f.Forecast.Gain, f.Advice.Margin, f.Strain.Knee, c.Policy.ThrottleTarget, c.Policy.CPUPercentile,
+		f.Forecast.Level, f.Forecast.Coverage, f.Forecast.Gain, f.Advice.Margin, f.Advice.Waste, f.Strain.Knee, c.Policy.ThrottleTarget,
+		c.Policy.CPUPercentile,
 		c.Policy.MemoryPercentile, c.Policy.CPUTarget, c.Policy.MemoryTarget, c.Policy.StartBoost,
 	} {
 		if math.IsNaN(v) || math.Abs(v) > 1e6 {
@@ -135,6 +136,7 @@ func (c *Reported) Plausible(cpus int, memory knowledge.Bytes) {
 	f.CPU, f.CPUMax, c.Quota = min(f.CPU, top), min(f.CPUMax, top), min(c.Quota, top)
 	f.Strain.Use, f.Strain.Mean = min(f.Strain.Use, top), min(f.Strain.Mean, top)
 	f.MemoryNeed, f.MemoryPeak, c.WorkingSet = min(f.MemoryNeed, memory), min(f.MemoryPeak, memory), min(c.WorkingSet, memory)
+	f.MemoryLimit = min(f.MemoryLimit, memory)
 }
 
 // Declare is one deliberation of a service's owner: the envelopes of its replicas

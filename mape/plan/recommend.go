@@ -19,7 +19,7 @@ import (
 // unserved (shortages), and what they say is mixed by how close they come to
 // the best one.
 //
-// A Recommender has a fixed size of about 6 KB, allocates nothing after New, and
+// A Recommender has a fixed size of about 7 KB, allocates nothing after New, and
 // belongs to one goroutine. The unit is the caller's: cores, requests, bytes.
 type Recommender struct {
 	step    time.Duration
@@ -41,9 +41,9 @@ const (
 
 	// The share of the best models: one whose waste is 14 % above the best one's at
 	// each shortage counts 1/e of it. wasteGrain keeps a waste of next to nothing
-	// from making all others worthless: 2 % of demand.
+	// from making all others worthless: 0.5 % of demand.
 	shareTemper = 0.13
-	wasteGrain  = 0.02
+	wasteGrain  = 0.005
 
 	// scoreFades is the half-life of the costs.
 	scoreFades = 14 * 24 * time.Hour
@@ -56,10 +56,14 @@ const (
 	// models that forget in minutes from looking cheap until it has.
 	returns = 0.001
 
-	// adviceUp and adviceDown are the relative changes of an advice that an envelope
-	// ignores. On real traces they leave a tenth to a quarter of the changes and
-	// cost a percent of slack; 5 and 10 % cost five.
-	adviceUp, adviceDown = 0.02, 0.05
+	// A change of an envelope costs something, and is not made for less than it saves:
+	// upBand and downBand are the shares of what an advice wastes anyhow by which
+	// another may differ, within bounds of demand. Where demand is noise a band of a
+	// few percent saves half of the changes; where it is nearly known it would cost
+	// half as much again as is wasted.
+	wasteMost                     = 1000.0
+	upBand, upLeast, upMost       = 0.1, 0.01, 0.02
+	downBand, downLeast, downMost = 0.5, 0.03, 0.1
 	// adviceStands is how long an envelope stands before an advice lowers it: on
 	// steps of seconds noise would be followed up and down.
 	adviceStands = 30 * time.Second
@@ -118,6 +122,8 @@ type Advice struct {
 	Model  string
 	Margin float64
 	Seen   time.Duration
+	// Waste is what is expected to be left over, as a share of demand: wasteMost at most.
+	Waste float64
 }
 
 // Advise is what r says of a service's CPU at a risk.
@@ -126,7 +132,7 @@ func (r *Recommender) Advise(risk Risk) Advice {
 	if !ok {
 		return Advice{}
 	}
-	return Advice{CPU: knowledge.FromCores(rec.Limit), Risk: risk, Model: rec.Model, Margin: rec.Margin, Seen: rec.Seen}
+	return Advice{CPU: knowledge.FromCores(rec.Limit), Risk: risk, Model: rec.Model, Margin: rec.Margin, Seen: rec.Seen, Waste: min(rec.Waste, wasteMost)}
 }
 
 // floor is the learned CPU floor: the advice where the policy leaves it to that
@@ -223,6 +229,8 @@ type Recommendation struct {
 	// top of it.
 	Model  string
 	Margin float64
+	// Waste is what such limits left over, as a share of demand.
+	Waste float64
 	// Seen is how long the signal was observed; Held: the highest value seen
 	// decides, because that is not long enough.
 	Seen time.Duration
@@ -235,14 +243,14 @@ func (r *Recommender) Recommend(risk Risk) (Recommendation, bool) {
 	if r.seen == 0 {
 		return Recommendation{}, false
 	}
-	var dear, margin [models]float64
+	var dear, margin, wastes [models]float64
 	for q, shortage := range shortages {
 		var waste [models]float64
 		least := math.Inf(1)
 		for j := range r.charged {
 			k, over := r.charged[j].at(shortage*r.demand, r.demand)
 			if waste[j] = over; q == risk.index() {
-				margin[j] = k
+				margin[j], wastes[j] = k, over
 			}
 			least = min(least, over)
 		}
@@ -250,12 +258,12 @@ func (r *Recommender) Recommend(risk Risk) (Recommendation, bool) {
 			dear[j] += math.Log((waste[j] + wasteGrain) / (least + wasteGrain))
 		}
 	}
-	return r.mix(&dear, &margin), true
+	return r.mix(&dear, &margin, &wastes), true
 }
 
 // mix takes the models' answers together, each by how little dearer than the
 // best it is.
-func (r *Recommender) mix(dear, margin *[models]float64) Recommendation {
+func (r *Recommender) mix(dear, margin, wastes *[models]float64) Recommendation {
 	least := math.Inf(1)
 	best := 0
 	for j, d := range dear {
@@ -264,13 +272,14 @@ func (r *Recommender) mix(dear, margin *[models]float64) Recommendation {
 		}
 	}
 	said := r.signal.say()
-	var sum, limit float64
+	var sum, limit, waste float64
 	for j, d := range dear {
 		share := math.Exp((least - d) / (shareTemper * float64(len(shortages))))
 		sum += share
 		limit += share * margin[j] * said[j]
+		waste += share * wastes[j]
 	}
-	out := Recommendation{Limit: limit / sum, Model: modelNames[best], Margin: margin[best], Seen: r.Seen()}
+	out := Recommendation{Limit: limit / sum, Model: modelNames[best], Margin: margin[best], Waste: waste / sum, Seen: r.Seen()}
 	if held := r.signal.top * r.holds(); held > out.Limit {
 		out.Limit, out.Held = held, true
 	}

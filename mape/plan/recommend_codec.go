@@ -8,24 +8,24 @@ import (
 	"time"
 )
 
-const recommenderVersion = 1
+const recommenderVersion = 2
 
 // ErrRecommender means that bytes are not a Recommender's.
 var ErrRecommender = errors.New("not a recommender of this version")
 
-// Marshal is everything that was learned, in about 6 KB.
+// Marshal is everything that was learned, in about 7 KB.
 func (r *Recommender) Marshal() []byte {
-	c := codec{buf: append(make([]byte, 0, 6<<10), recommenderVersion)}
+	c := codec{buf: append(make([]byte, 0, 7<<10), recommenderVersion)}
 	step := uint64(r.step)
 	c.count(&step, math.MaxUint64)
-	r.fields(&c)
+	r.fields(&c, models)
 	return c.buf
 }
 
 // UnmarshalRecommender reads what Marshal wrote; anything else is an error that
 // wraps ErrRecommender.
 func UnmarshalRecommender(b []byte) (*Recommender, error) {
-	if len(b) < 9 || b[0] != recommenderVersion {
+	if len(b) < 9 || b[0] < 1 || b[0] > recommenderVersion {
 		return nil, fmt.Errorf("%w: %d bytes", ErrRecommender, len(b))
 	}
 	c := codec{buf: b[1:], reads: true}
@@ -35,19 +35,32 @@ func UnmarshalRecommender(b []byte) (*Recommender, error) {
 	if uint64(r.step) != step {
 		return nil, fmt.Errorf("%w: a step of %d ns", ErrRecommender, step)
 	}
-	r.fields(&c)
+	known := models
+	if b[0] == 1 {
+		known = modelsV1
+	}
+	r.fields(&c, known)
+	for j := known; j < models; j++ {
+		// What others cost over weeks is not known of these: they join late.
+		for m := range margins {
+			r.charged[j].over[m] = float32(joinsLate * r.demand)
+		}
+	}
 	if c.bad || len(c.buf) != 0 {
 		return nil, fmt.Errorf("%w: impossible numbers or a wrong length", ErrRecommender)
 	}
 	return r, nil
 }
 
+// joinsLate is the waste, in demands, of a model that a record does not have.
+const joinsLate = 1000
+
 // fields are what has to be kept; the shape follows from the step.
-func (r *Recommender) fields(c *codec) {
+func (r *Recommender) fields(c *codec, known int) {
 	c.number(&r.weight)
 	c.number(&r.demand)
 	c.count(&r.seen, math.MaxUint64)
-	for j := range r.charged {
+	for j := range known {
 		c.numbers(r.charged[j].over[:])
 		c.numbers(r.charged[j].under[:])
 	}

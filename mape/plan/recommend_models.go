@@ -5,8 +5,9 @@ import (
 	"time"
 )
 
-// models is how many statistics of the past compete in a Recommender.
-const models = 23
+// models is how many statistics of the past compete in a Recommender, modelsV1 how
+// many did before load-adjusted percentiles were among them.
+const models, modelsV1 = 27, 23
 
 // modelNames say what each of them is, in the order of signal.say.
 var modelNames = [models]string{
@@ -17,6 +18,8 @@ var modelNames = [models]string{
 	"90th percentile of the day", "95th percentile of 3 hours",
 	"last value over the day's level", "mean of 3 over the day's level", "mean of 7 over the day's level", "mean of 7 over 0.9 of the day's level",
 	"highest ever",
+	// since version 2 of the record
+	"mean of the day", "90th percentile of the day by load", "95th percentile of the day by load", "99th percentile of the day by load",
 }
 
 const (
@@ -90,7 +93,8 @@ func (s *signal) high() float64 { return s.level.quantile(0.9) }
 // is that of modelNames.
 func (s *signal) say() (out [models]float64) {
 	last := float64(s.values[(s.n-1)%recent])
-	level := s.level.quantile(0.9)
+	// The day's level: where half of the work is done, if that is above most steps.
+	level := max(s.level.quantile(0.9), s.level.byLoad(0.5))
 	dev := func(i int) float64 { return s.means[i] + deviations*math.Sqrt(s.spreads[i]) }
 	yesterday, ok := s.season.next()
 	if !ok {
@@ -104,6 +108,7 @@ func (s *signal) say() (out [models]float64) {
 		level, s.lately.quantile(0.95),
 		max(last, 0.35*level), max(s.means[0], 0.5*level), max(s.means[1], 0.7*level), max(s.means[1], 0.9*level),
 		s.top,
+		s.level.mean(), s.level.byLoad(0.9), s.level.byLoad(0.95), s.level.byLoad(0.99),
 	}
 }
 
@@ -261,4 +266,46 @@ func (l *levels) quantile(q float64) float64 {
 		}
 	}
 	return math.Exp(float64(l.first+1) * levelLog)
+}
+
+// mean is the mean of the values, by the middle of their buckets.
+func (l *levels) mean() float64 {
+	sum, load := l.loads()
+	if sum == 0 {
+		return 0
+	}
+	return load / sum
+}
+
+// loads is the weight of all values, and the sum of what they weigh by their size.
+func (l *levels) loads() (sum, load float64) {
+	v := l.middle(0)
+	for _, w := range l.weights {
+		sum += float64(w)
+		load += float64(w) * v
+		v *= levelRatio
+	}
+	return sum, load
+}
+
+func (l *levels) middle(i int) float64 { return math.Exp((float64(l.first+i) + 0.5) * levelLog) }
+
+// byLoad is the middle of the bucket that a share q of the load lies under: each
+// value weighs as much as it is high (Autopilot's load-adjusted percentile,
+// EuroSys'20, section 3.2.1). 0 when nothing was added.
+func (l *levels) byLoad(q float64) float64 {
+	_, load := l.loads()
+	if load == 0 {
+		return 0
+	}
+	above := (1 - q) * load
+	top := len(l.weights) - 1
+	v := l.middle(top)
+	for i := top; i > 0; i-- {
+		if above -= float64(l.weights[i]) * v; above < 0 {
+			return v
+		}
+		v /= levelRatio
+	}
+	return v
 }

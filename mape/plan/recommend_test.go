@@ -232,6 +232,29 @@ func TestRecommendAnything(t *testing.T) {
 	})
 }
 
+// A record of version 1 has no load-adjusted percentiles: what it has goes on, and
+// what it advises is near what it would have been.
+func TestRecommenderOfVersion1(t *testing.T) {
+	r := plan.NewRecommender(time.Minute)
+	rnd := noise(5)
+	for range 5000 {
+		r.Observe(1+rnd.next(), false)
+	}
+	const head, ladder = 1 + 8 + 8 + 8 + 8, 24 * 2 * 4
+	b := r.Marshal()
+	old := append([]byte{1}, b[1:head+23*ladder]...)
+	old = append(old, b[head+27*ladder:]...)
+	back, err := plan.UnmarshalRecommender(old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now, _ := r.Recommend(plan.RiskNormal)
+	was, _ := back.Recommend(plan.RiskNormal)
+	if was.Seen != now.Seen || math.Abs(was.Limit/now.Limit-1) > 0.05 {
+		t.Errorf("version 1 says %+v, version 2 %+v", was, now)
+	}
+}
+
 func FuzzUnmarshalRecommender(f *testing.F) {
 	r := plan.NewRecommender(time.Minute)
 	r.Observe(1, false)
