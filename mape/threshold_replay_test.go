@@ -70,8 +70,8 @@ func replay(t *testing.T, trace []float64, length time.Duration, steers bool) (o
 	return out
 }
 
-// Steering pays: at equal shortage it takes no more slack than without, on a load that
-// is made up and on traces that lie beside the checkout.
+// Steering pays: at equal shortage it takes less slack than without in the mean, and
+// hardly more on any, of a load that is made up and traces that lie beside the checkout.
 func TestSteeringCostsNothing(t *testing.T) {
 	traces := map[string][]float64{"made up": nil}
 	for i := range 2880 {
@@ -85,18 +85,23 @@ func TestSteeringCostsNothing(t *testing.T) {
 		}
 		traces[name] = values(b)
 	}
+	more := 0.0 // logarithms of the ratios
 	for name, trace := range traces {
 		without, with := replay(t, trace, 8*time.Hour, false), replay(t, trace, 8*time.Hour, true)
 		t.Logf("%s: slack at 0.01 %% and 0.1 %% unserved %.1f %% and %.1f %%, without %.1f %% and %.1f %%; unserved %.4f %%, without %.4f %%; %d writes, without %d", name,
 			100*with.slack[0], 100*with.slack[1], 100*without.slack[0], 100*without.slack[1], 100*with.short, 100*without.short, with.writes, without.writes)
 		for i := range with.slack {
-			if with.slack[i] > 1.03*without.slack[i] {
+			more += math.Log(with.slack[i] / without.slack[i])
+			if with.slack[i] > 1.1*without.slack[i] {
 				t.Errorf("%s: slack %.3f, without steering %.3f", name, with.slack[i], without.slack[i])
 			}
 		}
 		if with.writes > without.writes*3/2 {
 			t.Errorf("%s: %d writes, without steering %d", name, with.writes, without.writes)
 		}
+	}
+	if more > 0 {
+		t.Errorf("in the mean, steering takes %.1f %% more slack", 100*(math.Exp(more/float64(2*len(traces)))-1))
 	}
 }
 

@@ -291,11 +291,10 @@ func guardStep(c *Case, to int64) (int64, knowledge.Reason) {
 }
 
 // Room is the least distance between a working set and a limit: what the kernel
-// refuses to go under on v1, and kills for on v2 (runc issue 3509). 32 MiB or
-// 5 %, and less for what is small itself: 100 MiB in use may have 110 MiB. The plan
-// leaves more than that unless it knows how use rises.
+// refuses to go under on v1, and kills for on v2 (runc issue 3509). 64 MiB or
+// 15 %, and less for what is small itself: 20 MiB in use may have 32 MiB.
 func Room(working knowledge.Bytes) knowledge.Bytes {
-	return max(working*5/100, min(32*knowledge.MiB, max(working/10, 8*knowledge.MiB)))
+	return max(working*15/100, min(64*knowledge.MiB, max(working/2, 8*knowledge.MiB)))
 }
 
 func guardWorkingSet(c *Case, to int64) (int64, knowledge.Reason) {

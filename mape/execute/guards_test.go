@@ -71,13 +71,13 @@ func TestGuards(t *testing.T) {
 		{"row 38: old evidence", "evidence", cpu, C(0.8), C(1), 0, func(s *Subject, _ *Host, _ *Rules, _ *knowledge.Decision) { s.Window.At = noon.Add(-16 * time.Second) }},
 		{"no evidence", "evidence", mem, M(400), M(512), 0, func(s *Subject, _ *Host, _ *Rules, _ *knowledge.Decision) { s.Window.Have = 0 }},
 		{"over the maximum", "bounds", cpu, C(9), C(6), 0, func(_ *Subject, _ *Host, _ *Rules, d *knowledge.Decision) { d.Boost = true }},
-		{"under the minimum", "bounds", mem, M(10), M(110), knowledge.ActorUser, nil}, // and then the working set
+		{"under the minimum", "bounds", mem, M(10), M(150), knowledge.ActorUser, nil}, // and then the working set
 		{"a person's raise over a maximum that lies below", "bounds", cpu, C(2), C(1), knowledge.ActorUser, func(s *Subject, _ *Host, _ *Rules, _ *knowledge.Decision) { s.Policy.CPU.Max = core / 2 }},
 		{"row 68: the host's cores", "host-cpu", cpu, C(1.4), C(1.2), 0, func(_ *Subject, h *Host, _ *Rules, _ *knowledge.Decision) { h.CPUPool = 12 * core / 10 }},
 		{"step up", "step", cpu, C(4), C(1.5), 0, nil},
 		{"step up, a boost", "", cpu, C(4), C(4), 0, func(_ *Subject, _ *Host, _ *Rules, d *knowledge.Decision) { d.Boost = true }},
 		{"step down", "step", cpu, C(0.1), C(0.7), 0, nil},
-		{"working set", "working-set", mem, M(400), M(432), 0, func(s *Subject, _ *Host, _ *Rules, _ *knowledge.Decision) {
+		{"working set", "working-set", mem, M(400), M(464), 0, func(s *Subject, _ *Host, _ *Rules, _ *knowledge.Decision) {
 			s.Window.WorkingSet = 396 * mib
 			s.Window.Hard = 400 * mib
 		}},
@@ -209,7 +209,7 @@ func TestJudgeHoldsItsBounds(t *testing.T) {
 
 func TestRoom(t *testing.T) {
 	for _, c := range []struct{ working, room knowledge.Bytes }{
-		{0, 8 * mib}, {20 * mib, 8 * mib}, {200 * mib, 20 * mib}, {400 * mib, 32 * mib}, {gib, gib * 5 / 100},
+		{0, 8 * mib}, {20 * mib, 10 * mib}, {200 * mib, 64 * mib}, {gib, gib * 15 / 100},
 	} {
 		if got := Room(c.working); got != c.room {
 			t.Errorf("room over %s is %s, want %s", c.working, got, c.room)

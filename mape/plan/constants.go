@@ -118,15 +118,12 @@ const (
 	// headroomRatio with headroom is the least distance between the working set
 	// and a limit that is lowered: cgroup v1 refuses a limit below use, v2 kills.
 	headroomRatio = 0.15
-	// bareRatio is the same where it was learned how use rises; the local guard
-	// holds to it, too (execute.Room).
-	bareRatio = 0.05
-	// Where it was learned how use rises: a raise adds 15 % at least, so that a leak
-	// of 5 % an hour is followed by a change each three hours; for keepRaised after it
+	// Where it was learned how use rises: a raise adds 22 % at least, so that a leak
+	// of 5 % an hour is followed by a change each four hours; for keepRaised after it
 	// only a shrink below worthRaised of the limit is made, else one below
-	// worthLearned; and one takes a fifth at most.
-	growLearned, worthRaised, worthLearned, shrinkLearned = 0.15, 0.83, 0.95, 0.8
-	keepRaised                                            = 4 * time.Hour
+	// worthLearned.
+	growLearned, worthRaised, worthLearned = 0.22, 0.83, 0.95
+	keepRaised                             = 4 * time.Hour
 	// grain: a wanted limit is rounded up to 16 MiB, one step of a shrink to
 	// 1 MiB (a tenth of a small limit is less than 16 MiB).
 	grain, stepGrain = 16 * knowledge.MiB, knowledge.MiB

@@ -110,9 +110,9 @@ func (g *guard) growth(a *ask) (knowledge.Bytes, knowledge.Reason) {
 		return max(g.oomFloor, a.want), knowledge.Because(knowledge.RuleOOM, float64(g.oomKills), float64(limit))
 	case a.learned && limit < a.bare:
 		return more, knowledge.Because(knowledge.RuleMemoryRise, float64(w.WorkingSet), float64(g.climb.known().Rise), float64(limit))
-	case !a.learned && float64(w.WorkingSet) > analyse.TightRatio*float64(limit):
+	case float64(w.WorkingSet) > analyse.TightRatio*float64(limit):
 		return more, knowledge.Because(knowledge.RuleMemoryTight, float64(w.WorkingSet), float64(limit))
-	case !a.learned && a.f.TimeToFull > 0 && a.f.TimeToFull < analyse.FullSoon:
+	case a.f.TimeToFull > 0 && a.f.TimeToFull < analyse.FullSoon:
 		return more, knowledge.Because(knowledge.RuleTimeToFull, a.f.TimeToFull.Seconds(), w.Growth, float64(limit))
 	case !last.IsZero() && last.After(g.grewAt) && a.now.Sub(last) < eventFresh && analyse.Needy(w):
 		return event, knowledge.Because(knowledge.RuleMemoryEvents, float64(w.HighEvents), float64(w.MaxEvents))
@@ -181,7 +181,7 @@ func (g *guard) shrink(d knowledge.Decision, a *ask) knowledge.Decision {
 	if why := g.unrest(a); !why.IsZero() {
 		return because(d, why)
 	}
-	to := max(target, roundUp(scaleBytes(limit, a.step()), stepGrain))
+	to := max(target, roundUp(scaleBytes(limit, shrinkStep), stepGrain))
 	if limit-to < stepGrain {
 		return because(d, knowledge.Because(knowledge.RuleSmallChange, float64(limit-to), float64(stepGrain)))
 	}
@@ -198,14 +198,6 @@ func (g *guard) worth(a *ask) float64 {
 		return worthRaised
 	}
 	return worthLearned
-}
-
-// step is the share of a limit that one shrink leaves.
-func (a *ask) step() float64 {
-	if a.learned {
-		return shrinkLearned
-	}
-	return shrinkStep
 }
 
 // grain is what a limit is rounded up to.
@@ -298,8 +290,8 @@ func (g *guard) applied(now time.Time, grew bool) {
 // and the peak of anonymous memory with room.
 func (a *ask) least() knowledge.Bytes {
 	used := max(a.w.WorkingSet, a.w.Hard)
-	if a.learned {
-		return used + max(scaleBytes(used, bareRatio), min(headroom/2, max(used/10, climbLeast)))
+	if a.learned { // the peak is in want, with what it rises by
+		return used + max(scaleBytes(used, headroomRatio), min(headroom, max(used/2, climbLeast)))
 	}
 	return max(used+max(headroom, scaleBytes(used, headroomRatio)), scaleBytes(a.w.AnonPeak, anonRoom))
 }
