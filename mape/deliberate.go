@@ -29,7 +29,7 @@ func (l *Loop) facts(now time.Time, u *unit) plan.Facts {
 		MemoryPeak:  p.MemoryMax(),
 		ObservedFor: p.ObservedFor(),
 	}
-	if need, limit, ok := u.reflex.MemorySize(l.o.Now(), u.Window); ok {
+	if need, limit, ok := u.reflex.MemorySize(now, u.Window, &u.Policy); ok {
 		f.MemoryNeed, f.MemoryLimit = need, limit
 	}
 	if f.NeedsImage() {

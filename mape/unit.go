@@ -223,6 +223,8 @@ func (l *Loop) add(now time.Time, c *knowledge.Container) {
 			u.reflex.Climb().Bound(now)
 			u.Marks.Bound(now, u.Policy.YieldFor)
 			u.Window.LastOOM = u.Marks.LastOOM
+		} else {
+			u.Marks, *u.reflex.Climb() = execute.Marks{}, plan.Climb{}
 		}
 		delete(l.o.Restored.Marks, c.ID)
 	}

@@ -14,10 +14,14 @@ import (
 type Climb struct {
 	// Since is when it began, or began anew after an OOM kill.
 	Since time.Time `json:"since,omitzero"`
-	// Spans are the last two days, At the running one, which began at SpanAt.
+	// Seen is the newest reading: after a gap it is watched anew.
+	Seen time.Time `json:"seen,omitzero"`
+	// Spans are the last eight days, At the running one, which began at SpanAt.
 	Spans  [climbSpans]Span `json:"spans"`
 	At     int              `json:"at"`
 	SpanAt time.Time        `json:"span_at,omitzero"`
+
+	bare bool // next to no cache, when last asked
 
 	// steps are the running and the last stretch of climbWithin.
 	steps [2]stretch
@@ -38,11 +42,12 @@ type stretch struct {
 }
 
 const (
-	climbSpans  = 12
-	climbSpan   = 4 * time.Hour
+	climbSpans  = 16
+	climbSpan   = 12 * time.Hour // so that eight days have each day of the week
 	climbWithin = reactTime
 	climbGap    = 4
-	// climbLearns is how long a container is watched before its margin is learned.
+	// climbLearns is how long a container is watched before its margin is learned, and
+	// after a gap as long, for what it did meanwhile is not known.
 	climbLearns = time.Hour
 	// climbSpare and climbRecord: a limit leaves the known rise half as much again,
 	// and for another record twice the last, but no more than recordMost of a need.
@@ -55,9 +60,9 @@ const (
 	climbLeast = 8 * knowledge.MiB
 	climbYoung = 0.35
 	// climbBare is the share of use that reclaim cannot take, from which on a
-	// container is one without a cache. Where there is more cache a limit is no less
-	// than before: how much of it is needed shows too late.
-	climbBare = 0.9
+	// container is one without a cache, until it is under climbCached. Where there is
+	// more cache a limit is no less than before: how much of it is needed shows too late.
+	climbBare, climbCached = 0.9, 0.8
 )
 
 // observe takes in one reading; the same twice is the same as once.
@@ -66,6 +71,10 @@ func (c *Climb) observe(now time.Time, use knowledge.Bytes, every time.Duration)
 		*c = Climb{Since: now, SpanAt: now}
 	}
 	within := max(climbWithin, every)
+	if !c.Seen.IsZero() && now.Sub(c.Seen) >= max(climbLearns, climbGap*within) {
+		c.Since = now
+	}
+	c.Seen = now
 	if now.Sub(c.steps[0].began) > climbGap*within { // the first of this life, or after a gap
 		first := stretch{began: now, low: use, high: max(c.high(), use)}
 		c.steps = [2]stretch{first, first}
@@ -115,10 +124,18 @@ func (c *Climb) known() (all Span) {
 	return all
 }
 
-// learned reports whether it was watched for long enough, and has next to no cache.
-func (c *Climb) learned(now time.Time, w *knowledge.Window) bool {
-	return !c.Since.IsZero() && now.Sub(c.Since) >= climbLearns && w.Have&knowledge.HasMemoryStat != 0 &&
-		float64(w.Hard) >= climbBare*float64(w.MemoryUsage)
+// learned reports whether it was watched for long enough, has next to no cache, and may
+// be sized for less than the highest use that is remembered.
+func (c *Climb) learned(now time.Time, w *knowledge.Window, p *knowledge.Policy) bool {
+	if w.Have&knowledge.HasMemoryStat == 0 || p.MemoryTarget > 0 || p.MemoryPercentile >= 1 {
+		return false
+	}
+	share := climbBare
+	if c.bare {
+		share = climbCached
+	}
+	c.bare = float64(w.Hard) >= share*float64(w.MemoryUsage)
+	return c.bare && !c.Since.IsZero() && now.Sub(c.Since) >= climbLearns
 }
 
 // need is where use may be before a raise takes effect, limit the limit for it and
@@ -140,7 +157,7 @@ func (r *Reflex) Climb() *Climb { return &r.memory.climb }
 
 // Bound forgets what cannot be: it was read from a disk.
 func (c *Climb) Bound(now time.Time) {
-	bad := c.At < 0 || c.At >= climbSpans || c.Since.After(now) || c.SpanAt.After(now) || c.SpanAt.Before(c.Since)
+	bad := c.At < 0 || c.At >= climbSpans || c.Since.After(now) || c.Seen.After(now) || c.SpanAt.After(now)
 	for _, s := range c.Spans {
 		for _, v := range [...]knowledge.Bytes{s.High, s.Rise, s.Record} {
 			bad = bad || v < 0 || v > knowledge.MaxBytes
@@ -154,9 +171,9 @@ func (c *Climb) Bound(now time.Time) {
 // MemorySize is what r learned of how the container's memory rises: what it may
 // need before a raise takes effect, and the limit for that. It reports false where
 // too little is known.
-func (r *Reflex) MemorySize(now time.Time, w *knowledge.Window) (need, limit knowledge.Bytes, ok bool) {
+func (r *Reflex) MemorySize(now time.Time, w *knowledge.Window, p *knowledge.Policy) (need, limit knowledge.Bytes, ok bool) {
 	c := &r.memory.climb
-	if !c.learned(now, w) {
+	if !c.learned(now, w, p) {
 		return 0, 0, false
 	}
 	need, limit, _ = c.size(now, w)

@@ -38,7 +38,7 @@ func (c *climber) read(t interface{ Fatalf(string, ...any) }, dt time.Duration, 
 	w.Anon, w.Hard, w.AnonPeak = use, use, use
 	w.Samples++
 	e := knowledge.Envelope{MemoryCeiling: 64 * knowledge.GiB}
-	if need, limit, ok := c.reflex.MemorySize(c.now, w); ok {
+	if need, limit, ok := c.reflex.MemorySize(c.now, w, p); ok {
 		e = plan.Deliberate(c.now, plan.Facts{ObservedFor: c.now.Sub(epoch), MemoryNeed: need, MemoryLimit: limit}, p, knowledge.Host{CPUs: 1, Memory: 64 * knowledge.GiB}, e)
 	}
 	f := analyse.Assess(c.now, w, p, nil, time.Minute)
@@ -49,7 +49,7 @@ func (c *climber) read(t interface{ Fatalf(string, ...any) }, dt time.Duration, 
 	to := knowledge.Bytes(d.To)
 	if d.Verb == knowledge.Shrink {
 		c.cuts++
-		if to < use+use/20 || to < use+8*knowledge.MiB {
+		if to < use+use*15/100 || to < use+8*knowledge.MiB {
 			t.Fatalf("%v: cut to %s with %s in use", c.now.Sub(epoch), to, use)
 		}
 	}
@@ -133,14 +133,63 @@ func TestClimbAnything(t *testing.T) {
 			t.Fatal(err)
 		}
 		back.Climb().Bound(m.now)
-		need, limit, ok := m.reflex.MemorySize(m.now, &m.w)
-		if n, l, o := back.MemorySize(m.now, &m.w); n != need || l != limit || o != ok {
+		need, limit, ok := m.reflex.MemorySize(m.now, &m.w, p)
+		if n, l, o := back.MemorySize(m.now, &m.w, p); n != need || l != limit || o != ok {
 			t.Fatalf("from the disk %s %s %v, before %s %s %v", n, l, o, need, limit, ok)
 		}
 		if ok && (limit < need || need < m.w.WorkingSet) {
 			t.Fatalf("%s in use, a need of %s, a limit of %s", m.w.WorkingSet, need, limit)
 		}
 	})
+}
+
+// A class that is never sized below its highest use learns no smaller margin, and after
+// a gap what was learned holds again only when it was watched for an hour.
+func TestClimbTrustsOnlyWhatItSaw(t *testing.T) {
+	m, p := newClimber(4*gib), memoryPolicy()
+	size := func(p *knowledge.Policy) bool {
+		_, _, ok := m.reflex.MemorySize(m.now, &m.w, p)
+		return ok
+	}
+	hour := func() {
+		for range 361 {
+			m.read(t, 10*time.Second, gib, 0, p)
+		}
+	}
+	hour()
+	most := *p
+	most.MemoryPercentile = 1
+	if !size(p) || size(&most) {
+		t.Fatalf("learned after an hour: %v, for a class that keeps the highest peak: %v", size(p), size(&most))
+	}
+	for _, gap := range []time.Duration{2 * time.Hour, 20 * 24 * time.Hour} {
+		m.now = m.now.Add(gap)
+		m.read(t, 10*time.Second, gib, 0, p)
+		if size(p) {
+			t.Errorf("trusted at once after %v unseen", gap)
+		}
+		if hour(); !size(p) {
+			t.Errorf("not trusted an hour after %v unseen", gap)
+		}
+	}
+}
+
+// Where the cache comes and goes around a tenth of the use, the rule does not.
+func TestClimbDoesNotFlip(t *testing.T) {
+	m, p := newClimber(4*gib), memoryPolicy()
+	for range 400 {
+		m.read(t, 10*time.Second, gib, 0, p)
+	}
+	for i := range 400 {
+		m.read(t, 10*time.Second, gib, gib*knowledge.Bytes(9+i%5)/100, p)
+		if _, _, ok := m.reflex.MemorySize(m.now, &m.w, p); !ok {
+			t.Fatalf("given up at %d %% of cache", 9+i%5)
+		}
+	}
+	m.read(t, 10*time.Second, gib, gib, p)
+	if _, _, ok := m.reflex.MemorySize(m.now, &m.w, p); ok {
+		t.Error("half of the use is cache, and the margin is the learned one")
+	}
 }
 
 func TestClimbBound(t *testing.T) {

@@ -56,7 +56,7 @@ func (r *Reflex) Memory(now time.Time, f *knowledge.Finding, w *knowledge.Window
 	g := &r.memory
 	g.look(now, w, p)
 	a := ask{now: now, f: f, w: w, e: e, p: p, room: memoryRoom(e, p), need: need(w)}
-	if a.learned = p.MemoryTarget == 0 && g.climb.learned(now, w); a.learned {
+	if a.learned = g.climb.learned(now, w, p); a.learned {
 		_, a.want, a.bare = g.climb.size(now, w)
 		a.want = max(a.want, e.Memory)
 	} else {

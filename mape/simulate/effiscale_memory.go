@@ -84,7 +84,7 @@ func (p *memoryLoop) look(s *Seen) float64 {
 		facts := plan.Facts{
 			MemoryNeed: p.profile.MemoryNeed(p.policy.MemoryPercentile), MemoryPeak: p.profile.MemoryMax(), ObservedFor: s.At,
 		}
-		if need, limit, ok := p.reflex.MemorySize(now, w); ok {
+		if need, limit, ok := p.reflex.MemorySize(now, w, &p.policy); ok {
 			facts.MemoryNeed, facts.MemoryLimit = need, limit
 		}
 		p.envelope = plan.Deliberate(now, facts, &p.policy, p.host, p.envelope)
