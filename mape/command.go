@@ -160,11 +160,11 @@ func (l *Loop) asked(now time.Time, u *unit, w Want) knowledge.Decision {
 	return d
 }
 
-// Pause stops automation of a service, or of the service of a container, or with "" of
-// all services. It returns the service's name and what holds now.
-func (l *Loop) Pause(ctx context.Context, name string, p execute.Pause) (key knowledge.ServiceKey, pauses map[knowledge.ServiceKey]execute.Pause, err error) {
+// Pause stops automation of a service, or with "" of all services. It returns what holds
+// now.
+func (l *Loop) Pause(ctx context.Context, key knowledge.ServiceKey, p execute.Pause) (pauses map[knowledge.ServiceKey]execute.Pause, err error) {
 	doErr := l.Do(ctx, func() {
-		if name == "" {
+		if key == "" {
 			for _, s := range l.services {
 				if s.units > 0 || s.pause.On {
 					l.pause(s, p)
@@ -173,20 +173,15 @@ func (l *Loop) Pause(ctx context.Context, name string, p execute.Pause) (key kno
 			pauses = l.pauses()
 			return
 		}
-		s := l.services[knowledge.ServiceKey(name)]
-		if s == nil || s.units == 0 {
-			var u *unit
-			if u, err = l.find(name); err != nil {
-				err = fmt.Errorf("%w or service %q on this host: `effiscale status` lists them", ErrUnknown, name)
-				return
-			}
-			s = u.service
+		s := l.services[key]
+		if s == nil || s.units == 0 && !s.pause.On {
+			err = fmt.Errorf("%w or service %q on this host: `effiscale status` lists them", ErrUnknown, string(key))
+			return
 		}
-		key = s.key
 		l.pause(s, p)
 		pauses = l.pauses()
 	})
-	return key, pauses, errors.Join(doErr, err)
+	return pauses, errors.Join(doErr, err)
 }
 
 func (l *Loop) pause(s *service, p execute.Pause) {

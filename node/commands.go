@@ -178,12 +178,12 @@ func (n *Node) localPause(ctx context.Context, r api.PauseRequest, asked string)
 	}
 	n.docs.Lock()
 	defer n.docs.Unlock()
-	key, pauses, err := n.loop.Pause(ctx, r.Service, p)
+	pauses, err := n.loop.Pause(ctx, knowledge.ServiceKey(r.Service), p)
 	if err != nil {
 		return asError(err)
 	}
 	n.keepPauses(pauses)
-	said := n.log.Info().Str("service", cmp.Or(string(key), "all"))
+	said := n.log.Info().Str("service", cmp.Or(r.Service, "all"))
 	if asked != "" {
 		said = said.Str("at", asked)
 	}

@@ -55,14 +55,18 @@ func clusterChecks(m api.Members, k api.Keys, looks bool) []api.Check {
 		}
 	}
 	var out []api.Check
-	if len(m.Members) == 1 && m.Expected <= 1 {
+	switch {
+	case len(m.Members) == 1 && m.Members[0].Status == "left":
+		out = append(out, verdict("cluster", "warning", errors.New("this node has left the cluster"), "",
+			"it plans for its own host alone: restart the daemon to join again"))
+	case len(m.Members) == 1 && m.Expected <= 1:
 		var err error
 		if looks {
 			err = errors.New("none of the nodes of cluster.join is a member")
 		}
 		out = append(out, verdict("cluster", "warning", err, "this node is alone, and looks for nobody",
 			"`effiscale join ADDR` says of each why not: its daemon, the ports (7946 TCP and UDP, 7947 TCP), the key"))
-	} else {
+	default:
 		out = append(out, c.presence(), c.majority(), c.rings(), c.keys(k), c.calls(), c.clocks(), c.versions(), c.names(), c.alike())
 	}
 	out = append(out, c.attestation()...)

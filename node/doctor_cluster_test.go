@@ -103,6 +103,15 @@ func TestDoctorOfANodeAlone(t *testing.T) {
 	}
 }
 
+// TestDoctorOfANodeThatLeft: it is said that it left, not that it finds nobody.
+func TestDoctorOfANodeThatLeft(t *testing.T) {
+	m := api.Members{Ring: "aa", Majority: true, Expected: 1, Members: []api.MemberView{{Name: "alpha", Status: "left", State: "leaving", Self: true, Attestation: "off"}}}
+	got := clusterChecks(m, api.Keys{}, true)
+	if len(got) != 1 || got[0].OK || !strings.Contains(got[0].Remedy, "restart the daemon") {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestSkew(t *testing.T) {
 	at := time.Unix(1000, 0)
 	for _, c := range []struct {

@@ -17,6 +17,8 @@ import (
 const (
 	// peersWithin bounds what is asked of all others for one answer.
 	peersWithin = time.Second
+	// orderWithin bounds what is to be done there: a record of it goes to the disk first.
+	orderWithin = 5 * time.Second
 	// peersAsked bounds how many are asked.
 	peersAsked = 256
 )
@@ -90,13 +92,13 @@ func (n *Node) livePeers() (out []answer) {
 // askAll calls a method on every living peer at once.
 func (n *Node) askAll(ctx context.Context, method string, body []byte) []answer {
 	out := n.livePeers()
-	n.ask(ctx, out, method, body)
+	n.ask(ctx, peersWithin, out, method, body)
 	return out
 }
 
 // ask calls a method on these peers at once, and writes down what each answers.
-func (n *Node) ask(ctx context.Context, these []answer, method string, body []byte) {
-	ctx, cancel := context.WithTimeout(ctx, peersWithin)
+func (n *Node) ask(ctx context.Context, within time.Duration, these []answer, method string, body []byte) {
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	var all sync.WaitGroup
 	for i := range these {

@@ -38,6 +38,9 @@ func ofPeer(host string, err error) error {
 	if err == nil {
 		return nil
 	}
+	if older(err) {
+		return api.Errorf(api.KindUnavailable, "host %s is of an older version, which does not know this: ask there", host)
+	}
 	if said := new(relay.Error); errors.As(err, &said) {
 		for kind, status := range kinds() {
 			if status == said.Status {

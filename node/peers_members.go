@@ -31,7 +31,8 @@ func (n *Node) about() about {
 
 // tell puts what a member said just now into its view.
 func (a about) tell(m *api.MemberView) {
-	m.Owns, m.OwnsNow, m.Majority, m.Attestation, m.Timing = a.Owns, true, &a.Majority, a.Attestation, a.Timing
+	m.Owns, m.OwnsNow, m.Majority = a.Owns, true, &a.Majority
+	m.Attestation, m.Timing = word(a.Attestation), word(a.Timing)
 }
 
 // Members is the cluster as this node sees it, with what each says of itself now.
@@ -71,6 +72,9 @@ func skewOf(now, asked, heard time.Time) float64 {
 	}
 	return skew.Seconds()
 }
+
+// word is what a member calls a setting, which is short.
+func word(s string) string { return s[:min(len(s), 32)] }
 
 // membership is the cluster as this node sees it, without asking anybody.
 func (n *Node) membership() api.Members {

@@ -52,10 +52,10 @@ func (n *Node) meant(ctx context.Context, at spot) (key knowledge.ServiceKey, er
 			return "", err
 		}
 	}
-	n.ask(ctx, at.there, "runs", []byte(at.name))
+	n.ask(ctx, peersWithin, at.there, "runs", []byte(at.name))
 	for _, a := range at.there {
 		var r runs
-		if a.err == nil && understand(nameOr(a.peer), a.body, &r) == nil && hear(nameOr(a.peer), r) {
+		if a.err == nil && understand(nameOr(a.peer), a.body, &r) == nil && knowledge.ValidName(string(r.Service)) && hear(nameOr(a.peer), r) {
 			return key, nil
 		}
 	}
@@ -88,7 +88,7 @@ func (n *Node) Pause(ctx context.Context, r api.PauseRequest) (api.PauseResult, 
 		r.Service, out.Service = string(key), string(key)
 	}
 	wide := r.AllHosts || !r.All && at.host == ""
-	r.All, r.AllHosts = r.Service == "", false
+	r.All, r.AllHosts = r.All || r.AllHosts, false
 	if at.here {
 		switch err := n.localPause(ctx, r, ""); {
 		case err == nil:
@@ -101,7 +101,7 @@ func (n *Node) Pause(ctx context.Context, r api.PauseRequest) (api.PauseResult, 
 	if err != nil || n.cluster == nil {
 		return out, err
 	}
-	n.ask(ctx, at.there, "pause", body)
+	n.ask(ctx, orderWithin, at.there, "pause", body)
 	for _, a := range at.there {
 		said := new(relay.Error)
 		switch {

@@ -37,7 +37,7 @@ func (n *Node) Plan(ctx context.Context, r api.PlanRequest) (api.Plan, error) {
 	if n.cluster == nil || at.name == "" && !r.AllHosts {
 		return one(at, out)
 	}
-	n.ask(ctx, at.there, "plan", []byte(at.name))
+	n.ask(ctx, peersWithin, at.there, "plan", []byte(at.name))
 	for _, a := range at.there {
 		var p api.Plan
 		if a.err == nil && understand(nameOr(a.peer), a.body, &p) == nil {

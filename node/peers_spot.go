@@ -65,7 +65,7 @@ func (n *Node) anywhere(ctx context.Context, method, ref string, local func(name
 // elsewhere asks the other hosts about what is not here, and reads the one answer into
 // there.
 func (n *Node) elsewhere(ctx context.Context, at spot, method string, body []byte, there any) (host string, err error) {
-	n.ask(ctx, at.there, method, body)
+	n.ask(ctx, peersWithin, at.there, method, body)
 	a, err := n.only(at)
 	if err != nil {
 		return "", err
@@ -78,7 +78,7 @@ func (n *Node) find(ctx context.Context, at spot) (member.Peer, error) {
 	if n.cluster == nil {
 		return member.Peer{}, nowhere(at.name, nil)
 	}
-	n.ask(ctx, at.there, "where", []byte(at.name))
+	n.ask(ctx, peersWithin, at.there, "where", []byte(at.name))
 	a, err := n.only(at)
 	return a.peer, err
 }

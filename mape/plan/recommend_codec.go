@@ -53,7 +53,7 @@ func UnmarshalRecommender(b []byte) (*Recommender, error) {
 }
 
 // joinsLate is the waste, in demands, of a model that a record does not have.
-const joinsLate = 1000
+const joinsLate = 10
 
 // fields are what has to be kept; the shape follows from the step.
 func (r *Recommender) fields(c *codec, known int) {

@@ -55,7 +55,7 @@ func (m Membership) same(o Membership) bool {
 
 // sameSeen compares who and where, not when.
 func sameSeen(a, b []member.Seen) bool {
-	return slices.EqualFunc(a, b, func(x, y member.Seen) bool { return x.ID == y.ID && x.Addr == y.Addr })
+	return slices.EqualFunc(a, b, func(x, y member.Seen) bool { return x.ID == y.ID && x.Addr == y.Addr && x.Started == y.Started })
 }
 
 // saveIfDue writes membership down where it changed, beside the goroutine: a disk that

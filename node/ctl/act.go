@@ -289,7 +289,7 @@ func notReached(hosts []string) error {
 	if len(hosts) == 0 {
 		return nil
 	}
-	return Coded(ExitUnreachable, fmt.Errorf("not reached: %s\nthere everything is as it was: run it again when `effiscale members` shows them alive", strings.Join(scrub(hosts), ", ")))
+	return Coded(ExitUnreachable, fmt.Errorf("not reached: %s\nwho did not answer in time may have done it all the same: `effiscale members` shows them; run it again when they answer", strings.Join(scrub(hosts), ", ")))
 }
 
 func (a *app) restoreCmd() *cobra.Command {

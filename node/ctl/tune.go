@@ -131,6 +131,9 @@ func parsePercent(s string) (float64, error) {
 
 // tune replays a trace with every policy of the grid.
 func tune(t api.Trace, allowed float64) (tuneView, error) {
+	if len(t.Values) == 0 || !(t.Step > 0) {
+		return tuneView{}, fmt.Errorf("there is no demand of %s on record", t.Service)
+	}
 	v := tuneView{Schema: api.Schema, Service: t.Service, Host: t.Host, Elsewhere: t.Elsewhere, InForce: t.Policy, NoDemand: slices.Max(t.Values) <= 0, Steps: len(t.Values), StepSeconds: t.Step, Unserved: allowed}
 	trace := simulate.Trace{Name: t.Service, Unit: simulate.UnitCores, Step: time.Duration(t.Step * float64(time.Second)), Values: t.Values}
 	for _, c := range tuneGrid() {
