@@ -121,7 +121,7 @@ func (f *fleet) demand(h *host) {
 	if err != nil {
 		f.t.Fatalf("cannot take CPU away: %v: %s", err, stdout)
 	}
-	if stdout, err = h.run("resume", b.name); err != nil && !strings.Contains(stdout, "not paused") {
+	if stdout, err = h.run("resume", h.name()+"/"+b.name); err != nil && !strings.Contains(stdout, "not paused") {
 		f.t.Fatalf("resume: %v: %s", err, stdout)
 	}
 	eventually(f.t, 40*time.Second, "the reflex of "+h.name()+" acts without the others", func() bool {
