@@ -328,7 +328,10 @@ func (e *Executor) sent(s *Subject, a knowledge.Action, t attempt) {
 	s.InFlight = false
 	s.heard++
 	if a.Resource == knowledge.ResourceMemory {
-		s.Promised = 0
+		s.Promised, s.untold = 0, 0
+		if t.err != nil {
+			s.untold = knowledge.Bytes(a.To)
+		}
 	}
 	err := t.err
 	now := e.now()

@@ -226,11 +226,13 @@ func (e *Executor) repair(now time.Time, s *Subject) {
 			e.Apply(now, s, decision(a), nil)
 		}
 	}
-	if w := s.Window.MemoryLimit; m.Engine.Memory != 0 && !same(knowledge.ResourceMemory, int64(w), int64(m.Engine.Memory)) {
+	if from, to := int64(s.Window.MemoryLimit), int64(m.Engine.Memory); to != 0 && !same(knowledge.ResourceMemory, from, to) {
+		if s.untold != 0 && same(knowledge.ResourceMemory, from, int64(s.untold)) {
+			from, to = to, from // our own: it got as far as the kernel, and the Engine is behind
+		}
 		e.Apply(now, s, knowledge.Decision{
 			ID: s.Container.ID, Resource: knowledge.ResourceMemory, Actor: knowledge.ActorRepair, At: now,
-			Verb: Verb(int64(w), int64(m.Engine.Memory)), From: int64(w), To: int64(m.Engine.Memory),
-			Reason: knowledge.Because(knowledge.RuleDrift, float64(w), float64(m.Engine.Memory)),
+			Verb: Verb(from, to), From: from, To: to, Reason: knowledge.Because(knowledge.RuleDrift, float64(from), float64(to)),
 		}, nil)
 	}
 }

@@ -1,6 +1,7 @@
 package execute
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -114,6 +115,34 @@ func TestMemoryDriftGoesThroughTheEngine(t *testing.T) {
 	w.notice()
 	if w.kernel.Memory != 512*mib || w.calls["memory"] != 1 {
 		t.Errorf("kernel %s after %d updates", w.kernel.Memory, w.calls["memory"])
+	}
+}
+
+// What an update that failed left in the kernel is ours: the Engine is told again, and
+// the kernel is not put back to what the Engine holds.
+func TestMemoryThatTheEngineMissed(t *testing.T) {
+	for _, err := range []error{errGone, errors.New("the Engine hung up")} {
+		w := newWorld(t)
+		w.fail, w.partly = err, true
+		w.memory(700 * mib)
+		w.settle()
+		if w.kernel.Memory != 700*mib || w.engine.Memory != 512*mib {
+			t.Fatalf("kernel %s, Engine %s", w.kernel.Memory, w.engine.Memory)
+		}
+		w.fail, w.partly, w.s.Gone = nil, false, false // it started again
+		for range 60 {
+			w.pass(time.Second)
+			w.notice()
+		}
+		if w.kernel.Memory != 700*mib || w.engine.Memory != 700*mib {
+			t.Errorf("%v: kernel %s, Engine %s", err, w.kernel.Memory, w.engine.Memory)
+		}
+		w.kernel.Memory = 300 * mib // and this is drift again
+		w.pass(10 * time.Minute)
+		w.notice()
+		if w.kernel.Memory != 700*mib {
+			t.Errorf("%v: drifted to %s", err, w.kernel.Memory)
+		}
 	}
 }
 

@@ -180,6 +180,9 @@ type Subject struct {
 	meetFailures int
 	settled      bool // kernel and Engine were compared once in this life
 	drift        drift
+	// untold is the memory limit that the newest update asked for and the Engine said it
+	// did not set; 0: it did.
+	untold knowledge.Bytes
 	rate         rate
 	sharesAt     time.Time
 	sample       knowledge.Sample // for reading back
