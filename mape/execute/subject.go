@@ -182,10 +182,10 @@ type Subject struct {
 	drift        drift
 	// untold is the memory limit that the newest update asked for and the Engine said it
 	// did not set; 0: it did.
-	untold knowledge.Bytes
-	rate         rate
-	sharesAt     time.Time
-	sample       knowledge.Sample // for reading back
+	untold   knowledge.Bytes
+	rate     rate
+	sharesAt time.Time
+	sample   knowledge.Sample // for reading back
 }
 
 // Limit is the limit in force for a resource, as the kernel holds it; 0: none.
