@@ -1,0 +1,5 @@
+//go:build race
+
+package member
+
+func init() { kills = 8 }
