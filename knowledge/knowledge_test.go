@@ -113,3 +113,13 @@ func TestWordsTravel(t *testing.T) {
 		t.Error("words that are not known")
 	}
 }
+
+func TestMemoryRoom(t *testing.T) {
+	for _, c := range []struct{ working, room Bytes }{
+		{0, 8 * MiB}, {20 * MiB, 10 * MiB}, {200 * MiB, 64 * MiB}, {GiB, GiB * 15 / 100},
+	} {
+		if got := MemoryRoom(c.working); got != c.room {
+			t.Errorf("room over %s is %s, want %s", c.working, got, c.room)
+		}
+	}
+}

@@ -133,15 +133,28 @@ const (
 	RuleHurt    Rule = "hurt"  // seconds after the cut; Note: what got worse
 )
 
+// hardly is what is printed as 0.00 cores: it is said in words.
+const hardly = OneCPU / 200
+
 var ruleWords = map[Rule]func(r Reason) string{
-	RuleBoost: boostWords,
+	RuleBoost: func(r Reason) string {
+		if FromCores(r.Args[0]) < hardly {
+			return fmt.Sprintf("throttled hard: %s cores in use, hardly more held back by a quota of %s", cores(r.Args[1]), cores(r.Args[2]))
+		}
+		return fmt.Sprintf("throttled hard: %s cores in use, about %s more held back by a quota of %s", cores(r.Args[1]), cores(r.Args[0]), cores(r.Args[2]))
+	},
 	RuleThrottled: func(r Reason) string {
 		return fmt.Sprintf("%s of its CPU periods were throttled, more than the %s allowed, at a quota of %s cores", percent(r.Args[0]), percent(r.Args[1]), cores(r.Args[2]))
 	},
 	RuleUndoCut: func(r Reason) string {
 		return fmt.Sprintf("the last cut hurt: %s of periods throttled, %s allowed; back above the %s cores before it", percent(r.Args[0]), percent(r.Args[1]), cores(r.Args[2]))
 	},
-	RuleSettled: settledWords,
+	RuleSettled: func(r Reason) string {
+		if FromCores(r.Args[1]*r.Args[2]) < hardly {
+			return fmt.Sprintf("used at most %s cores in the last 5 s, and so steadily that hardly a margin is needed", cores(r.Args[0]))
+		}
+		return fmt.Sprintf("used at most %s cores in the last 5 s; with a margin of %s cores that is enough", cores(r.Args[0]), cores(r.Args[1]*r.Args[2]))
+	},
 	RuleFirstLimit: func(r Reason) string {
 		return fmt.Sprintf("had no limit; watched for %s, this covers what it used", seconds(r.Args[0]))
 	},
@@ -188,7 +201,9 @@ var ruleWords = map[Rule]func(r Reason) string{
 	RuleMemoryTight: func(r Reason) string {
 		return fmt.Sprintf("the working set of %s is over 90%% of the limit of %s", bytes(r.Args[0]), bytes(r.Args[1]))
 	},
-	RuleMemoryRise: rises,
+	RuleMemoryRise: func(r Reason) string {
+		return fmt.Sprintf("uses %s and may rise by %s at once, as it did before: too near the limit of %s", bytes(r.Args[0]), bytes(r.Args[1]), bytes(r.Args[2]))
+	},
 	RuleTimeToFull: func(r Reason) string {
 		return fmt.Sprintf("grows by %s/s: the limit of %s would be full in %s", bytes(r.Args[1]), bytes(r.Args[2]), seconds(r.Args[0]))
 	},

@@ -290,19 +290,12 @@ func guardStep(c *Case, to int64) (int64, knowledge.Reason) {
 	return to, knowledge.Reason{}
 }
 
-// Room is the least distance between a working set and a limit: what the kernel
-// refuses to go under on v1, and kills for on v2 (runc issue 3509). 64 MiB or
-// 15 %, and less for what is small itself: 20 MiB in use may have 32 MiB.
-func Room(working knowledge.Bytes) knowledge.Bytes {
-	return max(working*15/100, min(64*knowledge.MiB, max(working/2, 8*knowledge.MiB)))
-}
-
 func guardWorkingSet(c *Case, to int64) (int64, knowledge.Reason) {
 	if c.D.Resource != knowledge.ResourceMemory || !c.shrinks(to) || to == 0 {
 		return to, knowledge.Reason{}
 	}
 	w := max(c.S.Window.WorkingSet, c.S.Window.Hard)
-	least := int64(w + Room(w))
+	least := int64(w + knowledge.MemoryRoom(w))
 	if c.repairs() { // the way back: as far as it does not kill
 		least = int64(c.S.Window.WorkingSet + c.S.Window.WorkingSet/20)
 	}

@@ -207,16 +207,6 @@ func TestJudgeHoldsItsBounds(t *testing.T) {
 	})
 }
 
-func TestRoom(t *testing.T) {
-	for _, c := range []struct{ working, room knowledge.Bytes }{
-		{0, 8 * mib}, {20 * mib, 10 * mib}, {200 * mib, 64 * mib}, {gib, gib * 15 / 100},
-	} {
-		if got := Room(c.working); got != c.room {
-			t.Errorf("room over %s is %s, want %s", c.working, got, c.room)
-		}
-	}
-}
-
 func TestRateCountsTheLastMinute(t *testing.T) {
 	var r rate
 	for i := range 60 {

@@ -58,10 +58,10 @@ func (r *Reflex) Memory(now time.Time, f *knowledge.Finding, w *knowledge.Window
 	a := ask{now: now, f: f, w: w, e: e, p: p, room: memoryRoom(e, p), need: need(w)}
 	if a.learned = g.climb.learned(now, w, p); a.learned {
 		_, a.want, a.bare = g.climb.size(now, w)
-		a.want = max(a.want, e.Memory)
 	} else {
-		a.want = max(withMargin(a.need, now.Sub(w.Since), p), e.Memory)
+		a.want = withMargin(a.need, now.Sub(w.Since), p)
 	}
+	a.want = max(a.want, e.Memory)
 	if w.MemoryLimit == 0 {
 		return g.first(d, &a)
 	}
@@ -99,10 +99,11 @@ func (g *guard) look(now time.Time, w *knowledge.Window, p *knowledge.Policy) {
 // growth is the limit that the most urgent trigger asks for; 0: none does.
 func (g *guard) growth(a *ask) (knowledge.Bytes, knowledge.Reason) {
 	w, limit := a.w, a.w.MemoryLimit
-	more := max(a.want, scaleBytes(limit, 1+growLeast))
+	step := growLeast
 	if a.learned {
-		more = max(a.want, scaleBytes(limit, 1+growLearned))
+		step = growLearned
 	}
+	more := max(a.want, scaleBytes(limit, 1+step))
 	event := max(a.want, scaleBytes(limit, eventStep))
 	last := w.LastMemoryEvent
 	switch {
@@ -291,7 +292,7 @@ func (g *guard) applied(now time.Time, grew bool) {
 func (a *ask) least() knowledge.Bytes {
 	used := max(a.w.WorkingSet, a.w.Hard)
 	if a.learned { // the peak is in want, with what it rises by
-		return used + max(scaleBytes(used, headroomRatio), min(headroom, max(used/2, climbLeast)))
+		return used + knowledge.MemoryRoom(used)
 	}
 	return max(used+max(headroom, scaleBytes(used, headroomRatio)), scaleBytes(a.w.AnonPeak, anonRoom))
 }

@@ -94,7 +94,12 @@ func (s *signal) high() float64 { return s.level.quantile(0.9) }
 func (s *signal) say() (out [models]float64) {
 	last := float64(s.values[(s.n-1)%recent])
 	// The day's level: where half of the work is done, if that is above most steps.
-	level := max(s.level.quantile(0.9), s.level.byLoad(0.5))
+	weight, load := s.level.loads()
+	mean := 0.0
+	if weight > 0 {
+		mean = load / weight
+	}
+	level := max(s.level.quantile(0.9), s.level.byLoad(0.5, load))
 	dev := func(i int) float64 { return s.means[i] + deviations*math.Sqrt(s.spreads[i]) }
 	yesterday, ok := s.season.next()
 	if !ok {
@@ -108,7 +113,7 @@ func (s *signal) say() (out [models]float64) {
 		level, s.lately.quantile(0.95),
 		max(last, 0.35*level), max(s.means[0], 0.5*level), max(s.means[1], 0.7*level), max(s.means[1], 0.9*level),
 		s.top,
-		s.level.mean(), s.level.byLoad(0.9), s.level.byLoad(0.95), s.level.byLoad(0.99),
+		mean, s.level.byLoad(0.9, load), s.level.byLoad(0.95, load), s.level.byLoad(0.99, load),
 	}
 }
 
@@ -268,15 +273,6 @@ func (l *levels) quantile(q float64) float64 {
 	return math.Exp(float64(l.first+1) * levelLog)
 }
 
-// mean is the mean of the values, by the middle of their buckets.
-func (l *levels) mean() float64 {
-	sum, load := l.loads()
-	if sum == 0 {
-		return 0
-	}
-	return load / sum
-}
-
 // loads is the weight of all values, and the sum of what they weigh by their size.
 func (l *levels) loads() (sum, load float64) {
 	v := l.middle(0)
@@ -290,11 +286,10 @@ func (l *levels) loads() (sum, load float64) {
 
 func (l *levels) middle(i int) float64 { return math.Exp((float64(l.first+i) + 0.5) * levelLog) }
 
-// byLoad is the middle of the bucket that a share q of the load lies under: each
-// value weighs as much as it is high (Autopilot's load-adjusted percentile,
+// byLoad is the middle of the bucket that a share q of the load, which loads tells, lies
+// under: each value weighs as much as it is high (Autopilot's load-adjusted percentile,
 // EuroSys'20, section 3.2.1). 0 when nothing was added.
-func (l *levels) byLoad(q float64) float64 {
-	_, load := l.loads()
+func (l *levels) byLoad(q, load float64) float64 {
 	if load == 0 {
 		return 0
 	}

@@ -55,14 +55,11 @@ func (p *memoryLoop) Decide(s *Seen) Want {
 	looks := max(int(s.Dt/memoryDeliberates), 1)
 	every := s.Dt / time.Duration(looks)
 	limit := s.Memory
-	oom := s.OOM
 	for i := range looks {
 		look := *s
-		look.Dt, look.At = every, s.At-s.Dt+time.Duration(i+1)*every
-		if look.Memory = limit; i < looks-1 {
+		look.Dt, look.At, look.Memory = every, s.At-s.Dt+time.Duration(i+1)*every, limit
+		if i < looks-1 {
 			look.OOM = 0 // it came at the end
-		} else {
-			look.OOM = oom
 		}
 		if v := p.look(&look); v > 0 {
 			limit = v

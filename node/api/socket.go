@@ -124,8 +124,8 @@ const maxSince = 31 * 24 * time.Hour
 func (s *Server) trace(r *http.Request) (any, error) {
 	q := TraceRequest{Name: r.PathValue("name"), Resource: r.URL.Query().Get("resource")}
 	seconds, err := strconv.ParseFloat(r.URL.Query().Get("since"), 64)
-	if err != nil || !(seconds >= 1 && seconds <= maxSince.Seconds()) {
-		return nil, refuse(http.StatusUnprocessableEntity, "since: must be seconds from 1 to "+strconv.Itoa(int(maxSince.Seconds())))
+	if err != nil || !(seconds >= 0 && seconds <= maxSince.Seconds()) {
+		seconds = 0 // too little, which is refused
 	}
 	q.Since = time.Duration(seconds * float64(time.Second))
 	if err := CheckTrace(q); err != nil {

@@ -282,8 +282,8 @@ func (c *Cluster) known(id knowledge.NodeID) bool {
 // up for so long that the ring is another one. Its host may have a new id by now, and
 // would turn each call away.
 func (c *Cluster) gone(now time.Time, id knowledge.NodeID) bool {
-	p, ok := c.members.Peer(id)
-	return !ok || p.Relay == "" || p.Status == "left" || !p.Alive && now.Sub(p.Since) > stableAfter && !c.sees(id)
+	p, _ := c.members.Peer(id)
+	return !c.known(id) || !p.Alive && now.Sub(p.Since) > stableAfter && !c.sees(id)
 }
 
 // lookup is where a living member answers calls.

@@ -200,8 +200,6 @@ func TestLeaveUnderLoss(t *testing.T) {
 	})
 }
 
-// TestRow24SmallPackets: the least MTU of IPv6 is enough for a cluster of metadata
-// at its longest.
 // TestGoodbyeOfALifeUnseen: who was down while another one started anew and left hears of
 // that goodbye afterwards; one of an earlier life than it has seen counts for nothing.
 func TestGoodbyeOfALifeUnseen(t *testing.T) {
@@ -233,6 +231,8 @@ func TestGoodbyeOfALifeUnseen(t *testing.T) {
 	})
 }
 
+// TestRow24SmallPackets: the least MTU of IPv6 is enough for a cluster of metadata
+// at its longest.
 func TestRow24SmallPackets(t *testing.T) {
 	inBubble(t, 5, func(t *testing.T, b *bubble) {
 		b.net.Everywhere(simnet.Fault{MTU: 1232})
