@@ -238,15 +238,13 @@ func (n *Node) Scale(ctx context.Context, r api.ScaleRequest) (api.ScaleResult, 
 	if n.cluster == nil {
 		return n.localScale(ctx, r)
 	}
-	if at.here {
-		ref, err := n.container(ctx, at.name)
-		if err == nil {
-			r.Container = ref
-			return n.localScale(ctx, r)
-		}
-		if at.last(err) {
-			return api.ScaleResult{}, err
-		}
+	ref, err := n.hereOf(ctx, at)
+	if err != nil {
+		return api.ScaleResult{}, err
+	}
+	if ref != "" {
+		r.Container = ref
+		return n.localScale(ctx, r)
 	}
 	if r.Key != "" { // it may have been here when the request was made first
 		if res, again, err := n.repeated(r); again || err != nil {
@@ -280,8 +278,8 @@ func (n *Node) findHandlers() map[string]relay.Handler {
 		"service": told(n.localService),
 		"scale": {MaxBody: 16 << 10, Serve: func(ctx context.Context, _ knowledge.NodeID, body []byte) ([]byte, error) {
 			var o order
-			if err := json.Unmarshal(body, &o); err != nil {
-				return nil, &relay.Error{Status: http.StatusBadRequest, Text: err.Error()}
+			if err := fromPeer(body, &o, nil); err != nil {
+				return nil, err
 			}
 			ref, err := n.container(ctx, o.Container)
 			if err != nil {

@@ -124,15 +124,14 @@ func (n *Node) Pause(ctx context.Context, r api.PauseRequest) (api.PauseResult, 
 // pauseForPeer does what the command was told at another node.
 func (n *Node) pauseForPeer(ctx context.Context, from knowledge.NodeID, body []byte) ([]byte, error) {
 	var r api.PauseRequest
-	err := json.Unmarshal(body, &r)
-	if err == nil {
-		err = api.CheckPause(r)
-	}
-	if err == nil && r.AllHosts {
-		err = errors.New("all_hosts: each host is told by the one that was asked")
-	}
+	err := fromPeer(body, &r, func() error {
+		if err := api.CheckPause(r); err != nil || !r.AllHosts {
+			return err
+		}
+		return errors.New("all_hosts: each host is told by the one that was asked")
+	})
 	if err != nil {
-		return nil, &relay.Error{Status: http.StatusBadRequest, Text: err.Error()}
+		return nil, err
 	}
 	return nil, forPeer(n.localPause(ctx, r, n.nameOf(from)))
 }
@@ -148,14 +147,12 @@ func (n *Node) Restore(ctx context.Context, ref string) (api.RestoreResult, erro
 	if err != nil {
 		return none, err
 	}
-	if at.here {
-		name, err := n.container(ctx, at.name)
-		if err == nil {
-			return n.localRestore(ctx, name)
-		}
-		if at.last(err) {
-			return none, err
-		}
+	name, err := n.hereOf(ctx, at)
+	if err != nil {
+		return none, err
+	}
+	if name != "" {
+		return n.localRestore(ctx, name)
 	}
 	there, err := n.find(ctx, at)
 	if err != nil {
@@ -170,12 +167,8 @@ func (n *Node) Restore(ctx context.Context, ref string) (api.RestoreResult, erro
 // restoreForPeer restores one container for the command at another node; never all.
 func (n *Node) restoreForPeer(ctx context.Context, from knowledge.NodeID, body []byte) ([]byte, error) {
 	var ref string
-	err := json.Unmarshal(body, &ref)
-	if err == nil {
-		err = api.CheckRef(ref)
-	}
-	if err != nil {
-		return nil, &relay.Error{Status: http.StatusBadRequest, Text: err.Error()}
+	if err := fromPeer(body, &ref, func() error { return api.CheckRef(ref) }); err != nil {
+		return nil, err
 	}
 	name, err := n.container(ctx, ref)
 	if err != nil {

@@ -3,13 +3,10 @@ package node
 import (
 	"context"
 	"encoding/json"
-	"net/http"
 	"strings"
-	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/node/api"
-	"github.com/effiscale/effiscale/node/relay"
 )
 
 // Plan is what the daemon of this host would do now, or those of all hosts, or of those
@@ -75,13 +72,6 @@ func addPlan(to *api.Plan, host string, p api.Plan) {
 	}
 }
 
-// traceQuery asks a host for its record of a service.
-type traceQuery struct {
-	Name     string  `json:"name"`
-	Resource string  `json:"resource"`
-	Seconds  float64 `json:"seconds"`
-}
-
 // Trace is the demand on record of a service, or of a container's service. Each host has
 // a record of its own: the first asked is this host's, then that of the one that has it.
 func (n *Node) Trace(ctx context.Context, r api.TraceRequest) (t api.Trace, err error) {
@@ -99,7 +89,7 @@ func (n *Node) Trace(ctx context.Context, r api.TraceRequest) (t api.Trace, err 
 			return t, err
 		}
 	}
-	body, err := json.Marshal(traceQuery{r.Name, r.Resource, r.Since.Seconds()})
+	body, err := json.Marshal(r)
 	if err != nil {
 		return t, err
 	}
@@ -119,14 +109,9 @@ func (n *Node) alsoRuns(ctx context.Context, service string) (hosts []string) {
 }
 
 func (n *Node) traceForPeer(ctx context.Context, _ knowledge.NodeID, body []byte) ([]byte, error) {
-	var q traceQuery
-	err := json.Unmarshal(body, &q)
-	r := api.TraceRequest{Name: q.Name, Resource: q.Resource, Since: time.Duration(q.Seconds * float64(time.Second))}
-	if err == nil {
-		err = api.CheckTrace(r)
-	}
-	if err != nil {
-		return nil, &relay.Error{Status: http.StatusBadRequest, Text: err.Error()}
+	var r api.TraceRequest
+	if err := fromPeer(body, &r, func() error { return api.CheckTrace(r) }); err != nil {
+		return nil, err
 	}
 	t, err := n.localTrace(ctx, r)
 	if err != nil {

@@ -3,9 +3,11 @@ package node
 import (
 	"context"
 	"encoding/json"
+	"net/http"
 
 	"github.com/effiscale/effiscale/node/api"
 	"github.com/effiscale/effiscale/node/member"
+	"github.com/effiscale/effiscale/node/relay"
 )
 
 // spot is where a name is looked for: NAME is here or else on one of the others,
@@ -73,6 +75,18 @@ func (n *Node) elsewhere(ctx context.Context, at spot, method string, body []byt
 	return nameOr(a.peer), understand(nameOr(a.peer), a.body, there)
 }
 
+// hereOf is the container of this host that is meant; "": another host may have it.
+func (n *Node) hereOf(ctx context.Context, at spot) (string, error) {
+	if !at.here {
+		return "", nil
+	}
+	name, err := n.container(ctx, at.name)
+	if err != nil && !at.last(err) {
+		return "", nil
+	}
+	return name, err
+}
+
 // find is the one other host that has a container.
 func (n *Node) find(ctx context.Context, at spot) (member.Peer, error) {
 	if n.cluster == nil {
@@ -81,6 +95,18 @@ func (n *Node) find(ctx context.Context, at spot) (member.Peer, error) {
 	n.ask(ctx, peersWithin, at.there, "where", []byte(at.name))
 	a, err := n.only(at)
 	return a.peer, err
+}
+
+// fromPeer reads what another host asks for, and checks it where check is not nil.
+func fromPeer(body []byte, into any, check func() error) error {
+	err := json.Unmarshal(body, into)
+	if err == nil && check != nil {
+		err = check()
+	}
+	if err != nil {
+		return &relay.Error{Status: http.StatusBadRequest, Text: err.Error()}
+	}
+	return nil
 }
 
 // order has something done on another host, and reads what came of it into res.

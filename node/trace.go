@@ -61,13 +61,14 @@ func (n *Node) policyOf(ctx context.Context, service knowledge.ServiceKey) strin
 		return ""
 	}
 	for i := range units {
-		if p := &units[i].Policy; units[i].Container.Service != service {
+		if units[i].Container.Service != service {
 			continue
-		} else if p.CPUPercentile > 0 {
-			return fmt.Sprintf("effiscale.cpu.percentile=%g%%", math.Round(p.CPUPercentile*1e4)/100)
-		} else {
-			return "effiscale.class=" + p.Class.String()
 		}
+		p := &units[i].Policy
+		if p.CPUPercentile > 0 {
+			return fmt.Sprintf("effiscale.cpu.percentile=%g%%", math.Round(p.CPUPercentile*1e4)/100)
+		}
+		return "effiscale.class=" + p.Class.String()
 	}
 	return ""
 }
