@@ -142,10 +142,12 @@ func (s *sailor) stop() {
 	s.n = nil
 }
 
-// crash ends what others hear of a node, without a goodbye.
+// crash ends what others hear of a node, and what it hears, without a goodbye. The
+// cluster itself runs on: it may not be closed before it has ended.
 func (s *sailor) crash() {
 	s.t.Helper()
-	if err := s.n.cluster.Close(); err != nil {
+	s.n.cluster.Relay().Close()
+	if err := s.n.cluster.Members().Close(); err != nil {
 		s.t.Error(err)
 	}
 }
