@@ -94,11 +94,24 @@ func (t *Terms) seen(key knowledge.ServiceKey) knowledge.Term {
 
 // leapMost is how far above the highest seen a term may be. Each takeover is one
 // round, so a larger step is a lie, which would leave no term above it.
+//
+// A smaller lie, to one host, brings that host and then the owner above it, and the
+// owner's term is a leap to every other one. So nobody is left behind for a leap: the
+// owner comes up by leapMost in each takeover, and leads a host up in such steps. To
+// leave no term, a liar has to lie 2^32 times.
 const leapMost = 1 << 32
 
 // Leaps reports whether a term is further above another than takeovers can bring it.
 func Leaps(seen, next knowledge.Term) bool {
 	return next.Round > seen.Round && next.Round-seen.Round > leapMost
+}
+
+// Step is next where it is no leap above seen, or else the highest round that is none.
+func Step(seen, next knowledge.Term) knowledge.Term {
+	if Leaps(seen, next) {
+		next.Round = seen.Round + leapMost
+	}
+	return next
 }
 
 // Admit judges terms: those at least as high as the highest seen are admitted, and
@@ -177,10 +190,7 @@ func (t *Terms) take(self knowledge.NodeID, above map[knowledge.ServiceKey]knowl
 	var err error
 	for key, a := range above {
 		seen := t.Highest(key)
-		if Leaps(seen, a) {
-			a = seen
-		}
-		round := max(a.Round, seen.Round)
+		round := max(Step(seen, a).Round, seen.Round)
 		if round == math.MaxUint64 {
 			err = fmt.Errorf("cannot take service %.60q: %w", string(key), ErrExhausted)
 			continue

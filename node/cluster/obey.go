@@ -76,22 +76,55 @@ func (c *Cluster) sendIntents(ctx context.Context, to knowledge.NodeID, batch ma
 	if len(batch) == 0 {
 		return nil
 	}
+	higher := map[knowledge.ServiceKey]knowledge.Term{}
+	for range stepsMost {
+		refused, err := c.declare(ctx, to, batch)
+		if err != nil {
+			return err
+		}
+		behind, steps := map[knowledge.ServiceKey]Declared{}, map[knowledge.ServiceKey]Declared{}
+		for key, seen := range refused {
+			d, said := batch[key]
+			switch {
+			case !said: // of what it was not told it has no say
+			case claim.Leaps(seen, d.Intent.Term):
+				behind[key] = d
+				d.Intent.Term, d.Votes = claim.Step(seen, d.Intent.Term), nil // signed under another term
+				steps[key] = d
+			default:
+				higher[key] = seen
+			}
+		}
+		if len(steps) == 0 {
+			break
+		}
+		if _, err = c.declare(ctx, to, steps); err != nil {
+			return err
+		}
+		batch = behind
+	}
+	if len(higher) > 0 {
+		c.back(func() { c.superseded(higher) })
+	}
+	return nil
+}
+
+// stepsMost bounds how often one message is said again to a host for which its terms
+// are leaps: it is led up to them. The rest comes with its next report.
+const stepsMost = 16
+
+// declare tells a host, and returns the terms for which it refused.
+func (c *Cluster) declare(ctx context.Context, to knowledge.NodeID, batch map[knowledge.ServiceKey]Declared) (refused map[knowledge.ServiceKey]knowledge.Term, err error) {
 	b, err := c.seal("intents", to, slices.Collect(maps.Values(batch)))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	answer, err := c.relay.Call(ctx, to, "intents", b)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	var refused map[knowledge.ServiceKey]knowledge.Term
-	if err = trust.Unmarshal(answer, &refused); err != nil {
-		return err
-	}
-	if len(refused) > 0 {
-		c.back(func() { c.superseded(refused) })
-	}
-	return nil
+	err = trust.Unmarshal(answer, &refused)
+	return refused, err
 }
 
 // superseded ends claims of which a host has seen a higher term.
@@ -99,10 +132,10 @@ func (c *Cluster) superseded(refused map[knowledge.ServiceKey]knowledge.Term) {
 	for key, t := range refused {
 		held, ok := c.book.Held(key)
 		s := c.services[key]
-		if s == nil || !ok || !t.After(held.Term) || claim.Leaps(held.Term, t) {
+		if s == nil || !ok || !t.After(held.Term) {
 			continue
 		}
-		if t.After(s.heard) {
+		if t = claim.Step(held.Term, t); t.After(s.heard) {
 			s.heard = t
 		}
 		s.yield(c.o.Now())
