@@ -142,6 +142,7 @@ func (c *Cluster) wrote(m Membership, err error) {
 func (c *Cluster) fit() {
 	if c.state.unfit {
 		c.state.unfit = false
+		c.members.Update(func(m *member.Meta) { m.Features &^= member.FeatureUnfit })
 		c.log.Info().Msg("terms can be written down again: this node takes its part as before")
 	}
 }

@@ -99,8 +99,8 @@ func (c *Cluster) unfit() {
 	if s.unfit || c.left.Load() {
 		return
 	}
-	s.unfit = true
-	c.become(member.Waiting)
+	s.unfit, s.state = true, member.Waiting
+	c.members.Update(func(m *member.Meta) { m.State, m.Features = member.Waiting, m.Features|member.FeatureUnfit })
 	c.log.Error().Msg("terms cannot be written down: this node owns nothing until its disk (node.data_dir) takes something again")
 }
 
@@ -309,7 +309,8 @@ func (c *Cluster) memberChange(now time.Time) {
 }
 
 // nodes are the present members. Who waits owns nothing, unless most of them wait:
-// then there is no better choice.
+// then there is no better choice. Without a disk a node is none even then, unless none
+// has one: it would keep services that it cannot take from those that can.
 func (c *Cluster) nodes(now time.Time) []ring.Node {
 	if c.left.Load() {
 		return []ring.Node{{ID: c.self, Eligible: true}}
@@ -319,7 +320,7 @@ func (c *Cluster) nodes(now time.Time) []ring.Node {
 
 func (c *Cluster) nodesOf(present func(*member.Peer) bool) []ring.Node {
 	var nodes []ring.Node
-	eligible := 0
+	eligible, unfit := 0, map[knowledge.NodeID]bool{}
 	peers := c.peers()
 	for i := range peers {
 		p := &peers[i]
@@ -330,11 +331,14 @@ func (c *Cluster) nodesOf(present func(*member.Peer) bool) []ring.Node {
 		if ok {
 			eligible++
 		}
+		if p.Unfit() {
+			unfit[p.ID] = true
+		}
 		nodes = append(nodes, ring.Node{ID: p.ID, Eligible: ok})
 	}
 	if 2*eligible < len(nodes) {
 		for i := range nodes {
-			nodes[i].Eligible = true
+			nodes[i].Eligible = !unfit[nodes[i].ID]
 		}
 	}
 	return nodes

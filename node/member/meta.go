@@ -73,6 +73,13 @@ type Meta struct {
 // Participant and stays: who is frozen or cut off later is no newcomer.
 const FeatureSettled uint32 = 1
 
+// FeatureUnfit: the node cannot write terms down now. It owns nothing while any other
+// node can, also where most wait.
+const FeatureUnfit uint32 = 2
+
+// Unfit: the node cannot own anything.
+func (m Meta) Unfit() bool { return m.Features&FeatureUnfit != 0 }
+
 // settled: the node was at home in its cluster when this was said.
 func (m Meta) settled() bool { return m.Features&FeatureSettled != 0 }
 

@@ -85,3 +85,41 @@ func (w *world) owner(t knowledge.Term) *host {
 	}
 	return nil
 }
+
+// TestMostHaveNoDisk: of three nodes two cannot write terms down, and one of these
+// crashes and comes back. The third goes on planning for all that runs on it.
+func TestMostHaveNoDisk(t *testing.T) {
+	inWorld(t, 3, 20, func(w *world) {
+		well := w.hosts[0]
+		for _, h := range w.hosts[1:] {
+			h.disk.mu.Lock()
+			h.disk.full = true
+			h.disk.mu.Unlock()
+		}
+		w.hosts[2].kill()
+		time.Sleep(30 * time.Second)
+		w.hosts[2].again()
+		time.Sleep(2 * time.Minute)
+		well.mu.Lock()
+		silent := 0
+		for _, at := range well.at {
+			if time.Since(at) > 2*every {
+				silent++
+			}
+		}
+		well.mu.Unlock()
+		if v := well.c.View(); silent > 0 || v.Claims != 20 || v.Ring.Len() != 1 {
+			t.Errorf("%d services without an owner's word; %s owns %d of 20 in a ring of %d", silent, well.name, v.Claims, v.Ring.Len())
+		}
+		for _, h := range w.hosts[1:] {
+			h.disk.mu.Lock()
+			h.disk.full = false
+			h.disk.mu.Unlock()
+		}
+		w.until(time.Minute, "room on the disks")
+		time.Sleep(20 * time.Second)
+		if v := well.c.View(); v.Ring.Len() != 3 {
+			t.Errorf("with room on all disks the ring has %d members", v.Ring.Len())
+		}
+	})
+}
