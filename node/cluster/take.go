@@ -8,6 +8,7 @@ import (
 
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/node/claim"
+	"github.com/effiscale/effiscale/node/member"
 	"github.com/effiscale/effiscale/node/trust"
 )
 
@@ -63,18 +64,23 @@ func (c *Cluster) take(todo map[knowledge.ServiceKey][]knowledge.NodeID) {
 func (c *Cluster) claim(above map[knowledge.ServiceKey]knowledge.Term) {
 	for key := range above {
 		s := c.services[key]
-		if s == nil || c.ring.Owner(key) != c.self {
+		if s == nil || !c.mayOwn(key) {
 			delete(above, key)
 			if s != nil {
 				s.taking = false
 			}
-			continue
 		}
 	}
 	c.job(func(context.Context) {
 		claims, err := c.book.TakeAll(above)
 		c.back(func() { c.claimed(above, claims, err) })
 	})
+}
+
+// mayOwn reports whether a service is this node's to plan for: one that was frozen since
+// it asked has to look around first.
+func (c *Cluster) mayOwn(key knowledge.ServiceKey) bool {
+	return c.state.settled && c.state.state != member.Leaving && c.ring.Owner(key) == c.self
 }
 
 func (c *Cluster) claimed(asked map[knowledge.ServiceKey]knowledge.Term, claims map[knowledge.ServiceKey]*claim.Claim, err error) {
@@ -95,7 +101,7 @@ func (c *Cluster) claimed(asked map[knowledge.ServiceKey]knowledge.Term, claims 
 	}
 	for key := range claims {
 		s := c.services[key]
-		if s == nil || c.ring.Owner(key) != c.self {
+		if s == nil || !c.mayOwn(key) {
 			c.book.End(key, claim.ErrMoved)
 			continue
 		}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/node/claim"
 )
 
 // TestLiesBelowALeap: a member declares terms so far up that its victim just takes them,
@@ -37,6 +38,38 @@ func TestLiesBelowALeap(t *testing.T) {
 			if term := h.c.View().Terms[web]; !ok || term != held.Term {
 				t.Errorf("two minutes after the last lie %s obeys %v, and the owner holds %+v", h.c.o.Meta.Name, term, held)
 			}
+		}
+	})
+}
+
+// TestFrozenWhileItAsks (row 6): a node that stood still between its question for the
+// highest term and the claim takes nothing over before it has looked around.
+func TestFrozenWhileItAsks(t *testing.T) {
+	inCluster(t, 4, func(t *testing.T, hosts []*believer) {
+		reportAll(hosts)
+		owner, _ := ownerOf(hosts)
+		c := owner.c
+		err := c.do(t.Context(), func() {
+			now := c.o.Now()
+			c.book.End(web, claim.ErrMoved)
+			c.takeDue(now)
+			if !c.services[web].taking {
+				t.Error("it does not ask")
+			}
+			c.thaw(now, 3*time.Second)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(settleFor / 2)
+		if held, ok := c.book.Held(web); ok {
+			t.Errorf("it holds %v, and has not looked around", held.Term)
+		}
+		time.Sleep(30 * time.Second)
+		reportAll(hosts)
+		owner, other := ownerOf(hosts)
+		if held, ok := owner.c.book.Held(web); !ok || other.c.View().Terms[web] != held.Term {
+			t.Errorf("30 s later the host obeys %v, the owner holds %+v", other.c.View().Terms[web], held)
 		}
 	})
 }
