@@ -13,6 +13,7 @@ import (
 
 	"github.com/effiscale/effiscale/docker/cgroup"
 	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/node/member"
 )
 
 // readyAnyway is how long the first full pass may hold readiness back.
@@ -39,6 +40,10 @@ func (n *Node) meetEngine(ctx context.Context) {
 		if err == nil {
 			n.machine.Store(&h)
 			_ = n.loop.Do(ctx, func() { n.loop.SetHost(h) })
+			// Owners refuse reports of more cores than gossip says that the host has.
+			n.cluster.Members().Update(func(m *member.Meta) {
+				m.Cores, m.Memory = knowledge.NanoCPU(h.CPUs)*knowledge.OneCPU, h.Memory
+			})
 			n.log.Info().Str("engine", h.EngineVersion).Msg("the Docker Engine answers")
 			<-ctx.Done()
 			return
