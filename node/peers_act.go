@@ -52,8 +52,8 @@ func (n *Node) peerHandlers() map[string]relay.Handler {
 			}
 			return json.Marshal(s)
 		}},
-		"keys": {Serve: func(_ context.Context, _ knowledge.NodeID, body []byte) ([]byte, error) {
-			return n.keysForPeer(body)
+		"keys": {Serve: func(_ context.Context, from knowledge.NodeID, body []byte) ([]byte, error) {
+			return n.keysForPeer(from, body)
 		}, MaxBody: 1024},
 		"reach": {Serve: n.reach},
 		"about": {Serve: func(context.Context, knowledge.NodeID, []byte) ([]byte, error) { return json.Marshal(n.about()) }, MaxBody: 64},
@@ -77,12 +77,14 @@ func older(err error) bool {
 }
 
 // livePeers are those to ask.
-func (n *Node) livePeers() (out []answer) {
+func (n *Node) livePeers() []answer { return n.livePeersUpTo(peersAsked) }
+
+func (n *Node) livePeersUpTo(most int) (out []answer) {
 	if n.cluster == nil {
 		return nil
 	}
 	for _, p := range n.cluster.Members().Peers() {
-		if !p.Self && p.Alive && len(out) < peersAsked {
+		if !p.Self && p.Alive && len(out) < most {
 			out = append(out, answer{peer: p})
 		}
 	}

@@ -5,13 +5,18 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
+	"net/http"
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
+	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/node/api"
 	"github.com/effiscale/effiscale/node/config"
 	"github.com/effiscale/effiscale/node/member"
+	"github.com/effiscale/effiscale/node/relay"
 )
 
 // ringFile is in node.data_dir.
@@ -53,13 +58,17 @@ func keyNames(keys [][]byte) []string {
 func sameKeys(a, b [][]byte) bool { return slices.EqualFunc(a, b, slices.Equal[[]byte]) }
 
 // keysForPeer answers another node: what is to be done, if anything, and the
-// fingerprints of the keys that this one then has.
-func (n *Node) keysForPeer(body []byte) ([]byte, error) {
+// fingerprints of the keys that this one then has. Only who gossips now may change them:
+// a node that failed is known for 72 hours, and may be one whose key was taken away.
+func (n *Node) keysForPeer(from knowledge.NodeID, body []byte) ([]byte, error) {
 	var r api.KeyRequest
 	if err := json.Unmarshal(body, &r); err != nil {
 		return nil, err
 	}
 	if r.Do != "" {
+		if p, ok := n.cluster.Members().Peer(from); !ok || !p.Alive {
+			return nil, &relay.Error{Status: http.StatusForbidden, Text: "gossip does not hear the node that asks: keys are changed by members that it hears only"}
+		}
 		if err := n.changeKey(r); err != nil {
 			return nil, err
 		}
@@ -99,10 +108,15 @@ type held struct {
 	err   error
 }
 
-// askKeys asks all members that live, this one first.
-func (n *Node) askKeys(ctx context.Context, body []byte) []held {
+// askKeys asks all members that live, this one first: really all, some at a time, for
+// whoever is left out of a change is cut off by it.
+func (n *Node) askKeys(ctx context.Context, within time.Duration, body []byte) []held {
 	all := []held{{name: n.identity.Name, names: n.cluster.Members().Keys()}}
-	for _, a := range n.askAll(ctx, "keys", body) {
+	others := n.livePeersUpTo(math.MaxInt)
+	for some := range slices.Chunk(others, peersAsked) {
+		n.ask(ctx, within, some, "keys", body)
+	}
+	for _, a := range others {
 		h := held{name: a.peer.Name, err: a.err}
 		if h.err == nil {
 			h.err = json.Unmarshal(a.body, &h.names)
@@ -114,7 +128,7 @@ func (n *Node) askKeys(ctx context.Context, body []byte) []held {
 
 // Keys are those that the members hold.
 func (n *Node) Keys(ctx context.Context) (api.Keys, error) {
-	return n.keys(n.askKeys(ctx, []byte("{}"))), nil
+	return n.keys(n.askKeys(ctx, peersWithin, []byte("{}"))), nil
 }
 
 func (n *Node) keys(all []held) api.Keys {
@@ -168,7 +182,7 @@ func (n *Node) KeyChange(ctx context.Context, r api.KeyRequest) (api.Keys, error
 	if err != nil {
 		return api.Keys{}, api.Errorf(api.KindRefused, "%s", err)
 	}
-	if err := wouldCut(r.Do, member.KeyName(key), n.askKeys(ctx, []byte("{}"))); err != nil {
+	if err := wouldCut(r.Do, member.KeyName(key), n.askKeys(ctx, peersWithin, []byte("{}"))); err != nil {
 		return api.Keys{}, err
 	}
 	if err := n.changeKey(r); err != nil {
@@ -178,7 +192,7 @@ func (n *Node) KeyChange(ctx context.Context, r api.KeyRequest) (api.Keys, error
 	if err != nil {
 		return api.Keys{}, err
 	}
-	all := n.askKeys(ctx, body)
+	all := n.askKeys(ctx, orderWithin, body)
 	if failed := unheard(all); failed != nil {
 		return api.Keys{}, api.Errorf(api.KindUnavailable, "not all nodes did it, ask again: %s", failed)
 	}

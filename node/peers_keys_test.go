@@ -3,6 +3,7 @@ package node
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/effiscale/effiscale/node/api"
 	"github.com/effiscale/effiscale/node/member"
+	"github.com/effiscale/effiscale/node/relay"
 )
 
 // keysOf says "fingerprint n/N", the one that this node sends with first.
@@ -135,6 +137,22 @@ func TestKeysSayItOnce(t *testing.T) {
 	}
 	if err := unheard([]held{{name: "a"}}); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestKeysOfWhoIsNotHeard: who does not gossip with this node may look, and change nothing.
+func TestKeysOfWhoIsNotHeard(t *testing.T) {
+	n := newFleet(t, 1).sail().all[0].n
+	before := n.cluster.Members().Keys()
+	said := new(relay.Error)
+	if _, err := n.keysForPeer("f00d", fmt.Appendf(nil, `{"do":"add","key":%q}`, member.NewKey())); !errors.As(err, &said) || said.Status != http.StatusForbidden {
+		t.Errorf("add: %v", err)
+	}
+	if _, err := n.keysForPeer("f00d", []byte("{}")); err != nil {
+		t.Errorf("list: %v", err)
+	}
+	if after := n.cluster.Members().Keys(); !slices.Equal(before, after) {
+		t.Errorf("%v became %v", before, after)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"strings"
 	"time"
@@ -19,8 +20,9 @@ const (
 	reachFirst, reachEvery = 2 * time.Second, time.Minute
 	// reachAsked is how many are: one may be cut off itself.
 	reachAsked = 3
-	// reachWithin bounds one of the two tries, and the question leaves time for both.
-	reachWithin = time.Second
+	// reachWithin bounds the try by a call; the one by gossip takes as long as its timing
+	// waits for an answer, 3 s at most. reachAnswered leaves time for both.
+	reachWithin, reachAnswered = time.Second, 6 * time.Second
 )
 
 // reached is what another node says of this one.
@@ -70,19 +72,18 @@ func (n *Node) watchReach(ctx context.Context) {
 	}
 }
 
-// checkReach is one round; false: nobody answered.
+// checkReach is one round; false: nobody answered. Others are asked at once, and others
+// each time: one that does not answer must not stand for all.
 func (n *Node) checkReach(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, 4*reachWithin)
-	defer cancel()
+	asked := n.livePeers()
+	rand.Shuffle(len(asked), func(i, j int) { asked[i], asked[j] = asked[j], asked[i] })
+	asked = asked[:min(len(asked), reachAsked)]
+	n.ask(ctx, reachAnswered, asked, "reach", nil)
 	answered, trouble := 0, []string{}
 	var seen string
-	for _, a := range n.livePeers() {
-		if answered == reachAsked {
-			break
-		}
-		body, err := n.cluster.Relay().Call(ctx, a.peer.ID, "reach", nil)
+	for _, a := range asked {
 		var r reached
-		if err != nil || json.Unmarshal(body, &r) != nil {
+		if a.err != nil || json.Unmarshal(a.body, &r) != nil {
 			continue
 		}
 		answered++
@@ -101,7 +102,7 @@ func (n *Node) checkReach(ctx context.Context) bool {
 		said = fmt.Sprintf("other nodes cannot reach this one at %s, which it advertises; its calls come to them from %s: set cluster.advertise, and let TCP and UDP through (%s)",
 			gossip, seen, trouble[0])
 	}
-	if old := n.reachTrouble.Swap(&said); said != "" && (old == nil || *old != said) {
+	if old := n.reachTrouble.Swap(&said); said != "" && (old == nil || *old == "") { // who says it differs each time
 		n.log.Warn().Msg(said)
 	}
 	return true

@@ -85,11 +85,12 @@ func (c *Cluster) askVote(ctx context.Context, id knowledge.NodeID, in *knowledg
 
 // vote checks another owner's cut against this node's own copy of the evidence.
 func (c *Cluster) vote(ctx context.Context, from knowledge.NodeID, body []byte) ([]byte, error) {
-	var in knowledge.Intent
-	if _, err := c.open(from, "vote", body, &in); err != nil {
+	var asked question
+	if _, err := c.open(from, "vote", body, &asked); err != nil {
 		return nil, err
 	}
-	if in.Term.Owner != from || len(in.Envelopes) > replicasVoted {
+	in := knowledge.Intent(asked)
+	if in.Term.Owner != from {
 		return nil, errors.New("a vote is asked for another node's word")
 	}
 	var no error

@@ -148,12 +148,9 @@ func (c *Cluster) superseded(refused map[knowledge.ServiceKey]knowledge.Term) {
 
 // takeIntents answers an owner that plans for this host.
 func (c *Cluster) takeIntents(ctx context.Context, from knowledge.NodeID, body []byte) ([]byte, error) {
-	var declared []Declared
+	var declared declarations
 	if _, err := c.open(from, "intents", body, &declared); err != nil {
 		return nil, err
-	}
-	if len(declared) > batchMost {
-		return nil, fmt.Errorf("%d intents in a message: at most %d", len(declared), batchMost)
 	}
 	for i := range declared {
 		in := &declared[i].Intent

@@ -145,7 +145,7 @@ func (c *Cluster) sendReports(ctx context.Context, to knowledge.NodeID, batch ma
 
 // takeReports answers a host that reports to this node.
 func (c *Cluster) takeReports(ctx context.Context, from knowledge.NodeID, body []byte) ([]byte, error) {
-	var reports []plan.Report
+	var reports reportList
 	version, err := c.open(from, "reports", body, &reports)
 	if err != nil {
 		return nil, err

@@ -54,6 +54,7 @@ type entry struct {
 	meta    Meta
 	alive   bool
 	bye     int64     // the life that said goodbye, by Meta.Started; 0: none
+	failed  bool      // it is gone and was counted as a failure
 	suspect time.Time // when it did not answer; zero: it did
 	came    time.Time // when it was first seen alive, where it is
 	gone    time.Time // when it was last alive, where it is not
@@ -241,7 +242,7 @@ func (m *Members) came(id knowledge.NodeID, addr string, meta Meta) {
 		m.book[id] = e
 	}
 	if !e.alive {
-		e.alive, e.came = true, now
+		e.alive, e.came, e.failed = true, now, false
 		m.alive++
 		m.counts.Joins++
 	}
@@ -276,6 +277,7 @@ func (m *Members) went(id knowledge.NodeID) {
 	if e.left() {
 		m.counts.Leaves++
 	} else {
+		e.failed = true
 		m.counts.Failures++
 	}
 	m.prune(now)

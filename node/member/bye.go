@@ -79,7 +79,8 @@ func (m *Members) hearBye(b []byte) {
 		e.bye, e.meta.Started = g.started, g.started
 		m.version.Add(1)
 		news = append(news, g)
-		if !e.alive { // it was taken for a failure
+		if e.failed { // it was taken for a failure
+			e.failed = false
 			m.counts.Failures--
 			m.counts.Leaves++
 		}

@@ -114,7 +114,30 @@ func (m *Members) RemoveKey(key []byte) error {
 	if m.keyring == nil {
 		return errNoKeys
 	}
-	return m.keyChange("remove", m.keyring.RemoveKey(key))
+	return m.keyChange("remove", m.takeOut(key))
+}
+
+// takeOut removes the key and those behind it from the end on, and puts these back:
+// memberlist (0.7) closes a gap by moving the later keys inside the array that it and
+// prints are reading at that moment. What comes with one of those meanwhile is lost,
+// as a packet may be.
+func (m *Members) takeOut(key []byte) error {
+	keys := slices.Clone(m.keys())
+	at := slices.IndexFunc(keys, func(k []byte) bool { return bytes.Equal(k, key) })
+	if at <= 0 { // not there, or in use
+		return m.keyring.RemoveKey(key)
+	}
+	for i := len(keys) - 1; i >= at; i-- {
+		if err := m.keyring.RemoveKey(keys[i]); err != nil {
+			return err
+		}
+	}
+	for _, k := range keys[at+1:] {
+		if err := m.keyring.AddKey(k); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (m *Members) keyChange(verb string, err error) error {

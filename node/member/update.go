@@ -24,12 +24,13 @@ func (m *Members) Update(f func(*Meta)) {
 }
 
 func (m *Members) edit(f func(*Meta)) {
-	prints := m.prints()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	next := m.meta
 	f(&next)
-	next.Name, next.Started, next.Keys = m.meta.Name, m.meta.Started, prints
+	// Asked for with mu held: an edit that began before a key was changed and ends after
+	// the one that tells of it must not take that back.
+	next.Name, next.Started, next.Keys = m.meta.Name, m.meta.Started, m.prints()
 	if next.Features |= m.meta.Features & FeatureSettled; next.State == Participant {
 		next.Features |= FeatureSettled
 	}

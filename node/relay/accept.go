@@ -149,7 +149,10 @@ func (g *gate) prove(w *wire, id knowledge.NodeID) bool {
 		g.mu.Unlock()
 		return false
 	case len(mine) >= g.r.limits.peerConns:
-		old = mine[0]
+		// It has no place from here on: of several that come at once each ends another one.
+		old, mine = mine[0], slices.Delete(mine, 0, 1)
+		old.owner = ""
+		g.conns--
 	case g.conns >= g.r.limits.conns:
 		g.mu.Unlock()
 		return false
@@ -222,7 +225,8 @@ func (g *gate) cut() {
 
 // complain says at most once a minute who was turned away and why.
 func (r *Relay) complain(w *wire, err error) {
-	now, last := r.o.Now().UnixNano(), r.lastLog.Load()
+	// Since the relay began, not by the wall clock: that may be set back by hours.
+	now, last := int64(r.o.Now().Sub(r.began))+1, r.lastLog.Load()
 	if r.ctx.Err() != nil || last != 0 && now-last < int64(time.Minute) || !r.lastLog.CompareAndSwap(last, now) {
 		return
 	}

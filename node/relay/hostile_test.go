@@ -354,6 +354,70 @@ func TestSlowPeerDelaysNobody(t *testing.T) {
 	wg.Wait()
 }
 
+// TestOnePeersShare: bodies of one peer that are not done with leave room for others'.
+func TestOnePeersShare(t *testing.T) {
+	w := newTown(t)
+	release := make(chan struct{})
+	b := w.settle(map[string]Handler{"echo": {Serve: echo}, "wait": {Serve: func(ctx context.Context, _ knowledge.NodeID, _ []byte) ([]byte, error) {
+		select {
+		case <-release:
+		case <-ctx.Done():
+		}
+		return nil, nil
+	}}}, func(_ *Options, l *limits) { l.held, l.peerHeld = 8<<20, 3<<20 })
+	greedy, other := w.settle(nil, nil), w.settle(nil, nil)
+	body := make([]byte, 1<<20)
+	_, _ = rand.Read(body)
+	var refused atomic.Int32
+	var wg sync.WaitGroup
+	for range 12 {
+		wg.Go(func() {
+			said := new(Error)
+			if _, err := greedy.Call(t.Context(), b.ID(), "wait", body); errors.As(err, &said) && said.Status == http.StatusServiceUnavailable {
+				refused.Add(1)
+			}
+		})
+	}
+	eventually(t, "all but its share is refused", func() bool { return refused.Load() >= 9 })
+	if _, err := other.Call(t.Context(), b.ID(), "echo", body); err != nil {
+		t.Errorf("another peer: %v", err)
+	}
+	close(release)
+	wg.Wait()
+	eventually(t, "the memory is given back", func() bool { return b.held.Load() == 0 })
+}
+
+// TestOnePeersPlaces: connections of one peer that arrive together take no more places
+// than those that come one after the other.
+func TestOnePeersPlaces(t *testing.T) {
+	w := newTown(t)
+	b := w.settle(nil, func(_ *Options, l *limits) { l.conns = 6 })
+	self := member(t, w)
+	cert, err := self.Certificate(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it serves", func() bool { b.mu.Lock(); defer b.mu.Unlock(); return b.gate != nil })
+	var wg sync.WaitGroup
+	for range 60 {
+		wg.Go(func() {
+			c, err := tls.Dial("tcp", b.addr, &tls.Config{Certificates: []tls.Certificate{cert}, InsecureSkipVerify: true, NextProtos: []string{"h2"}})
+			if err != nil {
+				return
+			}
+			t.Cleanup(func() { _ = c.NetConn().Close() })
+			_, _ = c.Write([]byte(preface))
+		})
+	}
+	wg.Wait()
+	eventually(t, "the others are cut", func() bool { return b.Stats().Conns <= 4 })
+	b.gate.mu.Lock()
+	defer b.gate.mu.Unlock()
+	if of := len(b.gate.proven[self.ID()]); of > 4 || of != b.gate.conns {
+		t.Errorf("%d places of one peer, %d in all", of, b.gate.conns)
+	}
+}
+
 // TestTooManyAtATime: a peer that ignores its bounds is told so.
 func TestTooManyAtATime(t *testing.T) {
 	w := newTown(t)

@@ -24,6 +24,7 @@ type peer struct {
 	rtt                   atomic.Int64
 	serving, streaming    atomic.Int32
 	pending               atomic.Int32 // calls on the link
+	held                  atomic.Int64 // of Relay.held
 
 	mu      sync.Mutex // never held across I/O
 	closed  bool

@@ -72,6 +72,7 @@ type limits struct {
 	peerConns  int           // one is enough; two cross at a restart
 	requests   int32         // of one peer at a time
 	held       int64         // bytes of all bodies and answers under way
+	peerHeld   int64         // of one peer: a single one that stalls must not use up all
 	streams    int32         // under way, of all peers; each packs with tables of a megabyte
 	peerStream int32         // of one peer
 	streamed   int64         // bytes of one stream, unpacked
@@ -83,7 +84,7 @@ func defaultLimits() limits {
 		idle: 90 * time.Second, janitor: 15 * time.Second, forget: 10 * time.Minute,
 		// 1024 connections at about 50 KiB are 50 MiB: every node of a large
 		// cluster may report to one owner. Strangers have 256 places of their own.
-		handshakes: 256, conns: 1024, peerConns: 4, requests: 32, held: 64 << 20,
+		handshakes: 256, conns: 1024, peerConns: 4, requests: 32, held: 64 << 20, peerHeld: 16 << 20,
 		stream: time.Minute, unread: 10 * time.Second, streams: 8, peerStream: 2, streamed: 64 << 20,
 	}
 }
@@ -116,7 +117,8 @@ type Relay struct {
 	wg   sync.WaitGroup
 
 	strangers, refusedConns, crowded atomic.Uint64
-	lastLog                          atomic.Int64 // unix nanoseconds
+	began                            time.Time
+	lastLog                          atomic.Int64 // nanoseconds since began; 0: never
 
 	mu     sync.Mutex // never held across I/O
 	closed bool
@@ -152,7 +154,7 @@ func newRelay(o Options, l limits) (*Relay, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Relay{o: o, limits: l, cert: cert, pack: newPacker(), peers: map[knowledge.NodeID]*peer{}}
+	r := &Relay{o: o, limits: l, cert: cert, pack: newPacker(), peers: map[knowledge.NodeID]*peer{}, began: o.Now()}
 	r.ctx, r.stop = context.WithCancel(context.Background())
 	r.transport = r.newTransport()
 	r.spawn(r.tidy)

@@ -121,8 +121,9 @@ func (r *Relay) serveHTTP(w http.ResponseWriter, req *http.Request) {
 		_, _ = w.Write(answer)
 		return
 	}
-	defer r.held.Add(-int64(len(answer)))
-	if !r.take(int64(len(answer))) {
+	size := int64(len(answer))
+	defer r.give(p, size)
+	if !r.take(p, size) {
 		r.crowded.Add(1)
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return
@@ -135,9 +136,17 @@ func (r *Relay) serveHTTP(w http.ResponseWriter, req *http.Request) {
 	_, _ = w.Write(out) // a caller that is gone needs no answer
 }
 
-// take reserves n bytes of the memory for all calls. They are counted even when
-// there is no room: the caller gives them back in any case.
-func (r *Relay) take(n int64) bool { return r.held.Add(n) <= r.limits.held }
+// take reserves n bytes of the memory for all calls, and of a peer's share. They are
+// counted even when there is no room: the caller gives them back in any case.
+func (r *Relay) take(p *peer, n int64) bool {
+	all, own := r.held.Add(n), p.held.Add(n)
+	return all <= r.limits.held && own <= r.limits.peerHeld
+}
+
+func (r *Relay) give(p *peer, n int64) {
+	r.held.Add(-n)
+	p.held.Add(-n)
+}
 
 // serve is one request after its gates. A stream is written to w, and the error is
 // errStreamed then.
@@ -166,10 +175,10 @@ func (r *Relay) serve(p *peer, w http.ResponseWriter, req *http.Request) ([]byte
 		return nil, &Error{http.StatusMethodNotAllowed, "use POST"}
 	}
 	var held int64
-	defer func() { r.held.Add(-held) }()
+	defer func() { r.give(p, held) }()
 	body, err := r.body(req, h.MaxBody, func(n int64) bool {
 		held += n
-		return r.take(n)
+		return r.take(p, n)
 	})
 	if err != nil {
 		return nil, err
