@@ -239,9 +239,10 @@ type stream struct {
 	net.Conn
 	gate     *gate
 	at       string
-	stranger bool // it was opened from outside
-	first    bool // something was read
-	read     int  // guarded by gate.mu
+	stranger bool   // it was opened from outside
+	head     []byte // what was read, until it tells what comes
+	judged   bool   // it does
+	read     int    // guarded by gate.mu
 }
 
 // Read implements net.Conn.
@@ -252,11 +253,17 @@ func (s *stream) Read(b []byte) (int, error) {
 			s.gate.refusals.note(CauseCrowd, s.at, "a stream brings "+tooMuch.Error())
 			return 0, tooMuch
 		}
-		if !s.first && s.compressed(b[:n]) {
-			s.gate.refusals.note(CauseCompressed, s.at, "")
-			return 0, errors.New("compressed")
+		if !s.judged {
+			s.head = append(s.head, b[:n]...)
+			cause, more := judgeHead(s.head[:min(len(s.head), headMost)])
+			if cause != "" {
+				s.gate.refusals.note(cause, s.at, "")
+				return 0, errors.New(string(cause))
+			}
+			if !more {
+				s.judged, s.head = true, nil
+			}
 		}
-		s.first = true
 	}
 	return n, err
 }
@@ -269,14 +276,6 @@ func (s *stream) Write(b []byte) (int, error) {
 		_ = s.Close()
 	}
 	return n, err
-}
-
-// compressed looks behind the label, which memberlist sends at once with the rest.
-func (s *stream) compressed(b []byte) bool {
-	if len(b) > 2 && b[0] == typeLabel && len(b) > 2+int(b[1]) {
-		b = b[2+int(b[1]):]
-	}
-	return b[0] == typeCompress
 }
 
 // Close implements net.Conn.
