@@ -14,6 +14,7 @@ import (
 	"log"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -163,6 +164,9 @@ func (m *Members) open() error {
 		return err
 	}
 	c.AdvertiseAddr, c.AdvertisePort = m.addr.Addr().String(), int(m.addr.Port())
+	if len(c.CIDRsAllowed) > 0 && m.addr.Addr().IsLoopback() { // memberlist refuses itself, too
+		c.CIDRsAllowed = append(c.CIDRsAllowed, net.IPNet{IP: m.addr.Addr().AsSlice(), Mask: net.CIDRMask(m.addr.Addr().BitLen(), m.addr.Addr().BitLen())})
+	}
 	c.BindAddr, c.BindPort = m.o.bind.Addr().String(), int(m.addr.Port())
 	g := newGate(inner, m.o, m.refusals)
 	c.Transport = g
@@ -251,6 +255,8 @@ func (o *Options) reach(t memberlist.Transport) (netip.AddrPort, error) {
 	switch {
 	case !at.IsValid() || a.IsUnspecified() || port == 0:
 		return at, fmt.Errorf("others cannot reach this node at %v: set the advertised address", at)
+	case len(o.networks) > 0 && !at.Addr().IsLoopback() && !slices.ContainsFunc(o.networks, func(p netip.Prefix) bool { return p.Contains(at.Addr()) }):
+		return at, fmt.Errorf("this node's own address %v is in none of the networks that members may be in, %v: allow its network, too", at.Addr(), o.networks)
 	case a.IsLoopback() && !o.bind.Addr().IsLoopback() && o.Transport == nil:
 		return at, fmt.Errorf("others cannot reach this node at %v, which is loopback, while it listens on %v: set the advertised address", at, o.bind)
 	}
