@@ -298,6 +298,16 @@ func (m *Members) noteSuspect(id string) {
 	}
 }
 
+// called is a member's name and what its id begins with.
+func (m *Members) called(id string) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if e := m.book[knowledge.NodeID(id)]; e != nil && e.meta.Name != "" {
+		return e.meta.Name + " (" + e.id.Short() + ")"
+	}
+	return id
+}
+
 // answered notes a round trip.
 func (m *Members) answered(id knowledge.NodeID, rtt time.Duration) {
 	m.mu.Lock()

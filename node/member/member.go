@@ -128,7 +128,7 @@ func Open(o Options) (*Members, error) {
 		life: make(chan struct{}, 1), changed: make(chan struct{}, 1), dirty: make(chan struct{}, 1), rival: make(chan struct{}, 1), again: make(chan struct{}, 1),
 		book: map[knowledge.NodeID]*entry{}, rivals: map[rival]meeting{}, told: map[rival]bool{}, began: o.Now(),
 	}
-	m.refusals.suspect = m.noteSuspect
+	m.refusals.suspect, m.refusals.called = m.noteSuspect, m.called
 	m.byes = &memberlist.TransmitLimitedQueue{NumNodes: m.count, RetransmitMult: 8}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.remember(o.Kept)
@@ -352,11 +352,11 @@ func (m *Members) Health() int { return m.ml.GetHealthScore() }
 
 // Counts is for the metrics.
 func (m *Members) Counts() Counts {
-	refused, at := m.refusals.snapshot()
+	refused, at, of := m.refusals.snapshot()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	c := m.counts
-	c.Refused, c.RefusedAt = refused, at
+	c.Refused, c.RefusedAt, c.RefusedOf = refused, at, of
 	return c
 }
 
