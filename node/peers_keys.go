@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/node/api"
 	"github.com/effiscale/effiscale/node/config"
 	"github.com/effiscale/effiscale/node/member"
@@ -54,21 +55,22 @@ func sameKeys(a, b [][]byte) bool { return slices.EqualFunc(a, b, slices.Equal[[
 
 // keysForPeer answers another node: what is to be done, if anything, and the
 // fingerprints of the keys that this one then has.
-func (n *Node) keysForPeer(body []byte) ([]byte, error) {
+func (n *Node) keysForPeer(from knowledge.NodeID, body []byte) ([]byte, error) {
 	var r api.KeyRequest
 	if err := json.Unmarshal(body, &r); err != nil {
 		return nil, err
 	}
 	if r.Do != "" {
-		if err := n.changeKey(r); err != nil {
+		if err := n.changeKey(r, n.nameOf(from)); err != nil {
 			return nil, err
 		}
 	}
 	return json.Marshal(n.cluster.Members().Keys())
 }
 
-// changeKey changes the keys of this node, in force and on the disk.
-func (n *Node) changeKey(r api.KeyRequest) error {
+// changeKey changes the keys of this node, in force and on the disk. at is the node where
+// it was asked for.
+func (n *Node) changeKey(r api.KeyRequest, at string) error {
 	key, err := member.ParseKey(r.Key)
 	if err != nil {
 		return err
@@ -89,6 +91,8 @@ func (n *Node) changeKey(r api.KeyRequest) error {
 	if err != nil {
 		return err
 	}
+	n.log.Info().Str("do", r.Do).Str("key", member.KeyName(key)).Strs("keys", m.Keys()).Str("at", at).
+		Msg("the keys of the cluster are changed; the first of them sends")
 	return m.SaveRing(n.ringPath, n.givenKeys)
 }
 
@@ -124,11 +128,12 @@ func (n *Node) keys(all []held) api.Keys {
 	for _, p := range n.cluster.Members().Peers() {
 		if p.Status == "failed" {
 			of++
+			out.Down++
 			down = append(down, nameOr(p))
 		}
 	}
 	if len(down) > 0 {
-		out.Notes = append(out.Notes, "down, and cannot be asked: "+shown(slices.Compact(down))+"; to come back they need the key that the others send with")
+		out.Notes = append(out.Notes, "down, and cannot be asked: "+shown(slices.Compact(down))+"; to come back they need the key that the others send with, in their cluster.key_file where they had not got it")
 	}
 	if err := unheard(all); err != nil {
 		out.Notes = append(out.Notes, strings.Split(err.Error(), "\n")...)
@@ -171,7 +176,7 @@ func (n *Node) KeyChange(ctx context.Context, r api.KeyRequest) (api.Keys, error
 	if err := wouldCut(r.Do, member.KeyName(key), n.askKeys(ctx, []byte("{}"))); err != nil {
 		return api.Keys{}, err
 	}
-	if err := n.changeKey(r); err != nil {
+	if err := n.changeKey(r, n.identity.Name); err != nil {
 		return api.Keys{}, api.Errorf(api.KindRefused, "%s", err)
 	}
 	body, err := json.Marshal(r)
