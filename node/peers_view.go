@@ -135,9 +135,9 @@ func addSummary(c *api.ClusterView, s api.Summary) {
 // merger adds up what hosts run of the services.
 type merger struct {
 	all    []api.ServiceView
-	at     map[string]int // in all, by name
-	hosts  map[string]int // that run it, where it is paused on one or was on several
-	paused map[string]map[string]string
+	at     map[string]int               // in all, by name
+	hosts  map[string]int               // how many run it, by its name
+	paused map[string]map[string]string // how it is paused, by its name and the host
 	owner  func(knowledge.ServiceKey) (owner string, warm []string)
 }
 
@@ -170,7 +170,7 @@ func (m *merger) pauses() {
 		for _, text := range on {
 			kind, until, _ := strings.Cut(text, "until ")
 			kinds[kind+strconv.FormatBool(until == "resumed")] = true
-			v.Paused = text
+			v.Paused = max(v.Paused, text) // of seconds that differ, the last
 		}
 		if len(on) == m.hosts[name] && len(kinds) == 1 {
 			continue
