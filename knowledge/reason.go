@@ -147,6 +147,9 @@ var ruleWords = map[Rule]func(r Reason) string{
 		return fmt.Sprintf("%s of its CPU periods were throttled, more than the %s allowed, at a quota of %s cores", percent(r.Args[0]), percent(r.Args[1]), cores(r.Args[2]))
 	},
 	RuleUndoCut: func(r Reason) string {
+		if r.Args[0] <= r.Args[1] { // a boost came sooner than the second over which the share is taken
+			return fmt.Sprintf("the last cut hurt: throttled hard right after it; back above the %s cores before it", cores(r.Args[2]))
+		}
 		return fmt.Sprintf("the last cut hurt: %s of periods throttled, %s allowed; back above the %s cores before it", percent(r.Args[0]), percent(r.Args[1]), cores(r.Args[2]))
 	},
 	RuleSettled: func(r Reason) string {

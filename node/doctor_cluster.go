@@ -97,6 +97,8 @@ func (c crew) presence() api.Check {
 			return "is down since " + v.Since.UTC().Format(time.DateTime+" UTC")
 		case v.Status == "suspect":
 			return "does not answer gossip"
+		case v.Status == "alive" && v.State == "waiting" && v.Owns > 0: // where most wait, who waits plans
+			return strings.TrimSuffix(fmt.Sprintf("waits, and plans for services meanwhile (%d): %s", v.Owns, v.Note), ": ")
 		case v.Status == "alive" && v.State == "waiting":
 			return strings.TrimSuffix("waits, and plans for nothing: "+v.Note, ": ")
 		}

@@ -41,6 +41,9 @@ func TestDoctorOfACluster(t *testing.T) {
 		{"one waits", func(m *api.Members, _ *api.Keys) {
 			m.Members[0].State, m.Members[0].Note = "waiting", "its disk is full"
 		}, "cluster members", []string{"alpha waits", "its disk is full"}},
+		{"one waits and plans", func(m *api.Members, _ *api.Keys) {
+			m.Members[0].State, m.Members[0].Owns, m.Members[0].Note = "waiting", 2, "no majority"
+		}, "cluster members", []string{"alpha waits, and plans for services meanwhile (2): no majority"}},
 		{"no majority there", func(m *api.Members, _ *api.Keys) { m.Members[3].Majority = &no }, "cluster majority", []string{"of 5 nodes", "delta sees no majority"}},
 		{"no majority here", func(m *api.Members, _ *api.Keys) { m.Majority = false }, "cluster majority", []string{"alpha"}},
 		{"another ring", func(m *api.Members, _ *api.Keys) { m.Members[1].Ring = "bb" }, "cluster rings", []string{"beta has ring bb"}},

@@ -117,11 +117,11 @@ func (n *Node) ask(ctx context.Context, within time.Duration, these []answer, me
 // ClusterStats are for the metrics page.
 func (n *Node) ClusterStats() api.ClusterStats {
 	if n.cluster == nil {
-		return api.ClusterStats{}
+		return api.ClusterStats{Majority: true}
 	}
 	v, m := n.cluster.View(), n.cluster.Members()
 	s := api.ClusterStats{
-		Members: map[string]int{}, GossipHealth: m.Health(), Claims: v.Claims, Takeovers: v.Counts.Takeovers,
+		Members: map[string]int{}, GossipHealth: m.Health(), Claims: v.Claims, Majority: v.Majority, Takeovers: v.Counts.Takeovers,
 		TermsRefused: v.Counts.IntentsRefused, RelayDropped: v.Counts.Dropped, RelayErrors: v.Counts.SendErrors,
 		TrustRefused:   map[string]uint64{},
 		ReportsRefused: map[string]uint64{"absurd": v.Counts.ReportsRefused},
@@ -132,10 +132,8 @@ func (n *Node) ClusterStats() api.ClusterStats {
 	for _, p := range m.Peers() {
 		s.Members[p.Status]++
 	}
-	for _, p := range n.cluster.Relay().Stats().Peers {
-		s.RelaySent += uint64(p.Out)
-		s.RelayReceived += uint64(p.In)
-	}
+	calls := n.cluster.Relay().Stats()
+	s.RelaySent, s.RelayReceived = calls.Out, calls.In
 	for cause, count := range m.Counts().Refused {
 		s.TrustRefused[string(cause)] = count
 	}

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -128,6 +129,14 @@ func TestPauseReachesEveryHost(t *testing.T) {
 	check("a service of two hosts", api.PauseRequest{Service: "shop", For: time.Hour}, "shop", []string{a.name, b.name}, "shop", "shop", "")
 	check("resume by a container elsewhere", api.PauseRequest{Service: "shop-b", Resume: true}, "shop", []string{a.name, b.name}, "", "", "")
 	check("on one host alone", api.PauseRequest{Service: b.name + "/shop"}, "shop", []string{b.name}, "", "shop", "")
+	// Status says so at each of them: it said of all hosts what the asked one was told.
+	for _, s := range []*sailor{a, b, c} {
+		st, err := s.n.Status(ctx)
+		i := slices.IndexFunc(st.Services, func(v api.ServiceView) bool { return v.Name == "shop" })
+		if err != nil || i < 0 || st.Services[i].Paused != "" || !maps.Equal(st.Services[i].Pauses, map[string]string{b.name: "until resumed"}) {
+			t.Errorf("status at %s: %+v, %v", s.name, st.Services, err)
+		}
+	}
 	check("on this host alone", api.PauseRequest{Service: a.name + "/shop-a"}, "shop", []string{a.name}, "shop", "shop", "")
 	check("a service of another host", api.PauseRequest{Service: "web"}, "web", []string{b.name}, "shop", "shop web", "")
 	check("one of two that have the name", api.PauseRequest{Service: c.name + "/twin"}, "right", []string{c.name}, "shop", "shop web", "right")

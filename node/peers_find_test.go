@@ -258,8 +258,8 @@ func TestServicesOfManyHosts(t *testing.T) {
 		for i := range each {
 			more = append(more, api.ServiceView{Name: fmt.Sprintf("s-%03d-%d", i, h), Containers: []string{"c"}})
 		}
-		m.add(more)
-		m.add(more[1:2])
+		m.add(fmt.Sprint(h), more)
+		m.add(fmt.Sprint(h), more[1:2])
 	}
 	all := m.sorted()
 	if len(all) != hosts*each+1 || len(asked) != hosts*each || !slices.IsSortedFunc(all, func(a, b api.ServiceView) int { return strings.Compare(a.Name, b.Name) }) {

@@ -69,15 +69,16 @@ func (n *Node) keysForPeer(from knowledge.NodeID, body []byte) ([]byte, error) {
 		if p, ok := n.cluster.Members().Peer(from); !ok || !p.Alive {
 			return nil, &relay.Error{Status: http.StatusForbidden, Text: "gossip does not hear the node that asks: keys are changed by members that it hears only"}
 		}
-		if err := n.changeKey(r); err != nil {
+		if err := n.changeKey(r, n.nameOf(from)); err != nil {
 			return nil, err
 		}
 	}
 	return json.Marshal(n.cluster.Members().Keys())
 }
 
-// changeKey changes the keys of this node, in force and on the disk.
-func (n *Node) changeKey(r api.KeyRequest) error {
+// changeKey changes the keys of this node, in force and on the disk. at is the node where
+// it was asked for.
+func (n *Node) changeKey(r api.KeyRequest, at string) error {
 	key, err := member.ParseKey(r.Key)
 	if err != nil {
 		return err
@@ -98,6 +99,8 @@ func (n *Node) changeKey(r api.KeyRequest) error {
 	if err != nil {
 		return err
 	}
+	n.log.Info().Str("do", r.Do).Str("key", member.KeyName(key)).Strs("keys", m.Keys()).Str("at", at).
+		Msg("the keys of the cluster are changed; the first of them sends")
 	return m.SaveRing(n.ringPath, n.givenKeys)
 }
 
@@ -138,11 +141,12 @@ func (n *Node) keys(all []held) api.Keys {
 	for _, p := range n.cluster.Members().Peers() {
 		if p.Status == "failed" {
 			of++
+			out.Down++
 			down = append(down, nameOr(p))
 		}
 	}
 	if len(down) > 0 {
-		out.Notes = append(out.Notes, "down, and cannot be asked: "+shown(slices.Compact(down))+"; to come back they need the key that the others send with")
+		out.Notes = append(out.Notes, "down, and cannot be asked: "+shown(slices.Compact(down))+"; to come back they need the key that the others send with, in their cluster.key_file where they had not got it")
 	}
 	if err := unheard(all); err != nil {
 		out.Notes = append(out.Notes, strings.Split(err.Error(), "\n")...)
@@ -185,7 +189,7 @@ func (n *Node) KeyChange(ctx context.Context, r api.KeyRequest) (api.Keys, error
 	if err := wouldCut(r.Do, member.KeyName(key), n.askKeys(ctx, peersWithin, []byte("{}"))); err != nil {
 		return api.Keys{}, err
 	}
-	if err := n.changeKey(r); err != nil {
+	if err := n.changeKey(r, n.identity.Name); err != nil {
 		return api.Keys{}, api.Errorf(api.KindRefused, "%s", err)
 	}
 	body, err := json.Marshal(r)

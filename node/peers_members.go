@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
@@ -76,6 +77,14 @@ func skewOf(now, asked, heard time.Time) float64 {
 // word is what a member calls a setting, which is short.
 func word(s string) string { return s[:min(len(s), 32)] }
 
+// clashed: it said goodbye while another living node had its name. One that has to give way
+// ends in order, and others hear no more of why.
+func clashed(peers []member.Peer, p *member.Peer) bool {
+	return p.Status == "left" && slices.ContainsFunc(peers, func(other member.Peer) bool {
+		return other.Alive && other.Name == p.Name && other.Since.Before(p.Since)
+	})
+}
+
 // membership is the cluster as this node sees it, without asking anybody.
 func (n *Node) membership() api.Members {
 	v := n.cluster.View()
@@ -83,7 +92,12 @@ func (n *Node) membership() api.Members {
 		Schema: api.Schema, Cluster: n.cluster.Name(), Self: string(n.cluster.Self()), Encrypted: len(n.cluster.Members().Keys()) > 0,
 		Ring: sumText(v.Ring.Checksum()), Majority: v.Majority, Expected: v.Expected, Members: []api.MemberView{}, Problems: append([]string{}, n.clusterProblems()...),
 	}
-	for _, p := range n.cluster.Members().Peers() {
+	peers := n.cluster.Members().Peers()
+	for i := range peers {
+		p := &peers[i]
+		if clashed(peers, p) {
+			p.Status = "refused"
+		}
 		m := api.MemberView{
 			ID: string(p.ID), Name: p.Name, Address: p.Addr, Relay: p.Relay, State: p.State.String(), Status: p.Status, Version: p.Version,
 			Protocol: int(p.Protocol), Zone: p.Zone, Load: float64(p.Load) / 100, CPUs: int(p.Cores / knowledge.OneCPU), MemoryBytes: int64(p.Memory),

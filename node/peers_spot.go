@@ -37,6 +37,8 @@ func (n *Node) locate(ref string) (spot, error) {
 		case p.Self || p.Name != host:
 		case p.Alive:
 			return spot{name: name, host: host, there: []answer{{peer: p}}}, nil
+		case p.Status == "left":
+			err = api.Errorf(api.KindUnavailable, "host %s has left the cluster, what it runs cannot be asked from here: ask there, or restart its daemon", host)
 		default:
 			err = api.Errorf(api.KindUnavailable, "host %s is down, what it runs cannot be asked: `effiscale members` shows its state", host)
 		}

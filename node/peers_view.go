@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -109,7 +110,7 @@ func (n *Node) addHosts(ctx context.Context, s *api.Status, c *api.ClusterView) 
 			v.Host = a.peer.Name
 			s.Containers = append(s.Containers, v)
 		}
-		services.add(of.Services)
+		services.add(a.peer.Name, of.Services)
 		addSummary(c, of.Summary)
 		for _, p := range of.Problems {
 			s.Problems = append(s.Problems, a.peer.Name+": "+p)
@@ -133,23 +134,55 @@ func addSummary(c *api.ClusterView, s api.Summary) {
 
 // merger adds up what hosts run of the services.
 type merger struct {
-	all   []api.ServiceView
-	at    map[string]int // in all, by name
-	owner func(knowledge.ServiceKey) (owner string, warm []string)
+	all    []api.ServiceView
+	at     map[string]int               // in all, by name
+	hosts  map[string]int               // how many run it, by its name
+	paused map[string]map[string]string // how it is paused, by its name and the host
+	owner  func(knowledge.ServiceKey) (owner string, warm []string)
 }
 
 // newMerger begins with what this host runs, owners included.
 func (n *Node) newMerger(own []api.ServiceView) *merger {
-	m := &merger{all: own, at: make(map[string]int, len(own)), owner: n.ownerOf}
+	m := &merger{all: own, at: make(map[string]int, len(own)), hosts: map[string]int{}, paused: map[string]map[string]string{}, owner: n.ownerOf}
 	for i := range own {
 		m.at[own[i].Name] = i
+		m.pause(n.identity.Name, &own[i])
 	}
 	return m
 }
 
+// pause notes on how many hosts a service is, and how it is paused there.
+func (m *merger) pause(host string, v *api.ServiceView) {
+	m.hosts[v.Name]++
+	if v.Paused == "" {
+		return
+	}
+	if m.paused[v.Name] == nil {
+		m.paused[v.Name] = map[string]string{}
+	}
+	m.paused[v.Name][host] = v.Paused
+}
+
+// pauses says of each service what holds on all of its hosts, or on which of them what does.
+func (m *merger) pauses() {
+	for name, on := range m.paused {
+		v, kinds := &m.all[m.at[name]], map[string]bool{}
+		for _, text := range on {
+			kind, until, _ := strings.Cut(text, "until ")
+			kinds[kind+strconv.FormatBool(until == "resumed")] = true
+			v.Paused = max(v.Paused, text) // of seconds that differ, the last
+		}
+		if len(on) == m.hosts[name] && len(kinds) == 1 {
+			continue
+		}
+		v.Paused, v.Pauses = "", on
+	}
+}
+
 // add takes what another host runs.
-func (m *merger) add(more []api.ServiceView) {
+func (m *merger) add(host string, more []api.ServiceView) {
 	for _, v := range more {
+		m.pause(host, &v)
 		i, ok := m.at[v.Name]
 		if !ok {
 			v.Owner, v.Warm = m.owner(knowledge.ServiceKey(v.Name))
@@ -167,6 +200,7 @@ func (m *merger) add(more []api.ServiceView) {
 
 // sorted are the services by name; nothing can be added after it.
 func (m *merger) sorted() []api.ServiceView {
+	m.pauses()
 	knowledge.SortFunc(m.all, func(a, b api.ServiceView) int { return strings.Compare(a.Name, b.Name) })
 	return m.all
 }
@@ -191,13 +225,16 @@ func (n *Node) clusterProblems() (out []string) {
 	if said := n.reachTrouble.Load(); said != nil && *said != "" {
 		out = append(out, *said)
 	}
-	at := n.cluster.Members().Counts().RefusedAt
-	lately := func(c member.Cause) bool { return !at[c].IsZero() && time.Since(at[c]) < refusedLately }
+	c := n.cluster.Members().Counts()
+	lately := func(cause member.Cause) bool {
+		at := c.RefusedAt[cause]
+		return !at.IsZero() && time.Since(at) < refusedLately
+	}
 	if lately(member.CauseKey) {
-		out = append(out, "a node with another cluster key, or none of ours, is refused (cluster.key_file): compare the files of all hosts")
+		out = append(out, "a node with another cluster key, or none of ours, is refused, the last one at "+c.RefusedOf[member.CauseKey]+" (cluster.key_file): compare the files of all hosts")
 	}
 	if lately(member.CausePlaintext) {
-		out = append(out, "a node that does not encrypt is refused: give it the cluster's key (cluster.key_file)")
+		out = append(out, "a node that does not encrypt is refused, the last one at "+c.RefusedOf[member.CausePlaintext]+": give it the cluster's key (cluster.key_file)")
 	}
 	return out
 }

@@ -90,6 +90,8 @@ type Keys struct {
 	Schema int       `json:"schema"`
 	Keys   []KeyView `json:"keys"`
 	Notes  []string  `json:"notes"` // who could not be asked, and where a key file says otherwise
+	// Down is how many of the members are down: which keys they hold is not known.
+	Down int `json:"down,omitempty"`
 }
 
 // KeyView is one key.
@@ -149,6 +151,7 @@ type ClusterStats struct {
 	Members      map[string]int // by MemberView.Status; nil: no cluster
 	GossipHealth int            // memberlist's awareness: 0 is well, each step slows suspicion down
 	Claims       int            // services that this node plans for
+	Majority     bool           // this node sees a majority of the last stable members
 	Takeovers    uint64         // claims of a service that another node had planned for
 	TermsRefused uint64         // intents with a term lower than one that was seen
 

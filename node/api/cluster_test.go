@@ -20,7 +20,7 @@ var someKey = base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{7}, 32))
 
 func someStats() ClusterStats {
 	return ClusterStats{
-		Members: map[string]int{"alive": 2, "suspect": 0, "failed": 1, "left": 0}, GossipHealth: 1, Claims: 5, Takeovers: 2, TermsRefused: 3,
+		Members: map[string]int{"alive": 2, "suspect": 0, "failed": 1, "left": 0}, GossipHealth: 1, Claims: 5, Majority: true, Takeovers: 2, TermsRefused: 3,
 		RelaySent: 1000, RelayReceived: 2000, RelayErrors: 4, RelayDropped: 6,
 		TrustRefused: map[string]uint64{"replay": 7}, ReportsRefused: map[string]uint64{"stale": 8}, Intents: map[string]uint64{"obeyed": 9, "refused": 10},
 	}

@@ -28,6 +28,12 @@ func clusterMetrics() []clusterMetric {
 	return []clusterMetric{
 		{desc: membersDesc, kind: gauge, many: func(v s) map[string]uint64 { return v.members() }},
 		one(gauge, "gossip_health_score", "How far this node doubts itself: 0 is well.", func(v s) uint64 { return uint64(max(v.GossipHealth, 0)) }),
+		one(gauge, "cluster_majority", "1: this node sees a majority of the last stable members of its cluster; 0: it does not.", func(v s) uint64 {
+			if v.Majority {
+				return 1
+			}
+			return 0
+		}),
 		one(gauge, "cluster_claims", "Services that this node plans for.", func(v s) uint64 { return uint64(max(v.Claims, 0)) }),
 		one(counter, "cluster_takeovers_total", "Services that this node took over from another.", func(v s) uint64 { return v.Takeovers }),
 		one(counter, "cluster_terms_refused_total", "Intents that were refused because a higher term was known.", func(v s) uint64 { return v.TermsRefused }),

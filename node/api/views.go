@@ -57,7 +57,9 @@ type ServiceView struct {
 	CPULimit    *float64 `json:"cpu_limit"` // nil: unlimited
 	MemoryUsed  int64    `json:"memory_used_bytes"`
 	MemoryLimit *int64   `json:"memory_limit_bytes"`
-	Paused      string   `json:"paused"` // "", "until …", "down until …"
+	Paused      string   `json:"paused"` // "", "until …", "down until …": on all hosts that run it
+	// Pauses are the hosts on which it is paused, and how, where it is not the same on all.
+	Pauses map[string]string `json:"pauses,omitempty"`
 	// Forecast is what is expected of it in the next five minutes; nil: nothing.
 	Forecast *Forecast `json:"forecast,omitempty"`
 	// Pattern is the course of its demand, or a leak of its memory; nil: not known.

@@ -140,6 +140,7 @@ func (a *app) scale(ctx context.Context, r api.ScaleRequest) error {
 	return emit(a, scaleView{api.Schema, r.DryRun, res}, func(p *page, v scaleView) {
 		name, verb := clean(r.Container), ""
 		if v.Host != "" {
+			_, name = api.SplitHost(name)
 			name += " on " + clean(v.Host)
 		}
 		if v.DryRun {
@@ -189,7 +190,7 @@ func (a *app) pauseCmd() *cobra.Command {
 		Short:             "Leave a service's limits alone, for a while or until resumed",
 		Long:              "Leave a service's limits alone, for a while or until resumed.\n" + pauseHelp,
 		Example:           "  effiscale pause web --for 2h\n  effiscale pause web --only down\n  effiscale pause --all-hosts",
-		Args:              cobra.MaximumNArgs(1),
+		Args:              atMostOneName,
 		ValidArgsFunction: a.completeNames(true),
 	}
 	cmd.Flags().DurationVar(&r.For, "for", 0, "how long, such as 30m or 2h; without: until resumed")
@@ -220,7 +221,7 @@ func (a *app) resumeCmd() *cobra.Command {
 		Use:               "resume NAME | --all | --all-hosts",
 		Short:             "End a pause",
 		Long:              "End a pause.\n" + pauseHelp,
-		Args:              cobra.MaximumNArgs(1),
+		Args:              atMostOneName,
 		ValidArgsFunction: a.completeNames(true),
 	}
 	allFlags(cmd, &r)
@@ -300,7 +301,7 @@ func (a *app) restoreCmd() *cobra.Command {
 		Long: "Put back the limits that a container, or with --all every container of the host that is asked, had before\n" +
 			"EffiScale. Their services are paused on that host, so that they stay there: `resume` goes on from there.\n" +
 			anyHost + " For all hosts run --all on each.",
-		Args:              cobra.MaximumNArgs(1),
+		Args:              atMostOneName,
 		ValidArgsFunction: a.completeNames(false),
 		RunE: a.run(func(ctx context.Context, args []string) error {
 			if all == (len(args) == 1) {
@@ -333,7 +334,7 @@ func (a *app) restore(ctx context.Context, name string) error {
 			p.line("%s on %s: %s %s  %s", c.Container, res.Host, c.Resource, move(c.Resource, c.From, c.To), resultCell(p, c))
 		}
 		if res.Paused {
-			p.line("Automation is paused on host %s, so that it stays so; `effiscale resume NAME` goes on.", res.Host)
+			p.line("Automation is paused on host %s, so that it stays so; `effiscale resume %s` goes on.", res.Host, cmp.Or(clean(name), "NAME"))
 		}
 	})
 	if err != nil {

@@ -70,6 +70,24 @@ func (k clusterKind) services(st *api.Status) {
 	st.Services[0].Containers = append(st.Services[0].Containers, far.Name)
 }
 
+// TestPausedOnSomeHosts: what holds on some hosts only is not said of the service.
+func TestPausedOnSomeHosts(t *testing.T) {
+	p := &page{now: time.Date(2026, 3, 14, 15, 0, 0, 0, time.UTC)}
+	for want, s := range map[string]api.ServiceView{
+		"":                           {},
+		"paused until resumed":       {Paused: "until resumed"},
+		"paused for another 9m58s":   {Paused: "until 2026-03-14T15:09:58Z"},
+		"cuts paused for another 5s": {Paused: "down until 2026-03-14T15:00:05Z"},
+		"paused on beta":             {Pauses: map[string]string{"beta": "until 2026-03-14T15:09:58Z"}},
+		"paused on beta, gamma; cuts paused on alpha": {Pauses: map[string]string{
+			"alpha": "down until resumed", "gamma": "until resumed", "beta": "until 2026-03-14T15:09:58Z"}},
+	} {
+		if got := p.pauseOf(s); got != want {
+			t.Errorf("%+v: %q, not %q", s, got, want)
+		}
+	}
+}
+
 func (k clusterKind) explain(ex api.Explain) api.Explain {
 	switch k {
 	case healthy:
@@ -226,6 +244,9 @@ func clusterGoldens() []goldenCase {
 		{"keygen-json", in(alone), ExitUsage, "keygen|-o|json"},
 		{"help-keygen", in(alone), ExitOK, "help|keygen"},
 		{"help-join", in(alone), ExitOK, "help|join"},
+		{"complete-host", in(healthy), ExitOK, "__complete|history|a-host-with-a-long-name/shop"},
+		{"completion-unknown", in(alone), ExitUsage, "completion|tcsh"},
+		{"plan-two", in(alone), ExitUsage, "plan|web|db"},
 		{"complete-keys", in(healthy), ExitOK, "__complete|keys|"},
 		{"complete-key-file", in(healthy), ExitOK, "__complete|keys|add|"},
 		{"complete-join", in(healthy), ExitOK, "__complete|join|"},

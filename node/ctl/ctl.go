@@ -124,6 +124,7 @@ func Main(ctx context.Context, args []string, stdio Stdio, deps Deps) int {
 	root.SetIn(a.In)
 	root.SetOut(a.Out)
 	root.SetErr(a.Err)
+	shellsOnly(root)
 	err := root.ExecuteContext(ctx)
 	if err != nil && !a.ran {
 		hint := "See `" + helpOf(root, args) + " --help`."
@@ -168,6 +169,14 @@ func oneArg(what string) cobra.PositionalArgs {
 		}
 		return fmt.Errorf("%s takes one %s, %d were given", cmd.Name(), what, len(args))
 	}
+}
+
+// atMostOneName takes one NAME, or none beside a flag that stands for it.
+func atMostOneName(cmd *cobra.Command, args []string) error {
+	if len(args) <= 1 {
+		return nil
+	}
+	return fmt.Errorf("%s takes one NAME at most, %d were given", cmd.Name(), len(args))
 }
 
 // noArgs takes none.
@@ -231,6 +240,21 @@ func (a *app) root() *cobra.Command {
 		}
 	}
 	return root
+}
+
+// shellsOnly refuses a shell that there is no completion for: cobra prints its help then,
+// which a shell's start-up file would read, and exits with 0.
+func shellsOnly(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	if cmd, _, err := root.Find([]string{"completion"}); err == nil && cmd != root {
+		cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+		cmd.Args = func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			return fmt.Errorf("%q is no shell of completion: allowed are bash, fish, powershell and zsh", shorten(clean(args[0])))
+		}
+	}
 }
 
 // exitCodesTopic is a help topic: a command without a deed.

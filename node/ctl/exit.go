@@ -31,14 +31,14 @@ const exitCodesHelp = `Exit codes
     0  fine
     1  general error; doctor: a check failed
     2  usage: unknown command or flag, malformed name or number
-    3  degraded (status): something that should work does not
+    3  degraded (status): something that should work does not, or no majority is seen
     4  would change (plan): there is something to do
     5  not found: no such container or service
     6  refused by a policy or a guard
-   69  the daemon, or the Engine behind it, cannot be reached or did not answer in time
+   69  the daemon, the Engine behind it or the host asked about cannot be reached, or not in time
    75  the state is locked: another daemon runs on the same data directory
    77  permission denied
-   78  bad configuration
+   78  bad configuration; run: another node has this one's name or identity
   130  interrupted: demo ended by Ctrl-C, or a second Ctrl-C
 `
 

@@ -180,7 +180,7 @@ func keysText(p *page, k api.Keys) {
 		} else if v.Senders > 0 {
 			use = p.style(styleYellow, fmt.Sprintf("sends on %d !", v.Senders))
 		}
-		if v.Nodes < v.Of {
+		if v.Nodes < v.Of-k.Down { // what a node holds that is down is not known, and it cannot be given anything
 			missing = true
 			nodes = p.style(styleYellow, nodes+" !")
 		}

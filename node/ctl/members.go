@@ -58,7 +58,11 @@ func membersText(p *page, m api.Members) {
 	if !m.Encrypted {
 		encrypted = p.style(styleYellow, "not encrypted")
 	}
-	p.line("cluster %s: %s, %s, ring %s", m.Cluster, h.text(p), encrypted, orDash(m.Ring))
+	state := h.text(p)
+	if len(m.Members) == 1 && m.Members[0].Status == "left" {
+		state = p.style(styleYellow, "left")
+	}
+	p.line("cluster %s: %s, %s, ring %s", m.Cluster, state, encrypted, orDash(m.Ring))
 	p.line("")
 	memberTable(p, m).print(p)
 	h.warnings(p)

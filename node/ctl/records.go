@@ -102,7 +102,7 @@ func (a *app) planCmd() *cobra.Command {
 			"everything. HOST/NAME means that host alone. Nothing is changed.\n\n" +
 			"Exit code 4: there is something to do; 69: not every host that was to be asked answers, it is named.\n\n" +
 			"  ~ would change    . would change, but the mode forbids it    = stays    ! refused",
-		Args:              cobra.MaximumNArgs(1),
+		Args:              atMostOneName,
 		ValidArgsFunction: a.completeNames(true),
 		RunE: a.run(func(ctx context.Context, args []string) error {
 			if len(args) == 1 {
@@ -211,6 +211,15 @@ func (a *app) completeNames(services bool) cobra.CompletionFunc {
 		if services {
 			for _, s := range st.Services {
 				names = append(names, s.Name)
+			}
+		}
+		if strings.Contains(toComplete, "/") { // the one of a host is meant
+			for _, c := range st.Containers {
+				host := cmp.Or(c.Host, st.Node.Name) + "/"
+				names = append(names, host+c.Name)
+				if services {
+					names = append(names, host+c.Service)
+				}
 			}
 		}
 		// A name that needs escaping is not offered to a shell.

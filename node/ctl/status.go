@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/charmbracelet/x/ansi"
 	"github.com/spf13/cobra"
 
+	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/node/api"
 )
 
@@ -97,7 +99,10 @@ func statusText(p *page, st api.Status) {
 	s, of := summaryOf(st)
 	p.line("Last hour%s: %s, %d failed, %d taken back, %d drift repaired.", of, plural(s.Actions, "action", "actions"), s.Failed, s.Reverted, s.DriftRepaired)
 	p.line("Against the original limits: %s.", savedText(s))
-	if h := clusterHealth(st.Cluster); h != nil {
+	switch h := clusterHealth(st.Cluster); {
+	case hasLeft(st.Cluster):
+		p.paragraph(p.style(styleYellow, "!")+" ", "This node has left its cluster and plans for its own host alone: restart its daemon to join again.")
+	case h != nil:
 		h.warnings(p)
 	}
 	for _, problem := range st.Problems {
@@ -116,7 +121,10 @@ func statusHead(p *page, st api.Status) {
 	case st.Degraded:
 		head += "  " + p.style(styleRed, "degraded")
 	}
-	if h := clusterHealth(st.Cluster); h != nil {
+	switch h := clusterHealth(st.Cluster); {
+	case hasLeft(st.Cluster):
+		head += "  cluster: " + p.style(styleYellow, "left")
+	case h != nil:
 		head += "  cluster: " + h.text(p)
 	}
 	p.line("%s", head)
@@ -159,8 +167,8 @@ func serviceTable(p *page, st api.Status) *table {
 	for _, s := range st.Services {
 		plain = plain && len(s.Containers) == 1 && s.Containers[0] == s.Name && s.Paused == "" && (s.Owner == "" || s.Owner == st.Node.Name)
 		automation := automationText(s, acted)
-		if s.Paused != "" {
-			automation = p.style(styleYellow, "paused "+p.pauseLeft(s.Paused))
+		if paused := p.pauseOf(s); paused != "" {
+			automation = p.style(styleYellow, paused)
 		}
 		t.add(nameCell(s.Name), nameCell(s.Owner), fmt.Sprint(len(s.Containers)), cpuCell(s.CPUUsed, s.CPULimit), memCell(s.MemoryUsed, s.MemoryLimit), automation)
 	}
@@ -187,14 +195,41 @@ func automationText(s api.ServiceView, acted map[string]bool) string {
 	return fmt.Sprintf("on for %d of %d", on, len(s.Containers))
 }
 
-// pauseLeft prints "until 2026-11-23T17:37:02Z" as the time that is left.
+// pauseOf is what of a service is paused, for how long, or on which hosts; "": nothing.
+func (p *page) pauseOf(s api.ServiceView) string {
+	on := map[string][]string{}
+	for _, host := range slices.Sorted(maps.Keys(s.Pauses)) {
+		what, _ := pausedWhat(s.Pauses[host])
+		on[what] = append(on[what], host)
+	}
+	var parts []string
+	for _, what := range slices.Backward(slices.Sorted(maps.Keys(on))) {
+		parts = append(parts, what+" on "+strings.Join(on[what], ", "))
+	}
+	if s.Paused != "" {
+		what, until := pausedWhat(s.Paused)
+		parts = append(parts, what+" "+p.pauseLeft(until))
+	}
+	return strings.Join(parts, "; ")
+}
+
+// pausedWhat reads "until …" and "down until …".
+func pausedWhat(paused string) (what, until string) {
+	if until, down := strings.CutPrefix(paused, "down "); down {
+		return "cuts paused", until
+	}
+	return "paused", paused
+}
+
+// pauseLeft prints "until 2026-11-23T17:37:02Z" as the time that is left, as the lines of
+// the containers do.
 func (p *page) pauseLeft(paused string) string {
-	before, instant, _ := strings.Cut(paused, "until ")
-	until, err := time.Parse(time.RFC3339, instant)
+	until, err := time.Parse(time.RFC3339, strings.TrimPrefix(paused, "until "))
 	if err != nil {
 		return paused
 	}
-	return before + "for another " + ageText(until.Sub(p.now))
+	left := knowledge.Because(knowledge.RulePaused, max(until.Sub(p.now).Seconds(), 1))
+	return strings.TrimPrefix(left.String(), "paused ")
 }
 
 func cpuCell(used float64, limit *float64) string {

@@ -50,6 +50,9 @@ func clusterHealth(c *api.ClusterView) *health {
 	return &health{alive: c.Alive, expected: c.Expected, majority: c.Majority, ringsDiffer: c.RingsDiffer}
 }
 
+// hasLeft: who is in a cluster, be it alone, counts itself among its members.
+func hasLeft(c *api.ClusterView) bool { return c != nil && c.Members == 0 }
+
 // isHere reports whether a container runs on this host.
 func isHere(st api.Status, c api.ContainerView) bool { return c.Host == "" || c.Host == st.Node.Name }
 

@@ -44,6 +44,9 @@ type Seen struct {
 	LastSeen time.Time        `json:"last_seen"`
 	// Started is the life that was seen: a goodbye of an earlier one counts for nothing.
 	Started int64 `json:"started,omitempty"`
+	// Bye is the life that said goodbye, 0: none. Without it one that was stopped on purpose
+	// would have failed after a restart of this node, where nobody else is left to say so.
+	Bye int64 `json:"bye,omitempty"`
 }
 
 // entry is what is known of another node.
@@ -128,7 +131,7 @@ func (m *Members) remember(kept []Seen) {
 		if at.After(now) {
 			at = now
 		}
-		m.book[s.ID] = &entry{id: s.ID, addr: s.Addr, meta: Meta{Name: s.Name, Started: max(s.Started, 0)}, gone: at}
+		m.book[s.ID] = &entry{id: s.ID, addr: s.Addr, meta: Meta{Name: s.Name, Started: max(s.Started, 0)}, gone: at, bye: max(s.Bye, 0)}
 	}
 }
 
@@ -200,7 +203,7 @@ func (m *Members) Seen() []Seen {
 		if e.alive {
 			at = now
 		}
-		all = append(all, Seen{ID: id, Name: e.meta.Name, Addr: e.addr, LastSeen: at, Started: e.meta.Started})
+		all = append(all, Seen{ID: id, Name: e.meta.Name, Addr: e.addr, LastSeen: at, Started: e.meta.Started, Bye: e.bye})
 	}
 	return all
 }
@@ -255,14 +258,17 @@ func (m *Members) came(id knowledge.NodeID, addr string, meta Meta) {
 	}
 }
 
-// went notes a node that failed or left.
-func (m *Members) went(id knowledge.NodeID) {
+// went notes a node that failed or left, and returns what it is now.
+func (m *Members) went(id knowledge.NodeID) Peer {
 	now := m.o.Now()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	e := m.book[id]
-	if e == nil || !e.alive {
-		return
+	switch {
+	case e == nil:
+		return Peer{}
+	case !e.alive:
+		return e.peer(now, m.takers())
 	}
 	m.version.Add(1)
 	e.alive, e.gone, e.rtt = false, now, 0
@@ -281,6 +287,7 @@ func (m *Members) went(id knowledge.NodeID) {
 		m.counts.Failures++
 	}
 	m.prune(now)
+	return e.peer(now, m.takers())
 }
 
 // noteSuspect is told by memberlist's log: there is no other way to know.
@@ -291,6 +298,16 @@ func (m *Members) noteSuspect(id string) {
 	if e := m.book[knowledge.NodeID(id)]; e != nil && e.alive {
 		e.suspect = now
 	}
+}
+
+// called is a member's name and what its id begins with.
+func (m *Members) called(id string) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if e := m.book[knowledge.NodeID(id)]; e != nil && e.meta.Name != "" {
+		return e.meta.Name + " (" + e.id.Short() + ")"
+	}
+	return id
 }
 
 // answered notes a round trip.

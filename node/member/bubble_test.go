@@ -188,6 +188,22 @@ func TestRestartFromKept(t *testing.T) {
 	})
 }
 
+// TestGoodbyeIsKept: who left on purpose has not failed for one that starts again and finds
+// nobody else who knew.
+func TestGoodbyeIsKept(t *testing.T) {
+	inBubble(t, 2, func(t *testing.T, b *bubble) {
+		_ = b.all[1].Leave(500 * time.Millisecond)
+		_ = b.all[1].Close()
+		b.within(t, 10*time.Second, "it left", func() bool { return peerOf(b.all[0], idOf(1)).Status == "left" })
+		kept := b.all[0].Seen()
+		_ = b.all[0].Close()
+		b.all[0] = b.open(t, 0, kept)
+		if p := peerOf(b.all[0], idOf(1)); p.Status != "left" {
+			t.Errorf("after a restart: %q", p.Status)
+		}
+	})
+}
+
 // TestLeaveUnderLoss: a goodbye is heard by all, though a third of the packets is lost.
 func TestLeaveUnderLoss(t *testing.T) {
 	inBubble(t, 7, func(t *testing.T, b *bubble) {

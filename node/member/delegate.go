@@ -118,8 +118,8 @@ func (d delegate) NotifyLeave(n *memberlist.Node) {
 	if n.Name == string(d.m.self) {
 		return
 	}
-	d.m.went(knowledge.NodeID(n.Name))
-	d.m.o.Log.Info().Str("node", n.Name).Str("addr", addrOf(n)).Msg("a node is gone")
+	p := d.m.went(knowledge.NodeID(n.Name))
+	d.m.o.Log.Info().Str("node", n.Name).Str("name", p.Name).Str("addr", addrOf(n)).Str("state", p.Status).Msg("a node is gone")
 	wake(d.m.changed)
 }
 

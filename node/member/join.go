@@ -115,6 +115,9 @@ func (m *Members) seeds() []string {
 func (m *Members) Join(ctx context.Context, addrs ...string) (int, error) {
 	targets, err := m.resolve(ctx, addrs)
 	targets = slices.DeleteFunc(targets, func(a string) bool { return a == m.addr.String() })
+	if len(targets) == 0 && err == nil && len(addrs) == 1 {
+		return 0, errors.New("it is this node's own address")
+	}
 	if len(targets) == 0 {
 		return 0, cmp.Or(err, errors.New("there is no other node's address to join"))
 	}

@@ -14,6 +14,7 @@ import (
 	"log"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -127,7 +128,7 @@ func Open(o Options) (*Members, error) {
 		life: make(chan struct{}, 1), changed: make(chan struct{}, 1), dirty: make(chan struct{}, 1), rival: make(chan struct{}, 1), again: make(chan struct{}, 1),
 		book: map[knowledge.NodeID]*entry{}, rivals: map[rival]meeting{}, told: map[rival]bool{}, began: o.Now(),
 	}
-	m.refusals.suspect = m.noteSuspect
+	m.refusals.suspect, m.refusals.called = m.noteSuspect, m.called
 	m.byes = &memberlist.TransmitLimitedQueue{NumNodes: m.count, RetransmitMult: 8}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.remember(o.Kept)
@@ -163,6 +164,9 @@ func (m *Members) open() error {
 		return err
 	}
 	c.AdvertiseAddr, c.AdvertisePort = m.addr.Addr().String(), int(m.addr.Port())
+	if len(c.CIDRsAllowed) > 0 && m.addr.Addr().IsLoopback() { // memberlist refuses itself, too
+		c.CIDRsAllowed = append(c.CIDRsAllowed, net.IPNet{IP: m.addr.Addr().AsSlice(), Mask: net.CIDRMask(m.addr.Addr().BitLen(), m.addr.Addr().BitLen())})
+	}
 	c.BindAddr, c.BindPort = m.o.bind.Addr().String(), int(m.addr.Port())
 	g := newGate(inner, m.o, m.refusals)
 	c.Transport = g
@@ -251,6 +255,8 @@ func (o *Options) reach(t memberlist.Transport) (netip.AddrPort, error) {
 	switch {
 	case !at.IsValid() || a.IsUnspecified() || port == 0:
 		return at, fmt.Errorf("others cannot reach this node at %v: set the advertised address", at)
+	case len(o.networks) > 0 && !at.Addr().IsLoopback() && !slices.ContainsFunc(o.networks, func(p netip.Prefix) bool { return p.Contains(at.Addr()) }):
+		return at, fmt.Errorf("this node's own address %v is in none of the networks that members may be in, %v: allow its network, too", at.Addr(), o.networks)
 	case a.IsLoopback() && !o.bind.Addr().IsLoopback() && o.Transport == nil:
 		return at, fmt.Errorf("others cannot reach this node at %v, which is loopback, while it listens on %v: set the advertised address", at, o.bind)
 	}
@@ -346,11 +352,11 @@ func (m *Members) Health() int { return m.ml.GetHealthScore() }
 
 // Counts is for the metrics.
 func (m *Members) Counts() Counts {
-	refused, at := m.refusals.snapshot()
+	refused, at, of := m.refusals.snapshot()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	c := m.counts
-	c.Refused, c.RefusedAt = refused, at
+	c.Refused, c.RefusedAt, c.RefusedOf = refused, at, of
 	return c
 }
 

@@ -52,7 +52,7 @@ func (c Cause) sentence(at, detail string) string {
 	case CauseCrowd:
 		return fmt.Sprintf("too many at once from %s: refused, %s", at, detail)
 	default:
-		return fmt.Sprintf("something at %s sends what is not gossip: refused", at)
+		return fmt.Sprintf("something at %s sends what is not gossip, or breaks off: refused", at)
 	}
 }
 
@@ -60,6 +60,7 @@ func (c Cause) sentence(at, detail string) string {
 type Counts struct {
 	Refused                            map[Cause]uint64
 	RefusedAt                          map[Cause]time.Time // the newest
+	RefusedOf                          map[Cause]string    // address or id of the newest
 	Joins, Leaves, Failures, Conflicts uint64
 }
 
@@ -84,15 +85,18 @@ type refusals struct {
 	now func() time.Time
 	// suspect is told of a member that did not answer this node.
 	suspect func(id string)
+	// called is what people call a member.
+	called func(id string) string
 
 	mu     sync.Mutex // guards all below; nothing is called with it but the logger
 	counts map[Cause]uint64
 	newest map[Cause]time.Time
+	of     map[Cause]string // who the newest was
 	said   map[string]said
 }
 
 func newRefusals(log zerolog.Logger, now func() time.Time) *refusals {
-	return &refusals{log: log, now: now, suspect: func(string) {}, counts: map[Cause]uint64{}, newest: map[Cause]time.Time{}, said: map[string]said{}}
+	return &refusals{log: log, now: now, suspect: func(string) {}, called: func(id string) string { return id }, counts: map[Cause]uint64{}, newest: map[Cause]time.Time{}, of: map[Cause]string{}, said: map[string]said{}}
 }
 
 // note counts a refusal; at is the address or the id of who sent it.
@@ -100,7 +104,7 @@ func (r *refusals) note(c Cause, at, detail string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.counts[c]++
-	r.newest[c] = r.now()
+	r.newest[c], r.of[c] = r.now(), at
 	if times, ok := r.may(string(c) + " " + at); ok {
 		level := zerolog.WarnLevel
 		if c == CauseGarbage {
@@ -138,10 +142,11 @@ func (r *refusals) may(key string) (int, bool) {
 	return s.times + 1, true
 }
 
-func (r *refusals) snapshot() (map[Cause]uint64, map[Cause]time.Time) {
+// snapshot is what was refused, when last, and who that was.
+func (r *refusals) snapshot() (map[Cause]uint64, map[Cause]time.Time, map[Cause]string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return maps.Clone(r.counts), maps.Clone(r.newest)
+	return maps.Clone(r.counts), maps.Clone(r.newest), maps.Clone(r.of)
 }
 
 // lines maps parts of memberlist's log lines to causes, the first that fits.
@@ -185,7 +190,7 @@ func (r *refusals) Write(b []byte) (int, error) {
 	}
 	if rest, ok := strings.CutPrefix(text, "Was able to connect to "); ok {
 		id, _, _ := strings.Cut(rest, " ")
-		r.say(zerolog.WarnLevel, "udp "+id, "the node "+id+" answers by TCP and not by UDP: packets are lost, or blocked on its port")
+		r.say(zerolog.WarnLevel, "udp "+id, "the node "+r.called(id)+" answers by TCP and not by UDP: packets are lost, or blocked on its port")
 		return len(b), nil
 	}
 	if _, from, ok := strings.Cut(text, "from="); ok && !strings.HasPrefix(line, "[DEBUG]") {

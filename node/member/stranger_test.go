@@ -308,4 +308,25 @@ func TestAllowedNetworks(t *testing.T) {
 	if a.Counts().Refused[CauseNetwork] == 0 {
 		t.Errorf("counted %v", a.Counts())
 	}
+	// On loopback it is not in them itself, and what it says of itself still counts: memberlist
+	// dereferenced nil where the node had been refused by itself.
+	a.Update(func(m *Meta) { m.State = Participant })
+	eventually(t, "it says so", func() bool {
+		meta, err := Unpack(a.ml.LocalNode().Meta)
+		return err == nil && meta.State == Participant
+	})
+}
+
+// TestOwnAddressIsAllowed: where allow leaves out what a name stands for, the start fails.
+func TestOwnAddressIsAllowed(t *testing.T) {
+	o := options(1)
+	o.Bind, o.Advertise, o.AllowCIDRs = "0.0.0.0:0", "192.168.77.1", []string{"10.0.0.0/8"}
+	o.Keys = [][]byte{make([]byte, 32)}
+	m, err := Open(o)
+	if err == nil {
+		_ = m.Close()
+	}
+	if err == nil || !strings.Contains(err.Error(), "own address 192.168.77.1") {
+		t.Errorf("Open: %v", err)
+	}
 }

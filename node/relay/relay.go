@@ -124,6 +124,8 @@ type Relay struct {
 	closed bool
 	peers  map[knowledge.NodeID]*peer
 	gate   *gate // while Serve runs
+	// The bytes of peers that were forgotten: a sum that fell would be taken for a restart.
+	pastIn, pastOut uint64
 }
 
 // New makes a relay that can call at once and serves when Serve is called. Close
@@ -241,6 +243,7 @@ func (r *Relay) tidy() {
 				idle = append(idle, old)
 			}
 			if empty && now.Sub(p.touched) > r.limits.forget {
+				r.pastIn, r.pastOut = r.pastIn+p.in.Load(), r.pastOut+p.out.Load()
 				delete(r.peers, id)
 			}
 		}
@@ -258,6 +261,7 @@ type Stats struct {
 	Refused   uint64      // connections of known nodes beyond the bounds
 	Crowded   uint64      // calls refused because a peer or all of them had too many under way
 	Conns     int         // open to this node's port
+	In, Out   uint64      // bytes of all peers, with those that were forgotten
 }
 
 // PeerStats counts since the peer was last forgotten.
@@ -279,12 +283,15 @@ func (r *Relay) Stats() Stats {
 		peers = append(peers, p)
 	}
 	g := r.gate
+	s.In, s.Out = r.pastIn, r.pastOut
 	r.mu.Unlock()
 	if g != nil {
 		s.Conns = g.open()
 	}
 	for _, p := range peers {
-		s.Peers = append(s.Peers, p.stats())
+		of := p.stats()
+		s.Peers = append(s.Peers, of)
+		s.In, s.Out = s.In+of.In, s.Out+of.Out
 	}
 	knowledge.SortFunc(s.Peers, func(a, b PeerStats) int { return cmp.Compare(a.ID, b.ID) })
 	return s

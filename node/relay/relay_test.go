@@ -410,6 +410,23 @@ func TestRow42ClockSkew(t *testing.T) {
 	}
 }
 
+// TestBytesOfTheForgotten: a counter of a metrics page never falls.
+func TestBytesOfTheForgotten(t *testing.T) {
+	w := newTown(t)
+	b := w.settle(map[string]Handler{"echo": {Serve: echo}}, nil)
+	a := w.settle(nil, func(_ *Options, l *limits) {
+		l.idle, l.janitor, l.forget = 50*time.Millisecond, 20*time.Millisecond, 20*time.Millisecond
+	})
+	if _, err := a.Call(t.Context(), b.ID(), "echo", []byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	before := a.stat(b.ID())
+	eventually(t, "the peer is forgotten", func() bool { return len(a.Stats().Peers) == 0 })
+	if s := a.Stats(); before.In == 0 || s.In < before.In || s.Out < before.Out {
+		t.Errorf("%d and %d bytes, and then %d and %d", before.In, before.Out, s.In, s.Out)
+	}
+}
+
 func TestNewRefuses(t *testing.T) {
 	self, err := trust.NewIdentity(nil)
 	if err != nil {
