@@ -86,7 +86,7 @@ func (c *Cluster) saveIfDue(now time.Time) {
 				c.wrote(m, err)
 			}
 			if unfit && termErr == nil {
-				c.fit()
+				c.writes()
 			}
 		})
 	})
@@ -135,14 +135,5 @@ func (c *Cluster) wrote(m Membership, err error) {
 	if now := c.o.Now(); c.toldDisk.IsZero() || now.Sub(c.toldDisk) >= toldAgain {
 		c.toldDisk = now
 		c.log.Warn().Err(err).Int("members", len(m.Seen)).Msg("the membership is kept in memory only: after a restart this node begins with an older one")
-	}
-}
-
-// fit ends what unfit began.
-func (c *Cluster) fit() {
-	if c.state.unfit {
-		c.state.unfit = false
-		c.members.Update(func(m *member.Meta) { m.Features &^= member.FeatureUnfit })
-		c.log.Info().Msg("terms can be written down again: this node takes its part as before")
 	}
 }

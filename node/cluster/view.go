@@ -50,8 +50,8 @@ type standing struct {
 	// in it.
 	with map[knowledge.NodeID]bool
 	// unfit: no term can be written down here. The node owns nothing until its disk
-	// takes something again.
-	unfit bool
+	// takes something again. unreached: others cannot call it, so no report comes.
+	unfit, unreached bool
 }
 
 func (s *standing) begin(c *Cluster) {
@@ -92,24 +92,14 @@ func (c *Cluster) become(state member.State) {
 	c.members.Update(func(m *member.Meta) { m.State = state })
 }
 
-// unfit gives up what a node without a disk cannot own: a term that is forgotten by
-// a crash could be taken twice.
-func (c *Cluster) unfit() {
-	s := &c.state
-	if s.unfit || c.left.Load() {
-		return
-	}
-	s.unfit, s.state = true, member.Waiting
-	c.members.Update(func(m *member.Meta) { m.State, m.Features = member.Waiting, m.Features|member.FeatureUnfit })
-	c.log.Error().Msg("terms cannot be written down: this node owns nothing until its disk (node.data_dir) takes something again")
-}
-
 // why says why this node waits; "" when it does not, or is about to take its part.
 func (s *standing) why(now time.Time) string {
 	switch {
 	case s.state != member.Waiting:
 	case s.unfit:
 		return "its disk takes no terms: it plans for nothing until node.data_dir can be written again"
+	case s.unreached:
+		return "other nodes cannot call it: it plans for nothing until they can reach cluster.advertise"
 	case !s.settled:
 		return "it looks around: it plans for nothing until gossip has settled"
 	case !s.majority:
@@ -148,7 +138,7 @@ func (c *Cluster) standing(now time.Time) {
 		s.flap(c, now)
 		return
 	}
-	if s.state == member.Waiting && !s.unfit && !now.Before(s.until) && settled && s.majority {
+	if s.state == member.Waiting && s.fit() && !now.Before(s.until) && settled && s.majority {
 		c.become(member.Participant)
 		c.log.Info().Int("members", len(alive)).Msg("this node takes its part: it plans for the services that the ring gives it")
 	}
@@ -309,8 +299,8 @@ func (c *Cluster) memberChange(now time.Time) {
 }
 
 // nodes are the present members. Who waits owns nothing, unless most of them wait:
-// then there is no better choice. Without a disk a node is none even then, unless none
-// has one: it would keep services that it cannot take from those that can.
+// then there is no better choice. Who is unfit is none even then, unless all are: it
+// would keep services that it cannot plan for from those that can.
 func (c *Cluster) nodes(now time.Time) []ring.Node {
 	if c.left.Load() {
 		return []ring.Node{{ID: c.self, Eligible: true}}

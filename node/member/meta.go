@@ -73,8 +73,8 @@ type Meta struct {
 // Participant and stays: who is frozen or cut off later is no newcomer.
 const FeatureSettled uint32 = 1
 
-// FeatureUnfit: the node cannot write terms down now. It owns nothing while any other
-// node can, also where most wait.
+// FeatureUnfit: the node cannot write terms down now, or cannot be called. It owns nothing
+// while any other node can, also where most wait.
 const FeatureUnfit uint32 = 2
 
 // Unfit: the node cannot own anything.
