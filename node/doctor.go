@@ -27,6 +27,9 @@ type DoctorOptions struct {
 
 // Doctor looks at everything that the daemon needs, and changes nothing.
 func Doctor(ctx context.Context, o DoctorOptions) []api.Check {
+	if o.ConfigFile == "" {
+		o.ConfigFile = runningFile(ctx, o)
+	}
 	cfg, err := Load(o.ConfigFile, o.Env, o.Socket)
 	checks := []api.Check{verdict("configuration", "error", err, configurationText(cfg.File), "correct what is named; `effiscale validate FILE` tells more")}
 	if err != nil {
@@ -38,6 +41,22 @@ func Doctor(ctx context.Context, o DoctorOptions) []api.Check {
 	checks = append(checks, checkKernel(host, containers, cfg)...)
 	checks = append(checks, checkClock(), checkDescriptors(), checkDisk(cfg), checkDaemon(ctx, cfg))
 	return append(checks, checkCluster(ctx, cfg)...)
+}
+
+// runningFile is the configuration file of the daemon that answers, if there is one:
+// the defaults are not what runs here.
+func runningFile(ctx context.Context, o DoctorOptions) string {
+	cfg, err := Load("", o.Env, o.Socket)
+	if err != nil {
+		return ""
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	s, err := api.NewClient(cfg.API.Socket).Status(ctx)
+	if err != nil {
+		return ""
+	}
+	return s.ConfigFile
 }
 
 //go:noinline // copies make the binary larger

@@ -105,7 +105,7 @@ func (c crew) presence() api.Check {
 		return ""
 	})
 	return verdict("cluster members", "warning", err, fmt.Sprintf("%d, all alive", len(c.alive)),
-		"on those hosts: `systemctl status effiscale`, and the network; other nodes plan for their services meanwhile. One that is gone for good is forgotten after 72 h")
+		"on those hosts: `systemctl status effiscale`, and the network; other nodes plan for their services meanwhile. One that is gone for good is forgotten after 72 h, or at once with `effiscale leave NAME`")
 }
 
 func (c crew) majority() api.Check {

@@ -40,7 +40,21 @@ func (n *Node) Join(ctx context.Context, addrs []string) (api.JoinResult, error)
 }
 
 // Leave takes the node out of the cluster.
-func (n *Node) Leave(context.Context) error { return n.cluster.Leave() }
+// Another one that is down is said to be gone for good.
+func (n *Node) Leave(_ context.Context, name string) error {
+	if name == "" || name == n.identity.Name {
+		return n.cluster.Leave()
+	}
+	err := n.cluster.Members().Forget(name)
+	switch {
+	case errors.Is(err, member.ErrUnknown):
+		return api.Errorf(api.KindNotFound, "%s", err)
+	case err != nil:
+		return api.Errorf(api.KindRefused, "%s", err)
+	}
+	n.log.Warn().Str("name", name).Msg("a node that is down was said to be gone for good: nobody waits for it any more")
+	return nil
+}
 
 // peerHandlers are the calls that other nodes' commands make.
 func (n *Node) peerHandlers() map[string]relay.Handler {

@@ -184,7 +184,7 @@ func TestMembersSayWhy(t *testing.T) {
 	if _, by := members(a); by[b.name].Since.Before(at) || by[b.name].Since.After(time.Now()) {
 		t.Errorf("%+v, crashed at %s", by[b.name], at)
 	}
-	if err := a.n.Leave(t.Context()); err != nil {
+	if err := a.n.Leave(t.Context(), ""); err != nil {
 		t.Log(err) // nobody heard it
 	}
 	if _, by := members(a); by[a.name].Status != "left" || by[a.name].Since.Before(at) {

@@ -17,8 +17,9 @@ type Cluster interface {
 	// Join looks for the cluster at addresses, host:port or host with the default
 	// port. It fails when none of them answers.
 	Join(ctx context.Context, addrs []string) (JoinResult, error)
-	// Leave takes the node out of the cluster; the daemon goes on alone.
-	Leave(ctx context.Context) error
+	// Leave takes the node out of the cluster; the daemon goes on alone. With the name of
+	// another node, which is down, all are told that it is gone for good.
+	Leave(ctx context.Context, name string) error
 	// Keys are those that the members hold, the primary first.
 	Keys(ctx context.Context) (Keys, error)
 	// KeyChange changes the keys of all members, and returns what they hold then.
@@ -198,8 +199,16 @@ func peerForm(s string) bool {
 	return err == nil && perr == nil && n > 0 && hostForm(host)
 }
 
+type leaveRequest struct {
+	Name string `json:"name,omitempty"`
+}
+
 func (s *Server) leave(r *http.Request) (any, error) {
-	return done{Status: "left"}, s.d.Leave(r.Context())
+	var q leaveRequest
+	if p := decode(r.Body, &q); p != nil {
+		return nil, p
+	}
+	return done{Status: "left"}, s.d.Leave(r.Context(), q.Name)
 }
 
 func (s *Server) keyChange(r *http.Request) (any, error) {
@@ -235,9 +244,9 @@ func (c *Client) Join(ctx context.Context, addrs []string) (v JoinResult, err er
 	return v, err
 }
 
-// Leave takes the node out of the cluster.
-func (c *Client) Leave(ctx context.Context) error {
-	return c.call(ctx, http.MethodPost, "/leave", struct{}{}, &done{})
+// Leave takes the node out of the cluster, or names another one that is gone for good.
+func (c *Client) Leave(ctx context.Context, name string) error {
+	return c.call(ctx, http.MethodPost, "/leave", leaveRequest{name}, &done{})
 }
 
 // Keys are the fingerprints of the keys that the members hold.

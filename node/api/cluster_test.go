@@ -47,7 +47,7 @@ func TestClusterCalls(t *testing.T) {
 			t.Errorf("KeyChange: %+v %v, asked %+v", k, err, h.d.keys)
 		}
 	}
-	if err := c.Leave(ctx); err != nil || !slices.Contains(h.d.asked(), "leave") {
+	if err := c.Leave(ctx, ""); err != nil || !slices.Contains(h.d.asked(), "leave") {
 		t.Errorf("Leave: %v, asked %q", err, h.d.asked())
 	}
 	h.d.fail = Errorf(KindRefused, "the last key")

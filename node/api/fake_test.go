@@ -219,7 +219,7 @@ func (f *fakeDaemon) Join(ctx context.Context, addrs []string) (JoinResult, erro
 	return JoinResult{Schema: Schema, Answered: len(addrs)}, f.note(ctx, "join", "")
 }
 
-func (f *fakeDaemon) Leave(ctx context.Context) error { return f.note(ctx, "leave", "") }
+func (f *fakeDaemon) Leave(ctx context.Context, name string) error { return f.note(ctx, "leave", name) }
 
 func (f *fakeDaemon) Keys(ctx context.Context) (Keys, error) {
 	return Keys{Schema: Schema, Keys: []KeyView{{Fingerprint: "01234567", Primary: true, Nodes: 2, Of: 3}}}, f.note(ctx, "keys", "")

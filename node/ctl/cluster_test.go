@@ -148,7 +148,7 @@ func (f *fakeClient) Join(_ context.Context, addrs []string) (api.JoinResult, er
 	return r, f.err
 }
 
-func (f *fakeClient) Leave(context.Context) error { return f.err }
+func (f *fakeClient) Leave(context.Context, string) error { return f.err }
 
 func (f *fakeClient) Keys(context.Context) (api.Keys, error) {
 	k := api.Keys{Schema: api.Schema, Keys: []api.KeyView{}, Notes: []string{}}

@@ -32,7 +32,7 @@ type Client interface {
 
 	Members(ctx context.Context) (api.Members, error)
 	Join(ctx context.Context, addrs []string) (api.JoinResult, error)
-	Leave(ctx context.Context) error
+	Leave(ctx context.Context, name string) error
 	Keys(ctx context.Context) (api.Keys, error)
 	KeyChange(ctx context.Context, r api.KeyRequest) (api.Keys, error)
 }

@@ -47,13 +47,17 @@ func (a *app) membersCmd() *cobra.Command {
 }
 
 func membersText(p *page, m api.Members) {
-	alive := 0
+	alive, members := 0, 0
 	for _, v := range m.Members {
-		if isAlive(v.Status) {
+		switch {
+		case isAlive(v.Status):
 			alive++
+			members++
+		case v.Status == "failed":
+			members++
 		}
 	}
-	h := health{alive: alive, expected: m.Expected, majority: m.Majority, ringsDiffer: m.RingsDiffer}
+	h := health{alive: alive, members: members, expected: m.Expected, majority: m.Majority, ringsDiffer: m.RingsDiffer}
 	encrypted := "encrypted"
 	if !m.Encrypted {
 		encrypted = p.style(styleYellow, "not encrypted")
@@ -210,15 +214,21 @@ func (a *app) join(ctx context.Context, addrs []string) error {
 
 func (a *app) leaveCmd() *cobra.Command {
 	return &cobra.Command{
-		Use:   "leave",
-		Short: "Take this node out of the cluster",
-		Long:  "Take this node out of the cluster. Others plan for its services at once; its daemon goes on alone with\nthe containers of this host, and comes back when it is restarted.",
-		Args:  noArgs,
-		RunE: a.run(func(ctx context.Context, _ []string) error {
-			if _, err := call(ctx, func(ctx context.Context) (any, error) { return nil, a.client().Leave(ctx) }); err != nil {
+		Use:   "leave [NAME]",
+		Short: "Take this node out of the cluster, or say that one that is down is gone for good",
+		Long: "Take this node out of the cluster. Others plan for its services at once; its daemon goes on alone with\nthe containers of this host, and comes back when it is restarted.\n" +
+			"With the NAME of a node that is down: it is gone for good. Nobody waits for it or counts it any more; if it comes back\nafter all, it is a member again.",
+		Args: atMostOneName,
+		RunE: a.run(func(ctx context.Context, args []string) error {
+			name := strings.Join(args, "")
+			if _, err := call(ctx, func(ctx context.Context) (any, error) { return nil, a.client().Leave(ctx, name) }); err != nil {
 				return err
 			}
 			return emit(a, doneView{api.Schema, true}, func(p *page, _ doneView) {
+				if name != "" {
+					p.line("The nodes are told that %s is gone: nobody waits for it any more.", name)
+					return
+				}
 				p.line("Left the cluster. The daemon goes on alone until it is restarted.")
 			})
 		}),

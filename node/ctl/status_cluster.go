@@ -11,13 +11,14 @@ import (
 
 // health is how a cluster is, as status and members say it.
 type health struct {
-	alive, expected       int
-	majority, ringsDiffer bool
+	// members are those that are alive or failed.
+	alive, members, expected int
+	majority, ringsDiffer    bool
 }
 
 // text is "healthy 3/3", or the worst that is to be said.
 func (h health) text(p *page) string {
-	of := max(h.expected, h.alive)
+	of := max(h.expected, h.members)
 	count := fmt.Sprintf(" %d/%d", h.alive, of)
 	switch {
 	case !h.majority:
@@ -34,7 +35,7 @@ func (h health) text(p *page) string {
 func (h health) warnings(p *page) {
 	if !h.majority {
 		p.paragraph(p.style(styleRed, "!")+" ", fmt.Sprintf("This side has no majority, %d of %d nodes: containers are kept at the right size, but replica counts stay as they are. "+
-			"Check the network between the hosts.", h.alive, max(h.expected, h.alive)))
+			"Check the network between the hosts.", h.alive, max(h.expected, h.members)))
 	}
 	if h.ringsDiffer {
 		p.paragraph(p.style(styleYellow, "!")+" ", "The nodes disagree about who plans for which service (their ring checksums differ). "+
@@ -47,7 +48,7 @@ func clusterHealth(c *api.ClusterView) *health {
 	if c == nil || c.Members <= 1 && c.Expected <= 1 && c.Majority {
 		return nil
 	}
-	return &health{alive: c.Alive, expected: c.Expected, majority: c.Majority, ringsDiffer: c.RingsDiffer}
+	return &health{alive: c.Alive, members: c.Members, expected: c.Expected, majority: c.Majority, ringsDiffer: c.RingsDiffer}
 }
 
 // hasLeft: who is in a cluster, be it alone, counts itself among its members.

@@ -3,6 +3,7 @@ package member
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -201,6 +202,32 @@ func TestGoodbyeIsKept(t *testing.T) {
 		if p := peerOf(b.all[0], idOf(1)); p.Status != "left" {
 			t.Errorf("after a restart: %q", p.Status)
 		}
+	})
+}
+
+// TestForget: a node that is down is gone for all when a person says so, and a member
+// again when it comes back.
+func TestForget(t *testing.T) {
+	inBubble(t, 3, func(t *testing.T, b *bubble) {
+		for name, want := range map[string]string{"host9": "no member has this name", "host2": "alive"} {
+			if err := b.all[0].Forget(name); err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		kept := b.all[2].Seen()
+		_ = b.all[2].Close()
+		b.within(t, 20*time.Second, "it failed", func() bool { return peerOf(b.all[0], idOf(2)).Status == "failed" && peerOf(b.all[1], idOf(2)).Status == "failed" })
+		if err := b.all[0].Forget("host2"); err != nil {
+			t.Fatal(err)
+		}
+		b.within(t, 10*time.Second, "all are told", func() bool { return peerOf(b.all[1], idOf(2)).Status == "left" })
+		for i, m := range b.all[:2] {
+			if c := m.Counts(); peerOf(m, idOf(2)).Status != "left" || c.Failures != 0 || c.Leaves != 1 {
+				t.Errorf("node %d: %+v", i, c)
+			}
+		}
+		b.all[2] = b.open(t, 2, kept)
+		b.within(t, time.Minute, "it is back", func() bool { return peerOf(b.all[0], idOf(2)).Alive && peerOf(b.all[1], idOf(2)).Alive })
 	})
 }
 

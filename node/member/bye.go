@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
+	"fmt"
 
 	"github.com/hashicorp/memberlist"
 
@@ -90,6 +92,31 @@ func (m *Members) hearBye(b []byte) {
 		m.byes.QueueBroadcast(word(packByes(news)))
 		wake(m.changed)
 	}
+}
+
+// ErrUnknown is that of a name that no member has.
+var ErrUnknown = errors.New("no member has this name: `effiscale members` lists them")
+
+// Forget says goodbye for nodes of a name that are down, so that nobody waits for them.
+// One that lives after all is alive again when it is heard.
+func (m *Members) Forget(name string) error {
+	err := fmt.Errorf("%.64q: %w", name, ErrUnknown)
+	var byes []goodbye
+	m.mu.Lock()
+	for _, e := range m.book {
+		switch {
+		case e.meta.Name != name:
+		case e.alive && len(byes) == 0:
+			err = fmt.Errorf("%.64q is alive: run `effiscale leave` on that host", name)
+		case !e.alive:
+			byes, err = append(byes, goodbye{e.id, max(e.meta.Started, 1)}), nil
+		}
+	}
+	m.mu.Unlock()
+	if len(byes) > 0 {
+		m.hearBye(packByes(byes))
+	}
+	return err
 }
 
 // allByes are those of the last to leave.

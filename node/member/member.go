@@ -392,7 +392,7 @@ func (m *Members) Leave(timeout time.Duration) error {
 	m.edit(func(meta *Meta) { meta.State = Leaving })
 	m.sayBye()
 	if err := m.ml.Leave(max(timeout, time.Millisecond)); err != nil {
-		return fmt.Errorf("cannot tell the others that this node leaves: %w", err)
+		return fmt.Errorf("this node has left, and none of the others said in time that it heard so; they give it up by themselves within seconds: %w", err)
 	}
 	return nil
 }
