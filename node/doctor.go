@@ -56,7 +56,7 @@ func runningFile(ctx context.Context, o DoctorOptions) string {
 	if err != nil {
 		return ""
 	}
-	return s.ConfigFile
+	return s.Node.ConfigFile
 }
 
 //go:noinline // copies make the binary larger

@@ -240,6 +240,12 @@ func TestNamesOnEveryHost(t *testing.T) {
 	}
 	_, err = a.n.Restore(ctx, "twin")
 	wants(t, "restore of what two hosts have", err, api.KindBadRequest, b.name+"/twin")
+	for _, s := range []*sailor{a, b, c} { // wherever it is asked
+		_, err = s.n.Restore(ctx, "shop")
+		wants(t, "restore of a service of two hosts", err, api.KindBadRequest, a.name+"/shop")
+		_, err = s.n.Scale(ctx, api.ScaleRequest{Container: "shop", CPU: 1.5})
+		wants(t, "scale of a service of two hosts", err, api.KindBadRequest, b.name+"/shop")
+	}
 	res, err := a.n.Restore(ctx, c.name+"/twin")
 	if err != nil || res.Host != c.name || !res.Paused || !slices.Equal(c.paused(), []string{"right"}) || len(b.paused()) != 0 {
 		t.Errorf("restore: %+v, %v; c leaves alone %v, b %v", res, err, c.paused(), b.paused())

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 
 	"github.com/effiscale/effiscale/node/api"
@@ -77,7 +78,9 @@ func (n *Node) elsewhere(ctx context.Context, at spot, method string, body []byt
 	return nameOr(a.peer), understand(nameOr(a.peer), a.body, there)
 }
 
-// hereOf is the container of this host that is meant; "": another host may have it.
+// hereOf is the container of this host that is to be changed; "": another host may have
+// it. A service that others run as well is no answer: which one of its containers is
+// changed must not depend on the host that was asked.
 func (n *Node) hereOf(ctx context.Context, at spot) (string, error) {
 	if !at.here {
 		return "", nil
@@ -85,6 +88,19 @@ func (n *Node) hereOf(ctx context.Context, at spot) (string, error) {
 	name, err := n.container(ctx, at.name)
 	if err != nil && !at.last(err) {
 		return "", nil
+	}
+	if err == nil && name != at.name && at.host == "" && len(at.there) > 0 {
+		n.ask(ctx, peersWithin, at.there, "where", []byte(at.name))
+		forms := []string{n.identity.Name + "/" + at.name}
+		for _, a := range at.there {
+			said := new(relay.Error)
+			if a.err == nil || errors.As(a.err, &said) && said.Status == http.StatusBadRequest { // it has several
+				forms = append(forms, nameOr(a.peer)+"/"+at.name)
+			}
+		}
+		if len(forms) > 1 {
+			return "", severalHosts(at.name, forms)
+		}
 	}
 	return name, err
 }

@@ -216,7 +216,9 @@ func TestForget(t *testing.T) {
 		}
 		kept := b.all[2].Seen()
 		_ = b.all[2].Close()
-		b.within(t, 20*time.Second, "it failed", func() bool { return peerOf(b.all[0], idOf(2)).Status == "failed" && peerOf(b.all[1], idOf(2)).Status == "failed" })
+		b.within(t, 20*time.Second, "it failed", func() bool {
+			return peerOf(b.all[0], idOf(2)).Status == "failed" && peerOf(b.all[1], idOf(2)).Status == "failed"
+		})
 		if err := b.all[0].Forget("host2"); err != nil {
 			t.Fatal(err)
 		}
