@@ -226,8 +226,8 @@ func (c *Cluster) takeDue(now time.Time) {
 }
 
 // lives reports whether a member is there. Of one that gossip has lost it is asked
-// directly, and it counts until that question is answered: gossip loses packets, and
-// a node that is slow, while a call comes through. One that did not answer is asked
+// directly, and it counts until that question is answered, and for a minute where it
+// answers: gossip loses packets, and a node that is slow, while a call comes through. One that did not answer is asked
 // again when gossip has it back, and counts when it answers: a node that hears
 // nobody is still heard.
 func (c *Cluster) lives(now time.Time, p *member.Peer) bool {
@@ -239,8 +239,8 @@ func (c *Cluster) lives(now time.Time, p *member.Peer) bool {
 			delete(c.alive, p.ID)
 		}
 		return true
-	case p.Status == "left" || p.Relay == "":
-		return false
+	case p.Status == "left" || p.Relay == "" || givenUp(now, p):
+		return false // what it says is refused: its services are to be others'
 	case p.Alive && (seen.asking || now.Sub(seen.at) < doubtAgain):
 		return false
 	case p.Alive:

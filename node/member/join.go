@@ -197,6 +197,30 @@ func (m *Members) join(ctx context.Context, addrs []string) (int, error) {
 	return 0, errors.Join(errs...)
 }
 
+// seekEvery is the least time between two looks for who calls and is not heard.
+const seekEvery = 2 * time.Second
+
+// Seek looks now for one that is gone here and lives, for it calls: Run would find it in
+// half a minute. One is looked for at a time.
+func (m *Members) Seek(id knowledge.NodeID) {
+	now := m.o.Now()
+	m.mu.Lock()
+	e := m.book[id]
+	if e == nil || e.alive || e.left() || m.left.Load() || m.seeking || !m.sought.IsZero() && now.Sub(m.sought) < seekEvery {
+		m.mu.Unlock()
+		return
+	}
+	m.seeking, m.sought = true, now
+	addr := e.addr
+	m.mu.Unlock()
+	m.spawn(func() {
+		_ = m.joinOne(m.ctx, addr)
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.seeking = false
+	})
+}
+
 func (m *Members) joinOne(ctx context.Context, addr string) error {
 	if err := ctx.Err(); err != nil {
 		return err

@@ -104,18 +104,20 @@ type Members struct {
 	rival   chan struct{} // somebody may be us
 	again   chan struct{} // somebody is known to be elsewhere
 
-	mu     sync.Mutex // guards all below; memberlist is never called with it
-	meta   Meta
-	packed []byte // of meta
-	edits  int    // of meta
-	book   map[knowledge.NodeID]*entry
-	rivals map[rival]meeting
-	told   map[rival]bool
-	alive  int
-	began  time.Time // of this life
-	ended  time.Time // when it left
-	counts Counts
-	closed bool
+	mu      sync.Mutex // guards all below; memberlist is never called with it
+	meta    Meta
+	packed  []byte // of meta
+	edits   int    // of meta
+	book    map[knowledge.NodeID]*entry
+	rivals  map[rival]meeting
+	told    map[rival]bool
+	alive   int
+	began   time.Time // of this life
+	ended   time.Time // when it left
+	sought  time.Time // when somebody was, last; see Seek
+	seeking bool
+	counts  Counts
+	closed  bool
 }
 
 // Open binds the sockets and answers from then on. Run looks for the others.
