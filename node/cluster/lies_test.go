@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -148,4 +149,22 @@ func TestGivenUpIsNotHeard(t *testing.T) {
 			t.Errorf("it is heard again only after %v", took)
 		}
 	})
+}
+
+// TestWarnedOfOnce: a peer that sends nonsense all the time is said once a minute, and
+// many that do are bounded.
+func TestWarnedOfOnce(t *testing.T) {
+	c, now := &Cluster{warned: map[knowledge.NodeID]time.Time{}}, time.Now()
+	if !c.mayWarn(now, "a") || c.mayWarn(now.Add(warnEvery-1), "a") || !c.mayWarn(now.Add(warnEvery), "a") {
+		t.Error("not once a minute")
+	}
+	for i := range 2 * warnedMost {
+		c.mayWarn(now, knowledge.NodeID(strconv.Itoa(i)))
+	}
+	if len(c.warned) != warnedMost {
+		t.Errorf("%d are kept", len(c.warned))
+	}
+	if !c.mayWarn(now.Add(2*warnEvery), "b") || len(c.warned) != 1 {
+		t.Errorf("%d are kept two minutes later", len(c.warned))
+	}
 }
