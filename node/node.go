@@ -81,13 +81,14 @@ type Node struct {
 	ticks     atomic.Int64 // passes of the loop, for the watchdog
 	readied   atomic.Bool
 
-	hangups   chan os.Signal // SIGHUP: read the configuration again
-	reloading sync.Mutex     // one reload at a time
-	docs      sync.Mutex     // held from reading a small document, or the pauses, to writing it
-	keyed     chan struct{}  // a token for the one request with an Idempotency-Key that is under way
-	reading   chan struct{}  // a token for whoever reads the history
-	turns     chan struct{}  // tokens for the containers whose statistics are asked for
-	statsOnce sync.Once      // the fall-back is said once
+	hangups    chan os.Signal // SIGHUP: read the configuration again
+	reloading  sync.Mutex     // one reload at a time
+	docs       sync.Mutex     // held from reading a small document, or the pauses, to writing it
+	registered []registration // guarded by docs, oldest first
+	keyed      chan struct{}  // a token for the one request with an Idempotency-Key that is under way
+	reading    chan struct{}  // a token for whoever reads the history
+	turns      chan struct{}  // tokens for the containers whose statistics are asked for
+	statsOnce  sync.Once      // the fall-back is said once
 	// missing counts looks for kernel files that are not there; the loop's goroutine only.
 	missing map[knowledge.ContainerID]int
 	// open are actions of an earlier life whose end is not known yet; the loop's

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
+	"net/http"
 	"sync"
 	"time"
 
@@ -73,7 +74,31 @@ func (n *Node) peerHandlers() map[string]relay.Handler {
 		"about": {Serve: func(context.Context, knowledge.NodeID, []byte) ([]byte, error) { return json.Marshal(n.about()) }, MaxBody: 64},
 	}
 	maps.Copy(own, n.findHandlers())
+	for _, name := range []string{"scale", "pause", "restore"} {
+		own[name] = n.ordered(own[name])
+	}
 	return own
+}
+
+// ordered takes orders from members that gossip hears only: one that failed is known for
+// 72 hours, and may be one whose key was taken away.
+func (n *Node) ordered(h relay.Handler) relay.Handler {
+	serve := h.Serve
+	h.Serve = func(ctx context.Context, from knowledge.NodeID, body []byte) ([]byte, error) {
+		if err := n.heard(from); err != nil {
+			return nil, err
+		}
+		return serve(ctx, from, body)
+	}
+	return h
+}
+
+// heard is nil for who gossips with this node now.
+func (n *Node) heard(from knowledge.NodeID) error {
+	if p, ok := n.cluster.Members().Peer(from); ok && p.Alive {
+		return nil
+	}
+	return &relay.Error{Status: http.StatusForbidden, Text: "gossip does not hear the node that asks: orders, and changes of keys, are taken from members that it hears only; nothing was done"}
 }
 
 // answer is one peer's.

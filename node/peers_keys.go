@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"net/http"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -16,7 +15,6 @@ import (
 	"github.com/effiscale/effiscale/node/api"
 	"github.com/effiscale/effiscale/node/config"
 	"github.com/effiscale/effiscale/node/member"
-	"github.com/effiscale/effiscale/node/relay"
 )
 
 // ringFile is in node.data_dir.
@@ -58,16 +56,15 @@ func keyNames(keys [][]byte) []string {
 func sameKeys(a, b [][]byte) bool { return slices.EqualFunc(a, b, slices.Equal[[]byte]) }
 
 // keysForPeer answers another node: what is to be done, if anything, and the
-// fingerprints of the keys that this one then has. Only who gossips now may change them:
-// a node that failed is known for 72 hours, and may be one whose key was taken away.
+// fingerprints of the keys that this one then has. Only who gossips now may change them.
 func (n *Node) keysForPeer(from knowledge.NodeID, body []byte) ([]byte, error) {
 	var r api.KeyRequest
 	if err := json.Unmarshal(body, &r); err != nil {
 		return nil, err
 	}
 	if r.Do != "" {
-		if p, ok := n.cluster.Members().Peer(from); !ok || !p.Alive {
-			return nil, &relay.Error{Status: http.StatusForbidden, Text: "gossip does not hear the node that asks: keys are changed by members that it hears only"}
+		if err := n.heard(from); err != nil {
+			return nil, err
 		}
 		if err := n.changeKey(r, n.nameOf(from)); err != nil {
 			return nil, err

@@ -156,6 +156,17 @@ func TestKeysOfWhoIsNotHeard(t *testing.T) {
 	}
 }
 
+// TestOrdersOfWhoIsNotHeard: nor does it scale, pause or restore anything.
+func TestOrdersOfWhoIsNotHeard(t *testing.T) {
+	n := newFleet(t, 1).sail().all[0].n
+	for method, body := range map[string]string{"scale": `{"container":"web","cpu":1}`, "pause": `{"all":true}`, "restore": `"web"`} {
+		said := new(relay.Error)
+		if _, err := n.peerHandlers()[method].Serve(t.Context(), "f00d", []byte(body)); !errors.As(err, &said) || said.Status != http.StatusForbidden {
+			t.Errorf("%s: %v", method, err)
+		}
+	}
+}
+
 // TestDamagedRing: a node whose kept keys cannot be read begins with its key file and
 // says so.
 func TestDamagedRing(t *testing.T) {

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"maps"
 	"slices"
 	"strconv"
@@ -281,14 +282,18 @@ func (n *Node) Leader(ctx context.Context, ref string) (bool, string, error) {
 // ever, also after a restart.
 func (n *Node) Register(ctx context.Context, id, endpoint string) error {
 	if n.cluster == nil {
-		return n.remember(id, endpoint)
+		return n.remember(id, endpoint, false)
 	}
 	ctx, cancel := context.WithTimeout(ctx, peersWithin)
 	defer cancel()
-	if _, err := n.cluster.Members().Join(ctx, endpoint); err != nil {
+	_, err := n.cluster.Members().Join(ctx, endpoint)
+	if errors.Is(err, member.ErrBusy) {
+		return api.Errorf(api.KindUnavailable, "%s is not registered: %v", id, member.ErrBusy)
+	}
+	if err != nil {
 		n.log.Info().Err(err).Str("controller", id).Msg("a controller was registered that does not gossip there yet: it is looked for again")
 	}
-	return n.remember(id, endpoint)
+	return n.remember(id, endpoint, err == nil)
 }
 
 // Neighbors are the other members, and the controllers that were registered.

@@ -3,6 +3,8 @@ package node
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
@@ -267,8 +269,9 @@ func (n *Node) Health() string {
 const neighborsMost = member.MaxIntroduced
 
 // remember keeps another controller's endpoint, and looks for the cluster there until it
-// is a member. The same controller's endpoint of before is forgotten.
-func (n *Node) remember(id, endpoint string) error {
+// is a member. The same controller's endpoint of before is forgotten, and where there are
+// too many the oldest at which nobody ever answered.
+func (n *Node) remember(id, endpoint string, answered bool) error {
 	n.docs.Lock()
 	defer n.docs.Unlock()
 	known := map[string]string{}
@@ -279,11 +282,48 @@ func (n *Node) remember(id, endpoint string) error {
 		n.dropMembers(known) // membership remembers them
 	}
 	if _, again := known[id]; !again && len(known) >= neighborsMost {
-		return api.Errorf(api.KindRefused, "%d controllers are registered already, the most that are remembered", neighborsMost)
+		if old := n.unanswered(known); old != "" {
+			n.log.Warn().Str("controller", old).Str("at", known[old]).Str("for", id).Msg("nobody ever answered there: it gives way to a controller that is registered now")
+			delete(known, old)
+		}
+	}
+	if _, again := known[id]; !again && len(known) >= neighborsMost {
+		return api.Errorf(api.KindRefused, "%d controllers are registered already that all answered, the most that are remembered", neighborsMost)
 	}
 	known[id] = endpoint
+	n.registered = append(slices.DeleteFunc(n.registered, func(r registration) bool { return r.id == id || known[r.id] == "" }), registration{id, answered})
 	if n.cluster != nil {
 		n.cluster.Members().Introduce(endpoints(known))
 	}
 	return ignoreDegraded(n.store.PutDoc(docNeighbors, known))
+}
+
+// registration is one of this life.
+type registration struct {
+	id       string
+	answered bool
+}
+
+// unanswered is the oldest of the controllers at which nobody answered, those of earlier
+// lives before those of this one; "": all did. docs is held.
+func (n *Node) unanswered(known map[string]string) string {
+	at := map[string]bool{}
+	if n.cluster != nil {
+		for _, p := range n.cluster.Members().Peers() {
+			at[p.Addr] = true
+		}
+	}
+	old := slices.Sorted(maps.Keys(known))
+	for _, r := range n.registered {
+		old = slices.DeleteFunc(old, func(id string) bool { return id == r.id })
+		if !r.answered {
+			old = append(old, r.id)
+		}
+	}
+	for _, id := range old {
+		if known[id] != "" && !at[known[id]] {
+			return id
+		}
+	}
+	return ""
 }

@@ -77,7 +77,7 @@ func (c *Cluster) askVote(ctx context.Context, id knowledge.NodeID, in *knowledg
 		return v
 	}
 	answer, err := c.relay.Call(ctx, id, "votes", b)
-	if err != nil || trust.Unmarshal(answer, &v) != nil {
+	if err != nil || trust.Unmarshal(answer, &v) != nil || v.Voter != id { // only the first of an owner counts
 		return trust.Vote{}
 	}
 	return v

@@ -134,6 +134,7 @@ type Cluster struct {
 	state    standing
 	services map[knowledge.ServiceKey]*service
 	heardOf  map[knowledge.NodeID]tally // what each host tells of
+	warned   map[knowledge.NodeID]time.Time
 	expired  time.Time
 	reports  outbox[plan.Report]
 	intents  outbox[Declared]
@@ -170,7 +171,7 @@ func New(o Options, host Host) (*Cluster, error) {
 	c := &Cluster{
 		o: o, self: o.Identity.ID(), log: o.Log, host: host,
 		asks: make(chan func(), asksMost), turns: make(chan struct{}, 1), writing: make(chan struct{}, 1), changed: make(chan struct{}, 1), stopped: make(chan struct{}),
-		services: map[knowledge.ServiceKey]*service{}, obeyed: map[knowledge.ServiceKey]heard{}, heardOf: map[knowledge.NodeID]tally{}, alive: map[knowledge.NodeID]probe{},
+		services: map[knowledge.ServiceKey]*service{}, obeyed: map[knowledge.ServiceKey]heard{}, heardOf: map[knowledge.NodeID]tally{}, warned: map[knowledge.NodeID]time.Time{}, alive: map[knowledge.NodeID]probe{},
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.terms = claim.NewTerms(o.Terms, &softKeeper{Keeper: o.Keeper, c: c})

@@ -96,13 +96,18 @@ func (never) SaveMembers(Membership) error                            { return n
 // inCluster runs test in a settled cluster of n nodes with attestation, all of which
 // run a replica of web, in virtual time.
 func inCluster(t *testing.T, n int, test func(t *testing.T, hosts []*believer)) {
+	inClusterWith(t, n, nil, test)
+}
+
+// inClusterWith is inCluster where change may alter the options of each node.
+func inClusterWith(t *testing.T, n int, change func(*Options), test func(t *testing.T, hosts []*believer)) {
 	synctest.Test(t, func(t *testing.T) {
 		nw := simnet.New(1)
 		ctx, stop := context.WithCancel(t.Context())
 		var hosts []*believer
 		var runs sync.WaitGroup
 		for i := range n {
-			h := join(t, nw, i, nil)
+			h := join(t, nw, i, change)
 			hosts = append(hosts, h)
 			runs.Go(func() { h.c.Run(ctx) })
 		}

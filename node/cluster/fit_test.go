@@ -14,7 +14,7 @@ import (
 func TestUnreached(t *testing.T) {
 	inCluster(t, 4, func(t *testing.T, hosts []*believer) {
 		shut, other := hosts[2], hosts[0]
-		var key knowledge.ServiceKey
+		key := knowledge.ServiceKey("s") // "" would be none
 		for i := 0; other.c.View().Ring.Owner(key) != shut.c.self; i++ {
 			key = knowledge.ServiceKey("s" + string(rune('a'+i)))
 		}

@@ -1,11 +1,20 @@
 package cluster
 
 import (
+	"bytes"
+	"errors"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/mape/plan"
 	"github.com/effiscale/effiscale/node/claim"
+	"github.com/effiscale/effiscale/node/member"
+	"github.com/effiscale/effiscale/node/relay"
 )
 
 // TestLiesBelowALeap: a member declares terms so far up that its victim just takes them,
@@ -72,4 +81,90 @@ func TestFrozenWhileItAsks(t *testing.T) {
 			t.Errorf("30 s later the host obeys %v, the owner holds %+v", other.c.View().Terms[web], held)
 		}
 	})
+}
+
+// TestGivenUpIsNotHeard: a node whose key was taken away, while its calls come through, is
+// a member for a minute more. After that nobody takes its word, its services are others',
+// and it is a member again at once when it has the key and calls.
+func TestGivenUpIsNotHeard(t *testing.T) {
+	old, fresh := bytes.Repeat([]byte{1}, 32), bytes.Repeat([]byte{2}, 32)
+	keyed := func(o *Options) { o.Member.Keys = [][]byte{old} }
+	inClusterWith(t, 4, keyed, func(t *testing.T, hosts []*believer) {
+		reportAll(hosts)
+		outcast, other := ownerOf(hosts)
+		call := func(method string, v any) error {
+			b, err := outcast.c.seal(strings.Replace(method, "votes", "vote", 1), other.c.self, v)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = outcast.c.relay.Call(t.Context(), other.c.self, method, b)
+			return err
+		}
+		calls := func() (errs []error) {
+			return []error{call("reports", []plan.Report{outcast.report()}), call("intents", []Declared{}),
+				call("votes", knowledge.Intent{})}
+		}
+		calls()
+		others := slices.DeleteFunc(slices.Clone(hosts), func(h *believer) bool { return h == outcast })
+		for _, do := range []func(*member.Members) error{
+			func(m *member.Members) error { return m.AddKey(fresh) },
+			func(m *member.Members) error { return m.UseKey(fresh) },
+			func(m *member.Members) error { return m.RemoveKey(old) },
+		} {
+			for _, h := range others {
+				if err := do(h.c.members); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		time.Sleep(30 * time.Second)
+		if p, _ := other.c.members.Peer(outcast.c.self); p.Alive {
+			t.Fatal("gossip hears it")
+		}
+		for _, err := range calls()[:2] {
+			if err != nil {
+				t.Errorf("gossip lost it half a minute ago: %v", err)
+			}
+		}
+		time.Sleep(time.Minute)
+		said := new(relay.Error)
+		for _, err := range calls() {
+			if !errors.As(err, &said) || said.Status != http.StatusForbidden {
+				t.Errorf("gossip lost it long ago: %v", err)
+			}
+		}
+		reportAll(others)
+		if owner, _ := ownerOf(others); owner == nil {
+			t.Errorf("none of the others owns its service; on %s the ring has %d nodes", other.c.o.Meta.Name, other.c.View().Ring.Len())
+		}
+
+		if err := errors.Join(outcast.c.members.AddKey(fresh), outcast.c.members.UseKey(fresh)); err != nil {
+			t.Fatal(err)
+		}
+		begun := time.Now()
+		for calls()[0] != nil && time.Since(begun) < 10*time.Second {
+			time.Sleep(resendFirst)
+		}
+		if took := time.Since(begun); took > 3*time.Second {
+			t.Errorf("it is heard again only after %v", took)
+		}
+	})
+}
+
+// TestWarnedOfOnce: a peer that sends nonsense all the time is said once a minute, and
+// many that do are bounded.
+func TestWarnedOfOnce(t *testing.T) {
+	c, now := &Cluster{warned: map[knowledge.NodeID]time.Time{}}, time.Now()
+	if !c.mayWarn(now, "a") || c.mayWarn(now.Add(warnEvery-1), "a") || !c.mayWarn(now.Add(warnEvery), "a") {
+		t.Error("not once a minute")
+	}
+	for i := range 2 * warnedMost {
+		c.mayWarn(now, knowledge.NodeID(strconv.Itoa(i)))
+	}
+	if len(c.warned) != warnedMost {
+		t.Errorf("%d are kept", len(c.warned))
+	}
+	if !c.mayWarn(now.Add(2*warnEvery), "b") || len(c.warned) != 1 {
+		t.Errorf("%d are kept two minutes later", len(c.warned))
+	}
 }

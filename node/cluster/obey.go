@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"slices"
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/node/claim"
+	"github.com/effiscale/effiscale/node/member"
 	"github.com/effiscale/effiscale/node/relay"
 	"github.com/effiscale/effiscale/node/trust"
 )
@@ -55,6 +57,9 @@ func (c *Cluster) open(from knowledge.NodeID, kind string, body []byte, v any) (
 	if c.left.Load() {
 		return knowledge.Version{}, errors.New("this node has left the cluster")
 	}
+	if err := c.outcast(from); err != nil {
+		return knowledge.Version{}, err
+	}
 	signer, version, err := c.opener.Open(body, kind, v)
 	switch {
 	case err != nil:
@@ -63,6 +68,28 @@ func (c *Cluster) open(from knowledge.NodeID, kind string, body []byte, v any) (
 		return version, fmt.Errorf("%w: %s speaks for %s", trust.ErrSigner, from.Short(), signer.Short())
 	}
 	return version, nil
+}
+
+// outcast says no to who is no member any more, though gossip knows it for days: its key
+// may have been taken away, or its name be another's. One that gossip has lost of late may
+// be there all the same, and is heard (see lives).
+func (c *Cluster) outcast(from knowledge.NodeID) error {
+	p, _ := c.members.Peer(from)
+	switch {
+	case p.Alive:
+		return nil
+	case p.Status == "refused" || p.Status == "replaced":
+		return &relay.Error{Status: http.StatusForbidden, Text: "another node has the name of the one that calls"}
+	case !givenUp(c.o.Now(), &p):
+		return nil
+	}
+	c.members.Seek(from)
+	return &relay.Error{Status: http.StatusForbidden, Text: fmt.Sprintf("gossip has not heard the node that calls for more than %v: it is looked for, and may call again when it is heard", stableAfter)}
+}
+
+// givenUp: gossip lost it so long ago that to answer calls does not make it a member.
+func givenUp(now time.Time, p *member.Peer) bool {
+	return !p.Alive && now.Sub(p.Since) > stableAfter
 }
 
 // sendIntents is one message to one host, and its answer: the services of which

@@ -151,6 +151,7 @@ func (c *Cluster) takeReports(ctx context.Context, from knowledge.NodeID, body [
 		return nil, err
 	}
 	var refused error
+	say := false
 	err = c.do(ctx, func() {
 		now := c.o.Now()
 		for i := range reports {
@@ -161,15 +162,32 @@ func (c *Cluster) takeReports(ctx context.Context, from knowledge.NodeID, body [
 				refused = fmt.Errorf("service %.60q: %w", string(r.Service), err)
 			}
 		}
+		say = refused != nil && c.mayWarn(now, from)
 		if c.unowned {
 			c.takeDue(now)
 		}
 		c.planDue(now)
 	})
-	if err == nil && refused != nil { // said, and not asked for again: it would be no better
+	if err == nil && say { // said, and not asked for again: it would be no better
 		c.log.Warn().Err(refused).Str("peer", from.Short()).Msg("a report makes no sense and is ignored")
 	}
 	return nil, err
+}
+
+// warnEvery is how often one peer is warned of; warnedMost bounds those of a while.
+const warnEvery, warnedMost = time.Minute, 1024
+
+// mayWarn reports whether a peer was not warned of lately, and notes that it is now.
+func (c *Cluster) mayWarn(now time.Time, of knowledge.NodeID) bool {
+	if at, again := c.warned[of]; again && now.Sub(at) < warnEvery {
+		return false
+	}
+	maps.DeleteFunc(c.warned, func(_ knowledge.NodeID, at time.Time) bool { return now.Sub(at) >= warnEvery })
+	if len(c.warned) >= warnedMost {
+		return false
+	}
+	c.warned[of] = now
+	return true
 }
 
 func (c *Cluster) takeReport(now time.Time, from knowledge.NodeID, r *plan.Report) error {
@@ -226,8 +244,8 @@ func (c *Cluster) takeDue(now time.Time) {
 }
 
 // lives reports whether a member is there. Of one that gossip has lost it is asked
-// directly, and it counts until that question is answered: gossip loses packets, and
-// a node that is slow, while a call comes through. One that did not answer is asked
+// directly, and it counts until that question is answered, and for a minute where it
+// answers: gossip loses packets, and a node that is slow, while a call comes through. One that did not answer is asked
 // again when gossip has it back, and counts when it answers: a node that hears
 // nobody is still heard.
 func (c *Cluster) lives(now time.Time, p *member.Peer) bool {
@@ -239,8 +257,8 @@ func (c *Cluster) lives(now time.Time, p *member.Peer) bool {
 			delete(c.alive, p.ID)
 		}
 		return true
-	case p.Status == "left" || p.Relay == "":
-		return false
+	case p.Status == "left" || p.Relay == "" || givenUp(now, p):
+		return false // what it says is refused: its services are to be others'
 	case p.Alive && (seen.asking || now.Sub(seen.at) < doubtAgain):
 		return false
 	case p.Alive:

@@ -146,7 +146,10 @@ func (d delegate) NotifyPingComplete(n *memberlist.Node, rtt time.Duration, _ []
 	d.m.answered(knowledge.NodeID(n.Name), rtt)
 }
 
-func (d delegate) NotifyMsg(b []byte) { d.m.hearBye(b) }
+func (d delegate) NotifyMsg(b []byte) {
+	d.m.hearBye(b)
+	d.m.hearAsk(b)
+}
 
 func (d delegate) GetBroadcasts(overhead, limit int) [][]byte {
 	return d.m.byes.GetBroadcasts(overhead, limit)

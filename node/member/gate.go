@@ -16,7 +16,7 @@ import (
 // alone starts a goroutine for each stream and buffers up to 20 MiB in it.
 const (
 	maxStreams   = 256
-	maxFrom      = 64       // streams of one address
+	maxFrom      = 64       // streams of one address; an IPv6 network of 64 bits is one
 	maxState     = 4 << 20  // bytes read from one stream: the state of 6000 members
 	maxBuffered  = 32 << 20 // of all streams together
 	fromBuffered = 16 << 20 // of one address
@@ -56,6 +56,7 @@ type gate struct {
 	open   map[*stream]bool
 	from   map[string]*holding
 	total  holding
+	count  uint64 // streams of strangers so far
 	closed bool
 }
 
@@ -159,42 +160,87 @@ func (g *gate) admit(c net.Conn) *stream {
 		g.refusals.note(CauseNetwork, at, "")
 		return nil
 	}
-	s := &stream{Conn: c, gate: g, at: at, stranger: true}
-	if !g.take(s) {
+	s := &stream{Conn: c, gate: g, at: at, group: groupOf(c.RemoteAddr()), stranger: true}
+	out, ok := g.take(s)
+	crowd := fmt.Sprintf("%d streams and %d of one address are allowed", maxStreams, maxFrom)
+	if out != nil {
+		_ = out.Close()
+		g.refusals.note(CauseCrowd, out.at, crowd)
+	}
+	if !ok {
 		_ = c.Close()
-		g.refusals.note(CauseCrowd, at, fmt.Sprintf("%d streams and %d of one address are allowed", maxStreams, maxFrom))
+		g.refusals.note(CauseCrowd, at, crowd)
 		return nil
 	}
 	return s
 }
 
-// take counts a stream; false when there are too many.
-func (g *gate) take(s *stream) bool {
+// groupOf is whose streams are counted together: one host may have 2^64 addresses.
+func groupOf(a net.Addr) string {
+	ap, err := netip.ParseAddrPort(a.String())
+	if err != nil {
+		return hostOf(a.String())
+	}
+	ip := ap.Addr().Unmap().WithZone("")
+	if ip.Is6() {
+		if p, err := ip.Prefix(64); err == nil {
+			return p.String()
+		}
+	}
+	return ip.String()
+}
+
+// take counts a stream; false when there are too many. Before that the oldest one that
+// has proven nothing gives way, of those of the same address where these are too many,
+// and is to be closed: honest ones take milliseconds.
+func (g *gate) take(s *stream) (out *stream, ok bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed {
-		return false
+		return nil, false
 	}
 	if s.stranger {
-		h := g.from[s.at]
-		if g.total.streams >= maxStreams || h != nil && h.streams >= maxFrom {
-			return false
+		h := g.from[s.group]
+		crowded := h != nil && h.streams >= maxFrom
+		if crowded || g.total.streams >= maxStreams {
+			if out = g.oldest(s.group, crowded); out == nil {
+				return nil, false
+			}
+			g.drop(out)
 		}
-		if h == nil {
+		if h = g.from[s.group]; h == nil {
 			h = &holding{}
-			g.from[s.at] = h
+			g.from[s.group] = h
 		}
 		h.streams++
 		g.total.streams++
+		g.count++
+		s.number = g.count
 	}
 	g.open[s] = true
-	return true
+	return out, true
+}
+
+// oldest is the stream to which nothing was said yet; nil: there is none. Whoever got an
+// answer showed that it has the key, or is hung up on after it.
+func (g *gate) oldest(group string, only bool) (first *stream) {
+	for s := range g.open {
+		if s.stranger && !s.answered && (!only || s.group == group) && (first == nil || s.number < first.number) {
+			first = s
+		}
+	}
+	return first
 }
 
 // release gives back what a stream held.
 func (g *gate) release(s *stream) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.drop(s)
+}
+
+// drop needs mu.
+func (g *gate) drop(s *stream) {
 	if !g.open[s] {
 		return
 	}
@@ -202,13 +248,13 @@ func (g *gate) release(s *stream) {
 	if !s.stranger {
 		return
 	}
-	h := g.from[s.at]
+	h := g.from[s.group]
 	h.streams--
 	h.bytes -= s.read
 	g.total.streams--
 	g.total.bytes -= s.read
 	if h.streams == 0 {
-		delete(g.from, s.at)
+		delete(g.from, s.group)
 	}
 }
 
@@ -225,7 +271,7 @@ func (g *gate) grow(s *stream, n int) error {
 		}
 		return nil
 	}
-	h := g.from[s.at]
+	h := g.from[s.group]
 	h.bytes += n
 	g.total.bytes += n
 	if s.read > maxState || h.bytes > fromBuffered || g.total.bytes > maxBuffered {
@@ -239,7 +285,10 @@ type stream struct {
 	net.Conn
 	gate     *gate
 	at       string
+	group    string // see groupOf
 	stranger bool   // it was opened from outside
+	number   uint64 // of a stranger's, in the order in which they came
+	answered bool   // something was written to it; guarded by gate.mu
 	head     []byte // what was read, until it tells what comes
 	judged   bool   // it does
 	read     int    // guarded by gate.mu
@@ -271,6 +320,9 @@ func (s *stream) Read(b []byte) (int, error) {
 // Write implements net.Conn. Who cannot be written to is hung up on: memberlist
 // forgets to when it is the label that failed.
 func (s *stream) Write(b []byte) (int, error) {
+	s.gate.mu.Lock()
+	s.answered = true
+	s.gate.mu.Unlock()
 	n, err := s.Conn.Write(b)
 	if err != nil {
 		_ = s.Close()
@@ -318,7 +370,7 @@ func (g *gate) DialAddressTimeout(a memberlist.Address, timeout time.Duration) (
 		return nil, err
 	}
 	s := &stream{Conn: c, gate: g, at: hostOf(a.Addr)}
-	if !g.take(s) {
+	if _, ok := g.take(s); !ok {
 		_ = c.Close()
 		return nil, net.ErrClosed
 	}

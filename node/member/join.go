@@ -88,7 +88,7 @@ func (m *Members) rejoin(ctx context.Context) (int, error) {
 	if len(targets) == 0 {
 		return len(seeds), err
 	}
-	_, err = m.join(ctx, targets)
+	_, err = m.join(ctx, targets, make(chan struct{}, joinAtOnce))
 	return len(targets), err
 }
 
@@ -110,8 +110,12 @@ func (m *Members) seeds() []string {
 	return slices.Concat(m.o.Join, some[:min(len(some), introducedAtOnce)])
 }
 
+// ErrBusy is a Join that had no turn before its time was over.
+var ErrBusy = fmt.Errorf("%d addresses are being tried already, half a minute each at most where nobody answers: ask again then", joinAtOnce)
+
 // Join looks for the cluster at the addresses now: host:port, or hosts with
-// DefaultPort. It returns how many answered; an error says why none did.
+// DefaultPort. All callers together have a few turns, for anybody on the host may ask
+// for what never answers. It returns how many answered; an error says why none did.
 func (m *Members) Join(ctx context.Context, addrs ...string) (int, error) {
 	targets, err := m.resolve(ctx, addrs)
 	targets = slices.DeleteFunc(targets, func(a string) bool { return a == m.addr.String() })
@@ -121,7 +125,7 @@ func (m *Members) Join(ctx context.Context, addrs ...string) (int, error) {
 	if len(targets) == 0 {
 		return 0, cmp.Or(err, errors.New("there is no other node's address to join"))
 	}
-	return m.join(ctx, targets)
+	return m.join(ctx, targets, m.dials)
 }
 
 // resolve makes ip:port of names; an error names those that it cannot.
@@ -161,8 +165,9 @@ func lookup(ctx context.Context, host string) ([]netip.Addr, error) {
 	return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 }
 
-// join asks some at a time. What still waits when ctx ends, ends by itself.
-func (m *Members) join(ctx context.Context, addrs []string) (int, error) {
+// join asks as many at a time as there are slots. What still waits when ctx ends, ends by
+// itself, and has its slot until then.
+func (m *Members) join(ctx context.Context, addrs []string, slots chan struct{}) (int, error) {
 	switch {
 	case m.isClosed():
 		return 0, errClosed
@@ -175,12 +180,9 @@ func (m *Members) join(ctx context.Context, addrs []string) (int, error) {
 		joined int
 		errs   []error
 	)
-	slots := make(chan struct{}, joinAtOnce)
 	for _, addr := range addrs {
 		wg.Go(func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
-			err := m.joinOne(ctx, addr)
+			err := m.joinOne(ctx, addr, slots)
 			mu.Lock()
 			defer mu.Unlock()
 			if err == nil {
@@ -197,15 +199,46 @@ func (m *Members) join(ctx context.Context, addrs []string) (int, error) {
 	return 0, errors.Join(errs...)
 }
 
-func (m *Members) joinOne(ctx context.Context, addr string) error {
+// seekEvery is the least time between two looks for who calls and is not heard.
+const seekEvery = 2 * time.Second
+
+// Seek looks now for one that is gone here and lives, for it calls: Run would find it in
+// half a minute. One is looked for at a time.
+func (m *Members) Seek(id knowledge.NodeID) {
+	now := m.o.Now()
+	m.mu.Lock()
+	e := m.book[id]
+	if e == nil || e.alive || e.left() || m.left.Load() || m.seeking || !m.sought.IsZero() && now.Sub(m.sought) < seekEvery {
+		m.mu.Unlock()
+		return
+	}
+	m.seeking, m.sought = true, now
+	addr := e.addr
+	m.mu.Unlock()
+	m.spawn(func() {
+		_ = m.joinOne(m.ctx, addr, make(chan struct{}, 1))
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.seeking = false
+	})
+}
+
+func (m *Members) joinOne(ctx context.Context, addr string, slots chan struct{}) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	select {
+	case slots <- struct{}{}:
+	case <-ctx.Done():
+		return ErrBusy
+	}
 	done := make(chan error, 1)
 	if !m.spawn(func() {
+		defer func() { <-slots }()
 		_, err := m.ml.Join([]string{addr})
 		done <- err
 	}) {
+		<-slots
 		return errClosed
 	}
 	select {

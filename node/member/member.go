@@ -102,20 +102,25 @@ type Members struct {
 	changed chan struct{} // somebody else did
 	dirty   chan struct{} // our metadata did
 	rival   chan struct{} // somebody may be us
+	dials   chan struct{} // a place for each dial of Join
 	again   chan struct{} // somebody is known to be elsewhere
+	asks    chan []byte   // questions to answer, see ask
 
-	mu     sync.Mutex // guards all below; memberlist is never called with it
-	meta   Meta
-	packed []byte // of meta
-	edits  int    // of meta
-	book   map[knowledge.NodeID]*entry
-	rivals map[rival]meeting
-	told   map[rival]bool
-	alive  int
-	began  time.Time // of this life
-	ended  time.Time // when it left
-	counts Counts
-	closed bool
+	mu      sync.Mutex // guards all below; memberlist is never called with it
+	meta    Meta
+	packed  []byte // of meta
+	edits   int    // of meta
+	book    map[knowledge.NodeID]*entry
+	asked   map[uint64]chan struct{} // by number; closed when it is answered
+	rivals  map[rival]meeting
+	told    map[rival]bool
+	alive   int
+	began   time.Time // of this life
+	ended   time.Time // when it left
+	sought  time.Time // when somebody was, last; see Seek
+	seeking bool
+	counts  Counts
+	closed  bool
 }
 
 // Open binds the sockets and answers from then on. Run looks for the others.
@@ -126,6 +131,7 @@ func Open(o Options) (*Members, error) {
 	m := &Members{
 		o: o, self: o.ID, meta: o.Meta, refusals: newRefusals(o.Log, o.Now),
 		life: make(chan struct{}, 1), changed: make(chan struct{}, 1), dirty: make(chan struct{}, 1), rival: make(chan struct{}, 1), again: make(chan struct{}, 1),
+		dials: make(chan struct{}, joinAtOnce), asks: make(chan []byte, asksWaiting), asked: map[uint64]chan struct{}{},
 		book: map[knowledge.NodeID]*entry{}, rivals: map[rival]meeting{}, told: map[rival]bool{}, began: o.Now(),
 	}
 	m.refusals.suspect, m.refusals.called = m.noteSuspect, m.called

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
@@ -77,9 +78,21 @@ func (m *Members) askRivals() bool {
 		m.rivals[r], asked[r] = met, met
 	}
 	m.mu.Unlock()
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	answered := map[rival]bool{}
+	for r := range asked { // at once: each may take seconds not to answer
+		all.Go(func() {
+			yes := m.answers(r)
+			mu.Lock()
+			defer mu.Unlock()
+			answered[r] = yes
+		})
+	}
+	all.Wait()
 	again := false
 	for r, met := range asked {
-		if !m.answers(r) || met.mine == met.other && met.tries < tieTries {
+		if !answered[r] || met.mine == met.other && met.tries < tieTries {
 			again = true
 			continue
 		}
@@ -94,8 +107,7 @@ func (m *Members) answers(r rival) bool {
 	if err != nil || m.ctx.Err() != nil || r.id == m.self && m.ours(a) {
 		return false
 	}
-	_, err = m.ml.Ping(string(r.id), net.UDPAddrFromAddrPort(a))
-	return err == nil
+	return m.ask(r.id, a) == nil
 }
 
 // Reach asks a node at the address that it advertises, by a packet and its answer.
@@ -111,10 +123,7 @@ func (m *Members) Reach(id knowledge.NodeID) error {
 	if err != nil {
 		return errors.New("gossip knows no address of it")
 	}
-	if _, err = m.ml.Ping(string(id), net.UDPAddrFromAddrPort(a)); err != nil {
-		return errors.New("no answer by UDP") // memberlist's own words name its ids only
-	}
-	return nil
+	return m.ask(id, a)
 }
 
 // ours: packets to a come to this node.

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"io"
 	"net"
+	"net/netip"
 	"runtime"
 	"slices"
 	"strings"
@@ -220,8 +221,13 @@ func TestRow20HeldConnections(t *testing.T) {
 		held = append(held, c)
 	}
 	most := runtime.NumGoroutine() - before
+	late := options(4)
+	late.Join = []string{all[0].Addr()}
+	all = append(all, start(t, late)) // from the same address
 	all[1].Update(func(m *Meta) { m.Load = 77 })
-	eventually(t, "gossip goes on", func() bool { return peerOf(all[0], idOf(1)).Load == 77 && see(all, 3) })
+	eventually(t, "gossip goes on", func() bool { return peerOf(all[0], idOf(1)).Load == 77 && see(all, 4) })
+	_ = all[3].Leave(500 * time.Millisecond)
+	_ = all[3].Close()
 	for _, c := range held {
 		_ = c.Close()
 	}
@@ -233,6 +239,18 @@ func TestRow20HeldConnections(t *testing.T) {
 	}
 	if all[0].Counts().Failures > 0 {
 		t.Error("a member was lost")
+	}
+}
+
+// TestGroups: one host with many addresses of IPv6 is one.
+func TestGroups(t *testing.T) {
+	for addr, want := range map[string]string{
+		"10.0.0.1:5": "10.0.0.1", "[::ffff:10.0.0.1]:5": "10.0.0.1", "[2001:db8:1:2:3::4]:5": "2001:db8:1:2::/64", "[fe80::1%eth0]:5": "fe80::/64",
+	} {
+		a := net.TCPAddrFromAddrPort(netip.MustParseAddrPort(addr))
+		if got := groupOf(a); got != want {
+			t.Errorf("%s: %s, want %s", addr, got, want)
+		}
 	}
 }
 

@@ -76,6 +76,9 @@ func (m *Members) loop(sent Meta) {
 				m.o.Changed()
 			}
 			continue
+		case b := <-m.asks:
+			m.answer(b)
+			continue
 		case <-m.dirty:
 		case <-timer.C:
 		}

@@ -53,7 +53,8 @@ func Tolerated(n int) int { return max(0, n-1) / 3 }
 func Quorum(n int) int { return (max(0, n) + Tolerated(n) + 2) / 2 }
 
 // Certified reports whether enough of the owners signed the digest. Votes of
-// others, second votes and invalid ones do not count; more than 64 are nonsense.
+// others and invalid ones do not count, only the first of each owner is looked at, for
+// that takes time, and more than 64 are nonsense.
 func Certified(digest [32]byte, votes []Vote, owners []knowledge.NodeID) bool {
 	if len(votes) > maxVotes {
 		return false
@@ -64,8 +65,11 @@ func Certified(digest [32]byte, votes []Vote, owners []knowledge.NodeID) bool {
 	}
 	need := Quorum(len(open))
 	for _, v := range votes {
-		if open[v.Voter] && v.Valid(digest) {
-			delete(open, v.Voter)
+		if !open[v.Voter] {
+			continue
+		}
+		delete(open, v.Voter)
+		if v.Valid(digest) {
 			need--
 		}
 	}
