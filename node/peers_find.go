@@ -20,7 +20,7 @@ import (
 func kinds() map[api.Kind]int {
 	return map[api.Kind]int{
 		api.KindBadRequest: http.StatusBadRequest, api.KindNotFound: http.StatusNotFound, api.KindRefused: http.StatusConflict,
-		api.KindTimeout: http.StatusGatewayTimeout, api.KindUnavailable: http.StatusBadGateway,
+		api.KindTimeout: http.StatusGatewayTimeout, api.KindUnavailable: http.StatusBadGateway, api.KindForbidden: http.StatusForbidden,
 	}
 }
 
