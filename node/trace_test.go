@@ -82,7 +82,11 @@ func TestTrace(t *testing.T) {
 		seconds, err = r.n.Trace(t.Context(), api.TraceRequest{Name: string(id), Resource: "cpu", Since: time.Minute})
 		return err == nil
 	})
-	if v := seconds.Values[len(seconds.Values)-3]; seconds.Step != 1 || v < 0.4 || v > 0.6 || seconds.Service != "web" || seconds.Policy != "effiscale.class=serving" {
+	mean := 0.0 // a second alone may be off on a busy machine
+	for _, v := range seconds.Values {
+		mean += v / float64(len(seconds.Values))
+	}
+	if seconds.Step != 1 || mean < 0.4 || mean > 0.6 || seconds.Service != "web" || seconds.Policy != "effiscale.class=serving" {
 		t.Errorf("%+v", seconds)
 	}
 }
