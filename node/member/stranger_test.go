@@ -318,6 +318,8 @@ func TestRow21Bombs(t *testing.T) {
 func TestAllowedNetworks(t *testing.T) {
 	o := options(1)
 	o.AllowCIDRs = []string{"10.0.0.0/8"}
+	said := make(chan struct{}, 64)
+	o.Changed = func() { said <- struct{}{} }
 	a := start(t, o)
 	b := start(t, options(2))
 	if _, err := b.Join(t.Context(), a.Addr()); err == nil {
@@ -330,6 +332,7 @@ func TestAllowedNetworks(t *testing.T) {
 	// dereferenced nil where the node had been refused by itself.
 	a.Update(func(m *Meta) { m.State = Participant })
 	eventually(t, "it says so", func() bool {
+		<-said // what is read is written before
 		meta, err := Unpack(a.ml.LocalNode().Meta)
 		return err == nil && meta.State == Participant
 	})
