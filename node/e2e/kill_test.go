@@ -109,7 +109,7 @@ func TestKill(t *testing.T) {
 	d.start()
 	d.verify(c, was)
 	figure(t, "%d kills with -9: %d acknowledged actions, all in the history with an outcome; %d requests had no answer", kills, len(c.kept), c.failed)
-	if len(c.kept) < kills {
+	if len(c.kept) < kills/4 { // hundreds where the machine has nothing else to do
 		t.Errorf("only %d actions were acknowledged: the test shows little", len(c.kept))
 	}
 	for b := range was {
