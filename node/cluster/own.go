@@ -223,7 +223,7 @@ func (c *Cluster) takeReport(now time.Time, from knowledge.NodeID, r *plan.Repor
 // takeDue begins the takeover of what the ring gives this node and it does not
 // claim yet.
 func (c *Cluster) takeDue(now time.Time) {
-	if !c.state.settled || c.state.state == member.Leaving {
+	if !c.mayTake() {
 		return
 	}
 	c.unowned = false

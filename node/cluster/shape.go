@@ -22,9 +22,6 @@ func (*nothing) UnmarshalCBOR([]byte) error { return nil }
 // have more than 256 bytes each.
 const listedMost = trust.MaxMessage / 256
 
-// votesMost is how many votes one intent may bring: more are nonsense to trust, too.
-const votesMost = 64
-
 // reportList is a message of reports.
 type reportList []plan.Report
 
@@ -61,8 +58,8 @@ func (d *declarations) UnmarshalCBOR(b []byte) error {
 	envelopes := 0
 	for i := range shape {
 		envelopes += len(shape[i].Intent.Envelopes)
-		if n := len(shape[i].Votes); n > votesMost {
-			return fmt.Errorf("%d votes for an intent: at most %d", n, votesMost)
+		if n := len(shape[i].Votes); n > trust.MaxVotes {
+			return fmt.Errorf("%d votes for an intent: at most %d", n, trust.MaxVotes)
 		}
 	}
 	if len(shape) > batchMost || envelopes > listedMost {

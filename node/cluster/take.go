@@ -77,10 +77,14 @@ func (c *Cluster) claim(above map[knowledge.ServiceKey]knowledge.Term) {
 	})
 }
 
-// mayOwn reports whether a service is this node's to plan for: one that was frozen since
-// it asked has to look around first.
+// mayTake reports whether this node may take anything over: one that was frozen has to
+// look around first.
+func (c *Cluster) mayTake() bool { return c.state.settled && c.state.state != member.Leaving }
+
+// mayOwn reports whether a service is this node's to plan for: much may have changed
+// since it asked.
 func (c *Cluster) mayOwn(key knowledge.ServiceKey) bool {
-	return c.state.settled && c.state.state != member.Leaving && c.ring.Owner(key) == c.self
+	return c.mayTake() && c.ring.Owner(key) == c.self
 }
 
 func (c *Cluster) claimed(asked map[knowledge.ServiceKey]knowledge.Term, claims map[knowledge.ServiceKey]*claim.Claim, err error) {

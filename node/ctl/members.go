@@ -226,7 +226,7 @@ func (a *app) leaveCmd() *cobra.Command {
 			}
 			return emit(a, doneView{api.Schema, true}, func(p *page, _ doneView) {
 				if name != "" {
-					p.line("The nodes are told that %s is gone: nobody waits for it any more.", name)
+					p.line("The nodes are told that %s is gone: nobody waits for it any more.", clean(name))
 					return
 				}
 				p.line("Left the cluster. The daemon goes on alone until it is restarted.")

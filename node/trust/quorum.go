@@ -9,9 +9,9 @@ import (
 
 const voteDomain = "effiscale vote 1\x00"
 
-// maxVotes bounds the time for a certificate: to check a signature takes 50 µs,
+// MaxVotes bounds the time for a certificate: to check a signature takes 50 µs,
 // and a service has 4 owners.
-const maxVotes = 64
+const MaxVotes = 64
 
 // Digest names a value for votes: the SHA-256 of its canonical CBOR after a domain,
 // so that a vote for one purpose is none for another.
@@ -56,7 +56,7 @@ func Quorum(n int) int { return (max(0, n) + Tolerated(n) + 2) / 2 }
 // others and invalid ones do not count, only the first of each owner is looked at, for
 // that takes time, and more than 64 are nonsense.
 func Certified(digest [32]byte, votes []Vote, owners []knowledge.NodeID) bool {
-	if len(votes) > maxVotes {
+	if len(votes) > MaxVotes {
 		return false
 	}
 	open := make(map[knowledge.NodeID]bool, len(owners)) // may still vote

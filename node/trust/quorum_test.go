@@ -65,7 +65,7 @@ func TestCertified(t *testing.T) {
 		{"the first of an owner counts", []Vote{forged, vote(0), vote(1), vote(2)}, false},
 		{"one of another intent", []Vote{vote(0), vote(1), ids[2].Vote(digestOf(t, "cut", knowledge.Intent{}))}, false},
 		{"one for another purpose", []Vote{vote(0), vote(1), ids[2].Vote(digestOf(t, "growth", in))}, false},
-		{"too many to look at", append(make([]Vote, maxVotes), vote(0), vote(1), vote(2)), false},
+		{"too many to look at", append(make([]Vote, MaxVotes), vote(0), vote(1), vote(2)), false},
 	} {
 		if got := Certified(digest, c.votes, owners); got != c.want {
 			t.Errorf("%s: %v", c.name, got)
