@@ -44,11 +44,6 @@ type replicated struct {
 	Result map[string][]string `json:"result" doc:"new_containers or removed_containers"`
 }
 
-type recordsIn struct {
-	Container string `path:"container_id"`
-	Limit     int    `query:"limit" default:"100" minimum:"1" maximum:"10000"`
-}
-
 type records struct {
 	History []WireRecord `json:"history" nullable:"false"`
 }
@@ -59,7 +54,7 @@ type execution struct{ d Daemon }
 func (e execution) register(api huma.API) {
 	huma.Register(api, answers[scaled](api, post("scaleVertical", "/scale/vertical", "Change the limits of a container")), e.vertical)
 	huma.Register(api, answers[replicated](api, post("scaleHorizontal", "/scale/horizontal", "Change the number of replicas")), e.horizontal)
-	huma.Register(api, answers[records](api, get("scalingHistory", "/history/{container_id}", "What was done to a container, newest first")), e.history)
+	about(api, answers[records](api, get("scalingHistory", "/history/{container_id}", "What was done to a container, newest first")), "limit", e.history)
 }
 
 func (e execution) vertical(ctx context.Context, in *verticalIn) (*out, error) {
@@ -134,7 +129,7 @@ func (e execution) horizontal(ctx context.Context, in *horizontalIn) (*out, erro
 	return reply(replicated{Status: "success", Result: map[string][]string{key: listed(ids)}})
 }
 
-func (e execution) history(ctx context.Context, in *recordsIn) (*out, error) {
+func (e execution) history(ctx context.Context, in *containerIn) (*out, error) {
 	if err := CheckRef(in.Container); err != nil {
 		return nil, wire(err)
 	}

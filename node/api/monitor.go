@@ -5,6 +5,7 @@ import (
 	"math"
 	"net/http"
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -23,9 +24,24 @@ func answers[T any](api huma.API, op huma.Operation) huma.Operation {
 	return op
 }
 
-// containerIn is a call about one container.
+// containerIn is a call about one container: one type for all of them, as out is. Of its
+// numbers an operation takes the one that is named to about. Windows are bounded to 31
+// days: series are kept for a month.
 type containerIn struct {
-	Container string `path:"container_id" doc:"A full id, a prefix of at least 12 hex digits, or an exact name"`
+	Container  string `path:"container_id" doc:"A full id, a prefix of at least 12 hex digits, or an exact name"`
+	Window     int    `query:"prediction_window" default:"300" minimum:"1" maximum:"2678400" doc:"Seconds ahead"`
+	TimeWindow int    `query:"time_window" default:"300" minimum:"1" maximum:"2678400" doc:"Seconds"`
+	Limit      int    `query:"limit" default:"100" minimum:"1" maximum:"10000"`
+}
+
+// about registers a call about one container that takes no number, or that of query.
+func about(api huma.API, op huma.Operation, query string, do func(context.Context, *containerIn) (*out, error)) {
+	huma.Register(api, op, do)
+	for _, at := range []*huma.Operation{api.OpenAPI().Paths[op.Path].Get, api.OpenAPI().Paths[op.Path].Post} {
+		if at != nil {
+			at.Parameters = slices.DeleteFunc(at.Parameters, func(p *huma.Param) bool { return p.In == "query" && p.Name != query })
+		}
+	}
 }
 
 // said is the answer of calls that only say how it went.
@@ -33,17 +49,6 @@ type said struct {
 	Status  string `json:"status" enum:"running,success,warning,registered"`
 	Message string `json:"message,omitempty"`
 	Service string `json:"service,omitempty"`
-}
-
-// historyIn bounds its window to 31 days: series are kept for a month.
-type historyIn struct {
-	Container  string `path:"container_id"`
-	TimeWindow int    `query:"time_window" default:"300" minimum:"1" maximum:"2678400" doc:"Seconds"`
-}
-
-type predictIn struct {
-	Container string `path:"container_id"`
-	Window    int    `query:"prediction_window" default:"300" minimum:"1" maximum:"2678400" doc:"Seconds ahead"`
 }
 
 // spread is the statistics of one series; std is the population's.
@@ -87,11 +92,11 @@ func (m monitor) register(api huma.API) {
 	huma.Register(api, answers[said](api, get("root", "/", "What this is")), func(context.Context, *struct{}) (*out, error) {
 		return reply(said{Status: "running", Service: "Container Monitoring"})
 	})
-	huma.Register(api, answers[Metric](api, get("metrics", "/metrics/{container_id}", "The newest metrics of a container")), m.metric)
-	huma.Register(api, answers[metricHistory](api, get("metricHistory", "/metrics/{container_id}/history", "Metrics over a window, with statistics")), m.history)
-	huma.Register(api, answers[said](api, post("startMonitoring", "/monitor/start/{container_id}", "Start monitoring a container")), m.watch(true, "Monitoring started", "Already monitoring"))
-	huma.Register(api, answers[said](api, post("stopMonitoring", "/monitor/stop/{container_id}", "Stop monitoring a container")), m.watch(false, "Monitoring stopped", "Not monitoring"))
-	huma.Register(api, answers[prediction](api, get("predictions", "/predictions/{container_id}", "What the use of a container will be")), m.predict)
+	about(api, answers[Metric](api, get("metrics", "/metrics/{container_id}", "The newest metrics of a container")), "", m.metric)
+	about(api, answers[metricHistory](api, get("metricHistory", "/metrics/{container_id}/history", "Metrics over a window, with statistics")), "time_window", m.history)
+	about(api, answers[said](api, post("startMonitoring", "/monitor/start/{container_id}", "Start monitoring a container")), "", m.watch(true, "Monitoring started", "Already monitoring"))
+	about(api, answers[said](api, post("stopMonitoring", "/monitor/stop/{container_id}", "Stop monitoring a container")), "", m.watch(false, "Monitoring stopped", "Not monitoring"))
+	about(api, answers[prediction](api, get("predictions", "/predictions/{container_id}", "What the use of a container will be")), "prediction_window", m.predict)
 }
 
 func (m monitor) metric(ctx context.Context, in *containerIn) (*out, error) {
@@ -111,7 +116,7 @@ func echoed(v Metric, ref string) Metric {
 	return v
 }
 
-func (m monitor) history(ctx context.Context, in *historyIn) (*out, error) {
+func (m monitor) history(ctx context.Context, in *containerIn) (*out, error) {
 	if err := CheckRef(in.Container); err != nil {
 		return nil, wire(err)
 	}
@@ -162,7 +167,7 @@ func (m monitor) watch(on bool, done, already string) func(context.Context, *con
 	}
 }
 
-func (m monitor) predict(ctx context.Context, in *predictIn) (*out, error) {
+func (m monitor) predict(ctx context.Context, in *containerIn) (*out, error) {
 	if err := CheckRef(in.Container); err != nil {
 		return nil, wire(err)
 	}
