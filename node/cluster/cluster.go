@@ -61,6 +61,7 @@ type Membership struct {
 	Seen []member.Seen `json:"seen"`
 	// Stable are the members of the last view that a majority of the one before held.
 	Stable []knowledge.NodeID `json:"stable"`
+	Ballot
 }
 
 // Options are what a Cluster needs.
@@ -155,8 +156,10 @@ type Cluster struct {
 	unowned  bool // a service came that nobody may own yet
 	alive    map[knowledge.NodeID]probe
 	said     struct { // to the others
-		owned uint32
-		load  uint8
+		owned    uint32
+		load     uint8
+		views    member.Views
+		features uint32
 	}
 }
 
@@ -185,6 +188,8 @@ func New(o Options, host Host) (*Cluster, error) {
 	m.ID, m.Meta, m.Kept, m.Log, m.Now = c.self, o.Meta, o.Known.Seen, o.Log, o.Now
 	m.Meta.Started = int64(o.Epoch)
 	m.Meta.Protocol, m.Meta.State, m.Meta.Relay = member.Protocol, member.Waiting, relayAddr(o.Listener, m)
+	views, features := c.state.ballot.says()
+	m.Meta.Views, m.Meta.Features = views, m.Meta.Features|features&^member.FeatureMajority // it has not looked
 	m.Changed, m.Conflict = c.noteChange, o.Conflict
 	if c.members, err = member.Open(m); err != nil {
 		c.cancel()
@@ -261,12 +266,15 @@ func (c *Cluster) Run(ctx context.Context) {
 // end gives up what this node owns and says goodbye.
 func (c *Cluster) end() {
 	c.book.EndAll(claim.ErrStopped)
+	c.state.ballot.goodbye() // on the disk before others count on it
 	saved := c.saveLast()
 	if !c.left.Load() {
-		c.members.Update(func(m *member.Meta) { m.State = member.Leaving })
-		if err := c.members.Leave(leaveWithin); err != nil {
-			c.log.Debug().Err(err).Msg("nobody heard that this node leaves")
-		}
+		defer func() {
+			c.members.Update(func(m *member.Meta) { m.State = member.Leaving })
+			if err := c.members.Leave(leaveWithin); err != nil {
+				c.log.Debug().Err(err).Msg("nobody heard that this node leaves")
+			}
+		}()
 	}
 	timer := time.NewTimer(saveWithin)
 	defer timer.Stop()

@@ -30,10 +30,8 @@ func (c *Cluster) membership() Membership {
 		m.Stable = []knowledge.NodeID{c.self}
 		return m
 	}
-	for id := range c.state.stable {
-		m.Stable = append(m.Stable, id)
-	}
-	slices.Sort(m.Stable)
+	m.Stable, m.Ballot = c.state.ballot.list, c.state.ballot.Ballot
+	m.Tried = slices.Clone(m.Tried)
 	return m
 }
 
@@ -50,7 +48,7 @@ func worth(all []member.Seen) []member.Seen {
 }
 
 func (m Membership) same(o Membership) bool {
-	return slices.Equal(m.Stable, o.Stable) && sameSeen(m.Seen, o.Seen)
+	return m.Ballot.same(o.Ballot) && slices.Equal(m.Stable, o.Stable) && sameSeen(m.Seen, o.Seen)
 }
 
 // sameSeen compares who and where, not when.
@@ -128,8 +126,11 @@ func (c *Cluster) write(ctx context.Context, m Membership) error {
 }
 
 func (c *Cluster) wrote(m Membership, err error) {
+	c.state.ballot.mute = err != nil
 	if err == nil {
 		c.saved, c.toldDisk = m, time.Time{}
+		c.state.ballot.written = max(c.state.ballot.written, m.newest())
+		c.tellViews()
 		return
 	}
 	if now := c.o.Now(); c.toldDisk.IsZero() || now.Sub(c.toldDisk) >= toldAgain {

@@ -21,9 +21,6 @@ const (
 	// settleFor is how long a new node looks around before it offers itself, and
 	// settleMost how long it waits for somebody to look at.
 	settleFor, settleMost = time.Second, 5 * time.Second
-	// stableAfter is how long a view must stand to become the one that majorities
-	// are counted against.
-	stableAfter = time.Minute
 	// loadStep is how exactly a node's load is told, in percent.
 	loadStep = 10
 )
@@ -43,7 +40,7 @@ type standing struct {
 	settled  bool      // this life has looked around
 	penalty  claim.Penalty
 	majority bool
-	stable   map[knowledge.NodeID]bool
+	ballot   *ballot
 	viewAt   time.Time // since when the same members are alive
 	lastView []knowledge.NodeID
 	// with are the members that had the ring of this node, and this node as an owner
@@ -57,10 +54,7 @@ type standing struct {
 func (s *standing) begin(c *Cluster) {
 	now := c.o.Now()
 	s.state, s.since, s.majority, s.viewAt = member.Waiting, now, true, now
-	s.stable, s.with = map[knowledge.NodeID]bool{c.self: true}, map[knowledge.NodeID]bool{}
-	for _, id := range c.o.Known.Stable {
-		s.stable[id] = true
-	}
+	s.ballot, s.with = newBallot(c.self, c.o.Known, now), map[knowledge.NodeID]bool{}
 	for range min(c.o.Starts-1, 8) {
 		s.penalty.Flap(now)
 	}
@@ -82,6 +76,7 @@ func (s *standing) flap(c *Cluster, now time.Time) {
 	s.penalty.Flap(now)
 	clear(s.with)
 	s.since, s.viewAt, s.settled = now, now, false
+	s.ballot.pause(now)
 	s.until = later(now.Add(settleFor), s.penalty.Until(now))
 	c.become(member.Waiting)
 }
@@ -116,7 +111,11 @@ func (c *Cluster) standing(now time.Time) {
 	s := &c.state
 	c.apart.Store(c.left.Load() || c.ring.Len() <= 1 && c.alone() && len(c.peers()) == 1)
 	if c.left.Load() { // alone, on purpose
-		s.stable, s.majority, s.settled = map[knowledge.NodeID]bool{c.self: true}, true, true
+		s.majority, s.settled = true, true
+		if b := s.ballot; len(b.list) > 1 || b.newest() > 0 {
+			s.ballot = newBallot(c.self, Membership{}, now)
+		}
+		s.ballot.voters = nil
 		s.lastView, s.state = []knowledge.NodeID{c.self}, member.Participant // nobody else has what is its own
 		return
 	}
@@ -184,40 +183,48 @@ func (c *Cluster) alone() bool {
 	return len(c.o.Member.Join)+len(c.o.Member.Introduced)+len(c.o.Known.Seen) == 0
 }
 
-// countMajority compares who is alive with the last view that a majority held. A
-// side without a majority never changes that view, so two sides cannot both have
-// one (the rule of dynamic linear voting: Jajodia and Mutchler, 1990, without its
-// tie-break).
+// countMajority looks whether this side of the cluster has a majority: see ballot.
 func (c *Cluster) countMajority(now time.Time, alive []knowledge.NodeID) {
-	s := &c.state
-	have := 0
+	s, b := &c.state, c.state.ballot
+	voters, peers := make(map[knowledge.NodeID]voter, len(alive)), c.peers()
+	for i := range peers {
+		p := &peers[i]
+		voters[p.ID] = voter{Views: p.Views, features: p.Features, left: p.Status == "left"}
+	}
 	for _, id := range alive {
-		if s.stable[id] {
-			have++
-		}
+		v := voters[id]
+		v.alive = true
+		voters[id] = v
 	}
-	majority := 2*have > len(s.stable)
-	if majority {
-		if now.Sub(s.viewAt) >= stableAfter {
-			s.stable = make(map[knowledge.NodeID]bool, len(alive))
-		}
-		for _, id := range alive { // whoever joins counts at once: a majority gets harder, never easier
-			s.stable[id] = true
-		}
+	if b.step(now, voters) {
+		c.savedAt = time.Time{} // what is told of it waits for the disk
 	}
-	if majority == s.majority {
+	c.tellViews()
+	if b.majority == s.majority {
 		return
 	}
-	s.majority = majority
-	if !majority {
+	s.majority = b.majority
+	if !s.majority {
 		// Said while nobody listens, so that nobody takes it for an owner on its return.
 		c.become(member.Waiting)
-		c.log.Error().Int("alive", have).Int("of", len(s.stable)).
+		c.log.Error().Int("alive", len(b.present)).Int("of", b.expected()).
 			Msg("this node does not see a majority of the cluster: containers are kept at the right size, but replica counts stay as they are; check the network between the hosts, and `effiscale members`")
 		return
 	}
-	c.log.Info().Int("alive", have).Int("of", len(s.stable)).Msg("a majority of the cluster is in sight again")
+	c.log.Info().Int("alive", len(b.present)).Int("of", b.expected()).Msg("a majority of the cluster is in sight again")
 	s.flap(c, now)
+}
+
+// tellViews lets the others know what this node says of views, at once.
+func (c *Cluster) tellViews() {
+	v, features := c.state.ballot.says()
+	if s := &c.said; v == s.views && features == s.features {
+		return
+	}
+	c.said.views, c.said.features = v, features
+	c.members.Update(func(m *member.Meta) {
+		m.Views, m.Features = v, (m.Features&^member.FeaturesOfViews|features)^member.FeatureTurn
+	})
 }
 
 // peers are all members as of now, for reading only: they are asked for several
@@ -268,12 +275,12 @@ func (c *Cluster) known(id knowledge.NodeID) bool {
 	return ok
 }
 
-// gone reports whether nothing is to be sent to a node: it left, is unknown, or was given
-// up for so long that the ring is another one. Its host may have a new id by now, and
-// would turn each call away.
+// gone reports whether nothing is to be sent to a node: it or this one left, it is unknown,
+// or was given up for so long that the ring is another one. Its host may have a new id by
+// now, and would turn each call away.
 func (c *Cluster) gone(now time.Time, id knowledge.NodeID) bool {
 	p, _ := c.members.Peer(id)
-	return !c.known(id) || !p.Alive && now.Sub(p.Since) > stableAfter && !c.sees(id)
+	return c.left.Load() || !c.known(id) || !p.Alive && now.Sub(p.Since) > stableAfter && !c.sees(id)
 }
 
 // lookup is where a living member answers calls.
@@ -289,12 +296,6 @@ func (c *Cluster) coresOf(id knowledge.NodeID) knowledge.NanoCPU {
 
 // memberChange takes a membership that is not what it was.
 func (c *Cluster) memberChange(now time.Time) {
-	peers := c.peers()
-	for i := range peers {
-		if peers[i].Status == "left" {
-			delete(c.state.stable, peers[i].ID)
-		}
-	}
 	c.adopt(now)
 }
 
@@ -403,7 +404,7 @@ type View struct {
 	State    member.State
 	Why      string // it waits
 	Majority bool
-	Expected int // members of the last view that a majority held
+	Expected int // members of the last view that a majority held, and newcomers
 	Claims   int
 	Copies   int
 	Waiting  int // reports and intents that nobody has acknowledged yet
@@ -414,7 +415,7 @@ type View struct {
 // publish makes the view of this beat.
 func (c *Cluster) publish() {
 	v := &View{
-		Ring: c.ring, State: c.state.state, Why: c.state.why(c.o.Now()), Majority: c.state.majority, Expected: len(c.state.stable), Claims: c.book.Len(),
+		Ring: c.ring, State: c.state.state, Why: c.state.why(c.o.Now()), Majority: c.state.majority, Expected: c.state.ballot.expected(), Claims: c.book.Len(),
 		Copies: c.copies(), Waiting: c.reports.waiting() + c.intents.waiting(), Counts: c.count, Terms: c.shown,
 	}
 	if c.shown == nil {

@@ -217,7 +217,7 @@ func (a *app) leaveCmd() *cobra.Command {
 		Use:   "leave [NAME]",
 		Short: "Take this node out of the cluster, or say that one that is down is gone for good",
 		Long: "Take this node out of the cluster. Others plan for its services at once; its daemon goes on alone with\nthe containers of this host, and comes back when it is restarted.\n" +
-			"With the NAME of a node that is down: it is gone for good. Nobody waits for it or counts it any more; if it comes back\nafter all, it is a member again.",
+			"With the NAME of a node that is down: it is gone for good. Nobody waits for it any more; if it comes back\nafter all, it is a member again.",
 		Args: atMostOneName,
 		RunE: a.run(func(ctx context.Context, args []string) error {
 			name := strings.Join(args, "")

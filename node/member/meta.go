@@ -39,7 +39,7 @@ func (s State) String() string {
 }
 
 // Bounds on what a stranger's metadata may hold. All strings at their longest
-// and all numbers at their largest are 423 bytes, below memberlist's 512.
+// and all numbers at their largest are 378 bytes, and 119 of padding: memberlist takes 512.
 const (
 	maxName  = 64
 	maxZone  = 64
@@ -67,6 +67,14 @@ type Meta struct {
 	// Keys are fingerprints of the gossip keys that the node has, the one that it
 	// uses first: see KeyNames. Members fills it in.
 	Keys [4]uint32
+	// Views is what the node says of views of the members: with FeatureViews.
+	Views
+}
+
+// Views are the numbers of the view that a node is in and of the newest that it agreed
+// to, and who is in that, as a checksum.
+type Views struct {
+	Base, Tried, Sum uint64
 }
 
 // FeatureSettled: this life of the node has taken its part once. It is set with the first
@@ -77,11 +85,33 @@ const FeatureSettled uint32 = 1
 // while any other node can, also where most wait.
 const FeatureUnfit uint32 = 2
 
+// What a node says of views besides: that it has them at all, which older versions do not;
+// that it sees a majority; that it follows a view that it was not in; that it said goodbye
+// and was in no new view since; that it cannot write down what it agrees to. FeatureTurn
+// changes with each word of them, for features are told at once.
+const (
+	FeatureViews uint32 = 1 << (iota + 2)
+	FeatureMajority
+	FeatureBehind
+	FeatureBack
+	FeatureMute
+	FeatureTurn
+	FeaturesOfViews = FeatureViews | FeatureMajority | FeatureBehind | FeatureBack | FeatureMute
+)
+
 // Unfit: the node cannot own anything.
 func (m Meta) Unfit() bool { return m.Features&FeatureUnfit != 0 }
 
 // settled: the node was at home in its cluster when this was said.
 func (m Meta) settled() bool { return m.Features&FeatureSettled != 0 }
+
+// views are the numbers of Views, where the node has them.
+func (m *Meta) views() []*uint64 {
+	if m.Features&FeatureViews == 0 {
+		return nil
+	}
+	return []*uint64{&m.Base, &m.Tried, &m.Sum}
+}
 
 // KeyNames are the fingerprints of the node's keys as Members.Keys has them.
 func (m Meta) KeyNames() []string {
@@ -119,6 +149,9 @@ func (m Meta) Pack() ([]byte, error) {
 	for _, k := range m.Keys {
 		b = binary.BigEndian.AppendUint32(b, k)
 	}
+	for _, n := range m.views() {
+		b = binary.BigEndian.AppendUint64(b, *n)
+	}
 	return b, nil
 }
 
@@ -139,6 +172,11 @@ func Unpack(b []byte) (Meta, error) {
 	for i := range m.Keys {
 		if key := r.take(4); r.err == nil {
 			m.Keys[i] = binary.BigEndian.Uint32(key)
+		}
+	}
+	for _, n := range m.views() { // an older version has zeros there, or nothing
+		if v := r.take(8); r.err == nil {
+			*n = binary.BigEndian.Uint64(v)
 		}
 	}
 	if r.err != nil {

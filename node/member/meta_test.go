@@ -18,7 +18,7 @@ func full() Meta {
 		Name: strings.Repeat("n", maxName), Zone: strings.Repeat("z", maxZone), Version: strings.Repeat("v", maxBuild),
 		Relay: strings.Repeat("r", maxRelay-6) + ":65535", Protocol: math.MaxUint8, Features: math.MaxUint32, State: Leaving,
 		Cores: maxCores, Memory: knowledge.MaxBytes, Load: 100, Services: math.MaxUint32, Ring: math.MaxUint64, Started: math.MaxInt64,
-		Keys: [4]uint32{math.MaxUint32, 1, 2, 3},
+		Keys: [4]uint32{math.MaxUint32, 1, 2, 3}, Views: Views{math.MaxUint64, 1, 2},
 	}
 }
 
@@ -62,6 +62,28 @@ func TestMetaRoundTrip(t *testing.T) {
 			t.Fatalf("%+v, %v; want %+v", got, err, m)
 		}
 	})
+}
+
+// TestMetaOfOlderVersions: without views the metadata is what older versions write, whose
+// padding is no view.
+func TestMetaOfOlderVersions(t *testing.T) {
+	m := full()
+	m.Features &^= FeaturesOfViews
+	m.Views = Views{}
+	b, err := m.Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, pad := range []int{0, 1, 23, 24, 60} {
+		if got, err := Unpack(append(b[:len(b):len(b)], make([]byte, pad)...)); err != nil || got != m {
+			t.Errorf("padded with %d: %+v, %v", pad, got, err)
+		}
+	}
+	m.Features |= FeatureViews
+	m.Views = Views{7, 8, 9}
+	if more, _ := m.Pack(); len(more) != len(b)+24 || string(more[len(b):len(b)+7]) != string(make([]byte, 7)) {
+		t.Errorf("%d bytes, %d with views: an older version must be able to skip them", len(b), len(more))
+	}
 }
 
 func TestMetaBounds(t *testing.T) {

@@ -21,7 +21,7 @@ import (
 var scripts = 6
 
 // regressions are the seeds that once failed.
-func regressions() []uint64 { return []uint64{79} }
+func regressions() []uint64 { return []uint64{79, 24} }
 
 // TestRandomScripts: nodes crash, stop, leave, come back with and without a disk, are
 // frozen, are cut off one way, both, or but for one that hears both sides, have no room on

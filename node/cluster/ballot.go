@@ -1,0 +1,405 @@
+package cluster
+
+import (
+	"hash/fnv"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/node/member"
+)
+
+const (
+	// stableAfter is how long the members of a view must be there, or not, and a
+	// newcomer be there, before a view of who is there now is tried.
+	stableAfter = time.Minute
+	// tryAgain is how long a view that was tried has to become the one of all.
+	tryAgain = 10 * time.Second
+	// triesMost and triedMost bound the views that were tried and may be in force
+	// somewhere, and their members. Who has that many tries no other.
+	triesMost, triedMost = 4, 8192
+	// firstView is the number of a view that was written down without one.
+	firstView = 1
+)
+
+// Tried is a view that this node agreed to and does not know to be in force.
+type Tried struct {
+	Number  uint64             `json:"number"`
+	Members []knowledge.NodeID `json:"members"`
+}
+
+// Ballot is what a node remembers of views: what it told of them is on its disk first.
+type Ballot struct {
+	View uint64 `json:"view,omitempty"` // the number of the stable view; 0: this node was in none yet
+	// Tried are newer views, the newest last.
+	Tried []Tried `json:"tried,omitempty"`
+	// Left are members that said goodbye, and are not back.
+	Left []knowledge.NodeID `json:"left,omitempty"`
+	// Behind: others are in a view that this node was not in; it follows them until
+	// it is. Back: it said goodbye itself, and was in no new view since.
+	Behind bool `json:"behind,omitempty"`
+	Back   bool `json:"back,omitempty"`
+}
+
+func (b Ballot) same(o Ballot) bool {
+	return b.View == o.View && b.Behind == o.Behind && b.Back == o.Back && slices.Equal(b.Left, o.Left) &&
+		slices.EqualFunc(b.Tried, o.Tried, func(x, y Tried) bool { return x.Number == y.Number && slices.Equal(x.Members, y.Members) })
+}
+
+// newest is the highest number that the ballot holds.
+func (b Ballot) newest() uint64 {
+	if n := len(b.Tried); n > 0 {
+		return b.Tried[n-1].Number
+	}
+	return b.View
+}
+
+// voter is what one node says of views.
+type voter struct {
+	member.Views
+	features    uint32
+	alive, left bool
+}
+
+func (v voter) has(feature uint32) bool { return v.features&feature != 0 }
+
+// able: it can agree to a view.
+func (v voter) able() bool {
+	return v.has(member.FeatureViews) && v.features&(member.FeatureMute|member.FeatureUnfit) == 0
+}
+
+// ballot decides whether this node is on the side of the majority, and which view comes
+// next. It is dynamic voting (Jajodia and Mutchler, 1990) with the agreement that makes it
+// safe (Yeger Lotem, Keidar and Dolev, 1997): a view is in force when all its members have
+// written down and told that they agree, and who has agreed needs a majority of it too,
+// besides one of the view before, until it knows. So of every majority of a view at least
+// one member knows of the next one, and says so:
+//
+//   - nobody has a majority who sees a member of its views with a newer one that has none;
+//   - who sees a member in a later view than its own has what that one has;
+//   - a member that tells an older view than it once agreed to has forgotten, and counts not.
+type ballot struct {
+	Ballot
+	self     knowledge.NodeID
+	stable   map[knowledge.NodeID]bool
+	list     []knowledge.NodeID         // of stable, in order
+	sum      uint64                     // of list
+	voters   map[knowledge.NodeID]voter // of the last step
+	since    map[knowledge.NodeID]time.Time
+	present  []knowledge.NodeID // of the stable view
+	calm     time.Time          // since when
+	triedAt  time.Time
+	majority bool
+	mute     bool   // the disk does not take the ballot
+	written  uint64 // the newest number that is on the disk
+}
+
+func newBallot(self knowledge.NodeID, known Membership, now time.Time) *ballot {
+	b := &ballot{Ballot: known.Ballot, self: self, since: map[knowledge.NodeID]time.Time{}, calm: now, majority: true}
+	b.enter(append(slices.Clone(known.Stable), self))
+	if b.View == 0 && len(b.stable) > 1 {
+		b.View = firstView
+	}
+	b.written = b.newest()
+	return b
+}
+
+// sumOf names a view by its members, which are in order.
+func sumOf(ids []knowledge.NodeID) uint64 {
+	h := fnv.New64a()
+	for _, id := range ids {
+		_, _ = h.Write([]byte(id))
+	}
+	return h.Sum64()
+}
+
+func (b *ballot) enter(view []knowledge.NodeID) {
+	b.stable = make(map[knowledge.NodeID]bool, len(view))
+	for _, id := range view {
+		b.stable[id] = true
+	}
+	b.list = slices.Sorted(maps.Keys(b.stable))
+	b.sum = sumOf(b.list)
+}
+
+// newestMembers are those of the newest view.
+func (b *ballot) newestMembers() []knowledge.NodeID {
+	if n := len(b.Tried); n > 0 {
+		return b.Tried[n-1].Members
+	}
+	return b.list
+}
+
+// says is what this node tells of views, the newest one only when it is on the disk.
+func (b *ballot) says() (v member.Views, features uint32) {
+	v, features = member.Views{Base: b.View, Tried: b.View, Sum: b.sum}, member.FeatureViews
+	for _, t := range b.Tried {
+		if t.Number <= b.written {
+			v.Tried, v.Sum = t.Number, sumOf(t.Members)
+		}
+	}
+	for feature, on := range map[uint32]bool{member.FeatureMajority: b.majority, member.FeatureBehind: b.Behind, member.FeatureBack: b.Back, member.FeatureMute: b.mute} {
+		if on {
+			features |= feature
+		}
+	}
+	return v, features
+}
+
+// pause is for a node that was away: nothing has stood since before.
+func (b *ballot) pause(now time.Time) {
+	b.calm = now
+	clear(b.since)
+}
+
+// goodbye is for a node that stops. What nobody hears binds nobody.
+func (b *ballot) goodbye() {
+	for id, v := range b.voters {
+		b.Back = b.Back || v.alive && id != b.self
+	}
+}
+
+// step is one look at the others; true: there is something to write down.
+func (b *ballot) step(now time.Time, voters map[knowledge.NodeID]voter) bool {
+	b.voters = voters
+	before := b.Ballot
+	before.Tried = slices.Clone(b.Tried)
+	b.look(now)
+	for b.agreed(now) {
+	}
+	b.judge()
+	if b.majority && !b.mute {
+		b.try(now)
+		b.judge()
+	}
+	return !b.Ballot.same(before)
+}
+
+// look notes who is there since when, and who said goodbye.
+func (b *ballot) look(now time.Time) {
+	for id := range b.since {
+		if !b.voters[id].alive {
+			delete(b.since, id)
+		}
+	}
+	var present, left []knowledge.NodeID
+	for id, v := range b.voters {
+		if !v.alive {
+			continue
+		}
+		if b.since[id].IsZero() {
+			b.since[id] = now
+		}
+		if b.stable[id] {
+			present = append(present, id)
+		}
+	}
+	slices.Sort(present)
+	if !slices.Equal(present, b.present) {
+		b.present, b.calm = present, now
+	}
+	for id := range b.stable {
+		if v := b.voters[id]; !v.alive && id != b.self && (v.left || slices.Contains(b.Left, id)) {
+			left = append(left, id)
+		}
+	}
+	slices.Sort(left)
+	b.Left = left
+}
+
+// agreed takes a view over that all its members agreed to, or that one of them has.
+func (b *ballot) agreed(now time.Time) bool {
+	for i := len(b.Tried) - 1; i >= 0; i-- {
+		t := b.Tried[i]
+		sum, all := sumOf(t.Members), t.Number <= b.written
+		taken := false
+		for _, id := range t.Members {
+			v := b.voters[id]
+			same := v.Tried == t.Number && v.Sum == sum && v.has(member.FeatureViews)
+			taken = taken || same && v.Base == t.Number && id != b.self
+			all = all && (same || id == b.self)
+		}
+		if !all && !taken {
+			continue
+		}
+		b.View, b.Tried, b.Behind, b.Back = t.Number, slices.Clone(b.Tried[i+1:]), false, false
+		b.enter(t.Members)
+		b.look(now)
+		return true
+	}
+	return false
+}
+
+// holds reports whether there are more than half of a view, or just half, none of whom
+// was away, where another one said goodbye: nobody else can be the half of it then, for
+// who comes back from a goodbye makes none.
+func (b *ballot) holds(view []knowledge.NodeID, number uint64, there func(knowledge.NodeID) bool) bool {
+	have, left, back := 0, false, b.Back
+	for _, id := range view {
+		v := b.voters[id]
+		switch {
+		case id == b.self:
+			have++
+		case there(id) && (v.Tried >= number || !v.has(member.FeatureViews)):
+			have++
+			back = back || v.has(member.FeatureBack)
+		case slices.Contains(b.Left, id):
+			left = true
+		}
+	}
+	return 2*have > len(view) || 2*have == len(view) && left && !back
+}
+
+// promised is the least number that members of the stable view tell: all agreed to it.
+// Of one that was counted before there were numbers nothing is known.
+func (b *ballot) promised() uint64 {
+	if b.View == firstView {
+		return 0
+	}
+	return b.View
+}
+
+func (b *ballot) alive(id knowledge.NodeID) bool { return b.voters[id].alive }
+
+// concerns reports whether what a node says of views binds this one. Who was never in a
+// view with others believes anybody.
+func (b *ballot) concerns(id knowledge.NodeID) bool {
+	if len(b.stable) == 1 && len(b.Tried) == 0 || b.stable[id] {
+		return true
+	}
+	return slices.ContainsFunc(b.Tried, func(t Tried) bool { return slices.Contains(t.Members, id) })
+}
+
+// judge finds whether this side has a majority.
+func (b *ballot) judge() {
+	newest := b.newest()
+	later, follow, free := false, false, true
+	for id, v := range b.voters {
+		if id == b.self || !v.alive || !b.concerns(id) {
+			continue
+		}
+		if v.Base > b.View {
+			later = true
+			follow = follow || v.Tried >= newest && v.has(member.FeatureMajority) && !v.has(member.FeatureBehind)
+		}
+		free = free && (v.Tried <= newest || v.has(member.FeatureMajority))
+	}
+	switch {
+	case later || b.Behind:
+		b.majority = follow
+		b.Behind = b.Behind || follow && len(b.stable) == 1
+		return
+	case !free || !b.holds(b.list, b.promised(), b.alive):
+		b.majority = false
+		return
+	}
+	b.majority = true
+	for _, t := range b.Tried {
+		b.majority = b.majority && b.holds(t.Members, 0, b.alive)
+	}
+}
+
+// next are the members of the view that would follow: those of the last one that are
+// there, and who came and has stood for a while. Who is on the wrong side, or cannot write
+// its word down, is none. soon: without the while.
+func (b *ballot) next(now time.Time, soon bool) []knowledge.NodeID {
+	next := []knowledge.NodeID{b.self}
+	for id, v := range b.voters {
+		switch {
+		case id == b.self || !v.alive:
+		case b.stable[id] && (v.able() || !v.has(member.FeatureViews)):
+			next = append(next, id)
+		case !b.stable[id] && v.able() && v.has(member.FeatureMajority) && (soon || now.Sub(b.since[id]) >= stableAfter):
+			next = append(next, id)
+		}
+	}
+	slices.Sort(next)
+	return next
+}
+
+// try agrees to a view: to one that another tries, when it is what this node sees, or
+// after calm to one of its own.
+func (b *ballot) try(now time.Time) {
+	newest, later, waits, newer := b.newest(), b.Behind, false, false
+	for id, v := range b.voters {
+		if v.alive && id != b.self {
+			newer = newer || v.Tried > newest
+			if b.concerns(id) {
+				later, waits = later || v.Base > b.View, waits || v.Tried > newest
+			}
+		}
+	}
+	if newer {
+		if t := b.joined(now); t.Number > 0 {
+			b.agree(now, t, later)
+			return
+		}
+	}
+	if later || waits || now.Sub(b.calm) < stableAfter || !b.triedAt.IsZero() && now.Sub(b.triedAt) < tryAgain {
+		return
+	}
+	next, highest := b.next(now, false), max(newest, firstView)
+	if newest > 0 && slices.Equal(next, b.newestMembers()) {
+		return
+	}
+	for _, id := range next {
+		v := b.voters[id]
+		if id != b.self && !v.has(member.FeatureViews) {
+			return // of an older version: it will never agree
+		}
+		highest = max(highest, v.Tried)
+	}
+	b.agree(now, Tried{Number: highest + 1, Members: next}, false)
+}
+
+// joined is the newest view that others try and that is what this node sees.
+func (b *ballot) joined(now time.Time) (join Tried) {
+	join.Number = b.newest()
+	for _, soon := range []bool{false, true} {
+		view := b.next(now, soon)
+		sum := sumOf(view)
+		for _, id := range view {
+			v := b.voters[id]
+			if id != b.self && v.Tried > max(v.Base, join.Number) && v.Sum == sum && !v.has(member.FeatureBehind) {
+				join = Tried{Number: v.Tried, Members: view}
+			}
+		}
+	}
+	if join.Members == nil {
+		return Tried{}
+	}
+	return join
+}
+
+// agree binds this node to a view. One of the same members as an older one takes its place.
+func (b *ballot) agree(now time.Time, t Tried, later bool) {
+	there := func(id knowledge.NodeID) bool { return slices.Contains(t.Members, id) }
+	if !later && !b.holds(b.list, b.promised(), there) {
+		return
+	}
+	tried := slices.DeleteFunc(slices.Clone(b.Tried), func(o Tried) bool { return slices.Equal(o.Members, t.Members) })
+	sum := len(t.Members)
+	for _, o := range tried {
+		sum += len(o.Members)
+	}
+	if len(tried) >= triesMost || len(tried) > 0 && sum > triedMost {
+		return
+	}
+	b.Tried, b.Behind, b.triedAt = append(tried, t), b.Behind || later, now
+}
+
+// expected is how many are to be there: those that a majority is counted among where
+// there is none, else all but who said goodbye, and newcomers.
+func (b *ballot) expected() int {
+	if !b.majority {
+		return len(b.stable)
+	}
+	n := len(b.stable) - len(b.Left)
+	for id, v := range b.voters {
+		if v.alive && !b.stable[id] {
+			n++
+		}
+	}
+	return n
+}
