@@ -19,6 +19,9 @@ const (
 	// triesMost and triedMost bound the views that were tried and may be in force
 	// somewhere, and their members. Who has that many tries no other.
 	triesMost, triedMost = 4, 8192
+	// leap is how far ahead of this node's newest view another's can be: views follow each
+	// other in ten seconds at the soonest. farthest is for a node that was in none yet.
+	leap, farthest = 1 << 20, 1 << 40
 	// firstView is the number of a view that was written down without one.
 	firstView = 1
 )
@@ -160,8 +163,23 @@ func (b *ballot) goodbye() {
 	}
 }
 
+// believable reports whether what a node says can be. One lie must not use up the numbers.
+func (b *ballot) believable(v voter) bool {
+	most := b.newest() + leap
+	if b.newest() == 0 {
+		most = farthest
+	}
+	return v.Base <= v.Tried && v.Tried <= most
+}
+
 // step is one look at the others; true: there is something to write down.
 func (b *ballot) step(now time.Time, voters map[knowledge.NodeID]voter) bool {
+	for id, v := range voters {
+		if v.alive && !b.believable(v) {
+			v.alive = false
+			voters[id] = v
+		}
+	}
 	b.voters = voters
 	before := b.Ballot
 	before.Tried = slices.Clone(b.Tried)

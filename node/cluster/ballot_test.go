@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -218,4 +219,62 @@ func TestNeverTwoMajorities(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestViewsOutOfReach: a member that tells the highest numbers there are uses them up for
+// nobody: it is as if it were not there.
+func TestViewsOutOfReach(t *testing.T) {
+	for _, lie := range []member.Views{{Base: 1 << 63, Tried: 1<<64 - 1}, {Tried: 1<<64 - 1, Sum: 1}, {Base: 1<<64 - 1}, {Base: 9, Tried: 8}} {
+		p := &pollster{now: time.Unix(1e9, 0)}
+		for range 4 {
+			p.add(0)
+		}
+		p.run(3 * stableAfter)
+		liar := p.nodes[3]
+		for range int(3 * stableAfter / (2 * time.Second)) {
+			p.now = p.now.Add(2 * time.Second)
+			voters := map[knowledge.NodeID]voter{}
+			for _, n := range p.nodes {
+				v, f := n.b.says()
+				voters[n.id] = voter{Views: v, features: f, alive: true}
+			}
+			voters[liar.id] = voter{Views: lie, features: member.FeatureViews | member.FeatureMajority, alive: true}
+			for _, n := range p.nodes[:3] {
+				if n.b.step(p.now, maps.Clone(voters)) {
+					n.save()
+				}
+			}
+		}
+		for i, n := range p.nodes[:3] {
+			if !n.b.majority || n.b.View > 100 || len(n.b.list) != 3 {
+				t.Errorf("%+v, node %d:\n%s", lie, i+1, p.say())
+			}
+		}
+	}
+}
+
+// BenchmarkBallot is one look of a calm cluster: four a second.
+func BenchmarkBallot(b *testing.B) {
+	for _, n := range []int{3, 30, 300} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			now, voters := time.Unix(1e9, 0), map[knowledge.NodeID]voter{}
+			var known Membership
+			for i := range n {
+				known.Stable = append(known.Stable, knowledge.NodeID(fmt.Sprintf("%032x", i+1)))
+			}
+			known.View = 7
+			one := newBallot(known.Stable[0], known, now)
+			said, features := one.says()
+			for _, id := range known.Stable {
+				voters[id] = voter{Views: said, features: features, alive: true}
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				now = now.Add(beat)
+				if one.step(now, voters) || !one.majority {
+					b.Fatal("something changed")
+				}
+			}
+		})
+	}
 }

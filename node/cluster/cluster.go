@@ -414,8 +414,32 @@ func (c *Cluster) Report(reports []plan.Report) {
 
 var _ mape.Owners = (*Cluster)(nil)
 
-// Leave takes this node out of the cluster; the daemon goes on alone.
+// Leave takes this node out of the cluster; the daemon goes on alone. On the side of a
+// majority that is a stop in order: after a restart it is one of the members that it was
+// one of. Where none is in sight it is the operator's word that the others do not come
+// back: the next life counts from itself.
 func (c *Cluster) Leave() error {
+	written := make(chan struct{})
+	c.back(func() {
+		c.left.Store(true)
+		if c.state.majority {
+			c.state.ballot.goodbye()
+		} else {
+			c.state.ballot = newBallot(c.self, Membership{}, c.o.Now())
+		}
+		saved := c.saveLast()
+		c.job(func(context.Context) {
+			<-saved
+			close(written)
+		})
+	})
+	timer := time.NewTimer(saveWithin)
+	defer timer.Stop()
+	select {
+	case <-written: // before others count on it
+	case <-timer.C:
+	case <-c.ctx.Done():
+	}
 	c.left.Store(true)
 	c.members.Update(func(m *member.Meta) { m.State = member.Leaving })
 	defer c.noteChange()

@@ -21,15 +21,9 @@ const (
 	toldAgain = 10 * time.Minute
 )
 
-// membership is what the next life is to know. That of a node that has left counts from
-// itself: with a restart behind it, leaving is the operator's word that the members of
-// before do not come back.
+// membership is what the next life is to know.
 func (c *Cluster) membership() Membership {
 	m := Membership{Seen: worth(c.members.Seen())}
-	if c.left.Load() {
-		m.Stable = []knowledge.NodeID{c.self}
-		return m
-	}
 	m.Stable, m.Ballot = c.state.ballot.list, c.state.ballot.Ballot
 	m.Tried = slices.Clone(m.Tried)
 	return m

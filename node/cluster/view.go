@@ -112,9 +112,6 @@ func (c *Cluster) standing(now time.Time) {
 	c.apart.Store(c.left.Load() || c.ring.Len() <= 1 && c.alone() && len(c.peers()) == 1)
 	if c.left.Load() { // alone, on purpose
 		s.majority, s.settled = true, true
-		if b := s.ballot; len(b.list) > 1 || b.newest() > 0 {
-			s.ballot = newBallot(c.self, Membership{}, now)
-		}
 		s.ballot.voters = nil
 		s.lastView, s.state = []knowledge.NodeID{c.self}, member.Participant // nobody else has what is its own
 		return
@@ -414,8 +411,12 @@ type View struct {
 
 // publish makes the view of this beat.
 func (c *Cluster) publish() {
+	expected := c.state.ballot.expected()
+	if c.left.Load() {
+		expected = 1
+	}
 	v := &View{
-		Ring: c.ring, State: c.state.state, Why: c.state.why(c.o.Now()), Majority: c.state.majority, Expected: c.state.ballot.expected(), Claims: c.book.Len(),
+		Ring: c.ring, State: c.state.state, Why: c.state.why(c.o.Now()), Majority: c.state.majority, Expected: expected, Claims: c.book.Len(),
 		Copies: c.copies(), Waiting: c.reports.waiting() + c.intents.waiting(), Counts: c.count, Terms: c.shown,
 	}
 	if c.shown == nil {

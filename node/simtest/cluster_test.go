@@ -92,6 +92,7 @@ type host struct {
 	at     map[knowledge.ServiceKey]time.Time
 	told   map[knowledge.ContainerID]knowledge.Envelope // the newest
 	left   bool                                         // the cluster, in this life
+	forgot bool                                         // the members that it counted among: its disk, or it left without a majority
 	fault  string
 	// wait puts off the first report, so that not all hosts speak at once.
 	wait  time.Duration
@@ -326,6 +327,7 @@ func (h *host) leave() {
 	h.mu.Lock()
 	h.left = true
 	h.mu.Unlock()
+	h.forgot = h.forgot || !h.c.View().Majority
 	_ = h.c.Leave()
 }
 

@@ -111,3 +111,25 @@ func TestLastOfTwo(t *testing.T) {
 		}
 	})
 }
+
+// TestLeaveAllInTurn: one host after the other leaves and is started again, faster than
+// views follow, as somebody does who replaces a binary. It is the same cluster after it.
+func TestLeaveAllInTurn(t *testing.T) {
+	for _, n := range []int{2, 3, 5} {
+		inWorld(t, n, 10, func(w *world) {
+			for _, h := range w.hosts {
+				h.leave()
+				time.Sleep(3 * time.Second)
+				h.stop()
+				h.again()
+				time.Sleep(15 * time.Second)
+			}
+			time.Sleep(time.Minute)
+			for _, h := range w.hosts {
+				if v := h.c.View(); !v.Majority || v.Expected != n {
+					t.Errorf("%s: majority %v of %d", h.name, v.Majority, v.Expected)
+				}
+			}
+		})
+	}
+}

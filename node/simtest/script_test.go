@@ -21,15 +21,15 @@ import (
 var scripts = 6
 
 // regressions are the seeds that once failed.
-func regressions() []uint64 { return []uint64{79, 24} }
+func regressions() []uint64 { return []uint64{79, 24, 33, 55} }
 
 // TestRandomScripts: nodes crash, stop, leave, come back with and without a disk, are
 // frozen, are cut off one way, both, or but for one that hears both sides, have no room on
 // the disk and clocks that jump; packets get lost, late and doubled; containers come and
 // go; all in any order. At every step no host obeys a term after a higher one, or one
 // that is on no disk, and none is to shrink; once it is calm each service has exactly one
-// owner, the one of the ring, which is the same on all nodes, and all see a majority.
-// Who has left, and did not come back, plans for itself.
+// owner, the one of the ring, which is the same on all nodes, and all see a majority,
+// unless half of them forgot which one. Who has left, and did not come back, plans for itself.
 func TestRandomScripts(t *testing.T) {
 	n := scripts
 	if v, err := strconv.Atoi(os.Getenv("EFFISCALE_SIM_SCRIPTS")); err == nil {
@@ -98,6 +98,7 @@ func (h *host) toggle(key knowledge.ServiceKey) {
 // lose is a disk that breaks.
 func (h *host) lose() {
 	d := newDisk(h.w.t)
+	h.forgot = true
 	h.w.mu.Lock()
 	defer h.w.mu.Unlock()
 	h.disk = d
@@ -245,6 +246,18 @@ func (w *world) agreed() {
 	}
 }
 
+// halfGone reports whether half of the hosts do not know what they were members of, or
+// have left for good: then a person has to say that the others may go on.
+func (w *world) halfGone() bool {
+	gone := 0
+	for _, h := range w.hosts {
+		if h.forgot || h.left {
+			gone++
+		}
+	}
+	return 2*gone >= len(w.hosts)
+}
+
 // owns holds what one node sees and obeys against who is in its cluster.
 func (w *world) owns(h *host, in []*host) {
 	w.t.Helper()
@@ -257,7 +270,7 @@ func (w *world) owns(h *host, in []*host) {
 	if v.Ring.Checksum() != want.Checksum() {
 		w.t.Errorf("%s has another ring than that of who is there: %d members and %d", h.name, v.Ring.Len(), want.Len())
 	}
-	if !v.Majority {
+	if !v.Majority && !w.halfGone() {
 		w.t.Errorf("%s sees no majority of %d", h.name, v.Expected)
 	}
 	h.mu.Lock()
