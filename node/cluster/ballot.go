@@ -16,14 +16,14 @@ const (
 	stableAfter = time.Minute
 	// tryAgain is how long a view that was tried has to become the one of all.
 	tryAgain = 10 * time.Second
+	// hungAfter is how long a disk may take before it counts as one that takes nothing.
+	hungAfter = 3 * tryAgain
 	// triesMost and triedMost bound the views that were tried and may be in force
 	// somewhere, and their members. Who has that many tries no other.
-	triesMost, triedMost = 4, 8192
+	triesMost, triedMost = 16, 8192
 	// leap is how far ahead of this node's newest view another's can be: views follow each
 	// other in ten seconds at the soonest. farthest is for a node that was in none yet.
 	leap, farthest = 1 << 20, 1 << 40
-	// firstView is the number of a view that was written down without one.
-	firstView = 1
 )
 
 // Tried is a view that this node agreed to and does not know to be in force.
@@ -68,9 +68,7 @@ type voter struct {
 func (v voter) has(feature uint32) bool { return v.features&feature != 0 }
 
 // able: it can agree to a view.
-func (v voter) able() bool {
-	return v.has(member.FeatureViews) && v.features&(member.FeatureMute|member.FeatureUnfit) == 0
-}
+func (v voter) able() bool { return v.has(member.FeatureViews) && !v.has(member.FeatureMute) }
 
 // ballot decides whether this node is on the side of the majority, and which view comes
 // next. It is dynamic voting (Jajodia and Mutchler, 1990) with the agreement that makes it
@@ -84,26 +82,25 @@ func (v voter) able() bool {
 //   - a member that tells an older view than it once agreed to has forgotten, and counts not.
 type ballot struct {
 	Ballot
-	self     knowledge.NodeID
-	stable   map[knowledge.NodeID]bool
-	list     []knowledge.NodeID         // of stable, in order
-	sum      uint64                     // of list
-	voters   map[knowledge.NodeID]voter // of the last step
-	since    map[knowledge.NodeID]time.Time
-	present  []knowledge.NodeID // of the stable view
-	calm     time.Time          // since when
-	triedAt  time.Time
-	majority bool
-	mute     bool   // the disk does not take the ballot
-	written  uint64 // the newest number that is on the disk
+	self      knowledge.NodeID
+	stable    map[knowledge.NodeID]bool
+	list      []knowledge.NodeID         // of stable, in order
+	sum       uint64                     // of list
+	voters    map[knowledge.NodeID]voter // of the last step
+	since     map[knowledge.NodeID]time.Time
+	present   []knowledge.NodeID // of the stable view
+	calm      time.Time          // since when
+	triedAt   time.Time
+	majority  bool
+	mute      bool      // the disk does not take the ballot
+	unwritten time.Time // since when it has not taken the newest number
+	hung      bool      // it has not for long
+	written   uint64    // the newest number that is on the disk
 }
 
 func newBallot(self knowledge.NodeID, known Membership, now time.Time) *ballot {
 	b := &ballot{Ballot: known.Ballot, self: self, since: map[knowledge.NodeID]time.Time{}, calm: now, majority: true}
 	b.enter(append(slices.Clone(known.Stable), self))
-	if b.View == 0 && len(b.stable) > 1 {
-		b.View = firstView
-	}
 	b.written = b.newest()
 	return b
 }
@@ -142,7 +139,7 @@ func (b *ballot) says() (v member.Views, features uint32) {
 			v.Tried, v.Sum = t.Number, sumOf(t.Members)
 		}
 	}
-	for feature, on := range map[uint32]bool{member.FeatureMajority: b.majority, member.FeatureBehind: b.Behind, member.FeatureBack: b.Back, member.FeatureMute: b.mute} {
+	for feature, on := range map[uint32]bool{member.FeatureMajority: b.majority && b.voters != nil, member.FeatureBehind: b.Behind, member.FeatureBack: b.Back, member.FeatureMute: b.mute || b.hung} {
 		if on {
 			features |= feature
 		}
@@ -158,6 +155,7 @@ func (b *ballot) pause(now time.Time) {
 
 // goodbye is for a node that stops. What nobody hears binds nobody.
 func (b *ballot) goodbye() {
+	b.Back = b.Back || b.voters == nil && len(b.stable) > 1 // it has not looked, and may be heard
 	for id, v := range b.voters {
 		b.Back = b.Back || v.alive && id != b.self
 	}
@@ -175,19 +173,24 @@ func (b *ballot) believable(v voter) bool {
 // step is one look at the others; true: there is something to write down.
 func (b *ballot) step(now time.Time, voters map[knowledge.NodeID]voter) bool {
 	for id, v := range voters {
-		if v.alive && !b.believable(v) {
-			v.alive = false
-			voters[id] = v
+		if !b.believable(v) {
+			voters[id] = voter{features: v.features, left: v.left}
 		}
 	}
 	b.voters = voters
 	before := b.Ballot
 	before.Tried = slices.Clone(b.Tried)
+	if b.newest() <= b.written {
+		b.unwritten = time.Time{}
+	} else if b.unwritten.IsZero() {
+		b.unwritten = now
+	}
+	b.hung = !b.unwritten.IsZero() && now.Sub(b.unwritten) >= hungAfter
 	b.look(now)
 	for b.agreed(now) {
 	}
 	b.judge()
-	if b.majority && !b.mute {
+	if b.majority && !b.mute && !b.hung {
 		b.try(now)
 		b.judge()
 	}
@@ -218,7 +221,7 @@ func (b *ballot) look(now time.Time) {
 		b.present, b.calm = present, now
 	}
 	for id := range b.stable {
-		if v := b.voters[id]; !v.alive && id != b.self && (v.left || slices.Contains(b.Left, id)) {
+		if v := b.voters[id]; (!v.alive || v.has(member.FeatureViews) && v.Tried < b.View) && id != b.self && (v.left || slices.Contains(b.Left, id)) {
 			left = append(left, id)
 		}
 	}
@@ -226,22 +229,28 @@ func (b *ballot) look(now time.Time) {
 	b.Left = left
 }
 
-// agreed takes a view over that all its members agreed to, or that one of them has.
+// agreed takes a view over that all its members agreed to, or that one of them has: also
+// under the number of an older one of the same members, whose place it took.
 func (b *ballot) agreed(now time.Time) bool {
 	for i := len(b.Tried) - 1; i >= 0; i-- {
 		t := b.Tried[i]
-		sum, all := sumOf(t.Members), t.Number <= b.written
-		taken := false
+		sum, all, number := sumOf(t.Members), t.Number <= b.written, b.View
 		for _, id := range t.Members {
 			v := b.voters[id]
-			same := v.Tried == t.Number && v.Sum == sum && v.has(member.FeatureViews)
-			taken = taken || same && v.Base == t.Number && id != b.self
-			all = all && (same || id == b.self)
+			same := v.Sum == sum && v.has(member.FeatureViews)
+			if same && v.Base == v.Tried && v.Base <= t.Number && id != b.self {
+				number = max(number, v.Base)
+			}
+			all = all && (same && v.Tried == t.Number || id == b.self)
 		}
-		if !all && !taken {
+		if all {
+			number = t.Number
+		}
+		if number == b.View {
 			continue
 		}
-		b.View, b.Tried, b.Behind, b.Back = t.Number, slices.Clone(b.Tried[i+1:]), false, false
+		later := slices.DeleteFunc(slices.Clone(b.Tried), func(o Tried) bool { return o.Number <= number })
+		b.View, b.Tried, b.Behind, b.Back = number, later, false, false
 		b.enter(t.Members)
 		b.look(now)
 		return true
@@ -269,15 +278,6 @@ func (b *ballot) holds(view []knowledge.NodeID, number uint64, there func(knowle
 	return 2*have > len(view) || 2*have == len(view) && left && !back
 }
 
-// promised is the least number that members of the stable view tell: all agreed to it.
-// Of one that was counted before there were numbers nothing is known.
-func (b *ballot) promised() uint64 {
-	if b.View == firstView {
-		return 0
-	}
-	return b.View
-}
-
 func (b *ballot) alive(id knowledge.NodeID) bool { return b.voters[id].alive }
 
 // concerns reports whether what a node says of views binds this one. Who was never in a
@@ -292,23 +292,28 @@ func (b *ballot) concerns(id knowledge.NodeID) bool {
 // judge finds whether this side has a majority.
 func (b *ballot) judge() {
 	newest := b.newest()
-	later, follow, free := false, false, true
+	later, follow, free, followed, top := false, false, true, false, uint64(0)
 	for id, v := range b.voters {
 		if id == b.self || !v.alive || !b.concerns(id) {
 			continue
 		}
 		if v.Base > b.View {
 			later = true
+			followed = followed || v.has(member.FeatureMajority)
+			top = max(top, v.Base)
 			follow = follow || v.Tried >= newest && v.has(member.FeatureMajority) && !v.has(member.FeatureBehind)
 		}
 		free = free && (v.Tried <= newest || v.has(member.FeatureMajority))
+	}
+	for id, v := range b.voters { // or one that it was never with, whom those follow that it was with
+		follow = follow || followed && id != b.self && v.alive && v.Base > top && v.Tried >= newest && v.has(member.FeatureMajority) && !v.has(member.FeatureBehind)
 	}
 	switch {
 	case later || b.Behind:
 		b.majority = follow
 		b.Behind = b.Behind || follow && len(b.stable) == 1
 		return
-	case !free || !b.holds(b.list, b.promised(), b.alive):
+	case !free || !b.holds(b.list, b.View, b.alive):
 		b.majority = false
 		return
 	}
@@ -344,7 +349,7 @@ func (b *ballot) try(now time.Time) {
 		if v.alive && id != b.self {
 			newer = newer || v.Tried > newest
 			if b.concerns(id) {
-				later, waits = later || v.Base > b.View, waits || v.Tried > newest
+				later, waits = later || v.Base > b.View, waits || v.Tried > newest && v.able()
 			}
 		}
 	}
@@ -357,9 +362,9 @@ func (b *ballot) try(now time.Time) {
 	if later || waits || now.Sub(b.calm) < stableAfter || !b.triedAt.IsZero() && now.Sub(b.triedAt) < tryAgain {
 		return
 	}
-	next, highest := b.next(now, false), max(newest, firstView)
-	if newest > 0 && slices.Equal(next, b.newestMembers()) {
-		return
+	next, highest := b.next(now, false), newest
+	if newest > 0 && slices.Equal(next, b.newestMembers()) && (newest > b.View || !b.renews(next)) {
+		return // it is the one, or is on its way
 	}
 	for _, id := range next {
 		v := b.voters[id]
@@ -369,6 +374,14 @@ func (b *ballot) try(now time.Time) {
 		highest = max(highest, v.Tried)
 	}
 	b.agree(now, Tried{Number: highest + 1, Members: next}, false)
+}
+
+// renews: a view of the same members lets one count again that was away, or has forgotten.
+func (b *ballot) renews(next []knowledge.NodeID) bool {
+	return b.Back || slices.ContainsFunc(next, func(id knowledge.NodeID) bool {
+		v := b.voters[id]
+		return id != b.self && (v.has(member.FeatureBack) || v.Tried < b.View)
+	})
 }
 
 // joined is the newest view that others try and that is what this node sees.
@@ -393,7 +406,7 @@ func (b *ballot) joined(now time.Time) (join Tried) {
 // agree binds this node to a view. One of the same members as an older one takes its place.
 func (b *ballot) agree(now time.Time, t Tried, later bool) {
 	there := func(id knowledge.NodeID) bool { return slices.Contains(t.Members, id) }
-	if !later && !b.holds(b.list, b.promised(), there) {
+	if !later && !b.holds(b.list, b.View, there) {
 		return
 	}
 	tried := slices.DeleteFunc(slices.Clone(b.Tried), func(o Tried) bool { return slices.Equal(o.Members, t.Members) })

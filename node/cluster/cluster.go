@@ -189,7 +189,7 @@ func New(o Options, host Host) (*Cluster, error) {
 	m.Meta.Started = int64(o.Epoch)
 	m.Meta.Protocol, m.Meta.State, m.Meta.Relay = member.Protocol, member.Waiting, relayAddr(o.Listener, m)
 	views, features := c.state.ballot.says()
-	m.Meta.Views, m.Meta.Features = views, m.Meta.Features|features&^member.FeatureMajority // it has not looked
+	m.Meta.Views, m.Meta.Features = views, m.Meta.Features|features
 	m.Changed, m.Conflict = c.noteChange, o.Conflict
 	if c.members, err = member.Open(m); err != nil {
 		c.cancel()
@@ -269,8 +269,8 @@ func (c *Cluster) end() {
 	c.state.ballot.goodbye() // on the disk before others count on it
 	saved := c.saveLast()
 	if !c.left.Load() {
+		c.members.Update(func(m *member.Meta) { m.State = member.Leaving })
 		defer func() {
-			c.members.Update(func(m *member.Meta) { m.State = member.Leaving })
 			if err := c.members.Leave(leaveWithin); err != nil {
 				c.log.Debug().Err(err).Msg("nobody heard that this node leaves")
 			}

@@ -59,7 +59,7 @@ func (c *Cluster) saveIfDue(now time.Time) {
 	}
 	c.savedAt = now
 	m, unfit := c.membership(), c.state.unfit
-	changed := !m.same(c.saved)
+	changed := !m.same(c.saved) || c.state.ballot.mute
 	if !changed && !unfit {
 		return
 	}

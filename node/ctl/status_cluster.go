@@ -34,8 +34,12 @@ func (h health) text(p *page) string {
 // warnings tell what a lost majority and differing rings mean.
 func (h health) warnings(p *page) {
 	if !h.majority {
-		p.paragraph(p.style(styleRed, "!")+" ", fmt.Sprintf("This side has no majority, %d of %d nodes: containers are kept at the right size, but replica counts stay as they are. "+
-			"Check the network between the hosts.", h.alive, max(h.expected, h.members)))
+		what := "Check the network between the hosts."
+		if 2*h.alive > h.expected {
+			what = "Some of them count anew, after a new or restored disk or a `leave`. If this stays for minutes, see \"When no majority comes back\" in the README."
+		}
+		p.paragraph(p.style(styleRed, "!")+" ", fmt.Sprintf("This side has no majority, %d of %d nodes: containers are kept at the right size, but replica counts stay as they are. %s",
+			h.alive, max(h.expected, h.members), what))
 	}
 	if h.ringsDiffer {
 		p.paragraph(p.style(styleYellow, "!")+" ", "The nodes disagree about who plans for which service (their ring checksums differ). "+

@@ -133,3 +133,70 @@ func TestLeaveAllInTurn(t *testing.T) {
 		})
 	}
 }
+
+// TestRollingRestart: of two hosts the one that stays still goes on, also after an upgrade of both.
+func TestRollingRestart(t *testing.T) {
+	inWorld(t, 2, 10, func(w *world) {
+		for _, h := range w.hosts {
+			h.stop()
+			time.Sleep(20 * time.Second)
+			h.again()
+			time.Sleep(5 * time.Minute)
+		}
+		w.hosts[1].stop()
+		time.Sleep(10 * time.Minute)
+		if n := majorities(w.hosts[:1]); n != 1 {
+			t.Error("the host that stays has no majority")
+		}
+		w.hosts[1].again()
+		time.Sleep(time.Minute)
+	})
+}
+
+// TestLeaveAndRestart: `leave` and a restart half a minute later.
+func TestLeaveAndRestart(t *testing.T) {
+	inWorld(t, 2, 10, func(w *world) {
+		w.hosts[1].leave()
+		time.Sleep(20 * time.Second)
+		w.hosts[1].stop()
+		w.hosts[1].again()
+		time.Sleep(20 * time.Minute)
+		if n := majorities(w.hosts); n != 2 {
+			t.Errorf("%d of two healthy hosts see a majority", n)
+		}
+	})
+}
+
+// TestStoppedAtOnce: nodes that are stopped before they have looked around are heard all
+// the same: two of four, and a cut, are not two majorities.
+func TestStoppedAtOnce(t *testing.T) {
+	for _, wait := range []time.Duration{300 * time.Millisecond, 700 * time.Millisecond} {
+		inWorld(t, 4, 10, func(w *world) {
+			for _, i := range []int{0, 2} {
+				h := w.hosts[i]
+				before := h.disk.known // kill lets it write its last word, a crash does not
+				h.kill()
+				h.disk.known = before
+				time.Sleep(4 * time.Second)
+				h.again()
+				time.Sleep(wait)
+				h.stop()
+				time.Sleep(4 * time.Second)
+			}
+			ips := w.ips()
+			w.net.Partition(ips[:2], ips[2:])
+			w.hosts[0].again()
+			w.hosts[2].again()
+			time.Sleep(30 * time.Second)
+			for range 30 {
+				time.Sleep(5 * time.Second)
+				if a, b := majorities(w.hosts[:2]), majorities(w.hosts[2:]); a > 0 && b > 0 {
+					t.Errorf("stopped after %v: %d of one side and %d of the other see a majority", wait, a, b)
+					break
+				}
+			}
+			w.net.Heal()
+			time.Sleep(time.Minute)
+		})
+	}
+}
