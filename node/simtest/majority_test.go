@@ -174,9 +174,9 @@ func TestStoppedAtOnce(t *testing.T) {
 		inWorld(t, 4, 10, func(w *world) {
 			for _, i := range []int{0, 2} {
 				h := w.hosts[i]
-				before := h.disk.known // kill lets it write its last word, a crash does not
+				before := h.disk.members() // kill lets it write its last word, a crash does not
 				h.kill()
-				h.disk.known = before
+				_ = h.disk.SaveMembers(before)
 				time.Sleep(4 * time.Second)
 				h.again()
 				time.Sleep(wait)
