@@ -14,6 +14,8 @@ const (
 	// stableAfter is how long the members of a view must be there, or not, and a
 	// newcomer be there, before a view of who is there now is tried.
 	stableAfter = time.Minute
+	// firstAfter is that of nodes that were in no view yet.
+	firstAfter = 5 * time.Second
 	// tryAgain is how long a view that was tried has to become the one of all.
 	tryAgain = 10 * time.Second
 	// hungAfter is how long a disk may take before it counts as one that takes nothing.
@@ -88,7 +90,7 @@ type ballot struct {
 	sum       uint64                     // of list
 	voters    map[knowledge.NodeID]voter // of the last step
 	since     map[knowledge.NodeID]time.Time
-	present   []knowledge.NodeID // of the stable view
+	present   []knowledge.NodeID // of the stable view; all, before the first
 	calm      time.Time          // since when
 	triedAt   time.Time
 	majority  bool
@@ -212,7 +214,7 @@ func (b *ballot) look(now time.Time) {
 		if b.since[id].IsZero() {
 			b.since[id] = now
 		}
-		if b.stable[id] {
+		if b.stable[id] || b.View == 0 {
 			present = append(present, id)
 		}
 	}
@@ -323,6 +325,14 @@ func (b *ballot) judge() {
 	}
 }
 
+// patience is how long a node has to be there until it is taken in.
+func (b *ballot) patience(v voter) time.Duration {
+	if b.View == 0 && v.Base == 0 {
+		return firstAfter
+	}
+	return stableAfter
+}
+
 // next are the members of the view that would follow: those of the last one that are
 // there, and who came and has stood for a while. Who is on the wrong side, or cannot write
 // its word down, is none. soon: without the while.
@@ -333,7 +343,7 @@ func (b *ballot) next(now time.Time, soon bool) []knowledge.NodeID {
 		case id == b.self || !v.alive:
 		case b.stable[id] && (v.able() || !v.has(member.FeatureViews)):
 			next = append(next, id)
-		case !b.stable[id] && v.able() && v.has(member.FeatureMajority) && (soon || now.Sub(b.since[id]) >= stableAfter):
+		case !b.stable[id] && v.able() && v.has(member.FeatureMajority) && (soon || now.Sub(b.since[id]) >= b.patience(v)):
 			next = append(next, id)
 		}
 	}
@@ -359,7 +369,7 @@ func (b *ballot) try(now time.Time) {
 			return
 		}
 	}
-	if later || waits || now.Sub(b.calm) < stableAfter || !b.triedAt.IsZero() && now.Sub(b.triedAt) < tryAgain {
+	if later || waits || now.Sub(b.calm) < b.patience(voter{}) || !b.triedAt.IsZero() && now.Sub(b.triedAt) < tryAgain {
 		return
 	}
 	next, highest := b.next(now, false), newest
@@ -406,8 +416,8 @@ func (b *ballot) joined(now time.Time) (join Tried) {
 // agree binds this node to a view. One of the same members as an older one takes its place.
 func (b *ballot) agree(now time.Time, t Tried, later bool) {
 	there := func(id knowledge.NodeID) bool { return slices.Contains(t.Members, id) }
-	if !later && !b.holds(b.list, b.View, there) {
-		return
+	if !later && (!b.holds(b.list, b.View, there) || slices.ContainsFunc(b.Tried, func(o Tried) bool { return !b.holds(o.Members, 0, there) })) {
+		return // who is not in it may have one of these in force
 	}
 	tried := slices.DeleteFunc(slices.Clone(b.Tried), func(o Tried) bool { return slices.Equal(o.Members, t.Members) })
 	sum := len(t.Members)

@@ -193,10 +193,14 @@ func (c *Cluster) countMajority(now time.Time, alive []knowledge.NodeID) {
 		v.alive = true
 		voters[id] = v
 	}
+	was := b.View
 	if b.step(now, voters) {
 		c.savedAt = time.Time{} // what is told of it waits for the disk
 	}
 	c.tellViews()
+	if b.View != was {
+		c.log.Info().Uint64("view", b.View).Int("members", len(b.list)).Msg("all members agreed to who they are: a majority is counted among them now")
+	}
 	if b.majority == s.majority {
 		return
 	}
