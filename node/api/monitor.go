@@ -37,10 +37,8 @@ type containerIn struct {
 // about registers a call about one container that takes no number, or that of query.
 func about(api huma.API, op huma.Operation, query string, do func(context.Context, *containerIn) (*out, error)) {
 	huma.Register(api, op, do)
-	for _, at := range []*huma.Operation{api.OpenAPI().Paths[op.Path].Get, api.OpenAPI().Paths[op.Path].Post} {
-		if at != nil {
-			at.Parameters = slices.DeleteFunc(at.Parameters, func(p *huma.Param) bool { return p.In == "query" && p.Name != query })
-		}
+	for _, at := range operations(api.OpenAPI().Paths[op.Path]) {
+		at.Parameters = slices.DeleteFunc(at.Parameters, func(p *huma.Param) bool { return p.In == "query" && p.Name != query })
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -97,17 +98,20 @@ func describe(doc *huma.OpenAPI) ([]byte, error) {
 		Content:     map[string]*huma.MediaType{"application/json": {Schema: &huma.Schema{Ref: "#/components/schemas/Problem"}}},
 	}
 	for _, item := range doc.Paths {
-		for _, op := range []*huma.Operation{item.Get, item.Post} {
-			if op != nil {
-				delete(op.Responses, "422")
-				delete(op.Responses, "500")
-				op.Responses["default"] = problems
-			}
+		for _, op := range operations(item) {
+			delete(op.Responses, "422")
+			delete(op.Responses, "500")
+			op.Responses["default"] = problems
 		}
 	}
 	doc.Paths["/metrics"] = page("prometheus", "Metrics of the daemon and its containers, Prometheus text format", "text/plain")
 	doc.Paths["/openapi.json"] = page("openapi", "This description", "application/json")
 	return json.MarshalIndent(doc, "", "  ")
+}
+
+// operations are those that a path has, of the methods that there are.
+func operations(item *huma.PathItem) []*huma.Operation {
+	return slices.DeleteFunc([]*huma.Operation{item.Get, item.Post}, func(op *huma.Operation) bool { return op == nil })
 }
 
 func page(id, summary, kind string) *huma.PathItem {

@@ -141,9 +141,12 @@ func (b *ballot) says() (v member.Views, features uint32) {
 			v.Tried, v.Sum = t.Number, sumOf(t.Members)
 		}
 	}
-	for feature, on := range map[uint32]bool{member.FeatureMajority: b.majority && b.voters != nil, member.FeatureBehind: b.Behind, member.FeatureBack: b.Back, member.FeatureMute: b.mute || b.hung} {
-		if on {
-			features |= feature
+	for _, f := range [...]struct {
+		feature uint32
+		on      bool
+	}{{member.FeatureMajority, b.majority && b.voters != nil}, {member.FeatureBehind, b.Behind}, {member.FeatureBack, b.Back}, {member.FeatureMute, b.mute || b.hung}} {
+		if f.on {
+			features |= f.feature
 		}
 	}
 	return v, features
@@ -295,6 +298,9 @@ func (b *ballot) concerns(id knowledge.NodeID) bool {
 func (b *ballot) judge() {
 	newest := b.newest()
 	later, follow, free, followed, top := false, false, true, false, uint64(0)
+	leads := func(v voter) bool {
+		return v.Tried >= newest && v.has(member.FeatureMajority) && !v.has(member.FeatureBehind)
+	}
 	for id, v := range b.voters {
 		if id == b.self || !v.alive || !b.concerns(id) {
 			continue
@@ -303,12 +309,12 @@ func (b *ballot) judge() {
 			later = true
 			followed = followed || v.has(member.FeatureMajority)
 			top = max(top, v.Base)
-			follow = follow || v.Tried >= newest && v.has(member.FeatureMajority) && !v.has(member.FeatureBehind)
+			follow = follow || leads(v)
 		}
 		free = free && (v.Tried <= newest || v.has(member.FeatureMajority))
 	}
 	for id, v := range b.voters { // or one that it was never with, whom those follow that it was with
-		follow = follow || followed && id != b.self && v.alive && v.Base > top && v.Tried >= newest && v.has(member.FeatureMajority) && !v.has(member.FeatureBehind)
+		follow = follow || followed && id != b.self && v.alive && v.Base > top && leads(v)
 	}
 	switch {
 	case later || b.Behind:

@@ -10,77 +10,19 @@ import (
 	"github.com/effiscale/effiscale/node/member"
 )
 
-// teller is a pollster whose members may tell something else than they mean.
-type teller struct {
-	pollster
-	tell func(o *polled, v *member.Views, features *uint32)
-	deaf func(hears, o *polled) bool
-	// words are what each heard last of each: members keep them of who is gone, unlike pollster.
-	words map[[2]knowledge.NodeID]voter
-}
-
-func (p *teller) walk(d time.Duration) {
-	for i := range int(d / (2 * time.Second)) {
-		p.look(i%2 == 1)
-	}
-}
-
-func (p *teller) look(backwards bool) {
-	p.now = p.now.Add(2 * time.Second)
-	for i := range p.nodes {
-		n := p.nodes[i]
-		if backwards {
-			n = p.nodes[len(p.nodes)-1-i]
-		}
-		if !n.up {
-			continue
-		}
-		if n.settles--; n.settles >= 0 {
-			continue
-		}
-		voters := map[knowledge.NodeID]voter{}
-		for _, o := range p.nodes {
-			if o.up && o.side == n.side && (p.deaf == nil || o == n || !p.deaf(n, o)) {
-				n.seen[o.id] = true
-				delete(n.heard, o.id)
-				v, f := o.b.says()
-				if o.settles >= 0 {
-					f &^= member.FeatureMajority
-				}
-				if p.tell != nil {
-					p.tell(o, &v, &f)
-				}
-				voters[o.id] = voter{Views: v, features: f, alive: true}
-				p.words[[2]knowledge.NodeID{n.id, o.id}] = voters[o.id]
-			} else if n.seen[o.id] {
-				v := p.words[[2]knowledge.NodeID{n.id, o.id}]
-				v.alive, v.left, v.features = false, n.heard[o.id], v.features|member.FeatureViews
-				voters[o.id] = v
-			}
-		}
-		if n.b.step(p.now, voters) {
-			n.waits = max(n.waits, n.slow+1)
-		}
-		if n.waits > 0 {
-			if n.waits--; n.waits == 0 {
-				n.save()
-			}
-		}
-	}
-}
-
-func tellers(n int) *teller {
-	p := &teller{pollster: pollster{now: time.Unix(1e9, 0)}, words: map[[2]knowledge.NodeID]voter{}}
+// built is a cluster that came from one node, one by one, in calm.
+func built(n int) *pollster {
+	p := &pollster{now: time.Unix(1e9, 0)}
 	p.add(0)
-	p.walk(2 * stableAfter)
+	p.run(2 * stableAfter)
 	for len(p.nodes) < n {
 		p.add(0)
-		p.walk(2 * stableAfter)
+		p.run(2 * stableAfter)
 	}
 	return p
 }
 
-func (p *teller) want(t *testing.T, why string, nodes ...*polled) {
+func (p *pollster) want(t *testing.T, why string, nodes ...*polled) {
 	t.Helper()
 	for _, n := range nodes {
 		if !n.b.majority {
@@ -94,18 +36,18 @@ func (p *teller) want(t *testing.T, why string, nodes ...*polled) {
 // agree to a view after it: half of an even cluster goes on again where the other half stops.
 func TestTieBreakAfterARollingRestart(t *testing.T) {
 	for _, size := range []int{2, 4} {
-		p := tellers(size)
+		p := built(size)
 		for _, n := range p.nodes {
 			p.stop(n)
-			p.walk(30 * time.Second)
+			p.run(30 * time.Second)
 			p.start(n)
-			p.walk(10 * time.Minute)
+			p.run(10 * time.Minute)
 		}
 		for _, n := range p.nodes[size/2:] {
 			p.stop(n)
-			p.walk(20 * time.Second)
+			p.run(20 * time.Second)
 		}
-		p.walk(time.Hour)
+		p.run(time.Hour)
 		p.want(t, fmt.Sprintf("half of %d stopped, long after a rolling restart", size), p.nodes[:size/2]...)
 	}
 }
@@ -113,56 +55,56 @@ func TestTieBreakAfterARollingRestart(t *testing.T) {
 // TestOlderBallotCountsAgain: a member that came back with an older ballot (a restored disk)
 // counts again after the next view, which is one of the same members.
 func TestOlderBallotCountsAgain(t *testing.T) {
-	p := tellers(4)
+	p := built(4)
 	n := p.nodes[3]
 	n.up = false
 	n.disk = Membership{} // the key is there
-	p.walk(10 * time.Second)
+	p.run(10 * time.Second)
 	p.start(n)
-	p.walk(10 * time.Minute)
+	p.run(10 * time.Minute)
 	p.want(t, "all are back", p.nodes...)
 	p.nodes[0].up = false
-	p.walk(10 * time.Minute)
+	p.run(10 * time.Minute)
 	p.want(t, "one of four is away", p.nodes[1:]...)
 }
 
 // TestTriesAtTheirMost: a disk that hangs, without an error, keeps views from coming into
 // force; once its host is replaced they do.
 func TestTriesAtTheirMost(t *testing.T) {
-	p := tellers(3)
+	p := built(3)
 	p.nodes[2].slow = 1 << 30 // its disk hangs: no error, so it is not mute
 	for range 4 {
 		n := p.add(0)
-		p.walk(2 * stableAfter)
+		p.run(2 * stableAfter)
 		n.up = false // for good: the next one has a new disk
-		p.walk(time.Minute)
+		p.run(time.Minute)
 	}
 	p.nodes[2].up = false
-	p.walk(time.Minute)
+	p.run(time.Minute)
 	a, b := p.add(0), p.add(0) // the host with the bad disk is replaced
 	c := p.add(0)
-	p.walk(time.Hour)
+	p.run(time.Hour)
 	p.want(t, "an hour after all is mended", p.nodes[0], p.nodes[1], a, b, c)
 }
 
 // TestHugeNumber: one lie of a huge number, long gone, is nobody's number.
 func TestHugeNumber(t *testing.T) {
 	for _, lie := range []uint64{math.MaxUint64, math.MaxUint64 - 1} {
-		p := tellers(3)
+		p := built(3)
 		liar := p.add(0)
 		p.tell = func(o *polled, v *member.Views, f *uint32) {
 			if o == liar && p.tell != nil {
 				v.Tried = lie
 			}
 		}
-		p.walk(3 * time.Minute)
+		p.run(3 * time.Minute)
 		p.tell = nil
 		liar.up = false
-		p.walk(10 * time.Minute)
+		p.run(10 * time.Minute)
 		for range 2 {
 			p.add(0)
 		}
-		p.walk(10 * time.Minute)
+		p.run(10 * time.Minute)
 		p.want(t, fmt.Sprintf("a lie of %d, 20 minutes ago", lie), p.nodes[0], p.nodes[1], p.nodes[2])
 		for _, n := range p.nodes[:3] {
 			if len(n.b.list) != 5 || n.b.View == 0 {
@@ -177,7 +119,7 @@ func TestHugeNumber(t *testing.T) {
 // for it.
 func TestUnfitTries(t *testing.T) {
 	for _, feature := range []uint32{member.FeatureUnfit, member.FeatureMute} {
-		p := tellers(3)
+		p := built(3)
 		sick := p.nodes[0]
 		on := false
 		p.tell = func(o *polled, v *member.Views, f *uint32) {
@@ -190,12 +132,12 @@ func TestUnfitTries(t *testing.T) {
 			return n != sick && (o == a || o == b) && n != o && !on
 		}
 		for range 150 {
-			p.walk(2 * time.Second)
+			p.run(2 * time.Second)
 			if len(sick.b.Tried) > 0 { // it agreed, and then its disk was full
 				on, sick.b.mute = true, feature == member.FeatureMute
 			}
 		}
-		p.walk(10 * time.Minute)
+		p.run(10 * time.Minute)
 		for _, n := range []*polled{p.nodes[1], p.nodes[2], a, b} {
 			if len(n.b.list) < 4 {
 				t.Errorf("newcomers wait for one sick node (feature %d):\n%s", feature, p.say())
@@ -208,18 +150,18 @@ func TestUnfitTries(t *testing.T) {
 // TestFollowsAStranger: all whom 1 was ever with follow others, none of whom it knows. 4 was
 // with it, agreed to a view with it, and waits for it, and all wait for 4.
 func TestFollowsAStranger(t *testing.T) {
-	p := tellers(5)
+	p := built(5)
 	n := p.nodes
 	down := func(off ...int) {
 		for _, i := range off {
 			n[i-1].up = false
 		}
-		p.walk(3 * time.Minute)
+		p.run(3 * time.Minute)
 	}
 	down(1, 4) // {2 3 5}
 	p.add(0)
 	p.add(0)
-	p.walk(3 * time.Minute) // {2 3 5 6 7}
+	p.run(3 * time.Minute) // {2 3 5 6 7}
 	n = p.nodes
 	down(3, 5) // {2 6 7}
 	down(2)    // {6 7}
@@ -227,35 +169,35 @@ func TestFollowsAStranger(t *testing.T) {
 		p.start(n[i-1])
 	}
 	for range 100 { // 1 hears of what 2 agreed to before it can agree itself
-		p.look(true)
+		p.step(true)
 	}
-	p.walk(time.Hour)
+	p.run(time.Hour)
 	p.want(t, "an hour after all but two are back", n[0], n[1], n[3], n[5], n[6])
 	p.start(n[2])
 	p.start(n[4])
-	p.walk(time.Hour)
+	p.run(time.Hour)
 	p.want(t, "an hour after all are back", p.nodes...)
 }
 
 // TestOneWay: 1 does not hear 2. The majority stays; newcomers are taken in once it is mended.
 func TestOneWay(t *testing.T) {
-	p := tellers(5)
+	p := built(5)
 	p.deaf = func(n, o *polled) bool { return n == p.nodes[0] && o == p.nodes[1] }
 	for range 6 {
 		x := p.add(0)
-		p.walk(2 * time.Minute)
+		p.run(2 * time.Minute)
 		p.want(t, "one way", p.nodes[:5]...)
 		x.up = false
-		p.walk(2 * time.Minute)
+		p.run(2 * time.Minute)
 		p.want(t, "one way", p.nodes[:5]...)
 	}
 	p.deaf = nil
-	p.walk(10 * time.Minute)
+	p.run(10 * time.Minute)
 	p.want(t, "healed", p.nodes[:5]...)
 	for range 2 {
 		p.add(0)
 	}
-	p.walk(10 * time.Minute)
+	p.run(10 * time.Minute)
 	for _, n := range p.nodes {
 		if n.up && len(n.b.list) != 7 {
 			t.Fatalf("healed:\n%s", p.say())
@@ -286,17 +228,17 @@ func TestMuteForGood(t *testing.T) {
 // goodbye, so the others go on, and it counts again with their next view.
 func TestLeaveAndRestart(t *testing.T) {
 	for _, size := range []int{2, 4} {
-		p := tellers(size)
+		p := built(size)
 		n := p.nodes[size-1]
 		p.stop(n)
 		n.disk = Membership{Stable: []knowledge.NodeID{n.id}}
-		p.walk(20 * time.Second)
+		p.run(20 * time.Second)
 		p.start(n)
-		p.walk(time.Hour)
+		p.run(time.Hour)
 		p.want(t, "an hour after leave and restart", p.nodes...)
 		if size > 2 {
 			p.nodes[0].up = false
-			p.walk(time.Hour)
+			p.run(time.Hour)
 			p.want(t, "three of four are there", p.nodes[1:]...)
 		}
 	}
@@ -305,41 +247,41 @@ func TestLeaveAndRestart(t *testing.T) {
 // TestOneOfTwoForgot: without a goodbye the other cannot know that there was no view after the
 // last one that it knows of. Leaving and a restart are the way out.
 func TestOneOfTwoForgot(t *testing.T) {
-	p := tellers(2)
+	p := built(2)
 	stays, forgot := p.nodes[0], p.nodes[1]
 	forgot.up = false
 	forgot.disk = Membership{}
-	p.walk(10 * time.Second)
+	p.run(10 * time.Second)
 	p.start(forgot)
-	p.walk(time.Hour)
+	p.run(time.Hour)
 	if stays.b.majority || forgot.b.majority || stays.b.expected() != 2 {
 		t.Errorf("one of two forgot:\n%s", p.say())
 	}
 	stays.up = false
 	stays.disk = Membership{}
-	p.walk(10 * time.Second)
+	p.run(10 * time.Second)
 	p.start(stays)
-	p.walk(3 * time.Minute)
+	p.run(3 * time.Minute)
 	p.want(t, "both count anew", p.nodes...)
 }
 
 // TestGoodbyeBeforeTheFirstLook: a node that stops before it has looked around is heard to say
 // goodbye, and notes it: two of them, and a cut between, are not two majorities.
 func TestGoodbyeBeforeTheFirstLook(t *testing.T) {
-	p := tellers(4)
+	p := built(4)
 	for _, i := range []int{0, 2} { // crashes, is started, and is stopped within a second or two
 		n := p.nodes[i]
 		n.up = false
-		p.walk(4 * time.Second)
+		p.run(4 * time.Second)
 		p.start(n)
 		p.stop(n)
-		p.walk(4 * time.Second)
+		p.run(4 * time.Second)
 	}
 	p.nodes[2].side, p.nodes[3].side = 1, 1
 	p.start(p.nodes[0])
 	p.start(p.nodes[2])
 	for range 10 {
-		p.walk(30 * time.Second)
+		p.run(30 * time.Second)
 		if sides := p.sides(); len(sides) > 1 {
 			t.Fatalf("sides with a majority: %v\n%s", sides, p.say())
 		}
@@ -349,18 +291,18 @@ func TestGoodbyeBeforeTheFirstLook(t *testing.T) {
 // TestTriedCounts: the cut comes when 3 has told that it agrees to a view, and 1 and 2 have not
 // written it down yet.
 func TestTriedCounts(t *testing.T) {
-	p := tellers(5)
+	p := built(5)
 	n := p.nodes
 	n[3].side, n[4].side = 1, 1
 	n[0].slow, n[1].slow = 10, 10
 	for i := 0; i < 100 && (len(n[0].b.Tried) == 0 || len(n[1].b.Tried) == 0 || len(n[2].b.Tried) == 0); i++ {
-		p.walk(2 * time.Second)
+		p.run(2 * time.Second)
 	}
-	p.walk(4 * time.Second)
+	p.run(4 * time.Second)
 	n[2].side = 1
-	p.walk(8 * time.Second)
+	p.run(8 * time.Second)
 	for range 60 {
-		p.walk(2 * time.Second)
+		p.run(2 * time.Second)
 		if sides := p.sides(); len(sides) > 1 {
 			t.Fatalf("sides with a majority: %v\n%s", sides, p.say())
 		}
@@ -371,17 +313,17 @@ func TestTriedCounts(t *testing.T) {
 // TestWhoForgotCountsNot: three of five have a view of their own; one of them forgets it, all
 // of it, and meets the two others: they are no majority of five with it.
 func TestWhoForgotCountsNot(t *testing.T) {
-	p := tellers(5)
+	p := built(5)
 	n := p.nodes
 	n[3].side, n[4].side = 1, 1
-	p.walk(3 * time.Minute)
+	p.run(3 * time.Minute)
 	n[2].up = false
 	n[2].disk = Membership{}
-	p.walk(10 * time.Second)
+	p.run(10 * time.Second)
 	p.start(n[2])
 	n[2].side = 1
 	for range 60 {
-		p.walk(10 * time.Second)
+		p.run(10 * time.Second)
 		if sides := p.sides(); len(sides) > 1 {
 			t.Fatalf("sides with a majority: %v\n%s", sides, p.say())
 		}

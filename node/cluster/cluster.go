@@ -256,7 +256,7 @@ func (c *Cluster) Run(ctx context.Context) {
 		case <-ticker.C:
 			c.tick(c.o.Now())
 		case <-c.changed:
-			c.memberChange(c.o.Now())
+			c.adopt(c.o.Now())
 		case ask := <-c.asks:
 			ask()
 		}

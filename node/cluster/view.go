@@ -198,7 +198,7 @@ func (c *Cluster) countMajority(now time.Time, alive []knowledge.NodeID) {
 		c.savedAt = time.Time{} // what is told of it waits for the disk
 	}
 	c.tellViews()
-	if b.View != was {
+	if b.View != was && len(b.list) > 1 {
 		c.log.Info().Uint64("view", b.View).Int("members", len(b.list)).Msg("all members agreed to who they are: a majority is counted among them now")
 	}
 	if b.majority == s.majority {
@@ -293,11 +293,6 @@ func (c *Cluster) lookup(id knowledge.NodeID) (string, bool) {
 func (c *Cluster) coresOf(id knowledge.NodeID) knowledge.NanoCPU {
 	p, _ := c.members.Peer(id)
 	return p.Cores
-}
-
-// memberChange takes a membership that is not what it was.
-func (c *Cluster) memberChange(now time.Time) {
-	c.adopt(now)
 }
 
 // nodes are the present members. Who waits owns nothing, unless most of them wait:

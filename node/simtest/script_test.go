@@ -29,7 +29,8 @@ func regressions() []uint64 { return []uint64{79, 24, 33, 55} }
 // go; all in any order. At every step no host obeys a term after a higher one, or one
 // that is on no disk, and none is to shrink; once it is calm each service has exactly one
 // owner, the one of the ring, which is the same on all nodes, and all see a majority,
-// unless half of them forgot which one. Who has left, and did not come back, plans for itself.
+// unless half of them forgot whom they counted among. Who has left, and did not come back,
+// plans for itself.
 func TestRandomScripts(t *testing.T) {
 	n := scripts
 	if v, err := strconv.Atoi(os.Getenv("EFFISCALE_SIM_SCRIPTS")); err == nil {
