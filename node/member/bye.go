@@ -54,17 +54,21 @@ func unpackByes(b []byte) []goodbye {
 	return byes
 }
 
-// sayBye tells some others directly and leaves the rest to gossip.
+// sayBye tells some others directly and leaves the rest to gossip. The addresses are those of
+// the book: memberlist gives out its own record of a node, and writes to it meanwhile.
 func (m *Members) sayBye() {
 	b := packByes([]goodbye{{m.self, m.snapshot().Started}})
 	m.byes.QueueBroadcast(word(b))
-	for i, n := range m.ml.Members() {
-		if i > 32 {
-			break
+	var to []memberlist.Address
+	m.mu.Lock()
+	for id, e := range m.book {
+		if e.alive && len(to) < 32 {
+			to = append(to, memberlist.Address{Addr: e.addr, Name: string(id)})
 		}
-		if n.Name != string(m.self) {
-			_ = m.ml.SendBestEffort(n, b)
-		}
+	}
+	m.mu.Unlock()
+	for _, a := range to {
+		_ = m.ml.SendToAddress(a, b)
 	}
 }
 
