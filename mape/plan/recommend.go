@@ -180,8 +180,10 @@ func (r *Recommender) Observe(demand float64, censored bool) {
 	r.signal.add(demand)
 }
 
-// maxSignal bounds what is believed: more bytes than any machine has.
-const maxSignal = float64(knowledge.MaxBytes)
+// maxSignal bounds what is believed: more bytes than any machine has. leastDemand is
+// a sum of demand to which nothing can be compared: each observation adds at least
+// returns * levelLeast.
+const maxSignal, leastDemand = float64(knowledge.MaxBytes), 1e-15
 
 // charge makes every model pay for what it said before this demand was known.
 func (r *Recommender) charge(demand float64) {
@@ -297,7 +299,7 @@ func (r *Recommender) holds() float64 {
 // would have wasted with it, as a share of demand. A model that leaves more at
 // its highest margin pays for that.
 func (l *ladder) at(short, demand float64) (margin, waste float64) {
-	if demand <= 0 {
+	if demand < leastDemand {
 		return 1, 0
 	}
 	m := 0

@@ -57,45 +57,54 @@ const joinsLate = 10
 
 // fields are what has to be kept; the shape follows from the step.
 func (r *Recommender) fields(c *codec, known int) {
-	c.number(&r.weight)
-	c.number(&r.demand)
+	c.number(&r.weight, 1, rebaseAt)
+	c.number(&r.demand, 0, maxSum)
 	c.count(&r.seen, math.MaxUint64)
 	for j := range known {
-		c.numbers(r.charged[j].over[:])
-		c.numbers(r.charged[j].under[:])
+		c.numbers(r.charged[j].over[:], maxSum)
+		c.numbers(r.charged[j].under[:], maxSum)
 	}
 	s := &r.signal
 	s.n = r.seen
-	c.numbers(s.values[:])
+	const most = 2 * maxSignal // of a value: with what rounding adds
+	c.numbers(s.values[:], most)
 	for i := range s.means {
-		c.number(&s.means[i])
-		c.number(&s.spreads[i])
+		c.number(&s.means[i], 0, most)
+		c.number(&s.spreads[i], 0, most*most)
 	}
-	c.numbers(s.mean3s[:])
-	c.numbers(s.mean7s[:])
+	c.numbers(s.mean3s[:], most)
+	c.numbers(s.mean7s[:], most)
 	for _, p := range []*peaks{&s.hour, &s.day} {
-		c.numbers(p.slots[:])
+		c.numbers(p.slots[:], most)
 		c.index(&p.in, p.per)
 		c.index(&p.at, p.used-1)
 	}
-	c.numbers(s.season.slots[:])
+	c.numbers(s.season.slots[:], most)
 	c.index(&s.season.in, s.season.per)
 	c.index(&s.season.at, s.season.used-1)
 	c.flag(&s.season.whole)
 	for _, l := range []*levels{&s.level, &s.lately} {
-		c.numbers(l.weights[:])
-		c.number(&l.weight)
+		c.numbers(l.weights[:], maxSum)
+		c.number(&l.weight, 1, rebaseAt)
 		c.flag(&l.any)
-		first := uint64(int64(l.first) + levelBias)
-		c.count(&first, 2*levelBias)
-		l.first = int(int64(first) - levelBias)
+		first := l.first + levelBias
+		c.index(&first, levelBias+bucketMost)
+		if l.first = first - levelBias; l.first < -bucketMost {
+			c.bad = true
+		}
 	}
-	c.number(&s.top)
+	c.number(&s.top, 0, most)
 }
 
-// levelBias makes exponents of histograms positive: the values lie between 1e-9
-// and 1e15, exponents of 1.1 between -218 and 363.
-const levelBias = 1 << 12
+const (
+	// levelBias makes exponents of histograms positive, bucketMost bounds them: the values
+	// lie between 1e-9 and 1e15, exponents of 1.1 between -218 and 363, that of a lowest
+	// bucket between -305 and 268.
+	levelBias, bucketMost = 1 << 12, 400
+	// maxSum bounds sums of values and of their weights. Those that are learned end
+	// at about 1e29: values of maxSignal at 20 margins, each step of three weeks.
+	maxSum = 1e31
+)
 
 // codec writes fields, or reads them: one description serves both.
 type codec struct {
@@ -133,17 +142,18 @@ func (c *codec) flag(v *bool) {
 	*v = n == 1
 }
 
-// number is finite and not negative.
-func (c *codec) number(v *float64) {
+// number is from least to most.
+func (c *codec) number(v *float64, least, most float64) {
 	bits := math.Float64bits(*v)
 	c.count(&bits, math.MaxUint64)
-	if *v = math.Float64frombits(bits); !(*v >= 0) || math.IsInf(*v, 0) {
+	if *v = math.Float64frombits(bits); !(*v >= least && *v <= most) {
 		c.bad = true
-		*v = 0
+		*v = least
 	}
 }
 
-func (c *codec) numbers(v []float32) {
+// numbers are from 0 to most.
+func (c *codec) numbers(v []float32, most float64) {
 	if !c.reads {
 		for _, x := range v {
 			c.buf = binary.LittleEndian.AppendUint32(c.buf, math.Float32bits(x))
@@ -156,7 +166,7 @@ func (c *codec) numbers(v []float32) {
 	}
 	for i := range v {
 		x := math.Float32frombits(binary.LittleEndian.Uint32(c.buf[4*i:]))
-		if !(x >= 0) || math.IsInf(float64(x), 0) {
+		if !(x >= 0 && float64(x) <= most) {
 			c.bad = true
 			return
 		}

@@ -2,6 +2,8 @@ package plan_test
 
 import (
 	"bytes"
+	"encoding/binary"
+	"errors"
 	"math"
 	"testing"
 	"time"
@@ -255,6 +257,41 @@ func TestRecommenderOfVersion1(t *testing.T) {
 	}
 }
 
+// The greatest demand that is believed comes back from the disk; a record whose sums would
+// overflow is refused.
+func TestRecommenderNumbersOfARecord(t *testing.T) {
+	r := plan.NewRecommender(time.Hour)
+	for range 20_000 {
+		r.Observe(float64(knowledge.MaxBytes), false)
+	}
+	r.Observe(0, false)
+	b := r.Marshal()
+	back, err := plan.UnmarshalRecommender(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	back.Observe(float64(knowledge.MaxBytes), false)
+	if x, _ := back.Recommend(plan.RiskNormal); !(x.Limit > 0) || !(x.Waste >= 0) || math.IsInf(x.Limit+x.Waste, 0) {
+		t.Errorf("%+v", x)
+	}
+	const weight, demand = 1 + 8, 1 + 8 + 8
+	for _, bad := range []struct {
+		at    int
+		value float64
+	}{{weight, 0}, {weight, 1e300}, {demand, 1e300}, {demand, -1}, {demand, math.NaN()}} {
+		b := bytes.Clone(b)
+		binary.LittleEndian.PutUint64(b[bad.at:], math.Float64bits(bad.value))
+		if _, err := plan.UnmarshalRecommender(b); !errors.Is(err, plan.ErrRecommender) {
+			t.Errorf("%v at byte %d: %v", bad.value, bad.at, err)
+		}
+	}
+	const costs = demand + 8 + 8
+	binary.LittleEndian.PutUint32(b[costs:], math.Float32bits(3e38))
+	if _, err := plan.UnmarshalRecommender(b); !errors.Is(err, plan.ErrRecommender) {
+		t.Errorf("a cost of 3e38: %v", err)
+	}
+}
+
 func FuzzUnmarshalRecommender(f *testing.F) {
 	r := plan.NewRecommender(time.Minute)
 	r.Observe(1, false)
@@ -268,7 +305,7 @@ func FuzzUnmarshalRecommender(f *testing.F) {
 		for range 5 {
 			r.Observe(1, false)
 		}
-		if x, _ := r.Recommend(plan.RiskNormal); math.IsNaN(x.Limit) {
+		if x, _ := r.Recommend(plan.RiskNormal); !(x.Limit >= 0) || math.IsInf(x.Limit, 0) {
 			t.Fatalf("%+v", x)
 		}
 	})

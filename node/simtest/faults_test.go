@@ -112,6 +112,7 @@ func TestThawIsCounted(t *testing.T) {
 		h.net.Freeze()
 		time.Sleep(15 * time.Second)
 		h.net.Thaw()
+		time.Sleep(time.Second) // its next beat: one that owned nothing changes nothing
 		w.until(time.Minute, "a host stood still")
 		for i, h := range w.hosts {
 			if got := h.c.View().Counts.Thaws; got != uint64(1-min(i, 1)) {
