@@ -3,6 +3,7 @@ package cluster
 import (
 	"fmt"
 	"math"
+	"slices"
 	"testing"
 	"time"
 
@@ -329,4 +330,44 @@ func TestWhoForgotCountsNot(t *testing.T) {
 		}
 	}
 	p.want(t, "it has a view of three", n[0], n[1])
+}
+
+// TestHalfOfAMajority: of the three that are a majority of five the disk of one is full. The
+// other two make no view of two: with the one that did not agree the two beyond are three of
+// five.
+func TestHalfOfAMajority(t *testing.T) {
+	p := built(5)
+	n := p.nodes
+	n[3].side, n[4].side = 1, 1
+	n[2].b.mute = true
+	p.run(5 * time.Minute)
+	p.want(t, "three of five", n[0], n[1], n[2])
+	n[2].side, n[2].b.mute = 1, false
+	for range 60 {
+		p.run(10 * time.Second)
+		if sides := p.sides(); len(sides) > 1 {
+			t.Fatalf("sides with a majority: %v\n%s", sides, p.say())
+		}
+	}
+	p.want(t, "it agreed to nothing", n[2:]...)
+}
+
+// TestFollowsAFew: who was away while seven became two follows them, though it knows of no view
+// that they are a majority of.
+func TestFollowsAFew(t *testing.T) {
+	p := built(7)
+	n := p.nodes
+	n[6].side = 1
+	for _, gone := range []int{5, 4, 3, 2} {
+		p.run(3 * time.Minute)
+		n[gone].up = false
+	}
+	p.run(3 * time.Minute)
+	p.want(t, "two of three, each time", n[0], n[1])
+	n[6].side = 0
+	p.run(5 * time.Minute)
+	p.want(t, "they have one", n[0], n[1], n[6])
+	if n[6].b.Behind || len(n[0].b.list) != 3 || !slices.Equal(n[0].b.list, n[6].b.list) {
+		t.Errorf("no view of three\n%s", p.say())
+	}
 }
