@@ -62,10 +62,14 @@ func (c *codec) bits(v uint64) uint64 {
 	return v
 }
 
-// number is finite and no more than what sums of observations may come to.
+// maxNumber bounds what is learned of values. Innovations, in units of a scale that may be as
+// low as 1e-12, come to 1e30, and weights to a few times of that. It fits float32.
+const maxNumber = 1e36
+
+// number is finite and no more than maxNumber.
 func (c *codec) number(p *float64) {
 	*p = math.Float64frombits(c.bits(math.Float64bits(*p)))
-	if !(math.Abs(*p) <= 1e6*maxValue) {
+	if !(math.Abs(*p) <= maxNumber) {
 		c.bad, *p = true, 0
 	}
 }

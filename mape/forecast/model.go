@@ -11,8 +11,8 @@ const (
 	warmUp, trustAfter = 32, 100
 	// coverageSlack is how far a coverage may be off its level (3 points).
 	coverageSlack = 0.03
-	// maxValue fits the histories, which are of float32.
-	maxValue = 1e30
+	// maxValue is a thousand times what anything comes to: 1024 TiB, in bytes.
+	maxValue = 1e18
 	// A period is searched for each time that a quarter more was seen, and at least
 	// once in a whole history: 4096 bins of the coarse one, 1024 steps of the fine one.
 	searchGrowth, searchFirst = 4, 32
@@ -51,7 +51,7 @@ func New(c Config) *Model {
 
 // Observe takes the next value. A censored one is a lower bound of what it would
 // have been: it never lowers a forecast, and may raise it. A value that is negative,
-// not a number or beyond 1e30 counts as not seen.
+// not a number or beyond 1e18 counts as not seen.
 func (m *Model) Observe(value float64, censored bool) {
 	if !(value >= 0) || value > maxValue {
 		m.Gap(1)

@@ -100,6 +100,17 @@ func TestLowerBoundRaises(t *testing.T) {
 	}
 }
 
+// What jumps from nothing to the greatest value that is taken comes back from the disk.
+func TestRoundTripOfTheGreatest(t *testing.T) {
+	m, twin := New(testConfig()), New(testConfig())
+	for i := range 500 {
+		m.Observe(maxValue*float64(i%7/6), false)
+		if err := twin.Unmarshal(m.Marshal()); err != nil {
+			t.Fatal(i, err)
+		}
+	}
+}
+
 func TestRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m, twin := New(testConfig()), New(testConfig())
