@@ -28,50 +28,6 @@ const (
 	leap, farthest = 1 << 20, 1 << 40
 )
 
-// Tried is a view that this node agreed to and does not know to be in force.
-type Tried struct {
-	Number  uint64             `json:"number"`
-	Members []knowledge.NodeID `json:"members"`
-}
-
-// Ballot is what a node remembers of views: what it told of them is on its disk first.
-type Ballot struct {
-	View uint64 `json:"view,omitempty"` // the number of the stable view; 0: this node was in none yet
-	// Tried are newer views, the newest last.
-	Tried []Tried `json:"tried,omitempty"`
-	// Left are members that said goodbye, and are not back.
-	Left []knowledge.NodeID `json:"left,omitempty"`
-	// Behind: others are in a view that this node was not in; it follows them until
-	// it is. Back: it said goodbye itself, and was in no new view since.
-	Behind bool `json:"behind,omitempty"`
-	Back   bool `json:"back,omitempty"`
-}
-
-func (b Ballot) same(o Ballot) bool {
-	return b.View == o.View && b.Behind == o.Behind && b.Back == o.Back && slices.Equal(b.Left, o.Left) &&
-		slices.EqualFunc(b.Tried, o.Tried, func(x, y Tried) bool { return x.Number == y.Number && slices.Equal(x.Members, y.Members) })
-}
-
-// newest is the highest number that the ballot holds.
-func (b Ballot) newest() uint64 {
-	if n := len(b.Tried); n > 0 {
-		return b.Tried[n-1].Number
-	}
-	return b.View
-}
-
-// voter is what one node says of views.
-type voter struct {
-	member.Views
-	features    uint32
-	alive, left bool
-}
-
-func (v voter) has(feature uint32) bool { return v.features&feature != 0 }
-
-// able: it can agree to a view.
-func (v voter) able() bool { return v.has(member.FeatureViews) && !v.has(member.FeatureMute) }
-
 // ballot decides whether this node is on the side of the majority, and which view comes
 // next. It is dynamic voting (Jajodia and Mutchler, 1990) with the agreement that makes it
 // safe (Yeger Lotem, Keidar and Dolev, 1997): a view is in force when all its members have
@@ -90,10 +46,12 @@ type ballot struct {
 	sum       uint64                     // of list
 	voters    map[knowledge.NodeID]voter // of the last step
 	since     map[knowledge.NodeID]time.Time
-	present   []knowledge.NodeID // of the stable view; all, before the first
-	calm      time.Time          // since when
+	present   []knowledge.NodeID             // of the stable view; all, before the first
+	calm      time.Time                      // since when
+	turned    map[knowledge.NodeID]time.Time // when who came or went last did so
 	triedAt   time.Time
-	majority  bool
+	sees      bool      // a majority is there
+	majority  bool      // and most of them see one, too
 	mute      bool      // the disk does not take the ballot
 	unwritten time.Time // since when it has not taken the newest number
 	hung      bool      // it has not for long
@@ -101,7 +59,10 @@ type ballot struct {
 }
 
 func newBallot(self knowledge.NodeID, known Membership, now time.Time) *ballot {
-	b := &ballot{Ballot: known.Ballot, self: self, since: map[knowledge.NodeID]time.Time{}, calm: now, majority: true}
+	if known.Self != "" && known.Self != self { // the disk of another node, which this one is a clone of
+		known.Stable, known.Ballot = nil, Ballot{}
+	}
+	b := &ballot{Ballot: known.Ballot, self: self, since: map[knowledge.NodeID]time.Time{}, turned: map[knowledge.NodeID]time.Time{}, calm: now, sees: true, majority: true}
 	b.enter(append(slices.Clone(known.Stable), self))
 	b.written = b.newest()
 	return b
@@ -122,6 +83,7 @@ func (b *ballot) enter(view []knowledge.NodeID) {
 		b.stable[id] = true
 	}
 	b.list = slices.Sorted(maps.Keys(b.stable))
+	b.Met = b.Met || len(b.list) > 1
 	b.sum = sumOf(b.list)
 }
 
@@ -144,7 +106,7 @@ func (b *ballot) says() (v member.Views, features uint32) {
 	for _, f := range [...]struct {
 		feature uint32
 		on      bool
-	}{{member.FeatureMajority, b.majority && b.voters != nil}, {member.FeatureBehind, b.Behind}, {member.FeatureBack, b.Back}, {member.FeatureMute, b.mute || b.hung}} {
+	}{{member.FeatureMajority, b.sees && b.voters != nil}, {member.FeatureCounts, b.majority && b.voters != nil}, {member.FeatureMinority, !b.sees && b.voters != nil}, {member.FeatureBehind, b.Behind}, {member.FeatureBack, b.Back}, {member.FeatureMute, b.mute || b.hung}} {
 		if f.on {
 			features |= f.feature
 		}
@@ -160,9 +122,12 @@ func (b *ballot) pause(now time.Time) {
 
 // goodbye is for a node that stops. What nobody hears binds nobody.
 func (b *ballot) goodbye() {
-	b.Back = b.Back || b.voters == nil && len(b.stable) > 1 // it has not looked, and may be heard
+	heard := b.voters == nil && len(b.stable) > 1 // it has not looked, and may be heard
 	for id, v := range b.voters {
-		b.Back = b.Back || v.alive && id != b.self
+		heard = heard || v.alive && id != b.self
+	}
+	if heard {
+		b.Back, b.BackAt = true, b.newest()
 	}
 }
 
@@ -195,7 +160,7 @@ func (b *ballot) step(now time.Time, voters map[knowledge.NodeID]voter) bool {
 	for b.agreed(now) {
 	}
 	b.judge()
-	if b.majority && !b.mute && !b.hung {
+	if b.sees && !b.mute && !b.hung {
 		b.try(now)
 		b.judge()
 	}
@@ -222,16 +187,46 @@ func (b *ballot) look(now time.Time) {
 		}
 	}
 	slices.Sort(present)
-	if !slices.Equal(present, b.present) {
-		b.present, b.calm = present, now
+	b.turn(now, present)
+	gone := func(id knowledge.NodeID) bool {
+		return id != b.self && (b.voters[id].left || slices.Contains(b.Left, id))
 	}
 	for id := range b.stable {
-		if v := b.voters[id]; (!v.alive || v.has(member.FeatureViews) && v.Tried < b.View) && id != b.self && (v.left || slices.Contains(b.Left, id)) {
+		if v := b.voters[id]; (!v.alive || v.has(member.FeatureViews) && v.Tried < b.View) && gone(id) {
 			left = append(left, id)
 		}
 	}
+	for _, t := range b.Tried {
+		for _, id := range t.Members {
+			if !b.stable[id] && !b.voters[id].alive && gone(id) {
+				left = append(left, id)
+			}
+		}
+	}
 	slices.Sort(left)
-	b.Left = left
+	b.Left = slices.Compact(left)
+}
+
+// turn notes who came and who went. That ends the calm, but not where it is one that had
+// not stood, or been away, for long: one that fails again and again holds nothing up.
+func (b *ballot) turn(now time.Time, present []knowledge.NodeID) {
+	if slices.Equal(present, b.present) {
+		return
+	}
+	for i, of := range [2][]knowledge.NodeID{present, b.present} {
+		other := [2][]knowledge.NodeID{b.present, present}[i]
+		for _, id := range of {
+			if _, in := slices.BinarySearch(other, id); in {
+				continue
+			}
+			if now.Sub(b.turned[id]) >= b.patience(voter{}) {
+				b.calm = now
+			}
+			b.turned[id] = now
+		}
+	}
+	b.present = present
+	maps.DeleteFunc(b.turned, func(_ knowledge.NodeID, at time.Time) bool { return now.Sub(at) >= stableAfter })
 }
 
 // agreed takes a view over that all its members agreed to, or that one of them has: also
@@ -255,7 +250,7 @@ func (b *ballot) agreed(now time.Time) bool {
 			continue
 		}
 		later := slices.DeleteFunc(slices.Clone(b.Tried), func(o Tried) bool { return o.Number <= number })
-		b.View, b.Tried, b.Behind, b.Back = number, later, false, false
+		b.View, b.Tried, b.Behind, b.Back = number, later, false, b.Back && number <= b.BackAt
 		b.enter(t.Members)
 		b.look(now)
 		return true
@@ -285,10 +280,15 @@ func (b *ballot) holds(view []knowledge.NodeID, number uint64, there func(knowle
 
 func (b *ballot) alive(id knowledge.NodeID) bool { return b.voters[id].alive }
 
+// counts: who sees no majority itself may have agreed to a view that others have in force.
+func (b *ballot) counts(id knowledge.NodeID) bool {
+	return b.alive(id) && !b.voters[id].has(member.FeatureMinority)
+}
+
 // concerns reports whether what a node says of views binds this one. Who was never in a
 // view with others believes anybody.
 func (b *ballot) concerns(id knowledge.NodeID) bool {
-	if len(b.stable) == 1 && len(b.Tried) == 0 || b.stable[id] {
+	if !b.Met && len(b.Tried) == 0 || b.stable[id] {
 		return true
 	}
 	return slices.ContainsFunc(b.Tried, func(t Tried) bool { return slices.Contains(t.Members, id) })
@@ -297,7 +297,7 @@ func (b *ballot) concerns(id knowledge.NodeID) bool {
 // judge finds whether this side has a majority.
 func (b *ballot) judge() {
 	newest := b.newest()
-	later, follow, free, followed, top := false, false, true, false, uint64(0)
+	later, follow, counts, free, followed, top := false, false, false, true, false, uint64(0)
 	leads := func(v voter) bool {
 		return v.Tried >= newest && v.has(member.FeatureMajority) && !v.has(member.FeatureBehind)
 	}
@@ -309,25 +309,28 @@ func (b *ballot) judge() {
 			later = true
 			followed = followed || v.has(member.FeatureMajority)
 			top = max(top, v.Base)
-			follow = follow || leads(v)
+			follow, counts = follow || leads(v), counts || leads(v) && v.has(member.FeatureCounts)
 		}
 		free = free && (v.Tried <= newest || v.has(member.FeatureMajority))
 	}
 	for id, v := range b.voters { // or one that it was never with, whom those follow that it was with
-		follow = follow || followed && id != b.self && v.alive && v.Base > top && leads(v)
+		if followed && id != b.self && v.alive && v.Base > top && leads(v) {
+			follow, counts = true, counts || v.has(member.FeatureCounts)
+		}
 	}
 	switch {
 	case later || b.Behind:
-		b.majority = follow
+		b.sees, b.majority = follow, counts
 		b.Behind = b.Behind || follow && len(b.stable) == 1
 		return
 	case !free || !b.holds(b.list, b.View, b.alive):
-		b.majority = false
+		b.sees, b.majority = false, false
 		return
 	}
-	b.majority = true
+	b.sees, b.majority = true, b.holds(b.list, b.View, b.counts)
 	for _, t := range b.Tried {
-		b.majority = b.majority && b.holds(t.Members, 0, b.alive)
+		b.sees = b.sees && b.holds(t.Members, 0, b.alive)
+		b.majority = b.majority && b.sees && b.holds(t.Members, 0, b.counts)
 	}
 }
 
@@ -389,15 +392,31 @@ func (b *ballot) try(now time.Time) {
 		}
 		highest = max(highest, v.Tried)
 	}
+	for _, v := range b.voters {
+		if b.ahead(v) {
+			highest = max(highest, v.Tried)
+		}
+	}
 	b.agree(now, Tried{Number: highest + 1, Members: next}, false)
 }
 
-// renews: a view of the same members lets one count again that was away, or has forgotten.
+// renews: a view of the same members lets one count again that was away, or has forgotten,
+// or one follow that agreed to a newer view which never came.
 func (b *ballot) renews(next []knowledge.NodeID) bool {
-	return b.Back || slices.ContainsFunc(next, func(id knowledge.NodeID) bool {
+	renew := b.Back
+	for _, id := range next {
 		v := b.voters[id]
-		return id != b.self && (v.has(member.FeatureBack) || v.Tried < b.View)
-	})
+		renew = renew || id != b.self && (v.has(member.FeatureBack) || v.Tried < b.View)
+	}
+	for _, v := range b.voters {
+		renew = renew || b.ahead(v)
+	}
+	return renew
+}
+
+// ahead: it agreed to what never came, and follows nobody until there is a newer one.
+func (b *ballot) ahead(v voter) bool {
+	return v.alive && v.able() && v.Tried > b.newest() && v.has(member.FeatureMinority)
 }
 
 // joined is the newest view that others try and that is what this node sees.
@@ -442,7 +461,12 @@ func (b *ballot) expected() int {
 	if !b.majority {
 		return len(b.stable)
 	}
-	n := len(b.stable) - len(b.Left)
+	n := len(b.stable)
+	for _, id := range b.Left {
+		if b.stable[id] {
+			n--
+		}
+	}
 	for id, v := range b.voters {
 		if v.alive && !b.stable[id] {
 			n++

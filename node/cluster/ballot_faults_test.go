@@ -371,3 +371,127 @@ func TestFollowsAFew(t *testing.T) {
 		t.Errorf("no view of three\n%s", p.say())
 	}
 }
+
+// TestFlappingHoldsNothingUp: one of five fails again and again, half a minute at a time, while
+// two are replaced in order, a day apart.
+func TestFlappingHoldsNothingUp(t *testing.T) {
+	p := built(5)
+	n := p.nodes
+	without := 0
+	flap := func(d time.Duration) {
+		for end := p.now.Add(d); p.now.Before(end); {
+			if n[4].up = !n[4].up; n[4].up {
+				p.start(n[4])
+			}
+			p.run(30 * time.Second)
+			if !n[2].b.majority {
+				without++
+			}
+		}
+	}
+	flap(time.Hour)
+	for _, gone := range n[:2] {
+		p.stop(gone)
+		p.add(0)
+		flap(24 * time.Hour)
+	}
+	if without > 0 {
+		t.Errorf("no majority in %d half minutes\n%s", without, p.say())
+	}
+	p.want(t, "replaced in order", n[2], n[3], p.nodes[5], p.nodes[6])
+	if len(n[2].b.list) != 4 {
+		t.Errorf("a view of %d\n%s", len(n[2].b.list), p.say())
+	}
+}
+
+// TestNewcomerStops: newcomers are stopped in order, for good, after others agreed to a view
+// with them and before they did.
+func TestNewcomerStops(t *testing.T) {
+	for _, c := range []struct{ old, fresh, slow int }{{1, 1, 0}, {1, 1, 5}, {3, 3, 5}, {3, 3, 0}} {
+		for _, backwards := range []bool{false, true} {
+			p := built(c.old)
+			for range c.fresh {
+				p.add(0).slow = c.slow
+			}
+			for i := 0; i < 200 && len(p.nodes[0].b.Tried) == 0; i++ {
+				p.step(backwards)
+			}
+			for _, n := range p.nodes[c.old:] {
+				p.stop(n)
+			}
+			p.run(20 * time.Minute)
+			p.want(t, fmt.Sprintf("%+v", c), p.nodes[:c.old]...)
+		}
+	}
+}
+
+// TestCloneIsNoMember: who begins with the disk of another node was in none of its views.
+func TestCloneIsNoMember(t *testing.T) {
+	p := built(3)
+	n := p.nodes
+	clone := func(of *polled) *polled {
+		c := p.add(0)
+		c.disk = of.disk
+		p.start(c)
+		return c
+	}
+	c := clone(n[0])
+	p.run(10 * time.Second)
+	p.stop(n[1])
+	p.run(4 * time.Second)
+	n[1].side, n[2].side = 1, 1
+	p.start(n[1])
+	for range 30 {
+		p.run(10 * time.Second)
+		if sides := p.sides(); len(sides) > 1 {
+			t.Fatalf("sides with a majority: %v\n%s", sides, p.say())
+		}
+	}
+	p.want(t, "two of three", n[1], n[2])
+	if c.b.majority {
+		t.Errorf("a clone counts\n%s", p.say())
+	}
+
+	p = built(1) // a template, that never runs again
+	c = clone(p.nodes[0])
+	p.nodes[0].up = false
+	p.run(time.Hour)
+	p.want(t, "it is by itself", c)
+}
+
+// TestBoundElsewhere: 3 agreed to a view with 2 and 4, who have it in force, and is cut off
+// from them before it knows. It meets 1, who had agreed to another view before: with 3 that is
+// two of the three that both views came from, and no majority.
+func TestBoundElsewhere(t *testing.T) {
+	p := built(3)
+	a, b, c := p.nodes[0], p.nodes[1], p.nodes[2]
+	f := p.add(0)
+	p.run(40 * time.Second)
+	d := p.add(0)
+	p.deaf = func(n, o *polled) bool { return (n == b || n == c) && o == f || n == a && o == d }
+	for i := 0; i < 100 && (len(a.b.Tried) == 0 || a.b.written < a.b.newest()); i++ {
+		p.run(2 * time.Second)
+	}
+	b.side, c.side, d.side = 1, 1, 1
+	before := b.b.View
+	for i := 0; i < 100 && b.b.View == before; i++ {
+		p.deaf = func(n, o *polled) bool { return n == c && o != c && d.b.written > before }
+		p.run(2 * time.Second)
+	}
+	p.deaf = nil
+	c.side = 0
+	if len(a.b.list) != 3 || len(a.b.Tried) == 0 || len(b.b.list) != 3 || len(c.b.Tried) == 0 {
+		t.Fatalf("not what it is to be\n%s", p.say())
+	}
+	p.run(8 * time.Second)
+	for range 60 {
+		p.run(2 * time.Second)
+		if sides := p.sides(); len(sides) > 1 {
+			t.Fatalf("sides with a majority: %v\n%s", sides, p.say())
+		}
+	}
+	p.want(t, "in force", b, d)
+	a.side, b.side, c.side, d.side, f.side = 0, 0, 0, 0, 0
+	p.run(6 * time.Minute)
+	p.want(t, "healed", a, b, c, d, f)
+}

@@ -56,7 +56,7 @@ func (p *pollster) start(n *polled) {
 }
 
 func (n *polled) save() {
-	n.disk = Membership{Stable: slices.Clone(n.b.list), Ballot: n.b.Ballot}
+	n.disk = Membership{Self: n.id, Stable: slices.Clone(n.b.list), Ballot: n.b.Ballot}
 	n.disk.Tried = slices.Clone(n.b.Tried)
 	n.b.written = n.b.newest()
 }
@@ -94,7 +94,7 @@ func (p *pollster) step(backwards bool) {
 				delete(n.heard, o.id)
 				v, f := o.b.says()
 				if o.settles >= 0 {
-					f &^= member.FeatureMajority
+					f &^= member.FeatureMajority | member.FeatureMinority | member.FeatureCounts
 				}
 				if p.tell != nil {
 					p.tell(o, &v, &f)

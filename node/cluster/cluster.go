@@ -58,7 +58,10 @@ type Keeper interface {
 
 // Membership is what a node remembers of the others.
 type Membership struct {
-	Seen []member.Seen `json:"seen"`
+	// Self is the node that remembers. Another one, a clone of its host, was in none of
+	// its views.
+	Self knowledge.NodeID `json:"self,omitempty"`
+	Seen []member.Seen    `json:"seen"`
 	// Stable are the members of the last view that a majority of the one before held.
 	Stable []knowledge.NodeID `json:"stable"`
 	Ballot
@@ -266,7 +269,9 @@ func (c *Cluster) Run(ctx context.Context) {
 // end gives up what this node owns and says goodbye.
 func (c *Cluster) end() {
 	c.book.EndAll(claim.ErrStopped)
-	c.state.ballot.goodbye() // on the disk before others count on it
+	if !c.left.Load() {
+		c.state.ballot.goodbye() // on the disk before others count on it
+	}
 	saved := c.saveLast()
 	if !c.left.Load() {
 		c.members.Update(func(m *member.Meta) { m.State = member.Leaving })

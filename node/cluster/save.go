@@ -23,7 +23,7 @@ const (
 
 // membership is what the next life is to know.
 func (c *Cluster) membership() Membership {
-	m := Membership{Seen: worth(c.members.Seen())}
+	m := Membership{Self: c.self, Seen: worth(c.members.Seen())}
 	m.Stable, m.Ballot = c.state.ballot.list, c.state.ballot.Ballot
 	m.Tried = slices.Clone(m.Tried)
 	return m
@@ -42,7 +42,7 @@ func worth(all []member.Seen) []member.Seen {
 }
 
 func (m Membership) same(o Membership) bool {
-	return m.Ballot.same(o.Ballot) && slices.Equal(m.Stable, o.Stable) && sameSeen(m.Seen, o.Seen)
+	return m.Self == o.Self && m.Ballot.same(o.Ballot) && slices.Equal(m.Stable, o.Stable) && sameSeen(m.Seen, o.Seen)
 }
 
 // sameSeen compares who and where, not when.

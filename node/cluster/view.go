@@ -224,7 +224,7 @@ func (c *Cluster) tellViews() {
 	}
 	c.said.views, c.said.features = v, features
 	c.members.Update(func(m *member.Meta) {
-		m.Views, m.Features = v, (m.Features&^member.FeaturesOfViews|features)^member.FeatureTurn
+		m.Views, m.Features = v, m.Features&^member.FeaturesOfViews|features
 	})
 }
 

@@ -365,3 +365,19 @@ func TestVersion(t *testing.T) {
 		}
 	})
 }
+
+// TestViewsAreToldAtOnce: also two words of them that follow each other.
+func TestViewsAreToldAtOnce(t *testing.T) {
+	inBubble(t, 3, func(t *testing.T, b *bubble) {
+		time.Sleep(time.Minute)
+		for base := uint64(1); base < 6; base++ {
+			for _, v := range []Views{{Base: base - 1, Tried: base, Sum: 1}, {Base: base, Tried: base, Sum: 1}} {
+				b.all[0].Update(func(m *Meta) { m.Views, m.Features = v, m.Features|FeatureViews })
+			}
+			time.Sleep(2 * time.Second)
+			if p, _ := b.all[1].Peer(b.all[0].self); p.Views.Base != base {
+				t.Errorf("view %d, two seconds later %d is heard", base, p.Views.Base)
+			}
+		}
+	})
+}

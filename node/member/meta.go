@@ -87,16 +87,17 @@ const FeatureUnfit uint32 = 2
 
 // What a node says of views besides: that it has them at all, which older versions do not;
 // that it sees a majority; that it follows a view that it was not in; that it said goodbye
-// and was in no new view since; that it cannot write down what it agrees to. FeatureTurn
-// changes with each word of them, for features are told at once.
+// and was in no new view since; that it cannot write down what it agrees to; that most of
+// those that make its majority see one, too; that it looked, and sees none.
 const (
 	FeatureViews uint32 = 1 << (iota + 2)
 	FeatureMajority
 	FeatureBehind
 	FeatureBack
 	FeatureMute
-	FeatureTurn
-	FeaturesOfViews = FeatureViews | FeatureMajority | FeatureBehind | FeatureBack | FeatureMute
+	FeatureCounts
+	FeatureMinority
+	FeaturesOfViews = FeatureViews | FeatureMajority | FeatureBehind | FeatureBack | FeatureMute | FeatureCounts | FeatureMinority
 )
 
 // Unfit: the node cannot own anything.
