@@ -32,8 +32,9 @@ type polled struct {
 	disk    Membership
 	slow    int // steps until the disk has what is to be written
 	waits   int
-	heard   map[knowledge.NodeID]bool // goodbyes
-	seen    map[knowledge.NodeID]bool
+	life    int
+	heard   map[knowledge.NodeID]int // goodbyes: of which life
+	seen    map[knowledge.NodeID]int // which life of whom
 	settles int
 	words   map[knowledge.NodeID]voter // the last ones of each: members keep those of who is gone
 }
@@ -48,11 +49,13 @@ func (p *pollster) add(side int) *polled {
 
 func (p *pollster) start(n *polled) {
 	n.b, n.up, n.waits, n.settles = newBallot(n.id, n.disk, p.now), true, 0, 1
-	n.heard, n.seen = map[knowledge.NodeID]bool{}, map[knowledge.NodeID]bool{}
+	seen := n.seen
+	n.heard, n.seen = map[knowledge.NodeID]int{}, map[knowledge.NodeID]int{}
 	n.words = map[knowledge.NodeID]voter{}
 	for _, id := range append(slices.Clone(n.disk.Left), n.disk.Stable...) {
-		n.seen[id] = true
+		n.seen[id] = max(1, seen[id])
 	}
+	n.life++
 }
 
 func (n *polled) save() {
@@ -68,7 +71,7 @@ func (p *pollster) stop(n *polled) {
 	n.up = false
 	for _, o := range p.nodes {
 		if o.up && o.side == n.side {
-			o.heard[n.id] = true
+			o.heard[n.id] = n.life
 		}
 	}
 }
@@ -90,8 +93,7 @@ func (p *pollster) step(backwards bool) {
 		voters := map[knowledge.NodeID]voter{}
 		for _, o := range p.nodes {
 			if o.up && o.side == n.side && (p.deaf == nil || o == n || !p.deaf(n, o)) {
-				n.seen[o.id] = true
-				delete(n.heard, o.id)
+				n.seen[o.id] = o.life
 				v, f := o.b.says()
 				if o.settles >= 0 {
 					f &^= member.FeatureMajority | member.FeatureMinority | member.FeatureCounts
@@ -101,14 +103,12 @@ func (p *pollster) step(backwards bool) {
 				}
 				voters[o.id] = voter{Views: v, features: f, alive: true}
 				n.words[o.id] = voters[o.id]
-				for id := range o.heard {
-					if n.seen[id] && !voters[id].alive { // passed on in push/pull
-						n.heard[id] = true
-					}
+				for id, life := range o.heard { // passed on in push/pull
+					n.heard[id] = max(n.heard[id], life)
 				}
-			} else if n.seen[o.id] {
+			} else if n.seen[o.id] > 0 {
 				v := n.words[o.id]
-				v.alive, v.left, v.features = false, n.heard[o.id], v.features|member.FeatureViews
+				v.alive, v.left, v.features = false, n.heard[o.id] >= n.seen[o.id], v.features|member.FeatureViews
 				voters[o.id] = v
 			}
 		}
