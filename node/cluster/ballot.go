@@ -97,7 +97,7 @@ func (b *ballot) newestMembers() []knowledge.NodeID {
 
 // says is what this node tells of views, the newest one only when it is on the disk.
 func (b *ballot) says() (v member.Views, features uint32) {
-	v, features = member.Views{Base: b.View, Tried: b.View, Sum: b.sum}, member.FeatureViews
+	v, features = member.Views{Base: b.View, Tried: b.View, Sum: b.sum, BaseSum: b.sum}, member.FeatureViews
 	for _, t := range b.Tried {
 		if t.Number <= b.written {
 			v.Tried, v.Sum = t.Number, sumOf(t.Members)
@@ -238,7 +238,7 @@ func (b *ballot) agreed(now time.Time) bool {
 		for _, id := range t.Members {
 			v := b.voters[id]
 			same := v.Sum == sum && v.has(member.FeatureViews)
-			if same && v.Base == v.Tried && v.Base <= t.Number && id != b.self {
+			if v.BaseSum == sum && v.has(member.FeatureViews) && v.Base <= t.Number && id != b.self {
 				number = max(number, v.Base)
 			}
 			all = all && (same && v.Tried == t.Number || id == b.self)

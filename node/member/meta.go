@@ -72,9 +72,9 @@ type Meta struct {
 }
 
 // Views are the numbers of the view that a node is in and of the newest that it agreed
-// to, and who is in that, as a checksum.
+// to; who is in that, as a checksum, and who is in the first.
 type Views struct {
-	Base, Tried, Sum uint64
+	Base, Tried, Sum, BaseSum uint64
 }
 
 // FeatureSettled: this life of the node has taken its part once. It is set with the first
@@ -111,7 +111,7 @@ func (m *Meta) views() []*uint64 {
 	if m.Features&FeatureViews == 0 {
 		return nil
 	}
-	return []*uint64{&m.Base, &m.Tried, &m.Sum}
+	return []*uint64{&m.Base, &m.Tried, &m.Sum, &m.BaseSum}
 }
 
 // KeyNames are the fingerprints of the node's keys as Members.Keys has them.

@@ -18,7 +18,7 @@ func full() Meta {
 		Name: strings.Repeat("n", maxName), Zone: strings.Repeat("z", maxZone), Version: strings.Repeat("v", maxBuild),
 		Relay: strings.Repeat("r", maxRelay-6) + ":65535", Protocol: math.MaxUint8, Features: math.MaxUint32, State: Leaving,
 		Cores: maxCores, Memory: knowledge.MaxBytes, Load: 100, Services: math.MaxUint32, Ring: math.MaxUint64, Started: math.MaxInt64,
-		Keys: [4]uint32{math.MaxUint32, 1, 2, 3}, Views: Views{math.MaxUint64, 1, 2},
+		Keys: [4]uint32{math.MaxUint32, 1, 2, 3}, Views: Views{math.MaxUint64, 1, 2, 3},
 	}
 }
 
@@ -80,8 +80,8 @@ func TestMetaOfOlderVersions(t *testing.T) {
 		}
 	}
 	m.Features |= FeatureViews
-	m.Views = Views{7, 8, 9}
-	if more, _ := m.Pack(); len(more) != len(b)+24 || string(more[len(b):len(b)+7]) != string(make([]byte, 7)) {
+	m.Views = Views{7, 8, 9, 10}
+	if more, _ := m.Pack(); len(more) != len(b)+32 || string(more[len(b):len(b)+7]) != string(make([]byte, 7)) {
 		t.Errorf("%d bytes, %d with views: an older version must be able to skip them", len(b), len(more))
 	}
 }
