@@ -159,8 +159,8 @@ func TestRow18KeyRotation(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	all[1].Update(func(m *Meta) { m.Load = 9 })
-	eventually(t, "gossip with the new key", func() bool { return peerOf(all[2], idOf(1)).Load == 9 })
+	all[1].Update(func(m *Meta) { m.Ring = 9 })
+	eventually(t, "gossip with the new key", func() bool { return peerOf(all[2], idOf(1)).Ring == 9 })
 	for _, m := range all[:2] {
 		if c := m.Counts(); c.Failures != 1 || !see(all, 3) {
 			t.Errorf("somebody was lost: %+v", c)
