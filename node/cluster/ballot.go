@@ -213,17 +213,15 @@ func (b *ballot) turn(now time.Time, present []knowledge.NodeID) {
 	if slices.Equal(present, b.present) {
 		return
 	}
-	for i, of := range [2][]knowledge.NodeID{present, b.present} {
-		other := [2][]knowledge.NodeID{b.present, present}[i]
-		for _, id := range of {
-			if _, in := slices.BinarySearch(other, id); in {
-				continue
-			}
-			if now.Sub(b.turned[id]) >= b.patience(voter{}) {
-				b.calm = now
-			}
-			b.turned[id] = now
+	for _, id := range slices.Concat(present, b.present) {
+		_, is := slices.BinarySearch(present, id)
+		if _, was := slices.BinarySearch(b.present, id); is == was {
+			continue
 		}
+		if now.Sub(b.turned[id]) >= b.patience(voter{}) {
+			b.calm = now
+		}
+		b.turned[id] = now
 	}
 	b.present = present
 	maps.DeleteFunc(b.turned, func(_ knowledge.NodeID, at time.Time) bool { return now.Sub(at) >= stableAfter })
@@ -298,8 +296,10 @@ func (b *ballot) concerns(id knowledge.NodeID) bool {
 func (b *ballot) judge() {
 	newest := b.newest()
 	later, follow, counts, free, followed, top := false, false, false, true, false, uint64(0)
-	leads := func(v voter) bool {
-		return v.Tried >= newest && v.has(member.FeatureMajority) && !v.has(member.FeatureBehind)
+	lead := func(v voter) {
+		if v.Tried >= newest && v.has(member.FeatureMajority) && !v.has(member.FeatureBehind) {
+			follow, counts = true, counts || v.has(member.FeatureCounts)
+		}
 	}
 	for id, v := range b.voters {
 		if id == b.self || !v.alive || !b.concerns(id) {
@@ -309,13 +309,13 @@ func (b *ballot) judge() {
 			later = true
 			followed = followed || v.has(member.FeatureMajority)
 			top = max(top, v.Base)
-			follow, counts = follow || leads(v), counts || leads(v) && v.has(member.FeatureCounts)
+			lead(v)
 		}
 		free = free && (v.Tried <= newest || v.has(member.FeatureMajority))
 	}
 	for id, v := range b.voters { // or one that it was never with, whom those follow that it was with
-		if followed && id != b.self && v.alive && v.Base > top && leads(v) {
-			follow, counts = true, counts || v.has(member.FeatureCounts)
+		if followed && id != b.self && v.alive && v.Base > top {
+			lead(v)
 		}
 	}
 	switch {
@@ -392,31 +392,28 @@ func (b *ballot) try(now time.Time) {
 		}
 		highest = max(highest, v.Tried)
 	}
-	for _, v := range b.voters {
-		if b.ahead(v) {
-			highest = max(highest, v.Tried)
-		}
-	}
+	highest = max(highest, b.ahead())
 	b.agree(now, Tried{Number: highest + 1, Members: next}, false)
 }
 
 // renews: a view of the same members lets one count again that was away, or has forgotten,
 // or one follow that agreed to a newer view which never came.
 func (b *ballot) renews(next []knowledge.NodeID) bool {
-	renew := b.Back
-	for _, id := range next {
+	return b.Back || b.ahead() > 0 || slices.ContainsFunc(next, func(id knowledge.NodeID) bool {
 		v := b.voters[id]
-		renew = renew || id != b.self && (v.has(member.FeatureBack) || v.Tried < b.View)
-	}
-	for _, v := range b.voters {
-		renew = renew || b.ahead(v)
-	}
-	return renew
+		return id != b.self && (v.has(member.FeatureBack) || v.Tried < b.View)
+	})
 }
 
-// ahead: it agreed to what never came, and follows nobody until there is a newer one.
-func (b *ballot) ahead(v voter) bool {
-	return v.alive && v.able() && v.Tried > b.newest() && v.has(member.FeatureMinority)
+// ahead is the newest view that one agreed to who sees no majority, where that is newer than
+// all of this node's: it follows nobody until there is a newer one. 0: there is none.
+func (b *ballot) ahead() (number uint64) {
+	for _, v := range b.voters {
+		if v.alive && v.able() && v.Tried > b.newest() && v.has(member.FeatureMinority) {
+			number = max(number, v.Tried)
+		}
+	}
+	return number
 }
 
 // joined is the newest view that others try and that is what this node sees.

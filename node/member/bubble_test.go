@@ -236,8 +236,7 @@ func TestForget(t *testing.T) {
 // TestLeaveUnderLoss: a goodbye is heard by all, though a third of the packets is lost.
 func TestLeaveUnderLoss(t *testing.T) {
 	inBubble(t, 7, func(t *testing.T, b *bubble) {
-		// At 0.3 all six direct goodbyes are lost once in a thousand times.
-		b.net.Everywhere(simnet.Fault{Loss: 0.2, Delay: time.Millisecond})
+		b.net.Everywhere(simnet.Fault{Loss: 0.3, Delay: time.Millisecond})
 		_ = b.all[6].Leave(500 * time.Millisecond)
 		_ = b.all[6].Close()
 		b.within(t, 40*time.Second, "all know that it left", func() bool {
