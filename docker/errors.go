@@ -106,13 +106,16 @@ var goneWords = []string{
 	"marked for removal", "removal of container", "process already finished", "no such process",
 }
 
-// goneText reports whether a lower-case message says so. A cgroup's file that is
-// not there any more says it as well.
+// goneText reports whether a lower-case message says so. A cgroup's file, or a
+// systemd scope, that is not there any more says it as well.
 func goneText(msg string) bool {
 	for _, w := range goneWords {
 		if strings.Contains(msg, w) {
 			return true
 		}
+	}
+	if strings.Contains(msg, ".scope not found") || strings.Contains(msg, ".scope not loaded") {
+		return true
 	}
 	return strings.Contains(msg, "cgroup") && (strings.Contains(msg, "no such file or directory") || strings.Contains(msg, "no such device"))
 }

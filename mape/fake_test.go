@@ -59,6 +59,7 @@ type box struct {
 	kernel knowledge.Limits
 	engine knowledge.Limits
 	gone   bool // the cgroup is
+	dying  bool // an update finds no process any more
 	frozen bool // its files say the same for ever
 	broken error
 
@@ -277,10 +278,18 @@ func (h *host) UpdateCPU(_ context.Context, id knowledge.ContainerID, l knowledg
 }
 
 func (h *host) UpdateMemory(_ context.Context, id knowledge.ContainerID, mem, swap knowledge.Bytes) ([]string, error) {
-	return nil, h.call("memory", id, func(b *box) {
+	dying := false
+	err := h.call("memory", id, func(b *box) {
+		if dying = b.dying; dying {
+			return
+		}
 		h.writes++
 		b.kernel.Memory, b.engine.Memory, b.engine.MemorySwap = mem, mem, swap
 	})
+	if dying {
+		err = errGone
+	}
+	return nil, err
 }
 
 func (h *host) UpdateShares(_ context.Context, id knowledge.ContainerID, shares int64) ([]string, error) {

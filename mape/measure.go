@@ -45,6 +45,7 @@ func (l *Loop) measure(now time.Time) (read int) {
 				l.attach(now, u)
 			}
 			if u.Probe == nil {
+				l.afterKill(now, u)
 				l.due[i] = at + int64(time.Second)
 				continue
 			}
@@ -61,6 +62,24 @@ func (l *Loop) measure(now time.Time) (read int) {
 		l.due[i] = at + int64(l.cadence.Next(&u.Finding, u.Window, acted, u.Watched(now)))
 	}
 	return read
+}
+
+// afterKill gives a container that was killed for memory, and waits for its next
+// life, a higher limit: what dies within milliseconds of each start is never
+// measured.
+func (l *Loop) afterKill(now time.Time, u *unit) {
+	if u.Window.LastOOM.IsZero() || !u.Policy.Acts() || l.measured(u) {
+		return
+	}
+	if !u.Marks.EngineKnown {
+		l.exec.Meet(now, &u.Subject)
+		return
+	}
+	u.Window.MemoryLimit = u.Marks.Engine.Memory // what the next life begins with
+	if d := u.reflex.AfterKill(now, u.Window, &u.Envelope, &u.Policy); d.Reason.Rule != "" {
+		l.wish(now, u, d)
+		l.try(now, u, &u.wishes[knowledge.ResourceMemory])
+	}
 }
 
 // observe reads one container into its window.

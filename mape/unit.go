@@ -223,6 +223,9 @@ func (l *Loop) add(now time.Time, c *knowledge.Container) {
 			u.reflex.Climb().Bound(now)
 			u.Marks.Bound(now, u.Policy.YieldFor)
 			u.Window.LastOOM = u.Marks.LastOOM
+			if !u.Marks.LastGrow[knowledge.ResourceMemory].Before(u.Marks.LastOOM) {
+				u.reflex.Answered(u.Marks.LastOOM)
+			}
 		} else {
 			u.Marks, *u.reflex.Climb() = execute.Marks{}, plan.Climb{}
 		}
@@ -339,14 +342,16 @@ func (l *Loop) event(now time.Time, ev knowledge.Event) {
 		if u != nil {
 			l.remove(u)
 		}
+		return
 	}
-	if u == nil || u.Gone {
+	if u == nil {
 		return
 	}
 	switch ev.Kind {
 	case knowledge.EventDie:
 		u.Container.State, u.Container.PID = knowledge.StateExited, 0
 		l.detach(u)
+		l.due[u.slot] = 0
 	case knowledge.EventPause:
 		u.Container.State = knowledge.StatePaused
 	case knowledge.EventUnpause:

@@ -75,6 +75,12 @@ func (c *Case) shrinks(to int64) bool {
 	return to != 0 && (c.D.From == 0 || to < c.D.From)
 }
 
+// nextLife: more memory after an OOM kill, without which the next life may end as
+// this one did.
+func (c *Case) nextLife(to int64) bool {
+	return c.D.Reason.Rule == knowledge.RuleOOM && !c.shrinks(to)
+}
+
 // Guard is one reason for which an action may not be done as wished. Check gets
 // the value on the table and returns the one that may pass, with the reason when
 // it differs; returning D.From stops the action.
@@ -155,8 +161,12 @@ func guardRunning(c *Case, to int64) (int64, knowledge.Reason) {
 	switch c.S.Container.State {
 	case knowledge.StateRunning, knowledge.StatePaused:
 		return to, knowledge.Reason{}
-	case knowledge.StateExited, knowledge.StateCreated:
-		if c.repairs() { // only stored, and in force at the next start
+	case knowledge.StateExited, knowledge.StateCreated: // only stored, and in force at the next start
+		if c.repairs() || c.nextLife(to) {
+			return to, knowledge.Reason{}
+		}
+	case knowledge.StateRestarting:
+		if c.nextLife(to) {
 			return to, knowledge.Reason{}
 		}
 	}
@@ -181,7 +191,8 @@ func guardExternal(c *Case, to int64) (int64, knowledge.Reason) {
 	if !c.acts() || (!m.Pinned && !c.Now.Before(m.ExternalUntil)) {
 		return to, knowledge.Reason{}
 	}
-	if c.D.Boost && c.D.Resource == knowledge.ResourceMemory && c.S.Finding.Memory == knowledge.SymptomCritical && !m.Pinned {
+	kills := c.S.Finding.Memory == knowledge.SymptomCritical || c.D.Reason.Rule == knowledge.RuleOOM
+	if c.D.Boost && c.D.Resource == knowledge.ResourceMemory && kills && !m.Pinned {
 		return to, knowledge.Reason{} // respect ends where the kernel begins to kill
 	}
 	r := knowledge.Because(knowledge.RuleExternal, m.ExternalUntil.Sub(c.Now).Seconds())

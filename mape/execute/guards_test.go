@@ -43,6 +43,18 @@ func TestGuards(t *testing.T) {
 		{"restarting, and the way back", "running", cpu, C(1.2), C(1), knowledge.ActorRestore, func(s *Subject, _ *Host, _ *Rules, _ *knowledge.Decision) {
 			s.Container.State = knowledge.StateRestarting
 		}},
+		{"row 65: restarting, after an OOM kill", "", mem, M(600), M(600), 0, func(s *Subject, _ *Host, _ *Rules, d *knowledge.Decision) {
+			s.Container.State, d.Reason.Rule = knowledge.StateRestarting, knowledge.RuleOOM
+		}},
+		{"row 65: restarting, and less after an OOM kill", "running", mem, M(400), M(512), 0, func(s *Subject, _ *Host, _ *Rules, d *knowledge.Decision) {
+			s.Container.State, d.Reason.Rule = knowledge.StateRestarting, knowledge.RuleOOM
+		}},
+		{"row 65: removed, after an OOM kill", "running", mem, M(600), M(512), 0, func(s *Subject, _ *Host, _ *Rules, d *knowledge.Decision) {
+			s.Container.State, d.Reason.Rule = knowledge.StateDead, knowledge.RuleOOM
+		}},
+		{"row 65: respect ends with an OOM kill", "", mem, M(700), M(700), 0, func(s *Subject, _ *Host, _ *Rules, d *knowledge.Decision) {
+			s.Marks.ExternalUntil, d.Reason.Rule, d.Boost = noon.Add(time.Minute), knowledge.RuleOOM, true
+		}},
 		{"exited, and the way back", "", cpu, C(1.2), C(1.2), knowledge.ActorRestore, func(s *Subject, _ *Host, _ *Rules, _ *knowledge.Decision) { s.Container.State = knowledge.StateExited }},
 		{"a GPU", "hazard", mem, M(600), M(512), 0, func(s *Subject, _ *Host, _ *Rules, _ *knowledge.Decision) { s.Container.Hazards = []string{"gpu"} }},
 		{"a GPU, allowed", "", mem, M(600), M(600), 0, func(s *Subject, _ *Host, _ *Rules, _ *knowledge.Decision) {

@@ -71,8 +71,30 @@ func (r *Reflex) Memory(now time.Time, f *knowledge.Finding, w *knowledge.Window
 	return g.shrink(d, &a)
 }
 
-// look remembers an OOM kill and whether memory only grows.
-func (g *guard) look(now time.Time, w *knowledge.Window, p *knowledge.Policy) {
+// AfterKill decides on the memory limit of a container that does not run: w is its
+// last life's, with the limit that the next one will begin with. After an OOM kill
+// it gets more; a hold without a reason is nothing to say.
+func (r *Reflex) AfterKill(now time.Time, w *knowledge.Window, e *knowledge.Envelope, p *knowledge.Policy) knowledge.Decision {
+	d := hold(now, w, knowledge.ResourceMemory, int64(w.MemoryLimit))
+	g := &r.memory
+	g.killed(now, w, p)
+	if w.MemoryLimit == 0 || w.MemoryLimit >= g.oomFloor {
+		return d
+	}
+	a := ask{now: now, f: &knowledge.Finding{}, w: w, e: e, p: p, room: memoryRoom(e, p)}
+	return g.grow(d, &a, max(g.oomFloor, e.Memory), g.afterKill(w))
+}
+
+// Answered tells the reflex of an OOM kill that an earlier life of the daemon gave
+// more memory for.
+func (r *Reflex) Answered(at time.Time) { r.memory.oomAt = at }
+
+func (g *guard) afterKill(w *knowledge.Window) knowledge.Reason {
+	return knowledge.Because(knowledge.RuleOOM, float64(g.oomKills), float64(w.MemoryLimit))
+}
+
+// killed remembers an OOM kill.
+func (g *guard) killed(now time.Time, w *knowledge.Window, p *knowledge.Policy) {
 	if g.oomAt.IsZero() || now.Sub(g.oomAt) >= p.OOMProtect {
 		g.oomFloor = 0
 	}
@@ -83,6 +105,11 @@ func (g *guard) look(now time.Time, w *knowledge.Window, p *knowledge.Policy) {
 			g.climb.killed(now, g.oomFloor, w.Interval)
 		}
 	}
+}
+
+// look remembers an OOM kill and whether memory only grows.
+func (g *guard) look(now time.Time, w *knowledge.Window, p *knowledge.Policy) {
+	g.killed(now, w, p)
 	g.climb.observe(now, max(w.WorkingSet, w.Hard), w.Interval)
 	switch s := &g.rise; {
 	case w.Have&knowledge.HasMemoryStat == 0:
@@ -108,7 +135,7 @@ func (g *guard) growth(a *ask) (knowledge.Bytes, knowledge.Reason) {
 	last := w.LastMemoryEvent
 	switch {
 	case limit < g.oomFloor:
-		return max(g.oomFloor, a.want), knowledge.Because(knowledge.RuleOOM, float64(g.oomKills), float64(limit))
+		return max(g.oomFloor, a.want), g.afterKill(w)
 	case a.learned && limit < a.bare:
 		return more, knowledge.Because(knowledge.RuleMemoryRise, float64(w.WorkingSet), float64(g.climb.known().Rise), float64(limit))
 	case float64(w.WorkingSet) > analyse.TightRatio*float64(limit):
