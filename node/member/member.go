@@ -397,6 +397,7 @@ func (m *Members) Leave(timeout time.Duration) error {
 	m.version.Add(1)
 	m.edit(func(meta *Meta) { meta.State = Leaving })
 	m.sayBye()
+	defer m.sayBye() // once more: on a bad network every packet of the first may be lost
 	if err := m.ml.Leave(max(timeout, time.Millisecond)); err != nil {
 		return fmt.Errorf("this node has left, and none of the others said in time that it heard so; they give it up by themselves within seconds: %w", err)
 	}
