@@ -195,6 +195,7 @@ func TestRow30BadAnswers(t *testing.T) {
 		{"500 of a race", dockertest.Fault{Status: 500, Message: "cannot update a stopped container: unknown"}, docker.KindGone, ""},
 		{"500 of a later race", dockertest.Fault{Status: 500, Message: "cannot update a deleted process: unknown"}, docker.KindGone, ""},
 		{"500 of a lost scope", dockertest.Fault{Status: 500, Message: "runc did not terminate successfully: exit status 1: unable to set unit properties: Unit docker-1f.scope not found. : unknown"}, docker.KindGone, ""},
+		{"500 of an ended scope", dockertest.Fault{Status: 500, Message: "unable to set unit properties: Unit docker-1f.scope not loaded."}, docker.KindGone, ""},
 		{"500 of a missing unit", dockertest.Fault{Status: 500, Message: "Unit docker.service not found."}, docker.KindRefused, "docker.service"},
 		{"500 of a lost cgroup", dockertest.Fault{Status: 500, Message: "open /sys/fs/cgroup/cpu/docker/x/cpu.shares: no such file or directory"}, docker.KindGone, ""},
 		{"500 of a missing file", dockertest.Fault{Status: 500, Message: "open /etc/x: no such file or directory"}, docker.KindRefused, "/etc/x"},

@@ -7,6 +7,11 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 )
 
+// small is what a container of these tests is made with.
+func small() knowledge.Limits {
+	return knowledge.Limits{CPU: core / 2, Memory: 64 * mib, MemorySwap: 64 * mib}
+}
+
 // start begins a life of b, with the limits that the Engine has on record.
 func (h *host) start(b *box) {
 	h.mu.Lock()
@@ -31,15 +36,16 @@ func (h *host) kill(b *box) {
 // maximum, and is not touched when it lives.
 func TestKilledBeforeItIsMeasured(t *testing.T) {
 	h := newHost(t, options{policy: func(p *knowledge.Policy) { p.Memory.Max = 256 * mib }})
-	b := h.run("java", knowledge.Limits{CPU: core / 2, Memory: 64 * mib, MemorySwap: 64 * mib}, nil)
+	b := h.run("java", small(), nil)
 	h.pass(time.Second)
 	for _, want := range []knowledge.Bytes{164 * mib, 256 * mib, 256 * mib} {
 		h.start(b)
 		h.kill(b)
-		h.pass(2 * time.Second)
+		h.pass(500 * time.Millisecond) // the Engine's first delays are not longer
 		if at := b.engine.Memory; max(at-want, want-at) > 16*mib {
 			t.Errorf("the next life begins with %s, want about %s", at, want)
 		}
+		h.pass(2 * time.Second)
 	}
 	if n := h.calls["memory"]; n != 2 {
 		t.Errorf("%d updates for two steps", n)
@@ -59,7 +65,7 @@ func TestKilledBeforeItIsMeasured(t *testing.T) {
 // for the next life is a new one.
 func TestKilledDuringTheUpdate(t *testing.T) {
 	h := newHost(t, options{})
-	b := h.run("java", knowledge.Limits{CPU: core / 2, Memory: 64 * mib}, nil)
+	b := h.run("java", small(), nil)
 	h.pass(5 * time.Second)
 	b.dying = true
 	h.emit(knowledge.EventOOM, b)
@@ -85,7 +91,7 @@ func TestAKillIsAnsweredOnce(t *testing.T) {
 	}{{"answered, alive", true, true}, {"answered, dead", true, false}, {"not answered, alive", false, true}, {"not answered, dead", false, false}} {
 		t.Run(c.name, func(t *testing.T) {
 			h := newHost(t, options{})
-			b := h.run("java", knowledge.Limits{CPU: core / 2, Memory: 64 * mib}, nil)
+			b := h.run("java", small(), nil)
 			h.pass(5 * time.Second)
 			h.down = !c.answered
 			h.kill(b)
@@ -105,5 +111,236 @@ func TestAKillIsAnsweredOnce(t *testing.T) {
 				t.Errorf("from %s to %s after the restart", before, b.engine.Memory)
 			}
 		})
+	}
+}
+
+// Rows 65 and 68: a crash loop is given no more than the host has.
+func TestKilledBeyondTheHost(t *testing.T) {
+	h := newHost(t, options{memory: 6 * gib})
+	big := h.run("big", knowledge.Limits{CPU: core / 2, Memory: 5000 * mib, MemorySwap: 5000 * mib}, nil)
+	big.anon = 4200 * mib
+	b := h.run("java", small(), nil)
+	h.pass(10 * time.Second)
+	free := h.loop.exec.Host.MemoryFree
+	for range 20 {
+		h.start(b)
+		h.kill(b)
+		h.pass(3 * time.Second)
+	}
+	t.Logf("before the last start: limit %s, free %s", b.engine.Memory, h.loop.exec.Host.MemoryFree)
+	h.start(b)
+	h.pass(3 * time.Second)
+	t.Logf("free at first %s; limit now %s; free now %s", free, b.engine.Memory, h.loop.exec.Host.MemoryFree)
+	if b.engine.Memory > 64*mib+free {
+		t.Errorf("promised %s beyond the %s that were free", b.engine.Memory-64*mib-free, free)
+	}
+}
+
+// Row 65: a kill that is told twice is one kill.
+func TestTwoEventsOfOneKill(t *testing.T) {
+	h := newHost(t, options{})
+	b := h.run("java", small(), nil)
+	h.pass(5 * time.Second)
+	h.kill(b)
+	h.pass(300 * time.Millisecond)
+	h.emit(knowledge.EventOOM, b)
+	h.pass(3 * time.Second)
+	t.Logf("%s after one life's end", b.engine.Memory)
+	if b.engine.Memory > 200*mib {
+		t.Errorf("two steps for one end")
+	}
+}
+
+// Row 65: a cut that killed is known as one that hurt, also where the next life is raised first.
+func TestACutThatKilled(t *testing.T) {
+	h := newHost(t, options{})
+	b := h.run("java", knowledge.Limits{CPU: core / 2, Memory: 1024 * mib, MemorySwap: 1024 * mib}, nil)
+	b.anon = 300 * mib
+	h.pass(5 * time.Second)
+	h.until(40*time.Minute, "a cut", func() bool { return b.engine.Memory < 1024*mib })
+	h.pass(3 * time.Second)
+	u := h.unit(b)
+	cut := b.engine.Memory
+	if !u.Watched(h.now) {
+		t.Fatal("not watched")
+	}
+	h.kill(b)
+	h.pass(3 * time.Second)
+	h.start(b)
+	h.pass(20 * time.Second)
+	if f := u.Marks.Raised[knowledge.ResourceMemory]; f.Value == 0 {
+		t.Errorf("cut to %s, killed, now %s: no floor was raised", cut, b.engine.Memory)
+	}
+}
+
+// Row 65: an inspect that was asked for before the end does not make the container run.
+func TestInspectOfTheLifeBefore(t *testing.T) {
+	h := newHost(t, options{})
+	b := h.run("java", small(), nil)
+	h.pass(5 * time.Second)
+	h.start(b)                        // Meet begins
+	time.Sleep(20 * time.Millisecond) // its answer waits
+	h.kill(b)
+	h.settle()
+	h.loop.listAt, h.loop.listBegan = h.now, h.now // the listing was answered before, too
+	h.pass(3 * time.Second)
+	if b.engine.Memory == 64*mib {
+		t.Errorf("not raised within 3 s; state %s", h.unit(b).Container.State)
+	}
+}
+
+// Row 33: the Engine says for ever that there is no process, and the container runs.
+func TestNoProcessForLong(t *testing.T) {
+	h := newHost(t, options{})
+	b := h.run("java", small(), nil)
+	h.pass(5 * time.Second)
+	b.dying = true
+	h.emit(knowledge.EventOOM, b)
+	h.pass(time.Minute)
+	t.Logf("%d updates in a minute", h.calls["memory"])
+	if n := h.calls["memory"]; n > 10 {
+		t.Errorf("%d updates in a minute", n)
+	}
+}
+
+// Row 33: removed after the kill, and no event says so.
+func TestKilledAndRemoved(t *testing.T) {
+	h := newHost(t, options{})
+	b := h.run("java", small(), nil)
+	h.pass(5 * time.Second)
+	h.kill(b)
+	h.remove(b)
+	h.pass(29 * time.Second)
+	t.Logf("%d updates, %d actions begun", h.calls["memory"], len(h.begun))
+	if n := h.calls["memory"]; n > 1 {
+		t.Errorf("%d updates of a container that is not there", n)
+	}
+}
+
+// A container whose measuring was stopped by name runs: it is not changed.
+func TestUnwatchedIsNotDown(t *testing.T) {
+	h := newHost(t, options{})
+	b := h.run("java", small(), nil)
+	h.pass(5 * time.Second)
+	u := h.unit(b)
+	u.watched, u.unwatched = false, true // what Watch does
+	h.loop.detach(u)
+	h.emit(knowledge.EventOOM, b)
+	h.pass(5 * time.Second)
+	if n := h.calls["memory"]; n != 0 {
+		t.Errorf("%d memory updates of a running container that is not watched: %s", n, b.kernel.Memory)
+	}
+}
+
+// Row 65: a kill that was answered while it lived asks for nothing when it is stopped.
+func TestStoppedAfterAKill(t *testing.T) {
+	h := newHost(t, options{})
+	b := h.run("java", knowledge.Limits{CPU: core / 2, Memory: 256 * mib, MemorySwap: 256 * mib}, nil)
+	h.pass(5 * time.Second)
+	h.emit(knowledge.EventOOM, b)
+	h.until(2*time.Second, "more", func() bool { return b.engine.Memory >= 356*mib })
+	h.pass(20 * time.Minute)
+	n, before := h.calls["memory"], b.engine.Memory
+	h.mu.Lock()
+	b.c.State, b.gone = knowledge.StateExited, true
+	h.mu.Unlock()
+	h.emit(knowledge.EventDie, b)
+	h.pass(time.Minute)
+	if h.calls["memory"] != n || b.engine.Memory != before {
+		t.Errorf("a container that a person stopped went to %s", b.engine.Memory)
+	}
+}
+
+// What is recorded of a change for the next life, and what is wanted when the hour is over.
+func TestRecordOfTheNextLife(t *testing.T) {
+	h := newHost(t, options{})
+	b := h.run("java", small(), nil)
+	h.pass(5 * time.Second)
+	h.kill(b)
+	h.pass(2 * time.Second)
+	o := h.ended[len(h.ended)-1]
+	t.Logf("result %s kernel %s engine %s; status limit %s; wish %+v", o.Result, knowledge.Bytes(o.Kernel), knowledge.Bytes(o.Engine), h.unit(b).Window.MemoryLimit, h.unit(b).wishes[1])
+	if o.Kernel != 0 && o.Kernel != o.Engine {
+		t.Errorf("the record says applied, and that the kernel holds %s", knowledge.Bytes(o.Kernel))
+	}
+	h.pass(2 * time.Hour)
+	w := h.unit(b).wishes[1]
+	if w.Decision.Reason.Rule == knowledge.RuleOOM {
+		t.Errorf("two hours later it still wishes for %s: %s", knowledge.Bytes(w.Decision.To), w.Decision.Reason)
+	}
+}
+
+// The modes: nothing is changed where nothing may be.
+func TestKilledWhereNothingMayBeChanged(t *testing.T) {
+	for _, m := range []knowledge.Mode{knowledge.ModeOff, knowledge.ModeObserve, knowledge.ModeRecommend} {
+		h := newHost(t, options{policy: func(p *knowledge.Policy) { p.Mode = m }})
+		b := h.run("java", small(), nil)
+		h.pass(5 * time.Second)
+		h.kill(b)
+		h.pass(5 * time.Second)
+		if h.calls["memory"] != 0 {
+			t.Errorf("%v", m)
+		}
+	}
+}
+
+// Rows 53 and 65: the daemon is killed after the answer.
+func TestCrashAfterTheAnswer(t *testing.T) {
+	h := newHost(t, options{})
+	b := h.run("java", small(), nil)
+	h.pass(20 * time.Second)
+	h.kill(b)
+	h.pass(20 * time.Second)
+	before := b.engine.Memory
+	h.boot(options{restored: Restored{Marks: h.marks, Originals: h.kept, Unclean: true}})
+	h.start(b)
+	h.pass(time.Minute)
+	if b.engine.Memory != before {
+		t.Errorf("from %s to %s after a crash", before, b.engine.Memory)
+	}
+}
+
+// Rows 53 and 65: the daemon is killed before it could answer.
+func TestCrashBeforeTheAnswer(t *testing.T) {
+	h := newHost(t, options{})
+	b := h.run("java", small(), nil)
+	h.pass(20 * time.Second)
+	h.down = true
+	h.kill(b)
+	h.pass(60 * time.Second)
+	h.down = false
+	before := b.engine.Memory
+	h.boot(options{restored: Restored{Marks: h.marks, Originals: h.kept, Unclean: true}})
+	h.start(b)
+	h.pass(time.Minute)
+	if b.engine.Memory == before {
+		t.Errorf("a kill that was not answered is forgotten with a crash")
+	}
+}
+
+// Rows 41 and 65: grown, then killed and not answered; the clock is set back before the
+// next life.
+func TestAKillBeforeTheClockWentBack(t *testing.T) {
+	for _, back := range []time.Duration{0, 30 * time.Minute} {
+		h := newHost(t, options{})
+		b := h.run("java", small(), nil)
+		h.pass(5 * time.Second)
+		b.anon = 61 * mib
+		h.pass(5 * time.Second) // grown once
+		b.anon = 20 * mib
+		h.pass(5 * time.Second)
+		h.down = true
+		h.kill(b)
+		h.pass(2 * time.Second)
+		h.down = false
+		h.end()
+		before := b.engine.Memory
+		h.now = h.now.Add(-back)
+		h.boot(options{restored: Restored{Marks: h.marks, Originals: h.kept}})
+		h.start(b)
+		h.pass(time.Minute)
+		if b.engine.Memory <= before {
+			t.Errorf("%s back: not answered: %s, grew at first to %s", back, b.engine.Memory, before)
+		}
 	}
 }

@@ -45,8 +45,7 @@ func (l *Loop) measure(now time.Time) (read int) {
 				l.attach(now, u)
 			}
 			if u.Probe == nil {
-				l.afterKill(now, u)
-				l.due[i] = at + int64(time.Second)
+				l.due[i] = at + int64(l.afterKill(now, u))
 				continue
 			}
 		}
@@ -66,20 +65,41 @@ func (l *Loop) measure(now time.Time) (read int) {
 
 // afterKill gives a container that was killed for memory, and waits for its next
 // life, a higher limit: what dies within milliseconds of each start is never
-// measured.
-func (l *Loop) afterKill(now time.Time, u *unit) {
-	if u.Window.LastOOM.IsZero() || !u.Policy.Acts() || l.measured(u) {
-		return
+// measured. It says when to look again. The Engine is asked first: a person may have
+// changed the limit meanwhile.
+func (l *Loop) afterKill(now time.Time, u *unit) (again time.Duration) {
+	again = time.Second
+	if u.Window.LastOOM.IsZero() || !u.Policy.Acts() || !u.down() {
+		return again
 	}
-	if !u.Marks.EngineKnown {
+	if u.Gone { // is it still there? the listing tells
+		l.listAt = time.Time{}
+		return again
+	}
+	if !u.Marks.EngineKnown || !u.Container.Inspected || u.Unread || u.meet {
+		u.meet = false
+		u.Container.Inspected = false
 		l.exec.Meet(now, &u.Subject)
-		return
+		return tickEvery
 	}
+	l.exec.Review(now, &u.Subject)               // a cut that killed is one that hurt
 	u.Window.MemoryLimit = u.Marks.Engine.Memory // what the next life begins with
-	if d := u.reflex.AfterKill(now, u.Window, &u.Envelope, &u.Policy); d.Reason.Rule != "" {
-		l.wish(now, u, d)
-		l.try(now, u, &u.wishes[knowledge.ResourceMemory])
+	d := u.reflex.AfterKill(now, u.Window, &u.Envelope, &u.Policy)
+	if d.Reason.Rule == "" {
+		d.Reason = knowledge.Reason{Rule: knowledge.RuleNotRunning, Note: u.Container.State.String()}
 	}
+	l.wish(now, u, d)
+	l.try(now, u, &u.wishes[knowledge.ResourceMemory])
+	return again
+}
+
+// down: it waits for its next life.
+func (u *unit) down() bool {
+	switch u.Container.State {
+	case knowledge.StateExited, knowledge.StateRestarting, knowledge.StateCreated:
+		return true
+	}
+	return false
 }
 
 // observe reads one container into its window.

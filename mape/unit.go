@@ -221,9 +221,10 @@ func (l *Loop) add(now time.Time, c *knowledge.Container) {
 	if b, ok := l.o.Restored.Marks[c.ID]; ok {
 		if json.Unmarshal(b, &kept{&u.Marks, u.reflex.Climb()}) == nil {
 			u.reflex.Climb().Bound(now)
+			answered := !u.Marks.OOMAnswered.Before(u.Marks.LastOOM) // by that life's clock
 			u.Marks.Bound(now, u.Policy.YieldFor)
 			u.Window.LastOOM = u.Marks.LastOOM
-			if !u.Marks.LastGrow[knowledge.ResourceMemory].Before(u.Marks.LastOOM) {
+			if answered {
 				u.reflex.Answered(u.Marks.LastOOM)
 			}
 		} else {
@@ -322,6 +323,10 @@ func (l *Loop) remove(u *unit) {
 	l.exec.Forget(&u.Subject)
 }
 
+// sameKill: an OOM event this soon after a kill that is known is that kill. The kernel
+// counts it, the Engine tells of it, and at times again after the end.
+const sameKill = time.Second
+
 // event takes one hint of the Engine.
 func (l *Loop) event(now time.Time, ev knowledge.Event) {
 	u := l.units[ev.ID]
@@ -332,6 +337,7 @@ func (l *Loop) event(now time.Time, ev knowledge.Event) {
 			u.Container.Inspected = false
 			u.Container.Restarts++
 			u.settled, u.attachAt = false, time.Time{}
+			l.exec.Host.MemoryFree -= u.Window.MemoryLimit // until it is counted anew
 			if f := u.service.foresight; f != nil {
 				f.tracker.Restarted()
 			}
@@ -349,7 +355,8 @@ func (l *Loop) event(now time.Time, ev knowledge.Event) {
 	}
 	switch ev.Kind {
 	case knowledge.EventDie:
-		u.Container.State, u.Container.PID = knowledge.StateExited, 0
+		u.Container.State, u.Container.PID, u.Container.Inspected = knowledge.StateExited, 0, false
+		u.Ended()
 		l.detach(u)
 		l.due[u.slot] = 0
 	case knowledge.EventPause:
@@ -359,8 +366,11 @@ func (l *Loop) event(now time.Time, ev knowledge.Event) {
 	case knowledge.EventHealth:
 		l.meetSoon(u)
 	case knowledge.EventOOM:
+		if last := u.Window.LastOOM; !last.IsZero() && now.Sub(last) < sameKill {
+			break
+		}
 		u.track.MarkOOM(now)
-		u.Marks.LastOOM = now
+		u.Marks.LastOOM, u.changed = now, true
 		u.slowAt = time.Time{}
 		l.due[u.slot] = 0
 	case knowledge.EventUpdate:

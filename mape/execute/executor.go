@@ -145,7 +145,7 @@ func (e *Executor) Meet(now time.Time, s *Subject) {
 	}
 	keep := s.Policy.Acts() && !s.OriginalKept
 	id, name, service := s.Container.ID, s.Container.Name, s.Container.Service
-	known, heard := s.Marks.EngineKnown, s.heard
+	known, heard, lives := s.Marks.EngineKnown, s.heard, s.lives
 	s.inspecting = e.hands.Do(func(ctx context.Context) func() {
 		c, err := e.engine.Inspect(ctx, id)
 		var keepErr error
@@ -163,6 +163,9 @@ func (e *Executor) Meet(now time.Time, s *Subject) {
 				return
 			}
 			s.meetAt, s.meetFailures = time.Time{}, 0
+			if s.lives != lives { // of a life that has ended meanwhile
+				c.State, c.PID, c.Inspected = s.Container.State, 0, false
+			}
 			e.met(s, c, heard)
 			if keep {
 				if keepErr != nil { // a full disk stops learning, never scaling
@@ -337,6 +340,9 @@ func (e *Executor) sent(s *Subject, a knowledge.Action, t attempt) {
 	now := e.now()
 	read := e.readBack(s)
 	o := knowledge.Outcome{Seq: a.Seq, At: now, Took: now.Sub(t.started), Kernel: s.Limit(a.Resource), Engine: a.To}
+	if s.Probe == nil { // it does not run: the kernel holds nothing
+		o.Kernel = 0
+	}
 	switch {
 	case err == nil:
 		o.Result = knowledge.ResultApplied
@@ -344,11 +350,14 @@ func (e *Executor) sent(s *Subject, a knowledge.Action, t attempt) {
 		if read && a.To != 0 && !same(a.Resource, o.Kernel, a.To) {
 			o.Result = knowledge.ResultAdjusted
 		}
-		s.failures[a.Resource], s.retryAt[a.Resource] = 0, time.Time{}
+		s.failures[a.Resource], s.retryAt[a.Resource], s.lost = 0, time.Time{}, 0
 		e.took(now, s, a)
 	case e.engine.Gone(err):
 		o.Result, o.Message = knowledge.ResultSuperseded, "the container went away"
 		s.Gone = true
+		if s.lost++; s.lost > 1 { // the Engine says so of one that lives
+			s.retryAt[a.Resource] = now.Add(meetAgain << min(s.lost, 6))
+		}
 	default:
 		o.Result, o.Message = knowledge.ResultFailed, err.Error()
 		if e.engine.Refused(err) {
@@ -415,6 +424,9 @@ func (e *Executor) keepQuota(s *Subject) {
 
 // took notes an action that is in force, and watches a cut.
 func (e *Executor) took(now time.Time, s *Subject, a knowledge.Action) {
+	if a.Resource == knowledge.ResourceMemory && (a.Actor == knowledge.ActorUser || a.Reason.Rule == knowledge.RuleOOM) {
+		s.Marks.OOMAnswered = now
+	}
 	if a.Actor == knowledge.ActorRestore || a.Actor == knowledge.ActorUser {
 		s.watches[a.Resource] = watch{} // what a person asked for is not undone
 	}
@@ -481,15 +493,4 @@ func same(r knowledge.Resource, a, b int64) bool {
 		return sameCPU(knowledge.NanoCPU(a), knowledge.NanoCPU(b))
 	}
 	return max(a-b, b-a) < 64*int64(knowledge.KiB) // page sizes up to 64 KiB
-}
-
-// Touched reports whether a resource was changed by us and is not as it was: the
-// Engine holds something else than the original, or the kernel something else
-// than the Engine.
-func (e *Executor) Touched(s *Subject, r knowledge.Resource) bool {
-	if r == knowledge.ResourceMemory {
-		return !same(r, int64(s.Marks.Engine.Memory), int64(s.Original.Memory)) && s.Marks.Engine.Memory != e.Host.Memory
-	}
-	all := knowledge.NanoCPU(e.Host.CPUs) * knowledge.OneCPU
-	return s.Dirty() || !sameCPU(s.Marks.Engine.CPU, s.Original.CPU) && s.Marks.Engine.CPU != all
 }

@@ -134,6 +134,9 @@ func (e *Executor) external(now time.Time, s *Subject, l knowledge.Limits, cpu, 
 		e.endProbe(now, s, "somebody else changed the container")
 	}
 	m.ExternalUntil = now.Add(s.Policy.YieldFor)
+	if mem {
+		m.OOMAnswered = now
+	}
 	m.Pinned = outside(s.Policy.CPU, l.CPU) && cpu || outside(s.Policy.Memory, l.Memory) && mem
 	s.watches = [2]watch{}
 	if s.OriginalKept {
@@ -245,3 +248,14 @@ func decision(a knowledge.Action) knowledge.Decision {
 
 // Repaired is how many drifts were repaired since the start.
 func (e *Executor) Repaired() int { return e.repaired }
+
+// Touched reports whether a resource was changed by us and is not as it was: the
+// Engine holds something else than the original, or the kernel something else
+// than the Engine.
+func (e *Executor) Touched(s *Subject, r knowledge.Resource) bool {
+	if r == knowledge.ResourceMemory {
+		return !same(r, int64(s.Marks.Engine.Memory), int64(s.Original.Memory)) && s.Marks.Engine.Memory != e.Host.Memory
+	}
+	all := knowledge.NanoCPU(e.Host.CPUs) * knowledge.OneCPU
+	return s.Dirty() || !sameCPU(s.Marks.Engine.CPU, s.Original.CPU) && s.Marks.Engine.CPU != all
+}

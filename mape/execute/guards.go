@@ -191,7 +191,7 @@ func guardExternal(c *Case, to int64) (int64, knowledge.Reason) {
 	if !c.acts() || (!m.Pinned && !c.Now.Before(m.ExternalUntil)) {
 		return to, knowledge.Reason{}
 	}
-	kills := c.S.Finding.Memory == knowledge.SymptomCritical || c.D.Reason.Rule == knowledge.RuleOOM
+	kills := c.S.Finding.Memory == knowledge.SymptomCritical || c.D.Reason.Rule == knowledge.RuleOOM && c.S.Window.LastOOM.After(m.ExternalUntil.Add(-c.S.Policy.YieldFor))
 	if c.D.Boost && c.D.Resource == knowledge.ResourceMemory && kills && !m.Pinned {
 		return to, knowledge.Reason{} // respect ends where the kernel begins to kill
 	}
@@ -340,16 +340,20 @@ func guardHostMemory(c *Case, to int64) (int64, knowledge.Reason) {
 	if c.D.Resource != knowledge.ResourceMemory || c.repairs() || c.D.From == 0 || to <= c.D.From {
 		return to, knowledge.Reason{}
 	}
-	more := knowledge.Bytes(to - c.D.From)
+	held := c.D.From
+	if s := c.S.Container.State; s != knowledge.StateRunning && s != knowledge.StatePaused { // its next life takes all of it
+		held = 0
+	}
+	more := knowledge.Bytes(to - held)
 	if more <= c.Host.MemoryFree {
 		return to, knowledge.Reason{}
 	}
 	r := knowledge.Because(knowledge.RuleHostMemory, float64(more), float64(max(c.Host.MemoryFree, 0)))
 	room := c.Host.MemoryFree / (16 * knowledge.MiB) * (16 * knowledge.MiB)
-	if room <= 0 {
+	if held+int64(room) <= c.D.From {
 		return c.D.From, r
 	}
-	return c.D.From + int64(room), r
+	return held + int64(room), r
 }
 
 func guardBudget(c *Case, to int64) (int64, knowledge.Reason) {

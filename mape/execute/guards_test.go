@@ -53,7 +53,7 @@ func TestGuards(t *testing.T) {
 			s.Container.State, d.Reason.Rule = knowledge.StateDead, knowledge.RuleOOM
 		}},
 		{"row 65: respect ends with an OOM kill", "", mem, M(700), M(700), 0, func(s *Subject, _ *Host, _ *Rules, d *knowledge.Decision) {
-			s.Marks.ExternalUntil, d.Reason.Rule, d.Boost = noon.Add(time.Minute), knowledge.RuleOOM, true
+			s.Marks.ExternalUntil, d.Reason.Rule, d.Boost, s.Window.LastOOM = noon.Add(time.Minute), knowledge.RuleOOM, true, noon
 		}},
 		{"exited, and the way back", "", cpu, C(1.2), C(1.2), knowledge.ActorRestore, func(s *Subject, _ *Host, _ *Rules, _ *knowledge.Decision) { s.Container.State = knowledge.StateExited }},
 		{"a GPU", "hazard", mem, M(600), M(512), 0, func(s *Subject, _ *Host, _ *Rules, _ *knowledge.Decision) { s.Container.Hazards = []string{"gpu"} }},

@@ -80,6 +80,8 @@ type Marks struct {
 	Day     int64     `json:"day"`
 	Shrinks int       `json:"shrinks"`
 	LastOOM time.Time `json:"last_oom,omitzero"`
+	// OOMAnswered is when the limit last followed from a kill, or a person chose it.
+	OOMAnswered time.Time `json:"oom_answered,omitzero"`
 	// LastShrink and LastGrow per resource, for cool-downs.
 	LastShrink [2]time.Time `json:"last_shrink"`
 	LastGrow   [2]time.Time `json:"last_grow"`
@@ -97,6 +99,7 @@ func (m *Marks) Bound(now time.Time, yield time.Duration) {
 		}
 	}
 	past(&m.LastOOM)
+	past(&m.OOMAnswered)
 	past(&m.Since)
 	for r := range m.Raised {
 		past(&m.LastGrow[r])
@@ -175,6 +178,8 @@ type Subject struct {
 	probing    probing
 	inspecting bool
 	heard      int // answers to updates that came back
+	lives      int // that ended
+	lost       int // updates in a row that found no process
 	// meetAt: not before may an inspect be tried again after a failure.
 	meetAt       time.Time
 	meetFailures int
@@ -264,4 +269,13 @@ func (r *rate) add(now time.Time) { r.roll(now); r.now++ }
 func (r *rate) count(now time.Time) float64 {
 	r.roll(now)
 	return float64(r.now) + float64(r.old)*float64(60-now.Unix()%60)/60
+}
+
+// Ended notes the end of a life: what an inspect tells that was asked for before, and
+// what an update found that found no process, is of that life.
+func (s *Subject) Ended() {
+	s.lives++
+	if s.lost > 0 {
+		s.lost, s.retryAt = 0, [2]time.Time{}
+	}
 }

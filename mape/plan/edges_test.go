@@ -201,6 +201,24 @@ func TestShrinkWaits(t *testing.T) {
 	expect(t, "row 65: an hour later", b.memory(), knowledge.Shrink, knowledge.RuleMemoryProfile)
 }
 
+// A container that is down gets more after a kill alone, and then what is known of it.
+func TestRow65AfterKill(t *testing.T) {
+	b := newBench()
+	b.w.MemoryLimit, b.e.Memory = 64*knowledge.MiB, 512*knowledge.MiB
+	after := func() knowledge.Decision { return b.r.AfterKill(b.now, &b.w, &b.e, &b.p) }
+	expect(t, "no kill", after(), knowledge.Hold, "")
+	b.w.LastOOM = b.now
+	d := after()
+	expect(t, "killed", d, knowledge.Grow, knowledge.RuleOOM)
+	if knowledge.Bytes(d.To) < b.e.Memory || !d.Boost {
+		t.Errorf("to %s, boost %v; the service is known to need %s", knowledge.Bytes(d.To), d.Boost, b.e.Memory)
+	}
+	b.later(b.p.OOMProtect)
+	expect(t, "an hour later", after(), knowledge.Hold, "")
+	b.w.MemoryLimit, b.w.LastOOM = 0, b.now
+	expect(t, "without a limit", after(), knowledge.Hold, "")
+}
+
 // The learned envelope moves the reflex: a floor for the quota, a want for memory.
 func TestEnvelopeMovesTheReflex(t *testing.T) {
 	b := newBench()

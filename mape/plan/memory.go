@@ -73,7 +73,7 @@ func (r *Reflex) Memory(now time.Time, f *knowledge.Finding, w *knowledge.Window
 
 // AfterKill decides on the memory limit of a container that does not run: w is its
 // last life's, with the limit that the next one will begin with. After an OOM kill
-// it gets more; a hold without a reason is nothing to say.
+// it gets more; a hold without a reason: no kill asks for that.
 func (r *Reflex) AfterKill(now time.Time, w *knowledge.Window, e *knowledge.Envelope, p *knowledge.Policy) knowledge.Decision {
 	d := hold(now, w, knowledge.ResourceMemory, int64(w.MemoryLimit))
 	g := &r.memory
