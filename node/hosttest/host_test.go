@@ -241,9 +241,21 @@ func (h *host) signal(s syscall.Signal) {
 	}
 }
 
-// freeze stops the daemon as a hypervisor would, thaw goes on.
-func (h *host) freeze() { h.t.Helper(); h.signal(syscall.SIGSTOP) }
-func (h *host) thaw()   { h.t.Helper(); h.signal(syscall.SIGCONT) }
+// freeze stops the daemon as a hypervisor would, and returns when the last of its
+// threads stands still; thaw goes on.
+func (h *host) freeze() {
+	h.t.Helper()
+	h.signal(syscall.SIGSTOP)
+	eventually(h.t, 5*time.Second, "all threads stand still", func() bool {
+		stats, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", h.daemon().cmd.Process.Pid))
+		return len(stats) > 0 && !slices.ContainsFunc(stats, func(name string) bool {
+			b, err := os.ReadFile(name)
+			return err == nil && !bytes.Contains(b, []byte(") T "))
+		})
+	})
+}
+
+func (h *host) thaw() { h.t.Helper(); h.signal(syscall.SIGCONT) }
 
 // unplug pulls the cable, plug puts it back.
 func (h *host) unplug() { h.t.Helper(); h.linked(false) }
