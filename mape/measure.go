@@ -76,6 +76,9 @@ func (l *Loop) afterKill(now time.Time, u *unit) (again time.Duration) {
 		l.listAt = time.Time{}
 		return again
 	}
+	if u.InFlight {
+		return tickEvery
+	}
 	if !u.Marks.EngineKnown || !u.Container.Inspected || u.Unread || u.meet {
 		u.meet = false
 		u.Container.Inspected = false

@@ -337,7 +337,9 @@ func (l *Loop) event(now time.Time, ev knowledge.Event) {
 			u.Container.Inspected = false
 			u.Container.Restarts++
 			u.settled, u.attachAt = false, time.Time{}
-			l.exec.Host.MemoryFree -= u.Window.MemoryLimit // until it is counted anew
+			if u.Policy.Acts() {
+				l.exec.Host.MemoryFree -= u.Window.MemoryLimit // until it is counted anew
+			}
 			if f := u.service.foresight; f != nil {
 				f.tracker.Restarted()
 			}
