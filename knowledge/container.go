@@ -54,6 +54,9 @@ const (
 	StateDead
 )
 
+// Runs reports whether there are processes, also when they are paused.
+func (s RunState) Runs() bool { return s == StateRunning || s == StatePaused }
+
 // Health is the verdict of a container's own health check.
 type Health uint8
 

@@ -11,15 +11,11 @@ import (
 // Rows 63 and 65: what a person gives a container that is down counts, also where nobody
 // had time to answer the kill.
 func TestByHandWhileItIsDown(t *testing.T) {
-	h := newHost(t, options{})
-	b := h.run("java", small(), nil)
-	h.pass(5 * time.Second)
+	h, b := calm(t, options{})
 	h.loop.pause(h.unit(b).service, execute.Pause{On: true})
 	h.kill(b)
 	h.pass(5 * time.Second)
-	h.mu.Lock()
-	b.engine.Memory, b.engine.MemorySwap = 512*mib, 512*mib
-	h.mu.Unlock()
+	h.byHand(b, 512*mib)
 	h.emit(knowledge.EventUpdate, b)
 	h.pass(5 * time.Second)
 	h.loop.pause(h.unit(b).service, execute.Pause{})
@@ -31,13 +27,9 @@ func TestByHandWhileItIsDown(t *testing.T) {
 
 // The same in the instant between the kill and the next pass.
 func TestByHandRightAfterAKill(t *testing.T) {
-	h := newHost(t, options{})
-	b := h.run("java", small(), nil)
-	h.pass(5 * time.Second)
+	h, b := calm(t, options{})
 	h.kill(b)
-	h.mu.Lock()
-	b.engine.Memory, b.engine.MemorySwap = 512*mib, 512*mib
-	h.mu.Unlock()
+	h.byHand(b, 512*mib)
 	h.emit(knowledge.EventUpdate, b)
 	h.pass(5 * time.Second)
 	if b.engine.Memory < 512*mib {
@@ -47,17 +39,13 @@ func TestByHandRightAfterAKill(t *testing.T) {
 
 // The same while no daemon was there.
 func TestByHandBetweenDaemons(t *testing.T) {
-	h := newHost(t, options{})
-	b := h.run("java", small(), nil)
-	h.pass(5 * time.Second)
+	h, b := calm(t, options{})
 	h.down = true
 	h.kill(b)
 	h.pass(2 * time.Second)
 	h.end()
 	h.down = false
-	h.mu.Lock()
-	b.engine.Memory, b.engine.MemorySwap = 512*mib, 512*mib
-	h.mu.Unlock()
+	h.byHand(b, 512*mib)
 	h.boot(options{restored: Restored{Marks: h.marks, Originals: h.kept}})
 	h.pass(10 * time.Second)
 	if b.engine.Memory < 512*mib {
@@ -67,15 +55,9 @@ func TestByHandBetweenDaemons(t *testing.T) {
 
 // Row 63: a person lowers the limit after a kill was answered, and is respected.
 func TestByHandAfterAKill(t *testing.T) {
-	h := newHost(t, options{})
-	b := h.run("java", knowledge.Limits{CPU: core / 2, Memory: 256 * mib, MemorySwap: 256 * mib}, nil)
-	h.pass(5 * time.Second)
-	h.emit(knowledge.EventOOM, b)
-	h.until(2*time.Second, "more", func() bool { return b.engine.Memory >= 356*mib })
+	h, b := raised(t)
 	h.pass(10 * time.Minute)
-	h.mu.Lock()
-	b.engine.Memory, b.kernel.Memory, b.engine.MemorySwap = 200*mib, 200*mib, 200*mib
-	h.mu.Unlock()
+	h.byHand(b, 200*mib)
 	h.emit(knowledge.EventUpdate, b)
 	h.pass(5 * time.Minute)
 	if b.engine.Memory != 200*mib {
@@ -85,11 +67,7 @@ func TestByHandAfterAKill(t *testing.T) {
 
 // Row 63: the same by a command.
 func TestScaledDownAfterAKill(t *testing.T) {
-	h := newHost(t, options{})
-	b := h.run("java", knowledge.Limits{CPU: core / 2, Memory: 256 * mib, MemorySwap: 256 * mib}, nil)
-	h.pass(5 * time.Second)
-	h.emit(knowledge.EventOOM, b)
-	h.until(2*time.Second, "more", func() bool { return b.engine.Memory >= 356*mib })
+	h, b := raised(t)
 	h.pass(10 * time.Minute)
 	u := h.unit(b)
 	d := h.loop.asked(h.now, u, Want{Resource: knowledge.ResourceMemory, To: int64(220 * mib), By: "ann"})
@@ -116,14 +94,9 @@ func TestStoppedAndLowered(t *testing.T) {
 	h.until(2*time.Second, "more", func() bool { return b.engine.Memory >= 356*mib })
 	h.start(b)
 	h.pass(time.Minute)
-	h.mu.Lock()
-	b.engine.Memory, b.kernel.Memory, b.engine.MemorySwap = 200*mib, 200*mib, 200*mib
-	h.mu.Unlock()
+	h.byHand(b, 200*mib)
 	h.emit(knowledge.EventUpdate, b)
-	h.mu.Lock()
-	b.c.State, b.gone = knowledge.StateExited, true
-	h.mu.Unlock()
-	h.emit(knowledge.EventDie, b)
+	h.stop(b)
 	h.pass(5 * time.Minute)
 	if b.engine.Memory != 200*mib {
 		t.Errorf("a stopped container that a person gave 200 MiB has %s", b.engine.Memory)
@@ -132,15 +105,11 @@ func TestStoppedAndLowered(t *testing.T) {
 
 // Rows 61 and 65: a person has answered the kill; a restart of the daemon changes nothing.
 func TestAPersonAnswersAKill(t *testing.T) {
-	h := newHost(t, options{})
-	b := h.run("java", small(), nil)
-	h.pass(5 * time.Second)
+	h, b := calm(t, options{})
 	h.loop.pause(h.unit(b).service, execute.Pause{On: true})
 	h.kill(b)
 	h.pass(2 * time.Second)
-	h.mu.Lock()
-	b.engine.Memory, b.engine.MemorySwap = 512*mib, 512*mib
-	h.mu.Unlock()
+	h.byHand(b, 512*mib)
 	h.start(b)
 	h.pass(5 * time.Second)
 	h.loop.pause(h.unit(b).service, execute.Pause{})

@@ -12,6 +12,25 @@ func small() knowledge.Limits {
 	return knowledge.Limits{CPU: core / 2, Memory: 64 * mib, MemorySwap: 64 * mib}
 }
 
+// calm is a host whose container has run for a while.
+func calm(t *testing.T, o options) (*host, *box) {
+	h := newHost(t, o)
+	b := h.run("java", small(), nil)
+	h.pass(5 * time.Second)
+	return h, b
+}
+
+// raised is a host whose container lost a process to the kernel at 256 MiB, lives, and
+// has more now.
+func raised(t *testing.T) (*host, *box) {
+	h := newHost(t, options{})
+	b := h.run("java", knowledge.Limits{CPU: core / 2, Memory: 256 * mib, MemorySwap: 256 * mib}, nil)
+	h.pass(5 * time.Second)
+	h.emit(knowledge.EventOOM, b)
+	h.until(2*time.Second, "more", func() bool { return b.engine.Memory >= 356*mib })
+	return h, b
+}
+
 // start begins a life of b, with the limits that the Engine has on record.
 func (h *host) start(b *box) {
 	h.mu.Lock()
@@ -29,6 +48,21 @@ func (h *host) kill(b *box) {
 	h.mu.Unlock()
 	h.emit(knowledge.EventOOM, b)
 	h.emit(knowledge.EventDie, b)
+}
+
+// stop ends b in order, for good.
+func (h *host) stop(b *box) {
+	h.mu.Lock()
+	b.c.State, b.gone = knowledge.StateExited, true
+	h.mu.Unlock()
+	h.emit(knowledge.EventDie, b)
+}
+
+// byHand is a person's `docker update`, before its event.
+func (h *host) byHand(b *box, mem knowledge.Bytes) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	b.kernel.Memory, b.engine.Memory, b.engine.MemorySwap = mem, mem, mem
 }
 
 // Row 65: what leaps over its limit dies within milliseconds of each start, too
@@ -64,9 +98,7 @@ func TestKilledBeforeItIsMeasured(t *testing.T) {
 // Rows 33 and 65: the update of a life that ended meanwhile is superseded; the one
 // for the next life is a new one.
 func TestKilledDuringTheUpdate(t *testing.T) {
-	h := newHost(t, options{})
-	b := h.run("java", small(), nil)
-	h.pass(5 * time.Second)
+	h, b := calm(t, options{})
 	b.dying = true
 	h.emit(knowledge.EventOOM, b)
 	h.until(2*time.Second, "an update", func() bool { return h.calls["memory"] == 1 })
@@ -90,9 +122,7 @@ func TestAKillIsAnsweredOnce(t *testing.T) {
 		lives    bool
 	}{{"answered, alive", true, true}, {"answered, dead", true, false}, {"not answered, alive", false, true}, {"not answered, dead", false, false}} {
 		t.Run(c.name, func(t *testing.T) {
-			h := newHost(t, options{})
-			b := h.run("java", small(), nil)
-			h.pass(5 * time.Second)
+			h, b := calm(t, options{})
 			h.down = !c.answered
 			h.kill(b)
 			h.pass(5 * time.Second)
@@ -138,9 +168,7 @@ func TestKilledBeyondTheHost(t *testing.T) {
 
 // Row 65: a kill that is told twice is one kill.
 func TestTwoEventsOfOneKill(t *testing.T) {
-	h := newHost(t, options{})
-	b := h.run("java", small(), nil)
-	h.pass(5 * time.Second)
+	h, b := calm(t, options{})
 	h.kill(b)
 	h.pass(300 * time.Millisecond)
 	h.emit(knowledge.EventOOM, b)
@@ -175,9 +203,7 @@ func TestACutThatKilled(t *testing.T) {
 
 // Row 65: an inspect that was asked for before the end does not make the container run.
 func TestInspectOfTheLifeBefore(t *testing.T) {
-	h := newHost(t, options{})
-	b := h.run("java", small(), nil)
-	h.pass(5 * time.Second)
+	h, b := calm(t, options{})
 	h.start(b)                        // Meet begins
 	time.Sleep(20 * time.Millisecond) // its answer waits
 	h.kill(b)
@@ -191,9 +217,7 @@ func TestInspectOfTheLifeBefore(t *testing.T) {
 
 // Row 33: the Engine says for ever that there is no process, and the container runs.
 func TestNoProcessForLong(t *testing.T) {
-	h := newHost(t, options{})
-	b := h.run("java", small(), nil)
-	h.pass(5 * time.Second)
+	h, b := calm(t, options{})
 	b.dying = true
 	h.emit(knowledge.EventOOM, b)
 	h.pass(time.Minute)
@@ -205,9 +229,7 @@ func TestNoProcessForLong(t *testing.T) {
 
 // Row 33: removed after the kill, and no event says so.
 func TestKilledAndRemoved(t *testing.T) {
-	h := newHost(t, options{})
-	b := h.run("java", small(), nil)
-	h.pass(5 * time.Second)
+	h, b := calm(t, options{})
 	h.kill(b)
 	h.remove(b)
 	h.pass(29 * time.Second)
@@ -219,9 +241,7 @@ func TestKilledAndRemoved(t *testing.T) {
 
 // A container whose measuring was stopped by name runs: it is not changed.
 func TestUnwatchedIsNotDown(t *testing.T) {
-	h := newHost(t, options{})
-	b := h.run("java", small(), nil)
-	h.pass(5 * time.Second)
+	h, b := calm(t, options{})
 	u := h.unit(b)
 	u.watched, u.unwatched = false, true // what Watch does
 	h.loop.detach(u)
@@ -234,17 +254,10 @@ func TestUnwatchedIsNotDown(t *testing.T) {
 
 // Row 65: a kill that was answered while it lived asks for nothing when it is stopped.
 func TestStoppedAfterAKill(t *testing.T) {
-	h := newHost(t, options{})
-	b := h.run("java", knowledge.Limits{CPU: core / 2, Memory: 256 * mib, MemorySwap: 256 * mib}, nil)
-	h.pass(5 * time.Second)
-	h.emit(knowledge.EventOOM, b)
-	h.until(2*time.Second, "more", func() bool { return b.engine.Memory >= 356*mib })
+	h, b := raised(t)
 	h.pass(20 * time.Minute)
 	n, before := h.calls["memory"], b.engine.Memory
-	h.mu.Lock()
-	b.c.State, b.gone = knowledge.StateExited, true
-	h.mu.Unlock()
-	h.emit(knowledge.EventDie, b)
+	h.stop(b)
 	h.pass(time.Minute)
 	if h.calls["memory"] != n || b.engine.Memory != before {
 		t.Errorf("a container that a person stopped went to %s", b.engine.Memory)
@@ -253,9 +266,7 @@ func TestStoppedAfterAKill(t *testing.T) {
 
 // What is recorded of a change for the next life, and what is wanted when the hour is over.
 func TestRecordOfTheNextLife(t *testing.T) {
-	h := newHost(t, options{})
-	b := h.run("java", small(), nil)
-	h.pass(5 * time.Second)
+	h, b := calm(t, options{})
 	h.kill(b)
 	h.pass(2 * time.Second)
 	o := h.ended[len(h.ended)-1]
@@ -273,9 +284,7 @@ func TestRecordOfTheNextLife(t *testing.T) {
 // The modes: nothing is changed where nothing may be.
 func TestKilledWhereNothingMayBeChanged(t *testing.T) {
 	for _, m := range []knowledge.Mode{knowledge.ModeOff, knowledge.ModeObserve, knowledge.ModeRecommend} {
-		h := newHost(t, options{policy: func(p *knowledge.Policy) { p.Mode = m }})
-		b := h.run("java", small(), nil)
-		h.pass(5 * time.Second)
+		h, b := calm(t, options{policy: func(p *knowledge.Policy) { p.Mode = m }})
 		h.kill(b)
 		h.pass(5 * time.Second)
 		if h.calls["memory"] != 0 {
@@ -322,9 +331,7 @@ func TestCrashBeforeTheAnswer(t *testing.T) {
 // next life.
 func TestAKillBeforeTheClockWentBack(t *testing.T) {
 	for _, back := range []time.Duration{0, 30 * time.Minute} {
-		h := newHost(t, options{})
-		b := h.run("java", small(), nil)
-		h.pass(5 * time.Second)
+		h, b := calm(t, options{})
 		b.anon = 61 * mib
 		h.pass(5 * time.Second) // grown once
 		b.anon = 20 * mib

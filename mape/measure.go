@@ -79,7 +79,7 @@ func (l *Loop) afterKill(now time.Time, u *unit) (again time.Duration) {
 	if u.InFlight {
 		return tickEvery
 	}
-	if !u.Marks.EngineKnown || !u.Container.Inspected || u.Unread || u.meet {
+	if !u.Container.Inspected || u.Unread || u.meet {
 		u.meet = false
 		u.Container.Inspected = false
 		l.exec.Meet(now, &u.Subject)

@@ -190,7 +190,7 @@ func (l *Loop) measured(u *unit) bool {
 	if u.unwatched || u.Policy.Mode == knowledge.ModeOff && !u.watched {
 		return false
 	}
-	return u.Container.State == knowledge.StateRunning || u.Container.State == knowledge.StatePaused
+	return u.Container.State.Runs()
 }
 
 func (l *Loop) enter(u *unit, key knowledge.ServiceKey) {

@@ -203,7 +203,7 @@ func wanted(u *mape.Unit, r knowledge.Resource) int64 {
 func state(u *mape.Unit) (word, why string) {
 	cpu, mem := &u.Wishes[knowledge.ResourceCPU], &u.Wishes[knowledge.ResourceMemory]
 	switch {
-	case u.Container.State != knowledge.StateRunning && u.Container.State != knowledge.StatePaused:
+	case !u.Container.State.Runs():
 		return "stopped", "it is " + u.Container.State.String()
 	case u.Policy.Mode == knowledge.ModeOff:
 		return "off", "mode off: not even measured"
@@ -265,7 +265,7 @@ func services(units []mape.Unit, owner string) []api.ServiceView {
 	var names []string
 	for i := range units {
 		u := &units[i]
-		if u.Container.State != knowledge.StateRunning && u.Container.State != knowledge.StatePaused {
+		if !u.Container.State.Runs() {
 			continue
 		}
 		key := string(u.Container.Service)

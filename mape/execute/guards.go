@@ -341,7 +341,7 @@ func guardHostMemory(c *Case, to int64) (int64, knowledge.Reason) {
 		return to, knowledge.Reason{}
 	}
 	held := c.D.From
-	if s := c.S.Container.State; s != knowledge.StateRunning && s != knowledge.StatePaused { // its next life takes all of it
+	if !c.S.Container.State.Runs() { // its next life takes all of it
 		held = 0
 	}
 	more := knowledge.Bytes(to - held)

@@ -82,14 +82,14 @@ func (r *Reflex) AfterKill(now time.Time, w *knowledge.Window, e *knowledge.Enve
 		return d
 	}
 	a := ask{now: now, f: &knowledge.Finding{}, w: w, e: e, p: p, room: memoryRoom(e, p)}
-	return g.grow(d, &a, max(g.oomFloor, e.Memory), g.afterKill(w))
+	return g.grow(d, &a, max(g.oomFloor, e.Memory), g.oomReason(w))
 }
 
 // Answered tells the reflex of an OOM kill that an earlier life of the daemon gave
 // more memory for.
 func (r *Reflex) Answered(at time.Time) { r.memory.oomAt = at }
 
-func (g *guard) afterKill(w *knowledge.Window) knowledge.Reason {
+func (g *guard) oomReason(w *knowledge.Window) knowledge.Reason {
 	return knowledge.Because(knowledge.RuleOOM, float64(g.oomKills), float64(w.MemoryLimit))
 }
 
@@ -135,7 +135,7 @@ func (g *guard) growth(a *ask) (knowledge.Bytes, knowledge.Reason) {
 	last := w.LastMemoryEvent
 	switch {
 	case limit < g.oomFloor:
-		return max(g.oomFloor, a.want), g.afterKill(w)
+		return max(g.oomFloor, a.want), g.oomReason(w)
 	case a.learned && limit < a.bare:
 		return more, knowledge.Because(knowledge.RuleMemoryRise, float64(w.WorkingSet), float64(g.climb.known().Rise), float64(limit))
 	case float64(w.WorkingSet) > analyse.TightRatio*float64(limit):
