@@ -23,8 +23,8 @@ import (
 	"github.com/effiscale/effiscale/mape"
 	"github.com/effiscale/effiscale/node/api"
 	"github.com/effiscale/effiscale/node/cluster"
+	"github.com/effiscale/effiscale/node/cluster/trust"
 	"github.com/effiscale/effiscale/node/config"
-	"github.com/effiscale/effiscale/node/trust"
 )
 
 var (

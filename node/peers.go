@@ -10,9 +10,9 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/knowledge/store"
 	"github.com/effiscale/effiscale/node/cluster"
+	"github.com/effiscale/effiscale/node/cluster/member"
+	"github.com/effiscale/effiscale/node/cluster/trust"
 	"github.com/effiscale/effiscale/node/config"
-	"github.com/effiscale/effiscale/node/member"
-	"github.com/effiscale/effiscale/node/trust"
 )
 
 const (

@@ -13,7 +13,7 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/mape"
 	"github.com/effiscale/effiscale/node/api"
-	"github.com/effiscale/effiscale/node/relay"
+	"github.com/effiscale/effiscale/node/cluster/relay"
 )
 
 // wants checks an error's kind and words.

@@ -9,8 +9,8 @@ import (
 
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/node/api"
-	"github.com/effiscale/effiscale/node/member"
-	"github.com/effiscale/effiscale/node/relay"
+	"github.com/effiscale/effiscale/node/cluster/member"
+	"github.com/effiscale/effiscale/node/cluster/relay"
 )
 
 // A person asks any node about a container or a service of any host. What is on this

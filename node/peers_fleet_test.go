@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/effiscale/effiscale/node/member"
+	"github.com/effiscale/effiscale/node/cluster/member"
 )
 
 // fleet is a cluster of whole nodes in this process: real files, real sockets on

@@ -12,7 +12,7 @@ import (
 
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/node/api"
-	"github.com/effiscale/effiscale/node/relay"
+	"github.com/effiscale/effiscale/node/cluster/relay"
 )
 
 const (

@@ -14,7 +14,7 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/knowledge/profile"
 	"github.com/effiscale/effiscale/knowledge/store"
-	"github.com/effiscale/effiscale/node/trust"
+	"github.com/effiscale/effiscale/node/cluster/trust"
 )
 
 // watched leaves a node, before its first start, what it saw of an image for 20 minutes.

@@ -13,8 +13,8 @@ import (
 
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/node/api"
+	"github.com/effiscale/effiscale/node/cluster/member"
 	"github.com/effiscale/effiscale/node/config"
-	"github.com/effiscale/effiscale/node/member"
 )
 
 // ringFile is in node.data_dir.

@@ -10,8 +10,8 @@ import (
 	"testing"
 
 	"github.com/effiscale/effiscale/node/api"
-	"github.com/effiscale/effiscale/node/member"
-	"github.com/effiscale/effiscale/node/relay"
+	"github.com/effiscale/effiscale/node/cluster/member"
+	"github.com/effiscale/effiscale/node/cluster/relay"
 )
 
 // keysOf says "fingerprint n/N", the one that this node sends with first.

@@ -8,7 +8,7 @@ import (
 
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/node/api"
-	"github.com/effiscale/effiscale/node/member"
+	"github.com/effiscale/effiscale/node/cluster/member"
 )
 
 // about is what a node says of itself when it is asked; gossip says some of it, later.

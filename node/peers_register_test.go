@@ -9,7 +9,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/effiscale/effiscale/knowledge/store"
-	"github.com/effiscale/effiscale/node/member"
+	"github.com/effiscale/effiscale/node/cluster/member"
 )
 
 // TestRow23RegisteredBeforeItRuns: a node that is registered before it answers is joined

@@ -7,8 +7,8 @@ import (
 	"net/http"
 
 	"github.com/effiscale/effiscale/node/api"
-	"github.com/effiscale/effiscale/node/member"
-	"github.com/effiscale/effiscale/node/relay"
+	"github.com/effiscale/effiscale/node/cluster/member"
+	"github.com/effiscale/effiscale/node/cluster/relay"
 )
 
 // spot is where a name is looked for: NAME is here or else on one of the others,

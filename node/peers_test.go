@@ -15,9 +15,9 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/knowledge/store"
 	"github.com/effiscale/effiscale/node/api"
-	"github.com/effiscale/effiscale/node/claim"
-	"github.com/effiscale/effiscale/node/member"
-	"github.com/effiscale/effiscale/node/trust"
+	"github.com/effiscale/effiscale/node/cluster/claim"
+	"github.com/effiscale/effiscale/node/cluster/member"
+	"github.com/effiscale/effiscale/node/cluster/trust"
 )
 
 // life is what a node needs of its disk to trust and to obey.

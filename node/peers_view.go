@@ -13,7 +13,7 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/mape/plan"
 	"github.com/effiscale/effiscale/node/api"
-	"github.com/effiscale/effiscale/node/member"
+	"github.com/effiscale/effiscale/node/cluster/member"
 )
 
 // Report hands this host's reports to the cluster.

@@ -12,7 +12,7 @@ import (
 	"github.com/effiscale/effiscale/knowledge/store"
 	"github.com/effiscale/effiscale/mape"
 	"github.com/effiscale/effiscale/node/api"
-	"github.com/effiscale/effiscale/node/member"
+	"github.com/effiscale/effiscale/node/cluster/member"
 )
 
 // Metric is the newest reading of one container.

@@ -13,7 +13,7 @@ import (
 
 	"github.com/effiscale/effiscale/docker/cgroup"
 	"github.com/effiscale/effiscale/knowledge"
-	"github.com/effiscale/effiscale/node/member"
+	"github.com/effiscale/effiscale/node/cluster/member"
 )
 
 // readyAnyway is how long the first full pass may hold readiness back.

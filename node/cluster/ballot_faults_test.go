@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
-	"github.com/effiscale/effiscale/node/member"
+	"github.com/effiscale/effiscale/node/cluster/member"
 )
 
 // built is a cluster that came from one node, one by one, in calm.

@@ -4,7 +4,7 @@ import (
 	"slices"
 
 	"github.com/effiscale/effiscale/knowledge"
-	"github.com/effiscale/effiscale/node/member"
+	"github.com/effiscale/effiscale/node/cluster/member"
 )
 
 // Tried is a view that this node agreed to and does not know to be in force.

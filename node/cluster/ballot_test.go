@@ -10,7 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/effiscale/effiscale/knowledge"
-	"github.com/effiscale/effiscale/node/member"
+	"github.com/effiscale/effiscale/node/cluster/member"
 )
 
 // pollster is a cluster of ballots alone: who is on one side hears each other with the

@@ -12,8 +12,8 @@ import (
 
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/mape/plan"
-	"github.com/effiscale/effiscale/node/relay"
-	"github.com/effiscale/effiscale/node/trust"
+	"github.com/effiscale/effiscale/node/cluster/relay"
+	"github.com/effiscale/effiscale/node/cluster/trust"
 )
 
 // end is one node's calls on loopback, and what it signs with.

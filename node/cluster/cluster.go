@@ -20,11 +20,11 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/mape"
 	"github.com/effiscale/effiscale/mape/plan"
-	"github.com/effiscale/effiscale/node/claim"
-	"github.com/effiscale/effiscale/node/member"
-	"github.com/effiscale/effiscale/node/relay"
-	"github.com/effiscale/effiscale/node/ring"
-	"github.com/effiscale/effiscale/node/trust"
+	"github.com/effiscale/effiscale/node/cluster/claim"
+	"github.com/effiscale/effiscale/node/cluster/member"
+	"github.com/effiscale/effiscale/node/cluster/relay"
+	"github.com/effiscale/effiscale/node/cluster/ring"
+	"github.com/effiscale/effiscale/node/cluster/trust"
 )
 
 const (

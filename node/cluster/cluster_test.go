@@ -18,9 +18,9 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/mape"
 	"github.com/effiscale/effiscale/mape/plan"
-	"github.com/effiscale/effiscale/node/member"
-	"github.com/effiscale/effiscale/node/simtest/simnet"
-	"github.com/effiscale/effiscale/node/trust"
+	"github.com/effiscale/effiscale/node/cluster/member"
+	"github.com/effiscale/effiscale/node/cluster/trust"
+	"github.com/effiscale/effiscale/node/test/sim/simnet"
 )
 
 const web, replica = knowledge.ServiceKey("web"), knowledge.ContainerID("c1")

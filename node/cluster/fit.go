@@ -1,6 +1,6 @@
 package cluster
 
-import "github.com/effiscale/effiscale/node/member"
+import "github.com/effiscale/effiscale/node/cluster/member"
 
 // fit reports whether the node can plan for what it would own.
 func (s *standing) fit() bool { return !s.unfit && !s.unreached }

@@ -7,7 +7,7 @@ import (
 
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/mape/plan"
-	"github.com/effiscale/effiscale/node/member"
+	"github.com/effiscale/effiscale/node/cluster/member"
 )
 
 // TestUnreached: what a node owns that cannot be called goes to others, for as long.

@@ -10,10 +10,10 @@ import (
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
-	"github.com/effiscale/effiscale/node/claim"
-	"github.com/effiscale/effiscale/node/member"
-	"github.com/effiscale/effiscale/node/relay"
-	"github.com/effiscale/effiscale/node/trust"
+	"github.com/effiscale/effiscale/node/cluster/claim"
+	"github.com/effiscale/effiscale/node/cluster/member"
+	"github.com/effiscale/effiscale/node/cluster/relay"
+	"github.com/effiscale/effiscale/node/cluster/trust"
 )
 
 // Declared is an intent with the votes of those who agree to its cuts.

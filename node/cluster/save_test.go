@@ -17,8 +17,8 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/knowledge/store"
 	"github.com/effiscale/effiscale/mape/plan"
-	"github.com/effiscale/effiscale/node/member"
-	"github.com/effiscale/effiscale/node/simtest/simnet"
+	"github.com/effiscale/effiscale/node/cluster/member"
+	"github.com/effiscale/effiscale/node/test/sim/simnet"
 )
 
 // moody is a disk that is slow, or takes nothing, and remembers what it took.

@@ -5,7 +5,7 @@ import (
 
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/mape/plan"
-	"github.com/effiscale/effiscale/node/trust"
+	"github.com/effiscale/effiscale/node/cluster/trust"
 )
 
 // What a message says in one byte, an empty replica, takes 850 bytes once it is read:

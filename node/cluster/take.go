@@ -7,9 +7,9 @@ import (
 	"slices"
 
 	"github.com/effiscale/effiscale/knowledge"
-	"github.com/effiscale/effiscale/node/claim"
-	"github.com/effiscale/effiscale/node/member"
-	"github.com/effiscale/effiscale/node/trust"
+	"github.com/effiscale/effiscale/node/cluster/claim"
+	"github.com/effiscale/effiscale/node/cluster/member"
+	"github.com/effiscale/effiscale/node/cluster/trust"
 )
 
 // take asks the hosts of each service for the highest term that they have seen,

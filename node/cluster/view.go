@@ -8,9 +8,9 @@ import (
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
-	"github.com/effiscale/effiscale/node/claim"
-	"github.com/effiscale/effiscale/node/member"
-	"github.com/effiscale/effiscale/node/ring"
+	"github.com/effiscale/effiscale/node/cluster/claim"
+	"github.com/effiscale/effiscale/node/cluster/member"
+	"github.com/effiscale/effiscale/node/cluster/ring"
 )
 
 const (
