@@ -18,31 +18,45 @@ const (
 	maxFile       = 500 // lines
 	maxFunction   = 80  // lines, the signature included
 	maxParameters = 5   // a context does not count
+	maxLine       = 120 // characters, a tab counts as one
+	maxMethods    = 40  // of one receiver, but for bigReceivers
+	maxFields     = 25  // of one struct
+	maxInterface  = 12  // methods
 )
+
+// bigReceivers may have more methods than maxMethods.
+func bigReceivers() map[string]int { return map[string]int{"mape.Loop": 60} }
 
 // inspector walks the tree and gathers what breaks the rules.
 type inspector struct {
-	rooms   map[string]room
-	doors   []door
-	maySkip map[string]string
-	fset    *token.FileSet
-	faults  []string
+	packages map[string]packageRule
+	adapters []adapter
+	maySkip  map[string]string
+	fset     *token.FileSet
+	faults   []string
 	// globals are the package-level variables of each package, and writes what
 	// is assigned to names that are no locals.
 	globals map[string]map[string]token.Pos
 	writes  map[string]map[string]token.Pos
+	methods map[string]*receiver // by package and type: "mape.Loop"
+}
+
+// receiver is a type with methods.
+type receiver struct {
+	count int
+	first token.Pos
 }
 
 // inspect returns one line per broken rule, with the place.
-func inspect(tree fs.FS, rooms []room, doors []door, skips map[string]string) ([]string, error) {
+func inspect(tree fs.FS, packages []packageRule, adapters []adapter, skips map[string]string) ([]string, error) {
 	in := &inspector{
-		rooms: map[string]room{}, doors: doors, maySkip: skips, fset: token.NewFileSet(),
-		globals: map[string]map[string]token.Pos{}, writes: map[string]map[string]token.Pos{},
+		packages: map[string]packageRule{}, adapters: adapters, maySkip: skips, fset: token.NewFileSet(),
+		globals: map[string]map[string]token.Pos{}, writes: map[string]map[string]token.Pos{}, methods: map[string]*receiver{},
 	}
-	for _, r := range rooms {
-		in.rooms[r.path] = r
+	for _, r := range packages {
+		in.packages[r.path] = r
 	}
-	homeless := map[string]bool{}
+	unlisted := map[string]bool{}
 	err := fs.WalkDir(tree, ".", func(name string, d fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
@@ -53,12 +67,12 @@ func inspect(tree fs.FS, rooms []room, doors []door, skips map[string]string) ([
 			return nil
 		}
 		dir := path.Dir(name)
-		r, ok := in.rooms[dir]
+		r, ok := in.packages[dir]
 		if !ok {
-			if !homeless[dir] {
-				in.faults = append(in.faults, dir+" has no room: give it one in node/test/rules/house_test.go")
+			if !unlisted[dir] {
+				in.faults = append(in.faults, dir+" is not listed: add it to layout() in node/test/rules/rules_test.go")
 			}
-			homeless[dir] = true
+			unlisted[dir] = true
 			return nil
 		}
 		source, err := fs.ReadFile(tree, name)
@@ -68,6 +82,8 @@ func inspect(tree fs.FS, rooms []room, doors []door, skips map[string]string) ([
 		return err
 	})
 	in.mutations()
+	in.receivers()
+	slices.Sort(in.faults)
 	return in.faults, err
 }
 
@@ -91,8 +107,8 @@ func (in *inspector) fault(pos token.Pos, format string, args ...any) {
 	in.faults = append(in.faults, fmt.Sprintf("%s:%d: ", p.Filename, p.Line)+fmt.Sprintf(format, args...))
 }
 
-func (in *inspector) file(r room, name string, source []byte) {
-	f, err := parser.ParseFile(in.fset, name, source, 0)
+func (in *inspector) file(r packageRule, name string, source []byte) {
+	f, err := parser.ParseFile(in.fset, name, source, parser.ParseComments)
 	if err != nil {
 		in.faults = append(in.faults, err.Error())
 		return
@@ -109,50 +125,53 @@ func (in *inspector) file(r room, name string, source []byte) {
 		}
 	}
 	in.calls(f, r, test)
+	in.lines(f, source, test)
 	if test {
 		in.skips(f, r.path)
 		return
 	}
-	if r.floor == tests && f.Name.Name != "main" {
+	if r.layer == tests && f.Name.Name != "main" {
 		in.fault(f.Name.Pos(), "%s holds tests only", r.path)
 	}
 	if n := bytes.Count(source, []byte("\n")); n >= maxFile {
 		in.fault(f.Name.Pos(), "the file is %d lines long, over %d", n, maxFile)
 	}
 	in.functions(f)
+	in.types(f)
+	in.countMethods(f, r.path)
 	in.variables(f, r.path)
 }
 
-// mayImport: ours by the floor plan, libraries by their doors, the standard
-// library but for what a pure room must not know.
-func (in *inspector) mayImport(r room, lib string, test bool) bool {
+// mayImport: our packages by layout(), libraries by adapters(), the standard library
+// but for what a pure package may not use.
+func (in *inspector) mayImport(r packageRule, lib string, test bool) bool {
 	if own, ok := strings.CutPrefix(lib, module+"/"); ok {
-		return test && r.floor != words || in.mayKnow(r, own)
+		return test && r.layer != types || in.mayKnow(r, own)
 	}
 	if !strings.Contains(strings.Split(lib, "/")[0], ".") {
-		return test || r.floor > pure || !impure(lib)
+		return test || r.layer > pure || !impure(lib)
 	}
-	for _, d := range in.doors {
+	for _, d := range in.adapters {
 		if !strings.HasPrefix(lib, d.lib) {
 			continue
 		}
-		if d.rooms == "" && test || r.logs && d.lib == "github.com/rs/zerolog" {
+		if d.packages == "" && test || r.logs && d.lib == "github.com/rs/zerolog" {
 			return true
 		}
-		return slices.Contains(strings.Fields(d.rooms), r.path)
+		return slices.Contains(strings.Fields(d.packages), r.path)
 	}
 	return false
 }
 
-func (in *inspector) mayKnow(r room, other string) bool {
-	o, ok := in.rooms[other]
+func (in *inspector) mayKnow(r packageRule, other string) bool {
+	o, ok := in.packages[other]
 	if !ok {
 		return false
 	}
 	switch {
-	case o.floor == words:
-		return r.floor > words
-	case o.floor == pure && r.floor >= pure && r.floor < tests:
+	case o.layer == types:
+		return r.layer > types
+	case o.layer == pure && r.layer >= pure && r.layer < tests:
 		return true
 	}
 	return slices.Contains(r.knows, "*") || slices.Contains(r.knows, other)
@@ -170,7 +189,7 @@ func impure(lib string) bool {
 
 // calls finds readings of the clock where `now` is an argument, and loggers
 // that are not passed by value.
-func (in *inspector) calls(f *ast.File, r room, test bool) {
+func (in *inspector) calls(f *ast.File, r packageRule, test bool) {
 	clock, zerolog := localName(f, "time"), localName(f, "github.com/rs/zerolog")
 	readings := []string{"Now", "Since", "Until", "After", "AfterFunc", "Tick", "Sleep", "NewTimer", "NewTicker"}
 	ast.Inspect(f, func(n ast.Node) bool {
@@ -179,7 +198,7 @@ func (in *inspector) calls(f *ast.File, r room, test bool) {
 				in.fault(n.Pos(), "pass zerolog.Logger by value")
 			}
 		}
-		if pkg, name := qualified(n); pkg != "" && pkg == clock && r.floor <= pure && !test && slices.Contains(readings, name) {
+		if pkg, name := qualified(n); pkg != "" && pkg == clock && r.layer <= pure && !test && slices.Contains(readings, name) {
 			in.fault(n.Pos(), "%s reads the clock with time.%s: take now as an argument", r.path, name)
 		}
 		return true

@@ -1,0 +1,111 @@
+package rules
+
+import (
+	"fmt"
+	"go/ast"
+	"regexp"
+	"strings"
+	"unicode/utf8"
+)
+
+// longText is a string literal that a line of a test may be longer for.
+var longText = regexp.MustCompile("`[^`]{60,}|\"([^\"\\\\]|\\\\.){60,}\"")
+
+// lines finds lines that are too long, and compiler directives that only save space.
+func (in *inspector) lines(f *ast.File, source []byte, test bool) {
+	file := in.fset.File(f.FileStart)
+	n := 0
+	for line := range strings.Lines(string(source)) {
+		n++
+		if test && longText.MatchString(line) {
+			continue
+		}
+		if columns := utf8.RuneCountInString(strings.TrimRight(line, "\n")); columns > maxLine {
+			in.fault(file.LineStart(n), "%d columns, over %d", columns, maxLine)
+		}
+	}
+	for _, group := range f.Comments {
+		for _, c := range group.List {
+			if strings.HasPrefix(c.Text, "//go:noinline") {
+				in.fault(c.Pos(), "go:noinline: the compiler decides what is inlined")
+			}
+		}
+	}
+}
+
+// types finds structs with too many fields and interfaces with too many methods.
+func (in *inspector) types(f *ast.File) {
+	ast.Inspect(f, func(n ast.Node) bool {
+		switch t := n.(type) {
+		case *ast.StructType:
+			if count := t.Fields.NumFields(); count > maxFields {
+				in.fault(t.Pos(), "a struct of %d fields, over %d", count, maxFields)
+			}
+		case *ast.InterfaceType:
+			if count := t.Methods.NumFields(); count > maxInterface {
+				in.fault(t.Pos(), "an interface of %d methods, over %d", count, maxInterface)
+			}
+		}
+		return true
+	})
+}
+
+func (in *inspector) countMethods(f *ast.File, pkg string) {
+	for _, d := range f.Decls {
+		fn, ok := d.(*ast.FuncDecl)
+		if !ok || fn.Recv == nil {
+			continue
+		}
+		name := pkg + "." + receiverName(fn)
+		if in.methods[name] == nil {
+			in.methods[name] = &receiver{first: fn.Pos()}
+		}
+		in.methods[name].count++
+	}
+}
+
+// receiverName is the type's name without pointer and type parameters.
+func receiverName(fn *ast.FuncDecl) string {
+	t := fn.Recv.List[0].Type
+	for {
+		switch x := t.(type) {
+		case *ast.StarExpr:
+			t = x.X
+		case *ast.IndexExpr:
+			t = x.X
+		case *ast.IndexListExpr:
+			t = x.X
+		case *ast.Ident:
+			return x.Name
+		default:
+			return ""
+		}
+	}
+}
+
+func (in *inspector) receivers() {
+	for name, r := range in.methods {
+		most := max(maxMethods, bigReceivers()[name])
+		if r.count > most {
+			in.fault(r.first, "%s has %d methods, over %d", name[strings.LastIndex(name, ".")+1:], r.count, most)
+		}
+	}
+}
+
+// methods is the source of a file with n methods of a receiver.
+func methods(receiver string, n int) string {
+	var b strings.Builder
+	b.WriteString("package mape; type T int\n")
+	for i := range n {
+		fmt.Fprintf(&b, "func (%s) m%d() {}\n", receiver, i)
+	}
+	return b.String()
+}
+
+func interfaceOf(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "m%d();", i)
+	}
+	return b.String()
+}
