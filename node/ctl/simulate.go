@@ -88,7 +88,7 @@ func (a *app) simulateCmd() *cobra.Command {
 	fs.BoolVar(&f.frontier, "frontier", false, "compare slack at equal shortage")
 	fs.StringVarP(&f.output, "output", "o", "table", "table, json or csv")
 	fs.StringVar(&f.steps, "steps", "", "write a row per step and policy to this CSV `file`")
-	fs.StringVar(&f.plot, "plot", "", "draw a picture to this `file`, .svg or .png")
+	fs.StringVar(&f.plot, "plot", "", "draw a picture to this `file`, .svg")
 	fs.BoolVar(&f.fill, "fill", false, "repair a trace with holes, disorder or values that are no numbers")
 	fs.StringVar(&f.generate, "generate", "", "write a trace instead: "+strings.Join(simulate.Shapes(), ", "))
 	fs.Float64Var(&f.hours, "hours", 48, "length of the trace that is written")
@@ -205,8 +205,8 @@ func (f *simulateFlags) resolve(args []string) (simulate.Unit, error) {
 		return unit, usagef("--steps and --plot take one trace, %d were given", len(args))
 	case f.steps != "" && (sameFile(f.steps, args[0]) || sameFile(f.steps, f.plot) || sameFile(f.steps, f.policy)):
 		return unit, usagef("--steps %q would overwrite another file of this command: name a new one", shorten(f.steps))
-	case f.plot != "" && plotKind(f.plot) == nil:
-		return unit, usagef("--plot %q: allowed are names that end in .svg or .png", shorten(f.plot))
+	case f.plot != "" && !isSVG(f.plot):
+		return unit, usagef("--plot %q: allowed are names that end in .svg; `rsvg-convert a.svg -o a.png` makes a PNG of one", shorten(f.plot))
 	}
 	f.o.Axis = simulate.Axis(axis)
 	if f.o.Target, err = parseShare(f.target); err != nil {

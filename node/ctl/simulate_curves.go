@@ -7,9 +7,8 @@ import (
 	"github.com/effiscale/effiscale/mape/simulate"
 )
 
-// The frontiers' axes: a share of demand left unserved from 0.01 % to 10 %, and
-// slack between 1 % and 5000 %; both by ratio, for what counts there is "how many
-// times".
+// The axes of the frontiers: the share of demand left unserved from 0.01 % to 10 %,
+// and slack between 1 % and 5000 %, both logarithmic.
 const (
 	leastShort, mostShort = 1e-4, 0.1
 	leastSlack, mostSlack = 0.01, 50.0
@@ -17,45 +16,42 @@ const (
 
 // curves draws slack against shortage, one line per policy: lower and further
 // left is better.
-func (p *picture) curves(y int) {
-	p.text(pt{plotLeft, y - 34}, face{16, ink}, "Frontier: slack at equal shortage")
-	p.text(pt{plotLeft, y - 14}, face{12, faint}, "each policy's allocation times one factor from 0.5 to 8 · lower and further left is better")
-	right := plotWidth - plotRight - 170
+func (p *picture) curves(y float64) {
+	p.text(pt{plotLeft, y - 34}, "head ink", "Frontier: slack at equal shortage")
+	p.text(pt{plotLeft, y - 14}, "faint", "each policy's allocation times one factor from 0.5 to 8 · lower and further left is better")
+	right := float64(plotWidth - plotRight - 190)
 	foot, top := p.slackRange()
-	placeX := func(short float64) int {
-		return plotLeft + int(logPlace(short, leastShort, mostShort)*float64(right-plotLeft))
+	placeX := func(short float64) float64 {
+		return plotLeft + logPlace(short, leastShort, mostShort)*(right-plotLeft)
 	}
-	placeY := func(slack float64) int {
-		return y + curveHeight - int(logPlace(slack, foot, top)*curveHeight)
-	}
+	placeY := func(slack float64) float64 { return y + curveHeight*(1-logPlace(slack, foot, top)) }
 	for _, v := range [...]float64{0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50} {
 		if v >= foot && v <= top {
-			p.line(pt{plotLeft, placeY(v)}, pt{right, placeY(v)}, pen{1, rule})
-			p.textRight(pt{plotLeft - 8, placeY(v) + 4}, face{11, faint}, share(v)+" %")
+			p.line(pt{plotLeft, placeY(v)}, pt{right, placeY(v)}, "grid")
+			p.text(pt{plotLeft - 8, placeY(v) + 4}, "small faint end", share(v)+" %")
 		}
 	}
 	for _, v := range [...]float64{0.0001, 0.001, 0.01, 0.1} {
-		p.line(pt{placeX(v), y}, pt{placeX(v), y + curveHeight}, pen{1, rule})
-		p.textCentre(pt{placeX(v), y + curveHeight + 18}, face{11, faint}, share(v)+" % unserved")
+		p.line(pt{placeX(v), y}, pt{placeX(v), y + curveHeight}, "grid")
+		p.text(pt{placeX(v), y + curveHeight + 18}, "small faint mid", share(v)+" % unserved")
 	}
-	p.text(pt{right + 42, y - 14}, face{10, faint}, "at 0.1 % · at 1 % unserved")
-	for i := len(p.r.results) - 1; i >= 0; i-- { // the first one on top
+	p.text(pt{right + 42, y - 14}, "small faint", "slack at 0.1 % · at 1 %")
+	for i := len(p.r.results) - 1; i >= 0; i-- { // the first policy on top
 		r := &p.r.results[i]
-		with := pen{1.5, policyHue(r.Policy)}
-		if r.Policy == simulate.EffiScale {
-			with.width = 3
-		}
-		var path []pt
+		class := lineClass(r.Policy)
+		var curve []pt
 		for _, q := range r.Frontier.Curve(curvePoints) {
 			if q.Shortage >= leastShort && q.Shortage <= mostShort && q.Slack >= foot {
-				path = append(path, pt{placeX(q.Shortage), placeY(q.Slack)})
+				curve = append(curve, pt{placeX(q.Shortage), placeY(q.Slack)})
 			}
 		}
-		p.path(path, with)
-		at := y + 10 + i*31
-		p.line(pt{right + 16, at - 4}, pt{right + 34, at - 4}, with)
-		p.text(pt{right + 42, at}, face{12, ink}, r.Policy)
-		p.text(pt{right + 42, at + 13}, face{10, faint}, slacksText(r))
+		at := y + 10 + float64(i)*33
+		p.open(r.Policy + ": slack " + slacksText(r))
+		p.path(class, curve)
+		p.line(pt{right + 14, at - 4}, pt{right + 36, at - 4}, class)
+		p.text(pt{right + 42, at}, fmt.Sprintf("name%d", hueOf(r.Policy)), r.Policy)
+		p.text(pt{right + 42, at + 14}, "small faint", slacksText(r))
+		p.close()
 	}
 }
 
@@ -89,7 +85,7 @@ func (p *picture) slackRange() (foot, top float64) {
 	return min(max(1/niceUp(1/max(foot, leastSlack)), leastSlack), top/10), top
 }
 
-// logPlace is how far v lies from a to b by ratio, 0..1.
+// logPlace is how far v lies from a to b on a logarithmic scale, 0..1.
 func logPlace(v, a, b float64) float64 {
 	return min(max(math.Log(v/a)/math.Log(b/a), 0), 1)
 }

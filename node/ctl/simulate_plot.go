@@ -1,7 +1,6 @@
 package ctl
 
 import (
-	"bytes"
 	"fmt"
 	"math"
 	"path/filepath"
@@ -11,16 +10,8 @@ import (
 	"github.com/effiscale/effiscale/mape/simulate"
 )
 
-// plotKind is the way to draw into a file of this name; nil: none is known.
-func plotKind(file string) func(w, h int) (*canvas, error) {
-	switch strings.ToLower(filepath.Ext(file)) {
-	case ".svg":
-		return svgCanvas
-	case ".png":
-		return pngCanvas
-	}
-	return nil
-}
+// isSVG reports whether a file's name is that of a picture.
+func isSVG(file string) bool { return strings.EqualFold(filepath.Ext(file), ".svg") }
 
 // The picture: one strip per policy, all on the same scales, so that they can be
 // compared by eye; the frontiers below.
@@ -30,24 +21,20 @@ const (
 	plotTop, plotBottom  = 78, 44
 	stripHeight          = 96
 	stripHead, stripFoot = 24, 10
-	curveHeight          = 300
+	curveHeight          = 310
 	curveHead            = 64
 	curvePoints          = 400
 )
 
 // plotReplay draws a replay of one trace.
 func plotReplay(file string, r *replay, frontier bool) error {
-	height := plotTop + len(r.results)*(stripHead+stripHeight+stripFoot) + plotBottom
+	height := float64(plotTop + len(r.results)*(stripHead+stripHeight+stripFoot) + plotBottom)
 	if frontier {
 		height += curveHead + curveHeight + plotBottom
 	}
-	c, err := plotKind(file)(plotWidth, height)
-	if err != nil {
-		return fmt.Errorf("cannot draw: %w", err)
-	}
-	p := newPicture(c, r)
+	p := newPicture(height, r)
 	p.head()
-	y := plotTop
+	y := float64(plotTop)
 	for i := range r.results {
 		p.strip(y+stripHead, i)
 		y += stripHead + stripHeight + stripFoot
@@ -56,16 +43,12 @@ func plotReplay(file string, r *replay, frontier bool) error {
 	if frontier {
 		p.curves(y + plotBottom + curveHead)
 	}
-	var b bytes.Buffer
-	if err := c.save(&b); err != nil {
-		return fmt.Errorf("cannot draw: %w", err)
-	}
-	return writeFile(file, b.Bytes())
+	return writeFile(file, []byte(p.end()))
 }
 
 // picture is one drawing of one replay.
 type picture struct {
-	*canvas
+	*svg
 	r       *replay
 	scale   float64 // of the unit: what one mark of the axis is worth
 	unit    string
@@ -73,82 +56,104 @@ type picture struct {
 	columns int
 }
 
-func newPicture(c *canvas, r *replay) *picture {
-	p := &picture{canvas: c, r: r, scale: 1, unit: "cores", columns: plotWidth - plotLeft - plotRight}
+func newPicture(height float64, r *replay) *picture {
+	p := &picture{r: r, scale: 1, unit: "cores", columns: plotWidth - plotLeft - plotRight}
 	if r.trace.Unit == simulate.UnitBytes {
 		p.unit, p.scale = unitOf(int64(slices.Max(r.trace.Values)))
 	}
 	peak := 0.0
+	var scores []string
 	for _, res := range r.results {
 		peak = max(peak, slices.Max(res.Series.Demand))
+		scores = append(scores, res.Policy+": "+scoreText(&res))
 	}
 	p.top = niceUp(1.25 * peak / p.scale)
+	p.svg = newSVG(plotWidth, height, fmt.Sprintf("Replay of %s by %s", r.trace.Name, plural(len(r.results), "policy", "policies")),
+		fmt.Sprintf("%s, in %s. %s.", p.traceText(), p.unit, strings.Join(scores, "; ")))
 	return p
 }
 
-func (p *picture) head() {
-	p.text(pt{plotLeft, 32}, face{20, ink}, p.r.trace.Name)
+func (p *picture) traceText() string {
 	t := &p.r.trace
-	p.text(pt{plotLeft, 54}, face{12, faint}, fmt.Sprintf("%s in %d steps of %s · all strips on one scale, %s · what is above the top is cut off",
-		spanText(t.Length()), len(t.Values), secondsText(t.Step.Seconds()), p.unit))
-	x := plotWidth - plotRight - 270
-	words := face{12, ink}
-	p.box(pt{x, 24}, pt{14, 10}, demandFill)
-	p.text(pt{x + 20, 33}, words, "demand")
-	p.line(pt{x + 84, 29}, pt{x + 100, 29}, pen{2, hue(0)})
-	p.text(pt{x + 106, 33}, words, "allocated")
-	p.box(pt{x + 180, 24}, pt{14, 10}, alarm)
-	p.text(pt{x + 200, 33}, words, "not served")
+	return fmt.Sprintf("%s in %d steps of %s", spanText(t.Length()), len(t.Values), secondsText(t.Step.Seconds()))
+}
+
+func (p *picture) head() {
+	p.text(pt{plotLeft, 32}, "title ink", p.r.trace.Name)
+	p.text(pt{plotLeft, 54}, "faint",
+		fmt.Sprintf("%s · all strips on one scale, %s · values above the top are cut off", p.traceText(), p.unit))
+	x := float64(plotWidth - plotRight - 290)
+	p.box(pt{x, 24}, pt{14, 10}, "demand")
+	p.text(pt{x + 20, 33}, "ink", "demand")
+	p.line(pt{x + 88, 29}, pt{x + 106, 29}, "line0 own")
+	p.text(pt{x + 112, 33}, "ink", "allocated")
+	p.box(pt{x + 194, 24}, pt{14, 10}, "shortfill")
+	p.text(pt{x + 214, 33}, "ink", "not served")
 }
 
 // strip draws demand, what was allocated and what was short of one policy.
-func (p *picture) strip(y, i int) {
+func (p *picture) strip(y float64, i int) {
 	res := &p.r.results[i]
 	s := res.Series
-	colour := policyHue(res.Policy)
-	p.text(pt{plotLeft, y - 7}, face{14, colour}, res.Policy)
-	p.text(pt{plotLeft + 150, y - 7}, face{12, faint}, stripWords(res))
+	hue := hueOf(res.Policy)
+	p.open(res.Policy + ": " + scoreText(res))
+	defer p.close()
+	p.text(pt{plotLeft, y - 7}, fmt.Sprintf("head name%d", hue), res.Policy)
+	p.text(pt{plotLeft + 150, y - 7}, "faint", scoreText(res))
 	p.grid(y)
 	bottom := y + stripHeight
-	place := func(v float64) int {
-		return bottom - int(math.Round(min(v/p.scale/p.top, 1)*stripHeight))
-	}
+	place := func(v float64) float64 { return bottom - min(v/p.scale/p.top, 1)*stripHeight }
 	demand, alloc := p.squeeze(s.Demand), p.squeeze(s.Allocated)
 	outline := []pt{{plotLeft, bottom}}
 	for x, d := range demand {
-		outline = append(outline, pt{plotLeft + x, place(d.high)})
+		outline = append(outline, pt{plotLeft + float64(x), place(d.high)})
 	}
-	p.fill(append(outline, pt{plotLeft + p.columns - 1, bottom}), demandFill)
+	p.path("area demand", append(outline, pt{plotLeft + float64(p.columns-1), bottom}))
+	var short [][]pt
 	for x, d := range demand {
 		// A column is red from what was there up to the demand that it did not meet.
-		if there, short := p.shortest(s, x); short {
-			from := place(there)
-			p.line(pt{plotLeft + x, from}, pt{plotLeft + x, min(place(d.high), from-1)}, pen{1, alarm})
+		if there, ok := p.shortest(s, x); ok {
+			at, from := plotLeft+float64(x), place(there)
+			short = append(short, []pt{{at, from}, {at, min(place(d.high), from-1)}})
 		}
 	}
-	var path []pt
-	for x, a := range alloc {
-		first, last := place(a.first), place(a.last)
-		low, high := place(a.low), place(a.high)
-		path = append(path, pt{plotLeft + x, first})
-		if low != high {
-			path = append(path, pt{plotLeft + x, low}, pt{plotLeft + x, high}, pt{plotLeft + x, last})
-		}
-	}
-	p.path(path, pen{1.5, colour})
+	p.path("short", short...)
+	p.path(fmt.Sprintf("line%d", hue), p.allocated(alloc, place))
 }
 
-// stripWords sums a policy up in a line.
-func stripWords(r *simulate.Result) string {
+// allocated is the line through what was allocated, each column from its first
+// value over its lowest and highest to its last.
+func (p *picture) allocated(alloc []bunch, place func(float64) float64) []pt {
+	var line []pt
+	for i, a := range alloc {
+		x := plotLeft + float64(i)
+		first, last, low, high := place(a.first), place(a.last), place(a.low), place(a.high)
+		flat := low == high && len(line) > 0 && line[len(line)-1].y == first
+		if flat && i > 0 && i < len(alloc)-1 { // only the ends of a level are needed
+			if n := len(line); n > 1 && line[n-2].y == first {
+				line[n-1].x = x
+				continue
+			}
+		}
+		line = append(line, pt{x, first})
+		if low != high {
+			line = append(line, pt{x, low}, pt{x, high}, pt{x, last})
+		}
+	}
+	return line
+}
+
+// scoreText sums a policy up in a line.
+func scoreText(r *simulate.Result) string {
 	s := &r.Score
-	words := fmt.Sprintf("slack %s %% · unserved %s %% · %s changes", share(s.Slack), share(s.Unserved), figure(float64(s.Changes)))
+	text := fmt.Sprintf("slack %s %% · unserved %s %% · %s", share(s.Slack), share(s.Unserved), plural(s.Changes, "change", "changes"))
 	if s.Replicas != nil {
-		words += fmt.Sprintf(" · %s replica-hours · %s s overloaded", figure(s.Replicas.Hours), figure(s.Replicas.Overloaded))
+		text += fmt.Sprintf(" · %s replica-hours · %s s overloaded", figure(s.Replicas.Hours), figure(s.Replicas.Overloaded))
 	}
 	if r.Series.OOM > 0 {
-		words += fmt.Sprintf(" · %d OOM kills", s.OOMKills)
+		text += fmt.Sprintf(" · %d OOM kills", s.OOMKills)
 	}
-	return words
+	return text
 }
 
 // bunch is what the steps of one column have for values.
@@ -184,23 +189,23 @@ func (p *picture) shortest(s *simulate.Series, x int) (there float64, short bool
 }
 
 // grid draws the axis of a strip: nothing, half and all of its height.
-func (p *picture) grid(y int) {
+func (p *picture) grid(y float64) {
 	for _, f := range [...]float64{0, 0.5, 1} {
-		at := y + int(stripHeight*(1-f))
-		p.line(pt{plotLeft, at}, pt{plotWidth - plotRight, at}, pen{1, rule})
-		p.textRight(pt{plotLeft - 8, at + 4}, face{11, faint}, trimZeros(fmt.Sprintf("%.3f", f*p.top)))
+		at := y + stripHeight*(1-f)
+		p.line(pt{plotLeft, at}, pt{plotWidth - plotRight, at}, "grid")
+		p.text(pt{plotLeft - 8, at + 4}, "small faint end", trimZeros(fmt.Sprintf("%.3f", f*p.top)))
 	}
 }
 
 // times writes the hours or days under the last strip.
-func (p *picture) times(y int) {
+func (p *picture) times(y float64) {
 	length := p.r.trace.Length().Seconds()
 	unit, name := timeUnit(length)
 	step := niceUp(length / unit / 12)
 	for v := 0.0; v*unit <= length*1.0001; v += step {
-		x := plotLeft + int(v*unit/length*float64(p.columns))
-		p.line(pt{x, y - stripFoot}, pt{x, y - stripFoot + 5}, pen{1, faint})
-		p.textCentre(pt{x, y + 10}, face{11, faint}, trimZeros(fmt.Sprintf("%.2f", v))+" "+name)
+		x := plotLeft + v*unit/length*float64(p.columns)
+		p.line(pt{x, y - stripFoot}, pt{x, y - stripFoot + 5}, "tick")
+		p.text(pt{x, y + 10}, "small faint mid", trimZeros(fmt.Sprintf("%.2f", v))+" "+name)
 	}
 }
 

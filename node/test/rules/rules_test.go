@@ -103,7 +103,6 @@ func adapters() []adapter {
 		{"charm.land/", "node/demo"},
 		{"github.com/charmbracelet/x/", "node/ctl node/demo"},
 		{"github.com/guptarohit/asciigraph", "node/demo"},
-		{"github.com/wcharczuk/go-chart/", "node/ctl"},
 		{"github.com/HdrHistogram/hdrhistogram-go", "node/demo"},
 		{"github.com/coreos/go-systemd/", "node"},
 		{"gonum.org/v1/gonum", "mape/forecast"},
