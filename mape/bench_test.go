@@ -77,8 +77,8 @@ func TestStartWithAThousand(t *testing.T) {
 		if !h.loop.ready {
 			return false
 		}
-		for _, u := range h.loop.order {
-			if u.wishes[knowledge.ResourceCPU].Decision.Reason.IsZero() {
+		for _, c := range h.loop.order {
+			if c.wishes[knowledge.ResourceCPU].Decision.Reason.IsZero() {
 				return false
 			}
 		}
@@ -99,6 +99,6 @@ func BenchmarkStart(b *testing.B) {
 		for !h.loop.ready {
 			h.tick()
 		}
-		h.loop.hands.Close()
+		h.loop.workers.Close()
 	}
 }

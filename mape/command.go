@@ -19,20 +19,20 @@ var (
 
 // find resolves a full id, a unique prefix of at least 12 hex digits, or an exact
 // name. It runs on the loop's goroutine.
-func (l *Loop) find(ref string) (*unit, error) {
-	if u := l.units[knowledge.ContainerID(ref)]; u != nil {
-		return u, nil
+func (l *Loop) find(ref string) (*container, error) {
+	if c := l.containers[knowledge.ContainerID(ref)]; c != nil {
+		return c, nil
 	}
-	var found *unit
-	for _, u := range l.order {
-		if u.Container.Name == ref {
-			return u, nil
+	var found *container
+	for _, c := range l.order {
+		if c.Name == ref {
+			return c, nil
 		}
-		if len(ref) >= 12 && strings.HasPrefix(string(u.Container.ID), ref) {
+		if len(ref) >= 12 && strings.HasPrefix(string(c.ID), ref) {
 			if found != nil {
 				return nil, fmt.Errorf("%w begin with %q: give more digits", ErrAmbiguous, ref)
 			}
-			found = u
+			found = c
 		}
 	}
 	if found == nil {
@@ -66,27 +66,27 @@ func (l *Loop) Scale(ctx context.Context, ref string, w Want) (Asked, error) {
 	closed := make(chan knowledge.Record, 1)
 	waiting := false
 	ask := func() {
-		u, err := l.find(ref)
+		c, err := l.find(ref)
 		if findErr = err; err != nil {
 			return
 		}
 		now := l.o.Now()
-		l.look(now, u)
-		d := l.asked(now, u, w)
+		l.look(now, c)
+		d := l.requested(now, c, w)
 		out.From = d.From
 		if w.DryRun {
-			c := execute.Case{Now: now, D: &d, S: &u.Subject, Host: &l.exec.Host, Rules: &l.exec.Rules}
-			out.Ruling = execute.Judge(&c)
+			req := execute.Request{Now: now, Decision: &d, Container: &c.Container, Host: &l.exec.Host, Rules: &l.exec.Rules}
+			out.Ruling = execute.Judge(&req)
 			return
 		}
-		out.Ruling = l.exec.Apply(now, &u.Subject, d, func(r knowledge.Record) { closed <- r })
+		out.Ruling = l.exec.Apply(now, &c.Container, d, func(r knowledge.Record) { closed <- r })
 		waiting = out.Ruling.Acted
 		if waiting {
-			u.changed, l.exec.Urgent = true, true
-			u.Marks.ExternalUntil = now.Add(u.Policy.YieldFor)
-			u.Marks.Pinned = false
+			c.changed, l.exec.Urgent = true, true
+			c.Marks.ExternalUntil = now.Add(c.Policy.YieldFor)
+			c.Marks.Pinned = false
 			d.To = out.Ruling.Allowed
-			u.reflex.Applied(now, d)
+			c.reflex.Applied(now, d)
 		}
 	}
 	for {
@@ -123,12 +123,12 @@ func (l *Loop) Scale(ctx context.Context, ref string, w Want) (Asked, error) {
 // look reads a container anew before a person's wish is judged: an idle one was
 // last read seconds ago, and a limit under what it uses now is refused on cgroup
 // v1 and kills on v2.
-func (l *Loop) look(now time.Time, u *unit) {
-	if u.Probe == nil || now.Sub(u.memoryAt) < tickEvery {
+func (l *Loop) look(now time.Time, c *container) {
+	if c.Probe == nil || now.Sub(c.memoryAt) < tickEvery {
 		return
 	}
-	u.slowAt, u.memoryAt = time.Time{}, time.Time{} // all of it, memory too
-	l.observe(now, u)
+	c.slowAt, c.memoryAt = time.Time{}, time.Time{} // all of it, memory too
+	l.observe(now, c)
 }
 
 // busy: the guards would let it pass, only not in this instant.
@@ -139,21 +139,21 @@ func busy(r execute.Ruling) bool {
 	return r.Reason.Rule == knowledge.RuleInFlight || r.Reason.Rule == knowledge.RuleOriginal
 }
 
-func (l *Loop) asked(now time.Time, u *unit, w Want) knowledge.Decision {
-	from := u.Limit(w.Resource)
+func (l *Loop) requested(now time.Time, c *container, w Want) knowledge.Decision {
+	from := c.Limit(w.Resource)
 	to := w.To
 	if w.Factor > 0 {
 		base := from
 		if base == 0 { // no limit yet: what is in use is what grows or shrinks
-			base = int64(u.Window.UsageMax)
+			base = int64(c.Window.UsageMax)
 			if w.Resource == knowledge.ResourceMemory {
-				base = int64(u.Window.WorkingSet)
+				base = int64(c.Window.WorkingSet)
 			}
 		}
 		to = int64(float64(base) * w.Factor)
 	}
 	d := knowledge.Decision{
-		ID: u.Container.ID, Resource: w.Resource, Actor: knowledge.ActorUser, At: now, From: from, To: to,
+		ID: c.ID, Resource: w.Resource, Actor: knowledge.ActorUser, At: now, From: from, To: to,
 		Reason: knowledge.Reason{Rule: knowledge.RuleUser, Note: w.By}, Key: w.Key,
 	}
 	d.Verb = execute.Verb(from, to)
@@ -189,9 +189,9 @@ func (l *Loop) pause(s *service, p execute.Pause) {
 	if p.On {
 		return
 	}
-	for _, u := range l.order { // resuming ends the respect for others' changes too
-		if u.service == s {
-			u.Marks.ExternalUntil, u.Marks.Pinned, u.changed = time.Time{}, false, true
+	for _, c := range l.order { // resuming ends the respect for others' changes too
+		if c.service == s {
+			c.Marks.ExternalUntil, c.Marks.Pinned, c.changed = time.Time{}, false, true
 		}
 	}
 }
@@ -219,19 +219,19 @@ type RestoredOne struct {
 // had, and pauses their services so that they stay there. keep is given all pauses
 // that hold then, before anything is sent.
 func (l *Loop) Restore(ctx context.Context, ref string, keep func(map[knowledge.ServiceKey]execute.Pause)) (out []RestoredOne, err error) {
-	var todo []*unit
+	var todo []*container
 	var pauses map[knowledge.ServiceKey]execute.Pause
 	doErr := l.Do(ctx, func() {
 		if ref == "" {
 			todo = append(todo, l.order...)
-		} else if u, findErr := l.find(ref); findErr != nil {
+		} else if c, findErr := l.find(ref); findErr != nil {
 			err = findErr
 		} else {
-			todo = append(todo, u)
+			todo = append(todo, c)
 		}
-		for _, u := range todo {
-			if u.OriginalKept {
-				l.pause(u.service, execute.Pause{On: true})
+		for _, c := range todo {
+			if c.OriginalKept {
+				l.pause(c.service, execute.Pause{On: true})
 			}
 		}
 		pauses = l.pauses()
@@ -240,8 +240,8 @@ func (l *Loop) Restore(ctx context.Context, ref string, keep func(map[knowledge.
 		return nil, err
 	}
 	keep(pauses)
-	for _, u := range todo {
-		if one, did := l.restoreOne(ctx, u); did {
+	for _, c := range todo {
+		if one, did := l.restoreOne(ctx, c); did {
 			out = append(out, one)
 		}
 	}
@@ -249,16 +249,16 @@ func (l *Loop) Restore(ctx context.Context, ref string, keep func(map[knowledge.
 }
 
 // restoreOne sends both resources back, one after the other.
-func (l *Loop) restoreOne(ctx context.Context, u *unit) (one RestoredOne, did bool) {
-	for r := range u.wishes {
+func (l *Loop) restoreOne(ctx context.Context, c *container) (one RestoredOne, did bool) {
+	for r := range c.wishes {
 		resource := knowledge.Resource(r)
 		closed := make(chan knowledge.Record, 1)
 		var ruling execute.Ruling
 		var need bool
 		for {
 			err := l.Do(ctx, func() {
-				one.Name = u.Container.Name
-				ruling, need = l.sendBack(u, resource, func(rec knowledge.Record) { closed <- rec })
+				one.Name = c.Name
+				ruling, need = l.sendBack(c, resource, func(rec knowledge.Record) { closed <- rec })
 			})
 			if err != nil {
 				one.Err = err.Error()
@@ -294,42 +294,42 @@ func (l *Loop) restoreOne(ctx context.Context, u *unit) (one RestoredOne, did bo
 			return one, true
 		}
 	}
-	_ = l.Do(ctx, func() { l.exec.RestoreShares(l.o.Now(), &u.Subject) })
+	_ = l.Do(ctx, func() { l.exec.RestoreShares(l.o.Now(), &c.Container) })
 	if did && one.Err == "" {
-		_ = l.Do(ctx, func() { u.changed = true })
+		_ = l.Do(ctx, func() { c.changed = true })
 	}
 	return one, did
 }
 
 // sendBack asks for a resource's original limit; need is false where it holds.
-func (l *Loop) sendBack(u *unit, r knowledge.Resource, done func(knowledge.Record)) (ruling execute.Ruling, need bool) {
-	if !u.OriginalKept || u.Gone {
+func (l *Loop) sendBack(c *container, r knowledge.Resource, done func(knowledge.Record)) (ruling execute.Ruling, need bool) {
+	if !c.OriginalKept || c.Gone {
 		return ruling, false
 	}
-	to, engine := int64(u.Original.CPU), int64(u.Marks.Engine.CPU)
+	to, engine := int64(c.Original.CPU), int64(c.Marks.Engine.CPU)
 	if r == knowledge.ResourceMemory {
-		to, engine = int64(u.Original.Memory), int64(u.Marks.Engine.Memory)
+		to, engine = int64(c.Original.Memory), int64(c.Marks.Engine.Memory)
 	}
-	from := u.Limit(r)
+	from := c.Limit(r)
 	if from == to && engine == to {
 		return ruling, false
 	}
-	if to == 0 && !l.exec.Touched(&u.Subject, r) {
+	if to == 0 && !l.exec.Touched(&c.Container, r) {
 		return ruling, false
 	}
 	now := l.o.Now()
-	l.look(now, u)
+	l.look(now, c)
 	d := knowledge.Decision{
-		ID: u.Container.ID, Resource: r, Actor: knowledge.ActorRestore, At: now,
+		ID: c.ID, Resource: r, Actor: knowledge.ActorRestore, At: now,
 		From: from, To: to, Reason: knowledge.Because(knowledge.RuleRestore),
 	}
 	if from == to { // the kernel has it, the Engine does not know yet
 		d.From = engine
 	}
 	d.Verb = execute.Verb(d.From, to)
-	ruling = l.exec.Apply(now, &u.Subject, d, done)
+	ruling = l.exec.Apply(now, &c.Container, d, done)
 	if ruling.Acted {
-		u.changed = true
+		c.changed = true
 	}
 	return ruling, true
 }
@@ -341,18 +341,18 @@ func (l *Loop) Reload(ctx context.Context, s Settings) error {
 		l.exec.Rules = s.Rules
 		l.exec.Host.CPUPool = l.pool()
 		now := l.o.Now()
-		for _, u := range l.order {
-			u.Policy = s.Policy(u.Container)
+		for _, c := range l.order {
+			c.Policy = s.Policy(c.Container.Container)
 			switch {
-			case !l.measured(u):
-				l.detach(u)
-			case u.Probe == nil:
-				u.attachAt = time.Time{}
-				l.attach(now, u)
-			case u.Policy.Acts() && !u.OriginalKept:
-				l.exec.Meet(now, &u.Subject)
+			case !l.measured(c):
+				l.detach(c)
+			case c.Probe == nil:
+				c.attachAt = time.Time{}
+				l.attach(now, c)
+			case c.Policy.Acts() && !c.OriginalKept:
+				l.exec.Inspect(now, &c.Container)
 			}
-			l.due[u.slot] = 0
+			l.due[c.slot] = 0
 		}
 		l.cadence = s.Cadence.Spread(l.managed())
 		l.deliberateAt = time.Time{}
@@ -363,18 +363,18 @@ func (l *Loop) Reload(ctx context.Context, s Settings) error {
 // nothing changed.
 func (l *Loop) Watch(ctx context.Context, ref string, on bool) (already bool, err error) {
 	doErr := l.Do(ctx, func() {
-		u, findErr := l.find(ref)
+		c, findErr := l.find(ref)
 		if err = findErr; err != nil {
 			return
 		}
-		already = l.measured(u) == on
-		u.watched, u.unwatched = on, !on
-		if on && u.Probe == nil {
-			u.attachAt = time.Time{}
-			l.attach(l.o.Now(), u)
+		already = l.measured(c) == on
+		c.watched, c.unwatched = on, !on
+		if on && c.Probe == nil {
+			c.attachAt = time.Time{}
+			l.attach(l.o.Now(), c)
 		}
 		if !on {
-			l.detach(u)
+			l.detach(c)
 		}
 	})
 	return already, errors.Join(doErr, err)

@@ -15,47 +15,47 @@ import (
 // Chunk is one packed piece of a service's downsampled series.
 type Chunk = history.Chunk
 
-func (l *Loop) envelope(now time.Time, u *unit) {
-	u.Envelope = plan.Deliberate(now, l.facts(now, u), &u.Policy, l.o.Host, u.Envelope)
+func (l *Loop) envelope(now time.Time, c *container) {
+	c.Envelope = plan.Deliberate(now, l.facts(now, c), &c.Policy, l.o.Host, c.Envelope)
 }
 
 // facts sums up a service's profile for the planner.
-func (l *Loop) facts(now time.Time, u *unit) plan.Facts {
-	p := u.service.profile
+func (l *Loop) facts(now time.Time, c *container) plan.Facts {
+	p := c.service.profile
 	f := plan.Facts{
-		CPU:         knowledge.FromCores(p.CPU(u.Policy.Percentile())),
+		CPU:         knowledge.FromCores(p.CPU(c.Policy.Percentile())),
 		CPUMax:      knowledge.FromCores(p.CPUMax()),
-		MemoryNeed:  p.MemoryNeed(u.Policy.MemoryPercentile),
+		MemoryNeed:  p.MemoryNeed(c.Policy.MemoryPercentile),
 		MemoryPeak:  p.MemoryMax(),
 		ObservedFor: p.ObservedFor(),
 	}
-	if need, limit, ok := u.reflex.MemorySize(now, u.Window, &u.Policy); ok {
+	if need, limit, ok := c.reflex.MemorySize(now, c.Window, &c.Policy); ok {
 		f.MemoryNeed, f.MemoryLimit = need, limit
 	}
 	if f.NeedsImage() {
-		f.Image = l.sight(u)
+		f.Image = l.sight(c)
 	}
-	if s := u.service.foresight; s != nil {
-		f.Forecast = s.ahead[levelOf(u.Policy.Class)].Forecast
-		f.Advice = s.advice[plan.RiskOf(u.Policy.Class)]
-		f.Strain = u.strain(now, s)
+	if s := c.service.foresight; s != nil {
+		f.Forecast = s.ahead[levelOf(c.Policy.Class)].Forecast
+		f.Advice = s.advice[plan.RiskOf(c.Policy.Class)]
+		f.Strain = c.strain(now, s)
 	}
 	return f
 }
 
 // learnOutcome is told how a cut ended.
-func (l *Loop) learnOutcome(s *execute.Subject, r knowledge.Resource, reverted bool) {
+func (l *Loop) learnOutcome(c *execute.Container, r knowledge.Resource, reverted bool) {
 	learn := func(p *profile.Profile) {
 		p.AddOutcome(r, knowledge.Shrink, knowledge.ResultApplied)
 		if reverted {
 			p.AddOutcome(r, knowledge.Shrink, knowledge.ResultReverted)
 		}
 	}
-	if u := l.units[s.Container.ID]; u != nil {
-		u.teach(learn)
+	if c := l.containers[c.ID]; c != nil {
+		c.learn(learn)
 		return
 	}
-	sv := l.service(s.Container.Service) // it is gone; its service stays
+	sv := l.service(c.Service) // it is gone; its service stays
 	learn(sv.profile)
 	sv.dirty = true
 }
@@ -70,7 +70,7 @@ func (l *Loop) remember(now time.Time) {
 		return
 	}
 	batch := l.pack(now, false)
-	l.flushing = l.hands.Do(commit(l, batch))
+	l.flushing = l.workers.Do(commit(l, batch))
 }
 
 // kept is what the disk has of one container.
@@ -98,18 +98,18 @@ func (l *Loop) pack(now time.Time, all bool) Batch {
 			b.Series[key] = c
 		}
 	}
-	for _, u := range l.order {
-		b.Alive = append(b.Alive, u.Container.ID)
-		if r, ok := u.TakeFold(now); ok {
+	for _, c := range l.order {
+		b.Alive = append(b.Alive, c.ID)
+		if r, ok := c.TakeFold(now); ok {
 			b.Folds = append(b.Folds, r)
-			u.changed = true
+			c.changed = true
 		}
-		if (!u.changed && !u.Unsaved && !all) || !u.Marks.EngineKnown {
+		if (!c.changed && !c.Unsaved && !all) || !c.Marks.EngineKnown {
 			continue
 		}
-		u.changed, u.Unsaved = false, false
-		if m, err := json.Marshal(kept{&u.Marks, u.reflex.Climb()}); err == nil {
-			b.Marks[u.Container.ID] = m
+		c.changed, c.Unsaved = false, false
+		if m, err := json.Marshal(kept{&c.Marks, c.reflex.Climb()}); err == nil {
+			b.Marks[c.ID] = m
 		}
 	}
 	return b
@@ -129,8 +129,8 @@ func (l *Loop) unsaved(b Batch) {
 		}
 	}
 	for id := range b.Marks {
-		if u := l.units[id]; u != nil {
-			u.changed = true
+		if c := l.containers[id]; c != nil {
+			c.changed = true
 		}
 	}
 }
@@ -157,8 +157,8 @@ func (l *Loop) markReady() {
 	if l.ready || !l.listed {
 		return
 	}
-	for _, u := range l.order {
-		if u.Probe != nil && u.Window.Samples == 0 && !u.tried {
+	for _, c := range l.order {
+		if c.Probe != nil && c.Window.Samples == 0 && !c.tried {
 			return
 		}
 	}

@@ -174,7 +174,7 @@ func (l *Loop) holds(now time.Time) []Held {
 	out := []Held{room}
 	for _, key := range l.inOrder() {
 		i := l.images[key]
-		if o := &i.offer; (i.units > 0 || i.taught) && (o.version == 0 || !current(o.last, now)) {
+		if o := &i.offer; (i.units > 0 || i.known) && (o.version == 0 || !current(o.last, now)) {
 			out = append(out, Held{Image: key, Host: l.o.Node})
 		}
 		l.copiesOf(now, key, i, func(h Held, _ profile.Copy) { out = append(out, h) })
@@ -360,7 +360,7 @@ func (i *image) recall(p *profile.Profile) (news bool) {
 		if i.own = p; own.Newer(p) {
 			p.Epoch, p.Version = own.Epoch, own.Version
 		}
-		i.taught = true
+		i.known = true
 		i.shared.Replace(i.self, p)
 	} else if news = p.Newer(i.own); news {
 		i.own.Epoch, i.own.Version = p.Epoch, p.Version

@@ -41,7 +41,7 @@ func (l *Loop) work(key knowledge.ImageKey, cores float64, peak knowledge.Bytes)
 	if i.own.Version == 0 {
 		i.own.Epoch -= uint64(offerAfter / time.Second)
 	}
-	i.teach(func(p *profile.Profile) {
+	i.learn(func(p *profile.Profile) {
 		p.AddCPU(now, cores, time.Minute, false)
 		p.AddMemoryPeak(now, peak)
 	})
@@ -168,7 +168,7 @@ func (h *host) ask(f func() error) {
 	go func() { done <- f() }()
 	for {
 		select {
-		case ask := <-h.loop.asks:
+		case ask := <-h.loop.queue:
 			ask()
 		case err := <-done:
 			if err != nil {
@@ -199,7 +199,7 @@ func TestANewHostStartsFromWhatOthersKnow(t *testing.T) {
 	for _, h := range []*host{fetched, asking} {
 		b := h.of(image1, "second", knowledge.Limits{}, 0.1)
 		if h == asking {
-			h.until(time.Second, "the container is seen", func() bool { return h.unit(b) != nil })
+			h.until(time.Second, "the container is seen", func() bool { return h.container(b) != nil })
 			if news := swap(t, asking, fetched); news != 1 {
 				t.Errorf("%d news from a third", news)
 			}
@@ -286,7 +286,7 @@ func TestALostDisk(t *testing.T) {
 		t.Error("not under a new id")
 	}
 	again := bare("a", &now)
-	again.image(now, image1).teach(func(p *profile.Profile) { p.AddCPU(now, 1, time.Minute, false) })
+	again.image(now, image1).learn(func(p *profile.Profile) { p.AddCPU(now, 1, time.Minute, false) })
 	again.images[image1].units = 1
 	again.packImages(now, true)
 	since := again.images[image1].own.ObservedFor()
@@ -315,7 +315,7 @@ func TestALostDisk(t *testing.T) {
 	back := bare("a", &now)
 	i := back.image(now, image1)
 	i.own.Epoch, i.own.Version = again.images[image1].own.Epoch, 1
-	i.teach(func(p *profile.Profile) { p.AddCPU(now, 1, time.Second, false) })
+	i.learn(func(p *profile.Profile) { p.AddCPU(now, 1, time.Second, false) })
 	if back.take(t, peer, 1<<20) != 1 || back.images[image1].own.ObservedFor() != had+since {
 		t.Errorf("set back: %s", back.images[image1].own.ObservedFor())
 	}

@@ -120,12 +120,12 @@ func (h *host) boot(o options) {
 	if o.memory == 0 {
 		o.memory = 8 * gib
 	}
-	set.Policy = func(c knowledge.Container) knowledge.Policy {
+	set.Policy = func(info knowledge.Container) knowledge.Policy {
 		p := policy
-		if w := c.Labels["weight"]; w != "" {
+		if w := info.Labels["weight"]; w != "" {
 			_, _ = fmt.Sscan(w, &p.Weight)
 		}
-		p.Managed = c.Labels["managed"] != "no"
+		p.Managed = info.Labels["managed"] != "no"
 		return p
 	}
 	if o.node == "" {
@@ -139,7 +139,7 @@ func (h *host) boot(o options) {
 		Engine: h, Memory: h, Attach: h.attach, Host: knowledge.Host{CPUs: o.cpus, Memory: o.memory, SwapLimit: true},
 		Node: o.node, Seal: seal, Meter: meter{h}, Log: zerolog.Nop(), Now: func() time.Time { return h.now }, Settings: set, Crashes: o.crashes, Restored: o.restored,
 	})
-	h.t.Cleanup(h.loop.hands.Close)
+	h.t.Cleanup(h.loop.workers.Close)
 }
 
 // end is the orderly end of a life.
@@ -188,10 +188,10 @@ func (h *host) tick() {
 
 func (h *host) settle() {
 	h.t.Helper()
-	for h.loop.hands.Open() > 0 {
+	for h.loop.workers.Open() > 0 {
 		select {
-		case after := <-h.loop.hands.Results():
-			h.loop.hands.Finish(after)
+		case after := <-h.loop.workers.Results():
+			h.loop.workers.Finish(after)
 		case <-time.After(10 * time.Second):
 			h.t.Fatal("a job does not come back")
 		}
@@ -217,7 +217,7 @@ func (h *host) until(most time.Duration, what string, ok func() bool) time.Durat
 	return h.now.Sub(from)
 }
 
-func (h *host) unit(b *box) *unit { return h.loop.units[b.c.ID] }
+func (h *host) container(b *box) *container { return h.loop.containers[b.c.ID] }
 
 func (h *host) emit(kind knowledge.EventKind, b *box) {
 	h.loop.event(h.now, knowledge.Event{Kind: kind, ID: b.c.ID, Name: b.c.Name, At: h.now})
@@ -262,12 +262,12 @@ func (h *host) call(what string, id knowledge.ContainerID, do func(*box)) error 
 	return nil
 }
 
-func (h *host) Inspect(_ context.Context, id knowledge.ContainerID) (c knowledge.Container, err error) {
+func (h *host) Inspect(_ context.Context, id knowledge.ContainerID) (info knowledge.Container, err error) {
 	err = h.call("inspect", id, func(b *box) {
-		c = b.c
-		c.Inspected, c.PID, c.Limits = true, 1, b.engine
+		info = b.c
+		info.Inspected, info.PID, info.Limits = true, 1, b.engine
 	})
-	return c, err
+	return info, err
 }
 
 func (h *host) UpdateCPU(_ context.Context, id knowledge.ContainerID, l knowledge.Limits) ([]string, error) {
@@ -364,10 +364,10 @@ func (m meter) Rejected(string)                      { m.h.rejected++ }
 
 // The kernel.
 
-func (h *host) attach(c knowledge.Container) (execute.Probe, error) {
+func (h *host) attach(info knowledge.Container) (execute.Probe, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	b := h.boxes[c.ID]
+	b := h.boxes[info.ID]
 	if b == nil || b.gone {
 		return nil, errGone
 	}

@@ -261,13 +261,13 @@ func outlook(m *forecast.Model, h, level int, step time.Duration, score forecast
 	return o
 }
 
-// outlooks are all that is expected of a unit's service, nearest first.
-func (u *unit) outlooks() (out []Outlook) {
-	f := u.service.foresight
+// outlooks are all that is expected of a container's service, nearest first.
+func (c *container) outlooks() (out []Outlook) {
+	f := c.service.foresight
 	if f == nil {
 		return nil
 	}
-	level := levelOf(u.Policy.Class)
+	level := levelOf(c.Policy.Class)
 	add := func(m *forecast.Model, spans []time.Duration, step time.Duration) {
 		if !m.Ready() {
 			return

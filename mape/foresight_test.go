@@ -18,23 +18,23 @@ func TestWhoIsForecast(t *testing.T) {
 	idle.demand = 0.01
 	web := h.run("web", usual, nil)
 	h.pass(5 * time.Minute)
-	if h.unit(idle).service.foresight != nil || h.unit(web).service.foresight != nil {
+	if h.container(idle).service.foresight != nil || h.container(web).service.foresight != nil {
 		t.Fatal("an idle service is forecast")
 	}
 	web.demand = 0.5
 	h.pass(8 * time.Minute)
-	u := h.unit(web)
-	if u.service.foresight == nil || h.loop.foresights != 1 {
+	c := h.container(web)
+	if c.service.foresight == nil || h.loop.foresights != 1 {
 		t.Fatalf("%d services are forecast", h.loop.foresights)
 	}
-	o := u.outlooks()
+	o := c.outlooks()
 	if len(o) < 3 || o[0].Horizon != 10*time.Second || o[2].Horizon != floorAhead || math.Abs(o[0].Value-0.5) > 0.1 || o[0].Upper.Cores() < o[0].Peak-1e-6 {
 		t.Errorf("%+v", o)
 	}
 	web.demand = 0
 	h.now = h.now.Add(stillFor)
 	h.pass(time.Minute)
-	if u.service.foresight != nil || h.loop.foresights != 0 {
+	if c.service.foresight != nil || h.loop.foresights != 0 {
 		t.Error("a service that rests is still forecast after a day")
 	}
 	for i := range foresightsMost + 5 {
@@ -56,7 +56,7 @@ func TestWhatIsForecast(t *testing.T) {
 	a.c.Service, b.c.Service = "web", "web"
 	a.demand, b.demand = 0.8, 0.3
 	h.pass(time.Minute)
-	f := h.unit(a).service.foresight
+	f := h.container(a).service.foresight
 	if f == nil || math.Abs(f.last.cores-0.8) > 0.05 || !f.last.censored {
 		t.Fatalf("%+v", f)
 	}
@@ -115,7 +115,7 @@ func TestForecastsSurviveARestart(t *testing.T) {
 	}
 	h.end()
 	packed := h.models["web"]
-	before := h.unit(web).service.foresight
+	before := h.container(web).service.foresight
 	if packed == nil || before == nil {
 		t.Fatal("nothing is left")
 	}
@@ -125,7 +125,7 @@ func TestForecastsSurviveARestart(t *testing.T) {
 		t.Fatalf("another one comes back:\n%+v\n%+v", before, after)
 	}
 	h.pass(time.Minute)
-	if o := h.unit(web).outlooks(); len(o) == 0 || o[0].Value == 0 {
+	if o := h.container(web).outlooks(); len(o) == 0 || o[0].Value == 0 {
 		t.Errorf("%+v", o)
 	}
 	extra := appendPart(bytes.Clone(packed), 99, []byte("of a later version"))
@@ -153,12 +153,12 @@ func TestAdviceSetsTheFloor(t *testing.T) {
 	web := h.run("web", usual, nil)
 	web.demand = 0.5
 	h.pass(59 * time.Minute)
-	u := h.unit(web)
-	if why := u.Envelope.Reason; why.Rule == knowledge.RuleAdvice {
+	c := h.container(web)
+	if why := c.Envelope.Reason; why.Rule == knowledge.RuleAdvice {
 		t.Error("advice from less than an hour: ", why)
 	}
-	h.until(5*time.Minute, "advice", func() bool { return u.Envelope.Reason.Rule == knowledge.RuleAdvice })
-	if e := &u.Envelope; e.CPU.Min < core*49/100 || e.CPU.Min > core {
+	h.until(5*time.Minute, "advice", func() bool { return c.Envelope.Reason.Rule == knowledge.RuleAdvice })
+	if e := &c.Envelope; e.CPU.Min < core*49/100 || e.CPU.Min > core {
 		t.Errorf("a floor of %s: %s", e.CPU.Min, e.Reason)
 	}
 }
@@ -172,17 +172,17 @@ func TestAProvenForecastRaisesTheQuota(t *testing.T) {
 	h.pass(20 * time.Second)
 	web.demand = 0.3
 	h.pass(5 * time.Minute)
-	u := h.unit(web)
-	if e := &u.Envelope; e.Forecast.IsZero() || e.ForecastCPU != 0 || web.kernel.CPU > core {
+	c := h.container(web)
+	if e := &c.Envelope; e.Forecast.IsZero() || e.ForecastCPU != 0 || web.kernel.CPU > core {
 		t.Fatalf("%s, %s", e.Forecast, web.kernel.CPU)
 	}
 	h.until(time.Minute, "a deliberation", func() bool { return h.loop.deliberateAt.Equal(h.now) })
-	for i := range u.service.foresight.ahead {
-		u.service.foresight.ahead[i] = Outlook{Forecast: proven(2*core, levels[i])}
+	for i := range c.service.foresight.ahead {
+		c.service.foresight.ahead[i] = Outlook{Forecast: proven(2*core, levels[i])}
 	}
-	h.loop.envelope(h.now, u)
+	h.loop.envelope(h.now, c)
 	h.pass(5 * time.Second)
-	if e := &u.Envelope; web.kernel.CPU != 2*core || e.ForecastCPU != 2*core || e.Forecast.Rule != knowledge.RuleForecast {
+	if e := &c.Envelope; web.kernel.CPU != 2*core || e.ForecastCPU != 2*core || e.Forecast.Rule != knowledge.RuleForecast {
 		t.Errorf("%s cores, %s", web.kernel.CPU, e.Forecast)
 	}
 	h.pass(time.Minute) // the true forecaster is asked again
@@ -202,14 +202,14 @@ func TestAPeriodicLoadIsMetBeforeItComes(t *testing.T) {
 		if second == 4*3600 {
 			before = web.s.Throttled
 		}
-		if e := &h.unit(web).Envelope; second > 4*3600 && e.Forecast.Rule == knowledge.RuleForecast {
+		if e := &h.container(web).Envelope; second > 4*3600 && e.Forecast.Rule == knowledge.RuleForecast {
 			raised++
 			if e.ForecastCPU > knowledge.FromCores(1.15*1.6) {
 				t.Fatalf("a floor of %s for a load of 1.5 at most", e.ForecastCPU)
 			}
 		}
 	}
-	e := h.unit(web).Envelope
+	e := h.container(web).Envelope
 	if raised < 3000 || web.s.Throttled != before {
 		t.Errorf("raised in %d of 3600 seconds, %d periods throttled: %s", raised, web.s.Throttled-before, e.Forecast)
 	}

@@ -43,7 +43,7 @@ type image struct {
 	shared   profile.Shared
 	self     knowledge.NodeID
 	own      *profile.Profile // this host's part of shared
-	taught   bool             // … is in it: one that knows nothing takes no place there
+	known    bool             // … is in it: one that knows nothing takes no place there
 	units    int
 	dirty    bool
 	wroteAt  time.Time
@@ -72,7 +72,7 @@ func (l *Loop) image(now time.Time, key knowledge.ImageKey) *image {
 
 // newImage takes over what earlier lives and other hosts left; nil: nothing.
 func newImage(now time.Time, self knowledge.NodeID, left *profile.Shared) *image {
-	i := &image{lastSeen: now, self: self, taught: true, unsaved: map[knowledge.NodeID]bool{}}
+	i := &image{lastSeen: now, self: self, known: true, unsaved: map[knowledge.NodeID]bool{}}
 	if left != nil {
 		i.shared = *left
 	}
@@ -80,7 +80,7 @@ func newImage(now time.Time, self knowledge.NodeID, left *profile.Shared) *image
 	if i.own = i.shared.Of(self); i.own == nil {
 		i.own = profile.New()
 		i.own.Epoch = uint64(max(now.Unix(), 0))
-		i.taught = false
+		i.known = false
 	}
 	if i.wrote = i.own.ObservedFor(); i.own.Version > 0 {
 		i.offer = offerOf(now, i.own, i.own.Marshal())
@@ -124,29 +124,29 @@ func (l *Loop) gone(a, b knowledge.ImageKey) int {
 
 // teach calls f with each profile that this container adds to: its service's and
 // its image's.
-func (u *unit) teach(f func(*profile.Profile)) {
-	f(u.service.profile)
-	u.service.dirty = true
-	if u.image != nil {
-		u.image.teach(f)
+func (c *container) learn(f func(*profile.Profile)) {
+	f(c.service.profile)
+	c.service.dirty = true
+	if c.image != nil {
+		c.image.learn(f)
 	}
 }
 
-func (i *image) teach(f func(*profile.Profile)) {
+func (i *image) learn(f func(*profile.Profile)) {
 	f(i.own)
 	i.dirty = true
-	if !i.taught {
-		i.taught = true
+	if !i.known {
+		i.known = true
 		i.shared.Put(i.self, i.own)
 	}
 }
 
 // sight is what the planner is told of a container's image.
-func (l *Loop) sight(u *unit) plan.Image {
-	if u.image == nil {
+func (l *Loop) sight(c *container) plan.Image {
+	if c.image == nil {
 		return plan.Image{}
 	}
-	s := u.image.shared.Read(l.o.Node, u.Policy.Percentile(), u.Policy.MemoryPercentile)
+	s := c.image.shared.Read(l.o.Node, c.Policy.Percentile(), c.Policy.MemoryPercentile)
 	return plan.Image{
 		ObservedFor: s.ObservedFor, CPU: knowledge.FromCores(s.CPU), CPUMax: knowledge.FromCores(s.CPUMax),
 		MemoryNeed: s.MemoryNeed, MemoryPeak: s.MemoryMax,

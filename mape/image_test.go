@@ -42,7 +42,7 @@ func TestASecondContainerStartsFromItsImage(t *testing.T) {
 	if cpu, mem := second.kernel.CPU, second.kernel.Memory; cpu < core*55/100 || cpu > core*70/100 || mem < 300*mib || mem > 336*mib {
 		t.Errorf("%s cores and %s", cpu, mem)
 	}
-	u := h.unit(second)
+	c := h.container(second)
 	for _, a := range h.begun {
 		if a.ID == second.c.ID && a.Resource == knowledge.ResourceMemory && a.Reason.Rule != knowledge.RuleFirstImage {
 			t.Errorf("%s", a.Reason)
@@ -51,20 +51,20 @@ func TestASecondContainerStartsFromItsImage(t *testing.T) {
 	if took := h.firstLimits(stranger); took < 45*time.Second {
 		t.Errorf("the stranger was limited %s later", took)
 	}
-	if u.Envelope.Learned {
+	if c.Envelope.Learned {
 		t.Error("floors from minutes of history")
 	}
 	h.pass(time.Hour)
 	third := h.of(image1, "third", usual, 0.1)
 	h.until(2*time.Second, "the third has a floor", func() bool {
-		u := h.unit(third)
-		return u != nil && u.Envelope.Reason.Rule == knowledge.RuleImage && u.Envelope.CPU.Min >= core/20
+		c := h.container(third)
+		return c != nil && c.Envelope.Reason.Rule == knowledge.RuleImage && c.Envelope.CPU.Min >= core/20
 	})
-	if e := &h.unit(third).Envelope; e.MemoryFloor < 100*mib || e.Memory < e.MemoryFloor || !e.Learned {
+	if e := &h.container(third).Envelope; e.MemoryFloor < 100*mib || e.Memory < e.MemoryFloor || !e.Learned {
 		t.Errorf("%+v", e)
 	}
 	h.pass(61 * time.Minute)
-	if why := h.unit(third).Envelope.Reason; why.Rule != knowledge.RuleProfile {
+	if why := h.container(third).Envelope.Reason; why.Rule != knowledge.RuleProfile {
 		t.Errorf("after an hour of its own: %s", why)
 	}
 }
@@ -108,8 +108,8 @@ func TestImagesAreBounded(t *testing.T) {
 	}
 	h.until(10*time.Second, "ready", func() bool { return h.loop.ready })
 	without := 0
-	for _, u := range h.loop.order {
-		if u.image == nil {
+	for _, c := range h.loop.order {
+		if c.image == nil {
 			without++
 		}
 	}

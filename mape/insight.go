@@ -69,44 +69,44 @@ func (i *insight) recall(minutes []history.Bucket, now time.Time) {
 }
 
 // harm counts a second of a container under its limit.
-func (u *unit) harm(use float64, lasted time.Duration) {
-	w, f := u.Window, u.service.foresight
+func (c *container) harm(use float64, lasted time.Duration) {
+	w, f := c.Window, c.service.foresight
 	if f == nil || w.Quota <= 0 {
 		return
 	}
-	f.adaptive.Observe(w.At, use/w.Quota.Cores(), analyse.Harm(w, &u.Policy), lasted.Seconds())
+	f.adaptive.Observe(w.At, use/w.Quota.Cores(), analyse.Harm(w, &c.Policy), lasted.Seconds())
 }
 
 // strain is what the service's threshold says of a container; none steers: nothing.
-func (u *unit) strain(now time.Time, f *foresight) plan.Strain {
-	if !plan.Unsteered(&f.lesson, &u.Policy).IsZero() {
+func (c *container) strain(now time.Time, f *foresight) plan.Strain {
+	if !plan.Unsteered(&f.lesson, &c.Policy).IsZero() {
 		return plan.Strain{}
 	}
-	high, mean := u.ring.Demand(now.Add(-plan.StrainOver), 1-plan.StrainLevel)
+	high, mean := c.ring.Demand(now.Add(-plan.StrainOver), 1-plan.StrainLevel)
 	return plan.Strain{Knee: f.lesson.Knee, Use: knowledge.FromCores(high), Mean: knowledge.FromCores(mean)}
 }
 
 // thresholds are the service's, for a container's capacity and what is expected. Only
 // a forecast that is proven knows how uncertain it is.
-func (u *unit) thresholds() (analyse.Thresholds, bool) {
-	f := u.service.foresight
-	if f == nil || u.Window.Quota <= 0 {
+func (c *container) thresholds() (analyse.Thresholds, bool) {
+	f := c.service.foresight
+	if f == nil || c.Window.Quota <= 0 {
 		return analyse.Thresholds{}, false
 	}
-	a := f.ahead[levelOf(u.Policy.Class)]
+	a := f.ahead[levelOf(c.Policy.Class)]
 	uncertainty := 0.0
 	if a.Proven() {
 		uncertainty = max(a.Upper.Cores()-a.Peak, 0)
 	}
-	return f.adaptive.Thresholds(uncertainty, u.Window.Quota.Cores()), true
+	return f.adaptive.Thresholds(uncertainty, c.Window.Quota.Cores()), true
 }
 
 // steered says what the learned threshold does to a container, or why nothing.
-func (u *unit) steered() knowledge.Reason {
-	if r := u.Envelope.Threshold; !r.IsZero() || u.service.foresight == nil {
+func (c *container) steered() knowledge.Reason {
+	if r := c.Envelope.Threshold; !r.IsZero() || c.service.foresight == nil {
 		return r
 	}
-	if why := plan.Unsteered(&u.service.foresight.lesson, &u.Policy); !why.IsZero() {
+	if why := plan.Unsteered(&c.service.foresight.lesson, &c.Policy); !why.IsZero() {
 		return why
 	}
 	return knowledge.Because(knowledge.RuleNoOwner) // it is learned, and not planned with yet

@@ -20,10 +20,10 @@ func TestCoursesGetNames(t *testing.T) {
 		leaky.anon += 2 * mib
 		h.pass(time.Minute)
 	}
-	if k := h.loop.copy(h.unit(leaky)).MemoryPattern; k.Kind != analyse.PatternLeak {
+	if k := h.loop.copy(h.container(leaky)).MemoryPattern; k.Kind != analyse.PatternLeak {
 		t.Errorf("after three hours: %s (%.2f), %s", k.Kind, k.Confidence, k.Evidence)
 	}
-	v := h.loop.copy(h.unit(steady))
+	v := h.loop.copy(h.container(steady))
 	if v.Pattern.Kind != analyse.PatternSteady || v.MemoryPattern.Kind == analyse.PatternLeak {
 		t.Errorf("%s, %s", v.Pattern.Kind, v.MemoryPattern.Kind)
 	}
@@ -36,7 +36,7 @@ func TestCoursesGetNames(t *testing.T) {
 	h.end()
 	h.boot(options{restored: Restored{Models: h.models, Recent: recent}})
 	h.pass(2 * time.Minute)
-	if k := h.loop.copy(h.unit(steady)).Pattern; k.Kind != analyse.PatternSteady {
+	if k := h.loop.copy(h.container(steady)).Pattern; k.Kind != analyse.PatternSteady {
 		t.Errorf("in the next life: %s, %s", k.Kind, k.Evidence)
 	}
 }
@@ -58,8 +58,8 @@ func TestThresholdsFollowTheService(t *testing.T) {
 		h.tick()
 	}
 	knees := func() (s, n float64) {
-		a, ok1 := h.unit(smooth).thresholds()
-		b, ok2 := h.unit(noisy).thresholds()
+		a, ok1 := h.container(smooth).thresholds()
+		b, ok2 := h.container(noisy).thresholds()
 		if !ok1 || !ok2 {
 			t.Fatal("no thresholds")
 		}
@@ -103,46 +103,46 @@ func TestThresholdsSteer(t *testing.T) {
 		smooth.demand = 0.6
 		h.jitter(noisy, 2*time.Hour+time.Minute) // it rests now
 		if forget {
-			h.unit(noisy).service.foresight.adaptive = analyse.Adaptive{}
+			h.container(noisy).service.foresight.adaptive = analyse.Adaptive{}
 		}
 		for _, b := range []*box{smooth, noisy} {
-			h.unit(b).Policy.Mode = knowledge.ModeAuto
+			h.container(b).Policy.Mode = knowledge.ModeAuto
 		}
 		return h, smooth, noisy
 	}
 	h, smooth, noisy := learned(false)
 	held := noisy.s.Throttled
 	h.jitter(noisy, 20*time.Second)
-	u := h.unit(noisy)
-	if noisy.kernel.CPU < 6*core/5 || noisy.s.Throttled != held || u.lastRule[knowledge.ResourceCPU] != knowledge.RuleTriggerUp {
-		t.Errorf("resting, %s after the switch, throttled %d times: %s", noisy.kernel.CPU, noisy.s.Throttled-held, u.wishes[knowledge.ResourceCPU].Decision.Reason)
+	c := h.container(noisy)
+	if noisy.kernel.CPU < 6*core/5 || noisy.s.Throttled != held || c.lastRule[knowledge.ResourceCPU] != knowledge.RuleTriggerUp {
+		t.Errorf("resting, %s after the switch, throttled %d times: %s", noisy.kernel.CPU, noisy.s.Throttled-held, c.wishes[knowledge.ResourceCPU].Decision.Reason)
 	}
 	h.jitter(noisy, 15*time.Minute+10*time.Second-time.Second) // another rest is about to end
-	why := u.wishes[knowledge.ResourceCPU].Decision.Reason
+	why := c.wishes[knowledge.ResourceCPU].Decision.Reason
 	if noisy.kernel.CPU < 13*core/10 || why.Rule != knowledge.RuleTriggerDown {
 		t.Errorf("at the end of a rest it has %s: %s", noisy.kernel.CPU, why)
 	}
-	if smooth.kernel.CPU > 7*core/10 || !h.unit(smooth).Envelope.Threshold.IsZero() {
-		t.Errorf("the smooth one has %s: %s", smooth.kernel.CPU, h.unit(smooth).Envelope.Threshold)
+	if smooth.kernel.CPU > 7*core/10 || !h.container(smooth).Envelope.Threshold.IsZero() {
+		t.Errorf("the smooth one has %s: %s", smooth.kernel.CPU, h.container(smooth).Envelope.Threshold)
 	}
-	s, _ := h.unit(smooth).thresholds()
-	n, _ := u.thresholds()
+	s, _ := h.container(smooth).thresholds()
+	n, _ := c.thresholds()
 	if n.Knee > s.Knee-0.15 || n.Changes[0].Moved.Seconds < 600 {
 		t.Errorf("knees: smooth %g, noisy %g, moved by %+v", s.Knee, n.Knee, n.Changes[0])
 	}
-	if r := u.steered().Rule; r != knowledge.RuleTriggerUp {
+	if r := c.steered().Rule; r != knowledge.RuleTriggerUp {
 		t.Errorf("the noisy one's says %s", r)
 	}
-	if r := h.unit(smooth).steered().Rule; r != knowledge.RuleKneeHarmless && r != knowledge.RuleKneeYoung {
+	if r := h.container(smooth).steered().Rule; r != knowledge.RuleKneeHarmless && r != knowledge.RuleKneeYoung {
 		t.Errorf("the smooth one's says %s", r)
 	}
-	t.Logf("noisy: %s, knee %.2f, %s; %s", noisy.kernel.CPU, n.Knee, u.steered(), why)
-	t.Logf("smooth: %s, knee %.2f, %s", smooth.kernel.CPU, s.Knee, h.unit(smooth).steered())
+	t.Logf("noisy: %s, knee %.2f, %s; %s", noisy.kernel.CPU, n.Knee, c.steered(), why)
+	t.Logf("smooth: %s, knee %.2f, %s", smooth.kernel.CPU, s.Knee, h.container(smooth).steered())
 	h.end()
 	h.boot(options{restored: Restored{Models: h.models}})
 	h.pass(15 * time.Second)
-	if e := h.unit(noisy).Envelope; !h.unit(noisy).service.foresight.lesson.Steers || e.Threshold.Rule != knowledge.RuleTriggerUp {
-		t.Errorf("after a restart: %+v, %s", h.unit(noisy).service.foresight.lesson, e.Threshold)
+	if e := h.container(noisy).Envelope; !h.container(noisy).service.foresight.lesson.Steers || e.Threshold.Rule != knowledge.RuleTriggerUp {
+		t.Errorf("after a restart: %+v, %s", h.container(noisy).service.foresight.lesson, e.Threshold)
 	}
 
 	h, _, noisy = learned(true) // what it would be without

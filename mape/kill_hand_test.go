@@ -12,16 +12,16 @@ import (
 // had time to answer the kill.
 func TestByHandWhileItIsDown(t *testing.T) {
 	h, b := calm(t, options{})
-	h.loop.pause(h.unit(b).service, execute.Pause{On: true})
+	h.loop.pause(h.container(b).service, execute.Pause{On: true})
 	h.kill(b)
 	h.pass(5 * time.Second)
 	h.byHand(b, 512*mib)
 	h.emit(knowledge.EventUpdate, b)
 	h.pass(5 * time.Second)
-	h.loop.pause(h.unit(b).service, execute.Pause{})
+	h.loop.pause(h.container(b).service, execute.Pause{})
 	h.pass(5 * time.Second)
 	if b.engine.Memory < 512*mib {
-		t.Errorf("a person's 512 MiB became %s (original %s)", b.engine.Memory, h.unit(b).Original.Memory)
+		t.Errorf("a person's 512 MiB became %s (original %s)", b.engine.Memory, h.container(b).Original.Memory)
 	}
 }
 
@@ -69,12 +69,12 @@ func TestByHandAfterAKill(t *testing.T) {
 func TestScaledDownAfterAKill(t *testing.T) {
 	h, b := raised(t)
 	h.pass(10 * time.Minute)
-	u := h.unit(b)
-	d := h.loop.asked(h.now, u, Want{Resource: knowledge.ResourceMemory, To: int64(220 * mib), By: "ann"})
-	if r := h.loop.exec.Apply(h.now, &u.Subject, d, func(knowledge.Record) {}); !r.Acted {
+	c := h.container(b)
+	d := h.loop.requested(h.now, c, Want{Resource: knowledge.ResourceMemory, To: int64(220 * mib), By: "ann"})
+	if r := h.loop.exec.Apply(h.now, &c.Container, d, func(knowledge.Record) {}); !r.Acted {
 		t.Fatalf("%+v", r)
 	}
-	u.Marks.ExternalUntil = h.now.Add(u.Policy.YieldFor) // what Scale does
+	c.Marks.ExternalUntil = h.now.Add(c.Policy.YieldFor) // what Scale does
 	h.settle()
 	if b.engine.Memory != 220*mib {
 		t.Fatal(b.engine.Memory)
@@ -106,14 +106,14 @@ func TestStoppedAndLowered(t *testing.T) {
 // Rows 61 and 65: a person has answered the kill; a restart of the daemon changes nothing.
 func TestAPersonAnswersAKill(t *testing.T) {
 	h, b := calm(t, options{})
-	h.loop.pause(h.unit(b).service, execute.Pause{On: true})
+	h.loop.pause(h.container(b).service, execute.Pause{On: true})
 	h.kill(b)
 	h.pass(2 * time.Second)
 	h.byHand(b, 512*mib)
 	h.start(b)
 	h.pass(5 * time.Second)
-	h.loop.pause(h.unit(b).service, execute.Pause{})
-	h.unit(b).Marks.ExternalUntil = h.now.Add(10 * time.Minute)
+	h.loop.pause(h.container(b).service, execute.Pause{})
+	h.container(b).Marks.ExternalUntil = h.now.Add(10 * time.Minute)
 	h.pass(30 * time.Second)
 	t.Logf("same life: %s", b.engine.Memory)
 	h.end()

@@ -84,7 +84,7 @@ func TestKilledBeforeItIsMeasured(t *testing.T) {
 	if n := h.calls["memory"]; n != 2 {
 		t.Errorf("%d updates for two steps", n)
 	}
-	if r := h.unit(b).wishes[knowledge.ResourceMemory].Decision.Reason.Rule; r != knowledge.RuleAtMax {
+	if r := h.container(b).wishes[knowledge.ResourceMemory].Decision.Reason.Rule; r != knowledge.RuleAtMax {
 		t.Errorf("at the maximum it says %q", r)
 	}
 	h.start(b)
@@ -187,16 +187,16 @@ func TestACutThatKilled(t *testing.T) {
 	h.pass(5 * time.Second)
 	h.until(40*time.Minute, "a cut", func() bool { return b.engine.Memory < 1024*mib })
 	h.pass(3 * time.Second)
-	u := h.unit(b)
+	c := h.container(b)
 	cut := b.engine.Memory
-	if !u.Watched(h.now) {
+	if !c.Watched(h.now) {
 		t.Fatal("not watched")
 	}
 	h.kill(b)
 	h.pass(3 * time.Second)
 	h.start(b)
 	h.pass(20 * time.Second)
-	if f := u.Marks.Raised[knowledge.ResourceMemory]; f.Value == 0 {
+	if f := c.Marks.Raised[knowledge.ResourceMemory]; f.Value == 0 {
 		t.Errorf("cut to %s, killed, now %s: no floor was raised", cut, b.engine.Memory)
 	}
 }
@@ -211,7 +211,7 @@ func TestInspectOfTheLifeBefore(t *testing.T) {
 	h.loop.listAt, h.loop.listBegan = h.now, h.now // the listing was answered before, too
 	h.pass(3 * time.Second)
 	if b.engine.Memory == 64*mib {
-		t.Errorf("not raised within 3 s; state %s", h.unit(b).Container.State)
+		t.Errorf("not raised within 3 s; state %s", h.container(b).Container.State)
 	}
 }
 
@@ -242,9 +242,9 @@ func TestKilledAndRemoved(t *testing.T) {
 // A container whose measuring was stopped by name runs: it is not changed.
 func TestUnwatchedIsNotDown(t *testing.T) {
 	h, b := calm(t, options{})
-	u := h.unit(b)
-	u.watched, u.unwatched = false, true // what Watch does
-	h.loop.detach(u)
+	c := h.container(b)
+	c.watched, c.unwatched = false, true // what Watch does
+	h.loop.detach(c)
 	h.emit(knowledge.EventOOM, b)
 	h.pass(5 * time.Second)
 	if n := h.calls["memory"]; n != 0 {
@@ -270,12 +270,12 @@ func TestRecordOfTheNextLife(t *testing.T) {
 	h.kill(b)
 	h.pass(2 * time.Second)
 	o := h.ended[len(h.ended)-1]
-	t.Logf("result %s kernel %s engine %s; status limit %s; wish %+v", o.Result, knowledge.Bytes(o.Kernel), knowledge.Bytes(o.Engine), h.unit(b).Window.MemoryLimit, h.unit(b).wishes[1])
+	t.Logf("result %s kernel %s engine %s; status limit %s; wish %+v", o.Result, knowledge.Bytes(o.Kernel), knowledge.Bytes(o.Engine), h.container(b).Window.MemoryLimit, h.container(b).wishes[1])
 	if o.Kernel != 0 && o.Kernel != o.Engine {
 		t.Errorf("the record says applied, and that the kernel holds %s", knowledge.Bytes(o.Kernel))
 	}
 	h.pass(2 * time.Hour)
-	w := h.unit(b).wishes[1]
+	w := h.container(b).wishes[1]
 	if w.Decision.Reason.Rule == knowledge.RuleOOM {
 		t.Errorf("two hours later it still wishes for %s: %s", knowledge.Bytes(w.Decision.To), w.Decision.Reason)
 	}

@@ -4,7 +4,7 @@
 // tick reads the containers that are due and takes each through the phases. The
 // reflex needs no network and no Engine; the deliberation is the same loop on a
 // slower clock, over services instead of containers. What takes time is done by
-// execute.Hands and comes back as a closure.
+// execute.Workers and comes back as a closure.
 package mape
 
 import (
@@ -36,8 +36,8 @@ const (
 	inspectPerTick = 4
 	// listApart and meetApart are the least time between two listings, and between
 	// two inspects of one container, however many events ask for them.
-	listApart = 500 * time.Millisecond
-	meetApart = time.Second
+	listApart    = 500 * time.Millisecond
+	inspectApart = time.Second
 	// foldsKept bounds the records that wait for a disk that does not answer.
 	foldsKept = 4096
 )
@@ -80,7 +80,7 @@ type Meter interface {
 }
 
 // Attach opens a container's kernel files, or whatever stands in for them.
-type Attach func(c knowledge.Container) (execute.Probe, error)
+type Attach func(info knowledge.Container) (execute.Probe, error)
 
 // HostReader reads the whole host's use.
 type HostReader func() (cpu knowledge.NanoCPU, used, available knowledge.Bytes, ok bool)
@@ -130,30 +130,30 @@ type Options struct {
 
 // Loop watches and steers all containers of one host.
 type Loop struct {
-	o     Options
-	set   Settings
-	hands *execute.Hands
-	exec  *execute.Executor
+	o       Options
+	set     Settings
+	workers *execute.Workers
+	exec    *execute.Executor
 
-	units    map[knowledge.ContainerID]*unit
-	order    []*unit
-	due      []int64 // nanoseconds since begin, beside order: the walk touches no unit that rests
-	services map[knowledge.ServiceKey]*service
-	images   map[knowledge.ImageKey]*image
+	containers map[knowledge.ContainerID]*container
+	order      []*container
+	due        []int64 // nanoseconds since begin, beside order: the walk touches no container that is not due
+	services   map[knowledge.ServiceKey]*service
+	images     map[knowledge.ImageKey]*image
 	// foresights is how many services are forecast.
 	foresights int
 	unseen     []*service // what came is still to be told to their forecasters
 	cadence    monitor.Cadence
 	shares     []plan.Share
-	sharers    []*unit
-	thought    []*unit // whose wishes are from this tick
-	subjects   []*execute.Subject
+	sharers    []*container
+	decided    []*container // whose wishes are from this tick
+	subjects   []*execute.Container
 	folds      []knowledge.Record
 
 	begin, lastTick          time.Time
 	listAt, deliberateAt     time.Time
 	reportedAt               time.Time
-	newcomers                bool      // something has come of which no owner was told
+	unreported               bool      // something has come of which no owner was told
 	listBegan                time.Time // of the newest listing
 	flushAt, hostAt          time.Time
 	listing, ready, flushing bool
@@ -165,7 +165,7 @@ type Loop struct {
 
 	events   chan knowledge.Event
 	overflow atomic.Bool
-	asks     chan func()
+	queue    chan func()
 	stopped  chan struct{}
 }
 
@@ -176,17 +176,17 @@ func New(o Options) *Loop {
 	}
 	l := &Loop{
 		o: o, set: o.Settings, cadence: o.Settings.Cadence,
-		units:    map[knowledge.ContainerID]*unit{},
-		services: map[knowledge.ServiceKey]*service{},
-		images:   map[knowledge.ImageKey]*image{},
-		events:   make(chan knowledge.Event, eventsKept),
-		asks:     make(chan func()),
-		stopped:  make(chan struct{}),
-		engineUp: true,
+		containers: map[knowledge.ContainerID]*container{},
+		services:   map[knowledge.ServiceKey]*service{},
+		images:     map[knowledge.ImageKey]*image{},
+		events:     make(chan knowledge.Event, eventsKept),
+		queue:      make(chan func()),
+		stopped:    make(chan struct{}),
+		engineUp:   true,
 	}
-	l.hands = execute.NewHands(context.Background(), 4, 4096)
+	l.workers = execute.NewWorkers(context.Background(), 4, 4096)
 	l.exec = execute.New(execute.Options{
-		Engine: o.Engine, Journal: o.Memory, Hands: l.hands, Meter: o.Meter, Log: o.Log,
+		Engine: o.Engine, Journal: o.Memory, Workers: l.workers, Meter: o.Meter, Log: o.Log,
 		Rules: o.Settings.Rules, Now: o.Now, Outcome: l.learnOutcome,
 	})
 	l.exec.Host = execute.Host{CPUs: o.Host.CPUs, Memory: o.Host.Memory, Crashes: o.Crashes}
@@ -210,7 +210,7 @@ func (l *Loop) Emit(ev knowledge.Event) {
 func (l *Loop) Do(ctx context.Context, f func()) error {
 	ran := make(chan struct{})
 	select {
-	case l.asks <- func() { f(); close(ran) }:
+	case l.queue <- func() { f(); close(ran) }:
 		<-ran
 		return nil
 	case <-ctx.Done():
@@ -239,9 +239,9 @@ func (l *Loop) Run(ctx context.Context) {
 			}
 		case ev := <-l.events:
 			l.event(l.o.Now(), ev)
-		case after := <-l.hands.Results():
-			l.hands.Finish(after)
-		case ask := <-l.asks:
+		case after := <-l.workers.Results():
+			l.workers.Finish(after)
+		case ask := <-l.queue:
 			ask()
 		}
 	}
@@ -256,10 +256,10 @@ const endWithin = 900 * time.Millisecond
 func (l *Loop) end() {
 	ctx, cancel := context.WithTimeout(context.Background(), endWithin)
 	defer cancel()
-	for l.hands.Open() > 0 && ctx.Err() == nil {
+	for l.workers.Open() > 0 && ctx.Err() == nil {
 		select {
-		case after := <-l.hands.Results():
-			l.hands.Finish(after)
+		case after := <-l.workers.Results():
+			l.workers.Finish(after)
 		case <-ctx.Done():
 		}
 	}
@@ -267,10 +267,10 @@ func (l *Loop) end() {
 	if err := l.o.Memory.Commit(l.pack(l.o.Now(), true)); err != nil {
 		l.o.Log.Warn().Err(err).Msg("cannot save what was learned")
 	}
-	l.hands.Close()
-	for _, u := range l.order {
-		if u.Probe != nil {
-			_ = u.Probe.Close()
+	l.workers.Close()
+	for _, c := range l.order {
+		if c.Probe != nil {
+			_ = c.Probe.Close()
 		}
 	}
 	l.o.Log.Info().Int("told", told).Int("left", left).Msg("the Engine knows the limits in force")
@@ -283,7 +283,7 @@ func (l *Loop) Tick(now time.Time) {
 	l.exec.Host.Late = 0
 	if gap > lateBy {
 		l.exec.Host.Late = gap
-		l.wake(now, gap)
+		l.resume(now, gap)
 	}
 	l.listIfDue(now)
 	started := l.o.Now()
@@ -293,14 +293,14 @@ func (l *Loop) Tick(now time.Time) {
 	}
 	l.grant(now)
 	l.act(now)
-	l.exec.Follow(now, l.subjects)
+	l.exec.SyncEngine(now, l.subjects)
 	l.perSecond(now)
 	if l.elapsed(&l.deliberateAt, now, l.set.DeliberateEvery) {
 		started = l.o.Now()
 		l.deliberate(now)
 		l.o.Meter.ObserveLoop("deliberate", l.o.Now().Sub(started))
 	} else {
-		l.greet(now)
+		l.reportNew(now)
 		if len(l.unseen) > 0 {
 			l.foreseeMore(now)
 		}
@@ -310,13 +310,13 @@ func (l *Loop) Tick(now time.Time) {
 
 // wake is what happens after a gap: the daemon was frozen or starved. What was
 // decided before is dropped, and rates begin anew.
-func (l *Loop) wake(now time.Time, gap time.Duration) {
+func (l *Loop) resume(now time.Time, gap time.Duration) {
 	l.o.Log.Warn().Dur("late_ms", gap).Msg("this pass comes late; nothing is decided from old readings")
 	if gap < frozenFor {
 		return
 	}
-	for i, u := range l.order {
-		u.track.Restart()
+	for i, c := range l.order {
+		c.track.Restart()
 		l.due[i] = 0
 	}
 	l.listAt = time.Time{}
@@ -373,14 +373,14 @@ func (l *Loop) memoryFree() knowledge.Bytes {
 	total := l.o.Host.Memory
 	reserve := max(knowledge.Bytes(float64(total)*l.set.MemoryReserve), l.set.MemoryLeast)
 	promised, inside := knowledge.Bytes(0), knowledge.Bytes(0)
-	for _, u := range l.order {
-		if u.Probe == nil { // exited: it holds nothing
+	for _, c := range l.order {
+		if c.Probe == nil { // exited: it holds nothing
 			continue
 		}
-		w := &u.track.Window
+		w := &c.track.Window
 		inside += w.WorkingSet
-		if w.MemoryLimit > 0 && u.Policy.Acts() {
-			promised += max(w.MemoryLimit, w.WorkingSet, u.Promised)
+		if w.MemoryLimit > 0 && c.Policy.Acts() {
+			promised += max(w.MemoryLimit, w.WorkingSet, c.Promised)
 		} else {
 			promised += w.WorkingSet
 		}

@@ -21,8 +21,8 @@ func TestTheLifeOfAContainer(t *testing.T) {
 	b := h.run("web", usual, nil)
 	b.demand = 0.5
 	h.until(2*time.Second, "met and measured", func() bool {
-		u := h.unit(b)
-		return u != nil && u.OriginalKept && u.Window.Samples >= 3 && u.Envelope.CPU.Max > 0
+		c := h.container(b)
+		return c != nil && c.OriginalKept && c.Window.Samples >= 3 && c.Envelope.CPU.Max > 0
 	})
 	if o := h.kept[b.c.ID]; o.Limits.Memory != 256*mib {
 		t.Errorf("the way back: %+v", o)
@@ -68,7 +68,7 @@ func TestAShortHostIsSharedByWeight(t *testing.T) {
 		if i > 0 && b.kernel.CPU < boxes[i-1].kernel.CPU {
 			t.Errorf("%s has %s, the lighter %s %s", b.c.Name, b.kernel.CPU, boxes[i-1].c.Name, boxes[i-1].kernel.CPU)
 		}
-		if f := h.unit(b).Marks.Raised[knowledge.ResourceCPU]; f.Times != 0 {
+		if f := h.container(b).Marks.Raised[knowledge.ResourceCPU]; f.Times != 0 {
 			t.Errorf("%s: the pool's cut was undone %d times", b.c.Name, f.Times)
 		}
 	}
@@ -128,7 +128,7 @@ func TestAFullHostDefers(t *testing.T) {
 		sum := knowledge.Bytes(0)
 		for _, b := range boxes {
 			sum += b.kernel.Memory
-			deferred = deferred || h.unit(b).wishes[knowledge.ResourceMemory].Ruling.Reason.Rule == knowledge.RuleHostMemory
+			deferred = deferred || h.container(b).wishes[knowledge.ResourceMemory].Ruling.Reason.Rule == knowledge.RuleHostMemory
 		}
 		if budget := 2*gib - 512*mib; sum > budget {
 			t.Fatalf("%s promised of %s", sum, budget)
@@ -162,7 +162,7 @@ func TestALeakEndsAtItsCeiling(t *testing.T) {
 	if b.kernel.Memory != gib || h.calls["memory"] > before+1 {
 		t.Errorf("limit %s, %d more updates", b.kernel.Memory, h.calls["memory"]-before)
 	}
-	if rule := h.unit(b).wishes[knowledge.ResourceMemory].Decision.Reason.Rule; rule != knowledge.RuleAtMax && rule != knowledge.RuleLeak {
+	if rule := h.container(b).wishes[knowledge.ResourceMemory].Decision.Reason.Rule; rule != knowledge.RuleAtMax && rule != knowledge.RuleLeak {
 		t.Errorf("said: %s", rule)
 	}
 }
@@ -208,15 +208,15 @@ func TestTheListRepairsLostEvents(t *testing.T) {
 	h.pass(time.Second)
 	b := h.run("b", usual, nil)
 	h.remove(a)
-	h.until(31*time.Second, "b is known", func() bool { return h.unit(b) != nil })
-	if h.unit(a) != nil || len(h.loop.order) != 1 || len(h.loop.due) != 1 || len(h.loop.subjects) != 1 {
+	h.until(31*time.Second, "b is known", func() bool { return h.container(b) != nil })
+	if h.container(a) != nil || len(h.loop.order) != 1 || len(h.loop.due) != 1 || len(h.loop.subjects) != 1 {
 		t.Errorf("a is still there: %d units", len(h.loop.order))
 	}
 	for range 2 * eventsKept { // more than the queue holds
 		h.loop.Emit(knowledge.Event{Kind: knowledge.EventUpdate, ID: b.c.ID})
 	}
 	c := h.run("c", usual, nil)
-	h.until(time.Second, "c is known after an overflow", func() bool { return h.unit(c) != nil })
+	h.until(time.Second, "c is known after an overflow", func() bool { return h.container(c) != nil })
 }
 
 // Row 34: a container of the same name is another one; the service goes on.
@@ -225,22 +225,22 @@ func TestRecreatedUnderTheSameName(t *testing.T) {
 	a := h.run("web", usual, nil)
 	a.demand = 0.8
 	h.pass(90 * time.Second)
-	seen := h.unit(a).service.profile.ObservedFor()
-	h.unit(a).Marks.ExternalUntil = h.now.Add(time.Hour)
+	seen := h.container(a).service.profile.ObservedFor()
+	h.container(a).Marks.ExternalUntil = h.now.Add(time.Hour)
 	h.remove(a)
 	h.emit(knowledge.EventDestroy, a)
 	b := h.run("web", usual, nil)
 	h.emit(knowledge.EventStart, b)
 	h.pass(2 * time.Second)
-	u := h.unit(b)
-	if u == nil || !u.Marks.ExternalUntil.IsZero() || u.Window.Samples > 60 {
-		t.Fatalf("another one's past: %+v", u.Marks)
+	c := h.container(b)
+	if c == nil || !c.Marks.ExternalUntil.IsZero() || c.Window.Samples > 60 {
+		t.Fatalf("another one's past: %+v", c.Marks)
 	}
 	if _, left := h.kept[a.c.ID]; left || len(h.kept) != 1 {
 		t.Errorf("ways back: %+v, want the new container's alone", h.kept)
 	}
-	if u.service.profile.ObservedFor() < seen || seen < time.Minute {
-		t.Errorf("the service was observed for %s before, %s now", seen, u.service.profile.ObservedFor())
+	if c.service.profile.ObservedFor() < seen || seen < time.Minute {
+		t.Errorf("the service was observed for %s before, %s now", seen, c.service.profile.ObservedFor())
 	}
 }
 
@@ -269,8 +269,8 @@ func TestChurn(t *testing.T) {
 	}
 	h.pass(time.Minute)
 	l := h.loop
-	if len(l.units) != 20 || len(l.order) != 20 || len(l.due) != 20 || len(l.subjects) != 20 {
-		t.Errorf("%d units, %d, %d, %d", len(l.units), len(l.order), len(l.due), len(l.subjects))
+	if len(l.containers) != 20 || len(l.order) != 20 || len(l.due) != 20 || len(l.subjects) != 20 {
+		t.Errorf("%d units, %d, %d, %d", len(l.containers), len(l.order), len(l.due), len(l.subjects))
 	}
 	if n := len(l.services); n > servicesIdle+20 {
 		t.Errorf("%d services are remembered", n)
@@ -313,15 +313,15 @@ func TestFrozenReadings(t *testing.T) {
 	quota := b.kernel.CPU
 	b.frozen = true // the same instant, again and again
 	h.pass(2 * time.Minute)
-	u := h.unit(b)
+	c := h.container(b)
 	if b.kernel.CPU < quota {
 		t.Errorf("cut from %s to %s", quota, b.kernel.CPU)
 	}
-	if u.Finding.Quality != knowledge.QualityStale {
-		t.Errorf("quality %s", u.Finding.Quality)
+	if c.Finding.Quality != knowledge.QualityStale {
+		t.Errorf("quality %s", c.Finding.Quality)
 	}
 	b.frozen, b.at = false, h.now
-	h.until(10*time.Second, "good again", func() bool { return u.Finding.Quality == knowledge.QualityGood })
+	h.until(10*time.Second, "good again", func() bool { return c.Finding.Quality == knowledge.QualityGood })
 }
 
 // Row 36: one file that makes no sense hides no other, and is counted.
@@ -331,9 +331,9 @@ func TestOneBadFile(t *testing.T) {
 	b.demand = 0.5
 	b.broken = errors.New("pids.current: garbage")
 	h.pass(20 * time.Second)
-	u := h.unit(b)
-	if u.Probe == nil || u.Finding.Quality != knowledge.QualityGood || h.rejected == 0 {
-		t.Errorf("probe %v, quality %s, %d rejected", u.Probe, u.Finding.Quality, h.rejected)
+	c := h.container(b)
+	if c.Probe == nil || c.Finding.Quality != knowledge.QualityGood || h.rejected == 0 {
+		t.Errorf("probe %v, quality %s, %d rejected", c.Probe, c.Finding.Quality, h.rejected)
 	}
 	if !h.loop.ready {
 		t.Error("never ready")
@@ -352,10 +352,10 @@ func TestIntervalsAreMonotonic(t *testing.T) {
 	h.pass(20 * time.Second)
 	b.demand = 3
 	h.pass(20 * time.Second)
-	u := h.unit(b)
+	c := h.container(b)
 	for name, at := range map[string]time.Time{
-		"tick": h.loop.lastTick, "list": h.loop.listAt, "flush": h.loop.flushAt, "deliberation": h.loop.deliberateAt, "window": u.Window.At,
-		"begin of the window": u.Window.Since, "growth": u.Marks.LastGrow[0], "slow tier": u.slowAt, "wish": u.wishes[0].Since, "envelope": u.Envelope.At,
+		"tick": h.loop.lastTick, "list": h.loop.listAt, "flush": h.loop.flushAt, "deliberation": h.loop.deliberateAt, "window": c.Window.At,
+		"begin of the window": c.Window.Since, "growth": c.Marks.LastGrow[0], "slow tier": c.slowAt, "wish": c.wishes[0].Since, "envelope": c.Envelope.At,
 	} {
 		if at == at.Round(0) {
 			t.Errorf("%s: %s is wall time only", name, at)
@@ -402,7 +402,7 @@ func TestNothingIsChanged(t *testing.T) {
 			if h.writes != 0 || len(h.begun) != 0 {
 				t.Errorf("%d writes, %d actions", h.writes, len(h.begun))
 			}
-			if w := h.unit(b).Window; w.Samples < 100 {
+			if w := h.container(b).Window; w.Samples < 100 {
 				t.Errorf("only %d readings", w.Samples)
 			}
 		})
@@ -425,8 +425,8 @@ func TestLatePasses(t *testing.T) {
 			if b.kernel.CPU != quota {
 				t.Errorf("decided in the late pass: %s", b.kernel.CPU)
 			}
-			if gap > frozenFor && (h.calls["list"] != lists+1 || h.unit(b).Window.Samples > 1) {
-				t.Errorf("%d listings, %d samples", h.calls["list"]-lists, h.unit(b).Window.Samples)
+			if gap > frozenFor && (h.calls["list"] != lists+1 || h.container(b).Window.Samples > 1) {
+				t.Errorf("%d listings, %d samples", h.calls["list"]-lists, h.container(b).Window.Samples)
 			}
 			h.until(time.Second, "growth afterwards", func() bool { return b.kernel.CPU > quota })
 		})
@@ -451,7 +451,7 @@ func TestRestartsChangeNothing(t *testing.T) {
 	if h.writes != writes || b.kernel != kernel {
 		t.Errorf("%d writes by restarts alone: %+v, was %+v", h.writes-writes, b.kernel, kernel)
 	}
-	if !h.unit(b).OriginalKept || h.unit(b).Marks.Since.IsZero() {
+	if !h.container(b).OriginalKept || h.container(b).Marks.Since.IsZero() {
 		t.Error("the past is lost")
 	}
 }
@@ -502,7 +502,7 @@ func TestWeightMode(t *testing.T) {
 	if b.kernel.Shares < 3000 || b.kernel.Shares > 3300 {
 		t.Errorf("%d shares for 3 cores", b.kernel.Shares)
 	}
-	h.loop.exec.RestoreShares(h.now, &h.unit(b).Subject)
+	h.loop.exec.RestoreShares(h.now, &h.container(b).Container)
 	h.settle()
 	if b.kernel.Shares != 1024 {
 		t.Errorf("%d shares after the way back", b.kernel.Shares)
@@ -545,7 +545,7 @@ func TestFindingByName(t *testing.T) {
 	a, b := h.run("web", usual, nil), h.run("db", usual, nil)
 	h.pass(time.Second)
 	for ref, want := range map[string]*box{"web": a, "db": b, string(b.c.ID): b} {
-		if u, err := h.loop.find(ref); err != nil || u != h.unit(want) {
+		if c, err := h.loop.find(ref); err != nil || c != h.container(want) {
 			t.Errorf("%q: %v", ref, err)
 		}
 	}

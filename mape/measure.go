@@ -33,32 +33,32 @@ func (l *Loop) list(ctx context.Context) func() {
 // returns how many were read.
 func (l *Loop) measure(now time.Time) (read int) {
 	at := int64(now.Sub(l.begin))
-	l.thought = l.thought[:0]
+	l.decided = l.decided[:0]
 	inspects := 0
 	for i := 0; i < len(l.due); i++ {
 		if l.due[i] > at {
 			continue
 		}
-		u := l.order[i]
-		if u.Probe == nil {
-			if l.measured(u) && !now.Before(u.attachAt) {
-				l.attach(now, u)
+		c := l.order[i]
+		if c.Probe == nil {
+			if l.measured(c) && !now.Before(c.attachAt) {
+				l.attach(now, c)
 			}
-			if u.Probe == nil {
-				l.due[i] = at + int64(l.afterKill(now, u))
+			if c.Probe == nil {
+				l.due[i] = at + int64(l.afterKill(now, c))
 				continue
 			}
 		}
-		if (!u.Container.Inspected || u.meet || u.Unread && !u.InFlight) && now.Sub(u.metAt) >= meetApart && inspects < inspectPerTick {
+		if (!c.Inspected || c.inspect || c.Unread && !c.InFlight) && now.Sub(c.inspectedAt) >= inspectApart && inspects < inspectPerTick {
 			inspects++
-			u.meet, u.metAt = false, now
-			l.exec.Meet(now, &u.Subject)
+			c.inspect, c.inspectedAt = false, now
+			l.exec.Inspect(now, &c.Container)
 		}
-		l.observe(now, u)
-		l.think(now, u)
+		l.observe(now, c)
+		l.decide(now, c)
 		read++
-		acted := u.Policy.Acts()
-		l.due[i] = at + int64(l.cadence.Next(&u.Finding, u.Window, acted, u.Watched(now)))
+		acted := c.Policy.Acts()
+		l.due[i] = at + int64(l.cadence.Next(&c.Finding, c.Window, acted, c.Watched(now)))
 	}
 	return read
 }
@@ -67,38 +67,38 @@ func (l *Loop) measure(now time.Time) (read int) {
 // life, a higher limit: what dies within milliseconds of each start is never
 // measured. It says when to look again. The Engine is asked first: a person may have
 // changed the limit meanwhile.
-func (l *Loop) afterKill(now time.Time, u *unit) (again time.Duration) {
+func (l *Loop) afterKill(now time.Time, c *container) (again time.Duration) {
 	again = time.Second
-	if u.Window.LastOOM.IsZero() || !u.Policy.Acts() || !u.down() {
+	if c.Window.LastOOM.IsZero() || !c.Policy.Acts() || !c.down() {
 		return again
 	}
-	if u.Gone { // is it still there? the listing tells
+	if c.Gone { // is it still there? the listing tells
 		l.listAt = time.Time{}
 		return again
 	}
-	if u.InFlight {
+	if c.InFlight {
 		return tickEvery
 	}
-	if !u.Container.Inspected || u.Unread || u.meet {
-		u.meet = false
-		u.Container.Inspected = false
-		l.exec.Meet(now, &u.Subject)
+	if !c.Inspected || c.Unread || c.inspect {
+		c.inspect = false
+		c.Inspected = false
+		l.exec.Inspect(now, &c.Container)
 		return tickEvery
 	}
-	l.exec.Review(now, &u.Subject)               // a cut that killed is one that hurt
-	u.Window.MemoryLimit = u.Marks.Engine.Memory // what the next life begins with
-	d := u.reflex.AfterKill(now, u.Window, &u.Envelope, &u.Policy)
+	l.exec.Review(now, &c.Container)             // a cut that killed is one that hurt
+	c.Window.MemoryLimit = c.Marks.Engine.Memory // what the next life begins with
+	d := c.reflex.AfterKill(now, c.Window, &c.Envelope, &c.Policy)
 	if d.Reason.Rule == "" {
-		d.Reason = knowledge.Reason{Rule: knowledge.RuleNotRunning, Note: u.Container.State.String()}
+		d.Reason = knowledge.Reason{Rule: knowledge.RuleNotRunning, Note: c.State.String()}
 	}
-	l.wish(now, u, d)
-	l.try(now, u, &u.wishes[knowledge.ResourceMemory])
+	l.keepDecision(now, c, d)
+	l.try(now, c, &c.wishes[knowledge.ResourceMemory])
 	return again
 }
 
 // down: it waits for its next life.
-func (u *unit) down() bool {
-	switch u.Container.State {
+func (c *container) down() bool {
+	switch c.State {
 	case knowledge.StateExited, knowledge.StateRestarting, knowledge.StateCreated:
 		return true
 	}
@@ -106,24 +106,24 @@ func (u *unit) down() bool {
 }
 
 // observe reads one container into its window.
-func (l *Loop) observe(now time.Time, u *unit) {
-	s := &u.sample
+func (l *Loop) observe(now time.Time, c *container) {
+	s := &c.sample
 	s.Have = 0
-	err := l.readFast(now, u)
-	u.tried = true
-	slow := u.firstSlow || now.Sub(u.slowAt) >= l.cadence.SlowEvery(u.Window, u.Policy.Acts())
+	err := l.readFast(now, c)
+	c.tried = true
+	slow := c.firstSlow || now.Sub(c.slowAt) >= l.cadence.SlowEvery(c.Window, c.Policy.Acts())
 	if err == nil && slow {
-		err = l.readSlow(now, u)
+		err = l.readSlow(now, c)
 	}
 	if err != nil && s.Have&knowledge.HasCPU == 0 {
-		l.lost(now, u, err)
+		l.lost(now, c, err)
 		return
 	}
 	if err != nil { // one file makes no sense; the others do
 		l.o.Meter.Rejected("unreadable")
 	}
-	if l.fold(u) && slow {
-		l.exec.Compare(now, &u.Subject)
+	if l.fold(c) && slow {
+		l.exec.Compare(now, &c.Container)
 	}
 }
 
@@ -137,51 +137,51 @@ type cpuReader interface {
 const memoryEvery = 500 * time.Millisecond
 
 // readFast reads CPU, and memory unless it was read just now and is in no hurry.
-func (l *Loop) readFast(now time.Time, u *unit) error {
-	c, ok := u.Probe.(cpuReader)
-	calm := u.Finding.Memory < knowledge.SymptomTight && (u.Finding.TimeToFull == 0 || u.Finding.TimeToFull > 30*time.Second)
-	if ok && calm && u.Window.Samples >= 3 && now.Sub(u.memoryAt) < memoryEvery {
-		return c.CPU(&u.sample)
+func (l *Loop) readFast(now time.Time, c *container) error {
+	probe, ok := c.Probe.(cpuReader)
+	calm := c.Finding.Memory < knowledge.SymptomTight && (c.Finding.TimeToFull == 0 || c.Finding.TimeToFull > 30*time.Second)
+	if ok && calm && c.Window.Samples >= 3 && now.Sub(c.memoryAt) < memoryEvery {
+		return probe.CPU(&c.sample)
 	}
-	u.memoryAt = now
-	return u.Probe.Fast(&u.sample)
+	c.memoryAt = now
+	return c.Probe.Fast(&c.sample)
 }
 
-func (l *Loop) readSlow(now time.Time, u *unit) error {
-	u.slowAt = now
-	if u.firstSlow { // spread the next ones, or a thousand would be due at once for ever
-		every := l.cadence.SlowEvery(u.Window, u.Policy.Acts())
-		u.slowAt = now.Add(-time.Duration(u.slot%100) * every / 100)
+func (l *Loop) readSlow(now time.Time, c *container) error {
+	c.slowAt = now
+	if c.firstSlow { // spread the next ones, or a thousand would be due at once for ever
+		every := l.cadence.SlowEvery(c.Window, c.Policy.Acts())
+		c.slowAt = now.Add(-time.Duration(c.slot%100) * every / 100)
 	}
-	err := u.Probe.Slow(&u.sample)
+	err := c.Probe.Slow(&c.sample)
 	// What the kernel holds when a container starts again is taken as it is: a
 	// restart is no reason to change anything. A restart of the daemon is told from
 	// somebody else's change first.
-	if u.firstSlow && u.Settled() && u.Marks.QuotaSet && u.sample.Have&knowledge.HasLimits != 0 {
-		u.Marks.Quota = u.sample.Quota
+	if c.firstSlow && c.Settled() && c.Marks.QuotaSet && c.sample.Have&knowledge.HasLimits != 0 {
+		c.Marks.Quota = c.sample.Quota
 	}
-	u.firstSlow = false
+	c.firstSlow = false
 	return err
 }
 
 // fold takes the sample into the window, and what a minute leaves into the profile.
-func (l *Loop) fold(u *unit) bool {
-	if u.sample.Have == 0 { // the Engine's statistics have nothing new
+func (l *Loop) fold(c *container) bool {
+	if c.sample.Have == 0 { // the Engine's statistics have nothing new
 		return false
 	}
-	accepted, minute := u.track.Observe(&u.sample, l.o.Host.CPUs)
+	accepted, minute := c.track.Observe(&c.sample, l.o.Host.CPUs)
 	if !accepted {
 		l.o.Meter.Rejected("absurd")
 		return false
 	}
-	w := u.Window
+	w := c.Window
 	if w.OOMKills > 0 {
-		u.Marks.LastOOM, u.changed = w.LastOOM, true
+		c.Marks.LastOOM, c.changed = w.LastOOM, true
 	}
 	if minute.Closed && minute.Peak > 0 {
-		u.teach(func(p *profile.Profile) { p.AddMemoryPeak(w.At, minute.Peak) })
+		c.learn(func(p *profile.Profile) { p.AddMemoryPeak(w.At, minute.Peak) })
 	}
-	l.second(u)
+	l.second(c)
 	return true
 }
 
@@ -199,75 +199,75 @@ type counters struct {
 // second takes in about a second of use at a time, whatever the cadence: bursts of
 // 100 ms are the reflex's business, not history's. Demand is what was used and what
 // the quota held back, a lower bound while it was throttled.
-func (l *Loop) second(u *unit) {
-	w, from := u.Window, u.from
-	to := counters{w.At, u.sample.CPUUsage, u.sample.ThrottledTime, u.sample.Throttled}
+func (l *Loop) second(c *container) {
+	w, from := c.Window, c.from
+	to := counters{w.At, c.sample.CPUUsage, c.sample.ThrottledTime, c.sample.Throttled}
 	if w.Samples < 2 || from.at.IsZero() || to.cpu < from.cpu || to.held < from.held || to.throttled < from.throttled {
-		u.from = to
+		c.from = to
 		return
 	}
 	dt := to.at.Sub(from.at)
 	if dt < secondLeast {
 		return
 	}
-	u.from = to
+	c.from = to
 	cpus := float64(l.o.Host.CPUs)
 	use := min(float64(to.cpu-from.cpu)/float64(dt), 1.1*cpus)
 	demand := use + min(float64(to.held-from.held)/float64(dt), cpus)
 	censored := to.throttled > from.throttled
-	u.teach(func(p *profile.Profile) {
+	c.learn(func(p *profile.Profile) {
 		p.AddCPU(w.At, demand, dt, censored)
 		p.AddGrowth(w.At, w.Growth)
 	})
-	u.service.interval.add(demand, censored)
-	u.service.interval.memory = max(u.service.interval.memory, w.WorkingSet)
-	u.harm(use, dt)
+	c.service.interval.add(demand, censored)
+	c.service.interval.memory = max(c.service.interval.memory, w.WorkingSet)
+	c.harm(use, dt)
 	point := knowledge.Point{
 		At: w.At.UnixNano(), CPU: float32(use), Demand: float32(demand), CPULimit: float32(w.Quota.Cores()),
 		Throttled: float32(w.ThrottleRatio), WorkingSet: w.WorkingSet, MemoryLimit: w.MemoryLimit,
 	}
-	u.ring.Add(point)
-	u.service.series.Add(point, dt, u.service.live)
+	c.ring.Add(point)
+	c.service.series.Add(point, dt, c.service.live)
 }
 
 // lost is what happens when the files cannot be read: the cgroup went away with
 // its container, or the container was restarted and has a new one.
-func (l *Loop) lost(now time.Time, u *unit, err error) {
-	u.attachError = err.Error()
+func (l *Loop) lost(now time.Time, c *container, err error) {
+	c.attachError = err.Error()
 	l.o.Meter.Rejected("unreadable")
-	l.detach(u)
-	u.attachAt = now.Add(200 * time.Millisecond)
+	l.detach(c)
+	c.attachAt = now.Add(200 * time.Millisecond)
 	l.listAt = time.Time{}
 }
 
 // think takes one window through analysis and planning.
-func (l *Loop) think(now time.Time, u *unit) {
+func (l *Loop) decide(now time.Time, c *container) {
 	maxAge := time.Duration(l.set.StaleAfter) * max(l.cadence.Idle, time.Second)
-	u.Finding = analyse.Assess(now, u.Window, &u.Policy, &u.Container, maxAge)
-	if u.Finding.Memory >= knowledge.SymptomTight && u.Probe != nil && !u.track.FreshDetail() {
+	c.Finding = analyse.Assess(now, c.Window, &c.Policy, &c.Container.Container, maxAge)
+	if c.Finding.Memory >= knowledge.SymptomTight && c.Probe != nil && !c.track.FreshDetail() {
 		// Page cache counts as use until memory.stat says otherwise: look before
 		// memory is given away for it.
-		u.sample.Have = 0
-		if u.Probe.Memory(&u.sample) == nil && l.fold(u) {
-			u.Finding = analyse.Assess(now, u.Window, &u.Policy, &u.Container, maxAge)
+		c.sample.Have = 0
+		if c.Probe.Memory(&c.sample) == nil && l.fold(c) {
+			c.Finding = analyse.Assess(now, c.Window, &c.Policy, &c.Container.Container, maxAge)
 		}
 	}
-	if u.Probe == nil {
+	if c.Probe == nil {
 		return
 	}
-	l.measureStart(now, u)
-	l.exec.Review(now, &u.Subject)
-	cpu := u.reflex.CPU(now, &u.Finding, u.Window, &u.Envelope, &u.Policy)
-	mem := u.reflex.Memory(now, &u.Finding, u.Window, &u.Envelope, &u.Policy)
-	l.wish(now, u, cpu)
-	l.wish(now, u, mem)
-	u.thoughtAt = now
-	l.thought = append(l.thought, u)
+	l.measureStart(now, c)
+	l.exec.Review(now, &c.Container)
+	cpu := c.reflex.CPU(now, &c.Finding, c.Window, &c.Envelope, &c.Policy)
+	mem := c.reflex.Memory(now, &c.Finding, c.Window, &c.Envelope, &c.Policy)
+	l.keepDecision(now, c, cpu)
+	l.keepDecision(now, c, mem)
+	c.decidedAt = now
+	l.decided = append(l.decided, c)
 }
 
 // wish keeps what is wanted, and since when for this reason.
-func (l *Loop) wish(now time.Time, u *unit, d knowledge.Decision) {
-	w := &u.wishes[d.Resource]
+func (l *Loop) keepDecision(now time.Time, c *container, d knowledge.Decision) {
+	w := &c.wishes[d.Resource]
 	if w.Decision.Reason.Rule != d.Reason.Rule || w.Since.IsZero() {
 		w.Since = now
 	}
@@ -276,12 +276,12 @@ func (l *Loop) wish(now time.Time, u *unit, d knowledge.Decision) {
 
 // measureStart learns how long the service takes from its start until it is
 // healthy or settled.
-func (l *Loop) measureStart(now time.Time, u *unit) {
-	if u.settled || u.Finding.Starting || u.Window.Samples < 3 {
+func (l *Loop) measureStart(now time.Time, c *container) {
+	if c.settled || c.Finding.Starting || c.Window.Samples < 3 {
 		return
 	}
-	u.settled = true
-	if at := u.Container.StartedAt; !at.IsZero() && now.Sub(at) < time.Hour && now.After(at) {
-		u.teach(func(p *profile.Profile) { p.AddStart(now, now.Sub(at)) })
+	c.settled = true
+	if at := c.StartedAt; !at.IsZero() && now.Sub(at) < time.Hour && now.After(at) {
+		c.learn(func(p *profile.Profile) { p.AddStart(now, now.Sub(at)) })
 	}
 }

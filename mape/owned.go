@@ -23,28 +23,30 @@ type Owners interface {
 // owners, is deliberated upon here.
 func (l *Loop) deliberate(now time.Time) {
 	l.foresee(now)
-	for _, u := range l.order {
-		if u.Probe == nil && u.Envelope.At.IsZero() {
+	for _, c := range l.order {
+		if c.Probe == nil && c.Envelope.At.IsZero() {
 			continue
 		}
-		if !l.owned(u) {
-			l.envelope(now, u)
+		if !l.owned(c) {
+			l.envelope(now, c)
 		}
 	}
 	l.report(now)
 }
 
-// owned reports whether a unit's envelope is its service's owner's to declare.
-func (l *Loop) owned(u *unit) bool { return l.o.Owners != nil && u.Policy.Acts() && u.Probe != nil }
+// owned reports whether a container's envelope is its service's owner's to declare.
+func (l *Loop) owned(c *container) bool {
+	return l.o.Owners != nil && c.Policy.Acts() && c.Probe != nil
+}
 
 // greetEvery spaces the reports for the sake of containers that have just come: their
 // owners' first word should not take a whole interval, nor should a host where
 // containers come all the time speak all the time.
-const greetEvery = 2 * time.Second
+const reportNewEvery = 2 * time.Second
 
 // greet reports what has come since the last deliberation.
-func (l *Loop) greet(now time.Time) {
-	if l.newcomers && now.Sub(l.reportedAt) >= greetEvery {
+func (l *Loop) reportNew(now time.Time) {
+	if l.unreported && now.Sub(l.reportedAt) >= reportNewEvery {
 		l.report(now)
 	}
 }
@@ -53,38 +55,38 @@ func (l *Loop) report(now time.Time) {
 	if l.o.Owners == nil {
 		return
 	}
-	l.reportedAt, l.newcomers = now, false
+	l.reportedAt, l.unreported = now, false
 	at := make(map[knowledge.ServiceKey]int, len(l.services))
 	var reports []plan.Report
-	for _, u := range l.order {
-		if !l.owned(u) {
+	for _, c := range l.order {
+		if !l.owned(c) {
 			continue
 		}
-		i, ok := at[u.service.key]
+		i, ok := at[c.service.key]
 		if !ok {
 			i = len(reports)
-			at[u.service.key] = i
+			at[c.service.key] = i
 			reports = append(reports, plan.Report{
-				Service: u.service.key, Host: l.o.Node, CPUs: l.o.Host.CPUs, Memory: l.o.Host.Memory, Every: l.set.DeliberateEvery,
+				Service: c.service.key, Host: l.o.Node, CPUs: l.o.Host.CPUs, Memory: l.o.Host.Memory, Every: l.set.DeliberateEvery,
 			})
 		}
 		if len(reports[i].Replicas) == plan.ReplicasMost {
-			l.envelope(now, u) // one too many: it is deliberated upon here
-			u.Ruled = now
+			l.envelope(now, c) // one too many: it is deliberated upon here
+			c.Ruled = now
 			continue
 		}
-		reports[i].Replicas = append(reports[i].Replicas, l.reported(now, u))
+		reports[i].Replicas = append(reports[i].Replicas, l.reported(now, c))
 	}
 	l.o.Owners.Report(reports)
 }
 
-func (l *Loop) reported(now time.Time, u *unit) plan.Reported {
+func (l *Loop) reported(now time.Time, c *container) plan.Reported {
 	r := plan.Reported{
-		ID: u.Container.ID, Policy: u.Policy, Facts: l.facts(now, u), Envelope: u.Envelope,
-		Quota: u.Window.Quota, Limit: u.Window.MemoryLimit, WorkingSet: u.Window.WorkingSet,
+		ID: c.ID, Policy: c.Policy, Facts: l.facts(now, c), Envelope: c.Envelope,
+		Quota: c.Window.Quota, Limit: c.Window.MemoryLimit, WorkingSet: c.Window.WorkingSet,
 	}
-	if !u.Envelope.At.IsZero() {
-		r.Stood = max(now.Sub(u.Envelope.At), 0)
+	if !c.Envelope.At.IsZero() {
+		r.Stood = max(now.Sub(c.Envelope.At), 0)
 	}
 	r.Policy.Problems, r.Policy.CPUSource, r.Policy.MemorySource, r.Envelope.At = nil, "", "", time.Time{}
 	r.Plausible(l.o.Host.CPUs, l.o.Host.Memory)
@@ -123,16 +125,16 @@ func (l *Loop) Obey(ctx context.Context, intents []knowledge.Intent) (done Obeye
 var errLate = errors.New("this node has just been frozen: say it again")
 
 func (l *Loop) obey(now time.Time, in *knowledge.Intent, a *knowledge.Assigned) bool {
-	u := l.units[a.ID]
-	if u == nil || u.service.key != in.Service || !l.owned(u) {
+	c := l.containers[a.ID]
+	if c == nil || c.service.key != in.Service || !l.owned(c) {
 		return false
 	}
-	next := plan.Confine(a.Envelope, &u.Policy, l.o.Host)
+	next := plan.Confine(a.Envelope, &c.Policy, l.o.Host)
 	next.At, next.Term = now, in.Term
-	if plan.Same(&next, &u.Envelope) && !u.Envelope.At.IsZero() {
-		next.At = u.Envelope.At
+	if plan.Same(&next, &c.Envelope) && !c.Envelope.At.IsZero() {
+		next.At = c.Envelope.At
 	}
-	u.Envelope, u.Ruled = next, now
+	c.Envelope, c.Ruled = next, now
 	return true
 }
 
@@ -140,9 +142,9 @@ func (l *Loop) obey(now time.Time, in *knowledge.Intent, a *knowledge.Assigned) 
 func (l *Loop) Envelopes(ctx context.Context, key knowledge.ServiceKey) (map[knowledge.ContainerID]knowledge.Envelope, error) {
 	out := map[knowledge.ContainerID]knowledge.Envelope{}
 	err := l.Do(ctx, func() {
-		for _, u := range l.order {
-			if u.service.key == key {
-				out[u.Container.ID] = u.Envelope
+		for _, c := range l.order {
+			if c.service.key == key {
+				out[c.ID] = c.Envelope
 			}
 		}
 	})

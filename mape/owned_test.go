@@ -26,21 +26,21 @@ func TestOwnedElsewhere(t *testing.T) {
 	b := h.run("web", knowledge.Limits{CPU: 2 * core}, nil)
 	b.demand = 0.2
 	h.pass(3 * time.Minute)
-	u := h.loop.order[0]
+	c := h.loop.order[0]
 	if len(o.last) != 1 || len(o.last[0].Replicas) != 1 || o.last[0].Check(nil) != nil {
 		t.Fatalf("reported %+v: %v", o.last, o.last[0].Check(nil))
 	}
 	if b.kernel.CPU != 2*core {
 		t.Fatalf("cut to %v before the owner spoke", b.kernel.CPU)
 	}
-	c := execute.Case{Now: h.now, S: &u.Subject, Host: &h.loop.exec.Host, Rules: &h.loop.exec.Rules,
-		D: &knowledge.Decision{ID: u.Container.ID, From: int64(2 * core), To: int64(core), Verb: knowledge.Shrink}}
-	if r := execute.Judge(&c); r.Reason.Rule != knowledge.RuleNoOwner {
+	req := execute.Request{Now: h.now, Container: &c.Container, Host: &h.loop.exec.Host, Rules: &h.loop.exec.Rules,
+		Decision: &knowledge.Decision{ID: c.ID, From: int64(2 * core), To: int64(core), Verb: knowledge.Shrink}}
+	if r := execute.Judge(&req); r.Reason.Rule != knowledge.RuleNoOwner {
 		t.Errorf("held for %v", r.Reason)
 	}
-	in := knowledge.Intent{Service: u.service.key, Term: knowledge.Term{Round: 3, Owner: "n1"}, Envelopes: plan.Declare(h.now, o.last, o.last[0].Host)}
-	if !h.loop.obey(h.now, &in, &in.Envelopes[0]) || u.Envelope.Term != in.Term {
-		t.Fatalf("not obeyed: %+v", u.Envelope)
+	in := knowledge.Intent{Service: c.service.key, Term: knowledge.Term{Round: 3, Owner: "n1"}, Envelopes: plan.Declare(h.now, o.last, o.last[0].Host)}
+	if !h.loop.obey(h.now, &in, &in.Envelopes[0]) || c.Envelope.Term != in.Term {
+		t.Fatalf("not obeyed: %+v", c.Envelope)
 	}
 	h.pass(20 * time.Second)
 	if b.kernel.CPU >= 2*core {

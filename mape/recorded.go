@@ -21,8 +21,8 @@ type Recorded struct {
 func (l *Loop) Recorded(ctx context.Context, name string, since time.Time) (r Recorded, err error) {
 	doErr := l.Do(ctx, func() {
 		r.Service = knowledge.ServiceKey(name)
-		if u, findErr := l.find(name); findErr == nil {
-			r.Service = u.service.key
+		if c, findErr := l.find(name); findErr == nil {
+			r.Service = c.service.key
 		} else if !errors.Is(findErr, ErrUnknown) {
 			err = findErr
 			return
@@ -34,9 +34,9 @@ func (l *Loop) Recorded(ctx context.Context, name string, since time.Time) (r Re
 		for _, tier := range history.Tiers() {
 			r.Running[tier] = s.series.Running(tier)
 		}
-		for _, u := range l.order {
-			if u.service == s {
-				r.Points = append(r.Points, u.ring.Since(nil, since))
+		for _, c := range l.order {
+			if c.service == s {
+				r.Points = append(r.Points, c.ring.Since(nil, since))
 			}
 		}
 	})

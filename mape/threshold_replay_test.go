@@ -48,11 +48,11 @@ func replay(t *testing.T, trace []float64, length time.Duration, steers bool) (o
 			b.demand = 2 * trace[i/100%len(trace)]
 		}
 		h.tick()
-		if f := h.unit(b).service.foresight; f != nil && !steers {
+		if f := h.container(b).service.foresight; f != nil && !steers {
 			f.adaptive = analyse.Adaptive{}
 		}
 		if i == n/4 {
-			h.unit(b).Policy.Mode = knowledge.ModeAuto
+			h.container(b).Policy.Mode = knowledge.ModeAuto
 			held, before = b.s.ThrottledTime, h.writes
 		}
 		if i > n/4 {
@@ -60,7 +60,7 @@ func replay(t *testing.T, trace []float64, length time.Duration, steers bool) (o
 			served += b.demand * tickEvery.Seconds()
 		}
 	}
-	if f := h.unit(b).service.foresight; f.lesson.Steers != steers {
+	if f := h.container(b).service.foresight; f.lesson.Steers != steers {
 		t.Fatalf("steers: %v, %+v", steers, f.lesson)
 	}
 	front := simulate.NewFrontier(series)

@@ -14,7 +14,7 @@ import (
 
 // Unit is a copy of what the loop knows of one container.
 type Unit struct {
-	execute.Subject
+	execute.Container
 	Wishes [2]Wish
 	Would  [2]knowledge.Decision // the limits that it would have if it were managed; Hold: see the reason
 	// Paused is the pause of its service that holds, if any.
@@ -55,11 +55,11 @@ type Learned struct {
 	Image plan.Image
 }
 
-func (l *Loop) learned(now time.Time, u *unit) Learned {
-	p := u.service.profile
+func (l *Loop) learned(now time.Time, c *container) Learned {
+	p := c.service.profile
 	v := Learned{
-		ObservedFor: p.ObservedFor(), CPUMean: p.CPUMean(), CPUMax: p.CPUMax(), CPUUsual: p.CPU(u.Policy.Percentile()),
-		Censored: p.CensoredShare(), MemoryNeed: p.MemoryNeed(u.Policy.MemoryPercentile), MemoryMax: p.MemoryMax(), Growth: p.Growth(now),
+		ObservedFor: p.ObservedFor(), CPUMean: p.CPUMean(), CPUMax: p.CPUMax(), CPUUsual: p.CPU(c.Policy.Percentile()),
+		Censored: p.CensoredShare(), MemoryNeed: p.MemoryNeed(c.Policy.MemoryPercentile), MemoryMax: p.MemoryMax(), Growth: p.Growth(now),
 	}
 	if p.Starts() >= 1 {
 		v.Start = p.StartTime(0.95)
@@ -67,7 +67,7 @@ func (l *Loop) learned(now time.Time, u *unit) Learned {
 	for r := range v.Cuts {
 		v.Cuts[r] = p.Outcomes(knowledge.Resource(r), knowledge.Shrink)
 	}
-	v.Image = l.facts(now, u).Image
+	v.Image = l.facts(now, c).Image
 	return v
 }
 
@@ -85,24 +85,24 @@ type Summary struct {
 	Cadence                 time.Duration // of busy containers, after spreading
 }
 
-func (l *Loop) copy(u *unit) Unit {
+func (l *Loop) copy(c *container) Unit {
 	now := l.o.Now()
 	v := Unit{
-		Subject: u.Subject, Wishes: u.wishes, AttachError: u.attachError,
-		Measured: u.Probe != nil, Kills: u.track.Kills(), Busy: u.InFlight, Watching: u.Watched(now),
+		Container: c.Container, Wishes: c.wishes, AttachError: c.attachError,
+		Measured: c.Probe != nil, Kills: c.track.Kills(), Busy: c.InFlight, Watching: c.Watched(now),
 	}
-	w := u.track.Window
+	w := c.track.Window
 	v.Window = &w
-	if f := u.service.foresight; f != nil {
-		v.Ahead = f.ahead[levelOf(u.Policy.Class)]
+	if f := c.service.foresight; f != nil {
+		v.Ahead = f.ahead[levelOf(c.Policy.Class)]
 		v.Pattern, v.MemoryPattern = f.tracker.Demand(), f.tracker.Memory()
 	}
-	if u.Pause.Active(now) {
-		v.Paused = *u.Pause
+	if c.Pause.Active(now) {
+		v.Paused = *c.Pause
 	}
 	v.Pause = &v.Paused
 	v.Probe = nil
-	v.Would[0], v.Would[1] = plan.WouldBe(now, l.facts(now, u), &w, &v.Envelope, &v.Policy)
+	v.Would[0], v.Would[1] = plan.WouldBe(now, l.facts(now, c), &w, &v.Envelope, &v.Policy)
 	return v
 }
 
@@ -110,8 +110,8 @@ func (l *Loop) copy(u *unit) Unit {
 func (l *Loop) Units(ctx context.Context) (units []Unit, sum Summary, err error) {
 	err = l.Do(ctx, func() {
 		units = make([]Unit, 0, len(l.order))
-		for _, u := range l.order {
-			units = append(units, l.copy(u))
+		for _, c := range l.order {
+			units = append(units, l.copy(c))
 		}
 		sum = l.summary()
 	})
@@ -121,11 +121,11 @@ func (l *Loop) Units(ctx context.Context) (units []Unit, sum Summary, err error)
 func (l *Loop) summary() Summary {
 	s := Summary{
 		Host: l.exec.Host, Settings: l.set, HostCPU: l.hostCPU, HostUsed: l.hostUsed, HostAvailable: l.hostAvailable,
-		Pool: l.pool(), Ready: l.ready, StoreError: l.storeErr, ListError: l.listErr, Repaired: l.exec.Repaired(), Started: l.begin, LastTick: l.lastTick, Cadence: l.cadence.Busy,
+		Pool: l.pool(), Ready: l.ready, StoreError: l.storeErr, ListError: l.listErr, Repaired: l.exec.Repairs(), Started: l.begin, LastTick: l.lastTick, Cadence: l.cadence.Busy,
 	}
-	for _, u := range l.order {
-		if u.Policy.Acts() && u.Probe != nil {
-			s.Granted += u.Window.Quota
+	for _, c := range l.order {
+		if c.Policy.Acts() && c.Probe != nil {
+			s.Granted += c.Window.Quota
 		}
 	}
 	return s
@@ -134,24 +134,24 @@ func (l *Loop) summary() Summary {
 // Find copies one container, with what every guard says of its wishes.
 func (l *Loop) Find(ctx context.Context, ref string) (v Unit, verdicts [2][]execute.Verdict, err error) {
 	doErr := l.Do(ctx, func() {
-		u, findErr := l.find(ref)
+		c, findErr := l.find(ref)
 		if err = findErr; err != nil {
 			return
 		}
-		v = l.copy(u)
+		v = l.copy(c)
 		now := l.o.Now()
-		v.Learned, v.Outlooks = l.learned(now, u), u.outlooks()
-		v.Adaptive, v.HasAdaptive = u.thresholds()
-		v.Threshold = u.steered()
-		for r := range u.wishes {
-			d := u.wishes[r].Decision
+		v.Learned, v.Outlooks = l.learned(now, c), c.outlooks()
+		v.Adaptive, v.HasAdaptive = c.thresholds()
+		v.Threshold = c.steered()
+		for r := range c.wishes {
+			d := c.wishes[r].Decision
 			d.Resource = knowledge.Resource(r)
-			d.From = u.Limit(d.Resource)
+			d.From = c.Limit(d.Resource)
 			if d.Verb == knowledge.Hold {
 				d.To = d.From
 			}
-			c := execute.Case{Now: now, D: &d, S: &u.Subject, Host: &l.exec.Host, Rules: &l.exec.Rules}
-			verdicts[r] = execute.Explain(&c)
+			req := execute.Request{Now: now, Decision: &d, Container: &c.Container, Host: &l.exec.Host, Rules: &l.exec.Rules}
+			verdicts[r] = execute.Explain(&req)
 		}
 	})
 	return v, verdicts, errors.Join(doErr, err)
@@ -160,10 +160,10 @@ func (l *Loop) Find(ctx context.Context, ref string) (v Unit, verdicts [2][]exec
 // Points are the readings of one container since t, oldest first.
 func (l *Loop) Points(ctx context.Context, ref string, t time.Time) (v Unit, points []knowledge.Point, err error) {
 	doErr := l.Do(ctx, func() {
-		u, findErr := l.find(ref)
+		c, findErr := l.find(ref)
 		if err = findErr; err == nil {
-			v = l.copy(u)
-			points = u.ring.Since(nil, t)
+			v = l.copy(c)
+			points = c.ring.Since(nil, t)
 		}
 	})
 	return v, points, errors.Join(doErr, err)
@@ -174,9 +174,9 @@ func (l *Loop) SetHost(h knowledge.Host) {
 	l.o.Host = h
 	l.exec.Host.CPUs, l.exec.Host.Memory = h.CPUs, h.Memory
 	l.exec.Host.CPUPool = l.pool()
-	for _, u := range l.order {
-		u.Policy = l.set.Policy(u.Container)
-		l.envelope(l.lastTick, u)
+	for _, c := range l.order {
+		c.Policy = l.set.Policy(c.Container.Container)
+		l.envelope(l.lastTick, c)
 	}
 }
 
@@ -184,14 +184,14 @@ func (l *Loop) SetHost(h knowledge.Host) {
 // waits is true while a container that is there is not measured yet. It runs on the
 // loop's goroutine, from OnReady and OnTick.
 func (l *Loop) Held(id knowledge.ContainerID, r knowledge.Resource) (limit int64, ok, waits bool) {
-	u := l.units[id]
-	if u == nil {
+	c := l.containers[id]
+	if c == nil {
 		return 0, false, false
 	}
-	if u.Probe == nil || u.Window.Have&knowledge.HasLimits == 0 {
+	if c.Probe == nil || c.Window.Have&knowledge.HasLimits == 0 {
 		return 0, false, true
 	}
-	return u.Limit(r), true, false
+	return c.Limit(r), true, false
 }
 
 // Unadopted reports whether limits that a killed life left were not compared with the
@@ -201,8 +201,8 @@ func (l *Loop) Unadopted() bool {
 	if !l.o.Restored.Unclean {
 		return false
 	}
-	for _, u := range l.order {
-		if u.Adopt && !u.Gone && u.Policy.Acts() {
+	for _, c := range l.order {
+		if c.Adopt && !c.Gone && c.Policy.Acts() {
 			return true
 		}
 	}

@@ -109,7 +109,7 @@ func (n *Node) addProblems(s *api.Status, units []mape.Unit, sum mape.Summary) {
 	}
 	containers := make([]knowledge.Container, 0, len(units))
 	for i := range units {
-		containers = append(containers, units[i].Container)
+		containers = append(containers, units[i].Container.Container)
 	}
 	s.Problems = append(s.Problems, config.Disagreements(containers)...)
 }

@@ -38,41 +38,41 @@ type Executor struct {
 
 	engine  Engine
 	journal Journal
-	hands   *Hands
+	workers *Workers
 	meter   Meter
 	log     zerolog.Logger
 	// outcome tells learning how an action ended: reverted or not.
-	outcome  func(s *Subject, r knowledge.Resource, reverted bool)
+	outcome  func(c *Container, r knowledge.Resource, reverted bool)
 	now      func() time.Time
-	lastLazy time.Time
-	repaired int
+	syncedAt time.Time
+	repairs  int
 }
 
 // Options hand an Executor what it works with.
 type Options struct {
 	Engine  Engine
 	Journal Journal
-	Hands   *Hands
+	Workers *Workers
 	Meter   Meter
 	Log     zerolog.Logger
 	Rules   Rules
 	Now     func() time.Time
-	Outcome func(s *Subject, r knowledge.Resource, reverted bool)
+	Outcome func(c *Container, r knowledge.Resource, reverted bool)
 }
 
 // New makes an Executor.
 func New(o Options) *Executor {
 	return &Executor{
-		Rules: o.Rules, engine: o.Engine, journal: o.Journal, hands: o.Hands,
+		Rules: o.Rules, engine: o.Engine, journal: o.Journal, workers: o.Workers,
 		meter: o.Meter, log: o.Log, now: o.Now, outcome: o.Outcome,
 	}
 }
 
 // Apply judges a decision and does what is left of it. done, when not nil, is
 // called on the loop's goroutine once the action is closed.
-func (e *Executor) Apply(now time.Time, s *Subject, d knowledge.Decision, done func(knowledge.Record)) Ruling {
-	c := Case{Now: now, D: &d, S: s, Host: &e.Host, Rules: &e.Rules}
-	r := Judge(&c)
+func (e *Executor) Apply(now time.Time, c *Container, d knowledge.Decision, done func(knowledge.Record)) Ruling {
+	req := Request{Now: now, Decision: &d, Container: c, Host: &e.Host, Rules: &e.Rules}
+	r := Judge(&req)
 	if r.Allowed == d.From {
 		return r
 	}
@@ -83,21 +83,21 @@ func (e *Executor) Apply(now time.Time, s *Subject, d knowledge.Decision, done f
 		r.Allowed = d.From
 		return r
 	}
-	if !s.OriginalKept {
-		e.Meet(now, s) // the way back first
+	if !c.OriginalKept {
+		e.Inspect(now, c) // the way back first
 		r.Allowed, r.Guard, r.Reason = d.From, "original", knowledge.Because(knowledge.RuleOriginal)
 		return r
 	}
 	a := knowledge.Action{
-		ID: s.Container.ID, Name: s.Container.Name, Service: s.Container.Service,
+		ID: c.ID, Name: c.Name, Service: c.Service,
 		Resource: d.Resource, Verb: Verb(d.From, r.Allowed), Actor: d.Actor, At: now,
 		From: d.From, To: r.Allowed, Reason: d.Reason, Key: d.Key,
 	}
 	var wait knowledge.Reason
 	if d.Resource == knowledge.ResourceMemory {
-		wait = e.memory(now, s, a, done)
+		wait = e.memory(now, c, a, done)
 	} else {
-		wait = e.cpu(now, s, a, done)
+		wait = e.cpu(now, c, a, done)
 	}
 	if r.Acted = wait.IsZero(); !r.Acted { // another one is on its way
 		r.Allowed, r.Guard, r.Reason = d.From, "in-flight", wait
@@ -105,10 +105,10 @@ func (e *Executor) Apply(now time.Time, s *Subject, d knowledge.Decision, done f
 	}
 	if d.Resource == knowledge.ResourceMemory && d.From != 0 && r.Allowed > d.From {
 		e.Host.MemoryFree -= knowledge.Bytes(r.Allowed - d.From) // until it is counted anew
-		s.Promised = knowledge.Bytes(r.Allowed)
+		c.Promised = knowledge.Bytes(r.Allowed)
 	}
-	if !c.repairs() && !d.Boost {
-		s.rate.add(now)
+	if !req.restores() && !d.Boost {
+		c.rate.add(now)
 	}
 	return r
 }
@@ -139,41 +139,41 @@ func Verb(from, to int64) knowledge.Verb {
 
 // Meet learns what the Engine knows of a container, and where it will be managed
 // puts its limits on the disk before anything is changed.
-func (e *Executor) Meet(now time.Time, s *Subject) {
-	if s.inspecting || s.Gone || now.Before(s.meetAt) {
+func (e *Executor) Inspect(now time.Time, c *Container) {
+	if c.inspecting || c.Gone || now.Before(c.meetAt) {
 		return
 	}
-	keep := s.Policy.Acts() && !s.OriginalKept
-	id, name, service := s.Container.ID, s.Container.Name, s.Container.Service
-	known, heard, lives := s.Marks.EngineKnown, s.heard, s.lives
-	s.inspecting = e.hands.Do(func(ctx context.Context) func() {
-		c, err := e.engine.Inspect(ctx, id)
+	keep := c.Policy.Acts() && !c.OriginalKept
+	id, name, service := c.ID, c.Name, c.Service
+	known, heard, lives := c.Marks.EngineKnown, c.updates, c.exits
+	c.inspecting = e.workers.Do(func(ctx context.Context) func() {
+		info, err := e.engine.Inspect(ctx, id)
 		var keepErr error
 		if err == nil && keep {
-			keepErr = e.journal.Keep(knowledge.Original{ID: id, Name: name, Service: service, Limits: c.Limits, At: now})
+			keepErr = e.journal.Keep(knowledge.Original{ID: id, Name: name, Service: service, Limits: info.Limits, At: now})
 		}
 		return func() {
-			s.inspecting = false
+			c.inspecting = false
 			if err != nil {
 				if e.engine.Gone(err) {
-					s.Gone = true
+					c.Gone = true
 				}
-				s.meetAt = e.now().Add(meetAgain << min(s.meetFailures, 6))
-				s.meetFailures++
+				c.meetAt = e.now().Add(meetAgain << min(c.meetFailures, 6))
+				c.meetFailures++
 				return
 			}
-			s.meetAt, s.meetFailures = time.Time{}, 0
-			if s.lives != lives { // of a life that has ended meanwhile
-				c.State, c.PID, c.Inspected = s.Container.State, 0, false
+			c.meetAt, c.meetFailures = time.Time{}, 0
+			if c.exits != lives { // of a life that has ended meanwhile
+				info.State, info.PID, info.Inspected = c.State, 0, false
 			}
-			e.met(s, c, heard)
+			e.inspected(c, info, heard)
 			if keep {
 				if keepErr != nil { // a full disk stops learning, never scaling
 					e.log.Warn().Err(keepErr).Str("container", name).Msg("the original limits are kept in memory only")
 				}
-				s.OriginalKept, s.Original = true, c.Limits
+				c.OriginalKept, c.Original = true, info.Limits
 				if !known {
-					s.Marks.Since = now
+					c.Marks.Since = now
 				}
 			}
 		}
@@ -181,104 +181,104 @@ func (e *Executor) Meet(now time.Time, s *Subject) {
 }
 
 // met takes over what an inspect told; heard is what s.heard was when it was asked.
-func (e *Executor) met(s *Subject, c knowledge.Container, heard int) {
-	if c.ID != s.Container.ID {
+func (e *Executor) inspected(c *Container, info knowledge.Container, heard int) {
+	if info.ID != c.ID {
 		return
 	}
-	state := s.Container.State
-	s.Container = c
-	if c.State == knowledge.StateUnknown {
-		s.Container.State = state
+	state := c.State
+	c.Container = info
+	if info.State == knowledge.StateUnknown {
+		c.State = state
 	}
-	if s.Probe != nil {
-		s.Probe.SetPID(c.PID)
+	if c.Probe != nil {
+		c.Probe.SetPID(info.PID)
 	}
-	if s.Unread = s.Marks.EngineKnown && (s.InFlight || s.heard != heard); !s.Unread {
-		e.compare(e.now(), s, c.Limits)
+	if c.Unread = c.Marks.EngineKnown && (c.InFlight || c.updates != heard); !c.Unread {
+		e.compare(e.now(), c, info.Limits)
 	}
 }
 
 // quotaMoves is the reflex's way: the kernel file, at once. It returns false
 // when the kernel will not have it, and the Engine must be asked.
-func (e *Executor) quotaMoves(s *Subject, to knowledge.NanoCPU) bool {
-	if e.Rules.Actuator != knowledge.ActuatorKernel || s.Probe == nil || s.KernelRefused != "" {
+func (e *Executor) writeQuota(c *Container, to knowledge.NanoCPU) bool {
+	if e.Rules.Actuator != knowledge.ActuatorKernel || c.Probe == nil || c.KernelRefused != "" {
 		return false
 	}
-	if err := s.Probe.SetQuota(to, 0); err != nil {
-		s.KernelRefused = err.Error()
-		e.log.Warn().Err(err).Str("container", s.Container.Name).Msg("cannot write the quota; the Engine will be asked instead")
+	if err := c.Probe.SetQuota(to, 0); err != nil {
+		c.KernelRefused = err.Error()
+		e.log.Warn().Err(err).Str("container", c.Name).Msg("cannot write the quota; the Engine will be asked instead")
 		return false
 	}
-	e.readBack(s)
-	s.Marks.Quota, s.Marks.QuotaSet = to, true
+	e.readBack(c)
+	c.Marks.Quota, c.Marks.QuotaSet = to, true
 	return true
 }
 
 // readBack reads the limits in force into the window.
-func (e *Executor) readBack(s *Subject) bool {
-	if s.Probe == nil {
+func (e *Executor) readBack(c *Container) bool {
+	if c.Probe == nil {
 		return false
 	}
-	s.sample.Have = 0
-	if err := s.Probe.Limits(&s.sample); err != nil || s.sample.Have&knowledge.HasLimits == 0 {
+	c.sample.Have = 0
+	if err := c.Probe.Limits(&c.sample); err != nil || c.sample.Have&knowledge.HasLimits == 0 {
 		return false
 	}
-	w := s.Window
-	w.Quota, w.Period = s.sample.Quota, s.sample.Period
-	w.MemoryLimit, w.MemoryHigh = s.sample.MemoryLimit, s.sample.MemoryHigh
+	w := c.Window
+	w.Quota, w.Period = c.sample.Quota, c.sample.Period
+	w.MemoryLimit, w.MemoryHigh = c.sample.MemoryLimit, c.sample.MemoryHigh
 	return true
 }
 
 // cpu moves the quota. The reason says why it could not be now; zero: it is done,
 // or on its way.
-func (e *Executor) cpu(now time.Time, s *Subject, a knowledge.Action, done func(knowledge.Record)) knowledge.Reason {
-	if done == nil && e.quotaMoves(s, knowledge.NanoCPU(a.To)) {
-		s.fold.add(a, int64(s.Window.Quota))
-		if s.dirtySince.IsZero() {
-			s.dirtySince = now
+func (e *Executor) cpu(now time.Time, c *Container, a knowledge.Action, done func(knowledge.Record)) knowledge.Reason {
+	if done == nil && e.writeQuota(c, knowledge.NanoCPU(a.To)) {
+		c.fold.add(a, int64(c.Window.Quota))
+		if c.dirtySince.IsZero() {
+			c.dirtySince = now
 		}
-		e.took(now, s, a)
+		e.applied(now, c, a)
 		result := knowledge.ResultApplied
-		if !sameCPU(s.Window.Quota, knowledge.NanoCPU(a.To)) {
+		if !sameCPU(c.Window.Quota, knowledge.NanoCPU(a.To)) {
 			result = knowledge.ResultAdjusted
 		}
-		s.LastChange = knowledge.Record{Action: a, Outcome: knowledge.Outcome{Result: result, At: now, Kernel: int64(s.Window.Quota)}}
+		c.LastChange = knowledge.Record{Action: a, Outcome: knowledge.Outcome{Result: result, At: now, Kernel: int64(c.Window.Quota)}}
 		e.meter.Action("cpu-kernel", result.String(), 0)
-		e.say(s, a, result, "")
+		e.logAction(c, a, result, "")
 		return knowledge.Reason{}
 	}
-	if s.InFlight {
+	if c.InFlight {
 		return knowledge.Because(knowledge.RuleInFlight)
 	}
-	if wait := engineCut - now.Sub(s.Marks.LastShrink[knowledge.ResourceCPU]); done == nil && a.Verb == knowledge.Shrink && wait > 0 {
+	if wait := engineCut - now.Sub(c.Marks.LastShrink[knowledge.ResourceCPU]); done == nil && a.Verb == knowledge.Shrink && wait > 0 {
 		return knowledge.Because(knowledge.RuleCooldown, wait.Seconds())
 	}
-	e.quotaMoves(s, knowledge.NanoCPU(a.To))
-	l := s.Marks.Engine
-	l.CPU, l.Period = knowledge.NanoCPU(a.To), s.Window.Period
-	return e.send(s, a, done, func(ctx context.Context) error {
+	e.writeQuota(c, knowledge.NanoCPU(a.To))
+	l := c.Marks.Engine
+	l.CPU, l.Period = knowledge.NanoCPU(a.To), c.Window.Period
+	return e.send(c, a, done, func(ctx context.Context) error {
 		_, err := e.engine.UpdateCPU(ctx, a.ID, l)
 		return err
 	})
 }
 
-func (e *Executor) memory(now time.Time, s *Subject, a knowledge.Action, done func(knowledge.Record)) knowledge.Reason {
+func (e *Executor) memory(now time.Time, c *Container, a knowledge.Action, done func(knowledge.Record)) knowledge.Reason {
 	switch {
-	case s.InFlight, s.probing.on && a.Verb == knowledge.Shrink && done == nil:
+	case c.InFlight, c.cut.on && a.Verb == knowledge.Shrink && done == nil:
 		return knowledge.Because(knowledge.RuleInFlight)
-	case s.probing.on: // who needs memory, or asks for a limit, does not wait for a cut
-		e.endProbe(now, s, "another limit was wanted meanwhile")
+	case c.cut.on: // who needs memory, or asks for a limit, does not wait for a cut
+		e.cancelCut(now, c, "another limit was wanted meanwhile")
 	}
-	if a.Verb == knowledge.Shrink && a.From != 0 && done == nil && e.probe(s, a) {
+	if a.Verb == knowledge.Shrink && a.From != 0 && done == nil && e.lowerHighFirst(c, a) {
 		return knowledge.Reason{}
 	}
-	return e.sendMemory(s, a, done)
+	return e.sendMemory(c, a, done)
 }
 
-func (e *Executor) sendMemory(s *Subject, a knowledge.Action, done func(knowledge.Record)) knowledge.Reason {
+func (e *Executor) sendMemory(c *Container, a knowledge.Action, done func(knowledge.Record)) knowledge.Reason {
 	mem := knowledge.Bytes(a.To)
-	swap := e.swapFor(s, mem)
-	return e.send(s, a, done, func(ctx context.Context) error {
+	swap := e.swapFor(c, mem)
+	return e.send(c, a, done, func(ctx context.Context) error {
 		_, err := e.engine.UpdateMemory(ctx, a.ID, mem, swap)
 		return err
 	})
@@ -286,10 +286,10 @@ func (e *Executor) sendMemory(s *Subject, a knowledge.Action, done func(knowledg
 
 // swapFor keeps the container's own swap allowance beside a new memory limit.
 // Docker's default, where none was set, is as much swap as memory.
-func (e *Executor) swapFor(s *Subject, mem knowledge.Bytes) knowledge.Bytes {
-	l := s.Marks.Engine
-	if s.OriginalKept {
-		l.Memory, l.MemorySwap = s.Original.Memory, s.Original.MemorySwap
+func (e *Executor) swapFor(c *Container, mem knowledge.Bytes) knowledge.Bytes {
+	l := c.Marks.Engine
+	if c.OriginalKept {
+		l.Memory, l.MemorySwap = c.Original.Memory, c.Original.MemorySwap
 	}
 	switch {
 	case l.MemorySwap < 0: // unlimited: -1 would be stored and not applied
@@ -302,17 +302,17 @@ func (e *Executor) swapFor(s *Subject, mem knowledge.Bytes) knowledge.Bytes {
 
 // send takes an action through the journal and the Engine: recorded, sent, read
 // back, closed. One at a time for each container.
-func (e *Executor) send(s *Subject, a knowledge.Action, done func(knowledge.Record), call func(context.Context) error) knowledge.Reason {
+func (e *Executor) send(c *Container, a knowledge.Action, done func(knowledge.Record), call func(context.Context) error) knowledge.Reason {
 	started := e.now()
-	s.InFlight = e.hands.Do(func(ctx context.Context) func() {
+	c.InFlight = e.workers.Do(func(ctx context.Context) func() {
 		var beginErr error
 		if a.Seq == 0 { // the first step of a memory cut recorded it already
 			a.Seq, beginErr = e.journal.Begin(a)
 		}
 		err := call(ctx)
-		return func() { e.sent(s, a, attempt{started: started, err: err, unwritten: beginErr, done: done}) }
+		return func() { e.sent(c, a, attempt{started: started, err: err, unwritten: beginErr, done: done}) }
 	})
-	if !s.InFlight {
+	if !c.InFlight {
 		return knowledge.Because(knowledge.RuleInFlight)
 	}
 	return knowledge.Reason{}
@@ -327,36 +327,36 @@ type attempt struct {
 }
 
 // sent closes an action on the loop's goroutine.
-func (e *Executor) sent(s *Subject, a knowledge.Action, t attempt) {
-	s.InFlight = false
-	s.heard++
+func (e *Executor) sent(c *Container, a knowledge.Action, t attempt) {
+	c.InFlight = false
+	c.updates++
 	if a.Resource == knowledge.ResourceMemory {
-		s.Promised, s.untold = 0, 0
+		c.Promised, c.unconfirmed = 0, 0
 		if t.err != nil {
-			s.untold = knowledge.Bytes(a.To)
+			c.unconfirmed = knowledge.Bytes(a.To)
 		}
 	}
 	err := t.err
 	now := e.now()
-	read := e.readBack(s)
-	o := knowledge.Outcome{Seq: a.Seq, At: now, Took: now.Sub(t.started), Kernel: s.Limit(a.Resource), Engine: a.To}
-	if s.Probe == nil { // it does not run: the kernel holds nothing
+	read := e.readBack(c)
+	o := knowledge.Outcome{Seq: a.Seq, At: now, Took: now.Sub(t.started), Kernel: c.Limit(a.Resource), Engine: a.To}
+	if c.Probe == nil { // it does not run: the kernel holds nothing
 		o.Kernel = 0
 	}
 	switch {
 	case err == nil:
 		o.Result = knowledge.ResultApplied
-		e.engineHolds(s, a)
+		e.engineUpdated(c, a)
 		if read && a.To != 0 && !same(a.Resource, o.Kernel, a.To) {
 			o.Result = knowledge.ResultAdjusted
 		}
-		s.failures[a.Resource], s.retryAt[a.Resource], s.lost = 0, time.Time{}, 0
-		e.took(now, s, a)
+		c.failures[a.Resource], c.retryAt[a.Resource], c.lost = 0, time.Time{}, 0
+		e.applied(now, c, a)
 	case e.engine.Gone(err):
 		o.Result, o.Message = knowledge.ResultSuperseded, "the container went away"
-		s.Gone = true
-		if s.lost++; s.lost > 1 { // the Engine says so of one that lives
-			s.retryAt[a.Resource] = now.Add(meetAgain << min(s.lost, 6))
+		c.Gone = true
+		if c.lost++; c.lost > 1 { // the Engine says so of one that lives
+			c.retryAt[a.Resource] = now.Add(meetAgain << min(c.lost, 6))
 		}
 	default:
 		o.Result, o.Message = knowledge.ResultFailed, err.Error()
@@ -364,15 +364,15 @@ func (e *Executor) sent(s *Subject, a knowledge.Action, t attempt) {
 			o.Result = knowledge.ResultRefused
 		}
 		o.Engine = 0
-		e.backOff(now, s, a.Resource, err)
+		e.backOff(now, c, a.Resource, err)
 	}
-	e.keepQuota(s)
+	e.rewriteQuota(c)
 	if t.unwritten != nil && o.Message == "" {
 		o.Message = "recorded in memory only: " + t.unwritten.Error()
 	}
-	s.LastChange = knowledge.Record{Action: a, Outcome: o}
+	c.LastChange = knowledge.Record{Action: a, Outcome: o}
 	e.meter.Action(a.Resource.String(), o.Result.String(), o.Took)
-	e.say(s, a, o.Result, o.Message)
+	e.logAction(c, a, o.Result, o.Message)
 	e.close(o, func() {
 		if t.done != nil {
 			t.done(knowledge.Record{Action: a, Outcome: o})
@@ -382,7 +382,7 @@ func (e *Executor) sent(s *Subject, a knowledge.Action, t attempt) {
 
 // close writes the outcome, and then tells whoever waits.
 func (e *Executor) close(o knowledge.Outcome, then func()) {
-	queued := e.hands.Do(func(context.Context) func() {
+	queued := e.workers.Do(func(context.Context) func() {
 		if err := e.journal.End(o); err != nil {
 			return func() { e.log.Debug().Err(err).Msg("an outcome is kept in memory only"); then() }
 		}
@@ -393,63 +393,63 @@ func (e *Executor) close(o knowledge.Outcome, then func()) {
 	}
 }
 
-func (e *Executor) engineHolds(s *Subject, a knowledge.Action) {
-	s.Marks.EngineKnown, s.Unsaved = true, true
+func (e *Executor) engineUpdated(c *Container, a knowledge.Action) {
+	c.Marks.EngineKnown, c.Unsaved = true, true
 	if a.Resource == knowledge.ResourceCPU {
-		s.Marks.Engine.CPU = knowledge.NanoCPU(a.To)
+		c.Marks.Engine.CPU = knowledge.NanoCPU(a.To)
 		if a.To == 0 { // lifting is asked of the Engine as all the host's cores
-			s.Marks.Engine.CPU = knowledge.NanoCPU(e.Host.CPUs) * knowledge.OneCPU
+			c.Marks.Engine.CPU = knowledge.NanoCPU(e.Host.CPUs) * knowledge.OneCPU
 		}
-		if s.Marks.Engine.CPUField == knowledge.CPUFieldNone {
-			s.Marks.Engine.CPUField = knowledge.CPUFieldNano
+		if c.Marks.Engine.CPUField == knowledge.CPUFieldNone {
+			c.Marks.Engine.CPUField = knowledge.CPUFieldNano
 		}
-		s.Marks.Quota, s.Marks.QuotaSet = knowledge.NanoCPU(a.To), true
-		s.dirtySince = time.Time{}
+		c.Marks.Quota, c.Marks.QuotaSet = knowledge.NanoCPU(a.To), true
+		c.dirtySince = time.Time{}
 		return
 	}
-	swap := e.swapFor(s, knowledge.Bytes(a.To))
-	s.Marks.Engine.Memory, s.Marks.Engine.MemorySwap = knowledge.Bytes(a.To), swap
+	swap := e.swapFor(c, knowledge.Bytes(a.To))
+	c.Marks.Engine.Memory, c.Marks.Engine.MemorySwap = knowledge.Bytes(a.To), swap
 	if a.To == 0 { // no limit can be taken away again: it becomes the host's memory
-		s.Marks.Engine.Memory = e.Host.Memory
+		c.Marks.Engine.Memory = e.Host.Memory
 	}
 }
 
 // keepQuota writes the quota again after an Engine update put its own there.
-func (e *Executor) keepQuota(s *Subject) {
-	if !s.Marks.QuotaSet || s.Marks.Quota == 0 || s.Window.Quota == 0 || sameCPU(s.Window.Quota, s.Marks.Quota) {
+func (e *Executor) rewriteQuota(c *Container) {
+	if !c.Marks.QuotaSet || c.Marks.Quota == 0 || c.Window.Quota == 0 || sameCPU(c.Window.Quota, c.Marks.Quota) {
 		return
 	}
-	e.quotaMoves(s, s.Marks.Quota)
+	e.writeQuota(c, c.Marks.Quota)
 }
 
 // took notes an action that is in force, and watches a cut.
-func (e *Executor) took(now time.Time, s *Subject, a knowledge.Action) {
+func (e *Executor) applied(now time.Time, c *Container, a knowledge.Action) {
 	if a.Resource == knowledge.ResourceMemory && (a.Actor == knowledge.ActorUser || a.Reason.Rule == knowledge.RuleOOM) {
-		s.Marks.OOMAnswered = now
+		c.Marks.OOMAnswered = now
 	}
 	if a.Actor == knowledge.ActorRestore || a.Actor == knowledge.ActorUser {
-		s.watches[a.Resource] = watch{} // what a person asked for is not undone
+		c.watches[a.Resource] = watch{} // what a person asked for is not undone
 	}
 	if a.Verb == knowledge.Shrink {
-		s.Marks.LastShrink[a.Resource] = now
-		if ownWish(&a) {
-			s.watch(now, a)
+		c.Marks.LastShrink[a.Resource] = now
+		if followsUse(&a) {
+			c.watch(now, a)
 		}
 		if a.Resource == knowledge.ResourceMemory && a.From != 0 {
-			if day := now.Unix() / 86400; day != s.Marks.Day {
-				s.Marks.Day, s.Marks.Shrinks = day, 0
+			if day := now.Unix() / 86400; day != c.Marks.Day {
+				c.Marks.Day, c.Marks.Shrinks = day, 0
 			}
-			s.Marks.Shrinks++
+			c.Marks.Shrinks++
 		}
 		return
 	}
-	s.Marks.LastGrow[a.Resource] = now
-	s.watches[a.Resource] = watch{}
+	c.Marks.LastGrow[a.Resource] = now
+	c.watches[a.Resource] = watch{}
 }
 
 // ownWish: only a cut that the container's own use asked for can be taken back.
 // What the policy's ceiling or a full host asks for holds, however it feels.
-func ownWish(a *knowledge.Action) bool {
+func followsUse(a *knowledge.Action) bool {
 	switch a.Actor {
 	case knowledge.ActorReflex, knowledge.ActorDeliberation:
 		return a.From != 0 && a.Reason.Rule != knowledge.RulePoolShort && a.Reason.Rule != knowledge.RuleAboveCeiling
@@ -457,14 +457,14 @@ func ownWish(a *knowledge.Action) bool {
 	return false
 }
 
-func (e *Executor) backOff(now time.Time, s *Subject, r knowledge.Resource, err error) {
-	wait := min(retryFirst<<min(s.failures[r], 6), retryMost)
-	s.failures[r]++
-	s.retryAt[r] = now.Add(wait)
-	s.LastError, s.LastErrorAt = err.Error(), now
+func (e *Executor) backOff(now time.Time, c *Container, r knowledge.Resource, err error) {
+	wait := min(retryFirst<<min(c.failures[r], 6), retryMost)
+	c.failures[r]++
+	c.retryAt[r] = now.Add(wait)
+	c.LastError, c.LastErrorAt = err.Error(), now
 }
 
-func (e *Executor) say(s *Subject, a knowledge.Action, result knowledge.Result, message string) {
+func (e *Executor) logAction(c *Container, a knowledge.Action, result knowledge.Result, message string) {
 	ev := e.log.Info()
 	if result == knowledge.ResultFailed || result == knowledge.ResultRefused {
 		ev = e.log.Warn()

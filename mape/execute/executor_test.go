@@ -124,8 +124,8 @@ func TestGoneDuringTheUpdate(t *testing.T) {
 	if w.closed[0].Result != knowledge.ResultSuperseded || !w.s.Gone {
 		t.Errorf("%+v, gone %v", w.closed, w.s.Gone)
 	}
-	w.exec.Meet(w.now, w.s)
-	w.exec.Follow(w.now.Add(time.Hour), []*Subject{w.s})
+	w.exec.Inspect(w.now, w.s)
+	w.exec.SyncEngine(w.now.Add(time.Hour), []*Container{w.s})
 	if w.calls["inspect"]+w.calls["cpu"] != 0 || w.calls["memory"] != 1 {
 		t.Errorf("calls %v", w.calls)
 	}
@@ -147,15 +147,15 @@ func TestOneWriter(t *testing.T) {
 				d := w.decide(knowledge.ResourceCPU, int64(2*core), knowledge.ActorUser)
 				w.exec.Apply(w.now, w.s, d, func(knowledge.Record) {})
 			case 3:
-				w.exec.Weigh(w.now, w.s, rapid.Int64Range(2, 4000).Draw(rt, "shares"))
+				w.exec.SetShares(w.now, w.s, rapid.Int64Range(2, 4000).Draw(rt, "shares"))
 			case 4:
-				w.exec.Follow(w.now, []*Subject{w.s})
+				w.exec.SyncEngine(w.now, []*Container{w.s})
 			case 5:
 				w.exec.Review(w.now, w.s)
 				w.pass(time.Duration(rapid.IntRange(0, 60000).Draw(rt, "ms")) * time.Millisecond)
 			case 6:
-				if w.exec.hands.Open() > 0 {
-					w.exec.hands.Finish(<-w.exec.hands.Results())
+				if w.exec.workers.Open() > 0 {
+					w.exec.workers.Finish(<-w.exec.workers.Results())
 				}
 			}
 		}
@@ -163,7 +163,7 @@ func TestOneWriter(t *testing.T) {
 		if w.most > 1 {
 			rt.Fatalf("%d updates at once", w.most)
 		}
-		if len(w.open) > 1 || len(w.open) == 1 && !w.s.probing.on {
+		if len(w.open) > 1 || len(w.open) == 1 && !w.s.cut.on {
 			rt.Fatalf("left open: %v", w.open)
 		}
 	})
@@ -223,7 +223,7 @@ func TestInspectBacksOff(t *testing.T) {
 	w := newWorld(t)
 	w.inspect = errSick
 	for range 600 {
-		w.exec.Meet(w.now, w.s)
+		w.exec.Inspect(w.now, w.s)
 		w.settle()
 		w.pass(time.Second)
 	}
@@ -232,9 +232,9 @@ func TestInspectBacksOff(t *testing.T) {
 	}
 	w.inspect = nil
 	w.pass(2 * time.Minute)
-	w.exec.Meet(w.now, w.s)
+	w.exec.Inspect(w.now, w.s)
 	w.settle()
-	w.exec.Meet(w.now, w.s)
+	w.exec.Inspect(w.now, w.s)
 	w.settle()
 	if w.s.meetFailures != 0 {
 		t.Error("success does not end the back-off")
@@ -306,7 +306,7 @@ func TestFirstLimit(t *testing.T) {
 	if w.kernel.Memory != 300*mib || w.kernel.MemorySwap != 600*mib {
 		t.Errorf("%s, with swap %s", w.kernel.Memory, w.kernel.MemorySwap)
 	}
-	if w.s.watches[0].oldest || w.s.watches[1].oldest {
+	if w.s.watches[0].active || w.s.watches[1].active {
 		t.Error("a first limit is no cut to be undone")
 	}
 }
@@ -332,7 +332,7 @@ func TestRestoreToUnlimited(t *testing.T) {
 	w.pass(time.Minute)
 	w.exec.Compare(w.now, w.s)
 	w.settle()
-	if w.exec.Repaired() != 0 {
+	if w.exec.Repairs() != 0 {
 		t.Error("a restore is repaired away")
 	}
 }
@@ -346,14 +346,14 @@ func TestHostMemoryIsGrantedOnce(t *testing.T) {
 	other.Probe, other.Window = probe{w}, &knowledge.Window{ID: "b", At: w.now, Have: ^knowledge.Signals(0), MemoryLimit: 512 * mib}
 	d := w.decide(knowledge.ResourceMemory, int64(700*mib), knowledge.ActorReflex)
 	d.From = int64(512 * mib)
-	if r := Judge(&Case{Now: w.now, D: &d, S: &other, Host: &w.exec.Host, Rules: &w.exec.Rules}); r.Allowed != int64((512+112)*mib) {
+	if r := Judge(&Request{Now: w.now, Decision: &d, Container: &other, Host: &w.exec.Host, Rules: &w.exec.Rules}); r.Allowed != int64((512+112)*mib) {
 		t.Errorf("the second one gets %s", knowledge.Bytes(r.Allowed))
 	}
 	w.settle()
 }
 
 func TestHandsAreBounded(t *testing.T) {
-	hands := NewHands(t.Context(), 1, 4)
+	hands := NewWorkers(t.Context(), 1, 4)
 	block := make(chan struct{})
 	ran := 0
 	for i := range 10 {

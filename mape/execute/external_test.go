@@ -42,8 +42,8 @@ func TestExternalChange(t *testing.T) {
 	if r := w.cpu(22 * core / 10); r.Acted || r.Reason.Rule != knowledge.RuleExternal {
 		t.Errorf("%+v", r)
 	}
-	if w.exec.Repaired() != 0 || w.kernel.CPU != 2*core {
-		t.Errorf("repaired %d, kernel %s", w.exec.Repaired(), w.kernel.CPU)
+	if w.exec.Repairs() != 0 || w.kernel.CPU != 2*core {
+		t.Errorf("repaired %d, kernel %s", w.exec.Repairs(), w.kernel.CPU)
 	}
 	w.pass(10 * time.Minute)
 	if r := w.cpu(22 * core / 10); !r.Acted {
@@ -79,7 +79,7 @@ func TestExternalMemoryKeepsTheLag(t *testing.T) {
 		t.Errorf("external until %s, dirty %v", w.s.Marks.ExternalUntil, w.s.Dirty())
 	}
 	w.pass(11 * time.Second)
-	w.exec.Follow(w.now, []*Subject{w.s})
+	w.exec.SyncEngine(w.now, []*Container{w.s})
 	w.settle()
 	if w.engine.CPU != 12*core/10 {
 		t.Errorf("the Engine holds %s", w.engine.CPU)
@@ -95,15 +95,15 @@ func TestDrift(t *testing.T) {
 	w.kernel.CPU = core // systemd's daemon-reload
 	w.pass(time.Second)
 	w.notice()
-	if w.kernel.CPU != 12*core/10 || w.exec.Repaired() != 1 || !w.s.Marks.ExternalUntil.IsZero() {
-		t.Fatalf("kernel %s, repaired %d, external %s", w.kernel.CPU, w.exec.Repaired(), w.s.Marks.ExternalUntil)
+	if w.kernel.CPU != 12*core/10 || w.exec.Repairs() != 1 || !w.s.Marks.ExternalUntil.IsZero() {
+		t.Fatalf("kernel %s, repaired %d, external %s", w.kernel.CPU, w.exec.Repairs(), w.s.Marks.ExternalUntil)
 	}
 	for range 3600 {
 		w.kernel.CPU = core
 		w.pass(time.Second)
 		w.notice()
 	}
-	if n := w.exec.Repaired(); n < 8 || n > 30 {
+	if n := w.exec.Repairs(); n < 8 || n > 30 {
 		t.Errorf("%d repairs in an hour of fighting", n)
 	}
 }
@@ -161,8 +161,8 @@ func TestNoRepairWhereNothingMayBeChanged(t *testing.T) {
 			w.kernel.CPU, w.kernel.Memory = core, 300*mib
 			w.pass(time.Second)
 			w.notice()
-			if w.kernel.CPU != core || w.kernel.Memory != 300*mib || w.exec.Repaired() != 0 {
-				t.Errorf("kernel %s, %s, repaired %d", w.kernel.CPU, w.kernel.Memory, w.exec.Repaired())
+			if w.kernel.CPU != core || w.kernel.Memory != 300*mib || w.exec.Repairs() != 0 {
+				t.Errorf("kernel %s, %s, repaired %d", w.kernel.CPU, w.kernel.Memory, w.exec.Repairs())
 			}
 		})
 	}
@@ -176,8 +176,8 @@ func TestRoundingIsNoChange(t *testing.T) {
 	w.kernel.Memory = 512*mib - 4096
 	w.pass(time.Second)
 	w.notice()
-	if w.calls["inspect"] != 0 || w.exec.Repaired() != 0 {
-		t.Errorf("calls %v, repaired %d", w.calls, w.exec.Repaired())
+	if w.calls["inspect"] != 0 || w.exec.Repairs() != 0 {
+		t.Errorf("calls %v, repaired %d", w.calls, w.exec.Repairs())
 	}
 }
 
@@ -188,7 +188,7 @@ func TestFirstMeetingChangesNothing(t *testing.T) {
 	w.s.OriginalKept, w.s.settled = false, false
 	w.engine.CPU, w.kernel.CPU = 3*core, 3*core
 	w.pass(time.Second)
-	w.exec.Meet(w.now, w.s)
+	w.exec.Inspect(w.now, w.s)
 	w.settle()
 	w.notice()
 	if w.kernel.CPU != 3*core || !w.s.Marks.ExternalUntil.IsZero() || w.s.Original.CPU != 3*core || len(w.closed) != 0 {
@@ -203,15 +203,15 @@ func TestTheNextLifeTakesTheKernelsQuota(t *testing.T) {
 	w.s.settled, w.s.Adopt = false, true
 	w.kernel.CPU = 15 * core / 10 // of the life before; the marks say nothing of it
 	w.pass(time.Second)
-	w.exec.Meet(w.now, w.s)
+	w.exec.Inspect(w.now, w.s)
 	w.settle()
 	if w.kernel.CPU != 15*core/10 || !w.s.Dirty() || !w.s.Marks.ExternalUntil.IsZero() {
 		t.Fatalf("kernel %s, dirty %v, external %s", w.kernel.CPU, w.s.Dirty(), w.s.Marks.ExternalUntil)
 	}
 	w.pass(time.Minute)
-	w.exec.Follow(w.now, []*Subject{w.s})
+	w.exec.SyncEngine(w.now, []*Container{w.s})
 	w.settle()
-	if w.engine.CPU != 15*core/10 || w.exec.Repaired() != 0 {
+	if w.engine.CPU != 15*core/10 || w.exec.Repairs() != 0 {
 		t.Errorf("the Engine holds %s", w.engine.CPU)
 	}
 }
@@ -220,10 +220,10 @@ func TestTheNextLifeTakesTheKernelsQuota(t *testing.T) {
 // returned function: the Engine answered it at once, and the loop hears of it late.
 func (w *world) heldBack() (come func()) {
 	w.t.Helper()
-	w.exec.Meet(w.now, w.s)
-	after := <-w.exec.hands.Results()
+	w.exec.Inspect(w.now, w.s)
+	after := <-w.exec.workers.Results()
 	return func() {
-		w.exec.hands.Finish(after)
+		w.exec.workers.Finish(after)
 		w.settle()
 		w.pass(0)
 	}
@@ -245,7 +245,7 @@ func TestAnAnswerFromBeforeAnUpdateIsNobodysChange(t *testing.T) {
 					t.Fatalf("not done: %s", r.Reason)
 				}
 				for !done {
-					w.exec.hands.Finish(<-w.exec.hands.Results())
+					w.exec.workers.Finish(<-w.exec.workers.Results())
 				}
 			}
 			come := w.heldBack()
@@ -254,7 +254,7 @@ func TestAnAnswerFromBeforeAnUpdateIsNobodysChange(t *testing.T) {
 			come = w.heldBack()
 			asked(knowledge.ResourceMemory, int64(600*mib))
 			come()
-			w.exec.Meet(w.now, w.s)
+			w.exec.Inspect(w.now, w.s)
 			w.settle()
 			w.notice()
 			if w.s.LastChange.Action.Actor != knowledge.ActorUser || !w.s.Marks.ExternalUntil.IsZero() || w.s.Original.CPU != core || w.s.Unread {
@@ -270,7 +270,7 @@ func TestAnAnswerFromBeforeAnUpdateIsNobodysChange(t *testing.T) {
 			if !w.s.Unread {
 				t.Error("nothing says that the Engine has to be asked again")
 			}
-			w.exec.Meet(w.now, w.s)
+			w.exec.Inspect(w.now, w.s)
 			w.settle()
 			if w.s.LastChange.Action.Actor != knowledge.ActorExternal || w.s.Original.CPU != 2*core {
 				t.Errorf("a person's change is lost: %+v", w.s.LastChange.Action)

@@ -33,7 +33,7 @@ type world struct {
 	t    *testing.T
 	now  time.Time
 	exec *Executor
-	s    *Subject
+	s    *Container
 
 	mu      sync.Mutex // guards what follows: the Engine is called by workers
 	log     []string
@@ -65,8 +65,8 @@ func (w *world) Inspect(_ context.Context, id knowledge.ContainerID) (knowledge.
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.calls["inspect"]++
-	c := knowledge.Container{ID: id, Name: "web", Service: "web", State: knowledge.StateRunning, Inspected: true, PID: 7, Limits: w.engine}
-	return c, w.inspect
+	info := knowledge.Container{ID: id, Name: "web", Service: "web", State: knowledge.StateRunning, Inspected: true, PID: 7, Limits: w.engine}
+	return info, w.inspect
 }
 
 func (w *world) update(what string, do func()) ([]string, error) {
@@ -213,20 +213,20 @@ func newWorld(t *testing.T) *world {
 		t: t, now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), id: "c0ffee",
 		kernel: limits, engine: limits, calls: map[string]int{}, open: map[uint64]knowledge.Action{},
 	}
-	hands := NewHands(t.Context(), 4, 64)
+	hands := NewWorkers(t.Context(), 4, 64)
 	t.Cleanup(hands.Close)
 	w.exec = New(Options{
-		Engine: w, Journal: w, Hands: hands, Meter: meter{}, Log: zerolog.Nop(), Rules: usualRules(),
+		Engine: w, Journal: w, Workers: hands, Meter: meter{}, Log: zerolog.Nop(), Rules: usualRules(),
 		Now:     func() time.Time { return w.now },
-		Outcome: func(_ *Subject, _ knowledge.Resource, reverted bool) { w.learned = append(w.learned, reverted) },
+		Outcome: func(_ *Container, _ knowledge.Resource, reverted bool) { w.learned = append(w.learned, reverted) },
 	})
 	w.exec.Host = usualHost()
-	s := usualSubject(w.now)
-	s.Probe = probe{w}
-	s.Marks.Engine, s.Marks.EngineKnown = limits, true
-	s.Original = limits
-	s.settled = true
-	w.s = &s
+	c := usualSubject(w.now)
+	c.Probe = probe{w}
+	c.Marks.Engine, c.Marks.EngineKnown = limits, true
+	c.Original = limits
+	c.settled = true
+	w.s = &c
 	return w
 }
 
@@ -238,8 +238,8 @@ func usualHost() Host {
 	return Host{CPUs: 8, Memory: 16 * gib, CPUPool: 7 * core, MemoryFree: 8 * gib}
 }
 
-func usualSubject(now time.Time) Subject {
-	return Subject{
+func usualSubject(now time.Time) Container {
+	return Container{
 		Container: knowledge.Container{ID: "c0ffee", Name: "web", Service: "web", State: knowledge.StateRunning, Inspected: true},
 		Policy: knowledge.Policy{
 			Managed: true, Mode: knowledge.ModeAuto, CPU: knowledge.Range[knowledge.NanoCPU]{Min: core / 20, Max: 6 * core},
@@ -257,12 +257,12 @@ func usualSubject(now time.Time) Subject {
 func (w *world) settle() {
 	w.t.Helper()
 	deadline := time.After(10 * time.Second)
-	for w.exec.hands.Open() > 0 {
+	for w.exec.workers.Open() > 0 {
 		select {
-		case after := <-w.exec.hands.Results():
-			w.exec.hands.Finish(after)
+		case after := <-w.exec.workers.Results():
+			w.exec.workers.Finish(after)
 		case <-deadline:
-			w.t.Fatalf("%d jobs do not come back", w.exec.hands.Open())
+			w.t.Fatalf("%d jobs do not come back", w.exec.workers.Open())
 		}
 	}
 }

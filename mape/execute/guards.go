@@ -48,37 +48,37 @@ const EngineHold = 5 * time.Minute
 const OwnerGrace = 30 * time.Second
 
 // Case is one decision before its guards.
-type Case struct {
-	Now   time.Time
-	D     *knowledge.Decision
-	S     *Subject
-	Host  *Host
-	Rules *Rules
+type Request struct {
+	Now       time.Time
+	Decision  *knowledge.Decision
+	Container *Container
+	Host      *Host
+	Rules     *Rules
 }
 
-func (c *Case) acts() bool {
-	return c.D.Actor == knowledge.ActorReflex || c.D.Actor == knowledge.ActorDeliberation
+func (req *Request) acts() bool {
+	return req.Decision.Actor == knowledge.ActorReflex || req.Decision.Actor == knowledge.ActorDeliberation
 }
 
-func (c *Case) repairs() bool {
-	return c.D.Actor == knowledge.ActorRestore || c.D.Actor == knowledge.ActorRepair
+func (req *Request) restores() bool {
+	return req.Decision.Actor == knowledge.ActorRestore || req.Decision.Actor == knowledge.ActorRepair
 }
 
 // viaKernel: the change needs no Engine.
-func (c *Case) viaKernel() bool {
-	return c.D.Resource == knowledge.ResourceCPU && c.Rules.Actuator == knowledge.ActuatorKernel &&
-		c.S.KernelRefused == "" && c.S.OriginalKept
+func (req *Request) viaKernel() bool {
+	return req.Decision.Resource == knowledge.ResourceCPU && req.Rules.Actuator == knowledge.ActuatorKernel &&
+		req.Container.KernelRefused == "" && req.Container.OriginalKept
 }
 
 // shrinks reports whether the value on the table takes something away.
-func (c *Case) shrinks(to int64) bool {
-	return to != 0 && (c.D.From == 0 || to < c.D.From)
+func (req *Request) shrinks(to int64) bool {
+	return to != 0 && (req.Decision.From == 0 || to < req.Decision.From)
 }
 
 // nextLife: more memory after an OOM kill, without which the next life may end as
 // this one did.
-func (c *Case) nextLife(to int64) bool {
-	return c.D.Reason.Rule == knowledge.RuleOOM && !c.shrinks(to)
+func (req *Request) nextStart(to int64) bool {
+	return req.Decision.Reason.Rule == knowledge.RuleOOM && !req.shrinks(to)
 }
 
 // Guard is one reason for which an action may not be done as wished. Check gets
@@ -86,7 +86,7 @@ func (c *Case) nextLife(to int64) bool {
 // it differs; returning D.From stops the action.
 type Guard struct {
 	Name  string
-	Check func(c *Case, to int64) (int64, knowledge.Reason)
+	Check func(req *Request, to int64) (int64, knowledge.Reason)
 }
 
 // Guards are asked in this order; each sees what the one before let pass.
@@ -113,159 +113,159 @@ var guards = [...]Guard{
 	{"rate", guardRate},
 }
 
-func guardMode(c *Case, to int64) (int64, knowledge.Reason) {
-	p := &c.S.Policy
+func guardMode(req *Request, to int64) (int64, knowledge.Reason) {
+	p := &req.Container.Policy
 	switch {
-	case c.D.Actor == knowledge.ActorRestore, to == c.D.From:
+	case req.Decision.Actor == knowledge.ActorRestore, to == req.Decision.From:
 		return to, knowledge.Reason{}
 	case len(p.Problems) > 0:
-		return c.D.From, knowledge.Reason{Rule: knowledge.RuleBadLabel, Note: p.Problems[0]}
+		return req.Decision.From, knowledge.Reason{Rule: knowledge.RuleBadLabel, Note: p.Problems[0]}
 	case !p.Managed:
-		return c.D.From, knowledge.Because(knowledge.RuleNotManaged)
+		return req.Decision.From, knowledge.Because(knowledge.RuleNotManaged)
 	case p.Mode != knowledge.ModeAuto:
-		return c.D.From, knowledge.Reason{Rule: knowledge.RuleMode, Note: p.Mode.String()}
+		return req.Decision.From, knowledge.Reason{Rule: knowledge.RuleMode, Note: p.Mode.String()}
 	}
 	return to, knowledge.Reason{}
 }
 
-func guardPaused(c *Case, to int64) (int64, knowledge.Reason) {
-	p := c.S.Pause
-	if !c.acts() || !p.Active(c.Now) || (p.OnlyDown && !c.shrinks(to)) {
+func guardPaused(req *Request, to int64) (int64, knowledge.Reason) {
+	p := req.Container.Pause
+	if !req.acts() || !p.Active(req.Now) || (p.OnlyDown && !req.shrinks(to)) {
 		return to, knowledge.Reason{}
 	}
 	r := knowledge.Because(knowledge.RulePaused)
 	if !p.Until.IsZero() {
-		r.Args[0] = p.Until.Sub(c.Now).Seconds()
+		r.Args[0] = p.Until.Sub(req.Now).Seconds()
 	}
 	if p.OnlyDown {
 		r.Note = "down"
 	}
-	return c.D.From, r
+	return req.Decision.From, r
 }
 
-func guardSafeMode(c *Case, to int64) (int64, knowledge.Reason) {
-	if c.Host.Crashes > 0 && c.acts() {
-		return c.D.From, knowledge.Because(knowledge.RuleSafeMode, float64(c.Host.Crashes))
+func guardSafeMode(req *Request, to int64) (int64, knowledge.Reason) {
+	if req.Host.Crashes > 0 && req.acts() {
+		return req.Decision.From, knowledge.Because(knowledge.RuleSafeMode, float64(req.Host.Crashes))
 	}
 	return to, knowledge.Reason{}
 }
 
-func guardLate(c *Case, to int64) (int64, knowledge.Reason) {
-	if c.Host.Late > 0 && c.acts() {
-		return c.D.From, knowledge.Because(knowledge.RuleLate, c.Host.Late.Seconds())
+func guardLate(req *Request, to int64) (int64, knowledge.Reason) {
+	if req.Host.Late > 0 && req.acts() {
+		return req.Decision.From, knowledge.Because(knowledge.RuleLate, req.Host.Late.Seconds())
 	}
 	return to, knowledge.Reason{}
 }
 
-func guardRunning(c *Case, to int64) (int64, knowledge.Reason) {
-	switch c.S.Container.State {
+func guardRunning(req *Request, to int64) (int64, knowledge.Reason) {
+	switch req.Container.State {
 	case knowledge.StateRunning, knowledge.StatePaused:
 		return to, knowledge.Reason{}
 	case knowledge.StateExited, knowledge.StateCreated: // only stored, and in force at the next start
-		if c.repairs() || c.nextLife(to) {
+		if req.restores() || req.nextStart(to) {
 			return to, knowledge.Reason{}
 		}
 	case knowledge.StateRestarting:
-		if c.nextLife(to) {
+		if req.nextStart(to) {
 			return to, knowledge.Reason{}
 		}
 	}
-	return c.D.From, knowledge.Reason{Rule: knowledge.RuleNotRunning, Note: c.S.Container.State.String()}
+	return req.Decision.From, knowledge.Reason{Rule: knowledge.RuleNotRunning, Note: req.Container.State.String()}
 }
 
-func guardHazard(c *Case, to int64) (int64, knowledge.Reason) {
-	for _, h := range c.S.Container.Hazards {
+func guardHazard(req *Request, to int64) (int64, knowledge.Reason) {
+	for _, h := range req.Container.Hazards {
 		allowed := false
-		for _, a := range c.S.Policy.Allow {
+		for _, a := range req.Container.Policy.Allow {
 			allowed = allowed || a == h
 		}
-		if !allowed && !c.repairs() {
-			return c.D.From, knowledge.Reason{Rule: knowledge.RuleHazard, Note: h}
+		if !allowed && !req.restores() {
+			return req.Decision.From, knowledge.Reason{Rule: knowledge.RuleHazard, Note: h}
 		}
 	}
 	return to, knowledge.Reason{}
 }
 
-func guardExternal(c *Case, to int64) (int64, knowledge.Reason) {
-	m := &c.S.Marks
-	if !c.acts() || (!m.Pinned && !c.Now.Before(m.ExternalUntil)) {
+func guardExternal(req *Request, to int64) (int64, knowledge.Reason) {
+	m := &req.Container.Marks
+	if !req.acts() || (!m.Pinned && !req.Now.Before(m.ExternalUntil)) {
 		return to, knowledge.Reason{}
 	}
-	kills := c.S.Finding.Memory == knowledge.SymptomCritical || c.D.Reason.Rule == knowledge.RuleOOM && c.S.Window.LastOOM.After(m.ExternalUntil.Add(-c.S.Policy.YieldFor))
-	if c.D.Boost && c.D.Resource == knowledge.ResourceMemory && kills && !m.Pinned {
+	kills := req.Container.Finding.Memory == knowledge.SymptomCritical || req.Decision.Reason.Rule == knowledge.RuleOOM && req.Container.Window.LastOOM.After(m.ExternalUntil.Add(-req.Container.Policy.YieldFor))
+	if req.Decision.Boost && req.Decision.Resource == knowledge.ResourceMemory && kills && !m.Pinned {
 		return to, knowledge.Reason{} // respect ends where the kernel begins to kill
 	}
-	r := knowledge.Because(knowledge.RuleExternal, m.ExternalUntil.Sub(c.Now).Seconds())
+	r := knowledge.Because(knowledge.RuleExternal, m.ExternalUntil.Sub(req.Now).Seconds())
 	if m.Pinned {
 		r.Rule = knowledge.RulePinned
 	}
-	return c.D.From, r
+	return req.Decision.From, r
 }
 
-func guardInFlight(c *Case, to int64) (int64, knowledge.Reason) {
-	if c.S.InFlight && c.D.Resource == knowledge.ResourceMemory {
-		return c.D.From, knowledge.Because(knowledge.RuleInFlight)
+func guardInFlight(req *Request, to int64) (int64, knowledge.Reason) {
+	if req.Container.InFlight && req.Decision.Resource == knowledge.ResourceMemory {
+		return req.Decision.From, knowledge.Because(knowledge.RuleInFlight)
 	}
 	return to, knowledge.Reason{}
 }
 
-func guardRetry(c *Case, to int64) (int64, knowledge.Reason) {
-	at := c.S.retryAt[c.D.Resource]
-	if !c.acts() || !c.Now.Before(at) || c.viaKernel() { // an Engine that says no must not starve anybody
+func guardRetry(req *Request, to int64) (int64, knowledge.Reason) {
+	at := req.Container.retryAt[req.Decision.Resource]
+	if !req.acts() || !req.Now.Before(at) || req.viaKernel() { // an Engine that says no must not starve anybody
 		return to, knowledge.Reason{}
 	}
-	return c.D.From, knowledge.Reason{
-		Rule: knowledge.RuleRetry, Args: [4]float64{at.Sub(c.Now).Seconds()}, Note: c.S.LastError,
+	return req.Decision.From, knowledge.Reason{
+		Rule: knowledge.RuleRetry, Args: [4]float64{at.Sub(req.Now).Seconds()}, Note: req.Container.LastError,
 	}
 }
 
-func guardEngine(c *Case, to int64) (int64, knowledge.Reason) {
-	down := c.Host.EngineDown
+func guardEngine(req *Request, to int64) (int64, knowledge.Reason) {
+	down := req.Host.EngineDown
 	if down.IsZero() {
-		if restarted := c.Host.EngineRestarted; c.acts() && c.shrinks(to) && !restarted.IsZero() && c.Now.Sub(restarted) < EngineHold {
-			return c.D.From, knowledge.Because(knowledge.RuleEngineRestart, (EngineHold - c.Now.Sub(restarted)).Seconds())
+		if restarted := req.Host.EngineRestarted; req.acts() && req.shrinks(to) && !restarted.IsZero() && req.Now.Sub(restarted) < EngineHold {
+			return req.Decision.From, knowledge.Because(knowledge.RuleEngineRestart, (EngineHold - req.Now.Sub(restarted)).Seconds())
 		}
 		return to, knowledge.Reason{}
 	}
-	if c.viaKernel() && !c.shrinks(to) {
+	if req.viaKernel() && !req.shrinks(to) {
 		return to, knowledge.Reason{}
 	}
-	return c.D.From, knowledge.Because(knowledge.RuleEngineDown, c.Now.Sub(down).Seconds())
+	return req.Decision.From, knowledge.Because(knowledge.RuleEngineDown, req.Now.Sub(down).Seconds())
 }
 
-func guardOwner(c *Case, to int64) (int64, knowledge.Reason) {
-	since, grace := c.Now.Sub(c.S.Ruled), max(c.Rules.OwnerGrace, OwnerGrace)
-	if !c.Host.Owned || !c.acts() || !c.shrinks(to) || !c.S.Ruled.IsZero() && since <= grace {
+func guardOwner(req *Request, to int64) (int64, knowledge.Reason) {
+	since, grace := req.Now.Sub(req.Container.Ruled), max(req.Rules.OwnerGrace, OwnerGrace)
+	if !req.Host.Owned || !req.acts() || !req.shrinks(to) || !req.Container.Ruled.IsZero() && since <= grace {
 		return to, knowledge.Reason{}
 	}
-	if c.S.Ruled.IsZero() {
+	if req.Container.Ruled.IsZero() {
 		since = 0
 	}
-	return c.D.From, knowledge.Because(knowledge.RuleNoOwner, since.Seconds(), grace.Seconds())
+	return req.Decision.From, knowledge.Because(knowledge.RuleNoOwner, since.Seconds(), grace.Seconds())
 }
 
-func guardEvidence(c *Case, to int64) (int64, knowledge.Reason) {
-	if c.repairs() || !c.shrinks(to) {
+func guardEvidence(req *Request, to int64) (int64, knowledge.Reason) {
+	if req.restores() || !req.shrinks(to) {
 		return to, knowledge.Reason{}
 	}
-	age := c.Now.Sub(c.S.Window.At)
-	if c.S.Window.Have&knowledge.HasCPU == 0 {
-		return c.D.From, knowledge.Because(knowledge.RuleMissing)
+	age := req.Now.Sub(req.Container.Window.At)
+	if req.Container.Window.Have&knowledge.HasCPU == 0 {
+		return req.Decision.From, knowledge.Because(knowledge.RuleMissing)
 	}
-	if age > c.Rules.EvidenceAge {
-		return c.D.From, knowledge.Because(knowledge.RuleEvidence, age.Seconds(), c.Rules.EvidenceAge.Seconds())
+	if age > req.Rules.EvidenceAge {
+		return req.Decision.From, knowledge.Because(knowledge.RuleEvidence, age.Seconds(), req.Rules.EvidenceAge.Seconds())
 	}
 	return to, knowledge.Reason{}
 }
 
-func guardBounds(c *Case, to int64) (int64, knowledge.Reason) {
-	if c.repairs() || to == c.D.From || (to == 0 && c.S.Policy.CPUMode == knowledge.CPUWeight) {
+func guardBounds(req *Request, to int64) (int64, knowledge.Reason) {
+	if req.restores() || to == req.Decision.From || (to == 0 && req.Container.Policy.CPUMode == knowledge.CPUWeight) {
 		return to, knowledge.Reason{}
 	}
-	lo, hi := int64(c.S.Policy.CPU.Min), int64(c.S.Policy.CPU.Max)
+	lo, hi := int64(req.Container.Policy.CPU.Min), int64(req.Container.Policy.CPU.Max)
 	scale := 1e-9
-	if c.D.Resource == knowledge.ResourceMemory {
-		lo, hi, scale = int64(c.S.Policy.Memory.Min), int64(c.S.Policy.Memory.Max), 1
+	if req.Decision.Resource == knowledge.ResourceMemory {
+		lo, hi, scale = int64(req.Container.Policy.Memory.Min), int64(req.Container.Policy.Memory.Max), 1
 	}
 	switch {
 	case hi > 0 && to > hi:
@@ -276,22 +276,22 @@ func guardBounds(c *Case, to int64) (int64, knowledge.Reason) {
 	return to, knowledge.Reason{}
 }
 
-func guardHostCPU(c *Case, to int64) (int64, knowledge.Reason) {
-	if c.D.Resource != knowledge.ResourceCPU || c.repairs() || c.Host.CPUPool == 0 || to <= int64(c.Host.CPUPool) {
+func guardHostCPU(req *Request, to int64) (int64, knowledge.Reason) {
+	if req.Decision.Resource != knowledge.ResourceCPU || req.restores() || req.Host.CPUPool == 0 || to <= int64(req.Host.CPUPool) {
 		return to, knowledge.Reason{}
 	}
-	return int64(c.Host.CPUPool), knowledge.Because(knowledge.RuleHostCPU, knowledge.NanoCPU(to).Cores(), c.Host.CPUPool.Cores())
+	return int64(req.Host.CPUPool), knowledge.Because(knowledge.RuleHostCPU, knowledge.NanoCPU(to).Cores(), req.Host.CPUPool.Cores())
 }
 
-func guardStep(c *Case, to int64) (int64, knowledge.Reason) {
-	if !c.acts() || c.D.Boost || c.D.From == 0 || to == 0 {
+func guardStep(req *Request, to int64) (int64, knowledge.Reason) {
+	if !req.acts() || req.Decision.Boost || req.Decision.From == 0 || to == 0 {
 		return to, knowledge.Reason{}
 	}
 	scale := 1e-9
-	if c.D.Resource == knowledge.ResourceMemory {
+	if req.Decision.Resource == knowledge.ResourceMemory {
 		scale = 1
 	}
-	up, down := int64(float64(c.D.From)*c.Rules.StepUp), int64(float64(c.D.From)*c.Rules.StepDown)
+	up, down := int64(float64(req.Decision.From)*req.Rules.StepUp), int64(float64(req.Decision.From)*req.Rules.StepDown)
 	switch {
 	case to > up:
 		return up, knowledge.Because(knowledge.RuleStepUp, float64(to)*scale, float64(up)*scale)
@@ -301,88 +301,88 @@ func guardStep(c *Case, to int64) (int64, knowledge.Reason) {
 	return to, knowledge.Reason{}
 }
 
-func guardWorkingSet(c *Case, to int64) (int64, knowledge.Reason) {
-	if c.D.Resource != knowledge.ResourceMemory || !c.shrinks(to) || to == 0 {
+func guardWorkingSet(req *Request, to int64) (int64, knowledge.Reason) {
+	if req.Decision.Resource != knowledge.ResourceMemory || !req.shrinks(to) || to == 0 {
 		return to, knowledge.Reason{}
 	}
-	w := max(c.S.Window.WorkingSet, c.S.Window.Hard)
+	w := max(req.Container.Window.WorkingSet, req.Container.Window.Hard)
 	least := int64(w + knowledge.MemoryRoom(w))
-	if c.repairs() { // the way back: as far as it does not kill
-		least = int64(c.S.Window.WorkingSet + c.S.Window.WorkingSet/20)
+	if req.restores() { // the way back: as far as it does not kill
+		least = int64(req.Container.Window.WorkingSet + req.Container.Window.WorkingSet/20)
 	}
 	if to >= least {
 		return to, knowledge.Reason{}
 	}
 	r := knowledge.Because(knowledge.RuleWorkingSet, float64(to), float64(w), float64(least))
-	if top := c.S.Policy.Memory.Max; c.D.From != 0 && least >= c.D.From || c.D.From == 0 && top > 0 && least > int64(top) {
-		return c.D.From, r
+	if top := req.Container.Policy.Memory.Max; req.Decision.From != 0 && least >= req.Decision.From || req.Decision.From == 0 && top > 0 && least > int64(top) {
+		return req.Decision.From, r
 	}
 	return least, r
 }
 
-func guardRaisedFloor(c *Case, to int64) (int64, knowledge.Reason) {
-	f := &c.S.Marks.Raised[c.D.Resource]
-	if !c.acts() || !c.shrinks(to) || to >= f.Value || !c.Now.Before(f.Until) {
+func guardRaisedFloor(req *Request, to int64) (int64, knowledge.Reason) {
+	f := &req.Container.Marks.Raised[req.Decision.Resource]
+	if !req.acts() || !req.shrinks(to) || to >= f.Value || !req.Now.Before(f.Until) {
 		return to, knowledge.Reason{}
 	}
 	scale := 1e-9
-	if c.D.Resource == knowledge.ResourceMemory {
+	if req.Decision.Resource == knowledge.ResourceMemory {
 		scale = 1
 	}
-	r := knowledge.Because(knowledge.RuleRaisedFloor, float64(to)*scale, float64(f.Value)*scale, f.Until.Sub(c.Now).Seconds())
-	if c.D.From == 0 || f.Value >= c.D.From {
-		return c.D.From, r
+	r := knowledge.Because(knowledge.RuleRaisedFloor, float64(to)*scale, float64(f.Value)*scale, f.Until.Sub(req.Now).Seconds())
+	if req.Decision.From == 0 || f.Value >= req.Decision.From {
+		return req.Decision.From, r
 	}
 	return f.Value, r
 }
 
-func guardHostMemory(c *Case, to int64) (int64, knowledge.Reason) {
-	if c.D.Resource != knowledge.ResourceMemory || c.repairs() || c.D.From == 0 || to <= c.D.From {
+func guardHostMemory(req *Request, to int64) (int64, knowledge.Reason) {
+	if req.Decision.Resource != knowledge.ResourceMemory || req.restores() || req.Decision.From == 0 || to <= req.Decision.From {
 		return to, knowledge.Reason{}
 	}
-	held := c.D.From
-	if !c.S.Container.State.Runs() { // its next life takes all of it
+	held := req.Decision.From
+	if !req.Container.State.Runs() { // its next life takes all of it
 		held = 0
 	}
 	more := knowledge.Bytes(to - held)
-	if more <= c.Host.MemoryFree {
+	if more <= req.Host.MemoryFree {
 		return to, knowledge.Reason{}
 	}
-	r := knowledge.Because(knowledge.RuleHostMemory, float64(more), float64(max(c.Host.MemoryFree, 0)))
-	room := c.Host.MemoryFree / (16 * knowledge.MiB) * (16 * knowledge.MiB)
-	if held+int64(room) <= c.D.From {
-		return c.D.From, r
+	r := knowledge.Because(knowledge.RuleHostMemory, float64(more), float64(max(req.Host.MemoryFree, 0)))
+	room := req.Host.MemoryFree / (16 * knowledge.MiB) * (16 * knowledge.MiB)
+	if held+int64(room) <= req.Decision.From {
+		return req.Decision.From, r
 	}
 	return held + int64(room), r
 }
 
-func guardBudget(c *Case, to int64) (int64, knowledge.Reason) {
-	if c.D.Resource != knowledge.ResourceMemory || !c.acts() || !c.shrinks(to) || c.D.From == 0 {
+func guardBudget(req *Request, to int64) (int64, knowledge.Reason) {
+	if req.Decision.Resource != knowledge.ResourceMemory || !req.acts() || !req.shrinks(to) || req.Decision.From == 0 {
 		return to, knowledge.Reason{}
 	}
-	m := &c.S.Marks
-	if m.Day != c.Now.Unix()/86400 || m.Shrinks < c.S.Policy.ShrinksPerDay {
+	m := &req.Container.Marks
+	if m.Day != req.Now.Unix()/86400 || m.Shrinks < req.Container.Policy.ShrinksPerDay {
 		return to, knowledge.Reason{}
 	}
-	return c.D.From, knowledge.Because(knowledge.RuleShrinkBudget, float64(m.Shrinks), float64(c.S.Policy.ShrinksPerDay))
+	return req.Decision.From, knowledge.Because(knowledge.RuleShrinkBudget, float64(m.Shrinks), float64(req.Container.Policy.ShrinksPerDay))
 }
 
-func guardRate(c *Case, to int64) (int64, knowledge.Reason) {
-	if c.repairs() || c.D.Boost || to == c.D.From || c.Rules.ActionsPerMinute <= 0 {
+func guardRate(req *Request, to int64) (int64, knowledge.Reason) {
+	if req.restores() || req.Decision.Boost || to == req.Decision.From || req.Rules.ActionsPerMinute <= 0 {
 		return to, knowledge.Reason{}
 	}
-	if n := c.S.rate.count(c.Now); n >= float64(c.Rules.ActionsPerMinute) {
-		return c.D.From, knowledge.Because(knowledge.RuleRate, n, float64(c.Rules.ActionsPerMinute))
+	if n := req.Container.rate.count(req.Now); n >= float64(req.Rules.ActionsPerMinute) {
+		return req.Decision.From, knowledge.Because(knowledge.RuleRate, n, float64(req.Rules.ActionsPerMinute))
 	}
 	return to, knowledge.Reason{}
 }
 
 // turns reports whether to lies on the other side of the present limit than the wish.
-func (c *Case) turns(to int64) bool {
-	if to == c.D.From {
+func (req *Request) turns(to int64) bool {
+	if to == req.Decision.From {
 		return false
 	}
-	return Verb(c.D.From, to) != Verb(c.D.From, c.D.To)
+	return Verb(req.Decision.From, to) != Verb(req.Decision.From, req.Decision.To)
 }
 
 // Ruling is what the guards made of a decision.
@@ -396,18 +396,18 @@ type Ruling struct {
 }
 
 // Judge asks every guard, and stops at the first that leaves nothing to do.
-func Judge(c *Case) Ruling {
-	r := Ruling{Allowed: c.D.To}
+func Judge(req *Request) Ruling {
+	r := Ruling{Allowed: req.Decision.To}
 	for i := range guards {
-		to, why := guards[i].Check(c, r.Allowed)
-		if c.turns(to) { // a bound on the other side: a raise must not become a cut
-			to = c.D.From
+		to, why := guards[i].Check(req, r.Allowed)
+		if req.turns(to) { // a bound on the other side: a raise must not become a cut
+			to = req.Decision.From
 		}
 		if !why.IsZero() && r.Guard == "" {
 			r.Guard, r.Reason = guards[i].Name, why
 		}
 		r.Allowed = to
-		if to == c.D.From {
+		if to == req.Decision.From {
 			break
 		}
 	}
@@ -422,11 +422,11 @@ type Verdict struct {
 }
 
 // Explain asks every guard about the wish as it is, also after one said no.
-func Explain(c *Case) []Verdict {
+func Explain(req *Request) []Verdict {
 	out := make([]Verdict, 0, len(guards))
 	for i := range guards {
-		to, why := guards[i].Check(c, c.D.To)
-		out = append(out, Verdict{Guard: guards[i].Name, Allowed: to == c.D.To, Reason: why})
+		to, why := guards[i].Check(req, req.Decision.To)
+		out = append(out, Verdict{Guard: guards[i].Name, Allowed: to == req.Decision.To, Reason: why})
 	}
 	return out
 }

@@ -16,127 +16,137 @@ func TestGuards(t *testing.T) {
 	const cpu, mem = knowledge.ResourceCPU, knowledge.ResourceMemory
 	C := func(c float64) int64 { return int64(knowledge.FromCores(c)) }
 	M := func(m int64) int64 { return m * int64(mib) }
-	for _, c := range []struct {
+	for _, test := range []struct {
 		name     string
 		guard    string // that changes the value; "": none
 		resource knowledge.Resource
 		to, want int64
 		actor    knowledge.Actor
-		set      func(*Subject, *Host, *Rules, *knowledge.Decision)
+		set      func(*Container, *Host, *Rules, *knowledge.Decision)
 	}{
 		{"all is well", "", cpu, C(1.4), C(1.4), 0, nil},
 		{"all is well, down", "", mem, M(400), M(400), 0, nil},
-		{"recommend", "mode", cpu, C(1.2), C(1), 0, func(s *Subject, _ *Host, _ *Rules, _ *knowledge.Decision) { s.Policy.Mode = knowledge.ModeRecommend }},
-		{"observe, and a person asks", "mode", cpu, C(1.2), C(1), knowledge.ActorUser, func(s *Subject, _ *Host, _ *Rules, _ *knowledge.Decision) { s.Policy.Mode = knowledge.ModeObserve }},
-		{"observe, and drift", "mode", cpu, C(1.2), C(1), knowledge.ActorRepair, func(s *Subject, _ *Host, _ *Rules, _ *knowledge.Decision) { s.Policy.Mode = knowledge.ModeObserve }},
-		{"observe, and the way back", "", cpu, C(1.2), C(1.2), knowledge.ActorRestore, func(s *Subject, _ *Host, _ *Rules, _ *knowledge.Decision) { s.Policy.Mode = knowledge.ModeObserve }},
-		{"not opted in", "mode", mem, M(600), M(512), 0, func(s *Subject, _ *Host, _ *Rules, _ *knowledge.Decision) { s.Policy.Managed = false }},
-		{"row 57: a bad label", "mode", mem, M(600), M(512), 0, func(s *Subject, _ *Host, _ *Rules, _ *knowledge.Decision) { s.Policy.Problems = []string{"cpu.max"} }},
-		{"paused", "paused", cpu, C(1.2), C(1), 0, func(s *Subject, _ *Host, _ *Rules, _ *knowledge.Decision) { s.Pause = &Pause{On: true} }},
-		{"paused, and a person asks", "", cpu, C(1.2), C(1.2), knowledge.ActorUser, func(s *Subject, _ *Host, _ *Rules, _ *knowledge.Decision) { s.Pause = &Pause{On: true} }},
-		{"cuts paused", "paused", cpu, C(0.8), C(1), 0, func(s *Subject, _ *Host, _ *Rules, _ *knowledge.Decision) { s.Pause = &Pause{On: true, OnlyDown: true} }},
-		{"cuts paused, growth", "", cpu, C(1.2), C(1.2), 0, func(s *Subject, _ *Host, _ *Rules, _ *knowledge.Decision) { s.Pause = &Pause{On: true, OnlyDown: true} }},
-		{"the pause ran out", "", cpu, C(0.8), C(0.8), 0, func(s *Subject, _ *Host, _ *Rules, _ *knowledge.Decision) { s.Pause = &Pause{On: true, Until: noon} }},
-		{"row 53: safe mode", "safe-mode", cpu, C(1.2), C(1), 0, func(_ *Subject, h *Host, _ *Rules, _ *knowledge.Decision) { h.Crashes = 3 }},
-		{"row 74: late", "late", cpu, C(1.2), C(1), 0, func(_ *Subject, h *Host, _ *Rules, _ *knowledge.Decision) { h.Late = 2 * time.Second }},
-		{"exited", "running", cpu, C(1.2), C(1), 0, func(s *Subject, _ *Host, _ *Rules, _ *knowledge.Decision) { s.Container.State = knowledge.StateExited }},
-		{"restarting, and the way back", "running", cpu, C(1.2), C(1), knowledge.ActorRestore, func(s *Subject, _ *Host, _ *Rules, _ *knowledge.Decision) {
-			s.Container.State = knowledge.StateRestarting
+		{"recommend", "mode", cpu, C(1.2), C(1), 0, func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) { c.Policy.Mode = knowledge.ModeRecommend }},
+		{"observe, and a person asks", "mode", cpu, C(1.2), C(1), knowledge.ActorUser, func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) { c.Policy.Mode = knowledge.ModeObserve }},
+		{"observe, and drift", "mode", cpu, C(1.2), C(1), knowledge.ActorRepair, func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) { c.Policy.Mode = knowledge.ModeObserve }},
+		{"observe, and the way back", "", cpu, C(1.2), C(1.2), knowledge.ActorRestore, func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) { c.Policy.Mode = knowledge.ModeObserve }},
+		{"not opted in", "mode", mem, M(600), M(512), 0, func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) { c.Policy.Managed = false }},
+		{"row 57: a bad label", "mode", mem, M(600), M(512), 0, func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) { c.Policy.Problems = []string{"cpu.max"} }},
+		{"paused", "paused", cpu, C(1.2), C(1), 0, func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) { c.Pause = &Pause{On: true} }},
+		{"paused, and a person asks", "", cpu, C(1.2), C(1.2), knowledge.ActorUser, func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) { c.Pause = &Pause{On: true} }},
+		{"cuts paused", "paused", cpu, C(0.8), C(1), 0, func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) {
+			c.Pause = &Pause{On: true, OnlyDown: true}
 		}},
-		{"row 65: restarting, after an OOM kill", "", mem, M(600), M(600), 0, func(s *Subject, _ *Host, _ *Rules, d *knowledge.Decision) {
-			s.Container.State, d.Reason.Rule = knowledge.StateRestarting, knowledge.RuleOOM
+		{"cuts paused, growth", "", cpu, C(1.2), C(1.2), 0, func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) {
+			c.Pause = &Pause{On: true, OnlyDown: true}
 		}},
-		{"row 65: restarting, and less after an OOM kill", "running", mem, M(400), M(512), 0, func(s *Subject, _ *Host, _ *Rules, d *knowledge.Decision) {
-			s.Container.State, d.Reason.Rule = knowledge.StateRestarting, knowledge.RuleOOM
+		{"the pause ran out", "", cpu, C(0.8), C(0.8), 0, func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) { c.Pause = &Pause{On: true, Until: noon} }},
+		{"row 53: safe mode", "safe-mode", cpu, C(1.2), C(1), 0, func(_ *Container, h *Host, _ *Rules, _ *knowledge.Decision) { h.Crashes = 3 }},
+		{"row 74: late", "late", cpu, C(1.2), C(1), 0, func(_ *Container, h *Host, _ *Rules, _ *knowledge.Decision) { h.Late = 2 * time.Second }},
+		{"exited", "running", cpu, C(1.2), C(1), 0, func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) { c.State = knowledge.StateExited }},
+		{"restarting, and the way back", "running", cpu, C(1.2), C(1), knowledge.ActorRestore, func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) {
+			c.State = knowledge.StateRestarting
 		}},
-		{"row 65: removed, after an OOM kill", "running", mem, M(600), M(512), 0, func(s *Subject, _ *Host, _ *Rules, d *knowledge.Decision) {
-			s.Container.State, d.Reason.Rule = knowledge.StateDead, knowledge.RuleOOM
+		{"row 65: restarting, after an OOM kill", "", mem, M(600), M(600), 0, func(c *Container, _ *Host, _ *Rules, d *knowledge.Decision) {
+			c.State, d.Reason.Rule = knowledge.StateRestarting, knowledge.RuleOOM
 		}},
-		{"row 65: respect ends with an OOM kill", "", mem, M(700), M(700), 0, func(s *Subject, _ *Host, _ *Rules, d *knowledge.Decision) {
-			s.Marks.ExternalUntil, d.Reason.Rule, d.Boost, s.Window.LastOOM = noon.Add(time.Minute), knowledge.RuleOOM, true, noon
+		{"row 65: restarting, and less after an OOM kill", "running", mem, M(400), M(512), 0, func(c *Container, _ *Host, _ *Rules, d *knowledge.Decision) {
+			c.State, d.Reason.Rule = knowledge.StateRestarting, knowledge.RuleOOM
 		}},
-		{"exited, and the way back", "", cpu, C(1.2), C(1.2), knowledge.ActorRestore, func(s *Subject, _ *Host, _ *Rules, _ *knowledge.Decision) { s.Container.State = knowledge.StateExited }},
-		{"a GPU", "hazard", mem, M(600), M(512), 0, func(s *Subject, _ *Host, _ *Rules, _ *knowledge.Decision) { s.Container.Hazards = []string{"gpu"} }},
-		{"a GPU, allowed", "", mem, M(600), M(600), 0, func(s *Subject, _ *Host, _ *Rules, _ *knowledge.Decision) {
-			s.Container.Hazards, s.Policy.Allow = []string{"gpu"}, []string{"gpu"}
+		{"row 65: removed, after an OOM kill", "running", mem, M(600), M(512), 0, func(c *Container, _ *Host, _ *Rules, d *knowledge.Decision) {
+			c.State, d.Reason.Rule = knowledge.StateDead, knowledge.RuleOOM
 		}},
-		{"row 63: a person's change", "external-change", cpu, C(1.2), C(1), 0, func(s *Subject, _ *Host, _ *Rules, _ *knowledge.Decision) {
-			s.Marks.ExternalUntil = noon.Add(time.Minute)
+		{"row 65: respect ends with an OOM kill", "", mem, M(700), M(700), 0, func(c *Container, _ *Host, _ *Rules, d *knowledge.Decision) {
+			c.Marks.ExternalUntil, d.Reason.Rule, d.Boost, c.Window.LastOOM = noon.Add(time.Minute), knowledge.RuleOOM, true, noon
 		}},
-		{"row 63: it ran out", "", cpu, C(1.2), C(1.2), 0, func(s *Subject, _ *Host, _ *Rules, _ *knowledge.Decision) { s.Marks.ExternalUntil = noon }},
-		{"row 64: outside the policy", "external-change", cpu, C(1.2), C(1), 0, func(s *Subject, _ *Host, _ *Rules, _ *knowledge.Decision) { s.Marks.Pinned = true }},
-		{"row 65: respect ends where the kernel kills", "", mem, M(700), M(700), 0, func(s *Subject, _ *Host, _ *Rules, d *knowledge.Decision) {
-			s.Marks.ExternalUntil, s.Finding.Memory, d.Boost = noon.Add(time.Minute), knowledge.SymptomCritical, true
+		{"exited, and the way back", "", cpu, C(1.2), C(1.2), knowledge.ActorRestore, func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) { c.State = knowledge.StateExited }},
+		{"a GPU", "hazard", mem, M(600), M(512), 0, func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) { c.Hazards = []string{"gpu"} }},
+		{"a GPU, allowed", "", mem, M(600), M(600), 0, func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) {
+			c.Hazards, c.Policy.Allow = []string{"gpu"}, []string{"gpu"}
 		}},
-		{"in flight", "in-flight", mem, M(600), M(512), 0, func(s *Subject, _ *Host, _ *Rules, _ *knowledge.Decision) { s.InFlight = true }},
-		{"in flight, the kernel file is free", "", cpu, C(1.2), C(1.2), 0, func(s *Subject, _ *Host, _ *Rules, _ *knowledge.Decision) { s.InFlight = true }},
-		{"row 30: refused a moment ago", "retry", mem, M(600), M(512), 0, func(s *Subject, _ *Host, _ *Rules, _ *knowledge.Decision) { s.retryAt[mem] = noon.Add(time.Second) }},
-		{"row 30: the Engine refused, the kernel does not", "", cpu, C(1.2), C(1.2), 0, func(s *Subject, _ *Host, _ *Rules, _ *knowledge.Decision) { s.retryAt[cpu] = noon.Add(time.Second) }},
-		{"row 30: refused, and there is no other way", "retry", cpu, C(1.2), C(1), 0, func(s *Subject, _ *Host, r *Rules, _ *knowledge.Decision) {
-			s.retryAt[cpu], r.Actuator = noon.Add(time.Second), knowledge.ActuatorEngine
+		{"row 63: a person's change", "external-change", cpu, C(1.2), C(1), 0, func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) {
+			c.Marks.ExternalUntil = noon.Add(time.Minute)
 		}},
-		{"row 26: Engine down, memory", "engine", mem, M(600), M(512), 0, func(_ *Subject, h *Host, _ *Rules, _ *knowledge.Decision) { h.EngineDown = noon.Add(-time.Minute) }},
-		{"row 26: Engine down, the quota grows by its file", "", cpu, C(1.2), C(1.2), 0, func(_ *Subject, h *Host, _ *Rules, _ *knowledge.Decision) { h.EngineDown = noon.Add(-time.Minute) }},
-		{"row 26: Engine down, no cut", "engine", cpu, C(0.8), C(1), 0, func(_ *Subject, h *Host, _ *Rules, _ *knowledge.Decision) { h.EngineDown = noon.Add(-time.Minute) }},
-		{"row 27: Engine restarted, no cut", "engine", cpu, C(0.8), C(1), 0, func(_ *Subject, h *Host, _ *Rules, _ *knowledge.Decision) { h.EngineRestarted = noon.Add(-time.Minute) }},
-		{"row 27: long ago", "", cpu, C(0.8), C(0.8), 0, func(_ *Subject, h *Host, _ *Rules, _ *knowledge.Decision) { h.EngineRestarted = noon.Add(-EngineHold) }},
-		{"row 38: old evidence", "evidence", cpu, C(0.8), C(1), 0, func(s *Subject, _ *Host, _ *Rules, _ *knowledge.Decision) { s.Window.At = noon.Add(-16 * time.Second) }},
-		{"no evidence", "evidence", mem, M(400), M(512), 0, func(s *Subject, _ *Host, _ *Rules, _ *knowledge.Decision) { s.Window.Have = 0 }},
-		{"over the maximum", "bounds", cpu, C(9), C(6), 0, func(_ *Subject, _ *Host, _ *Rules, d *knowledge.Decision) { d.Boost = true }},
+		{"row 63: it ran out", "", cpu, C(1.2), C(1.2), 0, func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) { c.Marks.ExternalUntil = noon }},
+		{"row 64: outside the policy", "external-change", cpu, C(1.2), C(1), 0, func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) { c.Marks.Pinned = true }},
+		{"row 65: respect ends where the kernel kills", "", mem, M(700), M(700), 0, func(c *Container, _ *Host, _ *Rules, d *knowledge.Decision) {
+			c.Marks.ExternalUntil, c.Finding.Memory, d.Boost = noon.Add(time.Minute), knowledge.SymptomCritical, true
+		}},
+		{"in flight", "in-flight", mem, M(600), M(512), 0, func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) { c.InFlight = true }},
+		{"in flight, the kernel file is free", "", cpu, C(1.2), C(1.2), 0, func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) { c.InFlight = true }},
+		{"row 30: refused a moment ago", "retry", mem, M(600), M(512), 0, func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) { c.retryAt[mem] = noon.Add(time.Second) }},
+		{"row 30: the Engine refused, the kernel does not", "", cpu, C(1.2), C(1.2), 0, func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) { c.retryAt[cpu] = noon.Add(time.Second) }},
+		{"row 30: refused, and there is no other way", "retry", cpu, C(1.2), C(1), 0, func(c *Container, _ *Host, r *Rules, _ *knowledge.Decision) {
+			c.retryAt[cpu], r.Actuator = noon.Add(time.Second), knowledge.ActuatorEngine
+		}},
+		{"row 26: Engine down, memory", "engine", mem, M(600), M(512), 0, func(_ *Container, h *Host, _ *Rules, _ *knowledge.Decision) { h.EngineDown = noon.Add(-time.Minute) }},
+		{"row 26: Engine down, the quota grows by its file", "", cpu, C(1.2), C(1.2), 0, func(_ *Container, h *Host, _ *Rules, _ *knowledge.Decision) { h.EngineDown = noon.Add(-time.Minute) }},
+		{"row 26: Engine down, no cut", "engine", cpu, C(0.8), C(1), 0, func(_ *Container, h *Host, _ *Rules, _ *knowledge.Decision) { h.EngineDown = noon.Add(-time.Minute) }},
+		{"row 27: Engine restarted, no cut", "engine", cpu, C(0.8), C(1), 0, func(_ *Container, h *Host, _ *Rules, _ *knowledge.Decision) {
+			h.EngineRestarted = noon.Add(-time.Minute)
+		}},
+		{"row 27: long ago", "", cpu, C(0.8), C(0.8), 0, func(_ *Container, h *Host, _ *Rules, _ *knowledge.Decision) {
+			h.EngineRestarted = noon.Add(-EngineHold)
+		}},
+		{"row 38: old evidence", "evidence", cpu, C(0.8), C(1), 0, func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) {
+			c.Window.At = noon.Add(-16 * time.Second)
+		}},
+		{"no evidence", "evidence", mem, M(400), M(512), 0, func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) { c.Window.Have = 0 }},
+		{"over the maximum", "bounds", cpu, C(9), C(6), 0, func(_ *Container, _ *Host, _ *Rules, d *knowledge.Decision) { d.Boost = true }},
 		{"under the minimum", "bounds", mem, M(10), M(150), knowledge.ActorUser, nil}, // and then the working set
-		{"a person's raise over a maximum that lies below", "bounds", cpu, C(2), C(1), knowledge.ActorUser, func(s *Subject, _ *Host, _ *Rules, _ *knowledge.Decision) { s.Policy.CPU.Max = core / 2 }},
-		{"row 68: the host's cores", "host-cpu", cpu, C(1.4), C(1.2), 0, func(_ *Subject, h *Host, _ *Rules, _ *knowledge.Decision) { h.CPUPool = 12 * core / 10 }},
+		{"a person's raise over a maximum that lies below", "bounds", cpu, C(2), C(1), knowledge.ActorUser, func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) { c.Policy.CPU.Max = core / 2 }},
+		{"row 68: the host's cores", "host-cpu", cpu, C(1.4), C(1.2), 0, func(_ *Container, h *Host, _ *Rules, _ *knowledge.Decision) { h.CPUPool = 12 * core / 10 }},
 		{"step up", "step", cpu, C(4), C(1.5), 0, nil},
-		{"step up, a boost", "", cpu, C(4), C(4), 0, func(_ *Subject, _ *Host, _ *Rules, d *knowledge.Decision) { d.Boost = true }},
+		{"step up, a boost", "", cpu, C(4), C(4), 0, func(_ *Container, _ *Host, _ *Rules, d *knowledge.Decision) { d.Boost = true }},
 		{"step down", "step", cpu, C(0.1), C(0.7), 0, nil},
-		{"working set", "working-set", mem, M(400), M(464), 0, func(s *Subject, _ *Host, _ *Rules, _ *knowledge.Decision) {
-			s.Window.WorkingSet = 396 * mib
-			s.Window.Hard = 400 * mib
+		{"working set", "working-set", mem, M(400), M(464), 0, func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) {
+			c.Window.WorkingSet = 396 * mib
+			c.Window.Hard = 400 * mib
 		}},
-		{"working set over the limit", "working-set", mem, M(400), M(512), 0, func(s *Subject, _ *Host, _ *Rules, _ *knowledge.Decision) { s.Window.WorkingSet = 500 * mib }},
-		{"a first limit that cannot hold the use", "working-set", mem, M(100), 0, 0, func(s *Subject, _ *Host, _ *Rules, d *knowledge.Decision) {
-			d.From, s.Window.MemoryLimit, s.Policy.Memory.Max, s.Window.WorkingSet = 0, 0, 100*mib, 200*mib
+		{"working set over the limit", "working-set", mem, M(400), M(512), 0, func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) { c.Window.WorkingSet = 500 * mib }},
+		{"a first limit that cannot hold the use", "working-set", mem, M(100), 0, 0, func(c *Container, _ *Host, _ *Rules, d *knowledge.Decision) {
+			d.From, c.Window.MemoryLimit, c.Policy.Memory.Max, c.Window.WorkingSet = 0, 0, 100*mib, 200*mib
 		}},
-		{"raised floor", "raised-floor", cpu, C(0.7), C(0.9), 0, func(s *Subject, _ *Host, _ *Rules, _ *knowledge.Decision) {
-			s.Marks.Raised[cpu] = RaisedFloor{Value: C(0.9), Until: noon.Add(time.Hour)}
+		{"raised floor", "raised-floor", cpu, C(0.7), C(0.9), 0, func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) {
+			c.Marks.Raised[cpu] = RaisedFloor{Value: C(0.9), Until: noon.Add(time.Hour)}
 		}},
-		{"raised floor, over the limit", "raised-floor", cpu, C(0.7), C(1), 0, func(s *Subject, _ *Host, _ *Rules, _ *knowledge.Decision) {
-			s.Marks.Raised[cpu] = RaisedFloor{Value: C(2), Until: noon.Add(time.Hour)}
+		{"raised floor, over the limit", "raised-floor", cpu, C(0.7), C(1), 0, func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) {
+			c.Marks.Raised[cpu] = RaisedFloor{Value: C(2), Until: noon.Add(time.Hour)}
 		}},
-		{"raised floor, over", "", cpu, C(0.7), C(0.7), 0, func(s *Subject, _ *Host, _ *Rules, _ *knowledge.Decision) {
-			s.Marks.Raised[cpu] = RaisedFloor{Value: C(2), Until: noon}
+		{"raised floor, over", "", cpu, C(0.7), C(0.7), 0, func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) {
+			c.Marks.Raised[cpu] = RaisedFloor{Value: C(2), Until: noon}
 		}},
-		{"row 68: the host's memory", "host-memory", mem, M(700), M(608), 0, func(_ *Subject, h *Host, _ *Rules, _ *knowledge.Decision) { h.MemoryFree = 100 * mib }},
-		{"row 68: the host is full", "host-memory", mem, M(700), M(512), 0, func(_ *Subject, h *Host, _ *Rules, _ *knowledge.Decision) { h.MemoryFree = -gib }},
-		{"the day's cuts are spent", "shrink-budget", mem, M(400), M(512), 0, func(s *Subject, _ *Host, _ *Rules, _ *knowledge.Decision) {
-			s.Marks.Day, s.Marks.Shrinks = noon.Unix()/86400, 48
+		{"row 68: the host's memory", "host-memory", mem, M(700), M(608), 0, func(_ *Container, h *Host, _ *Rules, _ *knowledge.Decision) { h.MemoryFree = 100 * mib }},
+		{"row 68: the host is full", "host-memory", mem, M(700), M(512), 0, func(_ *Container, h *Host, _ *Rules, _ *knowledge.Decision) { h.MemoryFree = -gib }},
+		{"the day's cuts are spent", "shrink-budget", mem, M(400), M(512), 0, func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) {
+			c.Marks.Day, c.Marks.Shrinks = noon.Unix()/86400, 48
 		}},
-		{"they were yesterday's", "", mem, M(400), M(400), 0, func(s *Subject, _ *Host, _ *Rules, _ *knowledge.Decision) {
-			s.Marks.Day, s.Marks.Shrinks = noon.Unix()/86400-1, 48
+		{"they were yesterday's", "", mem, M(400), M(400), 0, func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) {
+			c.Marks.Day, c.Marks.Shrinks = noon.Unix()/86400-1, 48
 		}},
-		{"rate", "rate", cpu, C(1.2), C(1), 0, func(s *Subject, _ *Host, _ *Rules, _ *knowledge.Decision) {
+		{"rate", "rate", cpu, C(1.2), C(1), 0, func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) {
 			for range 61 {
-				s.rate.add(noon)
+				c.rate.add(noon)
 			}
 		}},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			s, h, r := usualSubject(noon), usualHost(), usualRules()
-			d := knowledge.Decision{ID: s.Container.ID, Resource: c.resource, Actor: c.actor, At: noon, From: s.Limit(c.resource), To: c.to}
-			if c.set != nil {
-				c.set(&s, &h, &r, &d)
+		t.Run(test.name, func(t *testing.T) {
+			c, h, r := usualSubject(noon), usualHost(), usualRules()
+			d := knowledge.Decision{ID: c.ID, Resource: test.resource, Actor: test.actor, At: noon, From: c.Limit(test.resource), To: test.to}
+			if test.set != nil {
+				test.set(&c, &h, &r, &d)
 			}
 			d.Verb = Verb(d.From, d.To)
-			got := Judge(&Case{Now: noon, D: &d, S: &s, Host: &h, Rules: &r})
-			if got.Allowed != c.want || got.Guard != c.guard {
-				t.Errorf("allowed %d by %q (%s), want %d by %q", got.Allowed, got.Guard, got.Reason, c.want, c.guard)
+			got := Judge(&Request{Now: noon, Decision: &d, Container: &c, Host: &h, Rules: &r})
+			if got.Allowed != test.want || got.Guard != test.guard {
+				t.Errorf("allowed %d by %q (%s), want %d by %q", got.Allowed, got.Guard, got.Reason, test.want, test.guard)
 			}
 			found := false
-			for _, v := range Explain(&Case{Now: noon, D: &d, S: &s, Host: &h, Rules: &r}) {
-				found = found || v.Guard == c.guard && !v.Allowed && v.Reason.String() != "" && !v.Reason.IsZero()
+			for _, v := range Explain(&Request{Now: noon, Decision: &d, Container: &c, Host: &h, Rules: &r}) {
+				found = found || v.Guard == test.guard && !v.Allowed && v.Reason.String() != "" && !v.Reason.IsZero()
 			}
-			if c.guard != "" && !found {
-				t.Errorf("explain does not name %q", c.guard)
+			if test.guard != "" && !found {
+				t.Errorf("explain does not name %q", test.guard)
 			}
 		})
 	}
@@ -147,30 +157,30 @@ func TestGuards(t *testing.T) {
 // wish; and nothing passes where nothing may be changed.
 func TestJudgeHoldsItsBounds(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		s, h, r := usualSubject(noon), usualHost(), usualRules()
+		c, h, r := usualSubject(noon), usualHost(), usualRules()
 		res := knowledge.Resource(rapid.IntRange(0, 1).Draw(t, "resource"))
-		unit, lo, hi := int64(core/100), int64(s.Policy.CPU.Min), int64(s.Policy.CPU.Max)
+		unit, lo, hi := int64(core/100), int64(c.Policy.CPU.Min), int64(c.Policy.CPU.Max)
 		if res == knowledge.ResourceMemory {
-			unit, lo, hi = int64(mib), int64(s.Policy.Memory.Min), int64(s.Policy.Memory.Max)
+			unit, lo, hi = int64(mib), int64(c.Policy.Memory.Min), int64(c.Policy.Memory.Max)
 		}
 		from := rapid.Int64Range(lo, hi).Draw(t, "from")
 		if rapid.IntRange(0, 5).Draw(t, "unlimited") == 0 {
 			from = 0
 		}
 		to := rapid.Int64Range(unit, 2*hi).Draw(t, "to")
-		s.Window.WorkingSet = knowledge.Bytes(rapid.Int64Range(0, int64(5*gib)).Draw(t, "working set"))
+		c.Window.WorkingSet = knowledge.Bytes(rapid.Int64Range(0, int64(5*gib)).Draw(t, "working set"))
 		h.MemoryFree = knowledge.Bytes(rapid.Int64Range(-int64(gib), int64(4*gib)).Draw(t, "free"))
-		s.Window.At = noon.Add(-time.Duration(rapid.Int64Range(0, int64(30*time.Second)).Draw(t, "age")))
-		s.Policy.Mode = knowledge.Mode(rapid.IntRange(0, 3).Draw(t, "mode"))
-		s.Policy.Managed = rapid.IntRange(0, 9).Draw(t, "managed") > 0
-		s.Pause = &Pause{On: rapid.IntRange(0, 9).Draw(t, "paused") == 0}
+		c.Window.At = noon.Add(-time.Duration(rapid.Int64Range(0, int64(30*time.Second)).Draw(t, "age")))
+		c.Policy.Mode = knowledge.Mode(rapid.IntRange(0, 3).Draw(t, "mode"))
+		c.Policy.Managed = rapid.IntRange(0, 9).Draw(t, "managed") > 0
+		c.Pause = &Pause{On: rapid.IntRange(0, 9).Draw(t, "paused") == 0}
 		h.Crashes = rapid.IntRange(-9, 1).Draw(t, "crashes")
-		s.Marks.Raised[res] = RaisedFloor{Value: rapid.Int64Range(0, 2*hi).Draw(t, "raised"), Until: noon.Add(time.Hour)}
+		c.Marks.Raised[res] = RaisedFloor{Value: rapid.Int64Range(0, 2*hi).Draw(t, "raised"), Until: noon.Add(time.Hour)}
 		actor := rapid.SampledFrom([]knowledge.Actor{knowledge.ActorReflex, knowledge.ActorDeliberation, knowledge.ActorUser, knowledge.ActorUndo}).Draw(t, "actor")
 		d := knowledge.Decision{
-			ID: s.Container.ID, Resource: res, Actor: actor, At: noon, From: from, To: to, Verb: Verb(from, to), Boost: rapid.Bool().Draw(t, "boost"),
+			ID: c.ID, Resource: res, Actor: actor, At: noon, From: from, To: to, Verb: Verb(from, to), Boost: rapid.Bool().Draw(t, "boost"),
 		}
-		got := Judge(&Case{Now: noon, D: &d, S: &s, Host: &h, Rules: &r})
+		got := Judge(&Request{Now: noon, Decision: &d, Container: &c, Host: &h, Rules: &r})
 		if got.Allowed == from {
 			if from != to && got.Guard == "" {
 				t.Fatalf("held without a reason")
@@ -179,9 +189,9 @@ func TestJudgeHoldsItsBounds(t *testing.T) {
 		}
 		v := got.Allowed
 		switch {
-		case !s.Policy.Acts():
+		case !c.Policy.Acts():
 			t.Fatal("changed where nothing may be changed")
-		case actor <= knowledge.ActorDeliberation && (s.Pause.On || h.Crashes > 0):
+		case actor <= knowledge.ActorDeliberation && (c.Pause.On || h.Crashes > 0):
 			t.Fatal("changed while paused or in safe mode")
 		case v < lo || v > hi:
 			t.Fatalf("%d is outside of %d..%d", v, lo, hi)
@@ -191,14 +201,14 @@ func TestJudgeHoldsItsBounds(t *testing.T) {
 			t.Fatal("beyond the host's cores")
 		}
 		shrinks := from == 0 || v < from
-		if shrinks && s.Window.At.Before(noon.Add(-r.EvidenceAge)) {
+		if shrinks && c.Window.At.Before(noon.Add(-r.EvidenceAge)) {
 			t.Fatal("a cut from old evidence")
 		}
-		if shrinks && actor <= knowledge.ActorDeliberation && v < s.Marks.Raised[res].Value {
+		if shrinks && actor <= knowledge.ActorDeliberation && v < c.Marks.Raised[res].Value {
 			t.Fatal("a cut under the raised floor")
 		}
 		if res == knowledge.ResourceMemory {
-			if shrinks && knowledge.Bytes(v) < s.Window.WorkingSet {
+			if shrinks && knowledge.Bytes(v) < c.Window.WorkingSet {
 				t.Fatal("a cut under the working set")
 			}
 			if !shrinks && v-from > int64(max(h.MemoryFree, 0)) {
@@ -210,9 +220,9 @@ func TestJudgeHoldsItsBounds(t *testing.T) {
 				t.Fatalf("a step from %d to %d", from, v)
 			}
 		}
-		again := Judge(&Case{Now: noon, D: &knowledge.Decision{
+		again := Judge(&Request{Now: noon, Decision: &knowledge.Decision{
 			ID: d.ID, Resource: res, Actor: actor, At: noon, From: from, To: v, Verb: d.Verb, Boost: d.Boost,
-		}, S: &s, Host: &h, Rules: &r})
+		}, Container: &c, Host: &h, Rules: &r})
 		if again.Allowed != v {
 			t.Fatalf("what was allowed (%d) becomes %d when it is asked for", v, again.Allowed)
 		}

@@ -32,49 +32,49 @@ type watch struct {
 	restarts  int
 	health    knowledge.Health
 	lastOOM   time.Time
-	oldest    bool
+	active    bool
 }
 
-func (s *Subject) watch(now time.Time, a knowledge.Action) {
-	w := &s.watches[a.Resource]
+func (c *Container) watch(now time.Time, a knowledge.Action) {
+	w := &c.watches[a.Resource]
 	from := a.From
 	if now.Before(w.until) && w.action.From > from {
 		from = w.action.From // several cuts in a row are undone together
 	}
-	win := s.Window
+	win := c.Window
 	a.From = from
 	*w = watch{
 		until: now.Add(watchFor), at: now, action: a,
 		throttled: win.ThrottleRatio, peak: max(win.UsageMax, win.Usage60), pressure: win.MemoryPressure.Some10,
-		refaults: win.RefaultRate, restarts: s.Container.Restarts, health: s.Container.Health,
-		lastOOM: win.LastOOM, oldest: true,
+		refaults: win.RefaultRate, restarts: c.Restarts, health: c.Health,
+		lastOOM: win.LastOOM, active: true,
 	}
 }
 
 // Review looks at the cuts that are being watched: it undoes what hurt, and tells
 // learning about what did not. Call it after each sample of the container.
-func (e *Executor) Review(now time.Time, s *Subject) {
-	e.reviewHigh(now, s)
-	if s.Pause.Active(now) && !s.Pause.OnlyDown {
-		s.watches = [2]watch{} // limits are left alone, a way back too
+func (e *Executor) Review(now time.Time, c *Container) {
+	e.reviewHigh(now, c)
+	if c.Pause.Active(now) && !c.Pause.OnlyDown {
+		c.watches = [2]watch{} // limits are left alone, a way back too
 		return
 	}
-	for r := range s.watches {
-		w := &s.watches[r]
-		if !w.oldest {
+	for r := range c.watches {
+		w := &c.watches[r]
+		if !w.active {
 			continue
 		}
-		if hurt := w.hurt(now, s); hurt != "" {
-			if s.InFlight && r == int(knowledge.ResourceMemory) {
+		if hurt := w.harm(now, c); hurt != "" {
+			if c.InFlight && r == int(knowledge.ResourceMemory) {
 				continue // one writer: the way back follows what is on its way
 			}
-			e.undo(now, s, w, hurt)
+			e.undo(now, c, w, hurt)
 			continue
 		}
 		if !now.Before(w.until) {
 			*w = watch{}
 			if e.outcome != nil {
-				e.outcome(s, knowledge.Resource(r), false)
+				e.outcome(c, knowledge.Resource(r), false)
 			}
 		}
 	}
@@ -82,12 +82,12 @@ func (e *Executor) Review(now time.Time, s *Subject) {
 
 // hurt says what became worse since the cut, and can be blamed on it: a load that
 // grew is not the cut's fault.
-func (w *watch) hurt(now time.Time, s *Subject) string {
-	win := s.Window
+func (w *watch) harm(now time.Time, c *Container) string {
+	win := c.Window
 	switch {
-	case s.Container.Restarts > w.restarts:
+	case c.Restarts > w.restarts:
 		return "it was restarted"
-	case s.Container.Health == knowledge.HealthUnhealthy && w.health != knowledge.HealthUnhealthy:
+	case c.Health == knowledge.HealthUnhealthy && w.health != knowledge.HealthUnhealthy:
 		return "its health check fails"
 	case win.LastOOM.After(w.at) && !win.LastOOM.Equal(w.lastOOM):
 		return "the kernel killed one of its processes for memory"
@@ -102,7 +102,7 @@ func (w *watch) hurt(now time.Time, s *Subject) string {
 		return ""
 	}
 	settled := now.Sub(w.at) >= 2*time.Second
-	target := max(s.Envelope.ThrottleTarget, s.Policy.ThrottleTarget)
+	target := max(c.Envelope.ThrottleTarget, c.Policy.ThrottleTarget)
 	same := win.Demand() <= w.peak+w.peak/10
 	if settled && same && win.ThrottleRatio > w.throttled+3*target+0.05 {
 		return fmt.Sprintf("%.0f%% of its periods are throttled at the load that it had before, %.0f%% then", win.ThrottleRatio*100, w.throttled*100)
@@ -111,39 +111,39 @@ func (w *watch) hurt(now time.Time, s *Subject) string {
 }
 
 // undo takes a cut back and raises the floor.
-func (e *Executor) undo(now time.Time, s *Subject, w *watch, hurt string) {
+func (e *Executor) undo(now time.Time, c *Container, w *watch, hurt string) {
 	a := w.action
 	r := a.Resource
-	s.raise(now, r, a.From)
+	c.raise(now, r, a.From)
 	*w = watch{}
 	if e.outcome != nil {
-		e.outcome(s, r, true)
+		e.outcome(c, r, true)
 	}
 	if a.Seq != 0 {
 		o := knowledge.Outcome{Seq: a.Seq, Result: knowledge.ResultReverted, At: now, Message: hurt}
 		e.close(o, func() {})
 	}
 	e.meter.Action(r.String(), knowledge.ResultReverted.String(), 0)
-	from := s.Limit(r)
+	from := c.Limit(r)
 	if from != 0 && from >= a.From {
 		return // it has grown back already
 	}
 	reason := knowledge.Reason{Rule: knowledge.RuleHurt, Args: [4]float64{now.Sub(a.At).Seconds()}, Note: hurt}
-	e.Apply(now, s, knowledge.Decision{
-		ID: s.Container.ID, Resource: r, Verb: knowledge.Grow, Actor: knowledge.ActorUndo, At: now,
+	e.Apply(now, c, knowledge.Decision{
+		ID: c.ID, Resource: r, Verb: knowledge.Grow, Actor: knowledge.ActorUndo, At: now,
 		From: from, To: a.From, Boost: true, Reason: reason,
 	}, nil)
 }
 
 // raise keeps cuts above a value that was needed: for an hour, doubling with each
 // repeat, and anew after a week without harm.
-func (s *Subject) raise(now time.Time, r knowledge.Resource, value int64) {
-	floor := &s.Marks.Raised[r]
+func (c *Container) raise(now time.Time, r knowledge.Resource, value int64) {
+	floor := &c.Marks.Raised[r]
 	if now.Sub(floor.Until) > raisedForget {
 		floor.Times = 0
 	}
 	floor.Value = value
 	floor.Until = now.Add(min(raisedFor<<min(floor.Times, 5), raisedMost))
 	floor.Times++
-	s.Unsaved = true
+	c.Unsaved = true
 }

@@ -52,22 +52,22 @@ func TestWhatCountsAsHurt(t *testing.T) {
 		name     string
 		resource knowledge.Resource
 		after    time.Duration
-		set      func(*Subject)
+		set      func(*Container)
 		undone   bool
 	}{
-		{"nothing", cpu, 10 * time.Second, func(*Subject) {}, false},
-		{"throttled at the same load", cpu, 3 * time.Second, func(s *Subject) { s.Window.ThrottleRatio = 0.5 }, true},
-		{"throttled, too early to say", cpu, time.Second, func(s *Subject) { s.Window.ThrottleRatio = 0.5 }, false},
-		{"throttled by a load that grew", cpu, 3 * time.Second, func(s *Subject) { s.Window.ThrottleRatio, s.Window.Usage = 0.5, 2*core }, false},
-		{"throttled within the target", cpu, 3 * time.Second, func(s *Subject) { s.Window.ThrottleRatio = 0.2 }, false},
-		{"unhealthy", cpu, time.Second, func(s *Subject) { s.Container.Health = knowledge.HealthUnhealthy }, true},
-		{"restarted", mem, time.Second, func(s *Subject) { s.Container.Restarts++ }, true},
-		{"row 65: killed", mem, time.Second, func(s *Subject) { s.Window.LastOOM = s.Window.At }, true},
-		{"pressure", mem, time.Second, func(s *Subject) { s.Window.MemoryPressure.Some10 = 1.5 }, true},
-		{"a little pressure", mem, time.Second, func(s *Subject) { s.Window.MemoryPressure.Some10 = 0.9 }, false},
-		{"refaults", mem, time.Second, func(s *Subject) { s.Window.RefaultRate = 1100 }, true},
-		{"throttled after a memory cut", mem, 3 * time.Second, func(s *Subject) { s.Window.ThrottleRatio = 0.5 }, false},
-		{"after the watch", cpu, 31 * time.Second, func(s *Subject) {}, false},
+		{"nothing", cpu, 10 * time.Second, func(*Container) {}, false},
+		{"throttled at the same load", cpu, 3 * time.Second, func(c *Container) { c.Window.ThrottleRatio = 0.5 }, true},
+		{"throttled, too early to say", cpu, time.Second, func(c *Container) { c.Window.ThrottleRatio = 0.5 }, false},
+		{"throttled by a load that grew", cpu, 3 * time.Second, func(c *Container) { c.Window.ThrottleRatio, c.Window.Usage = 0.5, 2*core }, false},
+		{"throttled within the target", cpu, 3 * time.Second, func(c *Container) { c.Window.ThrottleRatio = 0.2 }, false},
+		{"unhealthy", cpu, time.Second, func(c *Container) { c.Health = knowledge.HealthUnhealthy }, true},
+		{"restarted", mem, time.Second, func(c *Container) { c.Restarts++ }, true},
+		{"row 65: killed", mem, time.Second, func(c *Container) { c.Window.LastOOM = c.Window.At }, true},
+		{"pressure", mem, time.Second, func(c *Container) { c.Window.MemoryPressure.Some10 = 1.5 }, true},
+		{"a little pressure", mem, time.Second, func(c *Container) { c.Window.MemoryPressure.Some10 = 0.9 }, false},
+		{"refaults", mem, time.Second, func(c *Container) { c.Window.RefaultRate = 1100 }, true},
+		{"throttled after a memory cut", mem, 3 * time.Second, func(c *Container) { c.Window.ThrottleRatio = 0.5 }, false},
+		{"after the watch", cpu, 31 * time.Second, func(c *Container) {}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t)
@@ -229,10 +229,10 @@ func TestTheFirstStepGivesWay(t *testing.T) {
 		"a person": func(w *world) {
 			w.exec.Apply(w.now, w.s, w.decide(knowledge.ResourceMemory, int64(600*mib), knowledge.ActorUser), func(knowledge.Record) {})
 		},
-		"the end of the daemon": func(w *world) { w.exec.Flush(w.t.Context(), []*Subject{w.s}) },
+		"the end of the daemon": func(w *world) { w.exec.Flush(w.t.Context(), []*Container{w.s}) },
 		"somebody else": func(w *world) {
 			w.kernel.Memory, w.engine.Memory = 800*mib, 800*mib
-			w.exec.Meet(w.now, w.s)
+			w.exec.Inspect(w.now, w.s)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -242,8 +242,8 @@ func TestTheFirstStepGivesWay(t *testing.T) {
 			w.pass(time.Second)
 			come(w)
 			w.settle()
-			if w.high != 0 || w.s.probing.on || len(w.open) != 0 {
-				t.Errorf("high %s, probing %v, open %v", w.high, w.s.probing.on, w.open)
+			if w.high != 0 || w.s.cut.on || len(w.open) != 0 {
+				t.Errorf("high %s, probing %v, open %v", w.high, w.s.cut.on, w.open)
 			}
 			if w.kernel.Memory < 512*mib {
 				t.Errorf("cut all the same: %s", w.kernel.Memory)
@@ -259,7 +259,7 @@ func TestANextLifeLiftsTheFirstStep(t *testing.T) {
 	w.high = 400 * mib
 	w.s.Adopt, w.s.settled = true, false
 	w.pass(time.Second)
-	w.exec.Meet(w.now, w.s)
+	w.exec.Inspect(w.now, w.s)
 	w.settle()
 	if w.high != 0 {
 		t.Errorf("memory.high stays at %s", w.high)

@@ -5,9 +5,9 @@ import (
 	"sync"
 )
 
-// Hands are the few workers that talk to the Engine and the disk while the loop
+// Workers that talk to the Engine and the disk while the loop
 // goes on measuring. What a job returns runs on the loop's goroutine.
-type Hands struct {
+type Workers struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	jobs   chan func(context.Context) func()
@@ -18,21 +18,21 @@ type Hands struct {
 	open  int // jobs handed out and not yet brought back; loop's goroutine only
 }
 
-// NewHands starts workers that end with ctx or Close.
-func NewHands(ctx context.Context, workers, limit int) *Hands {
+// NewWorkers starts workers that end with ctx or Close.
+func NewWorkers(ctx context.Context, workers, limit int) *Workers {
 	ctx, cancel := context.WithCancel(ctx)
-	h := &Hands{
+	h := &Workers{
 		ctx: ctx, cancel: cancel, limit: limit,
 		jobs: make(chan func(context.Context) func(), limit),
 		done: make(chan func(), limit),
 	}
 	for range workers {
-		h.group.Go(h.work)
+		h.group.Go(h.run)
 	}
 	return h
 }
 
-func (h *Hands) work() {
+func (h *Workers) run() {
 	for {
 		select {
 		case <-h.ctx.Done():
@@ -48,7 +48,7 @@ func (h *Hands) work() {
 }
 
 // Do queues a job. It reports false when too many are waiting: try again later.
-func (h *Hands) Do(job func(ctx context.Context) func()) bool {
+func (h *Workers) Do(job func(ctx context.Context) func()) bool {
 	if h.open >= h.limit {
 		return false
 	}
@@ -59,19 +59,19 @@ func (h *Hands) Do(job func(ctx context.Context) func()) bool {
 
 // Results carries what finished jobs want done on the loop's goroutine; pass
 // each to Finish.
-func (h *Hands) Results() <-chan func() { return h.done }
+func (h *Workers) Results() <-chan func() { return h.done }
 
 // Finish runs the closing half of a job.
-func (h *Hands) Finish(after func()) {
+func (h *Workers) Finish(after func()) {
 	h.open--
 	after()
 }
 
 // Open is how many jobs are under way.
-func (h *Hands) Open() int { return h.open }
+func (h *Workers) Open() int { return h.open }
 
 // Close ends the workers and waits for the jobs they are in.
-func (h *Hands) Close() {
+func (h *Workers) Close() {
 	h.cancel()
 	h.group.Wait()
 }

@@ -13,17 +13,17 @@ import (
 func TestTheEngineFollows(t *testing.T) {
 	w := newWorld(t)
 	w.cpu(12 * core / 10)
-	subjects := []*Subject{w.s}
+	subjects := []*Container{w.s}
 	for range 100 { // ten seconds of ticks
 		w.pass(100 * time.Millisecond)
-		w.exec.Follow(w.now, subjects)
+		w.exec.SyncEngine(w.now, subjects)
 	}
 	w.settle()
 	if w.calls["cpu"] != 0 {
 		t.Errorf("told after %d calls while it may still move", w.calls["cpu"])
 	}
 	w.pass(time.Second)
-	w.exec.Follow(w.now, subjects)
+	w.exec.SyncEngine(w.now, subjects)
 	w.settle()
 	if w.calls["cpu"] != 1 || w.engine.CPU != 12*core/10 || w.s.Dirty() {
 		t.Errorf("%d calls, the Engine holds %s, dirty %v", w.calls["cpu"], w.engine.CPU, w.s.Dirty())
@@ -43,7 +43,7 @@ func TestTheEngineFollowsWithinAMinute(t *testing.T) {
 			w.cpu(max(q, w.s.Window.Quota*8/10))
 			w.s.watches = [2]watch{}
 		}
-		w.exec.Follow(w.now, []*Subject{w.s})
+		w.exec.SyncEngine(w.now, []*Container{w.s})
 		w.settle()
 		if w.s.Dirty() {
 			behind = max(behind, w.now.Sub(w.s.dirtySince))
@@ -62,26 +62,26 @@ func TestTheEngineFollowsWithinAMinute(t *testing.T) {
 // none is forgotten.
 func TestFollowHasABudget(t *testing.T) {
 	w := newWorld(t)
-	subjects := make([]*Subject, 50)
+	subjects := make([]*Container, 50)
 	for i := range subjects {
-		s := usualSubject(w.now)
-		s.Container.ID = knowledge.ContainerID(fmt.Sprintf("%064d", i))
-		s.Probe = probe{w}
-		s.Marks.Engine, s.Marks.Quota, s.Marks.QuotaSet = w.engine, 2*core, true
-		s.dirtySince = w.now.Add(-time.Duration(i) * time.Second)
-		subjects[i] = &s
+		c := usualSubject(w.now)
+		c.ID = knowledge.ContainerID(fmt.Sprintf("%064d", i))
+		c.Probe = probe{w}
+		c.Marks.Engine, c.Marks.Quota, c.Marks.QuotaSet = w.engine, 2*core, true
+		c.dirtySince = w.now.Add(-time.Duration(i) * time.Second)
+		subjects[i] = &c
 	}
 	w.now = w.now.Add(time.Hour)
 	for second := range 50 {
 		for range 10 {
-			w.exec.Follow(w.now, subjects)
+			w.exec.SyncEngine(w.now, subjects)
 			w.settle()
 			w.now = w.now.Add(100 * time.Millisecond)
 		}
 		if n := w.calls["cpu"]; n != second+1 {
 			t.Fatalf("%d updates after %d s", n, second+1)
 		}
-		if s := subjects[len(subjects)-1-second]; s.Dirty() {
+		if c := subjects[len(subjects)-1-second]; c.Dirty() {
 			t.Fatalf("second %d: not the one that waits longest", second)
 		}
 	}
@@ -94,7 +94,7 @@ func TestARefusalOfTheLazyUpdate(t *testing.T) {
 	w.cpu(12 * core / 10)
 	w.fail = errSick
 	for range 3600 {
-		w.exec.Follow(w.now, []*Subject{w.s})
+		w.exec.SyncEngine(w.now, []*Container{w.s})
 		w.settle()
 		w.pass(time.Second)
 	}
@@ -109,7 +109,7 @@ func TestARefusalOfTheLazyUpdate(t *testing.T) {
 	}
 	w.fail = nil
 	w.pass(time.Hour)
-	w.exec.Follow(w.now, []*Subject{w.s})
+	w.exec.SyncEngine(w.now, []*Container{w.s})
 	w.settle()
 	if w.engine.CPU != 15*core/10 {
 		t.Errorf("the Engine holds %s", w.engine.CPU)
@@ -122,14 +122,14 @@ func TestAMoveDuringTheLazyUpdate(t *testing.T) {
 	w := newWorld(t)
 	w.cpu(12 * core / 10)
 	w.pass(11 * time.Second)
-	w.exec.Follow(w.now, []*Subject{w.s})
+	w.exec.SyncEngine(w.now, []*Container{w.s})
 	w.cpu(15 * core / 10)
 	w.settle()
 	if w.kernel.CPU != 15*core/10 || !w.s.Dirty() {
 		t.Fatalf("kernel %s, dirty %v", w.kernel.CPU, w.s.Dirty())
 	}
 	w.pass(11 * time.Second)
-	w.exec.Follow(w.now, []*Subject{w.s})
+	w.exec.SyncEngine(w.now, []*Container{w.s})
 	w.settle()
 	if w.engine.CPU != 15*core/10 || w.s.Dirty() {
 		t.Errorf("the Engine holds %s, dirty %v", w.engine.CPU, w.s.Dirty())
@@ -144,18 +144,18 @@ func TestFlush(t *testing.T) {
 	clean.Marks.Engine = w.engine
 	gone := usualSubject(w.now)
 	gone.Gone, gone.dirtySince = true, w.now
-	told, left := w.exec.Flush(t.Context(), []*Subject{w.s, &clean, &gone})
+	told, left := w.exec.Flush(t.Context(), []*Container{w.s, &clean, &gone})
 	if told != 1 || left != 0 || w.engine.CPU != 12*core/10 || w.s.Dirty() {
 		t.Errorf("told %d, left %d, the Engine holds %s", told, left, w.engine.CPU)
 	}
 	w.cpu(14 * core / 10)
 	w.fail = errSick
-	if told, left := w.exec.Flush(t.Context(), []*Subject{w.s}); told != 0 || left != 1 {
+	if told, left := w.exec.Flush(t.Context(), []*Container{w.s}); told != 0 || left != 1 {
 		t.Errorf("told %d, left %d by an Engine that fails", told, left)
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	if told, left := w.exec.Flush(ended, []*Subject{w.s}); told+left != 1 {
+	if told, left := w.exec.Flush(ended, []*Container{w.s}); told+left != 1 {
 		t.Errorf("told %d, left %d without time", told, left)
 	}
 }
@@ -164,10 +164,10 @@ func TestFlush(t *testing.T) {
 // not at all where nothing may be changed.
 func TestWeigh(t *testing.T) {
 	w := newWorld(t)
-	if w.exec.Weigh(w.now, w.s, 1100) {
+	if w.exec.SetShares(w.now, w.s, 1100) {
 		t.Error("a tenth is not worth a call")
 	}
-	if !w.exec.Weigh(w.now, w.s, 2048) {
+	if !w.exec.SetShares(w.now, w.s, 2048) {
 		t.Fatal("refused")
 	}
 	w.settle()
@@ -175,29 +175,29 @@ func TestWeigh(t *testing.T) {
 		t.Fatalf("kernel %d, marks %d", w.kernel.Shares, w.s.Marks.Engine.Shares)
 	}
 	w.pass(29 * time.Second)
-	if w.exec.Weigh(w.now, w.s, 512) {
+	if w.exec.SetShares(w.now, w.s, 512) {
 		t.Error("too soon")
 	}
 	w.pass(time.Second)
-	for name, set := range map[string]func(*Executor, *Subject){
-		"original": func(_ *Executor, s *Subject) { s.OriginalKept = false },
-		"paused":   func(_ *Executor, s *Subject) { s.Pause = &Pause{On: true} },
-		"external": func(_ *Executor, s *Subject) { s.Marks.ExternalUntil = w.now.Add(time.Second) },
-		"pinned":   func(_ *Executor, s *Subject) { s.Marks.Pinned = true },
-		"observe":  func(_ *Executor, s *Subject) { s.Policy.Mode = knowledge.ModeObserve },
-		"safe":     func(e *Executor, _ *Subject) { e.Host.Crashes = 3 },
-		"late":     func(e *Executor, _ *Subject) { e.Host.Late = time.Second },
-		"down":     func(e *Executor, _ *Subject) { e.Host.EngineDown = w.now },
+	for name, set := range map[string]func(*Executor, *Container){
+		"original": func(_ *Executor, c *Container) { c.OriginalKept = false },
+		"paused":   func(_ *Executor, c *Container) { c.Pause = &Pause{On: true} },
+		"external": func(_ *Executor, c *Container) { c.Marks.ExternalUntil = w.now.Add(time.Second) },
+		"pinned":   func(_ *Executor, c *Container) { c.Marks.Pinned = true },
+		"observe":  func(_ *Executor, c *Container) { c.Policy.Mode = knowledge.ModeObserve },
+		"safe":     func(e *Executor, _ *Container) { e.Host.Crashes = 3 },
+		"late":     func(e *Executor, _ *Container) { e.Host.Late = time.Second },
+		"down":     func(e *Executor, _ *Container) { e.Host.EngineDown = w.now },
 	} {
-		s, host := *w.s, w.exec.Host
-		set(w.exec, &s)
-		if w.exec.Weigh(w.now, &s, 512) {
+		c, host := *w.s, w.exec.Host
+		set(w.exec, &c)
+		if w.exec.SetShares(w.now, &c, 512) {
 			t.Errorf("%s: weighed", name)
 		}
 		w.exec.Host = host
 	}
 	w.fail = errSick
-	w.exec.Weigh(w.now, w.s, 512)
+	w.exec.SetShares(w.now, w.s, 512)
 	w.settle()
 	if w.s.LastError == "" || w.s.Marks.Engine.Shares != 2048 || w.s.InFlight {
 		t.Errorf("after a failure: %q, %d", w.s.LastError, w.s.Marks.Engine.Shares)
@@ -210,7 +210,7 @@ func TestFlushAdoptsWhatAKilledLifeLeft(t *testing.T) {
 	w := newWorld(t)
 	w.kernel.CPU = core / 2
 	w.s.Adopt, w.s.settled = true, false
-	if told, left := w.exec.Flush(t.Context(), []*Subject{w.s}); told != 1 || left != 0 || w.engine.CPU != core/2 {
+	if told, left := w.exec.Flush(t.Context(), []*Container{w.s}); told != 1 || left != 0 || w.engine.CPU != core/2 {
 		t.Errorf("told %d, left %d, the Engine holds %v, the kernel %v", told, left, w.engine.CPU, w.kernel.CPU)
 	}
 }

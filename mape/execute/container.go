@@ -2,7 +2,7 @@
 // knows one container at a time: judge, record, act, read back, watch, undo.
 //
 // Every method of Executor runs on the loop's goroutine; what takes time goes to
-// Hands, whose workers bring back a closure for that same goroutine. So there is
+// Workers, which bring back a closure for that same goroutine. So there is
 // one writer per container and no lock.
 package execute
 
@@ -132,13 +132,13 @@ func (p *Pause) Active(now time.Time) bool {
 	return p != nil && p.On && (p.Until.IsZero() || now.Before(p.Until))
 }
 
-// Subject is one container as execution sees it.
-type Subject struct {
-	Container knowledge.Container
-	Policy    knowledge.Policy
-	Window    *knowledge.Window
-	Finding   knowledge.Finding
-	Envelope  knowledge.Envelope
+// Container is one container of this host, as execution needs it.
+type Container struct {
+	knowledge.Container // as the Engine reports it
+	Policy              knowledge.Policy
+	Window              *knowledge.Window
+	Finding             knowledge.Finding
+	Envelope            knowledge.Envelope
 	// Ruled is when the service's owner last declared the envelope; zero: not in
 	// this life of the daemon.
 	Ruled time.Time
@@ -175,10 +175,10 @@ type Subject struct {
 	dirtySince time.Time // the kernel is ahead of the Engine since then
 	fold       fold
 	watches    [2]watch
-	probing    probing
+	cut        pendingCut
 	inspecting bool
-	heard      int // answers to updates that came back
-	lives      int // that ended
+	updates    int // answers to updates that came back
+	exits      int // that ended
 	lost       int // updates in a row that found no process
 	// meetAt: not before may an inspect be tried again after a failure.
 	meetAt       time.Time
@@ -187,28 +187,28 @@ type Subject struct {
 	drift        drift
 	// untold is the memory limit that the newest update asked for and the Engine said it
 	// did not set; 0: it did.
-	untold   knowledge.Bytes
-	rate     rate
-	sharesAt time.Time
-	sample   knowledge.Sample // for reading back
+	unconfirmed knowledge.Bytes
+	rate        rate
+	sharesAt    time.Time
+	sample      knowledge.Sample // for reading back
 }
 
 // Limit is the limit in force for a resource, as the kernel holds it; 0: none.
-func (s *Subject) Limit(r knowledge.Resource) int64 {
+func (c *Container) Limit(r knowledge.Resource) int64 {
 	if r == knowledge.ResourceMemory {
-		return int64(s.Window.MemoryLimit)
+		return int64(c.Window.MemoryLimit)
 	}
-	return int64(s.Window.Quota)
+	return int64(c.Window.Quota)
 }
 
 // Watched reports whether a change is being watched, or a step is under way: the
 // container wants to be sampled often.
-func (s *Subject) Watched(now time.Time) bool {
-	return s.probing.on || now.Before(s.watches[0].until) || now.Before(s.watches[1].until)
+func (c *Container) Watched(now time.Time) bool {
+	return c.cut.on || now.Before(c.watches[0].until) || now.Before(c.watches[1].until)
 }
 
 // TakeFold returns the quota moves since the last call as one record.
-func (s *Subject) TakeFold(now time.Time) (knowledge.Record, bool) { return s.fold.take(now, s) }
+func (c *Container) TakeFold(now time.Time) (knowledge.Record, bool) { return c.fold.take(now, c) }
 
 // fold gathers the reflex's quota moves between two commits.
 type fold struct {
@@ -231,14 +231,14 @@ func (f *fold) add(a knowledge.Action, kernel int64) {
 	f.kernel = kernel
 }
 
-func (f *fold) take(now time.Time, s *Subject) (knowledge.Record, bool) {
+func (f *fold) take(now time.Time, c *Container) (knowledge.Record, bool) {
 	if f.action.Count == 0 {
 		return knowledge.Record{}, false
 	}
 	r := knowledge.Record{
 		Action: f.action,
 		Outcome: knowledge.Outcome{
-			Result: knowledge.ResultApplied, At: now, Kernel: f.kernel, Engine: int64(s.Marks.Engine.CPU),
+			Result: knowledge.ResultApplied, At: now, Kernel: f.kernel, Engine: int64(c.Marks.Engine.CPU),
 		},
 	}
 	*f = fold{}
@@ -273,9 +273,9 @@ func (r *rate) count(now time.Time) float64 {
 
 // Ended notes the end of a life: what an inspect tells that was asked for before, and
 // what an update found that found no process, is of that life.
-func (s *Subject) Ended() {
-	s.lives++
-	if s.lost > 0 {
-		s.lost, s.retryAt = 0, [2]time.Time{}
+func (c *Container) Exited() {
+	c.exits++
+	if c.lost > 0 {
+		c.lost, c.retryAt = 0, [2]time.Time{}
 	}
 }

@@ -19,9 +19,9 @@ type Wish struct {
 	Since    time.Time // since when this rule holds
 }
 
-// unit is one container in the loop.
-type unit struct {
-	execute.Subject
+// container is one container in the loop.
+type container struct {
+	execute.Container
 	track   monitor.Track
 	reflex  plan.Reflex
 	ring    *history.Ring
@@ -30,8 +30,8 @@ type unit struct {
 	sample  knowledge.Sample
 	wishes  [2]Wish
 	// hunger is the quota last wished for, before the pool was asked, and when.
-	hunger   knowledge.NanoCPU
-	hungerAt time.Time
+	requestedMax   knowledge.NanoCPU
+	requestedMaxAt time.Time
 
 	slot        int // in order and due
 	slowAt      time.Time
@@ -40,12 +40,12 @@ type unit struct {
 	attachError string
 	watched     bool // monitoring was asked for by name
 	unwatched   bool // … or refused
-	meet        bool // the Engine told of a change: it is to be inspected
-	metAt       time.Time
+	inspect     bool // the Engine told of a change: it is to be inspected
+	inspectedAt time.Time
 	firstSlow   bool
 	tried       bool      // it was read, or could not be, at least once
 	from        counters  // use is in the history up to here
-	thoughtAt   time.Time // the tick that its wishes are from
+	decidedAt   time.Time // the tick that its wishes are from
 	settled     bool      // its start was measured
 	changed     bool      // its marks differ from what is on the disk
 	lastRule    [2]knowledge.Rule
@@ -116,17 +116,17 @@ func (l *Loop) service(key knowledge.ServiceKey) *service {
 func (l *Loop) reconcile(now time.Time, list []knowledge.Container) {
 	seen := make(map[knowledge.ContainerID]bool, len(list))
 	for i := range list {
-		c := &list[i]
-		seen[c.ID] = true
-		if u := l.units[c.ID]; u != nil {
-			l.refresh(now, u, c)
-		} else if c.State != knowledge.StateDead {
-			l.add(now, c)
+		info := &list[i]
+		seen[info.ID] = true
+		if c := l.containers[info.ID]; c != nil {
+			l.refresh(now, c, info)
+		} else if info.State != knowledge.StateDead {
+			l.add(now, info)
 		}
 	}
-	for _, u := range append([]*unit(nil), l.order...) {
-		if !seen[u.Container.ID] {
-			l.remove(u)
+	for _, c := range append([]*container(nil), l.order...) {
+		if !seen[c.ID] {
+			l.remove(c)
 		}
 	}
 	l.cadence = l.set.Cadence.Spread(l.managed())
@@ -160,8 +160,8 @@ func (l *Loop) forgetServices(now time.Time) {
 }
 
 func (l *Loop) managed() (n int) {
-	for _, u := range l.order {
-		if u.Policy.Acts() && u.Probe != nil {
+	for _, c := range l.order {
+		if c.Policy.Acts() && c.Probe != nil {
 			n++
 		}
 	}
@@ -169,83 +169,83 @@ func (l *Loop) managed() (n int) {
 }
 
 // refresh takes over what a listing tells of a known container.
-func (l *Loop) refresh(now time.Time, u *unit, c *knowledge.Container) {
-	old := &u.Container
-	restarted := c.State != old.State && c.State == knowledge.StateRunning
-	old.State, old.Name, old.Health = c.State, c.Name, c.Health
-	if c.Service != u.service.key {
-		l.enter(u, c.Service)
+func (l *Loop) refresh(now time.Time, c *container, info *knowledge.Container) {
+	old := &c.Container
+	restarted := info.State != old.State && info.State == knowledge.StateRunning
+	old.State, old.Name, old.Health = info.State, info.Name, info.Health
+	if info.Service != c.service.key {
+		l.enter(c, info.Service)
 	}
-	u.Gone = false
-	if restarted || (u.Probe == nil && l.measured(u)) {
-		l.attach(now, u)
+	c.Gone = false
+	if restarted || (c.Probe == nil && l.measured(c)) {
+		l.attach(now, c)
 	}
-	if !l.measured(u) {
-		l.detach(u)
+	if !l.measured(c) {
+		l.detach(c)
 	}
 }
 
 // measured: a container that runs, or is paused, and is not switched off.
-func (l *Loop) measured(u *unit) bool {
-	if u.unwatched || u.Policy.Mode == knowledge.ModeOff && !u.watched {
+func (l *Loop) measured(c *container) bool {
+	if c.unwatched || c.Policy.Mode == knowledge.ModeOff && !c.watched {
 		return false
 	}
-	return u.Container.State.Runs()
+	return c.State.Runs()
 }
 
-func (l *Loop) enter(u *unit, key knowledge.ServiceKey) {
-	if u.service != nil {
-		u.service.leave(u)
+func (l *Loop) enter(c *container, key knowledge.ServiceKey) {
+	if c.service != nil {
+		c.service.leave(c)
 	}
-	u.service = l.service(key)
-	u.service.units++
-	if u.Probe != nil {
-		u.service.live++
+	c.service = l.service(key)
+	c.service.units++
+	if c.Probe != nil {
+		c.service.live++
 	}
-	u.Pause = &u.service.pause
-	u.Container.Service = key
+	c.Pause = &c.service.pause
+	c.Service = key
 }
 
 // add takes a container in. Its limits and its files are read at once, the
 // Engine is asked only where something may be changed.
-func (l *Loop) add(now time.Time, c *knowledge.Container) {
-	u := &unit{ring: history.NewRing(history.RingPoints), slot: len(l.order)}
-	u.Container = *c
-	u.Window = &u.track.Window
-	u.Window.ID = c.ID
-	u.Policy = l.set.Policy(*c)
-	l.enter(u, c.Service)
-	if u.image = l.image(now, c.Image); u.image != nil {
-		u.image.units++
+func (l *Loop) add(now time.Time, info *knowledge.Container) {
+	c := &container{ring: history.NewRing(history.RingPoints), slot: len(l.order)}
+	c.Container.Container = *info
+	c.Window = &c.track.Window
+	c.Window.ID = info.ID
+	c.Policy = l.set.Policy(*info)
+	l.enter(c, info.Service)
+	if c.image = l.image(now, info.Image); c.image != nil {
+		c.image.units++
 	}
-	if b, ok := l.o.Restored.Marks[c.ID]; ok {
-		if json.Unmarshal(b, &kept{&u.Marks, u.reflex.Climb()}) == nil {
-			u.reflex.Climb().Bound(now)
-			answered := !u.Marks.OOMAnswered.Before(u.Marks.LastOOM) // by that life's clock
-			u.Marks.Bound(now, u.Policy.YieldFor)
-			u.Window.LastOOM = u.Marks.LastOOM
+	if b, ok := l.o.Restored.Marks[info.ID]; ok {
+		if json.Unmarshal(b, &kept{&c.Marks, c.reflex.Climb()}) == nil {
+			c.reflex.Climb().Bound(now)
+			answered := !c.Marks.OOMAnswered.Before(c.Marks.LastOOM) // by that life's clock
+			c.Marks.Bound(now, c.Policy.YieldFor)
+			c.Window.LastOOM = c.Marks.LastOOM
 			if answered {
-				u.reflex.Answered(u.Marks.LastOOM)
+				c.reflex.Answered(c.Marks.LastOOM)
 			}
 		} else {
-			u.Marks, *u.reflex.Climb() = execute.Marks{}, plan.Climb{}
+			c.Marks, *c.reflex.Climb() = execute.Marks{}, plan.Climb{}
 		}
-		delete(l.o.Restored.Marks, c.ID)
+		delete(l.o.Restored.Marks, info.ID)
 	}
-	u.Adopt = l.o.Restored.Unclean && !l.listed
-	if o, ok := l.o.Restored.Originals[c.ID]; ok {
-		u.OriginalKept, u.Original = true, o.Limits
+	c.Adopt = l.o.Restored.Unclean && !l.listed
+	if o, ok := l.o.Restored.Originals[info.ID]; ok {
+		c.OriginalKept, c.Original = true, o.Limits
 	}
-	if r, ok := l.o.Restored.Last[c.ID]; ok {
-		u.LastChange = r
+	if r, ok := l.o.Restored.Last[info.ID]; ok {
+		c.LastChange = r
 	}
-	l.envelope(now, u)
-	l.units[c.ID] = u
-	l.order = append(l.order, u)
-	l.due = append(l.due, l.stagger(u.slot))
-	l.subjects = append(l.subjects, &u.Subject)
-	if l.measured(u) {
-		l.attach(now, u)
+	l.envelope(now, c)
+	l.containers[info.ID] = c
+	l.order = append(l.order, c)
+	l.due = append(l.due, l.stagger(c.slot))
+	l.subjects = append(l.subjects, &c.Container)
+	if l.measured(c) {
+		l.attach(now, c)
 	}
 }
 
@@ -257,70 +257,70 @@ func (l *Loop) stagger(slot int) int64 {
 
 // attach opens the container's files. A container whose cgroup cannot be found
 // without its process id is inspected first.
-func (l *Loop) attach(now time.Time, u *unit) {
-	l.detach(u)
-	if now.Before(u.attachAt) {
+func (l *Loop) attach(now time.Time, c *container) {
+	l.detach(c)
+	if now.Before(c.attachAt) {
 		return
 	}
-	if u.Policy.Acts() && !u.Container.Inspected {
-		l.exec.Meet(now, &u.Subject)
+	if c.Policy.Acts() && !c.Inspected {
+		l.exec.Inspect(now, &c.Container)
 	}
-	p, err := l.o.Attach(u.Container)
+	p, err := l.o.Attach(c.Container.Container)
 	if err != nil {
-		u.attachError = err.Error()
-		u.attachAt = now.Add(time.Second)
-		if !u.Container.Inspected {
-			l.exec.Meet(now, &u.Subject)
+		c.attachError = err.Error()
+		c.attachAt = now.Add(time.Second)
+		if !c.Inspected {
+			l.exec.Inspect(now, &c.Container)
 		}
 		return
 	}
-	u.Probe, u.attachError, u.firstSlow = p, "", true
-	u.service.live++
-	l.newcomers = l.newcomers || l.owned(u) && u.Ruled.IsZero()
-	u.KernelRefused = ""
+	c.Probe, c.attachError, c.firstSlow = p, "", true
+	c.service.live++
+	l.unreported = l.unreported || l.owned(c) && c.Ruled.IsZero()
+	c.KernelRefused = ""
 	if l.set.Rules.Actuator == knowledge.ActuatorKernel && !p.Writable() {
-		u.KernelRefused = "the quota file cannot be written by this process"
+		c.KernelRefused = "the quota file cannot be written by this process"
 	}
-	l.due[u.slot] = l.stagger(u.slot)
+	l.due[c.slot] = l.stagger(c.slot)
 }
 
-func (l *Loop) detach(u *unit) {
-	if u.Probe == nil {
+func (l *Loop) detach(c *container) {
+	if c.Probe == nil {
 		return
 	}
-	_ = u.Probe.Close()
-	u.Probe = nil
-	u.service.live--
-	u.track.Restart()
+	_ = c.Probe.Close()
+	c.Probe = nil
+	c.service.live--
+	c.track.Restart()
 }
 
-func (s *service) leave(u *unit) {
+func (s *service) leave(c *container) {
 	s.units--
-	if u.Probe != nil {
+	if c.Probe != nil {
 		s.live--
 	}
 }
 
 // remove forgets a container; what its service learned stays.
-func (l *Loop) remove(u *unit) {
-	l.detach(u)
-	if r, ok := u.TakeFold(l.o.Now()); ok && len(l.folds) < foldsKept {
+func (l *Loop) remove(c *container) {
+	l.detach(c)
+	if r, ok := c.TakeFold(l.o.Now()); ok && len(l.folds) < foldsKept {
 		l.folds = append(l.folds, r)
 	}
-	u.service.units--
-	u.service.lastSeen = l.o.Now()
-	if u.image != nil {
-		u.image.units--
-		u.image.lastSeen = l.o.Now()
+	c.service.units--
+	c.service.lastSeen = l.o.Now()
+	if c.image != nil {
+		c.image.units--
+		c.image.lastSeen = l.o.Now()
 	}
-	delete(l.units, u.Container.ID)
+	delete(l.containers, c.ID)
 	last := len(l.order) - 1
-	l.order[u.slot], l.due[u.slot], l.subjects[u.slot] = l.order[last], l.due[last], l.subjects[last]
-	l.order[u.slot].slot = u.slot
+	l.order[c.slot], l.due[c.slot], l.subjects[c.slot] = l.order[last], l.due[last], l.subjects[last]
+	l.order[c.slot].slot = c.slot
 	l.order, l.due, l.subjects = l.order[:last], l.due[:last], l.subjects[:last]
 	l.order[:last+1][last], l.subjects[:last+1][last] = nil, nil
-	u.Gone = true
-	l.exec.Forget(&u.Subject)
+	c.Gone = true
+	l.exec.DropOriginal(&c.Container)
 }
 
 // sameKill: an OOM event this soon after a kill that is known is that kill. The kernel
@@ -329,64 +329,64 @@ const sameKill = time.Second
 
 // event takes one hint of the Engine.
 func (l *Loop) event(now time.Time, ev knowledge.Event) {
-	u := l.units[ev.ID]
+	c := l.containers[ev.ID]
 	switch ev.Kind {
 	case knowledge.EventResync, knowledge.EventCreate, knowledge.EventStart, knowledge.EventRename:
-		if u != nil && ev.Kind == knowledge.EventStart {
-			u.Container.State = knowledge.StateRunning
-			u.Container.Inspected = false
-			u.Container.Restarts++
-			u.settled, u.attachAt = false, time.Time{}
-			if u.Policy.Acts() {
-				l.exec.Host.MemoryFree -= u.Window.MemoryLimit // until it is counted anew
+		if c != nil && ev.Kind == knowledge.EventStart {
+			c.State = knowledge.StateRunning
+			c.Inspected = false
+			c.Restarts++
+			c.settled, c.attachAt = false, time.Time{}
+			if c.Policy.Acts() {
+				l.exec.Host.MemoryFree -= c.Window.MemoryLimit // until it is counted anew
 			}
-			if f := u.service.foresight; f != nil {
+			if f := c.service.foresight; f != nil {
 				f.tracker.Restarted()
 			}
-			l.attach(now, u)
+			l.attach(now, c)
 		}
 		l.listAt = time.Time{}
 	case knowledge.EventDestroy:
-		if u != nil {
-			l.remove(u)
+		if c != nil {
+			l.remove(c)
 		}
 		return
 	}
-	if u == nil {
+	if c == nil {
 		return
 	}
 	switch ev.Kind {
 	case knowledge.EventDie:
-		u.Container.State, u.Container.PID, u.Container.Inspected = knowledge.StateExited, 0, false
-		u.Ended()
-		l.detach(u)
-		l.due[u.slot] = 0
+		c.State, c.PID, c.Inspected = knowledge.StateExited, 0, false
+		c.Exited()
+		l.detach(c)
+		l.due[c.slot] = 0
 	case knowledge.EventPause:
-		u.Container.State = knowledge.StatePaused
+		c.State = knowledge.StatePaused
 	case knowledge.EventUnpause:
-		u.Container.State = knowledge.StateRunning
+		c.State = knowledge.StateRunning
 	case knowledge.EventHealth:
-		l.meetSoon(u)
+		l.inspectSoon(c)
 	case knowledge.EventOOM:
-		if last := u.Window.LastOOM; !last.IsZero() && now.Sub(last) < sameKill {
+		if last := c.Window.LastOOM; !last.IsZero() && now.Sub(last) < sameKill {
 			break
 		}
-		u.track.MarkOOM(now)
-		u.Marks.LastOOM, u.changed = now, true
-		u.slowAt = time.Time{}
-		l.due[u.slot] = 0
+		c.track.MarkOOM(now)
+		c.Marks.LastOOM, c.changed = now, true
+		c.slowAt = time.Time{}
+		l.due[c.slot] = 0
 	case knowledge.EventUpdate:
-		if !u.InFlight { // else it is most likely our own
-			l.meetSoon(u)
+		if !c.InFlight { // else it is most likely our own
+			l.inspectSoon(c)
 		}
 	}
 }
 
 // meetSoon lets the next pass inspect a container. A storm of events about it
 // leads to one inspect a second.
-func (l *Loop) meetSoon(u *unit) {
-	u.meet = true
-	l.due[u.slot] = 0
+func (l *Loop) inspectSoon(c *container) {
+	c.inspect = true
+	l.due[c.slot] = 0
 }
 
 // listIfDue asks for the listing: the truth that events only shorten the way to.
@@ -398,5 +398,5 @@ func (l *Loop) listIfDue(now time.Time) {
 		return
 	}
 	l.listAt, l.listBegan = now, now
-	l.listing = l.hands.Do(l.list)
+	l.listing = l.workers.Do(l.list)
 }

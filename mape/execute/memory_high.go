@@ -1,0 +1,118 @@
+package execute
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+)
+
+// highStep is how long a lowered memory.high is watched before the limit follows.
+const highStep = 5 * time.Second
+
+// probing is the first half of a memory shrink where the kernel has memory.high:
+// lowered first, watched, and only then followed by the limit, because
+// a limit below need kills and a high mark below need only slows down.
+type pendingCut struct {
+	on       bool
+	action   knowledge.Action
+	until    time.Time // zero: it is being recorded, and not lowered yet
+	pressure float64
+	refaults float64
+}
+
+// probe records a cut, and then makes its first step. It returns false where the
+// kernel has no memory.high.
+func (e *Executor) lowerHighFirst(c *Container, a knowledge.Action) bool {
+	if e.Rules.Actuator != knowledge.ActuatorKernel || c.Probe == nil || c.Window.MemoryHigh != 0 {
+		return false
+	}
+	if err := c.Probe.SetHigh(0); err != nil { // what it has: is there such a file?
+		return false
+	}
+	c.cut = pendingCut{on: true, action: a}
+	c.InFlight = e.workers.Do(func(context.Context) func() {
+		seq, err := e.journal.Begin(a)
+		return func() {
+			c.InFlight = false
+			c.cut.action.Seq = seq
+			e.lowerHigh(e.now(), c, err)
+		}
+	})
+	c.cut.on = c.InFlight
+	return c.InFlight
+}
+
+// lowerHigh is the first step itself.
+func (e *Executor) lowerHigh(now time.Time, c *Container, unwritten error) {
+	p := &c.cut
+	if c.Probe == nil {
+		e.cancelCut(now, c, "the container went away")
+		return
+	}
+	if err := c.Probe.SetHigh(knowledge.Bytes(p.action.To)); err != nil {
+		e.cancelCut(now, c, err.Error())
+		return
+	}
+	if unwritten != nil {
+		e.log.Debug().Err(unwritten).Str("container", c.Name).Msg("a memory cut is recorded in memory only")
+	}
+	p.until = now.Add(highStep)
+	p.pressure, p.refaults = c.Window.MemoryPressure.Some10, c.Window.RefaultRate
+}
+
+// endProbe lifts memory.high again and closes the cut, which is not made.
+func (e *Executor) cancelCut(now time.Time, c *Container, why string) {
+	a := c.cut.action
+	c.cut = pendingCut{}
+	e.liftHigh(c)
+	c.LastError, c.LastErrorAt = "a memory cut was not made: "+why, now
+	o := knowledge.Outcome{
+		Seq: a.Seq, Result: knowledge.ResultRefused, At: now, Took: now.Sub(a.At),
+		Kernel: c.Limit(a.Resource), Message: why,
+	}
+	c.LastChange = knowledge.Record{Action: a, Outcome: o}
+	e.meter.Action(a.Resource.String(), o.Result.String(), o.Took)
+	e.close(o, func() {})
+}
+
+func (e *Executor) liftHigh(c *Container) {
+	if c.Probe == nil {
+		return
+	}
+	if err := c.Probe.SetHigh(0); err != nil {
+		e.log.Warn().Err(err).Str("container", c.Name).Msg("cannot lift memory.high again")
+	}
+}
+
+// reviewHigh follows the first step with the limit, or takes it back.
+func (e *Executor) reviewHigh(now time.Time, c *Container) {
+	p := &c.cut
+	if !p.on || p.until.IsZero() {
+		return
+	}
+	a, w := p.action, c.Window
+	if w.MemoryPressure.Some10 > p.pressure+0.5 || w.RefaultRate > 4*p.refaults+200 || w.WorkingSet > knowledge.Bytes(a.To)*95/100 {
+		e.cancelCut(now, c, fmt.Sprintf("with memory.high at %s it waits for memory %.1f%% of the time and reads %.0f pages/s again",
+			knowledge.Bytes(a.To), w.MemoryPressure.Some10, w.RefaultRate))
+		c.raise(now, a.Resource, c.Limit(a.Resource))
+		e.log.Info().Str("container", c.Name).Str("why", c.LastError).Msg("memory stays: the first step of a cut was felt")
+		return
+	}
+	if now.Before(p.until) || c.InFlight {
+		return
+	}
+	d := knowledge.Decision{
+		ID: a.ID, Resource: a.Resource, Verb: a.Verb, Actor: a.Actor, At: now, From: c.Limit(a.Resource), To: a.To, Reason: a.Reason,
+	}
+	r := Judge(&Request{Now: now, Decision: &d, Container: c, Host: &e.Host, Rules: &e.Rules})
+	if r.Allowed != a.To {
+		e.cancelCut(now, c, "meanwhile: "+r.Reason.String())
+		return
+	}
+	c.cut = pendingCut{}
+	e.liftHigh(c)
+	a.From = d.From
+	e.sendMemory(c, a, nil)
+}

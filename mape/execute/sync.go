@@ -1,0 +1,213 @@
+package execute
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+)
+
+// Dirty reports whether the kernel holds a quota that the Engine does not know.
+func (c *Container) Dirty() bool { return !c.dirtySince.IsZero() }
+
+// Follow tells the Engine of one quota that the kernel already has: the one that
+// waits longest, when it is due, at most one a second for the whole host.
+func (e *Executor) SyncEngine(now time.Time, subjects []*Container) {
+	if !e.Host.EngineDown.IsZero() || now.Sub(e.syncedAt) < engineEvery {
+		return
+	}
+	var next *Container
+	for _, c := range subjects {
+		if !c.Dirty() || c.InFlight || c.Gone || !c.due(now) {
+			continue
+		}
+		if next == nil || c.dirtySince.Before(next.dirtySince) {
+			next = c
+		}
+	}
+	if next == nil {
+		return
+	}
+	e.syncedAt = now
+	e.sendQuota(next)
+}
+
+// due: quiet for a while, or late.
+func (c *Container) due(now time.Time) bool {
+	if now.Before(c.retryAt[knowledge.ResourceCPU]) {
+		return false
+	}
+	moved := c.Marks.LastGrow[knowledge.ResourceCPU]
+	if cut := c.Marks.LastShrink[knowledge.ResourceCPU]; cut.After(moved) {
+		moved = cut
+	}
+	return now.Sub(moved) > engineQuiet || now.Sub(c.dirtySince) > engineWithin*3/4
+}
+
+// tell sends the quota of the kernel to the Engine. It changes nothing that is in
+// force, so it is no action of its own in the journal: the folded record is.
+func (e *Executor) sendQuota(c *Container) {
+	l := c.Marks.Engine
+	l.CPU, l.Period = c.Marks.Quota, c.Window.Period
+	if sameCPU(c.Marks.Engine.CPU, l.CPU) {
+		c.dirtySince = time.Time{}
+		return
+	}
+	id, started := c.ID, e.now()
+	c.InFlight = e.workers.Do(func(ctx context.Context) func() {
+		_, err := e.engine.UpdateCPU(ctx, id, l)
+		return func() {
+			c.InFlight = false
+			c.updates++
+			e.readBack(c)
+			e.rewriteQuota(c)
+			now := e.now()
+			switch {
+			case err == nil:
+				c.Marks.Engine.CPU, c.Unsaved = l.CPU, true
+				if c.Marks.Engine.CPUField == knowledge.CPUFieldNone {
+					c.Marks.Engine.CPUField = knowledge.CPUFieldNano
+				}
+				c.dirtySince = time.Time{}
+				if !sameCPU(c.Marks.Quota, l.CPU) { // it moved on meanwhile
+					c.dirtySince = now
+				}
+				c.failures[knowledge.ResourceCPU] = 0
+				e.meter.Action("cpu-engine", knowledge.ResultApplied.String(), now.Sub(started))
+			case e.engine.Gone(err):
+				c.Gone = true
+			default:
+				e.backOff(now, c, knowledge.ResourceCPU, err)
+				e.meter.Action("cpu-engine", knowledge.ResultFailed.String(), now.Sub(started))
+				e.log.Warn().Err(err).Str("container", c.Name).Msg("the Engine does not take the quota that the kernel has")
+			}
+		}
+	})
+}
+
+// flushers is how many updates run side by side when the daemon ends: the Engine
+// takes 16 at once without harm, and four keep its CPU for others.
+const flushWorkers = 4
+
+// Flush tells the Engine of every quota that the kernel is ahead with, until ctx
+// ends. The loop has stopped: nothing moves any more. It returns how many were
+// told and how many were not.
+func (e *Executor) Flush(ctx context.Context, subjects []*Container) (told, left int) {
+	for _, c := range subjects {
+		if c.cut.on {
+			e.cancelCut(e.now(), c, "the daemon ends")
+		}
+		if c.Adopt && !c.Gone && c.Policy.Acts() {
+			e.adoptNow(ctx, c)
+		}
+	}
+	work := make(chan *Container)
+	var group sync.WaitGroup
+	var mu sync.Mutex // guards told, left
+	for range flushWorkers {
+		group.Go(func() {
+			for c := range work {
+				l := c.Marks.Engine
+				l.CPU, l.Period = c.Marks.Quota, c.Window.Period
+				_, err := e.engine.UpdateCPU(ctx, c.ID, l)
+				mu.Lock()
+				if err == nil {
+					told++
+					c.Marks.Engine.CPU, c.dirtySince = l.CPU, time.Time{}
+				} else {
+					left++
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	for _, c := range subjects {
+		if c.Dirty() && !c.Gone && !sameCPU(c.Marks.Engine.CPU, c.Marks.Quota) {
+			select {
+			case work <- c:
+			case <-ctx.Done():
+				mu.Lock()
+				left++
+				mu.Unlock()
+			}
+		}
+	}
+	close(work)
+	group.Wait()
+	return told, left
+}
+
+// adoptNow settles a container whose limits an earlier life left, when this one
+// ends before it came to that: the next life would not know that it has to.
+func (e *Executor) adoptNow(ctx context.Context, c *Container) {
+	if info, err := e.engine.Inspect(ctx, c.ID); err == nil {
+		e.inspected(c, info, c.updates)
+	}
+}
+
+const (
+	// sharesEvery is how seldom a share is changed: it goes through the Engine.
+	sharesEvery = 30 * time.Second
+	// sharesStep is the least change of a share that is worth a call, as a factor.
+	sharesStep = 1.2
+)
+
+// Weigh sets a container's CPU share (Docker's scale, 1024 is the default), and
+// reports whether it is on its way. It has no hard effect on anybody, so it is not
+// journaled; the way back is kept.
+func (e *Executor) SetShares(now time.Time, c *Container, shares int64) bool {
+	have := c.Marks.Engine.Shares
+	if have == 0 {
+		have = 1024
+	}
+	near := float64(shares) < float64(have)*sharesStep && float64(shares)*sharesStep > float64(have)
+	if near || c.InFlight || now.Sub(c.sharesAt) < sharesEvery || !c.OriginalKept || !c.Policy.Acts() || c.Gone ||
+		now.Before(c.Marks.ExternalUntil) || c.Marks.Pinned || c.Pause.Active(now) ||
+		!e.Host.EngineDown.IsZero() || e.Host.Crashes > 0 || e.Host.Late > 0 {
+		return false
+	}
+	return e.updateShares(now, c, shares)
+}
+
+// RestoreShares gives a container back the share that it had.
+func (e *Executor) RestoreShares(now time.Time, c *Container) {
+	orDefault := func(shares int64) int64 {
+		if shares == 0 {
+			return 1024
+		}
+		return shares
+	}
+	was := orDefault(c.Original.Shares)
+	if !c.OriginalKept || c.Gone || c.InFlight || was == orDefault(c.Marks.Engine.Shares) {
+		return
+	}
+	e.updateShares(now, c, was)
+}
+
+// share tells the Engine a share.
+func (e *Executor) updateShares(now time.Time, c *Container, shares int64) bool {
+	c.sharesAt = now
+	id := c.ID
+	c.InFlight = e.workers.Do(func(ctx context.Context) func() {
+		_, err := e.engine.UpdateShares(ctx, id, shares)
+		return func() {
+			c.InFlight = false
+			c.updates++
+			e.readBack(c)
+			e.rewriteQuota(c)
+			result := knowledge.ResultApplied
+			if err != nil {
+				c.Gone = c.Gone || e.engine.Gone(err)
+				result = knowledge.ResultFailed
+				c.LastError, c.LastErrorAt = err.Error(), e.now()
+			} else {
+				c.Marks.Engine.Shares = shares
+			}
+			e.meter.Action("shares", result.String(), 0)
+			e.log.Info().Str("container", c.Name).Int64("shares", shares).Stringer("result", result).
+				Str("why", knowledge.Because(knowledge.RuleWeight, c.Window.Usage.Cores(), float64(shares)).String()).Msg("weigh")
+		}
+	})
+	return c.InFlight
+}
