@@ -15,6 +15,7 @@ import (
 	"github.com/effiscale/effiscale/mape"
 	"github.com/effiscale/effiscale/mape/execute"
 	"github.com/effiscale/effiscale/node/api"
+	"github.com/effiscale/effiscale/node/view"
 )
 
 // recordsMost bounds what one call reads from the history: the wire contract's
@@ -72,26 +73,26 @@ func (n *Node) scale(ctx context.Context, r api.ScaleRequest, wants []mape.Want)
 		if err != nil {
 			return res, asError(err)
 		}
-		wish := limitText(w.Resource, w.To)
+		wish := view.Limit(w.Resource, w.To)
 		if w.Factor > 0 {
 			wish = fmt.Sprintf("%g times as much", w.Factor)
 		}
 		switch rule := out.Ruling.Reason; {
 		case out.Ruling.Allowed == out.From && rule.IsZero():
-			res.Notes = append(res.Notes, stays(w.Resource, out.From))
+			res.Notes = append(res.Notes, view.Unchanged(w.Resource, out.From))
 		case out.Ruling.Allowed == out.From:
-			no := stays(w.Resource, out.From) + ": " + rule.String()
+			no := view.Unchanged(w.Resource, out.From) + ": " + rule.String()
 			refused, res.Notes = append(refused, no), append(res.Notes, no)
 		default:
 			moved++
 			if !rule.IsZero() {
-				res.Notes = append(res.Notes, fmt.Sprintf("%s becomes %s instead of %s: %s", w.Resource, limitText(w.Resource, out.Ruling.Allowed), wish, rule))
+				res.Notes = append(res.Notes, fmt.Sprintf("%s becomes %s instead of %s: %s", w.Resource, view.Limit(w.Resource, out.Ruling.Allowed), wish, rule))
 			}
 			if r.DryRun {
-				res.Notes = append(res.Notes, fmt.Sprintf("dry run: %s would go from %s to %s", w.Resource, limitText(w.Resource, out.From), limitText(w.Resource, out.Ruling.Allowed)))
+				res.Notes = append(res.Notes, fmt.Sprintf("dry run: %s would go from %s to %s", w.Resource, view.Limit(w.Resource, out.From), view.Limit(w.Resource, out.Ruling.Allowed)))
 				continue
 			}
-			res.Changes = append(res.Changes, change(out.Record))
+			res.Changes = append(res.Changes, view.Change(out.Record))
 			if out.Record.Outcome.Result > knowledge.ResultAdjusted {
 				return res, failure(out.Record)
 			}
@@ -104,7 +105,7 @@ func (n *Node) scale(ctx context.Context, r api.ScaleRequest, wants []mape.Want)
 	if err != nil {
 		return res, asError(err)
 	}
-	c := wireConfig(u.Window.Quota, u.Window.Period, u.Window.MemoryLimit)
+	c := view.WireLimits(u.Window.Quota, u.Window.Period, u.Window.MemoryLimit)
 	res.CPUQuota, res.CPUPeriod, res.Memory = c.CPUQuota, c.CPUPeriod, c.Memory
 	return res, nil
 }
@@ -140,25 +141,14 @@ func (n *Node) repeated(q api.ScaleRequest) (res api.ScaleResult, again bool, er
 		case r.Outcome.Result > knowledge.ResultAdjusted && r.Outcome.Result != knowledge.ResultReverted:
 			return res, true, failure(r)
 		}
-		res.Changes = append(res.Changes, change(r))
+		res.Changes = append(res.Changes, view.Change(r))
 		if a.Resource == knowledge.ResourceMemory {
 			res.Memory = a.To
 		} else {
-			res.CPUQuota = wireConfig(knowledge.NanoCPU(a.To), 0, 0).CPUQuota
+			res.CPUQuota = view.WireLimits(knowledge.NanoCPU(a.To), 0, 0).CPUQuota
 		}
 	}
 	return res, true, nil
-}
-
-func wireConfig(q knowledge.NanoCPU, period time.Duration, mem knowledge.Bytes) api.OldConfig {
-	if period == 0 {
-		period = knowledge.DefaultPeriod
-	}
-	c := api.OldConfig{CPUQuota: -1, CPUPeriod: period.Microseconds(), Memory: int64(mem)}
-	if q > 0 {
-		c.CPUQuota = int64(q) * period.Microseconds() / int64(knowledge.OneCPU) // at most 4e18
-	}
-	return c
 }
 
 // Replicate needs hosts and a balancer; a single host without them keeps one.
@@ -223,7 +213,7 @@ func (n *Node) localRestore(ctx context.Context, ref string) (api.RestoreResult,
 	for _, one := range done {
 		for _, r := range one.Records {
 			if r.Outcome.Result <= knowledge.ResultAdjusted {
-				res.Restored = append(res.Restored, change(r))
+				res.Restored = append(res.Restored, view.Change(r))
 			}
 		}
 		if one.Err != "" {
@@ -261,7 +251,7 @@ func (n *Node) localRecords(ctx context.Context, name string, limit int) (api.Hi
 		return h, api.Errorf(api.KindNotFound, "no container or service %q on this host, now or in the history: `effiscale status` lists them", name)
 	}
 	for _, r := range records {
-		h.Changes = append(h.Changes, change(r))
+		h.Changes = append(h.Changes, view.Change(r))
 	}
 	return h, nil
 }

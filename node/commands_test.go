@@ -13,6 +13,7 @@ import (
 	"github.com/effiscale/effiscale/knowledge/store"
 	"github.com/effiscale/effiscale/mape/execute"
 	"github.com/effiscale/effiscale/node/api"
+	"github.com/effiscale/effiscale/node/view"
 )
 
 // TestRow62SameRequestAgain: a key finds how its request ended, good or bad, and
@@ -73,7 +74,7 @@ func TestWireConfigKeepsTheQuota(t *testing.T) {
 		{knowledge.OneCPU, 50 * time.Millisecond, 50_000},
 		{knowledge.MaxCPU, time.Second, 4096_000_000},
 	} {
-		if got := wireConfig(c.cpu, c.period, 0).CPUQuota; got != c.want {
+		if got := view.WireLimits(c.cpu, c.period, 0).CPUQuota; got != c.want {
 			t.Errorf("%s in %s: %d, want %d", c.cpu, c.period, got, c.want)
 		}
 	}

@@ -113,7 +113,7 @@ func checkKernel(h knowledge.Host, containers []knowledge.Container, cfg config.
 	checks := []api.Check{verdict("cgroups", "warning", nil, k.Version()+", "+driverText(h.CgroupDriver), "")}
 	checks = append(checks, checkWrite(k, containers, cfg))
 	var noPSI error
-	if !psi(k) {
+	if !k.PSI() {
 		noPSI = errors.New("this kernel does not measure pressure (PSI)")
 	}
 	checks = append(checks, verdict("pressure", "warning", noPSI, "PSI is measured", "boot with psi=1; without it throttling and refaults have to do"))

@@ -1,33 +1,14 @@
 package node
 
 import (
-	"math"
 	"testing"
 	"time"
 
 	"github.com/effiscale/effiscale/docker/dockertest"
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/knowledge/store"
-	"github.com/effiscale/effiscale/mape"
 	"github.com/effiscale/effiscale/node/config"
 )
-
-func TestAlong(t *testing.T) {
-	at := func(h time.Duration, v float64) mape.Outlook {
-		o := mape.Outlook{Value: v}
-		o.Horizon = h
-		return o
-	}
-	got := along(1, []mape.Outlook{at(10*time.Second, 2), at(time.Minute, 7), at(80*time.Second, 3)}, 10)
-	for i, want := range []float64{2, 3, 4, 5, 6, 7, 5, 3, 3, 3} {
-		if math.Abs(got[i]-want) > 1e-9 {
-			t.Fatalf("%v at %d, want %g", got, i, want)
-		}
-	}
-	if got := along(1, []mape.Outlook{at(7*time.Second, 2)}, 2); got[0] != 2 || got[1] != 2 {
-		t.Errorf("%v", got)
-	}
-}
 
 // What is forecast is in status, explain, decision and predictions, is kept by the
 // store, and is there at once in the next life.

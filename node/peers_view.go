@@ -6,14 +6,13 @@ import (
 	"errors"
 	"maps"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/mape/plan"
 	"github.com/effiscale/effiscale/node/api"
 	"github.com/effiscale/effiscale/node/cluster/member"
+	"github.com/effiscale/effiscale/node/view"
 )
 
 // Report hands this host's reports to the cluster.
@@ -54,7 +53,7 @@ func (n *Node) Status(ctx context.Context) (api.Status, error) {
 	m := n.membership()
 	c := &api.ClusterView{
 		Name: m.Cluster, Expected: m.Expected, Majority: m.Majority, Encrypted: m.Encrypted, Ring: m.Ring, RingsDiffer: m.RingsDiffer,
-		Owned: v.Claims, Hosts: []api.HostView{hostView(m.Self, &s)},
+		Owned: v.Claims, Hosts: []api.HostView{view.Host(m.Self, &s)},
 	}
 	for _, p := range m.Members {
 		switch p.Status {
@@ -66,7 +65,7 @@ func (n *Node) Status(ctx context.Context) (api.Status, error) {
 		}
 	}
 	c.Hosts[0].Ring, c.Hosts[0].Status = m.Ring, "alive"
-	addSummary(c, s.Summary)
+	view.AddSummary(c, s.Summary)
 	n.addHosts(ctx, &s, c)
 	for _, p := range m.Members { // what ran there is not known, and not gone either
 		if p.Status == "failed" {
@@ -79,20 +78,9 @@ func (n *Node) Status(ctx context.Context) (api.Status, error) {
 	return s, nil
 }
 
-func hostView(id string, s *api.Status) api.HostView {
-	h := api.HostView{ID: id, Name: s.Node.Name, CPUs: s.Node.CPUs, CPUUsed: s.Node.CPUUsed, MemoryBytes: s.Node.MemoryBytes,
-		MemoryUsed: s.Node.MemoryUsed, Containers: len(s.Containers), Degraded: s.Degraded, PoolCPU: s.Node.PoolCPU, PoolCPUGranted: s.Node.PoolCPUGranted}
-	for i := range s.Containers {
-		if s.Containers[i].Managed {
-			h.Managed++
-		}
-	}
-	return h
-}
-
 // addHosts puts the other hosts and their containers in.
 func (n *Node) addHosts(ctx context.Context, s *api.Status, c *api.ClusterView) {
-	services := n.newMerger(s.Services)
+	services := view.NewMerger(n.identity.Name, s.Services, n.ownerOf)
 	for _, a := range n.askAll(ctx, "status", nil) {
 		h := api.HostView{ID: string(a.peer.ID), Name: a.peer.Name, Status: a.peer.Status, Ring: sumText(a.peer.Ring)}
 		var of api.Status
@@ -105,114 +93,20 @@ func (n *Node) addHosts(ctx context.Context, s *api.Status, c *api.ClusterView) 
 			continue
 		}
 		ring, status := h.Ring, h.Status
-		h = hostView(h.ID, &of)
+		h = view.Host(h.ID, &of)
 		h.Name, h.Ring, h.Status = a.peer.Name, ring, status
 		for _, v := range of.Containers {
 			v.Host = a.peer.Name
 			s.Containers = append(s.Containers, v)
 		}
-		services.add(a.peer.Name, of.Services)
-		addSummary(c, of.Summary)
+		services.Add(a.peer.Name, of.Services)
+		view.AddSummary(c, of.Summary)
 		for _, p := range of.Problems {
 			s.Problems = append(s.Problems, a.peer.Name+": "+p)
 		}
 		c.Hosts = append(c.Hosts, h)
 	}
-	s.Services = services.sorted()
-}
-
-// addSummary adds one host's last hour.
-func addSummary(c *api.ClusterView, s api.Summary) {
-	t := &c.Summary
-	c.SummaryOf++
-	t.Actions += s.Actions
-	t.Failed += s.Failed
-	t.Reverted += s.Reverted
-	t.DriftRepaired += s.DriftRepaired
-	t.SavedCPU += s.SavedCPU
-	t.SavedMemory += s.SavedMemory
-}
-
-// merger adds up what hosts run of the services.
-type merger struct {
-	all    []api.ServiceView
-	at     map[string]int               // in all, by name
-	hosts  map[string]int               // how many run it, by its name
-	paused map[string]map[string]string // how it is paused, by its name and the host
-	owner  func(knowledge.ServiceKey) (owner string, warm []string)
-}
-
-// newMerger begins with what this host runs, owners included.
-func (n *Node) newMerger(own []api.ServiceView) *merger {
-	m := &merger{all: own, at: make(map[string]int, len(own)), hosts: map[string]int{}, paused: map[string]map[string]string{}, owner: n.ownerOf}
-	for i := range own {
-		m.at[own[i].Name] = i
-		m.pause(n.identity.Name, &own[i])
-	}
-	return m
-}
-
-// pause notes on how many hosts a service is, and how it is paused there.
-func (m *merger) pause(host string, v *api.ServiceView) {
-	m.hosts[v.Name]++
-	if v.Paused == "" {
-		return
-	}
-	if m.paused[v.Name] == nil {
-		m.paused[v.Name] = map[string]string{}
-	}
-	m.paused[v.Name][host] = v.Paused
-}
-
-// pauses says of each service what holds on all of its hosts, or on which of them what does.
-func (m *merger) pauses() {
-	for name, on := range m.paused {
-		v, kinds := &m.all[m.at[name]], map[string]bool{}
-		for _, text := range on {
-			kind, until, _ := strings.Cut(text, "until ")
-			kinds[kind+strconv.FormatBool(until == "resumed")] = true
-			v.Paused = max(v.Paused, text) // of seconds that differ, the last
-		}
-		if len(on) == m.hosts[name] && len(kinds) == 1 {
-			continue
-		}
-		v.Paused, v.Pauses = "", on
-	}
-}
-
-// add takes what another host runs.
-func (m *merger) add(host string, more []api.ServiceView) {
-	for _, v := range more {
-		m.pause(host, &v)
-		i, ok := m.at[v.Name]
-		if !ok {
-			v.Owner, v.Warm = m.owner(knowledge.ServiceKey(v.Name))
-			m.at[v.Name] = len(m.all)
-			m.all = append(m.all, v)
-			continue
-		}
-		a := &m.all[i]
-		a.Containers = append(a.Containers, v.Containers...)
-		a.CPUUsed += v.CPUUsed
-		a.MemoryUsed += v.MemoryUsed
-		a.CPULimit, a.MemoryLimit = sum(a.CPULimit, v.CPULimit), sum(a.MemoryLimit, v.MemoryLimit)
-	}
-}
-
-// sorted are the services by name; nothing can be added after it.
-func (m *merger) sorted() []api.ServiceView {
-	m.pauses()
-	knowledge.SortFunc(m.all, func(a, b api.ServiceView) int { return strings.Compare(a.Name, b.Name) })
-	return m.all
-}
-
-// sum of two limits; nil is none, and none and some is none.
-func sum[T int64 | float64](a, b *T) *T {
-	if a == nil || b == nil {
-		return nil
-	}
-	v := *a + *b
-	return &v
+	s.Services = services.Services()
 }
 
 // refusedLately is how long a stranger that was refused stays a problem to look at.

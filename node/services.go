@@ -10,8 +10,8 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/knowledge/history"
 	"github.com/effiscale/effiscale/knowledge/store"
-	"github.com/effiscale/effiscale/mape"
 	"github.com/effiscale/effiscale/node/api"
+	"github.com/effiscale/effiscale/node/view"
 	"github.com/effiscale/effiscale/node/cluster/member"
 )
 
@@ -22,53 +22,9 @@ func (n *Node) Metric(ctx context.Context, ref string) (api.Metric, error) {
 		return api.Metric{}, asError(err)
 	}
 	if u.Window.Samples == 0 {
-		return api.Metric{}, api.Errorf(api.KindUnavailable, "%s has not been measured yet: %s", u.Container.Name, orRunning(&u))
+		return api.Metric{}, api.Errorf(api.KindUnavailable, "%s has not been measured yet: %s", u.Container.Name, view.Unmeasured(&u))
 	}
-	return n.metric(ref, &u), nil
-}
-
-func orRunning(u *mape.Unit) string {
-	if u.AttachError != "" {
-		return u.AttachError
-	}
-	return "it is " + u.Container.State.String()
-}
-
-func (n *Node) metric(ref string, u *mape.Unit) api.Metric {
-	w := u.Window
-	m := api.Metric{
-		ContainerID: ref, CPUUsage: w.Usage.Cores(), MemoryUsage: n.memoryShare(w.WorkingSet, w.MemoryLimit),
-		NetworkRx: w.RxBytes, NetworkTx: w.TxBytes, DiskRead: w.ReadBytes, DiskWrite: w.WriteBytes, Timestamp: w.At.UTC(),
-		CPULimit: coresOf(w.Quota), ThrottledRatio: w.ThrottleRatio, WorkingSet: int64(w.WorkingSet),
-		MemoryLimit: bytesOf(w.MemoryLimit), Pids: w.Pids, OOMKills: u.Kills,
-	}
-	if w.Quota > 0 {
-		share := w.Usage.Cores() / w.Quota.Cores()
-		m.CPUUtilization = &share
-	}
-	m.CPUPressure = pressure(w, knowledge.HasCPUPressure, w.CPUPressure)
-	m.MemoryPressure = pressure(w, knowledge.HasMemoryPressure, w.MemoryPressure)
-	m.IOPressure = pressure(w, knowledge.HasIOPressure, w.IOPressure)
-	return m
-}
-
-// memoryShare is use over the limit, over the host's memory without one, 0 to 1.
-func (n *Node) memoryShare(use, limit knowledge.Bytes) float64 {
-	if limit <= 0 {
-		limit = n.host().Memory
-	}
-	if limit <= 0 {
-		return 0
-	}
-	return min(float64(use)/float64(limit), 1)
-}
-
-func pressure(w *knowledge.Window, has knowledge.Signals, p knowledge.Pressure) *float64 {
-	if w.Have&has == 0 {
-		return nil
-	}
-	share := p.Some10 / 100
-	return &share
+	return view.Metric(ref, &u, n.host().Memory), nil
 }
 
 // Metrics are the readings of the last window, oldest first: the newest minutes
@@ -87,12 +43,7 @@ func (n *Node) Metrics(ctx context.Context, ref string, window time.Duration) ([
 	if err != nil {
 		return nil, err
 	}
-	now := n.metric(ref, &u)
-	out := make([]api.Metric, 0, len(older)+len(points))
-	for _, p := range append(older, points...) {
-		out = append(out, n.past(now, p))
-	}
-	return out, nil
+	return view.Metrics(ref, &u, append(older, points...), n.host().Memory), nil
 }
 
 // older are the kept buckets of a service between two instants. They tell nothing
@@ -136,20 +87,6 @@ func (n *Node) older(ctx context.Context, service knowledge.ServiceKey, from, to
 	return points, nil
 }
 
-// past is a metric as a point keeps it; what that does not keep is as it is now.
-func (n *Node) past(m api.Metric, p knowledge.Point) api.Metric {
-	m.Timestamp = time.Unix(0, p.At).UTC()
-	m.CPUUsage, m.ThrottledRatio = float64(p.CPU), float64(p.Throttled)
-	m.WorkingSet, m.MemoryLimit = int64(p.WorkingSet), bytesOf(p.MemoryLimit)
-	m.MemoryUsage = n.memoryShare(p.WorkingSet, p.MemoryLimit)
-	m.CPULimit, m.CPUUtilization = nil, nil
-	if p.CPULimit > 0 {
-		limit, share := float64(p.CPULimit), float64(p.CPU/p.CPULimit)
-		m.CPULimit, m.CPUUtilization = &limit, &share
-	}
-	return m
-}
-
 // Watch starts or stops measuring a container.
 func (n *Node) Watch(ctx context.Context, ref string, on bool) (bool, error) {
 	already, err := n.loop.Watch(ctx, ref, on)
@@ -167,39 +104,7 @@ func (n *Node) WireHistory(ctx context.Context, ref string, limit int) ([]api.Wi
 	if err != nil {
 		return out, err
 	}
-	after := wireConfig(u.Window.Quota, u.Window.Period, u.Window.MemoryLimit)
-	for _, r := range records {
-		w := wireRecord(ref, r, after)
-		if r.Outcome.Result == knowledge.ResultApplied || r.Outcome.Result == knowledge.ResultAdjusted || r.Outcome.Result == knowledge.ResultReverted {
-			after = w.OldConfig // newest first: what was before this is after the next
-		}
-		out = append(out, w)
-	}
-	return out, nil
-}
-
-// wireRecord tells one record with the whole configuration before and after it.
-func wireRecord(ref string, r knowledge.Record, after api.OldConfig) api.WireRecord {
-	a := r.Action
-	w := api.WireRecord{
-		ContainerID: ref, Timestamp: a.At.UTC(), ScalingType: "vertical", Direction: "up",
-		Outcome: r.Outcome.Result.String(), Reason: a.Reason.String(), OldConfig: after,
-	}
-	if r.Outcome.Message != "" {
-		w.Reason += "; " + r.Outcome.Message
-	}
-	if a.Verb == knowledge.Shrink {
-		w.Direction = "down"
-	}
-	w.NewConfig = w.OldConfig
-	if a.Resource == knowledge.ResourceMemory {
-		w.OldConfig.Memory, w.NewConfig.Memory = a.From, a.To
-	} else {
-		period := time.Duration(after.CPUPeriod) * time.Microsecond
-		w.OldConfig.CPUQuota = wireConfig(knowledge.NanoCPU(a.From), period, 0).CPUQuota
-		w.NewConfig.CPUQuota = wireConfig(knowledge.NanoCPU(a.To), period, 0).CPUQuota
-	}
-	return w
+	return view.WireRecords(ref, u.Window, records), nil
 }
 
 // localDecide is the plan for one container of this host.
@@ -208,19 +113,7 @@ func (n *Node) localDecide(ctx context.Context, ref string) (api.ContainerPlan, 
 	if err != nil {
 		return api.ContainerPlan{}, asError(err)
 	}
-	p := api.ContainerPlan{Action: "no_action", Plan: planItems(&u), Controllers: n.controllers(u.Container.Service), Confidence: confidence(&u), Forecast: nextForecast(&u), Pattern: patternOf(&u)}
-	_, p.Reason = state(&u)
-	for _, item := range p.Plan {
-		if item.Mark != "~" && item.Mark != "." {
-			continue
-		}
-		if item.To == 0 || (item.From != 0 && item.To > item.From) {
-			p.Action, p.Reason = "scale_up", item.Why
-			break
-		}
-		p.Action, p.Reason = "scale_down", item.Why
-	}
-	return p, nil
+	return view.Decision(&u, n.controllers(u.Container.Service), time.Now()), nil
 }
 
 // controllers are those that take part in decisions about a service: its owner, and
@@ -234,18 +127,6 @@ func (n *Node) controllers(key knowledge.ServiceKey) []string {
 		return []string{}
 	}
 	return append([]string{owner}, warm...)
-}
-
-// confidence is how far the evidence carries: none without a good window, full
-// once the service has been watched for an hour.
-func confidence(u *mape.Unit) float64 {
-	if u.Finding.Quality != knowledge.QualityGood {
-		return 0
-	}
-	if u.Envelope.Learned && u.Envelope.Reason.Rule != knowledge.RuleImage {
-		return 1
-	}
-	return min(0.5+time.Since(u.Window.Since).Hours()/2, 1)
 }
 
 // Identity is the node's name and zone.

@@ -14,6 +14,7 @@ import (
 	"github.com/effiscale/effiscale/docker/cgroup"
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/node/cluster/member"
+	"github.com/effiscale/effiscale/node/view"
 )
 
 // readyAnyway is how long the first full pass may hold readiness back.
@@ -115,7 +116,7 @@ func (n *Node) account(ctx context.Context) {
 		if err != nil {
 			continue
 		}
-		cores, bytes := saved(units)
+		cores, bytes := view.Saved(units)
 		n.metrics.Saved(cores, bytes, accountEvery)
 		n.metrics.LoopSuccess("tick", sum.LastTick)
 	}

@@ -68,6 +68,7 @@ func layout() []packageRule {
 		{path: "node/test/hosts", layer: tests, knows: []string{"*"}},
 
 		{path: "node", layer: wiring, knows: []string{"*"}, logs: true},
+		{path: "node/view", layer: pure, knows: []string{"mape", "mape/execute", "node/api"}}, // their types
 		{path: "node/config", layer: effects},
 		{path: "node/api", layer: effects, logs: true},
 		{path: "node/ctl", layer: effects, knows: []string{"node/api"}},

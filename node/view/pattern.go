@@ -1,4 +1,4 @@
-package node
+package view
 
 import (
 	"fmt"
@@ -9,7 +9,7 @@ import (
 	"github.com/effiscale/effiscale/node/api"
 )
 
-func patternView(p *analyse.Pattern) api.Pattern {
+func pattern(p *analyse.Pattern) api.Pattern {
 	return api.Pattern{Kind: p.Kind.String(), Confidence: p.Confidence, Period: p.Period.Seconds(), Why: p.Evidence.String()}
 }
 
@@ -22,17 +22,17 @@ func patternOf(u *mape.Unit) *api.Pattern {
 	if p.Kind == analyse.PatternUnknown {
 		return nil
 	}
-	v := patternView(&p)
+	v := pattern(&p)
 	return &v
 }
 
 // patterns are those of demand and of memory; that memory is steady is no news.
 func patterns(u *mape.Unit) (out []api.Pattern) {
 	if u.Pattern.Kind != analyse.PatternUnknown {
-		out = append(out, patternView(&u.Pattern))
+		out = append(out, pattern(&u.Pattern))
 	}
 	if m := &u.MemoryPattern; m.Kind == analyse.PatternLeak || m.Kind == analyse.PatternRamp {
-		out = append(out, patternView(m))
+		out = append(out, pattern(m))
 	}
 	return out
 }

@@ -1,0 +1,159 @@
+package view
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/mape"
+	"github.com/effiscale/effiscale/mape/execute"
+	"github.com/effiscale/effiscale/node/api"
+)
+
+// Explanation is what an explanation of one container is made of.
+type Explanation struct {
+	Unit     *mape.Unit
+	Verdicts [2][]execute.Verdict // by resource
+	Records  []knowledge.Record   // of the container, newest first
+	Source   string               // of the samples
+	Node     string               // the name of this node
+}
+
+// Explain is everything about one container of this host; it names this node as the owner.
+func Explain(e *Explanation, now time.Time) api.Explain {
+	u := e.Unit
+	out := api.Explain{
+		Schema: api.Schema, Container: Container(u, now), Node: e.Node, Owner: e.Node,
+		ManagedSince: u.Marks.Since.UTC(), Signals: signals(u), Thresholds: thresholds(u, now),
+		Forecasts: forecastViews(u), Patterns: patterns(u), Envelope: envelopeView(&u.Envelope),
+		Conditions: conditions(u, e.Source, now), Wishes: wishes(u), Rejected: rejected(u, now), History: []api.Change{},
+		OriginalKept: u.OriginalKept, KernelCPU: coresOf(u.Window.Quota), KernelMemory: bytesOf(u.Window.MemoryLimit),
+	}
+	for r := range e.Verdicts {
+		out.Verdicts = append(out.Verdicts, verdictViews(knowledge.Resource(r), e.Verdicts[r])...)
+	}
+	for _, r := range e.Records {
+		out.History = append(out.History, Change(r))
+	}
+	if u.OriginalKept {
+		out.OriginalCPU, out.OriginalMemory = coresOf(u.Original.CPU), bytesOf(u.Original.Memory)
+	}
+	if u.Marks.EngineKnown {
+		out.EngineCPU, out.EngineMemory = coresOf(u.Marks.Engine.CPU), bytesOf(u.Marks.Engine.Memory)
+	}
+	return out
+}
+
+func thresholds(u *mape.Unit, now time.Time) []api.Threshold {
+	p, e := &u.Policy, &u.Envelope
+	learned := "policy"
+	switch {
+	case e.Reason.Rule == knowledge.RuleImage:
+		learned = "image"
+	case e.Learned:
+		learned = "learned"
+	}
+	out := []api.Threshold{
+		{Name: "throttled periods allowed", Value: e.ThrottleTarget, Unit: "ratio", Source: "policy"},
+		{Name: "cpu limit, least", Value: p.CPU.Min.Cores(), Unit: "cores", Source: p.CPUSource},
+		{Name: "cpu limit, most", Value: p.CPU.Max.Cores(), Unit: "cores", Source: p.CPUSource},
+		{Name: "cpu floor of the reflex", Value: e.CPU.Min.Cores(), Unit: "cores", Source: floorFrom(e, learned)},
+		{Name: "cpu ceiling of the reflex", Value: e.CPU.Max.Cores(), Unit: "cores", Source: learned},
+		{Name: "memory limit, least", Value: float64(p.Memory.Min), Unit: "bytes", Source: p.MemorySource},
+		{Name: "memory limit, most", Value: float64(p.Memory.Max), Unit: "bytes", Source: p.MemorySource},
+		{Name: "memory floor", Value: float64(e.MemoryFloor), Unit: "bytes", Source: learned},
+		{Name: "calm before memory shrinks", Value: p.ShrinkAfter.Seconds(), Unit: "seconds", Source: "policy"},
+	}
+	out = append(out, adaptive(u)...)
+	for r := range u.Marks.Raised {
+		f := u.Marks.Raised[r]
+		if now.Before(f.Until) {
+			t := api.Threshold{Name: "cpu floor after a cut that hurt", Value: knowledge.NanoCPU(f.Value).Cores(), Unit: "cores", Source: "learned"}
+			if knowledge.Resource(r) == knowledge.ResourceMemory {
+				t.Name, t.Value, t.Unit = "memory floor after a cut that hurt", float64(f.Value), "bytes"
+			}
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
+// floorFrom is "forecast" where one raises the CPU floor, else where the others are from.
+func floorFrom(e *knowledge.Envelope, others string) string {
+	if e.ForecastCPU > e.LearnedCPU {
+		return "forecast"
+	}
+	return others
+}
+
+func envelopeView(e *knowledge.Envelope) api.EnvelopeView {
+	return api.EnvelopeView{
+		CPUFloor: e.CPU.Min.Cores(), CPUCeiling: e.CPU.Max.Cores(), ThrottleTarget: e.ThrottleTarget,
+		MemoryWanted: int64(e.Memory), MemoryFloor: int64(e.MemoryFloor), MemoryCeiling: int64(e.MemoryCeiling),
+		Learned: e.Learned, Why: e.Reason.String(), Forecast: e.Forecast.String(), At: e.At.UTC(),
+		Threshold: e.Threshold.String(), ThresholdFloor: e.ThresholdCPU.Cores(), CutFloor: e.CutCPU.Cores(),
+	}
+}
+
+func wishes(u *mape.Unit) []api.Wish {
+	out := make([]api.Wish, 0, 2)
+	for r := range u.Wishes {
+		w := &u.Wishes[r]
+		d := w.Decision
+		if !u.Policy.Acts() {
+			d = u.Would[r]
+		}
+		v := api.Wish{
+			Resource: knowledge.Resource(r).String(), Current: u.Limit(knowledge.Resource(r)), Wanted: d.To, Allowed: w.Ruling.Allowed,
+			Verb: d.Verb.String(), Rule: string(d.Reason.Rule), Why: d.Reason.String(), Since: w.Since.UTC(),
+		}
+		if d.Verb == knowledge.Hold {
+			v.Wanted = v.Current
+			if d.Reason.Rule == knowledge.RuleAtMax {
+				v.Wanted = inUnit(knowledge.Resource(r), d.Reason.Args[0])
+			}
+		}
+		if d.Verb == knowledge.Hold || !u.Policy.Acts() {
+			v.Allowed = v.Current
+		}
+		out = append(out, v)
+	}
+	return out
+}
+
+// inUnit turns a reason's number, cores or bytes, into a limit of the resource.
+func inUnit(r knowledge.Resource, v float64) int64 {
+	if r == knowledge.ResourceCPU {
+		return int64(knowledge.FromCores(v))
+	}
+	return int64(v)
+}
+
+// rejected are the values that the planner did not take, with the reason.
+func rejected(u *mape.Unit, now time.Time) []string {
+	out := []string{}
+	for r := range u.Wishes {
+		w := &u.Wishes[r]
+		name := knowledge.Resource(r).String()
+		if w.Ruling.Guard != "" {
+			out = append(out, fmt.Sprintf("%s %s: %s (guard %s)", name, Limit(knowledge.Resource(r), w.Decision.To), w.Ruling.Reason, w.Ruling.Guard))
+		}
+		would := u.Would[r]
+		if would.Verb != knowledge.Hold && w.Decision.Verb == knowledge.Hold && u.Policy.Acts() {
+			out = append(out, fmt.Sprintf("%s %s, where it would settle in the long run (%s): not now, %s", name,
+				Limit(knowledge.Resource(r), would.To), would.Reason, w.Decision.Reason))
+		}
+	}
+	if u.LastError != "" && now.Sub(u.LastErrorAt) < time.Hour {
+		out = append(out, "last failure: "+u.LastError)
+	}
+	return out
+}
+
+func verdictViews(r knowledge.Resource, verdicts []execute.Verdict) []api.Verdict {
+	out := make([]api.Verdict, 0, len(verdicts))
+	for _, v := range verdicts {
+		out = append(out, api.Verdict{Guard: v.Guard, Resource: r.String(), Allowed: v.Allowed, Message: v.Reason.String()})
+	}
+	return out
+}

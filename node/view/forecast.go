@@ -1,0 +1,99 @@
+package view
+
+import (
+	"slices"
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/mape"
+	"github.com/effiscale/effiscale/mape/forecast"
+	"github.com/effiscale/effiscale/node/api"
+)
+
+// forecastView is one horizon of what is expected.
+func forecastView(o *mape.Outlook) api.Forecast {
+	return api.Forecast{
+		Horizon: o.Horizon.Seconds(), Expected: o.Peak, Upper: o.Upper.Cores(), Level: o.Level, Coverage: o.Coverage,
+		Gain: o.Gain, ScoredFor: o.ScoredFor.Seconds(), Member: o.Member, Period: o.Period.Seconds(), Trusted: o.Proven(),
+	}
+}
+
+func forecastViews(u *mape.Unit) []api.Forecast {
+	var out []api.Forecast
+	for i := range u.Outlooks {
+		out = append(out, forecastView(&u.Outlooks[i]))
+	}
+	return out
+}
+
+// nextForecast is the one that may raise a floor; nil: there is none.
+func nextForecast(u *mape.Unit) *api.Forecast {
+	if u.Ahead.Level == 0 {
+		return nil
+	}
+	v := forecastView(&u.Ahead)
+	return &v
+}
+
+const (
+	// predictStep is the spacing of a forecast's values.
+	predictStep = 10 * time.Second
+	// PredictFrom is how much of the past it is made from where the service has no
+	// forecaster: for memory, and for what moves too little.
+	PredictFrom = 5 * time.Minute
+)
+
+// Predictions are forecasts of use in the next window, one value each 10 s: of CPU by the
+// service's forecasters where it has any, of all else from points of the last minutes.
+func Predictions(u *mape.Unit, points []knowledge.Point, memory knowledge.Bytes, window time.Duration, now time.Time) api.Predictions {
+	cpu, mem := steps(points, memory, now)
+	count := max(int(window/predictStep), 1)
+	p := api.Predictions{CPU: forecast.Holt(cpu, count), Memory: forecast.Holt(mem, count)}
+	if w := u.Window; len(u.Outlooks) > 0 && w.Samples > 0 {
+		p.CPU = along(w.UsageMean.Cores(), u.Outlooks, count)
+		if p.Memory == nil { // after a restart: as it is now
+			p.Memory = slices.Repeat([]float64{memoryShare(w.WorkingSet, w.MemoryLimit, memory)}, count)
+		}
+	}
+	p.Insufficient = p.CPU == nil
+	return p
+}
+
+// steps are the means of the last minutes, one each 10 s of which there is a point.
+func steps(points []knowledge.Point, memory knowledge.Bytes, now time.Time) (cpu, mem []float64) {
+	for at := now.Add(-PredictFrom); at.Before(now); at = at.Add(predictStep) {
+		var c, m float64
+		count := 0
+		for _, p := range points {
+			if p.At >= at.UnixNano() && p.At < at.Add(predictStep).UnixNano() {
+				c += float64(p.CPU)
+				m += memoryShare(p.WorkingSet, p.MemoryLimit, memory)
+				count++
+			}
+		}
+		if count > 0 {
+			cpu, mem = append(cpu, c/float64(count)), append(mem, m/float64(count))
+		}
+	}
+	return cpu, mem
+}
+
+// along draws a line from now through what is expected at each horizon; beyond the
+// last one it stays.
+func along(now float64, ahead []mape.Outlook, steps int) []float64 {
+	out := make([]float64, 0, steps)
+	at, value := time.Duration(0), now
+	for i := 1; i <= steps; i++ {
+		t := time.Duration(i) * predictStep
+		for len(ahead) > 0 && t > ahead[0].Horizon {
+			at, value, ahead = ahead[0].Horizon, ahead[0].Value, ahead[1:]
+		}
+		if len(ahead) == 0 {
+			out = append(out, value)
+			continue
+		}
+		share := float64(t-at) / float64(ahead[0].Horizon-at)
+		out = append(out, value+share*(ahead[0].Value-value))
+	}
+	return out
+}

@@ -1,0 +1,127 @@
+package view
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/mape"
+	"github.com/effiscale/effiscale/node/api"
+)
+
+// Daemon is what a status tells of the daemon itself.
+type Daemon struct {
+	Version, ID, Name, Mode, ConfigFile string
+	StartedAt                           time.Time
+	Crashes                             int // within five minutes: safe mode
+
+	Engine   Engine
+	Machine  knowledge.Host // as the Engine describes it
+	Cgroup   string         // version of the cgroup file system; "": cannot be read
+	Actuator string
+	Source   string // of the samples
+
+	Store       string // why the knowledge file is degraded; "": it is not
+	StoreOpened string // what happened to the knowledge file at the start; "": nothing
+
+	Disagreements []string // between the labels of containers of one service
+}
+
+// Engine is the state of the connection to the Docker Engine.
+type Engine struct {
+	Up    bool
+	Since time.Time // zero: since the daemon's start
+	Error string
+}
+
+// Status is the status of this host. It sorts units by name; records are those of the
+// last hour.
+func Status(d *Daemon, units []mape.Unit, sum *mape.Summary, records []knowledge.Record, now time.Time) api.Status {
+	s := api.Status{
+		Schema: api.Schema, Version: d.Version, Node: nodeView(d, sum, now), Problems: []string{},
+		Containers: make([]api.ContainerView, 0, len(units)),
+	}
+	slices.SortFunc(units, byName)
+	for i := range units {
+		s.Containers = append(s.Containers, Container(&units[i], now))
+		s.Problems = append(s.Problems, problems(&units[i])...)
+	}
+	s.Services = services(units, d.Name)
+	s.Summary = summary(records)
+	s.Summary.DriftRepaired = sum.Repaired
+	s.Summary.SavedCPU, s.Summary.SavedMemory = Saved(units)
+	addProblems(&s, d, sum)
+	return s
+}
+
+func byName(a, b mape.Unit) int { return strings.Compare(a.Container.Name, b.Container.Name) }
+
+func nodeView(d *Daemon, sum *mape.Summary, now time.Time) api.NodeView {
+	v := api.NodeView{
+		ID: d.ID, Name: d.Name, Mode: d.Mode, StartedAt: d.StartedAt.UTC(),
+		Ready: sum.Ready, SafeMode: d.Crashes > 0, CPUs: sum.Host.CPUs, CPUUsed: sum.HostCPU.Cores(),
+		MemoryBytes: int64(sum.Host.Memory), MemoryUsed: int64(sum.HostUsed),
+		PoolCPU: sum.Pool.Cores(), PoolCPUGranted: sum.Granted.Cores(),
+		Engine: "connected", EngineVersion: d.Machine.EngineVersion, APIVersion: d.Machine.APIVersion, Members: 1,
+		Actuator: d.Actuator, Source: d.Source, Store: "ok", ConfigFile: d.ConfigFile,
+	}
+	if !connected(d, sum) {
+		since := d.Engine.Since
+		if since.IsZero() {
+			since = d.StartedAt
+		}
+		v.Engine = fmt.Sprintf("unreachable for %s: %s", now.Sub(since).Round(time.Second), d.Engine.Error)
+	}
+	if d.Cgroup != "" {
+		v.Cgroup = strings.TrimSpace(d.Cgroup + " " + d.Machine.CgroupDriver)
+	}
+	if d.Store != "" {
+		v.Store = "degraded: " + d.Store
+	}
+	return v
+}
+
+func connected(d *Daemon, sum *mape.Summary) bool { return d.Engine.Up && sum.Host.EngineDown.IsZero() }
+
+// addProblems adds what concerns the whole node.
+func addProblems(s *api.Status, d *Daemon, sum *mape.Summary) {
+	add := func(format string, args ...any) {
+		s.Problems = append(s.Problems, fmt.Sprintf(format, args...))
+		s.Degraded = true
+	}
+	switch {
+	case !connected(d, sum):
+		add("the Docker Engine is %s (docker.host); measuring goes on, memory and new containers wait", s.Node.Engine)
+	case sum.ListError != "":
+		add("the Docker Engine does not list its containers (docker.host): %s; known ones are measured, new ones wait",
+			sum.ListError)
+	}
+	if d.Store != "" {
+		add("the knowledge file is %s (node.data_dir, store.max_size); scaling goes on from memory", s.Node.Store)
+	}
+	if d.StoreOpened != "" {
+		s.Problems = append(s.Problems, "the knowledge file at the start: "+d.StoreOpened)
+	}
+	if d.Crashes > 0 {
+		add("safe mode: %d crashes within five minutes; only measuring. Look at the log, then restart the service", d.Crashes)
+	}
+	if d.Cgroup == "" {
+		add("samples come from the %s", d.Source)
+	}
+	s.Problems = append(s.Problems, d.Disagreements...)
+}
+
+func summary(records []knowledge.Record) (s api.Summary) {
+	for _, r := range records {
+		s.Actions += max(r.Action.Count, 1)
+		switch r.Outcome.Result {
+		case knowledge.ResultFailed, knowledge.ResultRefused:
+			s.Failed++
+		case knowledge.ResultReverted:
+			s.Reverted++
+		}
+	}
+	return s
+}
