@@ -18,6 +18,7 @@ import (
 	"github.com/effiscale/effiscale/node/config"
 	"github.com/effiscale/effiscale/node/ctl"
 	"github.com/effiscale/effiscale/node/demo"
+	"github.com/effiscale/effiscale/node/doctor"
 )
 
 func main() {
@@ -55,10 +56,10 @@ func withSignals() (context.Context, func()) {
 func deps() ctl.Deps {
 	return ctl.Deps{
 		Version:   version(),
-		Sockets:   node.Sockets(),
+		Sockets:   config.Sockets(),
 		Validate:  config.Validate,
 		Run:       run,
-		Doctor:    doctor,
+		Doctor:    diagnose,
 		Demo:      demonstrate,
 		DemoServe: demo.Serve,
 	}
@@ -84,14 +85,14 @@ func isTerminal(f *os.File) bool {
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
-func doctor(ctx context.Context, o ctl.DoctorOptions) []api.Check {
-	return node.Doctor(ctx, node.DoctorOptions{ConfigFile: o.ConfigFile, Socket: o.Socket, Env: o.Env})
+func diagnose(ctx context.Context, o ctl.DoctorOptions) []api.Check {
+	return doctor.Run(ctx, doctor.Options{ConfigFile: o.ConfigFile, Socket: o.Socket, Env: o.Env})
 }
 
 // demonstrate is `effiscale demo`.
 func demonstrate(ctx context.Context, o ctl.DemoOptions) error {
 	err := demo.Run(ctx, demo.Options{Shape: o.Shape, Duration: o.Duration, Plain: o.Plain, Colour: o.Colour, Out: o.Out,
-		Host: os.Getenv("DOCKER_HOST"), Sockets: node.Sockets()})
+		Host: os.Getenv("DOCKER_HOST"), Sockets: config.Sockets()})
 	if errors.Is(err, demo.ErrBusy) {
 		return ctl.Coded(ctl.ExitRefused, err)
 	}

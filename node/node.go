@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -140,7 +139,7 @@ func New(ctx context.Context, o Options) (n *Node, err error) {
 		}
 	}()
 	n.catchHangups() // first: one that comes during the start would end the process
-	cfg, err := Load(o.ConfigFile, o.Env, o.Socket)
+	cfg, err := load(o)
 	if err != nil {
 		return n, err
 	}
@@ -179,54 +178,13 @@ func New(ctx context.Context, o Options) (n *Node, err error) {
 	return n, nil
 }
 
-// Load reads the configuration and fits it to the user who runs the daemon.
-func Load(file string, env []string, socket string) (config.Config, error) {
-	cfg, err := config.Load(file, env)
+// load reads the configuration for the user who runs the daemon.
+func load(o Options) (config.Config, error) {
+	cfg, err := config.LoadForUser(o.ConfigFile, o.Env, o.Socket)
 	if err != nil {
 		return cfg, fmt.Errorf("%w\n%w", ErrConfig, err)
 	}
-	fitUser(&cfg)
-	if socket != "" {
-		cfg.API.Socket = socket
-	}
 	return cfg, nil
-}
-
-// fitUser moves the two directories that only root can make to the user's own,
-// where they were left at their defaults.
-func fitUser(cfg *config.Config) {
-	if os.Geteuid() == 0 || os.Getenv("STATE_DIRECTORY") != "" {
-		return
-	}
-	if cfg.OriginOf("node.data_dir").Source == config.FromDefault {
-		if home, err := os.UserHomeDir(); err == nil {
-			cfg.Node.DataDir = filepath.Join(home, ".local", "state", "effiscale")
-		}
-	}
-	if cfg.OriginOf("api.socket").Source == config.FromDefault {
-		cfg.API.Socket = userSocket()
-	}
-}
-
-// userSocket lies where nobody but the user can put one: in a shared directory
-// another user's could stand in its place and answer.
-func userSocket() string {
-	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
-		return filepath.Join(dir, "effiscale.sock")
-	}
-	if home, err := os.UserHomeDir(); err == nil {
-		return filepath.Join(home, ".local", "state", "effiscale", "effiscale.sock")
-	}
-	return config.Defaults().API.Socket
-}
-
-// Sockets are the places where a daemon's socket may be, in the order of trying.
-func Sockets() []string {
-	system := config.Defaults().API.Socket
-	if os.Geteuid() == 0 {
-		return []string{system}
-	}
-	return []string{userSocket(), system}
 }
 
 func newLogger(c config.Log, out io.Writer, terminal bool) zerolog.Logger {

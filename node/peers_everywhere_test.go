@@ -14,6 +14,7 @@ import (
 	"github.com/effiscale/effiscale/mape"
 	"github.com/effiscale/effiscale/node/api"
 	"github.com/effiscale/effiscale/node/cluster/relay"
+	"github.com/effiscale/effiscale/node/doctor"
 )
 
 // wants checks an error's kind and words.
@@ -105,7 +106,7 @@ func clusterChecksOf(t *testing.T, s *sailor) []api.Check {
 	if err := errors.Join(err, keysErr); err != nil {
 		t.Fatal(err)
 	}
-	return clusterChecks(m, k, true)
+	return doctor.Cluster(m, k, true)
 }
 
 // TestPauseReachesEveryHost: a service is paused and resumed on every host that runs it,

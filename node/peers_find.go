@@ -5,12 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"strings"
 
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/node/api"
 	"github.com/effiscale/effiscale/node/cluster/member"
 	"github.com/effiscale/effiscale/node/cluster/relay"
+	"github.com/effiscale/effiscale/node/view"
 )
 
 // A person asks any node about a container or a service of any host. What is on this
@@ -85,18 +85,9 @@ func (n *Node) container(ctx context.Context, ref string) (string, error) {
 				names[i] = n.identity.Name + "/" + names[i]
 			}
 		}
-		return ref, api.Errorf(api.KindBadRequest, "service %q has %d containers on this host, name one: %s", ref, len(names), shown(names))
+		return ref, api.Errorf(api.KindBadRequest, "service %q has %d containers on this host, name one: %s", ref, len(names), view.Names(names))
 	}
 	return ref, err
-}
-
-// shown lists a few names.
-func shown(names []string) string {
-	const most = 8
-	if len(names) > most {
-		return strings.Join(names[:most], ", ") + " …"
-	}
-	return strings.Join(names, ", ")
 }
 
 // silent says which hosts could not be asked: what they run is not known here.
@@ -131,7 +122,7 @@ func nameOr(p member.Peer) string {
 // nowhere is the error for a name that no host knows that could be asked.
 func nowhere(ref string, silent []string) error {
 	if len(silent) > 0 {
-		return api.Errorf(api.KindUnavailable, "no container or service %q on the hosts that answer; these do not, and it may be there: %s", ref, shown(silent))
+		return api.Errorf(api.KindUnavailable, "no container or service %q on the hosts that answer; these do not, and it may be there: %s", ref, view.Names(silent))
 	}
 	return api.Errorf(api.KindNotFound, "no container or service %q on any host of the cluster: `effiscale status` lists them", ref)
 }
@@ -162,7 +153,7 @@ func (n *Node) only(at spot) (answer, error) {
 }
 
 func severalHosts(ref string, forms []string) error {
-	return api.Errorf(api.KindBadRequest, "%q is on several hosts, name one: %s; or give the container's id", ref, shown(forms))
+	return api.Errorf(api.KindBadRequest, "%q is on several hosts, name one: %s; or give the container's id", ref, view.Names(forms))
 }
 
 //go:noinline // copies make the binary larger

@@ -15,6 +15,7 @@ import (
 	"github.com/effiscale/effiscale/node/api"
 	"github.com/effiscale/effiscale/node/cluster/member"
 	"github.com/effiscale/effiscale/node/config"
+	"github.com/effiscale/effiscale/node/view"
 )
 
 // ringFile is in node.data_dir.
@@ -143,7 +144,7 @@ func (n *Node) keys(all []held) api.Keys {
 		}
 	}
 	if len(down) > 0 {
-		out.Notes = append(out.Notes, "down, and cannot be asked: "+shown(slices.Compact(down))+"; to come back they need the key that the others send with, in their cluster.key_file where they had not got it")
+		out.Notes = append(out.Notes, "down, and cannot be asked: "+view.Names(slices.Compact(down))+"; to come back they need the key that the others send with, in their cluster.key_file where they had not got it")
 	}
 	if err := unheard(all); err != nil {
 		out.Notes = append(out.Notes, strings.Split(err.Error(), "\n")...)
@@ -208,25 +209,16 @@ func unheard(all []held) (errs error) {
 		if h.err == nil {
 			continue
 		}
-		cause := callCause(h.err)
+		cause := view.CallCause(h.err.Error())
 		if names[cause] == nil {
 			causes = append(causes, cause)
 		}
 		names[cause] = append(names[cause], h.name)
 	}
 	for _, cause := range causes {
-		errs = errors.Join(errs, fmt.Errorf("%s: %s", shown(names[cause]), cause))
+		errs = errors.Join(errs, fmt.Errorf("%s: %s", view.Names(names[cause]), cause))
 	}
 	return errs
-}
-
-// callCause is why a call failed, without the node's own name in it.
-func callCause(err error) string {
-	text := err.Error()
-	if _, cause, ok := strings.Cut(text, ": "); ok && strings.HasPrefix(text, "cannot call node ") {
-		return cause
-	}
-	return text
 }
 
 // wouldCut says who could not read the others any more, or they not him.

@@ -11,8 +11,8 @@ import (
 	"github.com/effiscale/effiscale/knowledge/history"
 	"github.com/effiscale/effiscale/knowledge/store"
 	"github.com/effiscale/effiscale/node/api"
-	"github.com/effiscale/effiscale/node/view"
 	"github.com/effiscale/effiscale/node/cluster/member"
+	"github.com/effiscale/effiscale/node/view"
 )
 
 // Metric is the newest reading of one container.

@@ -152,7 +152,7 @@ func (n *Node) Reload(ctx context.Context) error {
 	n.reloading.Lock()
 	defer n.reloading.Unlock()
 	old := n.cfg.Load()
-	next, err := Load(n.o.ConfigFile, n.o.Env, n.o.Socket)
+	next, err := load(n.o)
 	if err != nil {
 		return api.Errorf(api.KindBadRequest, "cannot reload, the configuration in force stays: %v", err)
 	}

@@ -69,6 +69,7 @@ func layout() []packageRule {
 
 		{path: "node", layer: wiring, knows: []string{"*"}, logs: true},
 		{path: "node/view", layer: pure, knows: []string{"mape", "mape/execute", "node/api"}}, // their types
+		{path: "node/doctor", layer: wiring, knows: []string{"docker", "docker/cgroup", "node/api", "node/config"}, logs: true},
 		{path: "node/config", layer: effects},
 		{path: "node/api", layer: effects, logs: true},
 		{path: "node/ctl", layer: effects, knows: []string{"node/api"}},
@@ -108,7 +109,7 @@ func adapters() []adapter {
 		{"github.com/coreos/go-systemd/", "node"},
 		{"gonum.org/v1/gonum", "mape/forecast"},
 		{"golang.org/x/time", "node/api"},
-		{"golang.org/x/sys", "docker/cgroup node node/api node/demo node/test/vm/load"},
+		{"golang.org/x/sys", "docker/cgroup node node/api node/doctor node/demo node/test/vm/load"},
 		{"github.com/rs/zerolog", ""}, // packageRule.logs says where
 		{"pgregory.net/rapid", ""},
 		{"go.uber.org/goleak", ""},

@@ -1,4 +1,6 @@
-package node
+// Package doctor checks what the daemon needs: configuration, Docker Engine, kernel, disk,
+// clock and cluster. It changes nothing.
+package doctor
 
 import (
 	"context"
@@ -19,22 +21,22 @@ import (
 	"github.com/effiscale/effiscale/node/config"
 )
 
-// DoctorOptions are the flags of `effiscale doctor`.
-type DoctorOptions struct {
+// Options are the flags of `effiscale doctor`.
+type Options struct {
 	ConfigFile, Socket string
 	Env                []string
 }
 
-// Doctor looks at everything that the daemon needs, and changes nothing.
-func Doctor(ctx context.Context, o DoctorOptions) []api.Check {
+// Run looks at everything that the daemon needs, and changes nothing.
+func Run(ctx context.Context, o Options) []api.Check {
 	if o.ConfigFile == "" {
 		o.ConfigFile = runningFile(ctx, o)
 	}
-	cfg, err := Load(o.ConfigFile, o.Env, o.Socket)
+	cfg, err := config.LoadForUser(o.ConfigFile, o.Env, o.Socket)
 	checks := []api.Check{verdict("configuration", "error", err, configurationText(cfg.File), "correct what is named; `effiscale validate FILE` tells more")}
 	if err != nil {
 		cfg = config.Defaults()
-		fitUser(&cfg)
+		cfg.FitUser()
 	}
 	engine, host, containers := checkEngine(ctx, cfg)
 	checks = append(checks, engine)
@@ -45,8 +47,8 @@ func Doctor(ctx context.Context, o DoctorOptions) []api.Check {
 
 // runningFile is the configuration file of the daemon that answers, if there is one:
 // the defaults are not what runs here.
-func runningFile(ctx context.Context, o DoctorOptions) string {
-	cfg, err := Load("", o.Env, o.Socket)
+func runningFile(ctx context.Context, o Options) string {
+	cfg, err := config.LoadForUser("", o.Env, o.Socket)
 	if err != nil {
 		return ""
 	}
@@ -59,7 +61,6 @@ func runningFile(ctx context.Context, o DoctorOptions) string {
 	return s.Node.ConfigFile
 }
 
-//go:noinline // copies make the binary larger
 func verdict(name, severity string, err error, fine, remedy string) api.Check {
 	if err != nil {
 		return api.Check{Name: name, Severity: severity, Detail: err.Error(), Remedy: remedy}

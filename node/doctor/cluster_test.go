@@ -1,4 +1,4 @@
-package node
+package doctor
 
 import (
 	"strings"
@@ -72,7 +72,7 @@ func TestDoctorOfACluster(t *testing.T) {
 		m, k := wellCluster()
 		c.do(&m, &k)
 		var failed []string
-		for _, got := range clusterChecks(m, k, true) {
+		for _, got := range Cluster(m, k, true) {
 			if got.OK {
 				if got.Detail == "" {
 					t.Errorf("%s: %s is fine, and says nothing", c.name, got.Name)
@@ -99,7 +99,7 @@ func TestDoctorOfACluster(t *testing.T) {
 func TestDoctorOfANodeAlone(t *testing.T) {
 	m := api.Members{Ring: "aa", Majority: true, Expected: 1, Members: []api.MemberView{{Name: "alpha", Status: "alive", State: "participant", Self: true, Attestation: "off"}}}
 	for _, looks := range []bool{false, true} {
-		got := clusterChecks(m, api.Keys{}, looks)
+		got := Cluster(m, api.Keys{}, looks)
 		if len(got) != 1 || got[0].OK == looks || looks && !strings.Contains(got[0].Remedy, "effiscale join") {
 			t.Errorf("looks %t: %+v", looks, got)
 		}
@@ -109,20 +109,8 @@ func TestDoctorOfANodeAlone(t *testing.T) {
 // TestDoctorOfANodeThatLeft: it is said that it left, not that it finds nobody.
 func TestDoctorOfANodeThatLeft(t *testing.T) {
 	m := api.Members{Ring: "aa", Majority: true, Expected: 1, Members: []api.MemberView{{Name: "alpha", Status: "left", State: "leaving", Self: true, Attestation: "off"}}}
-	got := clusterChecks(m, api.Keys{}, true)
+	got := Cluster(m, api.Keys{}, true)
 	if len(got) != 1 || got[0].OK || !strings.Contains(got[0].Remedy, "restart the daemon") {
 		t.Errorf("%+v", got)
-	}
-}
-
-func TestSkew(t *testing.T) {
-	at := time.Unix(1000, 0)
-	for _, c := range []struct {
-		now, took time.Duration
-		want      float64
-	}{{0, 0, 0}, {50 * time.Millisecond, 100 * time.Millisecond, 0}, {0, 100 * time.Millisecond, 0}, {time.Minute, 2 * time.Second, 59}, {-time.Minute, 2 * time.Second, -61}} {
-		if got := skewOf(at.Add(c.now), at, at.Add(c.took)); got != c.want {
-			t.Errorf("%+v: %g", c, got)
-		}
 	}
 }

@@ -1,4 +1,4 @@
-package node
+package doctor
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/node/api"
 	"github.com/effiscale/effiscale/node/config"
+	"github.com/effiscale/effiscale/node/view"
 )
 
 // skewMost is by how many seconds clocks may differ before anybody is told: histories of
@@ -33,7 +34,7 @@ func checkCluster(ctx context.Context, cfg config.Config) []api.Check {
 	if err = errors.Join(err, keysErr); err != nil {
 		return []api.Check{verdict("cluster", "warning", err, "", "see `effiscale members` and the daemon's log")}
 	}
-	return clusterChecks(m, k, len(cfg.Cluster.Join) > 0)
+	return Cluster(m, k, len(cfg.Cluster.Join) > 0)
 }
 
 // crew is what is checked of the members: who is there, who is not, and who is both.
@@ -42,9 +43,9 @@ type crew struct {
 	alive, down []api.MemberView
 }
 
-// clusterChecks judges a cluster from what one node sees and all say; looks: this node
+// Cluster judges a cluster from what one node sees and all say; looks: this node
 // looks for others.
-func clusterChecks(m api.Members, k api.Keys, looks bool) []api.Check {
+func Cluster(m api.Members, k api.Keys, looks bool) []api.Check {
 	c := crew{Members: m}
 	for _, v := range m.Members {
 		switch v.Status {
@@ -87,7 +88,7 @@ func those(members []api.MemberView, said func(api.MemberView) string) error {
 	if out == nil {
 		return nil
 	}
-	return errors.New(shown(out))
+	return errors.New(view.Names(out))
 }
 
 func (c crew) presence() api.Check {
@@ -161,7 +162,7 @@ func (c crew) keys(k api.Keys) api.Check {
 func (c crew) calls() api.Check {
 	err := those(c.alive, func(v api.MemberView) string {
 		if v.Error != "" {
-			return "does not answer calls at " + v.Relay + ": " + callCause(errors.New(v.Error))
+			return "does not answer calls at " + v.Relay + ": " + view.CallCause(v.Error)
 		}
 		return ""
 	})
