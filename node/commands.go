@@ -122,7 +122,7 @@ func failure(r knowledge.Record) error {
 // repeated answers a request that was made before with the same key, as it was
 // answered then.
 func (n *Node) repeated(q api.ScaleRequest) (res api.ScaleResult, again bool, err error) {
-	records, err := n.store.ByKey(q.Key)
+	records, err := n.store.Journal.ByKey(q.Key)
 	if err != nil {
 		return res, false, fmt.Errorf("cannot look for the Idempotency-Key in the history: %w", err)
 	}
@@ -192,7 +192,7 @@ func (n *Node) localPause(ctx context.Context, r api.PauseRequest, asked string)
 }
 
 func (n *Node) keepPauses(pauses map[knowledge.ServiceKey]execute.Pause) {
-	if err := n.store.PutDoc(docPauses, pauses); err != nil {
+	if err := n.store.Documents.Put(docPauses, pauses); err != nil {
 		n.log.Warn().Err(err).Msg("pauses are kept in memory only")
 	}
 }
@@ -297,7 +297,7 @@ func (n *Node) records(ctx context.Context, f store.Filter) ([]knowledge.Record,
 	select {
 	case n.reading <- struct{}{}:
 		defer func() { <-n.reading }()
-		return n.store.Records(f)
+		return n.store.Journal.Records(f)
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}

@@ -39,12 +39,12 @@ func TestRow62SameRequestAgain(t *testing.T) {
 		{"refused", knowledge.ResultRefused, api.KindRefused, false},
 		{"failed", knowledge.ResultFailed, api.KindUnavailable, false},
 	} {
-		seq, err := s.Begin(knowledge.Action{ID: id, Name: "web", Resource: knowledge.ResourceMemory, Verb: knowledge.Grow, To: 1 << 28, At: time.Now(), Key: c.key})
+		seq, err := s.Journal.Begin(knowledge.Action{ID: id, Name: "web", Resource: knowledge.ResourceMemory, Verb: knowledge.Grow, To: 1 << 28, At: time.Now(), Key: c.key})
 		if err != nil {
 			t.Fatal(err)
 		}
 		if c.result != knowledge.ResultOpen {
-			if err := s.End(knowledge.Outcome{Seq: seq, Result: c.result, At: time.Now(), Message: "said"}); err != nil {
+			if err := s.Journal.End(knowledge.Outcome{Seq: seq, Result: c.result, At: time.Now(), Message: "said"}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -100,7 +100,7 @@ func TestRestorePausesFirst(t *testing.T) {
 		t.Errorf("the Engine hangs: %+v", res)
 	}
 	kept := map[knowledge.ServiceKey]execute.Pause{}
-	if _, err := r.n.store.GetDoc(docPauses, &kept); err != nil || !kept["web"].On {
+	if _, err := r.n.store.Documents.Get(docPauses, &kept); err != nil || !kept["web"].On {
 		t.Errorf("%+v, %v", kept, err)
 	}
 	r.e.Heal()

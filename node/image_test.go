@@ -29,7 +29,7 @@ func TestAKnownImageOverEngineAndFiles(t *testing.T) {
 			p.AddMemoryPeak(at, 100*knowledge.MiB)
 		}
 		packed := map[store.ImageCopy][]byte{{Image: key, Host: "elsewhere"}: p.Marshal()}
-		if err := s.Commit(store.Batch{Images: packed}); err != nil {
+		if err := s.Learned.Commit(store.Batch{Images: packed}); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -70,7 +70,7 @@ func TestAKnownImageOverEngineAndFiles(t *testing.T) {
 		return false
 	})
 	r.stop()
-	copies, err := r.n.store.Images()
+	copies, err := r.n.store.Learned.Images()
 	if err != nil || len(copies) != 3 { // elsewhere's, and this node's of both works
 		t.Errorf("%d copies, %v", len(copies), err)
 	}

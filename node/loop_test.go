@@ -132,7 +132,7 @@ func (r *rig) checkUpdates() {
 			r.t.Errorf("memory without memory+swap: %+v", u)
 		}
 	}
-	if open := r.n.store.OpenActions(); len(open) != 0 {
+	if open := r.n.store.Journal.OpenActions(); len(open) != 0 {
 		r.t.Errorf("I4: actions left open: %+v", open)
 	}
 }

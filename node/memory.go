@@ -139,7 +139,7 @@ func firstLine(path string) string {
 // countCrashes notes this start. An orderly stop clears the log.
 func (n *Node) countCrashes(now time.Time) {
 	var log starts
-	known, err := n.store.GetDoc(docStarts, &log)
+	known, err := n.store.Documents.Get(docStarts, &log)
 	if err != nil {
 		n.log.Debug().Err(err).Msg("the log of starts cannot be read")
 	}
@@ -161,11 +161,11 @@ func (n *Node) countCrashes(now time.Time) {
 	if len(log.At) > 16 {
 		log.At = log.At[len(log.At)-16:]
 	}
-	if err := n.store.PutDoc(docStarts, log); err != nil {
+	if err := n.store.Documents.Put(docStarts, log); err != nil {
 		n.log.Debug().Err(err).Msg("the log of starts is kept in memory only")
 	}
 	n.push("log of starts", func() error {
-		return ignoreDegraded(n.store.PutDoc(docStarts, starts{Unclean: n.loop != nil && n.loop.Unadopted()}))
+		return ignoreDegraded(n.store.Documents.Put(docStarts, starts{Unclean: n.loop != nil && n.loop.Unadopted()}))
 	})
 }
 
@@ -184,11 +184,11 @@ type memory struct {
 
 var _ mape.Memory = memory{}
 
-func (m memory) Begin(a knowledge.Action) (uint64, error) { return m.s.Begin(a) }
-func (m memory) End(o knowledge.Outcome) error            { return m.s.End(o) }
-func (m memory) Keep(o knowledge.Original) error          { return m.s.PutOriginal(o) }
-func (m memory) Amend(o knowledge.Original) error         { return m.s.AmendOriginal(o) }
-func (m memory) Drop(id knowledge.ContainerID) error      { return m.s.DropOriginal(id) }
+func (m memory) Begin(a knowledge.Action) (uint64, error) { return m.s.Journal.Begin(a) }
+func (m memory) End(o knowledge.Outcome) error            { return m.s.Journal.End(o) }
+func (m memory) Keep(o knowledge.Original) error          { return m.s.Originals.Put(o) }
+func (m memory) Amend(o knowledge.Original) error         { return m.s.Originals.Amend(o) }
+func (m memory) Drop(id knowledge.ContainerID) error      { return m.s.Originals.Drop(id) }
 
 func (m memory) Commit(b mape.Batch) error {
 	began := time.Now()
@@ -197,7 +197,7 @@ func (m memory) Commit(b mape.Batch) error {
 	for at, c := range b.Images {
 		images[store.ImageCopy(at)], seals[store.ImageCopy(at)] = c.Packed, c.Seal
 	}
-	err := m.s.Commit(store.Batch{
+	err := m.s.Learned.Commit(store.Batch{
 		Profiles: b.Profiles, States: b.Marks, Series: b.Series, Images: images, Seals: seals, Models: b.Models, Folds: b.Folds, Alive: b.Alive,
 	})
 	m.commits(time.Since(began), err)
@@ -213,7 +213,7 @@ func (n *Node) restored() mape.Restored {
 		Originals: map[knowledge.ContainerID]knowledge.Original{},
 		Pauses:    map[knowledge.ServiceKey]execute.Pause{},
 	}
-	packed, err := n.store.Profiles()
+	packed, err := n.store.Learned.Profiles()
 	n.unreadable("profiles", err)
 	now := time.Now()
 	for key, b := range packed {
@@ -223,7 +223,7 @@ func (n *Node) restored() mape.Restored {
 			continue
 		}
 		r.Profiles[key] = p
-		chunks, err := n.store.Running(key, now)
+		chunks, err := n.store.Learned.Running(key, now)
 		n.unreadable("series of "+string(key), err)
 		series := history.NewSeries()
 		for _, c := range chunks {
@@ -232,22 +232,22 @@ func (n *Node) restored() mape.Restored {
 		r.Series[key] = series
 	}
 	r.Images = n.images()
-	r.Models, err = n.store.Models()
+	r.Models, err = n.store.Learned.Models()
 	n.unreadable("models", err)
 	r.Recent = map[knowledge.ServiceKey][]history.Bucket{}
 	for key := range r.Models {
-		r.Recent[key], err = n.store.Series(key, history.Fine, now.Add(-recentHours), now)
+		r.Recent[key], err = n.store.Learned.Series(key, history.Fine, now.Add(-recentHours), now)
 		n.unreadable("series of "+string(key), err)
 	}
-	r.Marks, err = n.store.States()
+	r.Marks, err = n.store.Learned.States()
 	n.unreadable("states", err)
-	for _, o := range n.store.Originals() {
+	for _, o := range n.store.Originals.All() {
 		r.Originals[o.ID] = o
 	}
-	_, err = n.store.GetDoc(docPauses, &r.Pauses)
+	_, err = n.store.Documents.Get(docPauses, &r.Pauses)
 	n.unreadable("pauses", err)
 	// An action that was under way at the end may have been done all the same.
-	r.Last, r.Unclean = n.lastChanges(), n.unclean || len(n.store.OpenActions()) > 0
+	r.Last, r.Unclean = n.lastChanges(), n.unclean || len(n.store.Journal.OpenActions()) > 0
 	return r
 }
 
@@ -255,9 +255,9 @@ func (n *Node) restored() mape.Restored {
 // had this file before.
 func (n *Node) images() map[knowledge.ImageKey]*profile.Shared {
 	out := map[knowledge.ImageKey]*profile.Shared{}
-	copies, err := n.store.Images()
+	copies, err := n.store.Learned.Images()
 	n.unreadable("images", err)
-	seals, err := n.store.Seals()
+	seals, err := n.store.Learned.Seals()
 	n.unreadable("seals", err)
 	for at, b := range copies {
 		p, err := profile.Unmarshal(b)
@@ -283,7 +283,7 @@ func (n *Node) unreadable(what string, err error) {
 // lastChanges is the newest record of each container, for status.
 func (n *Node) lastChanges() map[knowledge.ContainerID]knowledge.Record {
 	out := map[knowledge.ContainerID]knowledge.Record{}
-	records, err := n.store.Records(store.Filter{Limit: 2000})
+	records, err := n.store.Journal.Records(store.Filter{Limit: 2000})
 	n.unreadable("history", err)
 	for _, r := range records {
 		if _, seen := out[r.Action.ID]; !seen {
@@ -319,7 +319,7 @@ func (n *Node) closeOpen(open []knowledge.Record, held func(knowledge.ContainerI
 				o.Result, o.Message = knowledge.ResultApplied, "the daemon ended before the answer; found in force at the next start"
 			}
 		}
-		if err := n.store.End(o); err != nil {
+		if err := n.store.Journal.End(o); err != nil {
 			n.log.Debug().Err(err).Msg("an open action stays open")
 		}
 		n.log.Info().Uint64("seq", o.Seq).Str("container", r.Action.Name).Stringer("result", o.Result).Msg("closed an action of an earlier life")

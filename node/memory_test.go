@@ -26,7 +26,7 @@ func TestRow3OpenActionWaitsForTheKernel(t *testing.T) {
 	ids := map[string]knowledge.ContainerID{}
 	for i, name := range []string{"done", "undone", "gone", "late"} {
 		ids[name] = knowledge.ContainerID(strings.Repeat(string(rune('a'+i)), 64))
-		if _, err := s.Begin(knowledge.Action{ID: ids[name], Name: name, Resource: knowledge.ResourceMemory, Verb: knowledge.Grow, To: want, At: time.Now()}); err != nil {
+		if _, err := s.Journal.Begin(knowledge.Action{ID: ids[name], Name: name, Resource: knowledge.ResourceMemory, Verb: knowledge.Grow, To: want, At: time.Now()}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -42,8 +42,8 @@ func TestRow3OpenActionWaitsForTheKernel(t *testing.T) {
 		}
 		return want / 2, true, false
 	}
-	left := n.closeOpen(s.OpenActions(), held)
-	if len(left) != 3 || len(s.OpenActions()) != 3 {
+	left := n.closeOpen(s.Journal.OpenActions(), held)
+	if len(left) != 3 || len(s.Journal.OpenActions()) != 3 {
 		t.Fatalf("%d actions wait for their containers, want 3", len(left))
 	}
 	measured = true
@@ -51,13 +51,13 @@ func TestRow3OpenActionWaitsForTheKernel(t *testing.T) {
 		t.Fatalf("%d actions still wait, want 1", len(left))
 	}
 	n.started = time.Now().Add(-closeWithin)
-	if left = n.closeOpen(left, held); len(left) != 0 || len(s.OpenActions()) != 0 {
+	if left = n.closeOpen(left, held); len(left) != 0 || len(s.Journal.OpenActions()) != 0 {
 		t.Fatalf("%d actions wait for ever", len(left))
 	}
 	for name, want := range map[string]knowledge.Result{
 		"done": knowledge.ResultApplied, "undone": knowledge.ResultSuperseded, "gone": knowledge.ResultSuperseded, "late": knowledge.ResultSuperseded,
 	} {
-		got, err := s.Records(store.Filter{Container: ids[name]})
+		got, err := s.Journal.Records(store.Filter{Container: ids[name]})
 		if err != nil || len(got) != 1 || got[0].Outcome.Result != want {
 			t.Errorf("%s: %+v, %v; want %v", name, got, err, want)
 		}

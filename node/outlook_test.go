@@ -18,7 +18,7 @@ func TestForecastsAreShown(t *testing.T) {
 	for life := range 2 {
 		r := newRigOver(t, dockertest.Options{}, func(s *store.Store, cfg *config.Config) {
 			cfg.Monitor.DeliberateEvery = time.Second
-			if err := s.Commit(store.Batch{Models: kept}); err != nil {
+			if err := s.Learned.Commit(store.Batch{Models: kept}); err != nil {
 				t.Fatal(err)
 			}
 		})
@@ -45,7 +45,7 @@ func TestForecastsAreShown(t *testing.T) {
 			t.Errorf("predictions: %+v, %v", p, err)
 		}
 		r.stop()
-		if kept, err = r.n.store.Models(); err != nil || len(kept["web"]) == 0 {
+		if kept, err = r.n.store.Learned.Models(); err != nil || len(kept["web"]) == 0 {
 			t.Fatalf("%v, %v", kept, err)
 		}
 		t.Logf("%d bytes of models", len(kept["web"]))

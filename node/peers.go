@@ -44,20 +44,20 @@ var _ cluster.Keeper = keeper{}
 
 // SaveTerms adds to the terms that are kept; they are on the disk when it returns nil.
 func (k keeper) SaveTerms(terms map[knowledge.ServiceKey]knowledge.Term) error {
-	return k.s.PutTerms(terms)
+	return k.s.Terms.Put(terms)
 }
 
-func (k keeper) SaveMembers(m cluster.Membership) error { return k.s.PutDoc(docMembers, m) }
+func (k keeper) SaveMembers(m cluster.Membership) error { return k.s.Documents.Put(docMembers, m) }
 
 // nextLife numbers the lives of this node: what it signs now is after all that it
 // signed before, whatever the clock says.
 func (n *Node) nextLife() uint64 {
 	var life uint64
-	if _, err := n.store.GetDoc(docLife, &life); err != nil {
+	if _, err := n.store.Documents.Get(docLife, &life); err != nil {
 		n.unreadable("number of lives", err)
 	}
 	life = max(life+1, uint64(max(time.Now().Unix(), 0))) // a lost disk must not start over
-	if err := n.store.PutDoc(docLife, life); err != nil {
+	if err := n.store.Documents.Put(docLife, life); err != nil {
 		n.log.Warn().Err(err).Msg("the number of this life is kept in memory only")
 	}
 	return life
@@ -72,15 +72,15 @@ func (n *Node) openCluster(cfg config.Config) error {
 	}
 	o := cluster.Options{
 		Identity: n.key, Epoch: n.nextLife(), Attest: c.Attestation == "quorum", DeliberateEvery: cfg.Monitor.DeliberateEvery,
-		Starts: n.starts, Terms: n.store.Terms(), Keeper: keeper{n.store}, Log: n.log, Conflict: n.conflict,
+		Starts: n.starts, Terms: n.store.Terms.All(), Keeper: keeper{n.store}, Log: n.log, Conflict: n.conflict,
 		Handlers: n.peerHandlers(), Load: func() knowledge.NanoCPU { return knowledge.NanoCPU(n.used.Load()) },
 		Meta: member.Meta{Name: n.identity.Name, Zone: cfg.Node.Zone, Version: n.o.Version[:min(len(n.o.Version), 32)],
 			Cores: knowledge.NanoCPU(n.host().CPUs) * knowledge.OneCPU, Memory: n.host().Memory},
 	}
-	_, err = n.store.GetDoc(docMembers, &o.Known)
+	_, err = n.store.Documents.Get(docMembers, &o.Known)
 	n.unreadable("membership", err)
 	known := map[string]string{}
-	_, err = n.store.GetDoc(docNeighbors, &known)
+	_, err = n.store.Documents.Get(docNeighbors, &known)
 	n.unreadable("neighbors", err)
 	o.Member = member.Options{
 		Cluster: c.Name, Bind: c.BindAddress().String(), Advertise: c.Advertise, Keys: keys, Timing: member.Timing(c.Timing),

@@ -36,12 +36,12 @@ func (s *sailor) did(container, service string, n int, from time.Time) {
 	}
 	for i := range n {
 		at := from.Add(time.Duration(i) * time.Second)
-		seq, err := s.n.store.Begin(knowledge.Action{
+		seq, err := s.n.store.Journal.Begin(knowledge.Action{
 			ID: u.Container.ID, Name: container, Service: knowledge.ServiceKey(service),
 			Resource: knowledge.ResourceMemory, Verb: knowledge.Grow, From: int64(i), To: int64(i + 1), At: at,
 		})
 		if err == nil {
-			err = s.n.store.End(knowledge.Outcome{Seq: seq, Result: knowledge.ResultApplied, At: at, Message: s.name})
+			err = s.n.store.Journal.End(knowledge.Outcome{Seq: seq, Result: knowledge.ResultApplied, At: at, Message: s.name})
 		}
 		if err != nil {
 			s.t.Fatal(err)

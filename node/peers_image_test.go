@@ -42,7 +42,7 @@ func (s *sailor) watched(key knowledge.ImageKey, cores float64, memory knowledge
 		p.AddCPU(at, cores, time.Second, false)
 		p.AddMemoryPeak(at, memory)
 	}
-	err = disk.Commit(store.Batch{Images: map[store.ImageCopy][]byte{{Image: key, Host: id.ID()}: p.Marshal()}})
+	err = disk.Learned.Commit(store.Batch{Images: map[store.ImageCopy][]byte{{Image: key, Host: id.ID()}: p.Marshal()}})
 	if err != nil {
 		s.t.Fatal(err)
 	}

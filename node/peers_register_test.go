@@ -66,7 +66,7 @@ func (s *sailor) forgetMembers() {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	if err := errors.Join(kept.PutDoc(docMembers, nil), kept.Close()); err != nil {
+	if err := errors.Join(kept.Documents.Put(docMembers, nil), kept.Close()); err != nil {
 		s.t.Fatal(err)
 	}
 }

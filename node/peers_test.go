@@ -37,7 +37,7 @@ func begin(t *testing.T, dir string, self knowledge.NodeID) life {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = n.store.Close() })
-	l := life{n: n, number: n.nextLife(), terms: claim.NewTerms(n.store.Terms(), keeper{n.store})}
+	l := life{n: n, number: n.nextLife(), terms: claim.NewTerms(n.store.Terms.All(), keeper{n.store})}
 	l.opener = trust.NewOpener(self, l.number, nil)
 	return l
 }
@@ -108,7 +108,7 @@ func TestRow22NothingOldAfterKill(t *testing.T) {
 			if err := l.terms.Forget(func(key knowledge.ServiceKey) bool { return key != "gone" && key != "service-0" }); err != nil {
 				t.Fatal(err)
 			}
-			if kept := len(l.n.store.Terms()); kept != many+1 { // and the floor
+			if kept := len(l.n.store.Terms.All()); kept != many+1 { // and the floor
 				t.Errorf("the file keeps %d terms", kept)
 			}
 		}

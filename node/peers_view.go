@@ -193,7 +193,7 @@ func (n *Node) Register(ctx context.Context, id, endpoint string) error {
 // Neighbors are the other members, and the controllers that were registered.
 func (n *Node) Neighbors(context.Context) (map[string]string, error) {
 	known := map[string]string{}
-	_, err := n.store.GetDoc(docNeighbors, &known)
+	_, err := n.store.Documents.Get(docNeighbors, &known)
 	if n.cluster == nil {
 		return known, err
 	}

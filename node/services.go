@@ -69,11 +69,11 @@ func (n *Node) older(ctx context.Context, service knowledge.ServiceKey, from, to
 	if day.Before(from) {
 		day = from
 	}
-	coarse, err := n.store.Series(service, history.Coarse, from, day)
+	coarse, err := n.store.Learned.Series(service, history.Coarse, from, day)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the kept series: %w", err)
 	}
-	fine, err := n.store.Series(service, history.Fine, day, to.Add(-history.Fine.Step()))
+	fine, err := n.store.Learned.Series(service, history.Fine, day, to.Add(-history.Fine.Step()))
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the kept series: %w", err)
 	}
@@ -156,7 +156,7 @@ func (n *Node) remember(id, endpoint string, answered bool) error {
 	n.docs.Lock()
 	defer n.docs.Unlock()
 	known := map[string]string{}
-	if _, err := n.store.GetDoc(docNeighbors, &known); err != nil {
+	if _, err := n.store.Documents.Get(docNeighbors, &known); err != nil {
 		n.unreadable("neighbors", err)
 	}
 	if _, again := known[id]; !again && len(known) >= neighborsMost {
@@ -176,7 +176,7 @@ func (n *Node) remember(id, endpoint string, answered bool) error {
 	if n.cluster != nil {
 		n.cluster.Members().Introduce(endpoints(known))
 	}
-	return ignoreDegraded(n.store.PutDoc(docNeighbors, known))
+	return ignoreDegraded(n.store.Documents.Put(docNeighbors, known))
 }
 
 // registration is one of this life.

@@ -54,7 +54,7 @@ func TestMetricsGoBackBeyondTheRing(t *testing.T) {
 
 func (r *rig) commit(s *history.Series) {
 	r.t.Helper()
-	if err := r.n.store.Commit(store.Batch{Series: map[knowledge.ServiceKey][]history.Chunk{"web": s.Chunks()}}); err != nil {
+	if err := r.n.store.Learned.Commit(store.Batch{Series: map[knowledge.ServiceKey][]history.Chunk{"web": s.Chunks()}}); err != nil {
 		r.t.Fatal(err)
 	}
 }

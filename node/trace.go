@@ -84,7 +84,7 @@ func (n *Node) recorded(ctx context.Context, name string, from, to time.Time) (t
 	}
 	var all [history.TierCount][]history.Bucket
 	for _, tier := range history.Tiers() {
-		kept, err := n.store.Series(r.Service, tier, from, to)
+		kept, err := n.store.Learned.Series(r.Service, tier, from, to)
 		if err != nil {
 			return t, "", fmt.Errorf("cannot read the kept series: %w", err)
 		}
@@ -108,7 +108,7 @@ func (n *Node) onRecord(ctx context.Context, service knowledge.ServiceKey) bool 
 		if len(r.Running[tier]) > 0 {
 			return true
 		}
-		if kept, err := n.store.Series(service, tier, time.Time{}, time.Now()); err == nil && len(kept) > 0 {
+		if kept, err := n.store.Learned.Series(service, tier, time.Time{}, time.Now()); err == nil && len(kept) > 0 {
 			return true
 		}
 	}

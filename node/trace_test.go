@@ -23,7 +23,7 @@ func keepSeries(t *testing.T, s *store.Store, service knowledge.ServiceKey, from
 		series.Add(p, 20*time.Second, 2)
 		chunks = append(chunks, series.Chunks()...)
 	}
-	if err := s.Commit(store.Batch{Series: map[knowledge.ServiceKey][]history.Chunk{service: chunks}}); err != nil {
+	if err := s.Learned.Commit(store.Batch{Series: map[knowledge.ServiceKey][]history.Chunk{service: chunks}}); err != nil {
 		t.Fatal(err)
 	}
 }

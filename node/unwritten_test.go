@@ -31,7 +31,7 @@ func TestHistoryOfThisMoment(t *testing.T) {
 			})
 		}
 	}
-	if records, err := r.n.store.Records(store.Filter{Container: id, Limit: 10}); err != nil || len(records) != 0 {
+	if records, err := r.n.store.Journal.Records(store.Filter{Container: id, Limit: 10}); err != nil || len(records) != 0 {
 		t.Errorf("written: %+v, %v", records, err)
 	}
 }

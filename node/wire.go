@@ -48,7 +48,7 @@ func (n *Node) openLoop(cfg config.Config) {
 		Attach: n.attach, HostUse: n.hostUse(), Host: n.host(), Meter: n.metrics, Log: n.log,
 		Settings: n.settings(&cfg), Crashes: n.crashes, Restored: n.restored(),
 		OnReady: func() {
-			n.open = n.closeOpen(n.store.OpenActions(), n.loop.Held)
+			n.open = n.closeOpen(n.store.Journal.OpenActions(), n.loop.Held)
 			n.ready("the first full pass is done")
 		},
 		OnTick: func() {

@@ -22,10 +22,10 @@ func TestRecordsSinceOutOfOrder(t *testing.T) {
 			Outcome: knowledge.Outcome{Result: knowledge.ResultApplied},
 		})
 	}
-	if err := s.Commit(Batch{Folds: folds}); err != nil {
+	if err := s.Learned.Commit(Batch{Folds: folds}); err != nil {
 		t.Fatal(err)
 	}
-	got, err := s.Records(Filter{Since: now.Add(-time.Hour)})
+	got, err := s.Journal.Records(Filter{Since: now.Add(-time.Hour)})
 	if err != nil || len(got) != 2 {
 		t.Fatalf("%d records, %v", len(got), err)
 	}
@@ -36,7 +36,7 @@ func TestRecordsSinceOutOfOrder(t *testing.T) {
 func TestRow57OneBadValueAlone(t *testing.T) {
 	s, _ := mustOpen(t, options(t, &clock{epoch}))
 	long := knowledge.ServiceKey(strings.Repeat("x", maxWord+1))
-	err := s.Commit(Batch{
+	err := s.Learned.Commit(Batch{
 		Profiles: map[knowledge.ServiceKey][]byte{long: {1}, "": {1}, "web": {2}},
 		States:   map[knowledge.ContainerID][]byte{"a": make([]byte, maxState+1), "b": {3}},
 		Series:   map[knowledge.ServiceKey][]history.Chunk{long: {{Data: []byte{1}}}},
@@ -45,9 +45,9 @@ func TestRow57OneBadValueAlone(t *testing.T) {
 	if !errors.Is(err, ErrInvalid) {
 		t.Error(err)
 	}
-	profiles, err1 := s.Profiles()
-	states, err2 := s.States()
-	records, err3 := s.Records(Filter{})
+	profiles, err1 := s.Learned.Profiles()
+	states, err2 := s.Learned.States()
+	records, err3 := s.Journal.Records(Filter{})
 	if err := errors.Join(err1, err2, err3); err != nil || len(profiles) != 1 || len(states) != 1 || len(records) != 1 {
 		t.Errorf("%v, %v, %v, %v", profiles, states, records, err)
 	}

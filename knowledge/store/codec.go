@@ -12,7 +12,7 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 )
 
-// Bounds of the words in a record: they come from labels, the Engine and people.
+// Bounds of the strings in a record: they come from labels, the Engine and users.
 const (
 	maxWord = 256
 	maxNote = 512
@@ -75,7 +75,7 @@ func seqOf(key []byte) uint64 {
 	return binary.BigEndian.Uint64(key)
 }
 
-// line is a record as the journal keeps it: knowledge.Record in short words. The
+// line is a record as the journal keeps it: knowledge.Record with short names. The
 // sequence number is its key.
 type line struct {
 	ID       knowledge.ContainerID `json:"i"`
@@ -104,10 +104,9 @@ type line struct {
 func encodeRecord(r knowledge.Record) ([]byte, error) {
 	a, o := r.Action, r.Outcome
 	l := line{
-		ID: knowledge.ContainerID(bounded(string(a.ID), maxWord)), Name: bounded(a.Name, maxWord),
-		Service:  knowledge.ServiceKey(bounded(string(a.Service), maxWord)),
+		ID: bounded(a.ID, maxWord), Name: bounded(a.Name, maxWord), Service: bounded(a.Service, maxWord),
 		Resource: a.Resource, Verb: a.Verb, Actor: a.Actor, At: nanos(a.At), From: a.From, To: a.To,
-		Rule: knowledge.Rule(bounded(string(a.Reason.Rule), maxWord)), Args: numbers(a.Reason.Args[:]),
+		Rule: bounded(a.Reason.Rule, maxWord), Args: numbers(a.Reason.Args[:]),
 		Note: bounded(a.Reason.Note, maxNote), Count: a.Count, Key: a.Key,
 		Result: o.Result, Ended: nanos(o.At), Took: int64(o.Took), Kernel: o.Kernel, Engine: o.Engine,
 		Message: bounded(o.Message, maxNote),
@@ -157,13 +156,8 @@ func numbers(args []float64) []float64 {
 	return out[:n]
 }
 
-// bounded cuts s to n bytes without cutting a letter in two.
-func bounded(s string, n int) string {
-	if len(s) > n {
-		s = s[:n]
-	}
-	return strings.ToValidUTF8(s, "")
-}
+// bounded cuts s to n bytes without cutting a character in two.
+func bounded[T ~string](s T, n int) T { return T(strings.ToValidUTF8(string(s[:min(len(s), n)]), "")) }
 
 func nanos(t time.Time) int64 {
 	if t.IsZero() {

@@ -42,22 +42,22 @@ func fill(t testing.TB, o Options) []byte {
 		}
 	}
 	check(s.SetIdentity(Identity{Node: "n1"}))
-	check(s.PutDoc("pauses", map[string]int{"a": 1}))
+	check(s.Documents.Put("pauses", map[string]int{"a": 1}))
 	batch := Batch{
 		Profiles: map[knowledge.ServiceKey][]byte{}, States: map[knowledge.ContainerID][]byte{},
 		Series: map[knowledge.ServiceKey][]history.Chunk{},
 	}
 	for i := range 200 {
-		check(s.PutOriginal(knowledge.Original{ID: knowledge.ContainerID(hex64(i)), Name: "c", Limits: knowledge.Limits{CPU: 1e9}}))
-		seq, err := s.Begin(action(i))
+		check(s.Originals.Put(knowledge.Original{ID: knowledge.ContainerID(hex64(i)), Name: "c", Limits: knowledge.Limits{CPU: 1e9}}))
+		seq, err := s.Journal.Begin(action(i))
 		check(err)
 		if i%2 == 0 {
-			check(s.End(knowledge.Outcome{Seq: seq, Result: knowledge.ResultApplied, Kernel: int64(i)}))
+			check(s.Journal.End(knowledge.Outcome{Seq: seq, Result: knowledge.ResultApplied, Kernel: int64(i)}))
 		}
 		batch.Profiles[knowledge.ServiceKey(fmt.Sprint("service-", i))] = profileOf(i)
 		batch.States[knowledge.ContainerID(hex64(i))] = profileOf(i)[:100]
 	}
-	check(s.Commit(batch))
+	check(s.Learned.Commit(batch))
 	check(s.Close())
 	b, err := os.ReadFile(filepath.Join(o.Dir, FileName))
 	check(err)
@@ -70,7 +70,7 @@ func profileOf(i int) []byte { return bytes.Repeat([]byte(fmt.Sprintf("%08d", i)
 // use reads everything and writes a little; what is read must be what fill wrote.
 func use(t *testing.T, s *Store) (profiles, records int) {
 	t.Helper()
-	ps, err := s.Profiles()
+	ps, err := s.Learned.Profiles()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,10 +80,10 @@ func use(t *testing.T, s *Store) (profiles, records int) {
 			t.Fatalf("profile of %q: %.40q", k, v)
 		}
 	}
-	if _, err := s.States(); err != nil {
+	if _, err := s.Learned.States(); err != nil {
 		t.Fatal(err)
 	}
-	rs, err := s.Records(Filter{Limit: 1000})
+	rs, err := s.Journal.Records(Filter{Limit: 1000})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,19 +93,19 @@ func use(t *testing.T, s *Store) (profiles, records int) {
 			t.Fatalf("record %+v", r)
 		}
 	}
-	for _, o := range s.Originals() {
+	for _, o := range s.Originals.All() {
 		if o.Limits.CPU != 1e9 {
 			t.Fatalf("original %+v", o)
 		}
 	}
-	seq, err := s.Begin(action(500))
+	seq, err := s.Journal.Begin(action(500))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.End(knowledge.Outcome{Seq: seq, Result: knowledge.ResultApplied, Kernel: 500}); err != nil {
+	if err := s.Journal.End(knowledge.Outcome{Seq: seq, Result: knowledge.ResultApplied, Kernel: 500}); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Commit(Batch{Profiles: map[knowledge.ServiceKey][]byte{"service-7": profileOf(7)}}); err != nil {
+	if err := s.Learned.Commit(Batch{Profiles: map[knowledge.ServiceKey][]byte{"service-7": profileOf(7)}}); err != nil {
 		t.Fatal(err)
 	}
 	if h := s.Health(); h != "" {
@@ -166,7 +166,7 @@ func TestRow44UnusableFileIsSetAside(t *testing.T) {
 			if err != nil || !bytes.Equal(kept, b) {
 				t.Fatalf("set aside as %q: %v", opened.SetAside, err)
 			}
-			first, err := s.Begin(action(1))
+			first, err := s.Journal.Begin(action(1))
 			if err != nil || first < 1e12 {
 				t.Fatalf("numbers go on from %d, %v: they could repeat those of the lost journal", first, err)
 			}
@@ -290,7 +290,7 @@ func TestRow46RandomPageDamage(t *testing.T) {
 		writeFile(t, o.Dir, b)
 		s, opened := mustOpen(t, o)
 		use(t, s)
-		if opened.SetAside != "" || opened.Why != "" || s.BadRecords() > 0 {
+		if opened.SetAside != "" || opened.Why != "" || s.file.badCount > 0 {
 			noticed++
 		}
 	}
@@ -351,7 +351,7 @@ func TestRow47BitFlips(t *testing.T) {
 		writeFile(t, o.Dir, b)
 		s, _ := mustOpen(t, o)
 		use(t, s)
-		dropped += s.BadRecords()
+		dropped += s.file.badCount
 	}
 	if dropped == 0 {
 		t.Fatal("no flipped bit was ever noticed")
@@ -375,22 +375,22 @@ func TestRow47BadRecordIsDeleted(t *testing.T) {
 		t.Fatalf("%+v", opened)
 	}
 	for range 3 {
-		if ps, err := s.Profiles(); err != nil || len(ps) != 199 || ps["service-42"] != nil {
+		if ps, err := s.Learned.Profiles(); err != nil || len(ps) != 199 || ps["service-42"] != nil {
 			t.Fatalf("%d profiles, %v", len(ps), err)
 		}
 	}
-	if got := s.BadRecords(); got != 1 {
+	if got := s.file.badCount; got != 1 {
 		t.Fatalf("%d bad records", got)
 	}
-	if err := s.Commit(Batch{}); err != nil {
+	if err := s.Learned.Commit(Batch{}); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
 	s, _ = mustOpen(t, o)
-	if ps, err := s.Profiles(); err != nil || len(ps) != 199 || s.BadRecords() != 0 {
-		t.Fatalf("again: %d profiles, %d bad, %v", len(ps), s.BadRecords(), err)
+	if ps, err := s.Learned.Profiles(); err != nil || len(ps) != 199 || s.file.badCount != 0 {
+		t.Fatalf("again: %d profiles, %d bad, %v", len(ps), s.file.badCount, err)
 	}
 }
 
@@ -440,11 +440,11 @@ func TestRow46DamagedWhileOpen(t *testing.T) {
 				s, _ := mustOpen(t, o)
 				harm(t, filepath.Join(o.Dir, FileName))
 				if first == "read" {
-					if _, err := s.Profiles(); err != nil {
+					if _, err := s.Learned.Profiles(); err != nil {
 						t.Fatal(err)
 					}
 				}
-				if _, err := s.Begin(action(1)); err != nil {
+				if _, err := s.Journal.Begin(action(1)); err != nil {
 					t.Fatal(err)
 				}
 				if got := len(asides(t, o.Dir)); got != 1 {
@@ -456,11 +456,11 @@ func TestRow46DamagedWhileOpen(t *testing.T) {
 					t.Fatal(err)
 				}
 				s, _ = mustOpen(t, o)
-				if id, _ := s.Identity(); id.Node != "n1" || len(s.Originals()) != 200 || len(s.OpenActions()) != 101 {
-					t.Fatalf("node %q, %d originals, %d open", id.Node, len(s.Originals()), len(s.OpenActions()))
+				if id, _ := s.Identity(); id.Node != "n1" || len(s.Originals.All()) != 200 || len(s.Journal.OpenActions()) != 101 {
+					t.Fatalf("node %q, %d originals, %d open", id.Node, len(s.Originals.All()), len(s.Journal.OpenActions()))
 				}
 				var doc map[string]int
-				if ok, err := s.GetDoc("pauses", &doc); !ok || err != nil || doc["a"] != 1 {
+				if ok, err := s.Documents.Get("pauses", &doc); !ok || err != nil || doc["a"] != 1 {
 					t.Fatalf("document %v %v %v", ok, doc, err)
 				}
 			})

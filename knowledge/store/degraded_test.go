@@ -60,7 +60,7 @@ func pushUntilDegraded(t *testing.T, s *Store) {
 	t.Helper()
 	for i := range 2000 {
 		key := knowledge.ServiceKey("s" + hex64(i))
-		err := s.Commit(Batch{Profiles: map[knowledge.ServiceKey][]byte{key: make([]byte, 8000)}})
+		err := s.Learned.Commit(Batch{Profiles: map[knowledge.ServiceKey][]byte{key: make([]byte, 8000)}})
 		if errors.Is(err, ErrDegraded) {
 			return
 		}
@@ -74,22 +74,22 @@ func pushUntilDegraded(t *testing.T, s *Store) {
 // checkDegraded: actions go on from memory, readers see them.
 func checkDegraded(t *testing.T, s *Store, word string) (seq uint64) {
 	t.Helper()
-	seq, err := s.Begin(action(70))
+	seq, err := s.Journal.Begin(action(70))
 	if !errors.Is(err, ErrDegraded) || seq == 0 {
 		t.Fatalf("begin: %d, %v", seq, err)
 	}
-	if err := s.End(knowledge.Outcome{Seq: seq, Result: knowledge.ResultApplied}); !errors.Is(err, ErrDegraded) {
+	if err := s.Journal.End(knowledge.Outcome{Seq: seq, Result: knowledge.ResultApplied}); !errors.Is(err, ErrDegraded) {
 		t.Fatal(err)
 	}
-	if err := s.PutDoc("pauses", "p"); !errors.Is(err, ErrDegraded) {
+	if err := s.Documents.Put("pauses", "p"); !errors.Is(err, ErrDegraded) {
 		t.Fatal(err)
 	}
-	if err := s.PutOriginal(knowledge.Original{ID: "new", Limits: knowledge.Limits{CPU: 7}}); !errors.Is(err, ErrDegraded) {
+	if err := s.Originals.Put(knowledge.Original{ID: "new", Limits: knowledge.Limits{CPU: 7}}); !errors.Is(err, ErrDegraded) {
 		t.Fatal(err)
 	}
 	a := action(71)
 	a.Key = "k"
-	keyed, err := s.Begin(a)
+	keyed, err := s.Journal.Begin(a)
 	if !errors.Is(err, ErrDegraded) || keyed != seq+1 {
 		t.Fatal(keyed, err)
 	}
@@ -103,19 +103,19 @@ func checkDegraded(t *testing.T, s *Store, word string) (seq uint64) {
 // checkKept: what checkDegraded did is there.
 func checkKept(t *testing.T, s *Store, seq uint64) {
 	t.Helper()
-	got, err := s.Records(Filter{Limit: 2})
+	got, err := s.Journal.Records(Filter{Limit: 2})
 	if err != nil || len(got) != 2 || got[0].Action.Seq != seq+1 || got[1].Action.Seq != seq || got[1].Outcome.Result != knowledge.ResultApplied {
 		t.Fatalf("records %+v, %v", got, err)
 	}
-	if got, err := s.ByKey("k"); err != nil || len(got) != 1 || got[0].Action.Seq != seq+1 { // row 62
+	if got, err := s.Journal.ByKey("k"); err != nil || len(got) != 1 || got[0].Action.Seq != seq+1 { // row 62
 		t.Fatalf("by key: %+v, %v", got, err)
 	}
 	var doc string
-	if ok, err := s.GetDoc("pauses", &doc); !ok || err != nil || doc != "p" {
+	if ok, err := s.Documents.Get("pauses", &doc); !ok || err != nil || doc != "p" {
 		t.Fatal(ok, err, doc)
 	}
-	if !slices.ContainsFunc(s.Originals(), func(o knowledge.Original) bool { return o.ID == "new" && o.Limits.CPU == 7 }) {
-		t.Fatal(s.Originals())
+	if !slices.ContainsFunc(s.Originals.All(), func(o knowledge.Original) bool { return o.ID == "new" && o.Limits.CPU == 7 }) {
+		t.Fatal(s.Originals.All())
 	}
 }
 
@@ -125,7 +125,7 @@ func TestRow49DiskFull(t *testing.T) {
 	c := &clock{epoch}
 	o := Options{Dir: tmpfs(t, "1m"), Log: zerolog.New(&logged), Now: c.Now}
 	s, _ := mustOpen(t, o)
-	if err := s.Commit(Batch{Profiles: map[knowledge.ServiceKey][]byte{"first": []byte("kept")}}); err != nil {
+	if err := s.Learned.Commit(Batch{Profiles: map[knowledge.ServiceKey][]byte{"first": []byte("kept")}}); err != nil {
 		t.Fatal(err)
 	}
 	heavy := ballast(t, o.Dir)
@@ -134,7 +134,7 @@ func TestRow49DiskFull(t *testing.T) {
 	actions := 0
 	for ok := true; ok; actions++ {
 		c.now = c.now.Add(retryEvery)
-		_, err := s.Begin(action(70))
+		_, err := s.Journal.Begin(action(70))
 		ok = err == nil
 	}
 	c.now = c.now.Add(warnEvery)
@@ -142,18 +142,18 @@ func TestRow49DiskFull(t *testing.T) {
 	seq := checkDegraded(t, s, "disk full")
 	for range 200 { // ten minutes, an action each 3 s
 		c.now = c.now.Add(3 * time.Second)
-		if _, err := s.Begin(action(70)); !errors.Is(err, ErrDegraded) {
+		if _, err := s.Journal.Begin(action(70)); !errors.Is(err, ErrDegraded) {
 			t.Fatal(err)
 		}
 	}
-	if n := strings.Count(logged.String(), "cannot be written"); n < 9 || n > 12 {
-		t.Fatalf("said %d times in ten minutes, once a minute is wanted", n)
+	if n := strings.Count(logged.String(), "cannot write the knowledge file"); n < 9 || n > 12 {
+		t.Fatalf("logged %d times in ten minutes, want once a minute", n)
 	}
 	if err := os.Remove(heavy); err != nil {
 		t.Fatal(err)
 	}
 	c.now = c.now.Add(retryEvery)
-	last, err := s.Begin(action(70))
+	last, err := s.Journal.Begin(action(70))
 	if err != nil || last != seq+202 || s.Health() != "" {
 		t.Fatalf("with room again: %d, %v, %q", last, err, s.Health())
 	}
@@ -164,10 +164,10 @@ func TestRow49DiskFull(t *testing.T) {
 	if opened.Why != "" || opened.SetAside != "" {
 		t.Fatalf("%+v", opened)
 	}
-	if got, err := s.Records(Filter{Limit: 20_000}); err != nil || len(got) != 203+actions {
+	if got, err := s.Journal.Records(Filter{Limit: 20_000}); err != nil || len(got) != 203+actions {
 		t.Fatalf("%d records, %v", len(got), err)
 	}
-	if ps, err := s.Profiles(); err != nil || string(ps["first"]) != "kept" {
+	if ps, err := s.Learned.Profiles(); err != nil || string(ps["first"]) != "kept" {
 		t.Fatal(err)
 	}
 }
@@ -190,7 +190,7 @@ func TestRow49DiskFullAtStart(t *testing.T) {
 	}
 	for range 20 {
 		c.now = c.now.Add(retryEvery)
-		if err := s.Commit(Batch{}); !errors.Is(err, ErrDegraded) {
+		if err := s.Learned.Commit(Batch{}); !errors.Is(err, ErrDegraded) {
 			t.Fatal(err)
 		}
 	}
@@ -198,7 +198,7 @@ func TestRow49DiskFullAtStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.now = c.now.Add(retryEvery)
-	if err := s.Commit(Batch{}); err != nil || s.Health() != "" {
+	if err := s.Learned.Commit(Batch{}); err != nil || s.Health() != "" {
 		t.Fatal(err, s.Health())
 	}
 	if err := s.Close(); err != nil {
@@ -223,11 +223,11 @@ func TestRow50ReadOnly(t *testing.T) {
 	if err := s.SetIdentity(Identity{Node: "n1"}); err != nil {
 		t.Fatal(err)
 	}
-	before, err := s.Begin(action(1))
+	before, err := s.Journal.Begin(action(1))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Commit(Batch{Profiles: map[knowledge.ServiceKey][]byte{"p": []byte("known")}}); err != nil {
+	if err := s.Learned.Commit(Batch{Profiles: map[knowledge.ServiceKey][]byte{"p": []byte("known")}}); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Close(); err != nil {
@@ -244,8 +244,8 @@ func TestRow50ReadOnly(t *testing.T) {
 	if opened.Fresh || opened.Why == "" || opened.SetAside != "" {
 		t.Fatalf("%+v", opened)
 	}
-	if ps, err := s.Profiles(); err != nil || string(ps["p"]) != "known" || len(s.OpenActions()) != 1 {
-		t.Fatalf("%q %v, %d open", ps, err, len(s.OpenActions()))
+	if ps, err := s.Learned.Profiles(); err != nil || string(ps["p"]) != "known" || len(s.Journal.OpenActions()) != 1 {
+		t.Fatalf("%q %v, %d open", ps, err, len(s.Journal.OpenActions()))
 	}
 	seq := checkDegraded(t, s, "read-only")
 	if seq != before+1 {
@@ -253,14 +253,14 @@ func TestRow50ReadOnly(t *testing.T) {
 	}
 	for range 5 {
 		c.now = c.now.Add(retryEvery)
-		if err := s.Commit(Batch{}); !errors.Is(err, ErrDegraded) {
+		if err := s.Learned.Commit(Batch{}); !errors.Is(err, ErrDegraded) {
 			t.Fatal(err)
 		}
 	}
 	checkKept(t, s, seq)
 	remount(0)
 	c.now = c.now.Add(retryEvery)
-	if err := s.Commit(Batch{}); err != nil || s.Health() != "" {
+	if err := s.Learned.Commit(Batch{}); err != nil || s.Health() != "" {
 		t.Fatal(err, s.Health())
 	}
 	if err := s.Close(); err != nil {
@@ -292,20 +292,20 @@ func TestRow51MaxSize(t *testing.T) {
 	o.Now, o.MaxSize = c.Now, 1<<20
 	s, _ := mustOpen(t, o)
 	chunk := history.Chunk{Tier: history.Fine, Data: make([]byte, 600)}
-	if err := s.Commit(Batch{Series: map[knowledge.ServiceKey][]history.Chunk{"a": {chunk}}}); err != nil {
+	if err := s.Learned.Commit(Batch{Series: map[knowledge.ServiceKey][]history.Chunk{"a": {chunk}}}); err != nil {
 		t.Fatal(err)
 	}
 	for i := range 300 {
 		c.now = c.now.Add(time.Second)
 		key := knowledge.ServiceKey(fmt.Sprint("s", i))
-		if err := s.Commit(Batch{Profiles: map[knowledge.ServiceKey][]byte{key: make([]byte, 8000)}}); err != nil {
+		if err := s.Learned.Commit(Batch{Profiles: map[knowledge.ServiceKey][]byte{key: make([]byte, 8000)}}); err != nil {
 			t.Fatalf("profile %d: %v", i, err)
 		}
 		if got := s.Size(); got > o.MaxSize {
 			t.Fatalf("the file has %d bytes", got)
 		}
 	}
-	ps, err := s.Profiles()
+	ps, err := s.Learned.Profiles()
 	if err != nil || ps["s299"] == nil || ps["s0"] != nil || len(ps) < 20 {
 		t.Fatalf("%d profiles, %v", len(ps), err)
 	}
@@ -317,12 +317,12 @@ func TestRow51MaxSize(t *testing.T) {
 	for i := range 300 {
 		huge.Profiles[knowledge.ServiceKey(fmt.Sprint("h", i))] = make([]byte, 8000)
 	}
-	if err := s.Commit(huge); !errors.Is(err, ErrDegraded) || s.Size() > o.MaxSize {
+	if err := s.Learned.Commit(huge); !errors.Is(err, ErrDegraded) || s.Size() > o.MaxSize {
 		t.Fatal(err, s.Size())
 	}
 	seq := checkDegraded(t, s, "bound of 1 MiB")
 	c.now = c.now.Add(retryEvery)
-	if err := s.Commit(Batch{}); err != nil || s.Health() != "" {
+	if err := s.Learned.Commit(Batch{}); err != nil || s.Health() != "" {
 		t.Fatal(err, s.Health())
 	}
 	checkKept(t, s, seq)
@@ -340,23 +340,23 @@ func TestRow49WaitingRecordsAreBounded(t *testing.T) {
 	_ = s.degrade(syscall.ENOSPC) // as the disk would
 	s.mu.Unlock()
 	for i := range 3 * maxPending {
-		seq, err := s.Begin(action(i))
+		seq, err := s.Journal.Begin(action(i))
 		if !errors.Is(err, ErrDegraded) {
 			t.Fatal(err)
 		}
-		if err := s.End(knowledge.Outcome{Seq: seq, Result: knowledge.ResultApplied}); !errors.Is(err, ErrDegraded) {
+		if err := s.Journal.End(knowledge.Outcome{Seq: seq, Result: knowledge.ResultApplied}); !errors.Is(err, ErrDegraded) {
 			t.Fatal(err)
 		}
 	}
-	if n := len(s.records); n > maxPending+1 {
+	if n := len(s.Journal.pending); n > maxPending+1 {
 		t.Fatalf("%d records wait", n)
 	}
-	got, err := s.Records(Filter{Limit: 1})
+	got, err := s.Journal.Records(Filter{Limit: 1})
 	if err != nil || len(got) != 1 || got[0].Action.Seq != 3*maxPending {
 		t.Fatalf("the newest is kept: %+v, %v", got, err)
 	}
 	c.now = c.now.Add(retryEvery)
-	if err := s.Commit(Batch{}); err != nil {
+	if err := s.Learned.Commit(Batch{}); err != nil {
 		t.Fatal(err)
 	}
 }

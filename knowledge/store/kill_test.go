@@ -37,20 +37,20 @@ func child(dir string) error {
 	if opened.SetAside != "" || opened.Why != "" {
 		return fmt.Errorf("after a kill: %+v", opened)
 	}
-	for _, r := range s.OpenActions() {
-		if err := s.End(knowledge.Outcome{Seq: r.Action.Seq, Result: knowledge.ResultSuperseded}); err != nil {
+	for _, r := range s.Journal.OpenActions() {
+		if err := s.Journal.End(knowledge.Outcome{Seq: r.Action.Seq, Result: knowledge.ResultSuperseded}); err != nil {
 			return err
 		}
 	}
 	commits := lastCommit(s)
 	for i := 0; ; i++ {
-		seq, err := s.Begin(action(i % 1000))
+		seq, err := s.Journal.Begin(action(i % 1000))
 		if err != nil {
 			return err
 		}
 		fmt.Printf("B %d\n", seq)
 		if i%3 != 0 {
-			if err := s.End(knowledge.Outcome{Seq: seq, Result: knowledge.ResultApplied, Kernel: int64(seq)}); err != nil {
+			if err := s.Journal.End(knowledge.Outcome{Seq: seq, Result: knowledge.ResultApplied, Kernel: int64(seq)}); err != nil {
 				return err
 			}
 			fmt.Printf("E %d\n", seq)
@@ -66,7 +66,7 @@ func child(dir string) error {
 			for k := range 20 {
 				b.Profiles[knowledge.ServiceKey(fmt.Sprint("s", k))] = bytes.Repeat(binary.BigEndian.AppendUint64(nil, commits), 50)
 			}
-			if err := s.Commit(b); err != nil {
+			if err := s.Learned.Commit(b); err != nil {
 				return err
 			}
 			fmt.Printf("C %d\n", commits)
@@ -77,7 +77,7 @@ func child(dir string) error {
 // lastCommit is the number of the last commit; all 20 profiles must be of it, and
 // the copies of images with their seals.
 func lastCommit(s *Store) uint64 {
-	ps, err := s.Profiles()
+	ps, err := s.Learned.Profiles()
 	if err != nil || len(ps) == 0 {
 		return 0
 	}
@@ -87,8 +87,8 @@ func lastCommit(s *Store) uint64 {
 			return 0
 		}
 	}
-	images, err1 := s.Images()
-	seals, err2 := s.Seals()
+	images, err1 := s.Learned.Images()
+	seals, err2 := s.Learned.Seals()
 	if err1 != nil || err2 != nil || len(images) != 3 || len(seals) != 3 {
 		return 0
 	}
@@ -116,9 +116,9 @@ func TestRow52KilledAtRandomMoments(t *testing.T) {
 		if err != nil || opened.SetAside != "" || opened.Why != "" {
 			t.Fatalf("round %d: %+v, %v", round, opened, err)
 		}
-		records, err := s.Records(Filter{Limit: maxJournal})
-		if err != nil || s.BadRecords() != 0 {
-			t.Fatalf("round %d: %d bad, %v", round, s.BadRecords(), err)
+		records, err := s.Journal.Records(Filter{Limit: maxJournal})
+		if err != nil || s.file.badCount != 0 {
+			t.Fatalf("round %d: %d bad, %v", round, s.file.badCount, err)
 		}
 		bySeq := map[uint64]knowledge.Record{}
 		for _, r := range records {

@@ -23,8 +23,9 @@ const (
 // Prune deletes what is too old or too much: profiles and models of services and
 // copies of the profiles of images, with their seals, not renewed for 30 days,
 // states of containers gone for 24 h, keys of requests after 24 h, chunks of series
-// after their time; and the oldest of each beyond its share of MaxSize. Call it every few minutes. For a day after the wall clock jumped by
-// more than an hour nothing is deleted for its age.
+// after their time; and the oldest of each beyond its share of MaxSize. Call it
+// every few minutes. For a day after the wall clock jumped by more than an hour
+// nothing is deleted for its age.
 func (s *Store) Prune(now time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -33,36 +34,27 @@ func (s *Store) Prune(now time.Time) error {
 	}
 	if gap := now.Round(0).Sub(s.pruned.Round(0)) - now.Sub(s.pruned); gap.Abs() > clockJump {
 		s.distrust = now.Add(distrustFor)
-		s.log.Warn().Dur("jump", gap).Msg("the wall clock jumped: nothing is forgotten for its age for a day")
+		s.log.Warn().Dur("jump", gap).Msg("wall clock jumped: no record is removed for its age for a day")
 	}
 	s.pruned = now
 	believe := !now.Before(s.distrust)
 	return s.write(func(tx *bolt.Tx) error {
 		size := int(s.opt.MaxSize)
-		if err := prune(tx, bucketProfiles, size/16384, func(k string, at time.Time) bool {
-			return believe && now.Sub(at) > profileLife
-		}); err != nil {
-			return err
-		}
-		for _, each := range [...]struct {
+		for _, b := range [...]struct {
 			bucket string
 			most   int
-		}{{bucketImages, size / 16384}, {bucketSeals, size / 16384}, {bucketModels, size >> 20}} {
-			if err := prune(tx, each.bucket, each.most, func(k string, at time.Time) bool {
-				return believe && now.Sub(at) > profileLife
+			life   time.Duration
+		}{
+			{bucketProfiles, size / 16384, profileLife}, {bucketImages, size / 16384, profileLife},
+			{bucketSeals, size / 16384, profileLife}, {bucketModels, size >> 20, profileLife},
+			{bucketStates, size / 8192, stateLife}, {bucketKeys, maxJournal, keyLife},
+		} {
+			if err := prune(tx, b.bucket, b.most, func(k string, at time.Time) bool {
+				alive := b.bucket == bucketStates && (s.alive == nil || s.alive[knowledge.ContainerID(k)])
+				return believe && !alive && now.Sub(at) > b.life
 			}); err != nil {
 				return err
 			}
-		}
-		if err := prune(tx, bucketStates, size/8192, func(k string, at time.Time) bool {
-			return believe && s.alive != nil && !s.alive[knowledge.ContainerID(k)] && now.Sub(at) > stateLife
-		}); err != nil {
-			return err
-		}
-		if err := prune(tx, bucketKeys, maxJournal, func(k string, at time.Time) bool {
-			return believe && now.Sub(at) > keyLife
-		}); err != nil {
-			return err
 		}
 		return pruneSeries(tx, now, believe, size/8)
 	})
@@ -74,8 +66,8 @@ type aged struct {
 	at  time.Time
 }
 
-// prune deletes the values of a bucket that old says, the bad ones, and the
-// oldest of the others beyond limit.
+// prune deletes the values of a bucket that are old, the bad ones, and the oldest
+// of the others beyond limit.
 func prune(tx *bolt.Tx, bucket string, limit int, old func(key string, at time.Time) bool) error {
 	b := tx.Bucket([]byte(bucket))
 	var keep []aged
@@ -146,50 +138,44 @@ func pruneSeries(tx *bolt.Tx, now time.Time, believe bool, size int) error {
 	return deleteAll(b, drop)
 }
 
-// shedRounds bounds how often something is given up before one write.
+// shedRounds bounds the transactions that free space before one write.
 const shedRounds = 64
 
-// keepRoom keeps a quarter of the file's bound free by giving up what is oldest,
-// a little at a time: bbolt needs room to delete, so it must not come to the
-// bound. The bounds of each kind leave more than that free by themselves unless
-// profiles and states are many and at their largest. The only error is
+// keepRoom keeps a quarter of the file's bound free by removing the oldest values,
+// a few at a time: bbolt needs free pages to delete, so the file must not reach
+// the bound. The bounds of each bucket leave more than that free by themselves
+// unless profiles and states are many and at their largest. The only error is
 // errDamaged. s.mu is held.
 func (s *Store) keepRoom() error {
-	given := 0
+	removed := 0
 	for range shedRounds {
-		if s.db == nil || s.readOnly || s.used() <= s.opt.MaxSize*3/4 {
+		if s.file.db == nil || s.file.readOnly || s.file.used() <= s.opt.MaxSize*3/4 {
 			break
 		}
-		count, freed := s.count, 0
-		err := s.transact(func(tx *bolt.Tx) (err error) {
-			freed, err = s.giveUpOldest(tx, int(s.opt.MaxSize/64))
+		count, freed := s.Journal.count, 0
+		err := s.file.transact(func(tx *bolt.Tx) (err error) {
+			freed, err = s.removeOldest(tx, int(s.opt.MaxSize/64))
 			return err
 		})
 		if errors.Is(err, errDamaged) {
 			return err
 		}
-		if err != nil || freed == 0 { // the write that follows says what is wrong
-			s.count = count
+		if err != nil || freed == 0 { // the write that follows reports the error
+			s.Journal.count = count
 			break
 		}
-		given += freed
+		removed += freed
 	}
-	if given > 0 && !s.opt.Now().Before(s.nextShed) {
+	if removed > 0 && !s.opt.Now().Before(s.nextShed) {
 		s.nextShed = s.opt.Now().Add(warnEvery)
-		s.log.Warn().Int("bytes", given).Msg("the knowledge file is near its bound: the oldest part of it is given up")
+		s.log.Warn().Int("bytes", removed).Msg("knowledge file near store.max_size: removed its oldest values")
 	}
 	return nil
 }
 
-// used is how many bytes of the file hold something.
-func (s *Store) used() int64 {
-	stats := s.db.Stats()
-	return s.Size() - int64(stats.FreePageN+stats.PendingPageN)*int64(s.db.Info().PageSize)
-}
-
-// giveUpOldest deletes values of at least size bytes from the first bucket that
+// removeOldest deletes values of at least size bytes from the first bucket that
 // has any to spare.
-func (s *Store) giveUpOldest(tx *bolt.Tx, size int) (freed int, err error) {
+func (s *Store) removeOldest(tx *bolt.Tx, size int) (freed int, err error) {
 	series := tx.Bucket([]byte(bucketSeries))
 	var drop []string
 	c := series.Cursor()
@@ -220,7 +206,7 @@ func (s *Store) giveUpOldest(tx *bolt.Tx, size int) (freed int, err error) {
 			return freed, deleteAll(b, drop)
 		}
 	}
-	before := s.count
-	err = s.trimJournalTo(tx, s.count-max(size/512, 1))
-	return (before - s.count) * 512, err
+	before := s.Journal.count
+	err = s.Journal.trim(tx, s.Journal.count-max(size/512, 1))
+	return (before - s.Journal.count) * 512, err
 }

@@ -16,24 +16,24 @@ func TestSeriesComeBack(t *testing.T) {
 		at := epoch.Add(time.Duration(i) * time.Minute)
 		series.Add(knowledge.Point{At: at.UnixNano(), CPU: float32(i%60) / 10, WorkingSet: 64 * knowledge.MiB}, time.Second, 1)
 		if i%7 == 0 {
-			if err := s.Commit(Batch{Series: map[knowledge.ServiceKey][]history.Chunk{"w": series.Chunks(), "ww": nil}}); err != nil {
+			if err := s.Learned.Commit(Batch{Series: map[knowledge.ServiceKey][]history.Chunk{"w": series.Chunks(), "ww": nil}}); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
 	end := epoch.Add(26 * time.Hour)
-	fine, err := s.Series("w", history.Fine, end.Add(-2*time.Hour), end)
+	fine, err := s.Learned.Series("w", history.Fine, end.Add(-2*time.Hour), end)
 	if err != nil || len(fine) < 110 || len(fine) > 120 || fine[0].MeanCPU != 0 || fine[30].MeanCPU != 3 {
 		t.Fatalf("%d minutes, %v", len(fine), err)
 	}
-	coarse, err := s.Series("w", history.Coarse, time.Time{}, end)
+	coarse, err := s.Learned.Series("w", history.Coarse, time.Time{}, end)
 	if err != nil || len(coarse) < 26*6-2 || !coarse[0].At.Equal(epoch) {
 		t.Fatalf("%d of ten minutes, %v", len(coarse), err)
 	}
-	if other, err := s.Series("ww", history.Fine, time.Time{}, end); err != nil || len(other) != 0 {
+	if other, err := s.Learned.Series("ww", history.Fine, time.Time{}, end); err != nil || len(other) != 0 {
 		t.Fatalf("another service: %d, %v", len(other), err)
 	}
-	running, err := s.Running("w", end.Add(-time.Minute))
+	running, err := s.Learned.Running("w", end.Add(-time.Minute))
 	if err != nil || len(running) != 2 {
 		t.Fatalf("%d running chunks, %v", len(running), err)
 	}
@@ -50,7 +50,7 @@ func TestRow41Row51Prune(t *testing.T) {
 	s, _ := mustOpen(t, options(t, c))
 	commit := func(b Batch) {
 		t.Helper()
-		if err := s.Commit(b); err != nil {
+		if err := s.Learned.Commit(b); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -70,9 +70,9 @@ func TestRow41Row51Prune(t *testing.T) {
 		Series: map[knowledge.ServiceKey][]history.Chunk{"a": {chunk(history.Fine), chunk(history.Coarse)}},
 	})
 	if p, st, ch := prune(25 * time.Hour); p != 2 || st != 3 || ch != 2 {
-		t.Fatalf("nobody said who is alive: %d %d %d", p, st, ch)
+		t.Fatalf("no list of existing containers: %d %d %d", p, st, ch)
 	}
-	commit(Batch{Alive: []knowledge.ContainerID{"x"}, DropStates: []knowledge.ContainerID{"z"}})
+	commit(Batch{Alive: []knowledge.ContainerID{"x"}})
 	if p, st, ch := prune(27 * time.Hour); p != 2 || st != 1 || ch != 1 {
 		t.Fatalf("after 27 h: %d %d %d", p, st, ch)
 	}
@@ -101,7 +101,7 @@ func TestRow51OldestGoFirst(t *testing.T) {
 		key := knowledge.ServiceKey(fmt.Sprint(i))
 		chunks := []history.Chunk{{Tier: history.Fine, Start: int64(i) * 3600, Data: make([]byte, 2000)}, {Tier: history.Coarse, Start: 0, Data: make([]byte, 500)}}
 		b := Batch{Profiles: map[knowledge.ServiceKey][]byte{key: make([]byte, 100)}, Series: map[knowledge.ServiceKey][]history.Chunk{key: chunks}}
-		if err := s.Commit(b); err != nil {
+		if err := s.Learned.Commit(b); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -109,11 +109,11 @@ func TestRow51OldestGoFirst(t *testing.T) {
 	if err := s.Prune(c.now); err != nil {
 		t.Fatal(err)
 	}
-	ps, err := s.Profiles()
+	ps, err := s.Learned.Profiles()
 	if err != nil || len(ps) != 64 || ps["99"] == nil || ps["35"] != nil {
 		t.Fatalf("%d profiles, %v", len(ps), err)
 	}
-	if got, err := s.Running("99", time.Unix(10, 0)); err != nil || len(got) != 1 || got[0].Tier != history.Coarse {
+	if got, err := s.Learned.Running("99", time.Unix(10, 0)); err != nil || len(got) != 1 || got[0].Tier != history.Coarse {
 		t.Fatalf("a day's chunk went before an hour's: %v, %v", got, err)
 	}
 	if n := keysIn(t, s, bucketSeries); n < 100 || n > 150 {

@@ -18,10 +18,10 @@ func TestAFileOfAnEarlierVersion(t *testing.T) {
 	c := &clock{epoch}
 	o := options(t, c)
 	s, _ := mustOpen(t, o)
-	if err := errors.Join(s.SetIdentity(Identity{Node: "n1"}), s.Commit(Batch{Profiles: map[knowledge.ServiceKey][]byte{"web": {1}}})); err != nil {
+	if err := errors.Join(s.SetIdentity(Identity{Node: "n1"}), s.Learned.Commit(Batch{Profiles: map[knowledge.ServiceKey][]byte{"web": {1}}})); err != nil {
 		t.Fatal(err)
 	}
-	err := s.db.Update(func(tx *bolt.Tx) error {
+	err := s.file.db.Update(func(tx *bolt.Tx) error {
 		return errors.Join(tx.DeleteBucket([]byte(bucketImages)), tx.DeleteBucket([]byte(bucketModels)), tx.DeleteBucket([]byte(bucketSeals)))
 	})
 	if err := errors.Join(err, s.Close()); err != nil {
@@ -32,12 +32,12 @@ func TestAFileOfAnEarlierVersion(t *testing.T) {
 		t.Errorf("%+v", opened)
 	}
 	at := ImageCopy{"image", "n1"}
-	if err := s.Commit(Batch{Images: map[ImageCopy][]byte{at: {2}}, Models: map[knowledge.ServiceKey][]byte{"web": {3}}}); err != nil {
+	if err := s.Learned.Commit(Batch{Images: map[ImageCopy][]byte{at: {2}}, Models: map[knowledge.ServiceKey][]byte{"web": {3}}}); err != nil {
 		t.Fatal(err)
 	}
-	profiles, err1 := s.Profiles()
-	images, err2 := s.Images()
-	models, err3 := s.Models()
+	profiles, err1 := s.Learned.Profiles()
+	images, err2 := s.Learned.Images()
+	models, err3 := s.Learned.Models()
 	if err := errors.Join(err1, err2, err3); err != nil || len(profiles) != 1 || len(images) != 1 || images[at][0] != 2 || models["web"][0] != 3 {
 		t.Errorf("%v, %v, %v, %v", profiles, images, models, err)
 	}
@@ -51,7 +51,7 @@ func TestImagesAndModelsAreBounded(t *testing.T) {
 	o := options(t, c)
 	o.MaxSize = 1 << 20 // 64 copies of images, one model
 	s, _ := mustOpen(t, o)
-	err := s.Commit(Batch{
+	err := s.Learned.Commit(Batch{
 		Images: map[ImageCopy][]byte{{"", "n1"}: {1}, {"old", ""}: {1}, {"large", "n1"}: make([]byte, maxProfile+1), {"old", "n1"}: {1}},
 		Models: map[knowledge.ServiceKey][]byte{"large": make([]byte, maxModel+1), "old": {1}},
 	})
@@ -59,8 +59,8 @@ func TestImagesAndModelsAreBounded(t *testing.T) {
 		t.Error(err)
 	}
 	count := func() (images, models []string) {
-		all, err1 := s.Images()
-		fitted, err2 := s.Models()
+		all, err1 := s.Learned.Images()
+		fitted, err2 := s.Learned.Models()
 		if err := errors.Join(err1, err2); err != nil {
 			t.Fatal(err)
 		}
@@ -78,7 +78,7 @@ func TestImagesAndModelsAreBounded(t *testing.T) {
 	}
 	for i := range 72 {
 		c.now = c.now.Add(time.Second)
-		if err := s.Commit(Batch{
+		if err := s.Learned.Commit(Batch{
 			Images: map[ImageCopy][]byte{{knowledge.ImageKey(fmt.Sprintf("image%02d", i)), "n1"}: {1}},
 			Seals:  map[ImageCopy][]byte{{knowledge.ImageKey(fmt.Sprintf("image%02d", i)), "n1"}: {2}},
 			Models: map[knowledge.ServiceKey][]byte{knowledge.ServiceKey(fmt.Sprint("web", i)): {1}},
@@ -92,7 +92,7 @@ func TestImagesAndModelsAreBounded(t *testing.T) {
 	if i, m := count(); len(i) != 64 || i[0] != "image08" || len(m) != 1 {
 		t.Errorf("%d from %s, %d", len(i), i[0], len(m))
 	}
-	if seals, err := s.Seals(); err != nil || len(seals) != 64 {
+	if seals, err := s.Learned.Seals(); err != nil || len(seals) != 64 {
 		t.Errorf("%d seals, %v", len(seals), err)
 	}
 	c.now = c.now.Add(31 * 24 * time.Hour)
@@ -102,7 +102,7 @@ func TestImagesAndModelsAreBounded(t *testing.T) {
 	if i, m := count(); len(i) != 0 || len(m) != 0 {
 		t.Errorf("after a month there are %v and %v", i, m)
 	}
-	if seals, err := s.Seals(); err != nil || len(seals) != 0 {
+	if seals, err := s.Learned.Seals(); err != nil || len(seals) != 0 {
 		t.Errorf("%d seals, %v", len(seals), err)
 	}
 }
@@ -115,7 +115,7 @@ func TestSealsComeBackWithTheirCopies(t *testing.T) {
 	a, b := ImageCopy{"image", "n1"}, ImageCopy{"image", "n2"}
 	commit := func(images, seals map[ImageCopy][]byte, want error) {
 		t.Helper()
-		if err := s.Commit(Batch{Images: images, Seals: seals}); !errors.Is(err, want) {
+		if err := s.Learned.Commit(Batch{Images: images, Seals: seals}); !errors.Is(err, want) {
 			t.Error(err)
 		}
 	}
@@ -125,8 +125,8 @@ func TestSealsComeBackWithTheirCopies(t *testing.T) {
 			t.Fatal(err)
 		}
 		s, _ = mustOpen(t, o)
-		i, err1 := s.Images()
-		l, err2 := s.Seals()
+		i, err1 := s.Learned.Images()
+		l, err2 := s.Learned.Seals()
 		if got := fmt.Sprint(i[a], i[b]); got != images || err1 != nil {
 			t.Errorf("images %s, %v", got, err1)
 		}

@@ -39,7 +39,7 @@ func yearOfChurn(t *testing.T, s *Store, c *clock) {
 			r.Action.At = c.now
 			b.Folds = append(b.Folds, r, r)
 		}
-		if err := s.Commit(b); err != nil {
+		if err := s.Learned.Commit(b); err != nil {
 			t.Fatal(err)
 		}
 		if i%24 == 0 {
@@ -70,9 +70,9 @@ func TestRow51SizeAfterAYear(t *testing.T) {
 	o := quiet(t, t.TempDir())
 	o.Now = c.Now
 	s, _ := mustOpen(t, o)
-	s.db.NoSync = true // the size is what is measured
+	s.file.db.NoSync = true // the size is what is measured
 	yearOfChurn(t, s, c)
-	n, err := s.Records(Filter{Limit: maxJournal + 1})
+	n, err := s.Journal.Records(Filter{Limit: maxJournal + 1})
 	if err != nil || len(n) != maxJournal {
 		t.Fatalf("%d records, %v", len(n), err)
 	}
@@ -119,7 +119,7 @@ func BenchmarkCommit1000(b *testing.B) {
 	b.ReportAllocs()
 	before := cpuTime(b)
 	for b.Loop() {
-		if err := s.Commit(batch); err != nil {
+		if err := s.Learned.Commit(batch); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -132,12 +132,12 @@ func BenchmarkCommit1000(b *testing.B) {
 func BenchmarkBegin(b *testing.B) {
 	s := benchStore(b)
 	for i := 0; b.Loop(); i++ {
-		seq, err := s.Begin(action(i))
+		seq, err := s.Journal.Begin(action(i))
 		if err != nil {
 			b.Fatal(err)
 		}
 		b.StopTimer()
-		if err := s.End(knowledge.Outcome{Seq: seq, Result: knowledge.ResultApplied}); err != nil {
+		if err := s.Journal.End(knowledge.Outcome{Seq: seq, Result: knowledge.ResultApplied}); err != nil {
 			b.Fatal(err)
 		}
 		b.StartTimer()
@@ -152,12 +152,12 @@ func BenchmarkRecords(b *testing.B) {
 		for i := range 1000 {
 			folds = append(folds, knowledge.Record{Action: action(i)})
 		}
-		if err := s.Commit(Batch{Folds: folds}); err != nil {
+		if err := s.Learned.Commit(Batch{Folds: folds}); err != nil {
 			b.Fatal(err)
 		}
 	}
 	for b.Loop() {
-		if _, err := s.Records(Filter{Container: "nobody"}); err != nil {
+		if _, err := s.Journal.Records(Filter{Container: "nobody"}); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -171,7 +171,7 @@ func BenchmarkOpen(b *testing.B) {
 		for i := range 1000 {
 			folds = append(folds, knowledge.Record{Action: action(i)})
 		}
-		if err := s.Commit(Batch{Folds: folds}); err != nil {
+		if err := s.Learned.Commit(Batch{Folds: folds}); err != nil {
 			b.Fatal(err)
 		}
 	}

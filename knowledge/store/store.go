@@ -1,23 +1,25 @@
-// Package store keeps knowledge on disk, in one bbolt file, and is the only
-// package that knows bbolt.
+// Package store keeps knowledge on disk, in one bbolt file. It is the only
+// package that imports bbolt.
 //
-// Its contract: what Begin, End, PutOriginal, PutDoc, PutTerms and SetIdentity acknowledge
-// with nil survives kill -9 and a power cut. Commit writes everything else, in
-// one transaction for many keys. When the disk cannot take it (full, read-only,
-// the file at its bound) they return an error that is ErrDegraded: what was given
-// is then kept in memory within bounds, is visible to readers, and is written by
-// itself once the disk allows. So a full disk stops learning, never scaling.
+// Durability: what Journal.Begin, Journal.End, Originals.Put, Documents.Put,
+// Terms.Put and SetIdentity acknowledge with nil survives kill -9 and a power cut.
+// Commit writes everything else, in one transaction for many keys. When the disk
+// is full or read-only, or the file is at its bound, they return an error that is
+// ErrDegraded: the value is then kept in memory within bounds, is visible to
+// readers, and is written as soon as the disk allows. So a full disk stops
+// learning, never scaling. Terms.Put is the exception: it keeps nothing in memory
+// that is not on disk.
 //
-// bbolt notices neither flipped bits in values nor, in time, damaged pages. So
-// every value carries a checksum, the file's structure is checked before bbolt
-// maps it, and a fault on the mapped file is caught here; a file that cannot be
-// trusted is set aside and a new one begun.
+// bbolt does not detect flipped bits in values, nor damaged pages before it
+// follows them. So every value carries a checksum, the structure of the file is
+// checked before bbolt maps it, and a fault on the mapped file is recovered here.
+// A damaged file is renamed and a new one is created.
 package store
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -31,7 +33,7 @@ var (
 	// ErrLocked means that another process has the file open. It is returned by
 	// Open within Options.LockTimeout; `run` exits with code 75 on it.
 	ErrLocked = errors.New("the knowledge file is locked by another process")
-	// ErrDegraded means that the disk did not take it and memory did.
+	// ErrDegraded means that the value is in memory and not on disk.
 	ErrDegraded = errors.New("knowledge is kept in memory only")
 	// ErrClosed means that the store was used after Close.
 	ErrClosed = errors.New("the store is closed")
@@ -46,23 +48,11 @@ const (
 	defaultMaxSize     = 64 << 20
 	minMaxSize         = 256 << 10
 	defaultLockTimeout = 2 * time.Second
-	// retryEvery spaces attempts to write while degraded, warnEvery the log lines.
-	retryEvery = 5 * time.Second
-	warnEvery  = time.Minute
-	// maxJournal bounds the journal: at about 350 bytes a record, 7 MiB.
-	maxJournal = 20_000
-	// maxPending bounds the records that wait in memory for the disk: 2 MiB.
-	maxPending = 2_000
-	// maxTerms bounds the services whose terms are remembered: 100 bytes each, here
-	// and in the file.
-	maxTerms = 50_000
-	// maxOriginals bounds the containers whose first limits are remembered.
-	maxOriginals = 10_000
 )
 
 // Options are what Open needs.
 type Options struct {
-	Dir string // made with mode 0700 when it is missing
+	Dir string // created with mode 0700 when it is missing
 	// MaxSize bounds the file in bytes; 0: 64 MiB; at least 256 KiB. The bounds
 	// of journal, series, profiles and states shrink with it.
 	MaxSize int64
@@ -72,17 +62,17 @@ type Options struct {
 	LockTimeout time.Duration
 }
 
-// Opened tells how Open found the file.
+// Opened is the state in which Open found the file.
 type Opened struct {
-	// Fresh: there was no knowledge. It is the first boot, or all was lost.
+	// Fresh: there was no knowledge. It is the first start, or all was lost.
 	Fresh bool
-	// SetAside is the new name of a file that could not be trusted; "": none.
+	// SetAside is the new name of a damaged file; "": none.
 	SetAside string
-	// Why says what was wrong, also when the file could be used; "": nothing.
+	// Why is the fault, also when the file could be used; "": none.
 	Why string
 }
 
-// Identity is who the node is. A node keeps it for life.
+// Identity is the node's identity, unchanged for the lifetime of its key.
 type Identity struct {
 	Node      knowledge.NodeID `json:"node"`
 	Name      string           `json:"name"`
@@ -90,59 +80,43 @@ type Identity struct {
 	Created   time.Time        `json:"created"`
 }
 
-// Store is an open knowledge file. All methods are safe for concurrent use.
+// Store is an open knowledge file. All methods, also those of its parts, are safe
+// for concurrent use.
 type Store struct {
-	opt  Options
-	path string
-	log  zerolog.Logger
+	Journal   Journal
+	Originals Originals
+	Documents Documents
+	Terms     Terms
+	Learned   Learned
 
-	mu     sync.Mutex // guards everything below
-	closed bool
-	// db is nil while there is no file to write to or read from.
-	db       *bolt.DB
-	file     *os.File // db's, to let go of a file that bbolt can no longer close
-	readOnly bool
+	opt Options
+	log zerolog.Logger
 
-	seq   uint64 // the last one given out
-	count int    // records in the file's journal
-
-	// Read once at Open and kept: few and small.
-	identity  Identity
-	originals map[knowledge.ContainerID]knowledge.Original
-	docs      map[string][]byte
-	terms     map[knowledge.ServiceKey]knowledge.Term
-	open      map[uint64]knowledge.Record // begun, not ended
-
-	// Waiting for the disk.
-	records map[uint64]knowledge.Record
-	staged  map[cell][]byte // nil value: delete
-	lost    int             // records that fell out of memory before the disk came back
-
+	mu       sync.Mutex // guards everything below, and the fields of the parts
+	closed   bool
+	file     *file
+	identity Identity
+	staged   map[cell][]byte // waiting for the disk; nil value: delete
 	trouble  trouble
-	nextShed time.Time                      // when to say again that something was given up
-	alive    map[knowledge.ContainerID]bool // nil: never told
+	nextShed time.Time                      // earliest time of the next log line about removed values
+	alive    map[knowledge.ContainerID]bool // nil: unknown
 	pruned   time.Time                      // the last Prune
-	distrust time.Time                      // until then ages are not believed: the wall clock jumped
-
-	badMu    sync.Mutex    // guards what follows; taken after mu
-	bad      map[cell]bool // values with a wrong checksum, to be deleted
-	badCount int
+	distrust time.Time                      // no value is removed for its age before: the wall clock jumped
 }
 
-// cell is one key of one bucket.
-type cell struct{ bucket, key string }
-
-// trouble is why the disk does not take anything now.
-type trouble struct {
-	why            string // "": none
-	since          time.Time
-	retry, nextLog time.Time
-	said           bool // in the log
+// part is a subject that keeps its records in memory as well.
+type part interface {
+	// load reads the file. What is in memory already is newer.
+	load(tx *bolt.Tx) error
+	// restage queues everything in memory for a new file.
+	restage()
 }
+
+func (s *Store) parts() [4]part { return [...]part{&s.Originals, &s.Terms, &s.Documents, &s.Journal} }
 
 // Open opens or creates the knowledge file. Only ErrLocked and a directory that
 // is a file or the like are errors: with a disk that is full or read-only the
-// store works from memory and Opened says why.
+// store works from memory and Opened has the reason.
 func Open(o Options) (*Store, Opened, error) {
 	if o.MaxSize == 0 {
 		o.MaxSize = defaultMaxSize
@@ -154,17 +128,13 @@ func Open(o Options) (*Store, Opened, error) {
 	if o.LockTimeout <= 0 {
 		o.LockTimeout = defaultLockTimeout
 	}
-	s := &Store{
-		opt: o, path: filepath.Join(o.Dir, FileName), log: o.Log,
-		originals: map[knowledge.ContainerID]knowledge.Original{},
-		docs:      map[string][]byte{},
-		terms:     map[knowledge.ServiceKey]knowledge.Term{},
-		open:      map[uint64]knowledge.Record{},
-		records:   map[uint64]knowledge.Record{},
-		staged:    map[cell][]byte{},
-		bad:       map[cell]bool{},
-		pruned:    o.Now(),
-	}
+	s := &Store{opt: o, log: o.Log, staged: map[cell][]byte{}, pruned: o.Now()}
+	s.file = &file{opt: o, path: filepath.Join(o.Dir, FileName), log: o.Log, load: s.load, bad: map[cell]bool{}}
+	s.Journal = Journal{s: s, open: map[uint64]knowledge.Record{}, pending: map[uint64]knowledge.Record{}}
+	s.Originals = Originals{s: s, all: map[knowledge.ContainerID]knowledge.Original{}}
+	s.Documents = Documents{s: s, all: map[string][]byte{}}
+	s.Terms = Terms{s: s, all: map[knowledge.ServiceKey]knowledge.Term{}}
+	s.Learned = Learned{s: s}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	opened, err := s.attach(o.LockTimeout)
@@ -172,24 +142,17 @@ func Open(o Options) (*Store, Opened, error) {
 		return s, opened, nil
 	}
 	if errors.Is(err, ErrLocked) || isMisplaced(err) {
-		return nil, opened, fmt.Errorf("cannot open %s: %w", s.path, err)
+		return nil, opened, fmt.Errorf("cannot open %s: %w", s.file.path, err)
 	}
-	if s.db == nil {
-		s.afterUnknown()
+	if s.file.db == nil {
+		s.Journal.afterUnknown()
 	}
-	opened.Fresh = s.identity.Node == ""
-	_ = s.degrade(err) // Why says it
+	_ = s.degrade(err) // Why has it
 	opened.Why = s.trouble.why
 	return s, opened, nil
 }
 
-// afterUnknown makes sequence numbers begin above those of a journal that could
-// not be read: milliseconds since 1970 are ahead of any count.
-func (s *Store) afterUnknown() {
-	s.seq = max(s.seq, uint64(max(s.opt.Now().UnixMilli(), 0)))
-}
-
-// Close writes what waits for the disk, if it can, and lets go of the file.
+// Close writes what waits for the disk, if it can, and closes the file.
 // Closing twice does nothing.
 func (s *Store) Close() error {
 	s.mu.Lock()
@@ -198,16 +161,16 @@ func (s *Store) Close() error {
 		return nil
 	}
 	var err error
-	if len(s.records)+len(s.staged) > 0 {
+	if s.waits() {
 		s.trouble.retry = time.Time{}
 		err = s.write(nil)
 	}
 	s.closed = true
-	s.detach()
+	s.file.detach()
 	return err
 }
 
-// Health is "" when all is written to disk, else what is wrong in a few words.
+// Health is "" when all is written to disk, else the fault in a few words.
 func (s *Store) Health() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -217,19 +180,72 @@ func (s *Store) Health() string {
 	return "degraded: " + s.trouble.why
 }
 
-// BadRecords is how many values were dropped because their checksum was wrong.
-func (s *Store) BadRecords() int {
-	s.badMu.Lock()
-	defer s.badMu.Unlock()
-	return s.badCount
-}
-
 // Size is the file's size in bytes, 0 when there is none.
-func (s *Store) Size() int64 {
-	if fi, err := os.Stat(s.path); err == nil {
-		return fi.Size()
-	}
-	return 0
+func (s *Store) Size() int64 { return s.file.size() }
+
+// Identity is the node's identity; false: none yet (the first start).
+func (s *Store) Identity() (Identity, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.identity, s.identity.Node != ""
 }
 
-func (s *Store) journalLimit() int { return int(min(maxJournal, s.opt.MaxSize/2048)) }
+// SetIdentity records the node's identity.
+func (s *Store) SetIdentity(id Identity) error {
+	if id.Node == "" {
+		return fmt.Errorf("cannot keep an identity: %w: it has no node id", ErrInvalid)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return ErrClosed
+	}
+	s.identity = id
+	s.stageJSON(cell{bucketMeta, keyIdentity}, id)
+	return s.write(nil)
+}
+
+// load reads what is kept in memory. What is in memory already is newer.
+func (s *Store) load(tx *bolt.Tx) error {
+	c := cell{bucketMeta, keyIdentity}
+	if b, ok := s.file.get(tx.Bucket([]byte(bucketMeta)), c); ok && s.identity.Node == "" {
+		if err := json.Unmarshal(b, &s.identity); err != nil {
+			s.file.noteBad(c)
+		}
+	}
+	for _, p := range s.parts() {
+		if err := p.load(tx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// restage queues everything in memory for the (new) file.
+func (s *Store) restage() {
+	if s.identity.Node != "" {
+		s.stageJSON(cell{bucketMeta, keyIdentity}, s.identity)
+	}
+	for _, p := range s.parts() {
+		p.restage()
+	}
+}
+
+// stageJSON queues a value of one of this package's types; they have no field
+// that JSON refuses.
+func (s *Store) stageJSON(c cell, v any) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		s.log.Error().Err(err).Str("kind", c.bucket).Msg("cannot encode a record")
+		return
+	}
+	s.staged[c] = b
+}
+
+// settled is nil when c is on disk, else the result of one more write.
+func (s *Store) settled(c cell) error {
+	if _, waits := s.staged[c]; !waits {
+		return nil
+	}
+	return s.write(nil)
+}

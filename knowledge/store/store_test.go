@@ -72,15 +72,15 @@ func TestJournalSurvivesRestart(t *testing.T) {
 	if err := s.SetIdentity(want); err != nil {
 		t.Fatal(err)
 	}
-	seq1, err := s.Begin(action(1))
+	seq1, err := s.Journal.Begin(action(1))
 	if err != nil {
 		t.Fatal(err)
 	}
-	seq2, err := s.Begin(action(2))
+	seq2, err := s.Journal.Begin(action(2))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.End(knowledge.Outcome{Seq: seq1, Result: knowledge.ResultApplied, At: epoch.Add(time.Minute), Kernel: 256 << 20}); err != nil {
+	if err := s.Journal.End(knowledge.Outcome{Seq: seq1, Result: knowledge.ResultApplied, At: epoch.Add(time.Minute), Kernel: 256 << 20}); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Close(); err != nil {
@@ -93,11 +93,11 @@ func TestJournalSurvivesRestart(t *testing.T) {
 	if got, ok := s.Identity(); !ok || got != want {
 		t.Fatalf("identity %+v", got)
 	}
-	open := s.OpenActions()
+	open := s.Journal.OpenActions()
 	if len(open) != 1 || open[0].Action.Seq != seq2 {
 		t.Fatalf("open actions: %+v", open)
 	}
-	got, err := s.Records(Filter{})
+	got, err := s.Journal.Records(Filter{})
 	if err != nil || len(got) != 2 {
 		t.Fatalf("%d records, %v", len(got), err)
 	}
@@ -106,7 +106,7 @@ func TestJournalSurvivesRestart(t *testing.T) {
 	if d := cmp.Diff(a, got[1].Action); d != "" {
 		t.Fatal(d)
 	}
-	if seq3, err := s.Begin(action(3)); err != nil || seq3 != seq2+1 {
+	if seq3, err := s.Journal.Begin(action(3)); err != nil || seq3 != seq2+1 {
 		t.Fatalf("sequence %d, %v", seq3, err)
 	}
 }
@@ -116,7 +116,7 @@ func TestJournalSurvivesRestart(t *testing.T) {
 func TestRow3OpenActionIsClosedAfterRestart(t *testing.T) {
 	o := options(t, &clock{epoch})
 	s, _ := mustOpen(t, o)
-	seq, err := s.Begin(action(1))
+	seq, err := s.Journal.Begin(action(1))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,18 +125,18 @@ func TestRow3OpenActionIsClosedAfterRestart(t *testing.T) {
 			t.Fatal(err)
 		}
 		s, _ = mustOpen(t, o)
-		if err := s.End(knowledge.Outcome{Seq: seq, Result: result, At: epoch, Message: "found in the kernel"}); err != nil {
+		if err := s.Journal.End(knowledge.Outcome{Seq: seq, Result: result, At: epoch, Message: "found in the kernel"}); err != nil {
 			t.Fatal(err)
 		}
-		if got := s.OpenActions(); len(got) != 0 {
+		if got := s.Journal.OpenActions(); len(got) != 0 {
 			t.Fatalf("open: %+v", got)
 		}
 	}
-	got, err := s.Records(Filter{Container: action(1).ID})
+	got, err := s.Journal.Records(Filter{Container: action(1).ID})
 	if err != nil || len(got) != 1 || got[0].Outcome.Result != knowledge.ResultReverted || got[0].Outcome.Seq != seq {
 		t.Fatalf("%+v, %v", got, err)
 	}
-	if err := s.End(knowledge.Outcome{Seq: seq + 1}); !errors.Is(err, ErrInvalid) {
+	if err := s.Journal.End(knowledge.Outcome{Seq: seq + 1}); !errors.Is(err, ErrInvalid) {
 		t.Fatalf("an action that never was: %v", err)
 	}
 }
@@ -153,16 +153,16 @@ func TestRow13Row43Locked(t *testing.T) {
 	if took := time.Since(begin); took > 10*time.Second {
 		t.Fatalf("refused after %s", took)
 	}
-	if _, err := s.Begin(action(1)); err != nil {
+	if _, err := s.Journal.Begin(action(1)); err != nil {
 		t.Fatal(err)
 	}
 	if err := errors.Join(s.Close(), s.Close()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Begin(action(1)); !errors.Is(err, ErrClosed) {
+	if _, err := s.Journal.Begin(action(1)); !errors.Is(err, ErrClosed) {
 		t.Fatal(err)
 	}
-	if _, err := s.Records(Filter{}); !errors.Is(err, ErrClosed) {
+	if _, err := s.Journal.Records(Filter{}); !errors.Is(err, ErrClosed) {
 		t.Fatal(err)
 	}
 	mustOpen(t, o)
@@ -198,19 +198,19 @@ func TestRow62ByKey(t *testing.T) {
 	for i, key := range []string{"a", "a", "ab", "", "a\x00b"} {
 		a := action(i)
 		a.Key = key
-		seq, err := s.Begin(a)
+		seq, err := s.Journal.Begin(a)
 		if err != nil {
 			t.Fatal(err)
 		}
 		seqs = append(seqs, seq)
-		if err := s.End(knowledge.Outcome{Seq: seq, Result: knowledge.ResultApplied}); err != nil {
+		if err := s.Journal.End(knowledge.Outcome{Seq: seq, Result: knowledge.ResultApplied}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	look := func() {
 		t.Helper()
 		for key, want := range map[string][]uint64{"a": seqs[:2], "ab": seqs[2:3], "a\x00b": seqs[4:], "": nil, "x": nil, strings.Repeat("k", 300): nil} {
-			got, err := s.ByKey(key)
+			got, err := s.Journal.ByKey(key)
 			var have []uint64
 			for _, r := range got {
 				have = append(have, r.Action.Seq)
@@ -227,7 +227,7 @@ func TestRow62ByKey(t *testing.T) {
 	s, _ = mustOpen(t, o)
 	look()
 	c.now = c.now.Add(25 * time.Hour)
-	if got, err := s.ByKey("a"); err != nil || len(got) != 0 {
+	if got, err := s.Journal.ByKey("a"); err != nil || len(got) != 0 {
 		t.Fatalf("after a day: %v, %v", got, err)
 	}
 	if err := s.Prune(c.now); err != nil {
@@ -238,7 +238,7 @@ func TestRow62ByKey(t *testing.T) {
 	}
 	a := action(9)
 	a.Key = strings.Repeat("k", 300)
-	if _, err := s.Begin(a); !errors.Is(err, ErrInvalid) {
+	if _, err := s.Journal.Begin(a); !errors.Is(err, ErrInvalid) {
 		t.Fatal(err)
 	}
 }
@@ -260,14 +260,14 @@ func TestRecordsFilters(t *testing.T) {
 	for i := range 30 {
 		a := action(i)
 		a.ID, a.Service = knowledge.ContainerID(hex64(i%3)), knowledge.ServiceKey([]string{"a", "b<&>"}[i%2])
-		if _, err := s.Begin(a); err != nil {
+		if _, err := s.Journal.Begin(a); err != nil {
 			t.Fatal(err)
 		}
 	}
 	folds := []knowledge.Record{{Action: action(30)}, {Action: action(31)}}
 	folds[0].Action.Service, folds[0].Action.Count = "b<&>", 17
 	folds[0].Action.Reason.Args[1] = math.NaN() // row 36: JSON has no NaN
-	if err := s.Commit(Batch{Folds: folds}); err != nil {
+	if err := s.Learned.Commit(Batch{Folds: folds}); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
@@ -278,7 +278,7 @@ func TestRecordsFilters(t *testing.T) {
 		{Filter{Container: knowledge.ContainerID(hex64(1))}, 10}, {Filter{Container: knowledge.ContainerID(hex64(1)), Service: "a"}, 5},
 		{Filter{Since: epoch.Add(20 * time.Second)}, 12}, {Filter{Container: "nobody"}, 0},
 	} {
-		got, err := s.Records(c.f)
+		got, err := s.Journal.Records(c.f)
 		if err != nil || len(got) != c.want {
 			t.Errorf("%+v: %d records, want %d, %v", c.f, len(got), c.want, err)
 		}
@@ -286,11 +286,11 @@ func TestRecordsFilters(t *testing.T) {
 			t.Errorf("%+v: not newest first", c.f)
 		}
 	}
-	got, _ := s.Records(Filter{Limit: 2})
+	got, _ := s.Journal.Records(Filter{Limit: 2})
 	if got[1].Action.Count != 17 || got[1].Outcome.Result != knowledge.ResultApplied || got[1].Action.Seq != 31 {
 		t.Fatalf("fold: %+v", got[1])
 	}
-	if n := len(s.OpenActions()); n != 30 {
+	if n := len(s.Journal.OpenActions()); n != 30 {
 		t.Fatalf("%d open", n)
 	}
 }
@@ -315,11 +315,11 @@ func TestRow51JournalIsARing(t *testing.T) {
 		for j := range 10 {
 			folds = append(folds, knowledge.Record{Action: action(10*i + j)})
 		}
-		if err := s.Commit(Batch{Folds: folds}); err != nil {
+		if err := s.Learned.Commit(Batch{Folds: folds}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	got, err := s.Records(Filter{Limit: 10_000})
+	got, err := s.Journal.Records(Filter{Limit: 10_000})
 	if err != nil || len(got) != 256 || got[0].Action.Seq != 1000 || got[255].Action.Seq != 745 {
 		t.Fatalf("%d records, %v", len(got), err)
 	}
@@ -333,23 +333,23 @@ func TestOriginalsAndDocs(t *testing.T) {
 	s, _ := mustOpen(t, o)
 	orig := knowledge.Original{ID: knowledge.ContainerID(hex64(1)), Name: "web", Service: "w", At: epoch,
 		Limits: knowledge.Limits{CPU: 5e8, CPUField: knowledge.CPUFieldQuota, Period: 50 * time.Millisecond, Shares: 512, Memory: 1 << 28, MemorySwap: -1}}
-	if err := s.PutOriginal(orig); err != nil {
+	if err := s.Originals.Put(orig); err != nil {
 		t.Fatal(err)
 	}
 	other := orig
 	other.Limits.CPU = 1
-	if err := s.PutOriginal(other); err != nil {
+	if err := s.Originals.Put(other); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if got := s.Originals(); len(got) != 1 || got[0] != orig {
+		if got := s.Originals.All(); len(got) != 1 || got[0] != orig {
 			t.Fatalf("the first one stays: %+v", got)
 		}
 		orig.Limits.Memory /= 2
-		if err := s.AmendOriginal(orig); err != nil {
+		if err := s.Originals.Amend(orig); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.PutDoc("d", []int{1, 2}); err != nil {
+		if err := s.Documents.Put("d", []int{1, 2}); err != nil {
 			t.Fatal(err)
 		}
 		if err := s.Close(); err != nil {
@@ -357,33 +357,33 @@ func TestOriginalsAndDocs(t *testing.T) {
 		}
 		s, _ = mustOpen(t, o)
 	}
-	if err := errors.Join(s.DropOriginal(orig.ID), s.DropOriginal(orig.ID), s.PutDoc("d", nil), s.PutDoc("d", nil)); err != nil {
+	if err := errors.Join(s.Originals.Drop(orig.ID), s.Originals.Drop(orig.ID), s.Documents.Put("d", nil), s.Documents.Put("d", nil)); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
 	s, _ = mustOpen(t, o)
-	if ok, err := s.GetDoc("d", new([]int)); ok || err != nil || len(s.Originals()) != 0 {
-		t.Fatalf("%v %v %v", ok, err, s.Originals())
+	if ok, err := s.Documents.Get("d", new([]int)); ok || err != nil || len(s.Originals.All()) != 0 {
+		t.Fatalf("%v %v %v", ok, err, s.Originals.All())
 	}
 	for i, err := range []error{
-		s.PutDoc("", 1), s.PutDoc(strings.Repeat("n", 65), 1), s.PutDoc("big", strings.Repeat("x", maxDoc)), s.PutDoc("odd", math.NaN()),
-		s.PutOriginal(knowledge.Original{}), s.SetIdentity(Identity{}),
-		s.Commit(Batch{Profiles: map[knowledge.ServiceKey][]byte{"": nil}}),
-		s.Commit(Batch{States: map[knowledge.ContainerID][]byte{"a": make([]byte, maxState+1)}}),
-		s.Commit(Batch{Series: map[knowledge.ServiceKey][]history.Chunk{"a": {{Data: make([]byte, maxChunk+1)}}}}),
+		s.Documents.Put("", 1), s.Documents.Put(strings.Repeat("n", 65), 1), s.Documents.Put("big", strings.Repeat("x", maxDoc)), s.Documents.Put("odd", math.NaN()),
+		s.Originals.Put(knowledge.Original{}), s.SetIdentity(Identity{}),
+		s.Learned.Commit(Batch{Profiles: map[knowledge.ServiceKey][]byte{"": nil}}),
+		s.Learned.Commit(Batch{States: map[knowledge.ContainerID][]byte{"a": make([]byte, maxState+1)}}),
+		s.Learned.Commit(Batch{Series: map[knowledge.ServiceKey][]history.Chunk{"a": {{Data: make([]byte, maxChunk+1)}}}}),
 	} {
 		if !errors.Is(err, ErrInvalid) {
 			t.Errorf("%d: %v", i, err)
 		}
 	}
 	for i := range maxDocs {
-		if err := s.PutDoc(fmt.Sprint(i), i); err != nil {
+		if err := s.Documents.Put(fmt.Sprint(i), i); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := s.PutDoc("one more", 1); !errors.Is(err, ErrInvalid) || s.Health() != "" {
+	if err := s.Documents.Put("one more", 1); !errors.Is(err, ErrInvalid) || s.Health() != "" {
 		t.Fatal(err)
 	}
 }
@@ -395,12 +395,12 @@ func TestManyAtOnce(t *testing.T) {
 	for g := range 4 {
 		wg.Go(func() {
 			for i := range 25 {
-				seq, err := s.Begin(action(g))
+				seq, err := s.Journal.Begin(action(g))
 				if err == nil {
-					err = s.End(knowledge.Outcome{Seq: seq, Result: knowledge.ResultApplied})
+					err = s.Journal.End(knowledge.Outcome{Seq: seq, Result: knowledge.ResultApplied})
 				}
 				if err == nil {
-					err = s.Commit(Batch{Profiles: map[knowledge.ServiceKey][]byte{"a": {byte(i)}}, Folds: []knowledge.Record{{Action: action(g)}}})
+					err = s.Learned.Commit(Batch{Profiles: map[knowledge.ServiceKey][]byte{"a": {byte(i)}}, Folds: []knowledge.Record{{Action: action(g)}}})
 				}
 				if err != nil {
 					t.Error(err)
@@ -409,18 +409,18 @@ func TestManyAtOnce(t *testing.T) {
 		})
 		wg.Go(func() {
 			for range 25 {
-				_, err1 := s.Records(Filter{})
-				_, err2 := s.Profiles()
+				_, err1 := s.Journal.Records(Filter{})
+				_, err2 := s.Learned.Profiles()
 				if err := errors.Join(err1, err2, s.Prune(epoch)); err != nil {
 					t.Error(err)
 				}
-				s.OpenActions()
+				s.Journal.OpenActions()
 				_ = s.Health()
 			}
 		})
 	}
 	wg.Wait()
-	if got, err := s.Records(Filter{Limit: 1000}); err != nil || len(got) != 200 {
+	if got, err := s.Journal.Records(Filter{Limit: 1000}); err != nil || len(got) != 200 {
 		t.Fatalf("%d records, %v", len(got), err)
 	}
 	if err := s.Close(); err != nil {

@@ -26,13 +26,13 @@ func TestTerms(t *testing.T) {
 		{"web": term(1), "db": term(4), "gone": term(2)},
 		{"web": term(3), "gone": {}, "": {Round: 9}, "never": {}},
 	} {
-		if err := s.PutTerms(some); err != nil {
+		if err := s.Terms.Put(some); err != nil {
 			t.Fatal(err)
 		}
 	}
 	want := map[knowledge.ServiceKey]knowledge.Term{"web": term(3), "db": term(4), "": {Round: 9}}
 	for range 2 {
-		if got := s.Terms(); !maps.Equal(got, want) {
+		if got := s.Terms.All(); !maps.Equal(got, want) {
 			t.Errorf("kept %v, want %v", got, want)
 		}
 		if err := s.Close(); err != nil {
@@ -44,13 +44,13 @@ func TestTerms(t *testing.T) {
 	for i := range maxTerms {
 		crowd[knowledge.ServiceKey(fmt.Sprint(i))] = term(1)
 	}
-	if err := s.PutTerms(crowd); !errors.Is(err, ErrInvalid) || !maps.Equal(s.Terms(), want) {
-		t.Errorf("too many: %v, and %d are kept", err, len(s.Terms()))
+	if err := s.Terms.Put(crowd); !errors.Is(err, ErrInvalid) || !maps.Equal(s.Terms.All(), want) {
+		t.Errorf("too many: %v, and %d are kept", err, len(s.Terms.All()))
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.PutTerms(map[knowledge.ServiceKey]knowledge.Term{"web": term(5)}); !errors.Is(err, ErrClosed) || !maps.Equal(s.Terms(), want) {
-		t.Errorf("after the end: %v, %v", err, s.Terms())
+	if err := s.Terms.Put(map[knowledge.ServiceKey]knowledge.Term{"web": term(5)}); !errors.Is(err, ErrClosed) || !maps.Equal(s.Terms.All(), want) {
+		t.Errorf("after the end: %v, %v", err, s.Terms.All())
 	}
 }

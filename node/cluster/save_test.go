@@ -178,7 +178,7 @@ func TestRow49LargeMembership(t *testing.T) {
 			}
 		}
 		m.Seen = worth(m.Seen)
-		if err := s.PutDoc("members", m); err != nil {
+		if err := s.Documents.Put("members", m); err != nil {
 			t.Errorf("%d members: %v", n, err)
 		}
 		b, _ := json.Marshal(m)
