@@ -8,6 +8,7 @@ import (
 	"github.com/effiscale/effiscale/knowledge/history"
 	"github.com/effiscale/effiscale/knowledge/profile"
 	"github.com/effiscale/effiscale/mape/execute"
+	"github.com/effiscale/effiscale/mape/image"
 	"github.com/effiscale/effiscale/mape/monitor"
 	"github.com/effiscale/effiscale/mape/plan"
 )
@@ -26,7 +27,7 @@ type container struct {
 	reflex  plan.Reflex
 	ring    *history.Ring
 	service *service
-	image   *image // nil: not known, or one too many
+	image   *image.Image // nil: not known, or one too many
 	sample  knowledge.Sample
 	wishes  [2]Wish
 	// hunger is the quota last wished for, before the pool was asked, and when.
@@ -49,6 +50,16 @@ type container struct {
 	settled     bool      // its start was measured
 	changed     bool      // its marks differ from what is on the disk
 	lastRule    [2]knowledge.Rule
+}
+
+// learn calls f with each profile that this container adds to: its service's and
+// its image's.
+func (c *container) learn(f func(*profile.Profile)) {
+	f(c.service.profile)
+	c.service.dirty = true
+	if c.image != nil {
+		c.image.Learn(f)
+	}
 }
 
 // service is the containers that do the same work, and what is known of it.
@@ -95,11 +106,7 @@ func (l *Loop) restoreServices() {
 		l.service(key).pause = p
 	}
 	l.restoreModels()
-	for key, s := range l.o.Restored.Images {
-		if len(l.images) < imagesMost && l.o.Node != "" {
-			l.images[key] = newImage(l.begin, l.o.Node, s)
-		}
-	}
+	l.images.Restore(l.begin, l.o.Restored.Images)
 }
 
 // service finds or makes the service of that name.
@@ -132,7 +139,7 @@ func (l *Loop) reconcile(now time.Time, list []knowledge.Container) {
 	l.cadence = l.set.Cadence.Spread(l.managed())
 	l.listed = true
 	l.forgetServices(now)
-	l.forgetImages()
+	l.images.Forget(now)
 }
 
 // servicesIdle bounds the services that are remembered without a container: the
@@ -215,9 +222,7 @@ func (l *Loop) add(now time.Time, info *knowledge.Container) {
 	c.Window.ID = info.ID
 	c.Policy = l.set.Policy(*info)
 	l.enter(c, info.Service)
-	if c.image = l.image(now, info.Image); c.image != nil {
-		c.image.units++
-	}
+	c.image = l.images.Use(now, info.Image)
 	if b, ok := l.o.Restored.Marks[info.ID]; ok {
 		if json.Unmarshal(b, &kept{&c.Marks, c.reflex.Climb()}) == nil {
 			c.reflex.Climb().Bound(now)
@@ -310,8 +315,7 @@ func (l *Loop) remove(c *container) {
 	c.service.units--
 	c.service.lastSeen = l.o.Now()
 	if c.image != nil {
-		c.image.units--
-		c.image.lastSeen = l.o.Now()
+		c.image.Release(l.o.Now())
 	}
 	delete(l.containers, c.ID)
 	last := len(l.order) - 1

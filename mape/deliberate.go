@@ -12,9 +12,6 @@ import (
 	"github.com/effiscale/effiscale/mape/plan"
 )
 
-// Chunk is one packed piece of a service's downsampled series.
-type Chunk = history.Chunk
-
 func (l *Loop) envelope(now time.Time, c *container) {
 	c.Envelope = plan.Deliberate(now, l.facts(now, c), &c.Policy, l.o.Host, c.Envelope)
 }
@@ -33,7 +30,7 @@ func (l *Loop) facts(now time.Time, c *container) plan.Facts {
 		f.MemoryNeed, f.MemoryLimit = need, limit
 	}
 	if f.NeedsImage() {
-		f.Image = l.sight(c)
+		f.Image = c.image.Facts(&c.Policy)
 	}
 	if s := c.service.foresight; s != nil {
 		f.Forecast = s.ahead[levelOf(c.Policy.Class)].Forecast
@@ -83,8 +80,8 @@ type kept struct {
 func (l *Loop) pack(now time.Time, all bool) Batch {
 	b := Batch{
 		Profiles: map[knowledge.ServiceKey][]byte{}, Marks: map[knowledge.ContainerID][]byte{},
-		Series: map[knowledge.ServiceKey][]Chunk{}, Folds: l.folds,
-		Images: l.packImages(now, all), Models: l.packModels(now, all),
+		Series: map[knowledge.ServiceKey][]history.Chunk{}, Folds: l.folds,
+		Images: l.images.Pack(now, all), Models: l.packModels(now, all),
 	}
 	l.folds = nil
 	b.Alive = make([]knowledge.ContainerID, 0, len(l.order))
@@ -122,7 +119,7 @@ func (l *Loop) unsaved(b Batch) {
 			s.dirty = true
 		}
 	}
-	l.unsavedImages(b.Images)
+	l.images.Unsaved(b.Images)
 	for key := range b.Models {
 		if s := l.services[key]; s != nil && s.foresight != nil {
 			s.foresight.dirty, s.foresight.wroteAt = true, time.Time{}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/mape/execute"
+	"github.com/effiscale/effiscale/mape/image"
 	"github.com/effiscale/effiscale/mape/monitor"
 )
 
@@ -44,7 +45,7 @@ type host struct {
 	models   map[knowledge.ServiceKey][]byte
 	images   map[knowledge.ImageKey]int // how often each was written
 	image    []byte                     // the last one that was
-	copies   map[ImageCopy]SealedCopy   // of images, of all hosts
+	copies   map[image.CopyKey]image.StoredCopy   // of images, of all hosts
 	full     bool                       // the disk is
 	rejected int
 }
@@ -75,7 +76,7 @@ type options struct {
 	cpus     int
 	memory   knowledge.Bytes
 	node     knowledge.NodeID // "": self
-	seal     bool             // copies of images are
+	signed   bool             // copies of images are
 }
 
 func usualSettings() Settings {
@@ -99,7 +100,7 @@ func usualPolicy() knowledge.Policy {
 func newHost(t testing.TB, o options) *host {
 	h := &host{
 		t: t, now: begin, boxes: map[knowledge.ContainerID]*box{}, calls: map[string]int{},
-		images: map[knowledge.ImageKey]int{}, copies: map[ImageCopy]SealedCopy{}, models: map[knowledge.ServiceKey][]byte{}, kept: map[knowledge.ContainerID]knowledge.Original{}, marks: map[knowledge.ContainerID][]byte{},
+		images: map[knowledge.ImageKey]int{}, copies: map[image.CopyKey]image.StoredCopy{}, models: map[knowledge.ServiceKey][]byte{}, kept: map[knowledge.ContainerID]knowledge.Original{}, marks: map[knowledge.ContainerID][]byte{},
 	}
 	h.boot(o)
 	return h
@@ -131,8 +132,8 @@ func (h *host) boot(o options) {
 	if o.node == "" {
 		o.node = "self"
 	}
-	var seal func(knowledge.ImageKey, uint64, uint64, []byte) []byte
-	if o.seal {
+	var seal image.Sign
+	if o.signed {
 		seal = sealOf(o.node)
 	}
 	h.loop = New(Options{

@@ -16,7 +16,9 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/knowledge/history"
 	"github.com/effiscale/effiscale/mape/execute"
+	"github.com/effiscale/effiscale/mape/image"
 	"github.com/effiscale/effiscale/mape/monitor"
 	"github.com/effiscale/effiscale/mape/plan"
 )
@@ -64,8 +66,8 @@ type Memory interface {
 type Batch struct {
 	Profiles map[knowledge.ServiceKey][]byte
 	Marks    map[knowledge.ContainerID][]byte
-	Series   map[knowledge.ServiceKey][]Chunk
-	Images   map[ImageCopy]SealedCopy // of this host and of others
+	Series   map[knowledge.ServiceKey][]history.Chunk
+	Images   map[image.CopyKey]image.StoredCopy // of this host and of others
 	Models   map[knowledge.ServiceKey][]byte
 	Folds    []knowledge.Record
 	Alive    []knowledge.ContainerID // all containers that exist
@@ -111,7 +113,7 @@ type Options struct {
 	// Node is whose part of an image's profile is this host's; "": none is kept.
 	Node knowledge.NodeID
 	// Seal signs this host's part of an image's profile; nil: it has no signature.
-	Seal func(key knowledge.ImageKey, epoch, version uint64, packed []byte) []byte
+	Seal image.Sign
 	// Owners plan for what is managed here; nil: this loop does.
 	Owners   Owners
 	Meter    Meter
@@ -139,7 +141,7 @@ type Loop struct {
 	order      []*container
 	due        []int64 // nanoseconds since begin, beside order: the walk touches no container that is not due
 	services   map[knowledge.ServiceKey]*service
-	images     map[knowledge.ImageKey]*image
+	images     *image.Set
 	// foresights is how many services are forecast.
 	foresights int
 	unseen     []*service // what came is still to be told to their forecasters
@@ -178,7 +180,7 @@ func New(o Options) *Loop {
 		o: o, set: o.Settings, cadence: o.Settings.Cadence,
 		containers: map[knowledge.ContainerID]*container{},
 		services:   map[knowledge.ServiceKey]*service{},
-		images:     map[knowledge.ImageKey]*image{},
+		images:     image.NewSet(o.Node, o.Seal),
 		events:     make(chan knowledge.Event, eventsKept),
 		queue:      make(chan func()),
 		stopped:    make(chan struct{}),

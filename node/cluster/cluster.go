@@ -19,6 +19,7 @@ import (
 
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/mape"
+	"github.com/effiscale/effiscale/mape/image"
 	"github.com/effiscale/effiscale/mape/plan"
 	"github.com/effiscale/effiscale/node/cluster/claim"
 	"github.com/effiscale/effiscale/node/cluster/member"
@@ -45,9 +46,9 @@ type Host interface {
 	Obey(ctx context.Context, intents []knowledge.Intent) (mape.Obeyed, error)
 	Envelopes(ctx context.Context, key knowledge.ServiceKey) (map[knowledge.ContainerID]knowledge.Envelope, error)
 	ReportSoon(ctx context.Context) error
-	Holds(ctx context.Context) ([]mape.Held, error)
-	Parts(ctx context.Context, have []mape.Held, most int) ([]mape.Part, error)
-	Merge(ctx context.Context, parts []mape.Part) (int, error)
+	ImageDigests(ctx context.Context) ([]image.Digest, error)
+	ImageCopies(ctx context.Context, have []image.Digest, most int) ([]image.Copy, error)
+	MergeImages(ctx context.Context, copies []image.Copy) (int, error)
 }
 
 // Keeper is the disk: what is saved is durable when nil comes back.

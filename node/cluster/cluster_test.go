@@ -17,6 +17,7 @@ import (
 
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/mape"
+	"github.com/effiscale/effiscale/mape/image"
 	"github.com/effiscale/effiscale/mape/plan"
 	"github.com/effiscale/effiscale/node/cluster/member"
 	"github.com/effiscale/effiscale/node/cluster/trust"
@@ -48,10 +49,12 @@ func (h *believer) Obey(_ context.Context, intents []knowledge.Intent) (mape.Obe
 func (h *believer) Envelopes(context.Context, knowledge.ServiceKey) (map[knowledge.ContainerID]knowledge.Envelope, error) {
 	return map[knowledge.ContainerID]knowledge.Envelope{replica: rich}, nil
 }
-func (h *believer) ReportSoon(context.Context) error                             { return nil }
-func (h *believer) Holds(context.Context) ([]mape.Held, error)                   { return nil, nil }
-func (h *believer) Parts(context.Context, []mape.Held, int) ([]mape.Part, error) { return nil, nil }
-func (h *believer) Merge(context.Context, []mape.Part) (int, error)              { return 0, nil }
+func (h *believer) ReportSoon(context.Context) error                     { return nil }
+func (h *believer) ImageDigests(context.Context) ([]image.Digest, error) { return nil, nil }
+func (h *believer) ImageCopies(context.Context, []image.Digest, int) ([]image.Copy, error) {
+	return nil, nil
+}
+func (h *believer) MergeImages(context.Context, []image.Copy) (int, error) { return 0, nil }
 
 // newest is what the host obeys for its replica.
 func (h *believer) newest() (e knowledge.Envelope, ok bool) {

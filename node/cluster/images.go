@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
-	"github.com/effiscale/effiscale/mape"
+	"github.com/effiscale/effiscale/mape/image"
 	"github.com/effiscale/effiscale/node/cluster/trust"
 )
 
@@ -30,15 +30,15 @@ const (
 
 // wanted asks a peer for what this node lacks.
 type wanted struct {
-	Sum  uint64      `cbor:"1,keyasint"` // of what the asker has
-	Have []mape.Held `cbor:"2,keyasint,omitempty"`
+	Sum  uint64         `cbor:"1,keyasint"` // of what the asker has
+	Have []image.Digest `cbor:"2,keyasint,omitempty"`
 }
 
 // given is the answer. Same: there is nothing to give. More: tell what you have.
 type given struct {
-	Same  bool        `cbor:"1,keyasint,omitempty"`
-	More  bool        `cbor:"2,keyasint,omitempty"`
-	Parts []mape.Part `cbor:"3,keyasint,omitempty"`
+	Same  bool         `cbor:"1,keyasint,omitempty"`
+	More  bool         `cbor:"2,keyasint,omitempty"`
+	Parts []image.Copy `cbor:"3,keyasint,omitempty"`
 }
 
 // sealedPart is what a host signs of its own copy.
@@ -53,7 +53,7 @@ type sealedPart struct {
 
 const partDomain = "effiscale image 1"
 
-// SealPart is mape.Options.Seal: the public key and the signature.
+// SealPart is image.Sign: the public key and the signature.
 func SealPart(id *trust.Identity) func(key knowledge.ImageKey, epoch, version uint64, packed []byte) []byte {
 	return func(key knowledge.ImageKey, epoch, version uint64, packed []byte) []byte {
 		b, err := trust.Marshal(sealedPart{partDomain, key, id.ID(), epoch, version, packed})
@@ -118,15 +118,15 @@ func (c *Cluster) exchangeIfDue(now time.Time) {
 
 // exchange pulls what one peer has newer.
 func (c *Cluster) exchange(ctx context.Context, to knowledge.NodeID) (news, refused int, err error) {
-	have, err := c.host.Holds(ctx)
+	have, err := c.host.ImageDigests(ctx)
 	if err != nil {
 		return 0, 0, err
 	}
-	answer, err := c.askImages(ctx, to, wanted{Sum: mape.Sum(have)})
+	answer, err := c.askImages(ctx, to, wanted{Sum: image.Checksum(have)})
 	if err != nil || answer.Same {
 		return 0, 0, err
 	}
-	if answer, err = c.askImages(ctx, to, wanted{Sum: mape.Sum(have), Have: have}); err != nil {
+	if answer, err = c.askImages(ctx, to, wanted{Sum: image.Checksum(have), Have: have}); err != nil {
 		return 0, 0, err
 	}
 	good := answer.Parts[:0]
@@ -137,12 +137,12 @@ func (c *Cluster) exchange(ctx context.Context, to knowledge.NodeID) (news, refu
 			refused++
 		}
 	}
-	news, err = c.host.Merge(ctx, good)
+	news, err = c.host.MergeImages(ctx, good)
 	return news, refused, err
 }
 
 // genuine reports whether a part was signed by the host that it names.
-func (c *Cluster) genuine(p *mape.Part) bool {
+func (c *Cluster) genuine(p *image.Copy) bool {
 	b, err := trust.Marshal(sealedPart{partDomain, p.Image, p.Host, p.Epoch, p.Version, p.Packed})
 	return err == nil && trust.Signed(p.Host, b, p.Seal)
 }
@@ -167,14 +167,14 @@ func (c *Cluster) tellImages(ctx context.Context, _ knowledge.NodeID, body []byt
 		return nil, err
 	}
 	if w.Have == nil {
-		mine, err := c.host.Holds(ctx)
+		mine, err := c.host.ImageDigests(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("cannot look at what is known of images: %w", err)
 		}
-		same := mape.Sum(mine) == w.Sum
+		same := image.Checksum(mine) == w.Sum
 		return trust.Marshal(given{Same: same, More: !same})
 	}
-	parts, err := c.host.Parts(ctx, w.Have, imageBytes)
+	parts, err := c.host.ImageCopies(ctx, w.Have, imageBytes)
 	if err != nil {
 		return nil, fmt.Errorf("cannot look at what is known of images: %w", err)
 	}

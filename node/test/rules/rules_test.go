@@ -45,6 +45,7 @@ func layout() []packageRule {
 		{path: "knowledge/profile", layer: pure},
 		{path: "mape/analyse", layer: pure},
 		{path: "mape/forecast", layer: pure},
+		{path: "mape/image", layer: pure},
 		{path: "mape/plan", layer: pure},
 		{path: "mape/simulate", layer: pure},
 

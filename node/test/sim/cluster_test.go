@@ -22,6 +22,7 @@ import (
 
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/mape"
+	"github.com/effiscale/effiscale/mape/image"
 	"github.com/effiscale/effiscale/mape/plan"
 	"github.com/effiscale/effiscale/node/cluster"
 	"github.com/effiscale/effiscale/node/cluster/member"
@@ -142,10 +143,12 @@ func (h *host) Obey(_ context.Context, intents []knowledge.Intent) (mape.Obeyed,
 func (h *host) Envelopes(context.Context, knowledge.ServiceKey) (map[knowledge.ContainerID]knowledge.Envelope, error) {
 	return nil, nil
 }
-func (h *host) ReportSoon(context.Context) error                             { return nil }
-func (h *host) Holds(context.Context) ([]mape.Held, error)                   { return nil, nil }
-func (h *host) Parts(context.Context, []mape.Held, int) ([]mape.Part, error) { return nil, nil }
-func (h *host) Merge(context.Context, []mape.Part) (int, error)              { return 0, nil }
+func (h *host) ReportSoon(context.Context) error                     { return nil }
+func (h *host) ImageDigests(context.Context) ([]image.Digest, error) { return nil, nil }
+func (h *host) ImageCopies(context.Context, []image.Digest, int) ([]image.Copy, error) {
+	return nil, nil
+}
+func (h *host) MergeImages(context.Context, []image.Copy) (int, error) { return 0, nil }
 
 func (h *host) report() {
 	var out []plan.Report
