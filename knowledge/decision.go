@@ -141,42 +141,102 @@ const (
 	ResultReverted                 // it was applied, it hurt, and was taken back
 )
 
-// Action is one change of one container, recorded before it is sent.
+// ActionKind names what an action does. It is a word, so that one of a newer version
+// is still readable.
+type ActionKind string
+
+// The kinds of actions.
+const (
+	ActionResize  ActionKind = "resize"  // change a limit of a container
+	ActionCreate  ActionKind = "create"  // create a container; its ID is known afterwards
+	ActionStart   ActionKind = "start"   // start a container; it has no fields of its own
+	ActionStop    ActionKind = "stop"    // stop a container
+	ActionRemove  ActionKind = "remove"  // remove a container
+	ActionRestart ActionKind = "restart" // stop and start a container
+)
+
+// Known reports whether this version produces the kind.
+func (k ActionKind) Known() bool {
+	switch k {
+	case ActionResize, ActionCreate, ActionStart, ActionStop, ActionRemove, ActionRestart:
+		return true
+	}
+	return false
+}
+
+// Action is one change of one container, recorded before it is sent. Kind says which
+// of the structs at its end holds the details; the others are zero.
 type Action struct {
-	// Seq numbers actions of a node; it grows and is never reused.
-	Seq      uint64      `json:"seq"`
-	ID       ContainerID `json:"id"`
-	Name     string      `json:"name"`
-	Service  ServiceKey  `json:"service"`
-	Resource Resource    `json:"resource"`
-	Verb     Verb        `json:"verb"`
-	Actor    Actor       `json:"actor"`
-	At       time.Time   `json:"at"`
-	From     int64       `json:"from"` // the resource's unit; 0: no limit
-	To       int64       `json:"to"`
-	Reason   Reason      `json:"reason"`
+	// Seq identifies an action of a node; it grows and is never reused.
+	Seq     uint64
+	Kind    ActionKind
+	ID      ContainerID
+	Name    string
+	Service ServiceKey
+	Actor   Actor
+	At      time.Time
+	Reason  Reason
+	// Key deduplicates requests of the API for a day; empty: none.
+	Key string
+	// Newer: it was written by a newer version and holds words that are unknown here.
+	// It is shown as far as it was understood, and never written again.
+	Newer bool
+
+	Resize  Resize
+	Create  Create
+	Stop    Stop
+	Remove  Remove
+	Restart Restart
+}
+
+// Resize changes one limit of a container.
+type Resize struct {
+	Resource Resource
+	Verb     Verb
+	From, To int64 // the resource's unit (NanoCPU or Bytes); 0: no limit
 	// Count is how many quota moves of the reflex this record folds together,
 	// From of the first to To of the last; 0 and 1: a single one.
-	Count int `json:"count,omitempty"`
-	// Key deduplicates requests of the API for a day; empty: none.
-	Key string `json:"key,omitempty"`
+	Count int
+}
+
+// Create makes a container of a service.
+type Create struct {
+	Image    string      `json:"image"`              // its id, or its digest
+	Template ContainerID `json:"template,omitempty"` // whose configuration was copied; empty: none
+	Slot     int         `json:"slot,omitempty"`     // its number among the service's replicas on this host
+}
+
+// Stop ends a container's processes.
+type Stop struct {
+	Timeout time.Duration `json:"timeout"` // after which they are killed
+}
+
+// Remove deletes a container.
+type Remove struct {
+	Force   bool `json:"force,omitempty"`   // also one that runs
+	Volumes bool `json:"volumes,omitempty"` // with its anonymous volumes
+}
+
+// Restart stops and starts a container.
+type Restart struct {
+	Timeout time.Duration `json:"timeout"` // after which its processes are killed
 }
 
 // Outcome closes an action.
 type Outcome struct {
-	Seq     uint64        `json:"seq"`
-	Result  Result        `json:"result"`
-	At      time.Time     `json:"at"`
-	Took    time.Duration `json:"took"`
-	Kernel  int64         `json:"kernel"` // what the kernel holds afterwards
-	Engine  int64         `json:"engine"` // what the Engine holds afterwards
-	Message string        `json:"message,omitempty"`
+	Seq     uint64
+	Result  Result
+	At      time.Time
+	Took    time.Duration
+	Kernel  int64 // what the kernel holds after a resize
+	Engine  int64 // what the Engine holds after a resize
+	Message string
 }
 
 // Record is one line of history: an action and how it ended.
 type Record struct {
-	Action  Action  `json:"action"`
-	Outcome Outcome `json:"outcome"`
+	Action  Action
+	Outcome Outcome
 }
 
 // Original is what a container was allowed before EffiScale first changed it:

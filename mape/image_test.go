@@ -44,7 +44,7 @@ func TestASecondContainerStartsFromItsImage(t *testing.T) {
 	}
 	c := h.container(second)
 	for _, a := range h.begun {
-		if a.ID == second.c.ID && a.Resource == knowledge.ResourceMemory && a.Reason.Rule != knowledge.RuleFirstImage {
+		if a.ID == second.c.ID && a.Resize.Resource == knowledge.ResourceMemory && a.Reason.Rule != knowledge.RuleFirstImage {
 			t.Errorf("%s", a.Reason)
 		}
 	}

@@ -116,7 +116,7 @@ func failure(r knowledge.Record) error {
 	if r.Outcome.Result == knowledge.ResultRefused || r.Outcome.Result == knowledge.ResultSuperseded {
 		kind = api.KindRefused
 	}
-	return api.Errorf(kind, "%s was not changed: %s", r.Action.Resource, r.Outcome.Message)
+	return api.Errorf(kind, "%s was not changed: %s", r.Action.Resize.Resource, r.Outcome.Message)
 }
 
 // repeated answers a request that was made before with the same key, as it was
@@ -142,10 +142,12 @@ func (n *Node) repeated(q api.ScaleRequest) (res api.ScaleResult, again bool, er
 			return res, true, failure(r)
 		}
 		res.Changes = append(res.Changes, view.Change(r))
-		if a.Resource == knowledge.ResourceMemory {
-			res.Memory = a.To
-		} else {
-			res.CPUQuota = view.WireLimits(knowledge.NanoCPU(a.To), 0, 0).CPUQuota
+		switch {
+		case a.Kind != knowledge.ActionResize:
+		case a.Resize.Resource == knowledge.ResourceMemory:
+			res.Memory = a.Resize.To
+		default:
+			res.CPUQuota = view.WireLimits(knowledge.NanoCPU(a.Resize.To), 0, 0).CPUQuota
 		}
 	}
 	return res, true, nil
@@ -280,7 +282,8 @@ func (n *Node) unwritten(ctx context.Context, f store.Filter) (moves []knowledge
 func withMoves(moves, records []knowledge.Record, limit int) []knowledge.Record {
 	moves = slices.DeleteFunc(moves, func(m knowledge.Record) bool {
 		return slices.ContainsFunc(records, func(r knowledge.Record) bool {
-			return r.Action.ID == m.Action.ID && r.Action.Resource == m.Action.Resource && !r.Action.At.Before(m.Action.At)
+			return r.Action.Kind == m.Action.Kind && r.Action.ID == m.Action.ID &&
+				r.Action.Resize.Resource == m.Action.Resize.Resource && !r.Action.At.Before(m.Action.At)
 		})
 	})
 	if len(moves) == 0 {

@@ -39,7 +39,10 @@ func TestRow62SameRequestAgain(t *testing.T) {
 		{"refused", knowledge.ResultRefused, api.KindRefused, false},
 		{"failed", knowledge.ResultFailed, api.KindUnavailable, false},
 	} {
-		seq, err := s.Journal.Begin(knowledge.Action{ID: id, Name: "web", Resource: knowledge.ResourceMemory, Verb: knowledge.Grow, To: 1 << 28, At: time.Now(), Key: c.key})
+		seq, err := s.Journal.Begin(knowledge.Action{
+			Kind: knowledge.ActionResize, ID: id, Name: "web", At: time.Now(), Key: c.key,
+			Resize: knowledge.Resize{Resource: knowledge.ResourceMemory, Verb: knowledge.Grow, To: 1 << 28},
+		})
 		if err != nil {
 			t.Fatal(err)
 		}

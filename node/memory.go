@@ -305,8 +305,11 @@ func (n *Node) closeOpen(open []knowledge.Record, held func(knowledge.ContainerI
 	for _, r := range open {
 		o := knowledge.Outcome{Seq: r.Action.Seq, At: time.Now().UTC(), Result: knowledge.ResultSuperseded,
 			Message: "the daemon ended before the answer; the container is gone"}
-		v, ok, waits := held(r.Action.ID, r.Action.Resource)
+		want := r.Action.Resize
+		v, ok, waits := held(r.Action.ID, want.Resource)
 		switch {
+		case r.Action.Kind != knowledge.ActionResize: // the next listing shows what came of it
+			o.Message = "the daemon ended before the answer"
 		case waits && time.Since(n.started) < closeWithin:
 			later = append(later, r)
 			continue
@@ -315,7 +318,7 @@ func (n *Node) closeOpen(open []knowledge.Record, held func(knowledge.ContainerI
 		case ok:
 			o.Kernel = v
 			o.Message = "the daemon ended before the answer; the kernel does not hold it"
-			if diff := v - r.Action.To; max(diff, -diff) <= r.Action.To/100 {
+			if diff := v - want.To; max(diff, -diff) <= want.To/100 {
 				o.Result, o.Message = knowledge.ResultApplied, "the daemon ended before the answer; found in force at the next start"
 			}
 		}

@@ -26,7 +26,10 @@ func TestRow3OpenActionWaitsForTheKernel(t *testing.T) {
 	ids := map[string]knowledge.ContainerID{}
 	for i, name := range []string{"done", "undone", "gone", "late"} {
 		ids[name] = knowledge.ContainerID(strings.Repeat(string(rune('a'+i)), 64))
-		if _, err := s.Journal.Begin(knowledge.Action{ID: ids[name], Name: name, Resource: knowledge.ResourceMemory, Verb: knowledge.Grow, To: want, At: time.Now()}); err != nil {
+		if _, err := s.Journal.Begin(knowledge.Action{
+			Kind: knowledge.ActionResize, ID: ids[name], Name: name, At: time.Now(),
+			Resize: knowledge.Resize{Resource: knowledge.ResourceMemory, Verb: knowledge.Grow, To: want},
+		}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -37,8 +37,10 @@ func (s *sailor) did(container, service string, n int, from time.Time) {
 	for i := range n {
 		at := from.Add(time.Duration(i) * time.Second)
 		seq, err := s.n.store.Journal.Begin(knowledge.Action{
-			ID: u.Container.ID, Name: container, Service: knowledge.ServiceKey(service),
-			Resource: knowledge.ResourceMemory, Verb: knowledge.Grow, From: int64(i), To: int64(i + 1), At: at,
+			Kind: knowledge.ActionResize, ID: u.Container.ID, Name: container, Service: knowledge.ServiceKey(service), At: at,
+			Resize: knowledge.Resize{
+				Resource: knowledge.ResourceMemory, Verb: knowledge.Grow, From: int64(i), To: int64(i + 1),
+			},
 		})
 		if err == nil {
 			err = s.n.store.Journal.End(knowledge.Outcome{Seq: seq, Result: knowledge.ResultApplied, At: at, Message: s.name})

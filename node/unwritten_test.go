@@ -41,7 +41,7 @@ func TestHistoryOfThisMoment(t *testing.T) {
 func TestWithMoves(t *testing.T) {
 	at := time.Unix(1000, 0)
 	rec := func(id knowledge.ContainerID, r knowledge.Resource, after time.Duration) knowledge.Record {
-		return knowledge.Record{Action: knowledge.Action{ID: id, Resource: r, At: at.Add(after)}}
+		return knowledge.Record{Action: knowledge.Action{ID: id, Resize: knowledge.Resize{Resource: r}, At: at.Add(after)}}
 	}
 	const cpu, mem = knowledge.ResourceCPU, knowledge.ResourceMemory
 	for _, c := range []struct {

@@ -18,7 +18,7 @@ func TestRecordsSinceOutOfOrder(t *testing.T) {
 	var folds []knowledge.Record
 	for _, age := range []time.Duration{20 * time.Hour, 10 * time.Hour, 50 * time.Minute, 90 * time.Minute, 5 * time.Minute} {
 		folds = append(folds, knowledge.Record{
-			Action:  knowledge.Action{ID: "c", At: now.Add(-age)},
+			Action:  knowledge.Action{Kind: knowledge.ActionResize, ID: "c", At: now.Add(-age)},
 			Outcome: knowledge.Outcome{Result: knowledge.ResultApplied},
 		})
 	}
@@ -40,7 +40,7 @@ func TestRow57OneBadValueAlone(t *testing.T) {
 		Profiles: map[knowledge.ServiceKey][]byte{long: {1}, "": {1}, "web": {2}},
 		States:   map[knowledge.ContainerID][]byte{"a": make([]byte, maxState+1), "b": {3}},
 		Series:   map[knowledge.ServiceKey][]history.Chunk{long: {{Data: []byte{1}}}},
-		Folds:    []knowledge.Record{{Action: knowledge.Action{ID: "b", At: epoch}}},
+		Folds:    []knowledge.Record{{Action: knowledge.Action{Kind: knowledge.ActionResize, ID: "b", At: epoch}}},
 	})
 	if !errors.Is(err, ErrInvalid) {
 		t.Error(err)

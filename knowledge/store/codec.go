@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -75,15 +76,17 @@ func seqOf(key []byte) uint64 {
 	return binary.BigEndian.Uint64(key)
 }
 
-// line is a record as the journal keeps it: knowledge.Record with short names. The
-// sequence number is its key.
+// line is a record as the journal keeps it: knowledge.Record with short keys. The
+// sequence number is the key of its value. The words of enumerations are strings here,
+// so that a line of a newer version is read as far as it is understood.
 type line struct {
+	Kind     knowledge.ActionKind  `json:"p,omitempty"` // empty: resize, the only kind of the first versions
 	ID       knowledge.ContainerID `json:"i"`
 	Name     string                `json:"n,omitempty"`
 	Service  knowledge.ServiceKey  `json:"s,omitempty"`
-	Resource knowledge.Resource    `json:"r"`
-	Verb     knowledge.Verb        `json:"v"`
-	Actor    knowledge.Actor       `json:"a"`
+	Resource string                `json:"r,omitempty"`
+	Verb     string                `json:"v,omitempty"`
+	Actor    string                `json:"a"`
 	At       int64                 `json:"t"` // unix nanoseconds
 	From     int64                 `json:"f,omitempty"`
 	To       int64                 `json:"o,omitempty"`
@@ -92,30 +95,57 @@ type line struct {
 	Note     string                `json:"q,omitempty"`
 	Count    int                   `json:"c,omitempty"`
 	Key      string                `json:"k,omitempty"`
+	Detail   json.RawMessage       `json:"z,omitempty"` // of the kinds other than resize
 
-	Result  knowledge.Result `json:"x"`
-	Ended   int64            `json:"e,omitempty"` // unix nanoseconds
-	Took    int64            `json:"d,omitempty"` // nanoseconds
-	Kernel  int64            `json:"h,omitempty"`
-	Engine  int64            `json:"m,omitempty"`
-	Message string           `json:"w,omitempty"`
+	Result  string `json:"x"`
+	Ended   int64  `json:"e,omitempty"` // unix nanoseconds
+	Took    int64  `json:"d,omitempty"` // nanoseconds
+	Kernel  int64  `json:"h,omitempty"`
+	Engine  int64  `json:"m,omitempty"`
+	Message string `json:"w,omitempty"`
 }
 
 func encodeRecord(r knowledge.Record) ([]byte, error) {
 	a, o := r.Action, r.Outcome
 	l := line{
-		ID: bounded(a.ID, maxWord), Name: bounded(a.Name, maxWord), Service: bounded(a.Service, maxWord),
-		Resource: a.Resource, Verb: a.Verb, Actor: a.Actor, At: nanos(a.At), From: a.From, To: a.To,
-		Rule: bounded(a.Reason.Rule, maxWord), Args: numbers(a.Reason.Args[:]),
-		Note: bounded(a.Reason.Note, maxNote), Count: a.Count, Key: a.Key,
-		Result: o.Result, Ended: nanos(o.At), Took: int64(o.Took), Kernel: o.Kernel, Engine: o.Engine,
+		Kind: a.Kind, ID: bounded(a.ID, maxWord), Name: bounded(a.Name, maxWord), Service: bounded(a.Service, maxWord),
+		Actor: a.Actor.String(), At: nanos(a.At),
+		Rule: bounded(a.Reason.Rule, maxWord), Args: numbers(a.Reason.Args[:]), Note: bounded(a.Reason.Note, maxNote),
+		Key: a.Key, Result: o.Result.String(), Ended: nanos(o.At), Took: int64(o.Took), Kernel: o.Kernel, Engine: o.Engine,
 		Message: bounded(o.Message, maxNote),
+	}
+	if a.Kind == knowledge.ActionResize {
+		c := a.Resize
+		l.Kind, l.Resource, l.Verb = "", c.Resource.String(), c.Verb.String()
+		l.From, l.To, l.Count = c.From, c.To, c.Count
+	} else if d := detail(&a); d != nil {
+		var err error
+		if l.Detail, err = json.Marshal(d); err != nil {
+			return nil, fmt.Errorf("cannot encode action %d: %w", a.Seq, err)
+		}
 	}
 	b, err := json.Marshal(l)
 	if err != nil {
 		return nil, fmt.Errorf("cannot encode action %d: %w", a.Seq, err)
 	}
 	return b, nil
+}
+
+// detail is the struct that holds what is particular to the kind of an action; nil:
+// there is none, or it is part of the line.
+func detail(a *knowledge.Action) any {
+	switch a.Kind {
+	case knowledge.ActionCreate:
+		a.Create.Image = bounded(a.Create.Image, maxWord)
+		return &a.Create
+	case knowledge.ActionStop:
+		return &a.Stop
+	case knowledge.ActionRemove:
+		return &a.Remove
+	case knowledge.ActionRestart:
+		return &a.Restart
+	}
+	return nil
 }
 
 func decodeRecord(seq uint64, b []byte) (knowledge.Record, error) {
@@ -125,20 +155,43 @@ func decodeRecord(seq uint64, b []byte) (knowledge.Record, error) {
 	}
 	r := knowledge.Record{
 		Action: knowledge.Action{
-			Seq: seq, ID: l.ID, Name: l.Name, Service: l.Service, Resource: l.Resource, Verb: l.Verb, Actor: l.Actor,
-			At: instant(l.At), From: l.From, To: l.To,
-			Reason: knowledge.Reason{Rule: l.Rule, Note: l.Note}, Count: l.Count, Key: l.Key,
+			Seq: seq, Kind: cmp.Or(l.Kind, knowledge.ActionResize), ID: l.ID, Name: l.Name, Service: l.Service,
+			At: instant(l.At), Reason: knowledge.Reason{Rule: l.Rule, Note: l.Note}, Key: l.Key,
 		},
 		Outcome: knowledge.Outcome{
-			Result: l.Result, At: instant(l.Ended), Took: time.Duration(l.Took),
-			Kernel: l.Kernel, Engine: l.Engine, Message: l.Message,
+			At: instant(l.Ended), Took: time.Duration(l.Took), Kernel: l.Kernel, Engine: l.Engine, Message: l.Message,
 		},
 	}
-	copy(r.Action.Reason.Args[:], l.Args)
-	if l.Result != knowledge.ResultOpen || l.Ended != 0 {
+	a := &r.Action
+	copy(a.Reason.Args[:], l.Args)
+	a.Newer = !a.Kind.Known()
+	known := func(ok bool) { a.Newer = a.Newer || !ok }
+	known(word(&a.Actor, l.Actor))
+	known(word(&r.Outcome.Result, l.Result))
+	if a.Kind == knowledge.ActionResize {
+		a.Resize.From, a.Resize.To, a.Resize.Count = l.From, l.To, l.Count
+		known(word(&a.Resize.Resource, l.Resource))
+		known(word(&a.Resize.Verb, l.Verb))
+	} else if d := detail(a); d != nil {
+		known(json.Unmarshal(l.Detail, d) == nil)
+	}
+	if r.Outcome.Result != knowledge.ResultOpen || l.Ended != 0 {
 		r.Outcome.Seq = seq
 	}
 	return r, nil
+}
+
+// word reads a word of an enumeration. One of a newer version becomes a value out of
+// range, which prints as unknown.
+func word[T ~uint8, P interface {
+	*T
+	UnmarshalText([]byte) error
+}](v P, s string) (known bool) {
+	if v.UnmarshalText([]byte(s)) == nil {
+		return true
+	}
+	*v = math.MaxUint8
+	return false
 }
 
 // numbers drops the zeros at the end, and what JSON cannot carry.

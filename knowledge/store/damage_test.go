@@ -89,7 +89,8 @@ func use(t *testing.T, s *Store) (profiles, records int) {
 	}
 	for _, r := range rs {
 		i := int(r.Action.At.Sub(epoch) / time.Second)
-		if want := action(i); r.Action.ID != want.ID || r.Action.To != want.To || (r.Outcome.Result == knowledge.ResultApplied && r.Outcome.Kernel != int64(i)) {
+		if want := action(i); r.Action.ID != want.ID || r.Action.Resize.To != want.Resize.To ||
+			(r.Outcome.Result == knowledge.ResultApplied && r.Outcome.Kernel != int64(i)) {
 			t.Fatalf("record %+v", r)
 		}
 	}

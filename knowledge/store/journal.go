@@ -63,7 +63,7 @@ func (j *Journal) load(tx *bolt.Tx) error {
 		if _, newer := j.pending[seq]; newer {
 			return nil
 		}
-		if r, ok := j.record(journal, seq); ok && r.Outcome.Result == knowledge.ResultOpen {
+		if r, ok := j.record(journal, seq); ok && r.Outcome.Result == knowledge.ResultOpen && !r.Action.Newer {
 			j.open[seq] = r
 		}
 		return nil
@@ -77,7 +77,11 @@ func (j *Journal) restage() { maps.Copy(j.pending, j.open) }
 // may go on. Any other error means that nothing was recorded.
 func (j *Journal) Begin(a knowledge.Action) (seq uint64, err error) {
 	if len(a.Key) > maxKey {
-		return 0, fmt.Errorf("cannot record an action: %w: a key of %d bytes, allowed are %d", ErrInvalid, len(a.Key), maxKey)
+		return 0, fmt.Errorf("cannot record an action: %w: a key of %d bytes, allowed are %d",
+			ErrInvalid, len(a.Key), maxKey)
+	}
+	if !a.Kind.Known() {
+		return 0, fmt.Errorf("cannot record an action: %w: its kind %q is unknown", ErrInvalid, a.Kind)
 	}
 	j.s.mu.Lock()
 	defer j.s.mu.Unlock()
@@ -107,6 +111,9 @@ func (j *Journal) End(o knowledge.Outcome) error {
 	r, ok := j.known(o.Seq)
 	if !ok {
 		return fmt.Errorf("cannot end action %d: %w: it is not in the journal", o.Seq, ErrInvalid)
+	}
+	if r.Action.Newer {
+		return fmt.Errorf("cannot end action %d: %w: it is of a newer version", o.Seq, ErrInvalid)
 	}
 	r.Outcome = o
 	delete(j.open, o.Seq)
@@ -155,7 +162,8 @@ func (j *Journal) decode(c cell, v []byte) (knowledge.Record, bool) {
 }
 
 // OpenActions are the actions that were begun and not ended, oldest first: after
-// a start, those that a crash cut short. A record folded by Commit is never open.
+// a start, those that a crash cut short. A record folded by Commit is never open, and
+// those of a newer version are left to it.
 func (j *Journal) OpenActions() []knowledge.Record {
 	j.s.mu.Lock()
 	defer j.s.mu.Unlock()
@@ -348,6 +356,9 @@ func (j *Journal) boundPending() {
 // fold numbers actions that are over and queues them.
 func (j *Journal) fold(folds []knowledge.Record) {
 	for _, r := range folds {
+		if !r.Action.Kind.Known() {
+			continue // Commit returns the error
+		}
 		j.seq++
 		r.Action.Seq, r.Outcome.Seq, r.Action.Key = j.seq, j.seq, ""
 		if r.Outcome.Result == knowledge.ResultOpen {

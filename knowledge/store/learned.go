@@ -98,6 +98,11 @@ func pairs[K comparable](bucket string, all map[K][]byte, key func(K) string, yi
 
 // check is an error for the first value out of bounds.
 func (b *Batch) check() error {
+	for _, r := range b.Folds {
+		if !r.Action.Kind.Known() {
+			return fmt.Errorf("cannot record an action: %w: its kind %q is unknown", ErrInvalid, r.Action.Kind)
+		}
+	}
 	for c, v := range b.values() {
 		if err := fits(c, v); err != nil {
 			return err

@@ -46,9 +46,12 @@ func mustOpen(t *testing.T, o Options) (*Store, Opened) {
 
 func action(n int) knowledge.Action {
 	return knowledge.Action{
-		ID: knowledge.ContainerID(hex64(n)), Name: "web-1", Service: "shop_web", Resource: knowledge.ResourceMemory,
-		Verb: knowledge.Grow, Actor: knowledge.ActorDeliberation, At: epoch.Add(time.Duration(n) * time.Second),
-		From: 128 << 20, To: 256 << 20, Reason: knowledge.Because(knowledge.RuleMemoryTight, 120<<20, 128<<20),
+		Kind: knowledge.ActionResize, ID: knowledge.ContainerID(hex64(n)), Name: "web-1", Service: "shop_web",
+		Actor: knowledge.ActorDeliberation, At: epoch.Add(time.Duration(n) * time.Second),
+		Reason: knowledge.Because(knowledge.RuleMemoryTight, 120<<20, 128<<20),
+		Resize: knowledge.Resize{
+			Resource: knowledge.ResourceMemory, Verb: knowledge.Grow, From: 128 << 20, To: 256 << 20,
+		},
 	}
 }
 
@@ -265,7 +268,7 @@ func TestRecordsFilters(t *testing.T) {
 		}
 	}
 	folds := []knowledge.Record{{Action: action(30)}, {Action: action(31)}}
-	folds[0].Action.Service, folds[0].Action.Count = "b<&>", 17
+	folds[0].Action.Service, folds[0].Action.Resize.Count = "b<&>", 17
 	folds[0].Action.Reason.Args[1] = math.NaN() // row 36: JSON has no NaN
 	if err := s.Learned.Commit(Batch{Folds: folds}); err != nil {
 		t.Fatal(err)
@@ -287,7 +290,7 @@ func TestRecordsFilters(t *testing.T) {
 		}
 	}
 	got, _ := s.Journal.Records(Filter{Limit: 2})
-	if got[1].Action.Count != 17 || got[1].Outcome.Result != knowledge.ResultApplied || got[1].Action.Seq != 31 {
+	if got[1].Action.Resize.Count != 17 || got[1].Outcome.Result != knowledge.ResultApplied || got[1].Action.Seq != 31 {
 		t.Fatalf("fold: %+v", got[1])
 	}
 	if n := len(s.Journal.OpenActions()); n != 30 {
@@ -433,14 +436,35 @@ func TestRecordEncodesAndDecodes(t *testing.T) {
 		n := rapid.Int64()
 		word := rapid.StringN(-1, -1, 60)
 		r := knowledge.Record{Action: knowledge.Action{
-			Seq: 7, ID: knowledge.ContainerID(word.Draw(t, "id")), Name: word.Draw(t, "name"), Service: knowledge.ServiceKey(word.Draw(t, "service")),
-			Resource: knowledge.Resource(rapid.IntRange(0, 1).Draw(t, "resource")), Verb: knowledge.Verb(rapid.IntRange(0, 2).Draw(t, "verb")),
-			Actor: knowledge.Actor(rapid.IntRange(0, 6).Draw(t, "actor")), At: instant(n.Draw(t, "at")), From: n.Draw(t, "from"), To: n.Draw(t, "to"),
-			Reason: knowledge.Because(knowledge.RuleOOM, rapid.Float64().Draw(t, "arg"), 0, 3), Count: rapid.Int().Draw(t, "count"), Key: word.Draw(t, "key"),
+			Seq: 7, Kind: rapid.SampledFrom(kinds).Draw(t, "kind"), ID: knowledge.ContainerID(word.Draw(t, "id")),
+			Name: word.Draw(t, "name"), Service: knowledge.ServiceKey(word.Draw(t, "service")),
+			Actor: knowledge.Actor(rapid.IntRange(0, 6).Draw(t, "actor")), At: instant(n.Draw(t, "at")),
+			Reason: knowledge.Because(knowledge.RuleOOM, rapid.Float64().Draw(t, "arg"), 0, 3), Key: word.Draw(t, "key"),
 		}, Outcome: knowledge.Outcome{
 			Seq: 7, Result: knowledge.Result(rapid.IntRange(1, 6).Draw(t, "result")), At: instant(n.Draw(t, "ended")),
-			Took: time.Duration(n.Draw(t, "took")), Kernel: n.Draw(t, "kernel"), Engine: n.Draw(t, "engine"), Message: word.Draw(t, "message"),
+			Took: time.Duration(n.Draw(t, "took")), Kernel: n.Draw(t, "kernel"), Engine: n.Draw(t, "engine"),
+			Message: word.Draw(t, "message"),
 		}}
+		a, timeout := &r.Action, time.Duration(n.Draw(t, "timeout"))
+		switch a.Kind {
+		case knowledge.ActionResize:
+			a.Resize = knowledge.Resize{
+				Resource: knowledge.Resource(rapid.IntRange(0, 1).Draw(t, "resource")),
+				Verb:     knowledge.Verb(rapid.IntRange(0, 2).Draw(t, "verb")),
+				From:     n.Draw(t, "from"), To: n.Draw(t, "to"), Count: rapid.Int().Draw(t, "count"),
+			}
+		case knowledge.ActionCreate:
+			a.Create = knowledge.Create{
+				Image: word.Draw(t, "image"), Template: knowledge.ContainerID(word.Draw(t, "template")),
+				Slot: rapid.Int().Draw(t, "slot"),
+			}
+		case knowledge.ActionStop:
+			a.Stop.Timeout = timeout
+		case knowledge.ActionRemove:
+			a.Remove = knowledge.Remove{Force: rapid.Bool().Draw(t, "force"), Volumes: rapid.Bool().Draw(t, "volumes")}
+		case knowledge.ActionRestart:
+			a.Restart.Timeout = timeout
+		}
 		r.Action.Reason.Note = word.Draw(t, "note")
 		b, err := encodeRecord(r)
 		if err != nil {

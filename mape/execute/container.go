@@ -217,22 +217,24 @@ type fold struct {
 }
 
 func (f *fold) add(a knowledge.Action, kernel int64) {
-	if f.action.Count == 0 {
+	if f.action.Resize.Count == 0 {
 		f.action = a
 	}
-	f.action.To, f.action.At, f.action.Reason = a.To, a.At, a.Reason
-	f.action.Count++
+	f.action.At, f.action.Reason = a.At, a.Reason
+	r := &f.action.Resize
+	r.To = a.Resize.To
+	r.Count++
 	switch {
-	case f.action.To > f.action.From:
-		f.action.Verb = knowledge.Grow
-	case f.action.To < f.action.From:
-		f.action.Verb = knowledge.Shrink
+	case r.To > r.From:
+		r.Verb = knowledge.Grow
+	case r.To < r.From:
+		r.Verb = knowledge.Shrink
 	}
 	f.kernel = kernel
 }
 
 func (f *fold) take(now time.Time, c *Container) (knowledge.Record, bool) {
-	if f.action.Count == 0 {
+	if f.action.Resize.Count == 0 {
 		return knowledge.Record{}, false
 	}
 	r := knowledge.Record{

@@ -89,9 +89,11 @@ func (e *Executor) Apply(now time.Time, c *Container, d knowledge.Decision, done
 		return r
 	}
 	a := knowledge.Action{
-		ID: c.ID, Name: c.Name, Service: c.Service,
-		Resource: d.Resource, Verb: Verb(d.From, r.Allowed), Actor: d.Actor, At: now,
-		From: d.From, To: r.Allowed, Reason: d.Reason, Key: d.Key,
+		Kind: knowledge.ActionResize, ID: c.ID, Name: c.Name, Service: c.Service,
+		Actor: d.Actor, At: now, Reason: d.Reason, Key: d.Key,
+		Resize: knowledge.Resize{
+			Resource: d.Resource, Verb: Verb(d.From, r.Allowed), From: d.From, To: r.Allowed,
+		},
 	}
 	var wait knowledge.Reason
 	if d.Resource == knowledge.ResourceMemory {
@@ -232,14 +234,14 @@ func (e *Executor) readBack(c *Container) bool {
 // cpu moves the quota. The reason says why it could not be now; zero: it is done,
 // or on its way.
 func (e *Executor) cpu(now time.Time, c *Container, a knowledge.Action, done func(knowledge.Record)) knowledge.Reason {
-	if done == nil && e.writeQuota(c, knowledge.NanoCPU(a.To)) {
+	if done == nil && e.writeQuota(c, knowledge.NanoCPU(a.Resize.To)) {
 		c.fold.add(a, int64(c.Window.Quota))
 		if c.dirtySince.IsZero() {
 			c.dirtySince = now
 		}
 		e.applied(now, c, a)
 		result := knowledge.ResultApplied
-		if !sameCPU(c.Window.Quota, knowledge.NanoCPU(a.To)) {
+		if !sameCPU(c.Window.Quota, knowledge.NanoCPU(a.Resize.To)) {
 			result = knowledge.ResultAdjusted
 		}
 		c.LastChange = knowledge.Record{Action: a, Outcome: knowledge.Outcome{Result: result, At: now, Kernel: int64(c.Window.Quota)}}
@@ -250,12 +252,13 @@ func (e *Executor) cpu(now time.Time, c *Container, a knowledge.Action, done fun
 	if c.InFlight {
 		return knowledge.Because(knowledge.RuleInFlight)
 	}
-	if wait := engineCut - now.Sub(c.Marks.LastShrink[knowledge.ResourceCPU]); done == nil && a.Verb == knowledge.Shrink && wait > 0 {
+	wait := engineCut - now.Sub(c.Marks.LastShrink[knowledge.ResourceCPU])
+	if done == nil && a.Resize.Verb == knowledge.Shrink && wait > 0 {
 		return knowledge.Because(knowledge.RuleCooldown, wait.Seconds())
 	}
-	e.writeQuota(c, knowledge.NanoCPU(a.To))
+	e.writeQuota(c, knowledge.NanoCPU(a.Resize.To))
 	l := c.Marks.Engine
-	l.CPU, l.Period = knowledge.NanoCPU(a.To), c.Window.Period
+	l.CPU, l.Period = knowledge.NanoCPU(a.Resize.To), c.Window.Period
 	return e.send(c, a, done, func(ctx context.Context) error {
 		_, err := e.engine.UpdateCPU(ctx, a.ID, l)
 		return err
@@ -264,19 +267,19 @@ func (e *Executor) cpu(now time.Time, c *Container, a knowledge.Action, done fun
 
 func (e *Executor) memory(now time.Time, c *Container, a knowledge.Action, done func(knowledge.Record)) knowledge.Reason {
 	switch {
-	case c.InFlight, c.cut.on && a.Verb == knowledge.Shrink && done == nil:
+	case c.InFlight, c.cut.on && a.Resize.Verb == knowledge.Shrink && done == nil:
 		return knowledge.Because(knowledge.RuleInFlight)
 	case c.cut.on: // who needs memory, or asks for a limit, does not wait for a cut
 		e.cancelCut(now, c, "another limit was wanted meanwhile")
 	}
-	if a.Verb == knowledge.Shrink && a.From != 0 && done == nil && e.lowerHighFirst(c, a) {
+	if a.Resize.Verb == knowledge.Shrink && a.Resize.From != 0 && done == nil && e.lowerHighFirst(c, a) {
 		return knowledge.Reason{}
 	}
 	return e.sendMemory(c, a, done)
 }
 
 func (e *Executor) sendMemory(c *Container, a knowledge.Action, done func(knowledge.Record)) knowledge.Reason {
-	mem := knowledge.Bytes(a.To)
+	mem := knowledge.Bytes(a.Resize.To)
 	swap := e.swapFor(c, mem)
 	return e.send(c, a, done, func(ctx context.Context) error {
 		_, err := e.engine.UpdateMemory(ctx, a.ID, mem, swap)
@@ -330,16 +333,18 @@ type attempt struct {
 func (e *Executor) sent(c *Container, a knowledge.Action, t attempt) {
 	c.InFlight = false
 	c.updates++
-	if a.Resource == knowledge.ResourceMemory {
+	if a.Resize.Resource == knowledge.ResourceMemory {
 		c.Promised, c.unconfirmed = 0, 0
 		if t.err != nil {
-			c.unconfirmed = knowledge.Bytes(a.To)
+			c.unconfirmed = knowledge.Bytes(a.Resize.To)
 		}
 	}
 	err := t.err
 	now := e.now()
 	read := e.readBack(c)
-	o := knowledge.Outcome{Seq: a.Seq, At: now, Took: now.Sub(t.started), Kernel: c.Limit(a.Resource), Engine: a.To}
+	o := knowledge.Outcome{
+		Seq: a.Seq, At: now, Took: now.Sub(t.started), Kernel: c.Limit(a.Resize.Resource), Engine: a.Resize.To,
+	}
 	if c.Probe == nil { // it does not run: the kernel holds nothing
 		o.Kernel = 0
 	}
@@ -347,16 +352,16 @@ func (e *Executor) sent(c *Container, a knowledge.Action, t attempt) {
 	case err == nil:
 		o.Result = knowledge.ResultApplied
 		e.engineUpdated(c, a)
-		if read && a.To != 0 && !same(a.Resource, o.Kernel, a.To) {
+		if read && a.Resize.To != 0 && !same(a.Resize.Resource, o.Kernel, a.Resize.To) {
 			o.Result = knowledge.ResultAdjusted
 		}
-		c.failures[a.Resource], c.retryAt[a.Resource], c.lost = 0, time.Time{}, 0
+		c.failures[a.Resize.Resource], c.retryAt[a.Resize.Resource], c.lost = 0, time.Time{}, 0
 		e.applied(now, c, a)
 	case e.engine.Gone(err):
 		o.Result, o.Message = knowledge.ResultSuperseded, "the container went away"
 		c.Gone = true
 		if c.lost++; c.lost > 1 { // the Engine says so of one that lives
-			c.retryAt[a.Resource] = now.Add(meetAgain << min(c.lost, 6))
+			c.retryAt[a.Resize.Resource] = now.Add(meetAgain << min(c.lost, 6))
 		}
 	default:
 		o.Result, o.Message = knowledge.ResultFailed, err.Error()
@@ -364,14 +369,14 @@ func (e *Executor) sent(c *Container, a knowledge.Action, t attempt) {
 			o.Result = knowledge.ResultRefused
 		}
 		o.Engine = 0
-		e.backOff(now, c, a.Resource, err)
+		e.backOff(now, c, a.Resize.Resource, err)
 	}
 	e.rewriteQuota(c)
 	if t.unwritten != nil && o.Message == "" {
 		o.Message = "recorded in memory only: " + t.unwritten.Error()
 	}
 	c.LastChange = knowledge.Record{Action: a, Outcome: o}
-	e.meter.Action(a.Resource.String(), o.Result.String(), o.Took)
+	e.meter.Action(a.Resize.Resource.String(), o.Result.String(), o.Took)
 	e.logAction(c, a, o.Result, o.Message)
 	e.close(o, func() {
 		if t.done != nil {
@@ -395,21 +400,21 @@ func (e *Executor) close(o knowledge.Outcome, then func()) {
 
 func (e *Executor) engineUpdated(c *Container, a knowledge.Action) {
 	c.Marks.EngineKnown, c.Unsaved = true, true
-	if a.Resource == knowledge.ResourceCPU {
-		c.Marks.Engine.CPU = knowledge.NanoCPU(a.To)
-		if a.To == 0 { // lifting is asked of the Engine as all the host's cores
+	if a.Resize.Resource == knowledge.ResourceCPU {
+		c.Marks.Engine.CPU = knowledge.NanoCPU(a.Resize.To)
+		if a.Resize.To == 0 { // lifting is asked of the Engine as all the host's cores
 			c.Marks.Engine.CPU = knowledge.NanoCPU(e.Host.CPUs) * knowledge.OneCPU
 		}
 		if c.Marks.Engine.CPUField == knowledge.CPUFieldNone {
 			c.Marks.Engine.CPUField = knowledge.CPUFieldNano
 		}
-		c.Marks.Quota, c.Marks.QuotaSet = knowledge.NanoCPU(a.To), true
+		c.Marks.Quota, c.Marks.QuotaSet = knowledge.NanoCPU(a.Resize.To), true
 		c.dirtySince = time.Time{}
 		return
 	}
-	swap := e.swapFor(c, knowledge.Bytes(a.To))
-	c.Marks.Engine.Memory, c.Marks.Engine.MemorySwap = knowledge.Bytes(a.To), swap
-	if a.To == 0 { // no limit can be taken away again: it becomes the host's memory
+	swap := e.swapFor(c, knowledge.Bytes(a.Resize.To))
+	c.Marks.Engine.Memory, c.Marks.Engine.MemorySwap = knowledge.Bytes(a.Resize.To), swap
+	if a.Resize.To == 0 { // no limit can be taken away again: it becomes the host's memory
 		c.Marks.Engine.Memory = e.Host.Memory
 	}
 }
@@ -424,18 +429,19 @@ func (e *Executor) rewriteQuota(c *Container) {
 
 // took notes an action that is in force, and watches a cut.
 func (e *Executor) applied(now time.Time, c *Container, a knowledge.Action) {
-	if a.Resource == knowledge.ResourceMemory && (a.Actor == knowledge.ActorUser || a.Reason.Rule == knowledge.RuleOOM) {
+	if a.Resize.Resource == knowledge.ResourceMemory &&
+		(a.Actor == knowledge.ActorUser || a.Reason.Rule == knowledge.RuleOOM) {
 		c.Marks.OOMAnswered = now
 	}
 	if a.Actor == knowledge.ActorRestore || a.Actor == knowledge.ActorUser {
-		c.watches[a.Resource] = watch{} // what a person asked for is not undone
+		c.watches[a.Resize.Resource] = watch{} // what a person asked for is not undone
 	}
-	if a.Verb == knowledge.Shrink {
-		c.Marks.LastShrink[a.Resource] = now
+	if a.Resize.Verb == knowledge.Shrink {
+		c.Marks.LastShrink[a.Resize.Resource] = now
 		if followsUse(&a) {
 			c.watch(now, a)
 		}
-		if a.Resource == knowledge.ResourceMemory && a.From != 0 {
+		if a.Resize.Resource == knowledge.ResourceMemory && a.Resize.From != 0 {
 			if day := now.Unix() / 86400; day != c.Marks.Day {
 				c.Marks.Day, c.Marks.Shrinks = day, 0
 			}
@@ -443,8 +449,8 @@ func (e *Executor) applied(now time.Time, c *Container, a knowledge.Action) {
 		}
 		return
 	}
-	c.Marks.LastGrow[a.Resource] = now
-	c.watches[a.Resource] = watch{}
+	c.Marks.LastGrow[a.Resize.Resource] = now
+	c.watches[a.Resize.Resource] = watch{}
 }
 
 // ownWish: only a cut that the container's own use asked for can be taken back.
@@ -452,7 +458,7 @@ func (e *Executor) applied(now time.Time, c *Container, a knowledge.Action) {
 func followsUse(a *knowledge.Action) bool {
 	switch a.Actor {
 	case knowledge.ActorReflex, knowledge.ActorDeliberation:
-		return a.From != 0 && a.Reason.Rule != knowledge.RulePoolShort && a.Reason.Rule != knowledge.RuleAboveCeiling
+		return a.Resize.From != 0 && a.Reason.Rule != knowledge.RulePoolShort && a.Reason.Rule != knowledge.RuleAboveCeiling
 	}
 	return false
 }
@@ -470,16 +476,17 @@ func (e *Executor) logAction(c *Container, a knowledge.Action, result knowledge.
 		ev = e.log.Warn()
 	}
 	ev = ev.Str("container", a.Name).Str("service", string(a.Service)).
-		Stringer("resource", a.Resource).Stringer("actor", a.Actor).Stringer("result", result)
-	if a.Resource == knowledge.ResourceCPU {
-		ev = ev.Float64("from_cores", knowledge.NanoCPU(a.From).Cores()).Float64("to_cores", knowledge.NanoCPU(a.To).Cores())
+		Stringer("resource", a.Resize.Resource).Stringer("actor", a.Actor).Stringer("result", result)
+	if a.Resize.Resource == knowledge.ResourceCPU {
+		ev = ev.Float64("from_cores", knowledge.NanoCPU(a.Resize.From).Cores()).
+			Float64("to_cores", knowledge.NanoCPU(a.Resize.To).Cores())
 	} else {
-		ev = ev.Int64("from_bytes", a.From).Int64("to_bytes", a.To)
+		ev = ev.Int64("from_bytes", a.Resize.From).Int64("to_bytes", a.Resize.To)
 	}
 	if message != "" {
 		ev = ev.Str("message_from", message)
 	}
-	ev.Str("why", a.Reason.String()).Msg(a.Verb.String())
+	ev.Str("why", a.Reason.String()).Msg(a.Resize.Verb.String())
 }
 
 // sameCPU compares quotas as the kernel rounds them: to a microsecond of the

@@ -63,7 +63,8 @@ func TestQuotaMovesAreFolded(t *testing.T) {
 	}
 	w.happened("quota 1.20", "quota 1.40", "quota 1.30")
 	rec, ok := w.s.TakeFold(w.now)
-	if !ok || rec.Action.Count != 3 || rec.Action.From != int64(core) || rec.Action.To != int64(knowledge.FromCores(1.3)) || rec.Action.Verb != knowledge.Grow {
+	want := knowledge.Resize{Verb: knowledge.Grow, From: int64(core), To: int64(knowledge.FromCores(1.3)), Count: 3}
+	if !ok || rec.Action.Kind != knowledge.ActionResize || rec.Action.Resize != want {
 		t.Errorf("folded: %+v", rec)
 	}
 	if _, ok := w.s.TakeFold(w.now); ok {

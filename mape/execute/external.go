@@ -162,9 +162,10 @@ func outside[T ~int64](r knowledge.Range[T], v T) bool {
 // note records a change that somebody else made, and the new way back.
 func (e *Executor) recordExternal(now time.Time, c *Container, r knowledge.Resource, from, to int64) {
 	a := knowledge.Action{
-		ID: c.ID, Name: c.Name, Service: c.Service, Resource: r,
-		Verb: Verb(from, to), Actor: knowledge.ActorExternal, At: now, From: from, To: to,
+		Kind: knowledge.ActionResize, ID: c.ID, Name: c.Name, Service: c.Service,
+		Actor: knowledge.ActorExternal, At: now,
 		Reason: knowledge.Because(knowledge.RuleExternal, c.Policy.YieldFor.Seconds()),
+		Resize: knowledge.Resize{Resource: r, Verb: Verb(from, to), From: from, To: to},
 	}
 	original := knowledge.Original{ID: a.ID, Name: a.Name, Service: a.Service, Limits: c.Original, At: now}
 	keep := c.OriginalKept
@@ -218,8 +219,12 @@ func (e *Executor) repair(now time.Time, c *Container) {
 		was := c.Window.Quota
 		reason := knowledge.Because(knowledge.RuleDrift, was.Cores(), m.Quota.Cores())
 		a := knowledge.Action{
-			ID: c.ID, Name: c.Name, Service: c.Service, Resource: knowledge.ResourceCPU,
-			Verb: Verb(int64(was), int64(m.Quota)), Actor: knowledge.ActorRepair, At: now, From: int64(was), To: int64(m.Quota), Reason: reason,
+			Kind: knowledge.ActionResize, ID: c.ID, Name: c.Name, Service: c.Service,
+			Actor: knowledge.ActorRepair, At: now, Reason: reason,
+			Resize: knowledge.Resize{
+				Resource: knowledge.ResourceCPU, Verb: Verb(int64(was), int64(m.Quota)),
+				From: int64(was), To: int64(m.Quota),
+			},
 		}
 		if e.writeQuota(c, m.Quota) {
 			c.fold.add(a, int64(c.Window.Quota))
@@ -242,7 +247,8 @@ func (e *Executor) repair(now time.Time, c *Container) {
 
 func decision(a knowledge.Action) knowledge.Decision {
 	return knowledge.Decision{
-		ID: a.ID, Resource: a.Resource, Verb: a.Verb, Actor: a.Actor, At: a.At, From: a.From, To: a.To, Reason: a.Reason,
+		ID: a.ID, Resource: a.Resize.Resource, Verb: a.Resize.Verb, Actor: a.Actor, At: a.At,
+		From: a.Resize.From, To: a.Resize.To, Reason: a.Reason,
 	}
 }
 

@@ -172,7 +172,7 @@ func (w *world) Begin(a knowledge.Action) (uint64, error) {
 	defer w.mu.Unlock()
 	w.seq++
 	w.open[w.seq] = a
-	w.say("record %s", a.Resource)
+	w.say("record %s", a.Resize.Resource)
 	return w.seq, w.disk
 }
 

@@ -51,7 +51,7 @@ func (e *Executor) lowerHigh(now time.Time, c *Container, unwritten error) {
 		e.cancelCut(now, c, "the container went away")
 		return
 	}
-	if err := c.Probe.SetHigh(knowledge.Bytes(p.action.To)); err != nil {
+	if err := c.Probe.SetHigh(knowledge.Bytes(p.action.Resize.To)); err != nil {
 		e.cancelCut(now, c, err.Error())
 		return
 	}
@@ -70,10 +70,10 @@ func (e *Executor) cancelCut(now time.Time, c *Container, why string) {
 	c.LastError, c.LastErrorAt = "a memory cut was not made: "+why, now
 	o := knowledge.Outcome{
 		Seq: a.Seq, Result: knowledge.ResultRefused, At: now, Took: now.Sub(a.At),
-		Kernel: c.Limit(a.Resource), Message: why,
+		Kernel: c.Limit(a.Resize.Resource), Message: why,
 	}
 	c.LastChange = knowledge.Record{Action: a, Outcome: o}
-	e.meter.Action(a.Resource.String(), o.Result.String(), o.Took)
+	e.meter.Action(a.Resize.Resource.String(), o.Result.String(), o.Took)
 	e.close(o, func() {})
 }
 
@@ -93,10 +93,12 @@ func (e *Executor) reviewHigh(now time.Time, c *Container) {
 		return
 	}
 	a, w := p.action, c.Window
-	if w.MemoryPressure.Some10 > p.pressure+0.5 || w.RefaultRate > 4*p.refaults+200 || w.WorkingSet > knowledge.Bytes(a.To)*95/100 {
+	resource, to := a.Resize.Resource, a.Resize.To
+	if w.MemoryPressure.Some10 > p.pressure+0.5 || w.RefaultRate > 4*p.refaults+200 ||
+		w.WorkingSet > knowledge.Bytes(to)*95/100 {
 		e.cancelCut(now, c, fmt.Sprintf("with memory.high at %s it waits for memory %.1f%% of the time and reads %.0f pages/s again",
-			knowledge.Bytes(a.To), w.MemoryPressure.Some10, w.RefaultRate))
-		c.raise(now, a.Resource, c.Limit(a.Resource))
+			knowledge.Bytes(to), w.MemoryPressure.Some10, w.RefaultRate))
+		c.raise(now, resource, c.Limit(resource))
 		e.log.Info().Str("container", c.Name).Str("why", c.LastError).Msg("memory stays: the first step of a cut was felt")
 		return
 	}
@@ -104,15 +106,16 @@ func (e *Executor) reviewHigh(now time.Time, c *Container) {
 		return
 	}
 	d := knowledge.Decision{
-		ID: a.ID, Resource: a.Resource, Verb: a.Verb, Actor: a.Actor, At: now, From: c.Limit(a.Resource), To: a.To, Reason: a.Reason,
+		ID: a.ID, Resource: resource, Verb: a.Resize.Verb, Actor: a.Actor, At: now,
+		From: c.Limit(resource), To: to, Reason: a.Reason,
 	}
 	r := Judge(&Request{Now: now, Decision: &d, Container: c, Host: &e.Host, Rules: &e.Rules})
-	if r.Allowed != a.To {
+	if r.Allowed != to {
 		e.cancelCut(now, c, "meanwhile: "+r.Reason.String())
 		return
 	}
 	c.cut = pendingCut{}
 	e.liftHigh(c)
-	a.From = d.From
+	a.Resize.From = d.From
 	e.sendMemory(c, a, nil)
 }

@@ -36,13 +36,13 @@ type watch struct {
 }
 
 func (c *Container) watch(now time.Time, a knowledge.Action) {
-	w := &c.watches[a.Resource]
-	from := a.From
-	if now.Before(w.until) && w.action.From > from {
-		from = w.action.From // several cuts in a row are undone together
+	w := &c.watches[a.Resize.Resource]
+	from := a.Resize.From
+	if now.Before(w.until) && w.action.Resize.From > from {
+		from = w.action.Resize.From // several cuts in a row are undone together
 	}
 	win := c.Window
-	a.From = from
+	a.Resize.From = from
 	*w = watch{
 		until: now.Add(watchFor), at: now, action: a,
 		throttled: win.ThrottleRatio, peak: max(win.UsageMax, win.Usage60), pressure: win.MemoryPressure.Some10,
@@ -92,7 +92,7 @@ func (w *watch) harm(now time.Time, c *Container) string {
 	case win.LastOOM.After(w.at) && !win.LastOOM.Equal(w.lastOOM):
 		return "the kernel killed one of its processes for memory"
 	}
-	if w.action.Resource == knowledge.ResourceMemory {
+	if w.action.Resize.Resource == knowledge.ResourceMemory {
 		switch {
 		case win.MemoryPressure.Some10 > w.pressure+1:
 			return fmt.Sprintf("it waits for memory %.1f%% of the time, %.1f%% before", win.MemoryPressure.Some10, w.pressure)
@@ -113,8 +113,8 @@ func (w *watch) harm(now time.Time, c *Container) string {
 // undo takes a cut back and raises the floor.
 func (e *Executor) undo(now time.Time, c *Container, w *watch, hurt string) {
 	a := w.action
-	r := a.Resource
-	c.raise(now, r, a.From)
+	r, limit := a.Resize.Resource, a.Resize.From
+	c.raise(now, r, limit)
 	*w = watch{}
 	if e.outcome != nil {
 		e.outcome(c, r, true)
@@ -125,13 +125,13 @@ func (e *Executor) undo(now time.Time, c *Container, w *watch, hurt string) {
 	}
 	e.meter.Action(r.String(), knowledge.ResultReverted.String(), 0)
 	from := c.Limit(r)
-	if from != 0 && from >= a.From {
+	if from != 0 && from >= limit {
 		return // it has grown back already
 	}
 	reason := knowledge.Reason{Rule: knowledge.RuleHurt, Args: [4]float64{now.Sub(a.At).Seconds()}, Note: hurt}
 	e.Apply(now, c, knowledge.Decision{
 		ID: c.ID, Resource: r, Verb: knowledge.Grow, Actor: knowledge.ActorUndo, At: now,
-		From: from, To: a.From, Boost: true, Reason: reason,
+		From: from, To: limit, Boost: true, Reason: reason,
 	}, nil)
 }
 

@@ -119,8 +119,9 @@ type ContainerView struct {
 // Change is one past change in a line.
 type Change struct {
 	At          time.Time `json:"at"`
-	Resource    string    `json:"resource"` // "cpu", "memory"
-	Verb        string    `json:"verb"`     // "grow", "shrink", "hold"
+	Kind        string    `json:"kind"`     // "resize", "create", "start", "stop", "remove", "restart"; "" is "resize"
+	Resource    string    `json:"resource"` // of a resize: "cpu", "memory"
+	Verb        string    `json:"verb"`     // of a resize: "grow", "shrink", "hold"
 	Actor       string    `json:"actor"`
 	From        int64     `json:"from"` // nano-cores or bytes; 0: none
 	To          int64     `json:"to"`
@@ -133,6 +134,10 @@ type Change struct {
 	ContainerID string    `json:"container_id"`
 	TookMS      float64   `json:"took_ms"`
 	Host        string    `json:"host,omitempty"` // in a history of several hosts
+	Image       string    `json:"image,omitempty"`
+	Template    string    `json:"template,omitempty"` // the container that one was created from
+	Slot        int       `json:"slot,omitempty"`     // its number among the replicas on its host
+	TimeoutS    float64   `json:"timeout_s,omitempty"`
 }
 
 // Summary counts the last hour.

@@ -406,3 +406,17 @@ func FuzzNumbers(f *testing.F) {
 		}
 	})
 }
+
+func TestChangeText(t *testing.T) {
+	for want, c := range map[string]api.Change{
+		"cpu 1.00 -> 2.00":                  {Kind: "resize", Resource: "cpu", From: 1e9, To: 2e9},
+		"cpu 1.00 -> 2.00 (3 moves)":        {Resource: "cpu", From: 1e9, To: 2e9, Count: 3},
+		"create from 0123456789ab (slot 2)": {Kind: "create", Template: strings.Repeat("0123456789abcdef", 4), Slot: 2},
+		"stop":                              {Kind: "stop", TimeoutS: 10},
+		"-":                                 {},
+	} {
+		if got := changeText(c); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}

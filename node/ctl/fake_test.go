@@ -32,7 +32,7 @@ func ptr[T any](v T) *T { return &v }
 func ago(d time.Duration) time.Time { return testNow.Add(-d) }
 
 func testChange() api.Change {
-	return api.Change{At: ago(12 * time.Second), Resource: "cpu", Verb: "grow", Actor: "reflex", From: 500e6, To: 800e6, Result: "applied",
+	return api.Change{Kind: "resize", At: ago(12 * time.Second), Resource: "cpu", Verb: "grow", Actor: "reflex", From: 500e6, To: 800e6, Result: "applied",
 		Why: "throttled hard: 0.50 cores in use, about 0.30 more held back by a quota of 0.50", Seq: 17, Container: "shop-web-1", ContainerID: testID, TookMS: 2.4}
 }
 
@@ -47,7 +47,7 @@ func testContainers() []api.ContainerView {
 	batch.CPUUsed, batch.CPULimit, batch.Throttled = 1.9, ptr(2.0), 0.21
 	batch.MemoryUsed, batch.MemoryLimit = 1930<<20, ptr(int64(2<<30))
 	batch.Why = "wants 2.71, the policy's maximum is 2.00 cores"
-	batch.LastChange = &api.Change{At: ago(6 * time.Minute), Resource: "memory", From: 1 << 30, To: 2 << 30, Result: "reverted", Container: "batch"}
+	batch.LastChange = &api.Change{Kind: "resize", At: ago(6 * time.Minute), Resource: "memory", From: 1 << 30, To: 2 << 30, Result: "reverted", Container: "batch"}
 	redis := api.ContainerView{ID: "c" + testID[1:], Name: "redis", Service: "redis", Mode: "observe", Class: "cache", Run: "running", Health: "none",
 		CPUUsed: 0.05, MemoryUsed: 88 << 20, CPUWanted: ptr(0.1), MemoryWanted: ptr(int64(112 << 20)), State: "observing",
 		Why: "did not opt in (effiscale.enable=true)", SampledAt: ago(2 * time.Second)}

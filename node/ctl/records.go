@@ -59,11 +59,7 @@ func changeTable(p *page, changes []api.Change, why bool) *table {
 		t.head = []string{"WHEN", "HOST", "CONTAINER", "CHANGE", "BY", "RESULT"}
 	}
 	for _, c := range changes {
-		what := c.Resource + " " + move(c.Resource, c.From, c.To)
-		if c.Count > 1 {
-			what += fmt.Sprintf(" (%d moves)", c.Count)
-		}
-		row := []string{p.ago(c.At), nameCell(c.Container), what, c.Actor, resultCell(p, c)}
+		row := []string{p.ago(c.At), nameCell(c.Container), changeText(c), c.Actor, resultCell(p, c)}
 		if hosts {
 			row = slices.Insert(row, 1, ansi.Truncate(orDash(c.Host), maxHostCell, "…"))
 		}
@@ -73,6 +69,25 @@ func changeTable(p *page, changes []api.Change, why bool) *table {
 		}
 	}
 	return t
+}
+
+// changeText is what was done: "memory 1GiB → 2GiB", "create from web-1 (slot 2)", "stop".
+func changeText(c api.Change) string {
+	if c.Resource == "" {
+		text := orDash(c.Kind)
+		if c.Template != "" {
+			text += " from " + c.Template[:min(len(c.Template), 12)]
+		}
+		if c.Slot > 0 {
+			text += fmt.Sprintf(" (slot %d)", c.Slot)
+		}
+		return text
+	}
+	text := c.Resource + " " + move(c.Resource, c.From, c.To)
+	if c.Count > 1 {
+		text += fmt.Sprintf(" (%d moves)", c.Count)
+	}
+	return text
 }
 
 func resultCell(p *page, c api.Change) string {

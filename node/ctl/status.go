@@ -291,7 +291,12 @@ func stateCell(p *page, c api.ContainerView) string {
 func changeCell(p *page, c api.ContainerView) string {
 	if c.LastChange != nil {
 		ch := c.LastChange
-		s := fmt.Sprintf("%s %.3s %s", p.since(ch.At), ch.Resource, move(ch.Resource, ch.From, ch.To))
+		s := p.since(ch.At) + " "
+		if ch.Resource == "" {
+			s += changeText(*ch)
+		} else {
+			s += fmt.Sprintf("%.3s %s", ch.Resource, move(ch.Resource, ch.From, ch.To))
+		}
 		if ch.Result != "applied" && ch.Result != "adjusted" {
 			s += " " + ch.Result
 		}

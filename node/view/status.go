@@ -115,7 +115,7 @@ func addProblems(s *api.Status, d *Daemon, sum *mape.Summary) {
 
 func summary(records []knowledge.Record) (s api.Summary) {
 	for _, r := range records {
-		s.Actions += max(r.Action.Count, 1)
+		s.Actions += max(r.Action.Resize.Count, 1)
 		switch r.Outcome.Result {
 		case knowledge.ResultFailed, knowledge.ResultRefused:
 			s.Failed++
