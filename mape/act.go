@@ -13,7 +13,7 @@ import (
 func (l *Loop) grant(now time.Time) {
 	grows := false
 	for _, c := range l.decided {
-		d := &c.wishes[knowledge.ResourceCPU].Decision
+		d := &c.planned[knowledge.ResourceCPU].Decision
 		if d.Verb == knowledge.Grow || (d.From == 0 && d.To != 0) {
 			grows = true
 			c.noteRequest(now, c.requestedNow())
@@ -47,7 +47,7 @@ func (l *Loop) grant(now time.Time) {
 // trim keeps boosts, which aim higher than their claim, to what nobody claims.
 func (l *Loop) trim(spare knowledge.NanoCPU) {
 	for i, c := range l.sharers {
-		d := &c.wishes[knowledge.ResourceCPU].Decision
+		d := &c.planned[knowledge.ResourceCPU].Decision
 		if most := int64(l.shares[i].Want + spare); d.Verb == knowledge.Grow && d.To > most {
 			spare -= knowledge.NanoCPU(most) - l.shares[i].Want
 			d.To = most
@@ -81,7 +81,7 @@ func (c *container) claim() knowledge.NanoCPU { return c.Finding.Demand + c.Find
 // wanted is the quota that a container asks for, or asked for a short time ago.
 func (c *container) requested(now time.Time) knowledge.NanoCPU {
 	want := c.requestedNow()
-	if now.Sub(c.requestedMaxAt) < requestKept && c.wishes[knowledge.ResourceCPU].Decision.Verb != knowledge.Shrink {
+	if now.Sub(c.requestedMaxAt) < requestKept && c.planned[knowledge.ResourceCPU].Decision.Verb != knowledge.Shrink {
 		want = max(want, c.requestedMax)
 	}
 	return want
@@ -89,11 +89,11 @@ func (c *container) requested(now time.Time) knowledge.NanoCPU {
 
 // wantedNow is the quota that a container asks for; one without a limit counts as its use.
 func (c *container) requestedNow() knowledge.NanoCPU {
-	w := &c.wishes[knowledge.ResourceCPU]
+	w := &c.planned[knowledge.ResourceCPU]
 	d := &w.Decision
 	switch {
-	case w.Ruling.Guard != "" && w.Ruling.Allowed > 0: // a guard's no is no claim on the pool
-		return knowledge.NanoCPU(w.Ruling.Allowed)
+	case w.Admission.Guard != "" && w.Admission.Allowed > 0: // a guard's no is no claim on the pool
+		return knowledge.NanoCPU(w.Admission.Allowed)
 	case d.Boost && d.To > 0: // a boost aims high on purpose; others are not to pay for that
 		return min(knowledge.NanoCPU(d.To), max(c.Window.Quota*3/2, c.claim()))
 	case d.Verb != knowledge.Hold && d.To > 0:
@@ -107,7 +107,7 @@ func (c *container) requestedNow() knowledge.NanoCPU {
 // grantOne cuts a wish to what the pool grants, and takes back what others hold
 // beyond their share: growth alone would serve whoever asked first.
 func (l *Loop) grantOne(now time.Time, c *container, s plan.Share, capacity knowledge.NanoCPU) {
-	w := &c.wishes[knowledge.ResourceCPU]
+	w := &c.planned[knowledge.ResourceCPU]
 	d := &w.Decision
 	quota := c.Window.Quota
 	if quota == 0 && d.Verb == knowledge.Hold || s.Grant >= s.Want && d.To <= int64(s.Grant) {
@@ -143,30 +143,30 @@ func (l *Loop) act(now time.Time) {
 		if c.Probe == nil {
 			continue
 		}
-		for r := range c.wishes {
-			l.try(now, c, &c.wishes[r])
+		for r := range c.planned {
+			l.try(now, c, &c.planned[r])
 		}
 		l.shareOut(now, c)
 	}
 }
 
-func (l *Loop) try(now time.Time, c *container, w *Wish) {
+func (l *Loop) try(now time.Time, c *container, w *Planned) {
 	d := &w.Decision
 	if d.Verb == knowledge.Hold || d.To == d.From {
-		w.Ruling = execute.Ruling{Allowed: d.From}
+		w.Admission = execute.Admission{Allowed: d.From}
 		return
 	}
-	w.Ruling = l.exec.Apply(now, &c.Container, *d, nil)
+	w.Admission = l.exec.Apply(now, &c.Container, *d, nil)
 	if rule := d.Reason.Rule; c.lastRule[d.Resource] != rule {
 		c.lastRule[d.Resource] = rule
 		l.o.Meter.Decision(d.Verb.String(), d.Resource.String(), string(rule))
 	}
-	if !w.Ruling.Acted {
+	if !w.Admission.Acted {
 		return
 	}
 	c.changed = true
 	done := *d
-	done.To = w.Ruling.Allowed
+	done.To = w.Admission.Allowed
 	c.reflex.Applied(now, done)
 }
 

@@ -78,7 +78,7 @@ func TestStartWithAThousand(t *testing.T) {
 			return false
 		}
 		for _, c := range h.loop.order {
-			if c.wishes[knowledge.ResourceCPU].Decision.Reason.IsZero() {
+			if c.planned[knowledge.ResourceCPU].Decision.Reason.IsZero() {
 				return false
 			}
 		}

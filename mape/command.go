@@ -42,14 +42,14 @@ func (l *Loop) find(ref string) (*container, error) {
 }
 
 // Asked is what came of a limit that a person asked for.
-type Asked struct {
-	Ruling execute.Ruling
-	Record knowledge.Record // zero when nothing was done
-	From   int64
+type ScaleResult struct {
+	Admission execute.Admission
+	Record    knowledge.Record // zero when nothing was done
+	From      int64
 }
 
 // Want says which limit is asked for: To, or Factor times the one in force.
-type Want struct {
+type ScaleRequest struct {
 	Resource knowledge.Resource
 	To       int64
 	Factor   float64
@@ -60,8 +60,8 @@ type Want struct {
 
 // Scale asks for a limit of one container, through every guard. It returns when
 // the action is closed.
-func (l *Loop) Scale(ctx context.Context, ref string, w Want) (Asked, error) {
-	var out Asked
+func (l *Loop) Scale(ctx context.Context, ref string, w ScaleRequest) (ScaleResult, error) {
+	var out ScaleResult
 	var findErr error
 	closed := make(chan knowledge.Record, 1)
 	waiting := false
@@ -76,16 +76,16 @@ func (l *Loop) Scale(ctx context.Context, ref string, w Want) (Asked, error) {
 		out.From = d.From
 		if w.DryRun {
 			req := execute.Request{Now: now, Decision: &d, Container: &c.Container, Host: &l.exec.Host, Rules: &l.exec.Rules}
-			out.Ruling = execute.Judge(&req)
+			out.Admission = execute.Admit(&req)
 			return
 		}
-		out.Ruling = l.exec.Apply(now, &c.Container, d, func(r knowledge.Record) { closed <- r })
-		waiting = out.Ruling.Acted
+		out.Admission = l.exec.Apply(now, &c.Container, d, func(r knowledge.Record) { closed <- r })
+		waiting = out.Admission.Acted
 		if waiting {
 			c.changed, l.exec.Urgent = true, true
 			c.Marks.ExternalUntil = now.Add(c.Policy.YieldFor)
 			c.Marks.Pinned = false
-			d.To = out.Ruling.Allowed
+			d.To = out.Admission.Allowed
 			c.reflex.Applied(now, d)
 		}
 	}
@@ -98,7 +98,7 @@ func (l *Loop) Scale(ctx context.Context, ref string, w Want) (Asked, error) {
 		}
 		// Another action on the container, or the reading of its original limits,
 		// takes some tens of milliseconds: wait for it instead of refusing.
-		if !busy(out.Ruling) || waiting {
+		if !busy(out.Admission) || waiting {
 			break
 		}
 		select {
@@ -132,14 +132,14 @@ func (l *Loop) look(now time.Time, c *container) {
 }
 
 // busy: the guards would let it pass, only not in this instant.
-func busy(r execute.Ruling) bool {
+func busy(r execute.Admission) bool {
 	if r.Acted {
 		return false
 	}
 	return r.Reason.Rule == knowledge.RuleInFlight || r.Reason.Rule == knowledge.RuleOriginal
 }
 
-func (l *Loop) requested(now time.Time, c *container, w Want) knowledge.Decision {
+func (l *Loop) requested(now time.Time, c *container, w ScaleRequest) knowledge.Decision {
 	from := c.Limit(w.Resource)
 	to := w.To
 	if w.Factor > 0 {
@@ -162,7 +162,7 @@ func (l *Loop) requested(now time.Time, c *container, w Want) knowledge.Decision
 
 // Pause stops automation of a service, or with "" of all services. It returns what holds
 // now.
-func (l *Loop) Pause(ctx context.Context, key knowledge.ServiceKey, p execute.Pause) (pauses map[knowledge.ServiceKey]execute.Pause, err error) {
+func (l *Loop) Pause(ctx context.Context, key knowledge.ServiceKey, p knowledge.Pause) (pauses map[knowledge.ServiceKey]knowledge.Pause, err error) {
 	doErr := l.Do(ctx, func() {
 		if key == "" {
 			for _, s := range l.services {
@@ -184,7 +184,7 @@ func (l *Loop) Pause(ctx context.Context, key knowledge.ServiceKey, p execute.Pa
 	return pauses, errors.Join(doErr, err)
 }
 
-func (l *Loop) pause(s *service, p execute.Pause) {
+func (l *Loop) pause(s *service, p knowledge.Pause) {
 	s.pause = p
 	if p.On {
 		return
@@ -197,9 +197,9 @@ func (l *Loop) pause(s *service, p execute.Pause) {
 }
 
 // pauses are all that hold; what ran out is dropped.
-func (l *Loop) pauses() map[knowledge.ServiceKey]execute.Pause {
+func (l *Loop) pauses() map[knowledge.ServiceKey]knowledge.Pause {
 	now := l.o.Now()
-	out := map[knowledge.ServiceKey]execute.Pause{}
+	out := map[knowledge.ServiceKey]knowledge.Pause{}
 	for key, s := range l.services {
 		if s.pause.Active(now) {
 			out[key] = s.pause
@@ -209,7 +209,7 @@ func (l *Loop) pauses() map[knowledge.ServiceKey]execute.Pause {
 }
 
 // RestoredOne is how one container's way back went.
-type RestoredOne struct {
+type RestoreResult struct {
 	Name    string
 	Records []knowledge.Record
 	Err     string
@@ -218,9 +218,9 @@ type RestoredOne struct {
 // Restore puts the named container, or with "" all, back to the limits that they
 // had, and pauses their services so that they stay there. keep is given all pauses
 // that hold then, before anything is sent.
-func (l *Loop) Restore(ctx context.Context, ref string, keep func(map[knowledge.ServiceKey]execute.Pause)) (out []RestoredOne, err error) {
+func (l *Loop) Restore(ctx context.Context, ref string, keep func(map[knowledge.ServiceKey]knowledge.Pause)) (out []RestoreResult, err error) {
 	var todo []*container
-	var pauses map[knowledge.ServiceKey]execute.Pause
+	var pauses map[knowledge.ServiceKey]knowledge.Pause
 	doErr := l.Do(ctx, func() {
 		if ref == "" {
 			todo = append(todo, l.order...)
@@ -231,7 +231,7 @@ func (l *Loop) Restore(ctx context.Context, ref string, keep func(map[knowledge.
 		}
 		for _, c := range todo {
 			if c.OriginalKept {
-				l.pause(c.service, execute.Pause{On: true})
+				l.pause(c.service, knowledge.Pause{On: true})
 			}
 		}
 		pauses = l.pauses()
@@ -249,11 +249,11 @@ func (l *Loop) Restore(ctx context.Context, ref string, keep func(map[knowledge.
 }
 
 // restoreOne sends both resources back, one after the other.
-func (l *Loop) restoreOne(ctx context.Context, c *container) (one RestoredOne, did bool) {
-	for r := range c.wishes {
+func (l *Loop) restoreOne(ctx context.Context, c *container) (one RestoreResult, did bool) {
+	for r := range c.planned {
 		resource := knowledge.Resource(r)
 		closed := make(chan knowledge.Record, 1)
-		var ruling execute.Ruling
+		var ruling execute.Admission
 		var need bool
 		for {
 			err := l.Do(ctx, func() {
@@ -302,7 +302,7 @@ func (l *Loop) restoreOne(ctx context.Context, c *container) (one RestoredOne, d
 }
 
 // sendBack asks for a resource's original limit; need is false where it holds.
-func (l *Loop) sendBack(c *container, r knowledge.Resource, done func(knowledge.Record)) (ruling execute.Ruling, need bool) {
+func (l *Loop) sendBack(c *container, r knowledge.Resource, done func(knowledge.Record)) (ruling execute.Admission, need bool) {
 	if !c.OriginalKept || c.Gone {
 		return ruling, false
 	}

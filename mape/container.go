@@ -14,10 +14,10 @@ import (
 )
 
 // Wish is what the planner wants of one resource, and what came of it.
-type Wish struct {
-	Decision knowledge.Decision
-	Ruling   execute.Ruling
-	Since    time.Time // since when this rule holds
+type Planned struct {
+	Decision  knowledge.Decision
+	Admission execute.Admission
+	Since     time.Time // since when this rule holds
 }
 
 // container is one container in the loop.
@@ -29,7 +29,7 @@ type container struct {
 	service *service
 	image   *image.Image // nil: not known, or one too many
 	sample  knowledge.Sample
-	wishes  [2]Wish
+	planned [2]Planned
 	// hunger is the quota last wished for, before the pool was asked, and when.
 	requestedMax   knowledge.NanoCPU
 	requestedMaxAt time.Time
@@ -67,7 +67,7 @@ type service struct {
 	key      knowledge.ServiceKey
 	profile  *profile.Profile
 	series   *history.Series
-	pause    execute.Pause
+	pause    knowledge.Pause
 	units    int
 	live     int // of units, those that are measured
 	dirty    bool
@@ -89,7 +89,7 @@ type Restored struct {
 	// Recent are the last hours by the minute, oldest first, of services with models.
 	Recent    map[knowledge.ServiceKey][]history.Bucket
 	Originals map[knowledge.ContainerID]knowledge.Original
-	Pauses    map[knowledge.ServiceKey]execute.Pause
+	Pauses    map[knowledge.ServiceKey]knowledge.Pause
 	Last      map[knowledge.ContainerID]knowledge.Record
 	// Unclean: the last life ended without saving.
 	Unclean bool
@@ -281,7 +281,7 @@ func (l *Loop) attach(now time.Time, c *container) {
 	}
 	c.Probe, c.attachError, c.firstSlow = p, "", true
 	c.service.live++
-	l.unreported = l.unreported || l.owned(c) && c.Ruled.IsZero()
+	l.unreported = l.unreported || l.owned(c) && c.DeclaredAt.IsZero()
 	c.KernelRefused = ""
 	if l.set.Rules.Actuator == knowledge.ActuatorKernel && !p.Writable() {
 		c.KernelRefused = "the quota file cannot be written by this process"

@@ -136,7 +136,7 @@ func (l *Loop) unsaved(b Batch) {
 // next one overwrites the same records with newer ones.
 func commit(l *Loop, b Batch) func(context.Context) func() {
 	return func(context.Context) func() {
-		err := l.o.Memory.Commit(b)
+		err := l.o.Store.Commit(b)
 		return func() {
 			l.flushing = false
 			l.storeErr = ""

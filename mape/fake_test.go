@@ -43,10 +43,10 @@ type host struct {
 	kept     map[knowledge.ContainerID]knowledge.Original
 	marks    map[knowledge.ContainerID][]byte
 	models   map[knowledge.ServiceKey][]byte
-	images   map[knowledge.ImageKey]int // how often each was written
-	image    []byte                     // the last one that was
-	copies   map[image.CopyKey]image.StoredCopy   // of images, of all hosts
-	full     bool                       // the disk is
+	images   map[knowledge.ImageKey]int         // how often each was written
+	image    []byte                             // the last one that was
+	copies   map[image.CopyKey]image.StoredCopy // of images, of all hosts
+	full     bool                               // the disk is
 	rejected int
 }
 
@@ -137,7 +137,7 @@ func (h *host) boot(o options) {
 		seal = sealOf(o.node)
 	}
 	h.loop = New(Options{
-		Engine: h, Memory: h, Attach: h.attach, Host: knowledge.Host{CPUs: o.cpus, Memory: o.memory, SwapLimit: true},
+		Engine: h, Store: h, Attach: h.attach, Host: knowledge.Host{CPUs: o.cpus, Memory: o.memory, SwapLimit: true},
 		Node: o.node, Seal: seal, Meter: meter{h}, Log: zerolog.Nop(), Now: func() time.Time { return h.now }, Settings: set, Crashes: o.crashes, Restored: o.restored,
 	})
 	h.t.Cleanup(h.loop.workers.Close)

@@ -115,10 +115,10 @@ func TestThresholdsSteer(t *testing.T) {
 	h.jitter(noisy, 20*time.Second)
 	c := h.container(noisy)
 	if noisy.kernel.CPU < 6*core/5 || noisy.s.Throttled != held || c.lastRule[knowledge.ResourceCPU] != knowledge.RuleTriggerUp {
-		t.Errorf("resting, %s after the switch, throttled %d times: %s", noisy.kernel.CPU, noisy.s.Throttled-held, c.wishes[knowledge.ResourceCPU].Decision.Reason)
+		t.Errorf("resting, %s after the switch, throttled %d times: %s", noisy.kernel.CPU, noisy.s.Throttled-held, c.planned[knowledge.ResourceCPU].Decision.Reason)
 	}
 	h.jitter(noisy, 15*time.Minute+10*time.Second-time.Second) // another rest is about to end
-	why := c.wishes[knowledge.ResourceCPU].Decision.Reason
+	why := c.planned[knowledge.ResourceCPU].Decision.Reason
 	if noisy.kernel.CPU < 13*core/10 || why.Rule != knowledge.RuleTriggerDown {
 		t.Errorf("at the end of a rest it has %s: %s", noisy.kernel.CPU, why)
 	}

@@ -84,7 +84,7 @@ func TestKilledBeforeItIsMeasured(t *testing.T) {
 	if n := h.calls["memory"]; n != 2 {
 		t.Errorf("%d updates for two steps", n)
 	}
-	if r := h.container(b).wishes[knowledge.ResourceMemory].Decision.Reason.Rule; r != knowledge.RuleAtMax {
+	if r := h.container(b).planned[knowledge.ResourceMemory].Decision.Reason.Rule; r != knowledge.RuleAtMax {
 		t.Errorf("at the maximum it says %q", r)
 	}
 	h.start(b)
@@ -270,12 +270,12 @@ func TestRecordOfTheNextLife(t *testing.T) {
 	h.kill(b)
 	h.pass(2 * time.Second)
 	o := h.ended[len(h.ended)-1]
-	t.Logf("result %s kernel %s engine %s; status limit %s; wish %+v", o.Result, knowledge.Bytes(o.Kernel), knowledge.Bytes(o.Engine), h.container(b).Window.MemoryLimit, h.container(b).wishes[1])
+	t.Logf("result %s kernel %s engine %s; status limit %s; wish %+v", o.Result, knowledge.Bytes(o.Kernel), knowledge.Bytes(o.Engine), h.container(b).Window.MemoryLimit, h.container(b).planned[1])
 	if o.Kernel != 0 && o.Kernel != o.Engine {
 		t.Errorf("the record says applied, and that the kernel holds %s", knowledge.Bytes(o.Kernel))
 	}
 	h.pass(2 * time.Hour)
-	w := h.container(b).wishes[1]
+	w := h.container(b).planned[1]
 	if w.Decision.Reason.Rule == knowledge.RuleOOM {
 		t.Errorf("two hours later it still wishes for %s: %s", knowledge.Bytes(w.Decision.To), w.Decision.Reason)
 	}

@@ -56,7 +56,7 @@ type Engine interface {
 }
 
 // Memory is the store as the loop needs it.
-type Memory interface {
+type Store interface {
 	execute.Journal
 	// Commit writes one interval in one transaction.
 	Commit(b Batch) error
@@ -106,7 +106,7 @@ type Settings struct {
 // Options hand a Loop its surroundings.
 type Options struct {
 	Engine  Engine
-	Memory  Memory
+	Store   Store
 	Attach  Attach
 	HostUse HostReader
 	Host    knowledge.Host
@@ -188,7 +188,7 @@ func New(o Options) *Loop {
 	}
 	l.workers = execute.NewWorkers(context.Background(), 4, 4096)
 	l.exec = execute.New(execute.Options{
-		Engine: o.Engine, Journal: o.Memory, Workers: l.workers, Meter: o.Meter, Log: o.Log,
+		Engine: o.Engine, Journal: o.Store, Workers: l.workers, Meter: o.Meter, Log: o.Log,
 		Rules: o.Settings.Rules, Now: o.Now, Outcome: l.learnOutcome,
 	})
 	l.exec.Host = execute.Host{CPUs: o.Host.CPUs, Memory: o.Host.Memory, Crashes: o.Crashes}
@@ -266,7 +266,7 @@ func (l *Loop) end() {
 		}
 	}
 	told, left := l.exec.Flush(ctx, l.subjects)
-	if err := l.o.Memory.Commit(l.pack(l.o.Now(), true)); err != nil {
+	if err := l.o.Store.Commit(l.pack(l.o.Now(), true)); err != nil {
 		l.o.Log.Warn().Err(err).Msg("cannot save what was learned")
 	}
 	l.workers.Close()

@@ -128,7 +128,7 @@ func TestAFullHostDefers(t *testing.T) {
 		sum := knowledge.Bytes(0)
 		for _, b := range boxes {
 			sum += b.kernel.Memory
-			deferred = deferred || h.container(b).wishes[knowledge.ResourceMemory].Ruling.Reason.Rule == knowledge.RuleHostMemory
+			deferred = deferred || h.container(b).planned[knowledge.ResourceMemory].Admission.Reason.Rule == knowledge.RuleHostMemory
 		}
 		if budget := 2*gib - 512*mib; sum > budget {
 			t.Fatalf("%s promised of %s", sum, budget)
@@ -162,7 +162,7 @@ func TestALeakEndsAtItsCeiling(t *testing.T) {
 	if b.kernel.Memory != gib || h.calls["memory"] > before+1 {
 		t.Errorf("limit %s, %d more updates", b.kernel.Memory, h.calls["memory"]-before)
 	}
-	if rule := h.container(b).wishes[knowledge.ResourceMemory].Decision.Reason.Rule; rule != knowledge.RuleAtMax && rule != knowledge.RuleLeak {
+	if rule := h.container(b).planned[knowledge.ResourceMemory].Decision.Reason.Rule; rule != knowledge.RuleAtMax && rule != knowledge.RuleLeak {
 		t.Errorf("said: %s", rule)
 	}
 }
@@ -355,7 +355,7 @@ func TestIntervalsAreMonotonic(t *testing.T) {
 	c := h.container(b)
 	for name, at := range map[string]time.Time{
 		"tick": h.loop.lastTick, "list": h.loop.listAt, "flush": h.loop.flushAt, "deliberation": h.loop.deliberateAt, "window": c.Window.At,
-		"begin of the window": c.Window.Since, "growth": c.Marks.LastGrow[0], "slow tier": c.slowAt, "wish": c.wishes[0].Since, "envelope": c.Envelope.At,
+		"begin of the window": c.Window.Since, "growth": c.Marks.LastGrow[0], "slow tier": c.slowAt, "wish": c.planned[0].Since, "envelope": c.Envelope.At,
 	} {
 		if at == at.Round(0) {
 			t.Errorf("%s: %s is wall time only", name, at)
@@ -520,7 +520,7 @@ func TestAskingALoopThatEnds(t *testing.T) {
 	for range cap(answers) {
 		go func() {
 			for {
-				_, err := h.loop.Scale(t.Context(), b.c.Name, Want{Resource: knowledge.ResourceCPU, Factor: 1.1, DryRun: true})
+				_, err := h.loop.Scale(t.Context(), b.c.Name, ScaleRequest{Resource: knowledge.ResourceCPU, Factor: 1.1, DryRun: true})
 				if errors.Is(err, ErrStopped) {
 					answers <- err
 					return

@@ -92,7 +92,7 @@ func (l *Loop) afterKill(now time.Time, c *container) (again time.Duration) {
 		d.Reason = knowledge.Reason{Rule: knowledge.RuleNotRunning, Note: c.State.String()}
 	}
 	l.keepDecision(now, c, d)
-	l.try(now, c, &c.wishes[knowledge.ResourceMemory])
+	l.try(now, c, &c.planned[knowledge.ResourceMemory])
 	return again
 }
 
@@ -267,11 +267,11 @@ func (l *Loop) decide(now time.Time, c *container) {
 
 // wish keeps what is wanted, and since when for this reason.
 func (l *Loop) keepDecision(now time.Time, c *container, d knowledge.Decision) {
-	w := &c.wishes[d.Resource]
+	w := &c.planned[d.Resource]
 	if w.Decision.Reason.Rule != d.Reason.Rule || w.Since.IsZero() {
 		w.Since = now
 	}
-	w.Decision, w.Ruling = d, execute.Ruling{Allowed: d.To}
+	w.Decision, w.Admission = d, execute.Admission{Allowed: d.To}
 }
 
 // measureStart learns how long the service takes from its start until it is

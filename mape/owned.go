@@ -72,7 +72,7 @@ func (l *Loop) report(now time.Time) {
 		}
 		if len(reports[i].Replicas) == plan.ReplicasMost {
 			l.envelope(now, c) // one too many: it is deliberated upon here
-			c.Ruled = now
+			c.DeclaredAt = now
 			continue
 		}
 		reports[i].Replicas = append(reports[i].Replicas, l.reported(now, c))
@@ -94,15 +94,15 @@ func (l *Loop) reported(now time.Time, c *container) plan.Reported {
 }
 
 // Obeyed is what a host made of an owner's intents.
-type Obeyed struct {
-	Replicas  int // whose envelopes were taken over
-	Strangers int // in the intents, and not (or no longer) here
+type IntentResult struct {
+	Replicas int // whose envelopes were taken over
+	Unknown  int // in the intents, and not (or no longer) here
 }
 
 // Obey takes over envelopes that were declared for this host, confined to what its
 // own policies allow. Whether an intent's term is the highest is for the caller to
 // know. Nothing that this loop deliberates upon itself is changed.
-func (l *Loop) Obey(ctx context.Context, intents []knowledge.Intent) (done Obeyed, err error) {
+func (l *Loop) ApplyIntents(ctx context.Context, intents []knowledge.Intent) (done IntentResult, err error) {
 	doErr := l.Do(ctx, func() {
 		now := l.o.Now()
 		if now.Sub(l.lastTick) > lateBy { // frozen: what was decided meanwhile is not known yet
@@ -111,10 +111,10 @@ func (l *Loop) Obey(ctx context.Context, intents []knowledge.Intent) (done Obeye
 		}
 		for i := range intents {
 			for j := range intents[i].Envelopes {
-				if l.obey(now, &intents[i], &intents[i].Envelopes[j]) {
+				if l.applyEnvelope(now, &intents[i], &intents[i].Envelopes[j]) {
 					done.Replicas++
 				} else {
-					done.Strangers++
+					done.Unknown++
 				}
 			}
 		}
@@ -124,7 +124,7 @@ func (l *Loop) Obey(ctx context.Context, intents []knowledge.Intent) (done Obeye
 
 var errLate = errors.New("this node has just been frozen: say it again")
 
-func (l *Loop) obey(now time.Time, in *knowledge.Intent, a *knowledge.Assigned) bool {
+func (l *Loop) applyEnvelope(now time.Time, in *knowledge.Intent, a *knowledge.Assigned) bool {
 	c := l.containers[a.ID]
 	if c == nil || c.service.key != in.Service || !l.owned(c) {
 		return false
@@ -134,7 +134,7 @@ func (l *Loop) obey(now time.Time, in *knowledge.Intent, a *knowledge.Assigned) 
 	if plan.Same(&next, &c.Envelope) && !c.Envelope.At.IsZero() {
 		next.At = c.Envelope.At
 	}
-	c.Envelope, c.Ruled = next, now
+	c.Envelope, c.DeclaredAt = next, now
 	return true
 }
 

@@ -35,11 +35,11 @@ func TestOwnedElsewhere(t *testing.T) {
 	}
 	req := execute.Request{Now: h.now, Container: &c.Container, Host: &h.loop.exec.Host, Rules: &h.loop.exec.Rules,
 		Decision: &knowledge.Decision{ID: c.ID, From: int64(2 * core), To: int64(core), Verb: knowledge.Shrink}}
-	if r := execute.Judge(&req); r.Reason.Rule != knowledge.RuleNoOwner {
+	if r := execute.Admit(&req); r.Reason.Rule != knowledge.RuleNoOwner {
 		t.Errorf("held for %v", r.Reason)
 	}
 	in := knowledge.Intent{Service: c.service.key, Term: knowledge.Term{Round: 3, Owner: "n1"}, Envelopes: plan.Declare(h.now, o.last, o.last[0].Host)}
-	if !h.loop.obey(h.now, &in, &in.Envelopes[0]) || c.Envelope.Term != in.Term {
+	if !h.loop.applyEnvelope(h.now, &in, &in.Envelopes[0]) || c.Envelope.Term != in.Term {
 		t.Fatalf("not obeyed: %+v", c.Envelope)
 	}
 	h.pass(20 * time.Second)
@@ -59,11 +59,11 @@ func TestOwnedElsewhere(t *testing.T) {
 		t.Errorf("did not grow without an owner: %v", b.kernel.CPU)
 	}
 	stranger := knowledge.Assigned{ID: "nobody"}
-	if h.loop.obey(h.now, &in, &stranger) {
+	if h.loop.applyEnvelope(h.now, &in, &stranger) {
 		t.Error("obeyed for a container that is not here")
 	}
 	in.Service = "other"
-	if h.loop.obey(h.now, &in, &in.Envelopes[0]) {
+	if h.loop.applyEnvelope(h.now, &in, &in.Envelopes[0]) {
 		t.Error("obeyed for a container of another service")
 	}
 }

@@ -13,12 +13,12 @@ import (
 )
 
 // Unit is a copy of what the loop knows of one container.
-type Unit struct {
+type ContainerStatus struct {
 	execute.Container
-	Wishes [2]Wish
-	Would  [2]knowledge.Decision // the limits that it would have if it were managed; Hold: see the reason
+	Planned   [2]Planned
+	IfManaged [2]knowledge.Decision // the limits that it would have if it were managed; Hold: see the reason
 	// Paused is the pause of its service that holds, if any.
-	Paused      execute.Pause
+	Paused      knowledge.Pause
 	AttachError string // why it is not measured; empty: it is
 	Measured    bool
 	Kills       uint64 // OOM kills since the cgroup was made
@@ -85,10 +85,10 @@ type Summary struct {
 	Cadence                 time.Duration // of busy containers, after spreading
 }
 
-func (l *Loop) copy(c *container) Unit {
+func (l *Loop) copy(c *container) ContainerStatus {
 	now := l.o.Now()
-	v := Unit{
-		Container: c.Container, Wishes: c.wishes, AttachError: c.attachError,
+	v := ContainerStatus{
+		Container: c.Container, Planned: c.planned, AttachError: c.attachError,
 		Measured: c.Probe != nil, Kills: c.track.Kills(), Busy: c.InFlight, Watching: c.Watched(now),
 	}
 	w := c.track.Window
@@ -102,14 +102,14 @@ func (l *Loop) copy(c *container) Unit {
 	}
 	v.Pause = &v.Paused
 	v.Probe = nil
-	v.Would[0], v.Would[1] = plan.WouldBe(now, l.facts(now, c), &w, &v.Envelope, &v.Policy)
+	v.IfManaged[0], v.IfManaged[1] = plan.WouldBe(now, l.facts(now, c), &w, &v.Envelope, &v.Policy)
 	return v
 }
 
 // Units copies all containers and the host's figures.
-func (l *Loop) Units(ctx context.Context) (units []Unit, sum Summary, err error) {
+func (l *Loop) Containers(ctx context.Context) (units []ContainerStatus, sum Summary, err error) {
 	err = l.Do(ctx, func() {
-		units = make([]Unit, 0, len(l.order))
+		units = make([]ContainerStatus, 0, len(l.order))
 		for _, c := range l.order {
 			units = append(units, l.copy(c))
 		}
@@ -132,7 +132,7 @@ func (l *Loop) summary() Summary {
 }
 
 // Find copies one container, with what every guard says of its wishes.
-func (l *Loop) Find(ctx context.Context, ref string) (v Unit, verdicts [2][]execute.Verdict, err error) {
+func (l *Loop) Find(ctx context.Context, ref string) (v ContainerStatus, verdicts [2][]execute.GuardResult, err error) {
 	doErr := l.Do(ctx, func() {
 		c, findErr := l.find(ref)
 		if err = findErr; err != nil {
@@ -143,8 +143,8 @@ func (l *Loop) Find(ctx context.Context, ref string) (v Unit, verdicts [2][]exec
 		v.Learned, v.Outlooks = l.learned(now, c), c.outlooks()
 		v.Adaptive, v.HasAdaptive = c.thresholds()
 		v.Threshold = c.steered()
-		for r := range c.wishes {
-			d := c.wishes[r].Decision
+		for r := range c.planned {
+			d := c.planned[r].Decision
 			d.Resource = knowledge.Resource(r)
 			d.From = c.Limit(d.Resource)
 			if d.Verb == knowledge.Hold {
@@ -158,7 +158,7 @@ func (l *Loop) Find(ctx context.Context, ref string) (v Unit, verdicts [2][]exec
 }
 
 // Points are the readings of one container since t, oldest first.
-func (l *Loop) Points(ctx context.Context, ref string, t time.Time) (v Unit, points []knowledge.Point, err error) {
+func (l *Loop) Points(ctx context.Context, ref string, t time.Time) (v ContainerStatus, points []knowledge.Point, err error) {
 	doErr := l.Do(ctx, func() {
 		c, findErr := l.find(ref)
 		if err = findErr; err == nil {
@@ -183,7 +183,7 @@ func (l *Loop) SetHost(h knowledge.Host) {
 // Held is the limit in force of a container's resource, as the kernel holds it;
 // waits is true while a container that is there is not measured yet. It runs on the
 // loop's goroutine, from OnReady and OnTick.
-func (l *Loop) Held(id knowledge.ContainerID, r knowledge.Resource) (limit int64, ok, waits bool) {
+func (l *Loop) LimitInForce(id knowledge.ContainerID, r knowledge.Resource) (limit int64, ok, waits bool) {
 	c := l.containers[id]
 	if c == nil {
 		return 0, false, false

@@ -13,7 +13,6 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/knowledge/store"
 	"github.com/effiscale/effiscale/mape"
-	"github.com/effiscale/effiscale/mape/execute"
 	"github.com/effiscale/effiscale/node/api"
 	"github.com/effiscale/effiscale/node/view"
 )
@@ -41,9 +40,9 @@ func (n *Node) localScale(ctx context.Context, r api.ScaleRequest) (api.ScaleRes
 			return res, err
 		}
 	}
-	var wants []mape.Want
+	var wants []mape.ScaleRequest
 	factor := map[string]float64{"up": scaleUp, "down": scaleDown}[r.Direction]
-	base := mape.Want{By: r.By, DryRun: r.DryRun, Key: r.Key}
+	base := mape.ScaleRequest{By: r.By, DryRun: r.DryRun, Key: r.Key}
 	cpu, mem := base, base
 	cpu.Resource, cpu.To = knowledge.ResourceCPU, int64(knowledge.FromCores(r.CPU))
 	mem.Resource, mem.To = knowledge.ResourceMemory, r.Memory
@@ -64,7 +63,7 @@ func (n *Node) localScale(ctx context.Context, r api.ScaleRequest) (api.ScaleRes
 	return n.scale(ctx, r, wants)
 }
 
-func (n *Node) scale(ctx context.Context, r api.ScaleRequest, wants []mape.Want) (api.ScaleResult, error) {
+func (n *Node) scale(ctx context.Context, r api.ScaleRequest, wants []mape.ScaleRequest) (api.ScaleResult, error) {
 	var res api.ScaleResult
 	var refused []string
 	moved := 0
@@ -77,19 +76,19 @@ func (n *Node) scale(ctx context.Context, r api.ScaleRequest, wants []mape.Want)
 		if w.Factor > 0 {
 			wish = fmt.Sprintf("%g times as much", w.Factor)
 		}
-		switch rule := out.Ruling.Reason; {
-		case out.Ruling.Allowed == out.From && rule.IsZero():
+		switch rule := out.Admission.Reason; {
+		case out.Admission.Allowed == out.From && rule.IsZero():
 			res.Notes = append(res.Notes, view.Unchanged(w.Resource, out.From))
-		case out.Ruling.Allowed == out.From:
+		case out.Admission.Allowed == out.From:
 			no := view.Unchanged(w.Resource, out.From) + ": " + rule.String()
 			refused, res.Notes = append(refused, no), append(res.Notes, no)
 		default:
 			moved++
 			if !rule.IsZero() {
-				res.Notes = append(res.Notes, fmt.Sprintf("%s becomes %s instead of %s: %s", w.Resource, view.Limit(w.Resource, out.Ruling.Allowed), wish, rule))
+				res.Notes = append(res.Notes, fmt.Sprintf("%s becomes %s instead of %s: %s", w.Resource, view.Limit(w.Resource, out.Admission.Allowed), wish, rule))
 			}
 			if r.DryRun {
-				res.Notes = append(res.Notes, fmt.Sprintf("dry run: %s would go from %s to %s", w.Resource, view.Limit(w.Resource, out.From), view.Limit(w.Resource, out.Ruling.Allowed)))
+				res.Notes = append(res.Notes, fmt.Sprintf("dry run: %s would go from %s to %s", w.Resource, view.Limit(w.Resource, out.From), view.Limit(w.Resource, out.Admission.Allowed)))
 				continue
 			}
 			res.Changes = append(res.Changes, view.Change(out.Record))
@@ -164,7 +163,7 @@ func (n *Node) Replicate(ctx context.Context, r api.ReplicaRequest) ([]string, e
 // localPause stops or resumes automation of a service of this host, or of all ("" with
 // All); asked is the node where somebody asked for it, "" for this one.
 func (n *Node) localPause(ctx context.Context, r api.PauseRequest, asked string) error {
-	p := execute.Pause{On: !r.Resume, OnlyDown: r.OnlyDown}
+	p := knowledge.Pause{On: !r.Resume, OnlyDown: r.OnlyDown}
 	if r.For > 0 && !r.Resume {
 		p.Until = time.Now().Add(r.For)
 	}
@@ -193,7 +192,7 @@ func (n *Node) localPause(ctx context.Context, r api.PauseRequest, asked string)
 	return nil
 }
 
-func (n *Node) keepPauses(pauses map[knowledge.ServiceKey]execute.Pause) {
+func (n *Node) keepPauses(pauses map[knowledge.ServiceKey]knowledge.Pause) {
 	if err := n.store.Documents.Put(docPauses, pauses); err != nil {
 		n.log.Warn().Err(err).Msg("pauses are kept in memory only")
 	}
@@ -205,7 +204,7 @@ func (n *Node) localRestore(ctx context.Context, ref string) (api.RestoreResult,
 	n.docs.Lock()
 	unlock := sync.OnceFunc(n.docs.Unlock)
 	defer unlock()
-	done, err := n.loop.Restore(ctx, ref, func(pauses map[knowledge.ServiceKey]execute.Pause) {
+	done, err := n.loop.Restore(ctx, ref, func(pauses map[knowledge.ServiceKey]knowledge.Pause) {
 		n.keepPauses(pauses) // now: a daemon that dies on the way must not take back what was restored
 		unlock()
 	})
@@ -261,7 +260,7 @@ func (n *Node) localRecords(ctx context.Context, name string, limit int) (api.Hi
 // unwritten are the reflex's quota moves that are still being folded into the next record
 // of their container.
 func (n *Node) unwritten(ctx context.Context, f store.Filter) (moves []knowledge.Record) {
-	units, _, err := n.loop.Units(ctx)
+	units, _, err := n.loop.Containers(ctx)
 	if err != nil {
 		return nil
 	}
@@ -307,7 +306,7 @@ func (n *Node) records(ctx context.Context, f store.Filter) ([]knowledge.Record,
 }
 
 func (n *Node) knowsService(ctx context.Context, name string) bool {
-	units, _, err := n.loop.Units(ctx)
+	units, _, err := n.loop.Containers(ctx)
 	if err != nil {
 		return false
 	}

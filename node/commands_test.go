@@ -11,7 +11,6 @@ import (
 	"github.com/effiscale/effiscale/docker/dockertest"
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/knowledge/store"
-	"github.com/effiscale/effiscale/mape/execute"
 	"github.com/effiscale/effiscale/node/api"
 	"github.com/effiscale/effiscale/node/view"
 )
@@ -102,7 +101,7 @@ func TestRestorePausesFirst(t *testing.T) {
 	if res, err := r.n.Restore(ctx, "web"); err == nil && len(res.Failed) == 0 {
 		t.Errorf("the Engine hangs: %+v", res)
 	}
-	kept := map[knowledge.ServiceKey]execute.Pause{}
+	kept := map[knowledge.ServiceKey]knowledge.Pause{}
 	if _, err := r.n.store.Documents.Get(docPauses, &kept); err != nil || !kept["web"].On {
 		t.Errorf("%+v, %v", kept, err)
 	}

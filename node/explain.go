@@ -43,14 +43,14 @@ func (n *Node) localExplain(ctx context.Context, ref string) (api.Explain, error
 	}
 	from := view.Explanation{Unit: &u, Verdicts: verdicts, Records: records, Source: n.source, Node: n.identity.Name}
 	e := view.Explain(&from, time.Now())
-	n.explainOwner(&e, u.Container.Service, &u.Envelope, u.Ruled)
+	n.explainOwner(&e, u.Container.Service, &u.Envelope, u.DeclaredAt)
 	return e, nil
 }
 
 // localPlan is what the daemon would do now on this host, with all containers or with
 // what is named: a container, or a service.
 func (n *Node) localPlan(ctx context.Context, name string) (api.Plan, error) {
-	units, _, err := n.loop.Units(ctx)
+	units, _, err := n.loop.Containers(ctx)
 	if err != nil {
 		return api.Plan{}, loopError(err)
 	}

@@ -103,7 +103,7 @@ func (r *rig) pass(d time.Duration, look func()) {
 	}
 }
 
-func (r *rig) unit(id knowledge.ContainerID) (mape.Unit, bool) {
+func (r *rig) unit(id knowledge.ContainerID) (mape.ContainerStatus, bool) {
 	v, _, err := r.n.loop.Find(r.t.Context(), string(id))
 	return v, err == nil
 }

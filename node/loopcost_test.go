@@ -149,7 +149,7 @@ func loopCost(t *testing.T, all []knowledge.Container, idle, span time.Duration)
 	metrics := api.NewMetrics("test")
 	ready := make(chan struct{})
 	loop := mape.New(mape.Options{
-		Engine: &listing{all}, Memory: memory{s: s, commits: metrics.StoreCommit}, Node: "self",
+		Engine: &listing{all}, Store: memory{s: s, commits: metrics.StoreCommit}, Node: "self",
 		Attach: func(c knowledge.Container) (execute.Probe, error) { return k.Attach(c) },
 		Host:   n.host(), Meter: metrics, Log: zerolog.Nop(), Settings: n.settings(&cfg),
 		OnReady: func() { close(ready) },

@@ -14,7 +14,6 @@ import (
 	"github.com/effiscale/effiscale/knowledge/profile"
 	"github.com/effiscale/effiscale/knowledge/store"
 	"github.com/effiscale/effiscale/mape"
-	"github.com/effiscale/effiscale/mape/execute"
 	"github.com/effiscale/effiscale/node/config"
 )
 
@@ -182,7 +181,7 @@ type memory struct {
 	commits func(time.Duration, error)
 }
 
-var _ mape.Memory = memory{}
+var _ mape.Store = memory{}
 
 func (m memory) Begin(a knowledge.Action) (uint64, error) { return m.s.Journal.Begin(a) }
 func (m memory) End(o knowledge.Outcome) error            { return m.s.Journal.End(o) }
@@ -211,7 +210,7 @@ func (n *Node) restored() mape.Restored {
 		Profiles:  map[knowledge.ServiceKey]*profile.Profile{},
 		Series:    map[knowledge.ServiceKey]*history.Series{},
 		Originals: map[knowledge.ContainerID]knowledge.Original{},
-		Pauses:    map[knowledge.ServiceKey]execute.Pause{},
+		Pauses:    map[knowledge.ServiceKey]knowledge.Pause{},
 	}
 	packed, err := n.store.Learned.Profiles()
 	n.unreadable("profiles", err)

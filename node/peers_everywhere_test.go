@@ -34,7 +34,7 @@ func wants(t *testing.T, what string, err error, kind api.Kind, words ...string)
 // paused are the names of the services that a host leaves alone.
 func (s *sailor) paused() (names []string) {
 	s.t.Helper()
-	units, _, err := s.n.loop.Units(s.t.Context())
+	units, _, err := s.n.loop.Containers(s.t.Context())
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -59,8 +59,8 @@ func fleetOfThree(t *testing.T) (f *fleet, a, b, c *sailor) {
 	f.sail()
 	for i, s := range f.all {
 		soon(t, s.name+" measures its containers", func() bool {
-			units, _, err := s.n.loop.Units(t.Context())
-			return err == nil && len(units) == []int{2, 3, 3}[i] && !slices.ContainsFunc(units, func(u mape.Unit) bool { return !u.Measured })
+			units, _, err := s.n.loop.Containers(t.Context())
+			return err == nil && len(units) == []int{2, 3, 3}[i] && !slices.ContainsFunc(units, func(u mape.ContainerStatus) bool { return !u.Measured })
 		})
 	}
 	return f, a, b, c

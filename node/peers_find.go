@@ -66,7 +66,7 @@ func (n *Node) container(ctx context.Context, ref string) (string, error) {
 	if err = asError(err); api.KindOf(err) != api.KindNotFound {
 		return ref, err
 	}
-	units, _, unitsErr := n.loop.Units(ctx)
+	units, _, unitsErr := n.loop.Containers(ctx)
 	if unitsErr != nil {
 		return ref, loopError(unitsErr)
 	}

@@ -65,7 +65,7 @@ func TestAnyNodeAnswers(t *testing.T) {
 	ctx := t.Context()
 	for _, s := range f.all {
 		soon(t, s.name+" knows its containers", func() bool {
-			units, _, err := s.n.loop.Units(ctx)
+			units, _, err := s.n.loop.Containers(ctx)
 			return err == nil && len(units) >= 2
 		})
 	}

@@ -52,7 +52,7 @@ func (n *Node) older(ctx context.Context, service knowledge.ServiceKey, from, to
 	if to.Sub(from) < history.Fine.Step() {
 		return nil, nil
 	}
-	units, _, err := n.loop.Units(ctx)
+	units, _, err := n.loop.Containers(ctx)
 	if err != nil {
 		return nil, asError(err)
 	}

@@ -20,7 +20,7 @@ const recordsAnHour = 2000
 
 // localStatus is the whole node at a glance.
 func (n *Node) localStatus(ctx context.Context) (api.Status, error) {
-	units, sum, err := n.loop.Units(ctx)
+	units, sum, err := n.loop.Containers(ctx)
 	if err != nil {
 		return api.Status{}, loopError(err)
 	}
@@ -32,7 +32,7 @@ func (n *Node) localStatus(ctx context.Context) (api.Status, error) {
 }
 
 // describe is what status tells of this daemon.
-func (n *Node) describe(units []mape.Unit) *view.Daemon {
+func (n *Node) describe(units []mape.ContainerStatus) *view.Daemon {
 	cfg := n.cfg.Load()
 	containers := make([]knowledge.Container, 0, len(units))
 	for i := range units {

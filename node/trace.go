@@ -56,7 +56,7 @@ func (n *Node) localTrace(ctx context.Context, r api.TraceRequest) (api.Trace, e
 
 // policyOf is the label of the CPU policy by which a service's containers are sized here.
 func (n *Node) policyOf(ctx context.Context, service knowledge.ServiceKey) string {
-	units, _, err := n.loop.Units(ctx)
+	units, _, err := n.loop.Containers(ctx)
 	if err != nil {
 		return ""
 	}

@@ -112,7 +112,7 @@ func (n *Node) account(ctx context.Context) {
 				n.log.Debug().Err(err).Msg("the knowledge file is not pruned")
 			}
 		}
-		units, sum, err := n.loop.Units(ctx)
+		units, sum, err := n.loop.Containers(ctx)
 		if err != nil {
 			continue
 		}
@@ -126,7 +126,7 @@ func (n *Node) account(ctx context.Context) {
 func (n *Node) line(ctx context.Context) string {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	units, sum, err := n.loop.Units(ctx)
+	units, sum, err := n.loop.Containers(ctx)
 	if err != nil {
 		return ""
 	}

@@ -44,17 +44,17 @@ func (engine) Refused(err error) bool {
 func (n *Node) openLoop(cfg config.Config) {
 	o := mape.Options{
 		Engine: engine{n.engine, cfg.Docker.Sees},
-		Memory: memory{s: n.store, commits: n.metrics.StoreCommit}, Node: n.identity.Node,
+		Store:  memory{s: n.store, commits: n.metrics.StoreCommit}, Node: n.identity.Node,
 		Attach: n.attach, HostUse: n.hostUse(), Host: n.host(), Meter: n.metrics, Log: n.log,
 		Settings: n.settings(&cfg), Crashes: n.crashes, Restored: n.restored(),
 		OnReady: func() {
-			n.open = n.closeOpen(n.store.Journal.OpenActions(), n.loop.Held)
+			n.open = n.closeOpen(n.store.Journal.OpenActions(), n.loop.LimitInForce)
 			n.ready("the first full pass is done")
 		},
 		OnTick: func() {
 			n.ticks.Add(1)
 			if len(n.open) > 0 {
-				n.open = n.closeOpen(n.open, n.loop.Held)
+				n.open = n.closeOpen(n.open, n.loop.LimitInForce)
 			}
 		},
 	}

@@ -120,18 +120,6 @@ type RaisedFloor struct {
 	Times int       `json:"times"` // each doubles the hour
 }
 
-// Pause stops automation of a service for a while.
-type Pause struct {
-	On       bool      `json:"on"`
-	Until    time.Time `json:"until,omitzero"` // zero: until resumed
-	OnlyDown bool      `json:"only_down"`
-}
-
-// Active reports whether the pause holds at now.
-func (p *Pause) Active(now time.Time) bool {
-	return p != nil && p.On && (p.Until.IsZero() || now.Before(p.Until))
-}
-
 // Container is one container of this host, as execution needs it.
 type Container struct {
 	knowledge.Container // as the Engine reports it
@@ -141,10 +129,10 @@ type Container struct {
 	Envelope            knowledge.Envelope
 	// Ruled is when the service's owner last declared the envelope; zero: not in
 	// this life of the daemon.
-	Ruled time.Time
-	Probe Probe
-	Pause *Pause // of its service; nil: none
-	Marks Marks
+	DeclaredAt time.Time
+	Probe      Probe
+	Pause      *knowledge.Pause // of its service; nil: none
+	Marks      Marks
 
 	// OriginalKept: the way back is on the disk.
 	OriginalKept bool

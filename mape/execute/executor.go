@@ -70,9 +70,9 @@ func New(o Options) *Executor {
 
 // Apply judges a decision and does what is left of it. done, when not nil, is
 // called on the loop's goroutine once the action is closed.
-func (e *Executor) Apply(now time.Time, c *Container, d knowledge.Decision, done func(knowledge.Record)) Ruling {
+func (e *Executor) Apply(now time.Time, c *Container, d knowledge.Decision, done func(knowledge.Record)) Admission {
 	req := Request{Now: now, Decision: &d, Container: c, Host: &e.Host, Rules: &e.Rules}
-	r := Judge(&req)
+	r := Admit(&req)
 	if r.Allowed == d.From {
 		return r
 	}

@@ -347,7 +347,7 @@ func TestHostMemoryIsGrantedOnce(t *testing.T) {
 	other.Probe, other.Window = probe{w}, &knowledge.Window{ID: "b", At: w.now, Have: ^knowledge.Signals(0), MemoryLimit: 512 * mib}
 	d := w.decide(knowledge.ResourceMemory, int64(700*mib), knowledge.ActorReflex)
 	d.From = int64(512 * mib)
-	if r := Judge(&Request{Now: w.now, Decision: &d, Container: &other, Host: &w.exec.Host, Rules: &w.exec.Rules}); r.Allowed != int64((512+112)*mib) {
+	if r := Admit(&Request{Now: w.now, Decision: &d, Container: &other, Host: &w.exec.Host, Rules: &w.exec.Rules}); r.Allowed != int64((512+112)*mib) {
 		t.Errorf("the second one gets %s", knowledge.Bytes(r.Allowed))
 	}
 	w.settle()

@@ -282,11 +282,11 @@ func (w *world) decide(r knowledge.Resource, to int64, actor knowledge.Actor) kn
 	}
 }
 
-func (w *world) cpu(to knowledge.NanoCPU) Ruling {
+func (w *world) cpu(to knowledge.NanoCPU) Admission {
 	return w.exec.Apply(w.now, w.s, w.decide(knowledge.ResourceCPU, int64(to), knowledge.ActorReflex), nil)
 }
 
-func (w *world) memory(to knowledge.Bytes) Ruling {
+func (w *world) memory(to knowledge.Bytes) Admission {
 	return w.exec.Apply(w.now, w.s, w.decide(knowledge.ResourceMemory, int64(to), knowledge.ActorReflex), nil)
 }
 

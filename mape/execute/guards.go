@@ -234,11 +234,11 @@ func guardEngine(req *Request, to int64) (int64, knowledge.Reason) {
 }
 
 func guardOwner(req *Request, to int64) (int64, knowledge.Reason) {
-	since, grace := req.Now.Sub(req.Container.Ruled), max(req.Rules.OwnerGrace, OwnerGrace)
-	if !req.Host.Owned || !req.acts() || !req.shrinks(to) || !req.Container.Ruled.IsZero() && since <= grace {
+	since, grace := req.Now.Sub(req.Container.DeclaredAt), max(req.Rules.OwnerGrace, OwnerGrace)
+	if !req.Host.Owned || !req.acts() || !req.shrinks(to) || !req.Container.DeclaredAt.IsZero() && since <= grace {
 		return to, knowledge.Reason{}
 	}
-	if req.Container.Ruled.IsZero() {
+	if req.Container.DeclaredAt.IsZero() {
 		since = 0
 	}
 	return req.Decision.From, knowledge.Because(knowledge.RuleNoOwner, since.Seconds(), grace.Seconds())
@@ -386,7 +386,7 @@ func (req *Request) turns(to int64) bool {
 }
 
 // Ruling is what the guards made of a decision.
-type Ruling struct {
+type Admission struct {
 	Allowed int64
 	// Guard and Reason name the first guard that changed the value; empty: none.
 	Guard  string
@@ -396,8 +396,8 @@ type Ruling struct {
 }
 
 // Judge asks every guard, and stops at the first that leaves nothing to do.
-func Judge(req *Request) Ruling {
-	r := Ruling{Allowed: req.Decision.To}
+func Admit(req *Request) Admission {
+	r := Admission{Allowed: req.Decision.To}
 	for i := range guards {
 		to, why := guards[i].Check(req, r.Allowed)
 		if req.turns(to) { // a bound on the other side: a raise must not become a cut
@@ -415,18 +415,18 @@ func Judge(req *Request) Ruling {
 }
 
 // Verdict is one guard's answer, for explain.
-type Verdict struct {
+type GuardResult struct {
 	Guard   string
 	Allowed bool
 	Reason  knowledge.Reason
 }
 
 // Explain asks every guard about the wish as it is, also after one said no.
-func Explain(req *Request) []Verdict {
-	out := make([]Verdict, 0, len(guards))
+func Explain(req *Request) []GuardResult {
+	out := make([]GuardResult, 0, len(guards))
 	for i := range guards {
 		to, why := guards[i].Check(req, req.Decision.To)
-		out = append(out, Verdict{Guard: guards[i].Name, Allowed: to == req.Decision.To, Reason: why})
+		out = append(out, GuardResult{Guard: guards[i].Name, Allowed: to == req.Decision.To, Reason: why})
 	}
 	return out
 }

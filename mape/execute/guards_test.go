@@ -32,15 +32,17 @@ func TestGuards(t *testing.T) {
 		{"observe, and the way back", "", cpu, C(1.2), C(1.2), knowledge.ActorRestore, func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) { c.Policy.Mode = knowledge.ModeObserve }},
 		{"not opted in", "mode", mem, M(600), M(512), 0, func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) { c.Policy.Managed = false }},
 		{"row 57: a bad label", "mode", mem, M(600), M(512), 0, func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) { c.Policy.Problems = []string{"cpu.max"} }},
-		{"paused", "paused", cpu, C(1.2), C(1), 0, func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) { c.Pause = &Pause{On: true} }},
-		{"paused, and a person asks", "", cpu, C(1.2), C(1.2), knowledge.ActorUser, func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) { c.Pause = &Pause{On: true} }},
+		{"paused", "paused", cpu, C(1.2), C(1), 0, func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) { c.Pause = &knowledge.Pause{On: true} }},
+		{"paused, and a person asks", "", cpu, C(1.2), C(1.2), knowledge.ActorUser, func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) { c.Pause = &knowledge.Pause{On: true} }},
 		{"cuts paused", "paused", cpu, C(0.8), C(1), 0, func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) {
-			c.Pause = &Pause{On: true, OnlyDown: true}
+			c.Pause = &knowledge.Pause{On: true, OnlyDown: true}
 		}},
 		{"cuts paused, growth", "", cpu, C(1.2), C(1.2), 0, func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) {
-			c.Pause = &Pause{On: true, OnlyDown: true}
+			c.Pause = &knowledge.Pause{On: true, OnlyDown: true}
 		}},
-		{"the pause ran out", "", cpu, C(0.8), C(0.8), 0, func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) { c.Pause = &Pause{On: true, Until: noon} }},
+		{"the pause ran out", "", cpu, C(0.8), C(0.8), 0, func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) {
+			c.Pause = &knowledge.Pause{On: true, Until: noon}
+		}},
 		{"row 53: safe mode", "safe-mode", cpu, C(1.2), C(1), 0, func(_ *Container, h *Host, _ *Rules, _ *knowledge.Decision) { h.Crashes = 3 }},
 		{"row 74: late", "late", cpu, C(1.2), C(1), 0, func(_ *Container, h *Host, _ *Rules, _ *knowledge.Decision) { h.Late = 2 * time.Second }},
 		{"exited", "running", cpu, C(1.2), C(1), 0, func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) { c.State = knowledge.StateExited }},
@@ -137,7 +139,7 @@ func TestGuards(t *testing.T) {
 				test.set(&c, &h, &r, &d)
 			}
 			d.Verb = Verb(d.From, d.To)
-			got := Judge(&Request{Now: noon, Decision: &d, Container: &c, Host: &h, Rules: &r})
+			got := Admit(&Request{Now: noon, Decision: &d, Container: &c, Host: &h, Rules: &r})
 			if got.Allowed != test.want || got.Guard != test.guard {
 				t.Errorf("allowed %d by %q (%s), want %d by %q", got.Allowed, got.Guard, got.Reason, test.want, test.guard)
 			}
@@ -173,14 +175,14 @@ func TestJudgeHoldsItsBounds(t *testing.T) {
 		c.Window.At = noon.Add(-time.Duration(rapid.Int64Range(0, int64(30*time.Second)).Draw(t, "age")))
 		c.Policy.Mode = knowledge.Mode(rapid.IntRange(0, 3).Draw(t, "mode"))
 		c.Policy.Managed = rapid.IntRange(0, 9).Draw(t, "managed") > 0
-		c.Pause = &Pause{On: rapid.IntRange(0, 9).Draw(t, "paused") == 0}
+		c.Pause = &knowledge.Pause{On: rapid.IntRange(0, 9).Draw(t, "paused") == 0}
 		h.Crashes = rapid.IntRange(-9, 1).Draw(t, "crashes")
 		c.Marks.Raised[res] = RaisedFloor{Value: rapid.Int64Range(0, 2*hi).Draw(t, "raised"), Until: noon.Add(time.Hour)}
 		actor := rapid.SampledFrom([]knowledge.Actor{knowledge.ActorReflex, knowledge.ActorDeliberation, knowledge.ActorUser, knowledge.ActorUndo}).Draw(t, "actor")
 		d := knowledge.Decision{
 			ID: c.ID, Resource: res, Actor: actor, At: noon, From: from, To: to, Verb: Verb(from, to), Boost: rapid.Bool().Draw(t, "boost"),
 		}
-		got := Judge(&Request{Now: noon, Decision: &d, Container: &c, Host: &h, Rules: &r})
+		got := Admit(&Request{Now: noon, Decision: &d, Container: &c, Host: &h, Rules: &r})
 		if got.Allowed == from {
 			if from != to && got.Guard == "" {
 				t.Fatalf("held without a reason")
@@ -220,7 +222,7 @@ func TestJudgeHoldsItsBounds(t *testing.T) {
 				t.Fatalf("a step from %d to %d", from, v)
 			}
 		}
-		again := Judge(&Request{Now: noon, Decision: &knowledge.Decision{
+		again := Admit(&Request{Now: noon, Decision: &knowledge.Decision{
 			ID: d.ID, Resource: res, Actor: actor, At: noon, From: from, To: v, Verb: d.Verb, Boost: d.Boost,
 		}, Container: &c, Host: &h, Rules: &r})
 		if again.Allowed != v {

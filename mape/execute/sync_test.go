@@ -181,7 +181,7 @@ func TestWeigh(t *testing.T) {
 	w.pass(time.Second)
 	for name, set := range map[string]func(*Executor, *Container){
 		"original": func(_ *Executor, c *Container) { c.OriginalKept = false },
-		"paused":   func(_ *Executor, c *Container) { c.Pause = &Pause{On: true} },
+		"paused":   func(_ *Executor, c *Container) { c.Pause = &knowledge.Pause{On: true} },
 		"external": func(_ *Executor, c *Container) { c.Marks.ExternalUntil = w.now.Add(time.Second) },
 		"pinned":   func(_ *Executor, c *Container) { c.Marks.Pinned = true },
 		"observe":  func(_ *Executor, c *Container) { c.Policy.Mode = knowledge.ModeObserve },

@@ -43,7 +43,7 @@ const (
 
 // Host is the loop of this host as the cluster needs it.
 type Host interface {
-	Obey(ctx context.Context, intents []knowledge.Intent) (mape.Obeyed, error)
+	ApplyIntents(ctx context.Context, intents []knowledge.Intent) (mape.IntentResult, error)
 	Envelopes(ctx context.Context, key knowledge.ServiceKey) (map[knowledge.ContainerID]knowledge.Envelope, error)
 	ReportSoon(ctx context.Context) error
 	ImageDigests(ctx context.Context) ([]image.Digest, error)

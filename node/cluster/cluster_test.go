@@ -39,11 +39,11 @@ type believer struct {
 	obeyed []knowledge.Intent
 }
 
-func (h *believer) Obey(_ context.Context, intents []knowledge.Intent) (mape.Obeyed, error) {
+func (h *believer) ApplyIntents(_ context.Context, intents []knowledge.Intent) (mape.IntentResult, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.obeyed = append(h.obeyed, intents...)
-	return mape.Obeyed{}, nil
+	return mape.IntentResult{}, nil
 }
 
 func (h *believer) Envelopes(context.Context, knowledge.ServiceKey) (map[knowledge.ContainerID]knowledge.Envelope, error) {

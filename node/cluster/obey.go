@@ -252,7 +252,7 @@ func (c *Cluster) obey(ctx context.Context, declared []Declared) (map[knowledge.
 		return refused, err
 	}
 	if err = c.checkCuts(ctx, declared, todo); err == nil {
-		_, err = c.host.Obey(ctx, todo)
+		_, err = c.host.ApplyIntents(ctx, todo)
 	}
 	// What is new and could not be written down is refused; what was known is obeyed.
 	return refused, errors.Join(err, saveErr)

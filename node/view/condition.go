@@ -10,7 +10,7 @@ import (
 )
 
 // conditions are the statements that kubectl would print.
-func conditions(u *mape.Unit, source string, now time.Time) []api.Condition {
+func conditions(u *mape.ContainerStatus, source string, now time.Time) []api.Condition {
 	fresh := u.Finding.Quality == knowledge.QualityGood
 	freshWhy := "last sample " + now.Sub(u.Window.At).Round(100*time.Millisecond).String() + " ago, " + source
 	if !fresh {
@@ -49,14 +49,14 @@ func conditions(u *mape.Unit, source string, now time.Time) []api.Condition {
 }
 
 // limitation is what keeps a container that is acted upon from what it wants.
-func limitation(u *mape.Unit) (since time.Time, why knowledge.Reason, limited bool) {
+func limitation(u *mape.ContainerStatus) (since time.Time, why knowledge.Reason, limited bool) {
 	if !u.Policy.Acts() {
 		return since, why, false
 	}
-	for r := range u.Wishes {
-		w := &u.Wishes[r]
-		if w.Ruling.Guard != "" && w.Decision.Verb != knowledge.Hold {
-			return w.Since, w.Ruling.Reason, true
+	for r := range u.Planned {
+		w := &u.Planned[r]
+		if w.Admission.Guard != "" && w.Decision.Verb != knowledge.Hold {
+			return w.Since, w.Admission.Reason, true
 		}
 		if by, setting := limitedBy(w, knowledge.Resource(r)); setting != "" {
 			return w.Since, by, true
@@ -76,7 +76,7 @@ func camel(s string) string {
 	return b.String()
 }
 
-func externalText(u *mape.Unit, now time.Time) string {
+func externalText(u *mape.ContainerStatus, now time.Time) string {
 	switch {
 	case u.Marks.Pinned:
 		return knowledge.Because(knowledge.RulePinned).String()

@@ -10,7 +10,7 @@ import (
 )
 
 // Container is one container: use, limits, state and the reason for it.
-func Container(u *mape.Unit, now time.Time) api.ContainerView {
+func Container(u *mape.ContainerStatus, now time.Time) api.ContainerView {
 	w := u.Window
 	v := api.ContainerView{
 		ID: string(u.Container.ID), Name: u.Container.Name, Service: string(u.Container.Service),
@@ -39,19 +39,19 @@ func Container(u *mape.Unit, now time.Time) api.ContainerView {
 
 // wanted is the limit that the planner has in mind: the reflex's for a container
 // that is acted upon, else the one that it would have.
-func wanted(u *mape.Unit, r knowledge.Resource) int64 {
+func wanted(u *mape.ContainerStatus, r knowledge.Resource) int64 {
 	if u.Policy.Acts() {
-		if d := u.Wishes[r].Decision; d.Verb != knowledge.Hold {
+		if d := u.Planned[r].Decision; d.Verb != knowledge.Hold {
 			return d.To
 		}
 		return u.Limit(r)
 	}
-	return u.Would[r].To
+	return u.IfManaged[r].To
 }
 
 // State is what goes on with a container, in a word and a reason.
-func State(u *mape.Unit, now time.Time) (word, why string) {
-	cpu, mem := &u.Wishes[knowledge.ResourceCPU], &u.Wishes[knowledge.ResourceMemory]
+func State(u *mape.ContainerStatus, now time.Time) (word, why string) {
+	cpu, mem := &u.Planned[knowledge.ResourceCPU], &u.Planned[knowledge.ResourceMemory]
 	switch {
 	case !u.Container.State.Runs():
 		return "stopped", "it is " + u.Container.State.String()
@@ -62,21 +62,21 @@ func State(u *mape.Unit, now time.Time) (word, why string) {
 	case len(u.Policy.Problems) > 0:
 		return "blocked", u.Policy.Problems[0]
 	case !u.Policy.Acts():
-		d := u.Would[knowledge.ResourceCPU]
-		if m := u.Would[knowledge.ResourceMemory]; d.Verb == knowledge.Hold && m.Verb != knowledge.Hold {
+		d := u.IfManaged[knowledge.ResourceCPU]
+		if m := u.IfManaged[knowledge.ResourceMemory]; d.Verb == knowledge.Hold && m.Verb != knowledge.Hold {
 			d = m
 		}
 		return "observing", d.Reason.String()
 	case u.Paused.On && !u.Paused.OnlyDown:
 		return "paused", pausedWhy(u, now)
 	}
-	for _, w := range []*mape.Wish{mem, cpu} {
-		if w.Decision.Verb != knowledge.Hold && !w.Ruling.Acted && w.Ruling.Guard != "" {
-			return blocked(w), w.Decision.Reason.String() + "; " + w.Ruling.Reason.String()
+	for _, w := range []*mape.Planned{mem, cpu} {
+		if w.Decision.Verb != knowledge.Hold && !w.Admission.Acted && w.Admission.Guard != "" {
+			return blocked(w), w.Decision.Reason.String() + "; " + w.Admission.Reason.String()
 		}
 	}
-	for r := range u.Wishes {
-		if why, setting := limitedBy(&u.Wishes[r], knowledge.Resource(r)); setting != "" {
+	for r := range u.Planned {
+		if why, setting := limitedBy(&u.Planned[r], knowledge.Resource(r)); setting != "" {
 			return "limited", why.String()
 		}
 	}
@@ -95,8 +95,8 @@ func State(u *mape.Unit, now time.Time) (word, why string) {
 	return "steady", cpu.Decision.Reason.String()
 }
 
-func blocked(w *mape.Wish) string {
-	switch w.Ruling.Reason.Rule {
+func blocked(w *mape.Planned) string {
+	switch w.Admission.Reason.Rule {
 	case knowledge.RuleExternal, knowledge.RulePinned:
 		return "yielding"
 	case knowledge.RuleAtMax, knowledge.RuleAtMin, knowledge.RuleHostCPU, knowledge.RuleHostMemory, knowledge.RulePoolShort:
@@ -111,7 +111,7 @@ func blocked(w *mape.Wish) string {
 }
 
 // pausedWhy tells how long a pause lasts, and how to end it.
-func pausedWhy(u *mape.Unit, now time.Time) string {
+func pausedWhy(u *mape.ContainerStatus, now time.Time) string {
 	left := 0.0 // until resumed
 	if !u.Paused.Until.IsZero() {
 		left = max(u.Paused.Until.Sub(now).Seconds(), 1)
@@ -119,7 +119,7 @@ func pausedWhy(u *mape.Unit, now time.Time) string {
 	return knowledge.Because(knowledge.RulePaused, left).String() + "; `effiscale resume " + string(u.Container.Service) + "` goes on"
 }
 
-func pauseText(u *mape.Unit) string {
+func pauseText(u *mape.ContainerStatus) string {
 	p := u.Paused
 	if !p.On {
 		return ""
@@ -135,7 +135,7 @@ func pauseText(u *mape.Unit) string {
 }
 
 // problems are the lines about one container that a person should read.
-func problems(u *mape.Unit) (out []string) {
+func problems(u *mape.ContainerStatus) (out []string) {
 	name := u.Container.Name
 	for _, p := range u.Policy.Problems {
 		out = append(out, fmt.Sprintf("%s is not managed: %s", name, p))
@@ -146,8 +146,8 @@ func problems(u *mape.Unit) (out []string) {
 	if u.Policy.Managed && u.KernelRefused != "" {
 		out = append(out, fmt.Sprintf("%s: its quota goes through the Engine, more slowly: %s", name, u.KernelRefused))
 	}
-	for r := range u.Wishes {
-		if why, setting := limitedBy(&u.Wishes[r], knowledge.Resource(r)); setting != "" && u.Policy.Acts() {
+	for r := range u.Planned {
+		if why, setting := limitedBy(&u.Planned[r], knowledge.Resource(r)); setting != "" && u.Policy.Acts() {
 			out = append(out, fmt.Sprintf("%s: %s (%s)", name, why, setting))
 		}
 	}
@@ -162,12 +162,12 @@ func problems(u *mape.Unit) (out []string) {
 
 // limitedBy is what keeps a limit from growing as it should, and the setting that
 // would change that; "": nothing does.
-func limitedBy(w *mape.Wish, r knowledge.Resource) (why knowledge.Reason, setting string) {
+func limitedBy(w *mape.Planned, r knowledge.Resource) (why knowledge.Reason, setting string) {
 	switch {
 	case w.Decision.Verb == knowledge.Hold:
 		why = w.Decision.Reason
-	case w.Decision.Verb == knowledge.Grow && w.Ruling.Guard != "":
-		why = w.Ruling.Reason
+	case w.Decision.Verb == knowledge.Grow && w.Admission.Guard != "":
+		why = w.Admission.Reason
 	}
 	switch why.Rule {
 	case knowledge.RuleAtMax:

@@ -12,11 +12,11 @@ import (
 
 // Explanation is what an explanation of one container is made of.
 type Explanation struct {
-	Unit     *mape.Unit
-	Verdicts [2][]execute.Verdict // by resource
-	Records  []knowledge.Record   // of the container, newest first
-	Source   string               // of the samples
-	Node     string               // the name of this node
+	Unit     *mape.ContainerStatus
+	Verdicts [2][]execute.GuardResult // by resource
+	Records  []knowledge.Record       // of the container, newest first
+	Source   string                   // of the samples
+	Node     string                   // the name of this node
 }
 
 // Explain is everything about one container of this host; it names this node as the owner.
@@ -44,7 +44,7 @@ func Explain(e *Explanation, now time.Time) api.Explain {
 	return out
 }
 
-func thresholds(u *mape.Unit, now time.Time) []api.Threshold {
+func thresholds(u *mape.ContainerStatus, now time.Time) []api.Threshold {
 	p, e := &u.Policy, &u.Envelope
 	learned := "policy"
 	switch {
@@ -95,16 +95,16 @@ func envelopeView(e *knowledge.Envelope) api.EnvelopeView {
 	}
 }
 
-func wishes(u *mape.Unit) []api.Wish {
+func wishes(u *mape.ContainerStatus) []api.Wish {
 	out := make([]api.Wish, 0, 2)
-	for r := range u.Wishes {
-		w := &u.Wishes[r]
+	for r := range u.Planned {
+		w := &u.Planned[r]
 		d := w.Decision
 		if !u.Policy.Acts() {
-			d = u.Would[r]
+			d = u.IfManaged[r]
 		}
 		v := api.Wish{
-			Resource: knowledge.Resource(r).String(), Current: u.Limit(knowledge.Resource(r)), Wanted: d.To, Allowed: w.Ruling.Allowed,
+			Resource: knowledge.Resource(r).String(), Current: u.Limit(knowledge.Resource(r)), Wanted: d.To, Allowed: w.Admission.Allowed,
 			Verb: d.Verb.String(), Rule: string(d.Reason.Rule), Why: d.Reason.String(), Since: w.Since.UTC(),
 		}
 		if d.Verb == knowledge.Hold {
@@ -130,15 +130,15 @@ func inUnit(r knowledge.Resource, v float64) int64 {
 }
 
 // rejected are the values that the planner did not take, with the reason.
-func rejected(u *mape.Unit, now time.Time) []string {
+func rejected(u *mape.ContainerStatus, now time.Time) []string {
 	out := []string{}
-	for r := range u.Wishes {
-		w := &u.Wishes[r]
+	for r := range u.Planned {
+		w := &u.Planned[r]
 		name := knowledge.Resource(r).String()
-		if w.Ruling.Guard != "" {
-			out = append(out, fmt.Sprintf("%s %s: %s (guard %s)", name, Limit(knowledge.Resource(r), w.Decision.To), w.Ruling.Reason, w.Ruling.Guard))
+		if w.Admission.Guard != "" {
+			out = append(out, fmt.Sprintf("%s %s: %s (guard %s)", name, Limit(knowledge.Resource(r), w.Decision.To), w.Admission.Reason, w.Admission.Guard))
 		}
-		would := u.Would[r]
+		would := u.IfManaged[r]
 		if would.Verb != knowledge.Hold && w.Decision.Verb == knowledge.Hold && u.Policy.Acts() {
 			out = append(out, fmt.Sprintf("%s %s, where it would settle in the long run (%s): not now, %s", name,
 				Limit(knowledge.Resource(r), would.To), would.Reason, w.Decision.Reason))
@@ -150,7 +150,7 @@ func rejected(u *mape.Unit, now time.Time) []string {
 	return out
 }
 
-func verdictViews(r knowledge.Resource, verdicts []execute.Verdict) []api.Verdict {
+func verdictViews(r knowledge.Resource, verdicts []execute.GuardResult) []api.Verdict {
 	out := make([]api.Verdict, 0, len(verdicts))
 	for _, v := range verdicts {
 		out = append(out, api.Verdict{Guard: v.Guard, Resource: r.String(), Allowed: v.Allowed, Message: v.Reason.String()})

@@ -18,7 +18,7 @@ func forecastView(o *mape.Outlook) api.Forecast {
 	}
 }
 
-func forecastViews(u *mape.Unit) []api.Forecast {
+func forecastViews(u *mape.ContainerStatus) []api.Forecast {
 	var out []api.Forecast
 	for i := range u.Outlooks {
 		out = append(out, forecastView(&u.Outlooks[i]))
@@ -27,7 +27,7 @@ func forecastViews(u *mape.Unit) []api.Forecast {
 }
 
 // nextForecast is the one that may raise a floor; nil: there is none.
-func nextForecast(u *mape.Unit) *api.Forecast {
+func nextForecast(u *mape.ContainerStatus) *api.Forecast {
 	if u.Ahead.Level == 0 {
 		return nil
 	}
@@ -45,7 +45,7 @@ const (
 
 // Predictions are forecasts of use in the next window, one value each 10 s: of CPU by the
 // service's forecasters where it has any, of all else from points of the last minutes.
-func Predictions(u *mape.Unit, points []knowledge.Point, memory knowledge.Bytes, window time.Duration, now time.Time) api.Predictions {
+func Predictions(u *mape.ContainerStatus, points []knowledge.Point, memory knowledge.Bytes, window time.Duration, now time.Time) api.Predictions {
 	cpu, mem := steps(points, memory, now)
 	count := max(int(window/predictStep), 1)
 	p := api.Predictions{CPU: forecast.Holt(cpu, count), Memory: forecast.Holt(mem, count)}

@@ -9,7 +9,7 @@ import (
 )
 
 // Unmeasured is why a container has no reading.
-func Unmeasured(u *mape.Unit) string {
+func Unmeasured(u *mape.ContainerStatus) string {
 	if u.AttachError != "" {
 		return u.AttachError
 	}
@@ -17,7 +17,7 @@ func Unmeasured(u *mape.Unit) string {
 }
 
 // Metric is the newest reading of one container; memory is the host's.
-func Metric(ref string, u *mape.Unit, memory knowledge.Bytes) api.Metric {
+func Metric(ref string, u *mape.ContainerStatus, memory knowledge.Bytes) api.Metric {
 	w := u.Window
 	m := api.Metric{
 		ContainerID: ref, CPUUsage: w.Usage.Cores(), MemoryUsage: memoryShare(w.WorkingSet, w.MemoryLimit, memory),
@@ -55,7 +55,7 @@ func pressure(w *knowledge.Window, has knowledge.Signals, p knowledge.Pressure) 
 }
 
 // Metrics are the readings at points, oldest first.
-func Metrics(ref string, u *mape.Unit, points []knowledge.Point, memory knowledge.Bytes) []api.Metric {
+func Metrics(ref string, u *mape.ContainerStatus, points []knowledge.Point, memory knowledge.Bytes) []api.Metric {
 	now := Metric(ref, u, memory)
 	out := make([]api.Metric, 0, len(points))
 	for _, p := range points {

@@ -14,7 +14,7 @@ func pattern(p *analyse.Pattern) api.Pattern {
 }
 
 // patternOf is a leak where there is one, else the course of demand; nil: not known.
-func patternOf(u *mape.Unit) *api.Pattern {
+func patternOf(u *mape.ContainerStatus) *api.Pattern {
 	p := u.Pattern
 	if u.MemoryPattern.Kind == analyse.PatternLeak {
 		p = u.MemoryPattern
@@ -27,7 +27,7 @@ func patternOf(u *mape.Unit) *api.Pattern {
 }
 
 // patterns are those of demand and of memory; that memory is steady is no news.
-func patterns(u *mape.Unit) (out []api.Pattern) {
+func patterns(u *mape.ContainerStatus) (out []api.Pattern) {
 	if u.Pattern.Kind != analyse.PatternUnknown {
 		out = append(out, pattern(&u.Pattern))
 	}
@@ -39,7 +39,7 @@ func patterns(u *mape.Unit) (out []api.Pattern) {
 
 // adaptive are the thresholds that were learned, with what moved them, and what they
 // do to the limit or why they do nothing yet.
-func adaptive(u *mape.Unit) []api.Threshold {
+func adaptive(u *mape.ContainerStatus) []api.Threshold {
 	if !u.HasAdaptive {
 		return nil
 	}
@@ -71,7 +71,7 @@ func adaptive(u *mape.Unit) []api.Threshold {
 }
 
 // leak is the line about memory that only grows; "": none.
-func leak(u *mape.Unit) string {
+func leak(u *mape.ContainerStatus) string {
 	if u.MemoryPattern.Kind != analyse.PatternLeak {
 		return ""
 	}

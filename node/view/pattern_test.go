@@ -19,7 +19,7 @@ func TestExplainThresholds(t *testing.T) {
 	for i := range 2 * 3600 {
 		a.Observe(at.Add(time.Duration(i)*time.Second), 0.5, 0.4, 1)
 	}
-	u := mape.Unit{Adaptive: a.Thresholds(0, 1), HasAdaptive: true}
+	u := mape.ContainerStatus{Adaptive: a.Thresholds(0, 1), HasAdaptive: true}
 	lesson := a.Judge()
 	u.Envelope = plan.Deliberate(at, plan.Facts{Strain: plan.Strain{Knee: lesson.Knee, Use: knowledge.OneCPU, Mean: knowledge.OneCPU}},
 		&u.Policy, knowledge.Host{CPUs: 4, Memory: knowledge.GiB}, knowledge.Envelope{})

@@ -13,7 +13,7 @@ import (
 // Plan is what the daemon would do now on this host with all containers, or with those
 // that name means: a container, a service or the beginning of an id. It sorts units by name; known is false
 // where name means none.
-func Plan(units []mape.Unit, name string, now time.Time) (p api.Plan, known bool) {
+func Plan(units []mape.ContainerStatus, name string, now time.Time) (p api.Plan, known bool) {
 	p = api.Plan{Schema: api.Schema, At: now.UTC(), Items: []api.PlanItem{}}
 	slices.SortFunc(units, byName)
 	known = name == ""
@@ -36,7 +36,7 @@ func named(c *knowledge.Container, name string) bool {
 }
 
 // Decision is the plan for one container in the form of the wire contract.
-func Decision(u *mape.Unit, controllers []string, now time.Time) api.ContainerPlan {
+func Decision(u *mape.ContainerStatus, controllers []string, now time.Time) api.ContainerPlan {
 	p := api.ContainerPlan{
 		Action: "no_action", Plan: planItems(u), Controllers: controllers, Confidence: confidence(u, now),
 		Forecast: nextForecast(u), Pattern: patternOf(u),
@@ -55,15 +55,15 @@ func Decision(u *mape.Unit, controllers []string, now time.Time) api.ContainerPl
 	return p
 }
 
-func planItems(u *mape.Unit) (out []api.PlanItem) {
+func planItems(u *mape.ContainerStatus) (out []api.PlanItem) {
 	if u.Container.State != knowledge.StateRunning || !u.Measured {
 		return nil
 	}
-	for r := range u.Wishes {
+	for r := range u.Planned {
 		resource := knowledge.Resource(r)
 		item := api.PlanItem{Container: u.Container.Name, Service: string(u.Container.Service), Resource: resource.String(), From: u.Limit(resource)}
-		w := &u.Wishes[r]
-		d, would := w.Decision, u.Would[r]
+		w := &u.Planned[r]
+		d, would := w.Decision, u.IfManaged[r]
 		item.To, item.Why = item.From, d.Reason.String()
 		switch {
 		case !u.Policy.Acts():
@@ -73,11 +73,11 @@ func planItems(u *mape.Unit) (out []api.PlanItem) {
 			}
 		case d.Verb == knowledge.Hold:
 			item.Mark = "="
-		case w.Ruling.Acted || w.Ruling.Allowed != d.From:
-			item.Mark, item.To = "~", w.Ruling.Allowed
+		case w.Admission.Acted || w.Admission.Allowed != d.From:
+			item.Mark, item.To = "~", w.Admission.Allowed
 		default:
-			item.Mark, item.To, item.Guard = "!", d.To, w.Ruling.Guard
-			item.Why += "; " + w.Ruling.Reason.String()
+			item.Mark, item.To, item.Guard = "!", d.To, w.Admission.Guard
+			item.Why += "; " + w.Admission.Reason.String()
 		}
 		out = append(out, item)
 	}
@@ -86,7 +86,7 @@ func planItems(u *mape.Unit) (out []api.PlanItem) {
 
 // confidence is how far the evidence carries: none without a good window, full
 // once the service has been watched for an hour.
-func confidence(u *mape.Unit, now time.Time) float64 {
+func confidence(u *mape.ContainerStatus, now time.Time) float64 {
 	if u.Finding.Quality != knowledge.QualityGood {
 		return 0
 	}

@@ -8,7 +8,7 @@ import (
 )
 
 // services are the services of this host with a running container, by name.
-func services(units []mape.Unit, owner string) []api.ServiceView {
+func services(units []mape.ContainerStatus, owner string) []api.ServiceView {
 	views := map[string]*api.ServiceView{}
 	var names []string
 	for i := range units {
@@ -47,7 +47,7 @@ func services(units []mape.Unit, owner string) []api.ServiceView {
 
 // Saved is what managed containers reserve less than by their original limits;
 // negative: more. One that had no limit had reserved nothing.
-func Saved(units []mape.Unit) (cores float64, bytes int64) {
+func Saved(units []mape.ContainerStatus) (cores float64, bytes int64) {
 	for i := range units {
 		u := &units[i]
 		if !u.OriginalKept || !u.Measured {

@@ -9,7 +9,7 @@ import (
 	"github.com/effiscale/effiscale/node/api"
 )
 
-func signals(u *mape.Unit) []api.Signal {
+func signals(u *mape.ContainerStatus) []api.Signal {
 	w := u.Window
 	out := []api.Signal{
 		{Name: "cpu usage", Value: w.Usage.Cores(), Unit: "cores"},
@@ -40,7 +40,7 @@ func signals(u *mape.Unit) []api.Signal {
 }
 
 // learnedSignals are what the service's history says, where there is one.
-func learnedSignals(u *mape.Unit) []api.Signal {
+func learnedSignals(u *mape.ContainerStatus) []api.Signal {
 	l := &u.Learned
 	if l.ObservedFor < time.Minute {
 		return imageSignals(u)
@@ -68,7 +68,7 @@ func learnedSignals(u *mape.Unit) []api.Signal {
 }
 
 // imageSignals are what is known of the container's image, while that counts.
-func imageSignals(u *mape.Unit) []api.Signal {
+func imageSignals(u *mape.ContainerStatus) []api.Signal {
 	i := &u.Learned.Image
 	if i.ObservedFor < time.Minute {
 		return nil

@@ -38,7 +38,7 @@ type Engine struct {
 
 // Status is the status of this host. It sorts units by name; records are those of the
 // last hour.
-func Status(d *Daemon, units []mape.Unit, sum *mape.Summary, records []knowledge.Record, now time.Time) api.Status {
+func Status(d *Daemon, units []mape.ContainerStatus, sum *mape.Summary, records []knowledge.Record, now time.Time) api.Status {
 	s := api.Status{
 		Schema: api.Schema, Version: d.Version, Node: nodeView(d, sum, now), Problems: []string{},
 		Containers: make([]api.ContainerView, 0, len(units)),
@@ -56,7 +56,9 @@ func Status(d *Daemon, units []mape.Unit, sum *mape.Summary, records []knowledge
 	return s
 }
 
-func byName(a, b mape.Unit) int { return strings.Compare(a.Container.Name, b.Container.Name) }
+func byName(a, b mape.ContainerStatus) int {
+	return strings.Compare(a.Container.Name, b.Container.Name)
+}
 
 func nodeView(d *Daemon, sum *mape.Summary, now time.Time) api.NodeView {
 	v := api.NodeView{

@@ -109,7 +109,7 @@ type host struct {
 
 // Obey holds each intent against what must always hold: no term ever goes back, and
 // while what is known of a container stays the same, nothing that it may use shrinks.
-func (h *host) Obey(_ context.Context, intents []knowledge.Intent) (mape.Obeyed, error) {
+func (h *host) ApplyIntents(_ context.Context, intents []knowledge.Intent) (mape.IntentResult, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, in := range intents {
@@ -137,7 +137,7 @@ func (h *host) Obey(_ context.Context, intents []knowledge.Intent) (mape.Obeyed,
 		h.w.mu.Unlock()
 		h.obeyed[in.Service], h.at[in.Service] = in.Term, time.Now()
 	}
-	return mape.Obeyed{}, nil
+	return mape.IntentResult{}, nil
 }
 
 func (h *host) Envelopes(context.Context, knowledge.ServiceKey) (map[knowledge.ContainerID]knowledge.Envelope, error) {
