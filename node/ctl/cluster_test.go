@@ -77,9 +77,9 @@ func TestPausedOnSomeHosts(t *testing.T) {
 		"":                           {},
 		"paused until resumed":       {Paused: "until resumed"},
 		"paused for another 9m58s":   {Paused: "until 2026-03-14T15:09:58Z"},
-		"cuts paused for another 5s": {Paused: "down until 2026-03-14T15:00:05Z"},
+		"reductions paused for another 5s": {Paused: "down until 2026-03-14T15:00:05Z"},
 		"paused on beta":             {Pauses: map[string]string{"beta": "until 2026-03-14T15:09:58Z"}},
-		"paused on beta, gamma; cuts paused on alpha": {Pauses: map[string]string{
+		"paused on beta, gamma; reductions paused on alpha": {Pauses: map[string]string{
 			"alpha": "down until resumed", "gamma": "until resumed", "beta": "until 2026-03-14T15:09:58Z"}},
 	} {
 		if got := p.pauseOf(s); got != want {

@@ -1,6 +1,6 @@
-// Package ctl is the command line: each command is a client of node/api. Text
-// goes to people, JSON to programs; both hold only what the daemon said, with
-// every control character made visible first.
+// Package ctl is the command line. Most commands are clients of node/api: they
+// call the daemon and print its answer as text or JSON. Control characters in
+// any string of an answer are made visible before they reach a terminal.
 package ctl
 
 import (
@@ -20,36 +20,50 @@ import (
 
 // Client is what the commands need of a daemon; *api.Client is one.
 type Client interface {
+	Queries
+	Changes
+}
+
+// Queries change nothing.
+type Queries interface {
 	Status(ctx context.Context) (api.Status, error)
 	Explain(ctx context.Context, container string) (api.Explain, error)
 	Records(ctx context.Context, name string, limit int) (api.History, error)
 	Plan(ctx context.Context, r api.PlanRequest) (api.Plan, error)
 	Trace(ctx context.Context, r api.TraceRequest) (api.Trace, error)
+	Members(ctx context.Context) (api.Members, error)
+	Keys(ctx context.Context) (api.Keys, error)
+}
+
+// Changes act on containers, the daemon or the cluster.
+type Changes interface {
 	Scale(ctx context.Context, r api.ScaleRequest) (api.ScaleResult, error)
 	Pause(ctx context.Context, r api.PauseRequest) (api.PauseResult, error)
 	Restore(ctx context.Context, container string) (api.RestoreResult, error)
 	Reload(ctx context.Context) error
-
-	Members(ctx context.Context) (api.Members, error)
 	Join(ctx context.Context, addrs []string) (api.JoinResult, error)
 	Leave(ctx context.Context, name string) error
-	Keys(ctx context.Context) (api.Keys, error)
 	KeyChange(ctx context.Context, r api.KeyRequest) (api.Keys, error)
 }
 
-// Stdio is the process's surroundings.
+// Stdio is the environment of the process.
 type Stdio struct {
 	In          io.Reader
 	Out, Err    io.Writer
 	Env         []string // as os.Environ
 	Terminal    bool     // Out is a terminal
 	ErrTerminal bool     // Err is one
+	Height      int      // rows of the terminal; 0: unknown
 }
 
-// OS is the real surroundings.
+// OS is the environment of this process.
 func OS() Stdio {
-	return Stdio{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Env: os.Environ(), Terminal: term.IsTerminal(os.Stdout.Fd()),
-		ErrTerminal: term.IsTerminal(os.Stderr.Fd())}
+	s := Stdio{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Env: os.Environ(),
+		Terminal: term.IsTerminal(os.Stdout.Fd()), ErrTerminal: term.IsTerminal(os.Stderr.Fd())}
+	if _, height, err := term.GetSize(os.Stdout.Fd()); err == nil {
+		s.Height = height
+	}
+	return s
 }
 
 // RunOptions are the flags of `effiscale run`.
@@ -69,24 +83,24 @@ type DoctorOptions struct {
 // DemoOptions are the flags of `effiscale demo`.
 type DemoOptions struct {
 	Shape    string
-	Duration time.Duration // of each of the two runs together
-	Plain    bool          // lines instead of a live picture
+	Duration time.Duration // of both runs together
+	Plain    bool          // lines instead of a live view
 	Colour   bool
 	Out      io.Writer
 }
 
-// Deps is what the commands need of rooms that this one does not know; a
-// command whose part is nil does not exist. An error made with Coded chooses
-// the exit code.
+// Deps is what the commands need of packages that ctl does not import. A command
+// whose function is nil does not exist. An error made with Coded chooses the exit
+// code.
 type Deps struct {
 	Version string // one line: version, commit, toolchain
-	// Sockets are the places of the daemon's socket when none is named: the
-	// first one that exists counts, else the first.
+	// Sockets are the paths of the daemon's socket when none is named: the first
+	// one that exists is used, else the first.
 	Sockets []string
 	Connect func(socket string) Client
 	Run     func(context.Context, RunOptions) error
 	Doctor  func(context.Context, DoctorOptions) []api.Check
-	// Validate reads a configuration file and returns what would hold.
+	// Validate reads a configuration file and returns the effective configuration.
 	Validate func(path string, env []string) (text string, err error)
 	Demo     func(context.Context, DemoOptions) error
 	// DemoServe is the service inside the demo's containers.
@@ -95,10 +109,6 @@ type Deps struct {
 	Now func() time.Time
 }
 
-// callTimeout bounds one call of the daemon. An Engine update may take its 10 s
-// twice, and restore does several.
-const callTimeout = 60 * time.Second
-
 // app is one invocation.
 type app struct {
 	Stdio
@@ -106,7 +116,7 @@ type app struct {
 	socket  string
 	output  string
 	noColor bool
-	ran     bool // a command's own code was reached: its errors are not usage errors
+	ran     bool // the command line was valid: errors from here on are not usage errors
 }
 
 // Main runs one command line and returns the exit code. args are without the
@@ -119,21 +129,15 @@ func Main(ctx context.Context, args []string, stdio Stdio, deps Deps) int {
 		deps.Connect = func(socket string) Client { return api.NewClient(socket) }
 	}
 	a := &app{Stdio: stdio, deps: deps}
-	root := a.root()
+	root := newRoot(a)
 	root.SetArgs(append([]string{}, args...)) // cobra takes os.Args for nil
 	root.SetIn(a.In)
 	root.SetOut(a.Out)
 	root.SetErr(a.Err)
-	shellsOnly(root)
+	completionShells(root)
 	err := root.ExecuteContext(ctx)
 	if err != nil && !a.ran {
-		hint := "See `" + helpOf(root, args) + " --help`."
-		if len(args) > 0 {
-			if near := root.SuggestionsFor(args[0]); len(near) > 0 && strings.HasPrefix(err.Error(), "unknown command") {
-				hint = "Did you mean `effiscale " + near[0] + "`? " + hint
-			}
-		}
-		err = usagef("%w\n%s", err, hint)
+		err = usagef("%w\n%s", err, usageHint(root, args, err))
 	}
 	if text := cleanLines(errText(err)); text != "" && codeOf(err) != ExitOK {
 		fmt.Fprintf(a.Err, "effiscale: %s\n", text)
@@ -141,50 +145,19 @@ func Main(ctx context.Context, args []string, stdio Stdio, deps Deps) int {
 	return codeOf(err)
 }
 
-// helpOf is the command whose help says more.
-func helpOf(root *cobra.Command, args []string) string {
+// usageHint names the help of the command, and the nearest command to an unknown one.
+func usageHint(root *cobra.Command, args []string, err error) string {
+	path := root.Name()
 	if cmd, _, err := root.Find(args); err == nil {
-		return cmd.CommandPath()
+		path = cmd.CommandPath()
 	}
-	return root.Name()
-}
-
-// plainFlagError says what is allowed, instead of what the parser met.
-func plainFlagError(_ *cobra.Command, err error) error {
-	text, cause, _ := strings.Cut(err.Error(), " flag: ")
-	switch {
-	case strings.HasPrefix(cause, "time: "):
-		return fmt.Errorf("%s: allowed are durations such as 30s, 30m or 2h, up to a year", text)
-	case strings.HasPrefix(cause, "strconv."):
-		return fmt.Errorf("%s: allowed are whole numbers", text)
-	}
-	return err
-}
-
-// oneArg takes exactly one argument and says what it is.
-func oneArg(what string) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if len(args) == 1 {
-			return nil
+	hint := "See `" + path + " --help`."
+	if len(args) > 0 && strings.HasPrefix(err.Error(), "unknown command") {
+		if near := root.SuggestionsFor(args[0]); len(near) > 0 {
+			hint = "Did you mean `effiscale " + near[0] + "`? " + hint
 		}
-		return fmt.Errorf("%s takes one %s, %d were given", cmd.Name(), what, len(args))
 	}
-}
-
-// atMostOneName takes one NAME, or none beside a flag that stands for it.
-func atMostOneName(cmd *cobra.Command, args []string) error {
-	if len(args) <= 1 {
-		return nil
-	}
-	return fmt.Errorf("%s takes one NAME at most, %d were given", cmd.Name(), len(args))
-}
-
-// noArgs takes none.
-func noArgs(cmd *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return nil
-	}
-	return fmt.Errorf("%s takes no argument, %q was given", cmd.Name(), shorten(args[0]))
+	return hint
 }
 
 // errText is the message of an error, with the next step where it is known.
@@ -199,72 +172,79 @@ func errText(err error) string {
 	return text
 }
 
-func (a *app) root() *cobra.Command {
+func newRoot(a *app) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "effiscale",
 		Short: "Keeps Docker containers at the right size",
-		Long: "EffiScale watches Docker containers and keeps their CPU and memory limits at the right size, in\n" +
-			"place. Containers opt in with the label effiscale.enable=true.\n\n" +
-			"Without a command it shows `status`; when no daemon runs, this help.",
+		Long: "EffiScale adjusts the CPU and memory limits of Docker containers to their demand, in place.\n" +
+			"Containers opt in with the label effiscale.enable=true.\n\n" +
+			"Without a command it shows `status`, or this help when no daemon runs.",
 		Args:          cobra.NoArgs,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
 	root.SuggestionsMinimumDistance = 2
-	root.SetFlagErrorFunc(plainFlagError)
-	root.RunE = a.run(func(ctx context.Context, _ []string) error { return a.bare(ctx, root) })
+	root.RunE = a.run(func(ctx context.Context, _ []string) error { return bare(ctx, a, root) })
 	f := root.PersistentFlags()
 	f.StringVar(&a.socket, "socket", "", "socket of the daemon (or EFFISCALE_SOCKET)")
 	f.StringVarP(&a.output, "output", "o", "text", "text or json")
 	f.BoolVar(&a.noColor, "no-color", false, "no colours (or NO_COLOR, or TERM=dumb)")
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
 	_ = root.RegisterFlagCompletionFunc("socket", cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault))
-	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = root.RegisterFlagCompletionFunc("output", oneOf("text", "json"))
 	root.PersistentPreRunE = func(*cobra.Command, []string) error {
 		if a.output != "text" && a.output != "json" {
 			return fmt.Errorf("--output %q: allowed are text and json", a.output)
 		}
 		return nil
 	}
-	root.AddCommand(a.statusCmd(), a.explainCmd(), a.historyCmd(), a.planCmd(), a.exportCmd(), a.scaleCmd(), a.pauseCmd(), a.resumeCmd(),
-		a.restoreCmd(), a.reloadCmd(), a.membersCmd(), a.joinCmd(), a.leaveCmd(), a.keysCmd(), a.keygenCmd(), a.simulateCmd(), a.tuneCmd(), a.versionCmd(), exitCodesTopic())
-	for _, local := range []struct {
-		there bool
-		cmd   func() *cobra.Command
-	}{
-		{a.deps.Run != nil, a.runCmd}, {a.deps.Doctor != nil, a.doctorCmd}, {a.deps.Validate != nil, a.validateCmd},
-		{a.deps.Demo != nil, a.demoCmd}, {a.deps.DemoServe != nil, a.demoServeCmd},
-	} {
-		if local.there {
-			root.AddCommand(local.cmd())
-		}
-	}
+	addCommands(root, a)
+	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) { _ = a.write(commandHelp(a, cmd)) })
+	root.SetHelpCommand(helpCmd(a, root))
 	return root
 }
 
-// shellsOnly refuses a shell that there is no completion for: cobra prints its help then,
-// which a shell's start-up file would read, and exits with 0.
-func shellsOnly(root *cobra.Command) {
+// addCommands adds the commands by group, in the order of the help.
+func addCommands(root *cobra.Command, a *app) {
+	groups := []struct {
+		title string
+		cmds  []*cobra.Command
+	}{
+		{"Look", []*cobra.Command{statusCmd(a), explainCmd(a), historyCmd(a), planCmd(a)}},
+		{"Act", []*cobra.Command{scaleCmd(a), pauseCmd(a), resumeCmd(a), restoreCmd(a)}},
+		{"Try on recorded demand", []*cobra.Command{exportCmd(a), simulateCmd(a), tuneCmd(a)}},
+		{"Cluster", []*cobra.Command{membersCmd(a), joinCmd(a), leaveCmd(a), keysCmd(a), keygenCmd(a)}},
+		{"Daemon", daemonCmds(a)},
+	}
+	for _, g := range groups {
+		root.AddGroup(&cobra.Group{ID: g.title, Title: g.title})
+		for _, cmd := range g.cmds {
+			cmd.GroupID = g.title
+			root.AddCommand(cmd)
+		}
+	}
+	if a.deps.DemoServe != nil {
+		root.AddCommand(demoServeCmd(a))
+	}
+}
+
+// completionShells refuses a shell without completion. By itself cobra would print the
+// help, which a shell's start-up file would read, and exit with 0.
+func completionShells(root *cobra.Command) {
 	root.InitDefaultCompletionCmd()
 	if cmd, _, err := root.Find([]string{"completion"}); err == nil && cmd != root {
+		cmd.Short = "Print the completion script of a shell"
 		cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 		cmd.Args = func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return nil
 			}
-			return fmt.Errorf("%q is no shell of completion: allowed are bash, fish, powershell and zsh", shorten(clean(args[0])))
+			return fmt.Errorf("no completion for %q: allowed are bash, fish, powershell and zsh", shorten(clean(args[0])))
 		}
 	}
 }
 
-// exitCodesTopic is a help topic: a command without a deed.
-func exitCodesTopic() *cobra.Command {
-	return &cobra.Command{Use: "exit-codes", Short: "What the exit codes mean", Long: strings.TrimRight(exitCodesHelp, "\n")}
-}
-
-// run marks that the command line itself was right.
-//
-//go:noinline // copies make the binary larger
+// run marks that the command line was valid.
 func (a *app) run(f func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		a.ran = true
@@ -272,9 +252,19 @@ func (a *app) run(f func(ctx context.Context, args []string) error) func(*cobra.
 	}
 }
 
-// bare is `effiscale` alone.
-func (a *app) bare(ctx context.Context, cmd *cobra.Command) error {
-	err := a.status(ctx)
+// runNamed is run for commands with the one argument NAME.
+func (a *app) runNamed(f func(ctx context.Context, name string) error) func(*cobra.Command, []string) error {
+	return a.run(func(ctx context.Context, args []string) error {
+		if err := checkName(args[0]); err != nil {
+			return err
+		}
+		return f(ctx, args[0])
+	})
+}
+
+// bare is `effiscale` without a command.
+func bare(ctx context.Context, a *app, cmd *cobra.Command) error {
+	err := showStatus(ctx, a)
 	if !errors.Is(err, api.ErrNotRunning) {
 		return err
 	}
@@ -282,8 +272,8 @@ func (a *app) bare(ctx context.Context, cmd *cobra.Command) error {
 		return err
 	}
 	fmt.Fprintf(a.Out, "\nNo daemon answers on %s.\n", clean(a.socketPath()))
-	fmt.Fprint(a.Out, "  see it work     sudo effiscale demo\n  start it        sudo effiscale run\n  check the host  sudo effiscale doctor\n")
-	return nil
+	return a.write("  see it work     effiscale demo\n  start it        sudo effiscale run\n" +
+		"  check the host  sudo effiscale doctor\n")
 }
 
 func (a *app) env(key string) string {
@@ -319,34 +309,7 @@ func (a *app) namedSocket() string {
 	return a.env("EFFISCALE_SOCKET")
 }
 
-func (a *app) client() Client { return a.deps.Connect(a.socketPath()) }
-
 // colour reports whether Out may be coloured (no-color.org).
 func (a *app) colour() bool {
 	return a.Terminal && !a.noColor && a.env("NO_COLOR") == "" && a.env("TERM") != "dumb"
-}
-
-// call bounds one conversation with the daemon.
-func call[T any](ctx context.Context, f func(context.Context) (T, error)) (T, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	return f(ctx)
-}
-
-// emit writes a view: as JSON just as it is, else as the text that render makes
-// of a copy in which every string is harmless to a terminal.
-func emit[T any](a *app, view T, render func(*page, T)) error {
-	if a.output == "json" {
-		return a.json(view)
-	}
-	p := &page{colour: a.colour(), now: a.deps.Now()}
-	render(p, scrub(view))
-	return a.write(p.String())
-}
-
-func (a *app) write(s string) error {
-	if _, err := io.WriteString(a.Out, s); err != nil {
-		return fmt.Errorf("cannot write the output: %w", err)
-	}
-	return nil
 }

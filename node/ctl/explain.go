@@ -13,23 +13,20 @@ import (
 	"github.com/effiscale/effiscale/node/api"
 )
 
-func (a *app) explainCmd() *cobra.Command {
+func explainCmd(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use:               "explain NAME",
-		Short:             "Say why a container has its limits: signals, thresholds, the rule, each guard",
-		Long:              "Say why a container has its limits: signals, thresholds and where they come from, the rule, each\nguard, what was rejected and since when. NAME is a container's name, 12 or more digits of its id, or a service\nwith one container, on any host of the cluster; one of this host comes first. HOST/NAME means the one of that host.",
+		Use:   "explain NAME",
+		Short: "Explain a container's limits: signals, thresholds, the rule, each guard",
+		Long: "Explain why a container has its limits: signals, thresholds and where they come from, the rule, each\n" +
+			"guard, rejected alternatives, and since when. NAME is a container's name, at least 12 digits of its id, or\n" +
+			"a service with one container.\n" + anyHost + "\nA container of this host takes precedence.",
 		Args:              oneArg("NAME"),
-		ValidArgsFunction: a.completeNames(false),
-		RunE: a.run(func(ctx context.Context, args []string) error {
-			name, err := checkName(args[0])
-			if err != nil {
-				return err
-			}
-			ex, err := call(ctx, func(ctx context.Context) (api.Explain, error) { return a.client().Explain(ctx, name) })
-			if err != nil {
-				return err
-			}
-			return emit(a, ex, explainText)
+		ValidArgsFunction: completeNames(a, false),
+		RunE: a.runNamed(func(ctx context.Context, name string) error {
+			_, err := ask(ctx, a, func(ctx context.Context, c Client) (api.Explain, error) {
+				return c.Explain(ctx, name)
+			}, explainText)
+			return err
 		}),
 	}
 }
@@ -43,8 +40,9 @@ func explainText(p *page, ex api.Explain) {
 	p.paragraph("", fmt.Sprintf("%s  (%s)  service %s on %s, owner %s, class %s, %s, mode %s",
 		p.style(styleBold, c.Name), shortID(c.ID), orDash(c.Service), ex.Node, ex.Owner, orDash(c.Class), managed, c.Mode))
 	p.line("")
-	p.line("Now      cpu %s   memory %s   throttled %s   %s, %s", strings.Join(strings.Fields(cpuCell(c.CPUUsed, c.CPULimit)), " "),
-		strings.Join(strings.Fields(memCell(c.MemoryUsed, c.MemoryLimit)), " "), ratioText(c.Throttled), orDash(c.Run), stateCell(p, c))
+	oneSpace := func(s string) string { return strings.Join(strings.Fields(s), " ") }
+	p.line("Now      cpu %s   memory %s   throttled %s   %s, %s", oneSpace(cpuCell(c.CPUUsed, c.CPULimit)),
+		oneSpace(memCell(c.MemoryUsed, c.MemoryLimit)), ratioText(c.Throttled), orDash(c.Run), stateCell(p, c))
 	if c.Why != "" {
 		p.paragraph("Because  ", c.Why)
 	}
@@ -61,7 +59,7 @@ func explainText(p *page, ex api.Explain) {
 		if i == 0 {
 			p.line("")
 		}
-		p.paragraph("Pattern  ", fmt.Sprintf("%s (%s sure): %s", c.Kind, quantity(c.Confidence, "ratio"), c.Why))
+		p.paragraph("Pattern  ", fmt.Sprintf("%s (confidence %s): %s", c.Kind, quantity(c.Confidence, "ratio"), c.Why))
 	}
 	conditionTable(p, ex.Conditions)
 	if len(ex.History) > 0 {
@@ -73,9 +71,11 @@ func explainText(p *page, ex api.Explain) {
 }
 
 func wishTable(p *page, wishes []api.Wish) {
-	t := &table{head: []string{"RESOURCE", "NOW", "WANTED", "ALLOWED", "DECISION", "SINCE", "RULE"}, right: map[int]bool{1: true, 2: true, 3: true, 5: true}}
+	t := &table{head: []string{"RESOURCE", "NOW", "WANTED", "ALLOWED", "DECISION", "SINCE", "RULE"},
+		right: map[int]bool{1: true, 2: true, 3: true, 5: true}}
 	for _, w := range wishes {
-		t.add(w.Resource, amount(w.Resource, w.Current), amount(w.Resource, w.Wanted), amount(w.Resource, w.Allowed), w.Verb, p.since(w.Since), w.Rule)
+		size := func(v int64) string { return amount(w.Resource, v) }
+		t.add(w.Resource, size(w.Current), size(w.Wanted), size(w.Allowed), w.Verb, p.since(w.Since), w.Rule)
 	}
 	if len(wishes) > 0 {
 		p.line("")
@@ -88,7 +88,7 @@ func wishTable(p *page, wishes []api.Wish) {
 	}
 }
 
-// evidenceTables are the numbers behind the decision, and the guards before it.
+// evidenceTables are the numbers behind the decision, and the guards.
 func evidenceTables(p *page, ex api.Explain) {
 	signals := &table{head: []string{"SIGNAL", "VALUE"}, right: map[int]bool{1: true}}
 	for _, s := range ex.Signals {
@@ -101,16 +101,16 @@ func evidenceTables(p *page, ex api.Explain) {
 			thresholds.note(t.Why)
 		}
 	}
-	guards, silent := guardTable(p, ex.Verdicts)
+	guards, passed := guardTable(p, ex.Verdicts)
 	for _, t := range []*table{signals, thresholds, guards} {
 		if len(t.rows) > 0 {
 			p.line("")
 			t.print(p)
 		}
 	}
-	if silent != "" {
+	if passed != "" {
 		p.line("")
-		p.paragraph("Guards without an objection  ", silent)
+		p.paragraph("Guards passed  ", passed)
 	}
 	if len(ex.Rejected) > 0 {
 		p.line("")
@@ -120,10 +120,9 @@ func evidenceTables(p *page, ex api.Explain) {
 	}
 }
 
-// guardTable holds the guards that have something to say, in a row each; the
-// others are named together.
-func guardTable(p *page, verdicts []api.Verdict) (t *table, silent string) {
-	t = &table{head: []string{"GUARD", "RESOURCE", "SAYS", "MESSAGE"}, wrap: true}
+// guardTable holds the guards with a message, one a row; passed names the others.
+func guardTable(p *page, verdicts []api.Verdict) (t *table, passed string) {
+	t = &table{head: []string{"GUARD", "RESOURCE", "ALLOWS", "MESSAGE"}, wrap: true}
 	var names []string
 	for _, v := range verdicts {
 		switch {
@@ -135,7 +134,7 @@ func guardTable(p *page, verdicts []api.Verdict) (t *table, silent string) {
 			names = append(names, v.Guard)
 		}
 	}
-	// One that objects to the other resource stands in the table already.
+	// A guard that refuses the other resource is in the table already.
 	names = slices.DeleteFunc(names, func(n string) bool {
 		return slices.ContainsFunc(verdicts, func(v api.Verdict) bool { return v.Guard == n && !v.Allowed })
 	})
@@ -164,9 +163,10 @@ func quantity(v float64, unit string) string {
 	return strings.TrimSpace(strconv.FormatFloat(v, 'g', 6, 64) + " " + strings.TrimPrefix(unit, "count"))
 }
 
-// forecastTable is what is expected, and how well what was expected came true.
+// forecastTable shows forecasts, and how good they were so far.
 func forecastTable(p *page, forecasts []api.Forecast) {
-	t := &table{head: []string{"CPU FORECAST", "EXPECTED", "AT MOST", "LEVEL", "HELD", "AGAINST NOW", "SEEN FOR", "BY"}, right: map[int]bool{1: true, 2: true, 3: true, 4: true, 5: true, 6: true}}
+	t := &table{head: []string{"CPU FORECAST", "EXPECTED", "AT MOST", "LEVEL", "HELD", "AGAINST NOW", "SEEN FOR", "BY"},
+		right: map[int]bool{1: true, 2: true, 3: true, 4: true, 5: true, 6: true}}
 	for _, f := range forecasts {
 		by := f.Member
 		if f.Period > 0 {
@@ -176,7 +176,8 @@ func forecastTable(p *page, forecasts []api.Forecast) {
 		if f.ScoredFor > 0 {
 			held, against = quantity(f.Coverage, "ratio"), fmt.Sprintf("%+.0f%%", -100*f.Gain)
 		}
-		t.add("next "+span(f.Horizon), coreText(f.Expected), coreText(f.Upper), quantity(f.Level, "ratio"), held, against, span(f.ScoredFor), by)
+		t.add("next "+span(f.Horizon), coreText(f.Expected), coreText(f.Upper), quantity(f.Level, "ratio"), held, against,
+			span(f.ScoredFor), by)
 	}
 	if len(t.rows) > 0 {
 		p.line("")
@@ -193,7 +194,8 @@ func span(seconds float64) string {
 }
 
 func conditionTable(p *page, conditions []api.Condition) {
-	t := &table{head: []string{"CONDITION", "STATUS", "SINCE", "REASON", "MESSAGE"}, right: map[int]bool{2: true}, wrap: true}
+	t := &table{head: []string{"CONDITION", "STATUS", "SINCE", "REASON", "MESSAGE"}, wrap: true,
+		right: map[int]bool{2: true}}
 	for _, c := range conditions {
 		status := "True"
 		if !c.Status {
@@ -207,7 +209,7 @@ func conditionTable(p *page, conditions []api.Condition) {
 	t.print(p)
 }
 
-// limitsText ends with the way back.
+// limitsText is the envelope, the limits in force, and the original ones.
 func limitsText(p *page, ex api.Explain) {
 	e := ex.Envelope
 	if !e.At.IsZero() {
@@ -219,7 +221,7 @@ func limitsText(p *page, ex api.Explain) {
 		if e.MemoryWanted > 0 {
 			wanted = ", wanted " + sizeText(e.MemoryWanted)
 		}
-		p.paragraph("Room      ", fmt.Sprintf("cpu %s..%s cores, throttle target %s; memory %s..%s%s; %s%s",
+		p.paragraph("Envelope  ", fmt.Sprintf("cpu %s..%s cores, throttle target %s; memory %s..%s%s; %s%s",
 			coreText(e.CPUFloor), orNone(coreText(e.CPUCeiling), e.CPUCeiling == 0), quantity(e.ThrottleTarget, "ratio"),
 			sizeText(e.MemoryFloor), amount("memory", e.MemoryCeiling), wanted, learned, because(e.Why)))
 	}
@@ -229,10 +231,11 @@ func limitsText(p *page, ex api.Explain) {
 	p.line("Kernel    cpu %s, memory %s", corePtr(ex.KernelCPU), sizePtr(ex.KernelMemory))
 	p.line("Engine    cpu %s, memory %s", corePtr(ex.EngineCPU), sizePtr(ex.EngineMemory))
 	if !ex.OriginalKept {
-		p.line("Original  nothing has been changed")
+		p.line("Original  no limit was changed")
 		return
 	}
-	p.line("Original  cpu %s, memory %s   `effiscale restore %s` puts these back", corePtr(ex.OriginalCPU), sizePtr(ex.OriginalMemory), ex.Container.Name)
+	p.line("Original  cpu %s, memory %s   `effiscale restore %s` restores these",
+		corePtr(ex.OriginalCPU), sizePtr(ex.OriginalMemory), ex.Container.Name)
 }
 
 func orNone(s string, none bool) string {

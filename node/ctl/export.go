@@ -35,49 +35,59 @@ func parseSince(s string) (time.Duration, error) {
 }
 
 // recordHelp says whose record export and tune read.
-const recordHelp = "Each host of the cluster has the record of what runs there: that of this host comes first, then that of the\n" +
-	"one other that knows NAME; HOST/NAME means that host's. The answer names the host, and others where it runs."
+const recordHelp = "Each host records the demand of its own containers. This host's record is used, else that of the\n" +
+	"one other host that has NAME; HOST/NAME selects a host. The answer names the host, and other hosts\n" +
+	"that have records."
 
-func (a *app) exportCmd() *cobra.Command {
+func exportCmd(a *app) *cobra.Command {
 	var since, resource string
 	var peak bool
 	cmd := &cobra.Command{
 		Use:   "export NAME [--since 7d] [--resource cpu|memory] [--peak]",
-		Short: "Write the demand on record of a service as a trace for simulate",
-		Long: "Write what a service, all its containers together, wanted of a resource, as `seconds,value` in even\n" +
-			"steps: cores, or bytes of working set. Demand is what was used and what a limit held back. Steps are\n" +
-			"seconds for up to five minutes, minutes while all that is on record is younger than a day, else ten\n" +
-			"minutes. A step without a record has the value of the one before it; where less than half is on\n" +
-			"record there is no trace. NAME is a service or one of its containers.\n" + recordHelp,
-		Example:           "  effiscale export web --since 7d > trace.csv\n  effiscale export web --since 24h --resource memory > memory.csv",
+		Short: "Write the recorded demand of a service as a trace for simulate",
+		Long: "Write the recorded demand of a service, all its containers together, as `seconds,value` in even steps:\n" +
+			"cores, or bytes of working set. Demand is use, plus what a limit withheld. Steps are seconds for up to\n" +
+			"five minutes, minutes while the whole record is younger than a day, else ten minutes. A step without a\n" +
+			"record gets the value before it. When less than half is recorded there is no trace. NAME is a service\n" +
+			"or one of its containers.\n" + recordHelp,
+		Example: "  effiscale export web --since 7d > trace.csv\n" +
+			"  effiscale export web --since 24h --resource memory > memory.csv",
 		Args:              oneArg("NAME"),
-		ValidArgsFunction: a.completeNames(true),
-		RunE: a.run(func(ctx context.Context, args []string) error {
-			name, err := checkName(args[0])
-			if err != nil {
-				return err
-			}
-			if resource != "cpu" && resource != "memory" {
-				return usagef("--resource %q: allowed are cpu and memory", shorten(resource))
-			}
-			span, err := parseSince(since)
-			if err != nil {
-				return err
-			}
-			t, err := call(ctx, func(ctx context.Context) (api.Trace, error) {
-				return a.client().Trace(ctx, api.TraceRequest{Name: name, Resource: resource, Since: span})
-			})
-			if err != nil {
-				return err
-			}
-			return a.export(t, peak)
-		}),
+		ValidArgsFunction: completeNames(a, true),
 	}
+	cmd.RunE = a.runNamed(func(ctx context.Context, name string) error {
+		if resource != "cpu" && resource != "memory" {
+			return usagef("--resource %q: allowed are cpu and memory", shorten(resource))
+		}
+		t, err := recorded(ctx, a, name, resource, since)
+		if err != nil {
+			return err
+		}
+		if a.output == "json" {
+			return a.json(t)
+		}
+		if err := a.write(traceCSV(t, peak)); err != nil {
+			return err
+		}
+		exportNotes(a, t)
+		return nil
+	})
 	cmd.Flags().StringVar(&since, "since", "7d", "how far back: 15s to 31d")
 	cmd.Flags().StringVar(&resource, "resource", "cpu", "cpu or memory")
 	cmd.Flags().BoolVar(&peak, "peak", false, "the highest second of each step instead of its mean")
-	_ = cmd.RegisterFlagCompletionFunc("resource", cobra.FixedCompletions([]string{"cpu", "memory"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("resource", oneOf("cpu", "memory"))
 	return cmd
+}
+
+// recorded asks the daemon for the demand of a service.
+func recorded(ctx context.Context, a *app, name, resource, since string) (api.Trace, error) {
+	span, err := parseSince(since)
+	if err != nil {
+		return api.Trace{}, err
+	}
+	return call(ctx, a, func(ctx context.Context, c Client) (api.Trace, error) {
+		return c.Trace(ctx, api.TraceRequest{Name: name, Resource: resource, Since: span})
+	})
 }
 
 func onHost(host string) string {
@@ -87,20 +97,16 @@ func onHost(host string) string {
 	return ", on host " + host
 }
 
-// elsewhereText says where the rest of a service's demand is on record.
+// elsewhereText names the hosts with the rest of a service's record.
 func elsewhereText(t api.Trace) string {
 	forms := make([]string, len(t.Elsewhere))
 	for i, host := range t.Elsewhere {
 		forms[i] = host + "/" + t.Service
 	}
-	return "what the service used on other hosts is on record there: " + strings.Join(forms, ", ")
+	return "other hosts have records of this service: " + strings.Join(forms, ", ")
 }
 
-// export writes the trace to Out, and what a reader should know of it to Err.
-func (a *app) export(t api.Trace, peak bool) error {
-	if a.output == "json" {
-		return a.json(t)
-	}
+func traceCSV(t api.Trace, peak bool) string {
 	values := t.Values
 	if peak {
 		values = t.Peaks
@@ -108,27 +114,30 @@ func (a *app) export(t api.Trace, peak bool) error {
 	var b strings.Builder
 	b.WriteString("seconds,value\n")
 	for i, v := range values {
-		b.WriteString(strconv.FormatFloat(float64(i)*t.Step, 'f', -1, 64))
-		b.WriteByte(',')
 		if t.Unit == "cores" {
 			v = math.Round(v*1e4) / 1e4
 		}
-		b.WriteString(strconv.FormatFloat(v, 'f', -1, 64))
-		b.WriteByte('\n')
+		at := strconv.FormatFloat(float64(i)*t.Step, 'f', -1, 64)
+		b.WriteString(at + "," + strconv.FormatFloat(v, 'f', -1, 64) + "\n")
 	}
-	if err := a.write(b.String()); err != nil {
-		return err
-	}
+	return b.String()
+}
+
+// exportNotes writes to Err what a reader of the trace should know.
+func exportNotes(a *app, t api.Trace) {
 	step := time.Duration(t.Step * float64(time.Second))
-	fmt.Fprintf(a.Err, "effiscale: %s of %s in %s, %d steps of %s from %s%s\n", t.Resource, clean(t.Service), t.Unit, len(values), ageText(step), t.Start.Format("2006-01-02 15:04:05 UTC"), clean(onHost(t.Host)))
+	note := func(format string, args ...any) { fmt.Fprintf(a.Err, "effiscale: "+format+"\n", args...) }
+	note("%s of %s in %s, %d steps of %s from %s%s", t.Resource, clean(t.Service), t.Unit, len(t.Values), ageText(step),
+		t.Start.Format("2006-01-02 15:04:05 UTC"), clean(onHost(t.Host)))
 	if len(t.Elsewhere) > 0 {
-		fmt.Fprintf(a.Err, "effiscale: %s\n", clean(elsewhereText(t)))
+		note("%s", clean(elsewhereText(t)))
 	}
 	if t.Filled > 0 {
-		fmt.Fprintf(a.Err, "effiscale: %s in %s without a record: filled with the value before\n", plural(t.Filled, "step", "steps"), plural(t.Gaps, "gap", "gaps"))
+		note("%s in %s without a record: filled with the value before",
+			plural(t.Filled, "step", "steps"), plural(t.Gaps, "gap", "gaps"))
 	}
 	if t.Throttled > 0 {
-		fmt.Fprintf(a.Err, "effiscale: %s throttled: their values are what would have been used, estimated from below\n", plural(t.Throttled, "step was", "steps were"))
+		note("%s throttled: the values estimate the demand without the limit, and may be too low",
+			plural(t.Throttled, "step was", "steps were"))
 	}
-	return nil
 }

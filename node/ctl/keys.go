@@ -18,16 +18,16 @@ import (
 
 const (
 	keyBytes = 32 // of AES-256
-	// maxKeyFile is far more than a key and what is said about it.
+	// maxKeyFile is far more than a key with comments.
 	maxKeyFile = 16 << 10
 )
 
 // keygenCmd prints a key and nothing else, so that its output is the key file.
-func (a *app) keygenCmd() *cobra.Command {
+func keygenCmd(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:     "keygen",
-		Short:   "Print a new key for a cluster",
-		Long:    "Print a new key for a cluster: one line of base64 and nothing else. It needs no daemon and keeps nothing.",
+		Short:   "Print a new cluster key",
+		Long:    "Print a new cluster key: one line of base64. It needs no daemon and stores nothing.",
 		Example: "  (umask 077; effiscale keygen > /etc/effiscale/cluster.key)",
 		Args:    noArgs,
 		RunE: a.run(func(context.Context, []string) error {
@@ -40,81 +40,80 @@ func (a *app) keygenCmd() *cobra.Command {
 				return err
 			}
 			if a.ErrTerminal {
-				fmt.Fprint(a.Err, "Keep it in a file of mode 600, the same on every node, and name that in cluster.key_file.\nWho has it can join the cluster.\n")
+				fmt.Fprint(a.Err, "Store it in a file of mode 600, the same on every node, and set cluster.key_file to its path.\n"+
+					"Anyone with the key can join the cluster.\n")
 			}
 			return nil
 		}),
 	}
 }
 
-func (a *app) keysCmd() *cobra.Command {
+const keysHelp = `Show and change the keys that encrypt the cluster's gossip. To change the key without an interruption:
+"add" the new key, wait until "list" shows it on all nodes, "use" it, "remove" the old key. A node that is
+down meanwhile can return while the others still accept the first key of its key file, so remove no key
+before all nodes are back. A key is read from a file, or with - from standard input, never from the
+command line, which every user of the host can read.
+
+Each node stores the change in cluster.keys of its node.data_dir (mode 0600) and uses it at the next start.
+It takes precedence over cluster.key_file until that file changes; then the keys of the file are used, and
+no others. Write the new key to the key file of every node at the end, for nodes that are set up later.`
+
+func keysCmd(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "keys",
 		Short: "Show and change the keys that encrypt the cluster's gossip",
-		Long: "Show and change the keys that encrypt the cluster's gossip. To change the key without a pause: `add` the\n" +
-			"new one, wait until `list` shows it on all nodes, `use` it, `remove` the old one. A node that is down\n" +
-			"meanwhile comes back as long as it has the key that is sent with: `add` that before `use`, and `remove`\n" +
-			"nothing until all are back. A key comes from a file or, with -, from standard input: never from the\n" +
-			"command line, which every user of the host can read.\n\n" +
-			"Each node keeps what was changed in cluster.keys of its node.data_dir (mode 0600), and starts with that. It\n" +
-			"counts before cluster.key_file until that file is changed: then the file's keys count, and no others. So\n" +
-			"put the new key into the file of every node at the end, for nodes that are made from it.",
-		Example: "  effiscale keys add new.key\n  effiscale keys use new.key\n  ssh admin cat old.key | effiscale keys remove -",
-		// Without it a word that is no command would print the help, and exit with 0.
+		Long:  keysHelp,
+		Example: "  effiscale keys add new.key\n  effiscale keys use new.key\n" +
+			"  ssh admin cat old.key | effiscale keys remove -",
+		// Without RunE an unknown word would print the help and exit with 0.
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return fmt.Errorf("%q is no command of keys: allowed are list, add, use and remove", shorten(clean(args[0])))
+				return fmt.Errorf("unknown command %q of keys: allowed are list, add, use and remove", shorten(clean(args[0])))
 			}
 			return cmd.Help()
 		},
 	}
 	cmd.AddCommand(
 		&cobra.Command{
-			Use: "list", Short: "Show the fingerprints of the keys, and how many nodes hold each", Args: noArgs,
+			Use: "list", Short: "Show the keys' fingerprints and how many nodes have each", Args: noArgs,
 			RunE: a.run(func(ctx context.Context, _ []string) error {
-				k, err := call(ctx, a.client().Keys)
-				if err != nil {
-					return err
-				}
-				return emit(a, k, keysText)
+				_, err := ask(ctx, a, func(ctx context.Context, c Client) (api.Keys, error) { return c.Keys(ctx) }, keysText)
+				return err
 			}),
 		},
-		a.keyCmd("add", "Give all nodes a key with which they can read"),
-		a.keyCmd("use", "Let all nodes send with a key that they have"),
-		a.keyCmd("remove", "Take a key from all nodes; not the one that is used"),
+		keyCmd(a, "add", "Distribute a key; all nodes can decrypt with it"),
+		keyCmd(a, "use", "Let all nodes encrypt with a key that they have"),
+		keyCmd(a, "remove", "Remove a key from all nodes; the key in use is refused"),
 	)
 	return cmd
 }
 
 // keyCmd is one change of the keys.
-func (a *app) keyCmd(do, short string) *cobra.Command {
+func keyCmd(a *app, change, short string) *cobra.Command {
 	return &cobra.Command{
-		Use:   do + " FILE|-",
+		Use:   change + " FILE|-",
 		Short: short,
 		Args:  oneArg("FILE or -"),
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 			return nil, cobra.ShellCompDirectiveDefault
 		},
 		RunE: a.run(func(ctx context.Context, args []string) error {
-			key, err := a.readKey(args[0])
+			key, err := readKey(a.In, args[0])
 			if err != nil {
 				return err
 			}
-			k, err := call(ctx, func(ctx context.Context) (api.Keys, error) {
-				return a.client().KeyChange(ctx, api.KeyRequest{Do: do, Key: key})
-			})
-			if err != nil {
-				return err
-			}
-			return emit(a, k, keysText)
+			_, err = ask(ctx, a, func(ctx context.Context, c Client) (api.Keys, error) {
+				return c.KeyChange(ctx, api.KeyRequest{Do: change, Key: key})
+			}, keysText)
+			return err
 		}),
 	}
 }
 
-// readKey reads the one key of a file, or of standard input for "-". No message
-// repeats a key.
-func (a *app) readKey(name string) (string, error) {
-	from, in := "standard input", a.In
+// readKey reads the one key of a file, or of standard input for "-". No error
+// contains a key.
+func readKey(in io.Reader, name string) (string, error) {
+	from := "standard input"
 	if name != "-" {
 		f, err := openKey(name)
 		if err != nil {
@@ -135,11 +134,11 @@ func (a *app) readKey(name string) (string, error) {
 	}
 	switch {
 	case len(b) > maxKeyFile:
-		return "", usagef("%s is larger than %d bytes: it should hold one key", from, maxKeyFile)
+		return "", usagef("%s is larger than %d bytes: it must contain one key", from, maxKeyFile)
 	case len(keys) != 1:
-		return "", usagef("%s holds %s: it should hold one, on a line of its own", from, plural(len(keys), "key", "keys"))
+		return "", usagef("%s contains %s: it must contain one, on a line of its own", from, plural(len(keys), "key", "keys"))
 	case !api.CheckKey(keys[0]):
-		return "", usagef("%s holds no key: one is 32 bytes in base64, as `effiscale keygen` prints it", from)
+		return "", usagef("%s contains no key: a key is 32 bytes in base64, as `effiscale keygen` prints it", from)
 	}
 	return keys[0], nil
 }
@@ -147,14 +146,15 @@ func (a *app) readKey(name string) (string, error) {
 func openKey(name string) (*os.File, error) {
 	info, err := os.Stat(name)
 	if err == nil && info.IsDir() {
-		return nil, usagef("%s is a directory: give a file that holds one key", shorten(clean(name)))
+		return nil, usagef("%s is a directory: give a file with one key", shorten(clean(name)))
 	}
 	f, err := os.Open(name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && api.CheckKey(name):
-		return nil, usagef("a key does not belong on the command line, where every user of the host can read it: give a file, or - for standard input, and make another key")
-	case errors.Is(err, fs.ErrNotExist): // its name might be most of a key
-		return nil, Coded(ExitNotFound, errors.New("there is no such file: give one that holds a key, or - to read it from standard input"))
+		return nil, usagef("every user of the host can read a key on the command line: generate another key, " +
+			"and give a file, or - for standard input")
+	case errors.Is(err, fs.ErrNotExist): // the name is left out: it may be most of a key
+		return nil, Coded(ExitNotFound, errors.New("no such file: give a file with a key, or - for standard input"))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot read a key: %w", err)
@@ -164,23 +164,23 @@ func openKey(name string) (*os.File, error) {
 
 func keysText(p *page, k api.Keys) {
 	if len(k.Keys) == 0 {
-		p.line("No keys: gossip is not encrypted, and stays on loopback. `effiscale keygen` makes one.")
+		p.line("No keys: gossip is not encrypted and uses loopback only. `effiscale keygen` generates a key.")
 		return
 	}
 	t := &table{head: []string{"FINGERPRINT", "USE", "NODES"}}
 	missing := false
 	sending := 0
 	for _, v := range k.Keys {
-		use, nodes := "reads", fmt.Sprintf("%d/%d", v.Nodes, v.Of)
+		use, nodes := "decrypts", fmt.Sprintf("%d/%d", v.Nodes, v.Of)
 		if v.Senders > 0 {
 			sending++
 		}
 		if v.Primary {
-			use = p.style(styleBold, "sends")
+			use = p.style(styleBold, "encrypts")
 		} else if v.Senders > 0 {
-			use = p.style(styleYellow, fmt.Sprintf("sends on %d !", v.Senders))
+			use = p.style(styleYellow, fmt.Sprintf("encrypts on %d !", v.Senders))
 		}
-		if v.Nodes < v.Of-k.Down { // what a node holds that is down is not known, and it cannot be given anything
+		if v.Nodes < v.Of-k.Down { // the keys of nodes that are down are not known
 			missing = true
 			nodes = p.style(styleYellow, nodes+" !")
 		}
@@ -188,12 +188,12 @@ func keysText(p *page, k api.Keys) {
 	}
 	t.print(p)
 	if missing {
-		p.paragraph(p.style(styleYellow, "!")+" ", "Not every node holds every key: `add` it again before it is used, so that all can read what is sent.")
+		p.warning("Not every node has every key: `add` it again before you `use` it.")
 	}
 	if sending > 1 {
-		p.paragraph(p.style(styleYellow, "!")+" ", "Not all nodes send with the same key: `use` the one that is to be sent with, before any is removed.")
+		p.warning("The nodes encrypt with different keys: `use` one of them before you `remove` any.")
 	}
 	for _, note := range k.Notes {
-		p.paragraph(p.style(styleYellow, "!")+" ", note)
+		p.warning(note)
 	}
 }

@@ -2,6 +2,8 @@ package ctl
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -9,26 +11,49 @@ import (
 	"github.com/effiscale/effiscale/node/api"
 )
 
-func (a *app) runCmd() *cobra.Command {
+// daemonCmds are the commands that run without a daemon, or are about the daemon itself.
+func daemonCmds(a *app) []*cobra.Command {
+	cmds := []*cobra.Command{reloadCmd(a), versionCmd(a)}
+	for _, local := range []struct {
+		exists bool
+		cmd    func(*app) *cobra.Command
+	}{
+		{a.deps.Run != nil, runCmd}, {a.deps.Doctor != nil, doctorCmd},
+		{a.deps.Validate != nil, validateCmd}, {a.deps.Demo != nil, demoCmd},
+	} {
+		if local.exists {
+			cmds = append(cmds, local.cmd(a))
+		}
+	}
+	return cmds
+}
+
+// configFlag adds --config.
+func configFlag(cmd *cobra.Command, file *string) {
+	cmd.Flags().StringVarP(file, "config", "c", "", "configuration file (TOML); without it the defaults")
+	_ = cmd.MarkFlagFilename("config", "toml")
+}
+
+func runCmd(a *app) *cobra.Command {
 	var file string
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Start the daemon in the foreground",
-		Long:  "Start the daemon in the foreground, with a configuration file or without. SIGTERM ends it and\nchanges no container; SIGHUP reads the configuration anew.",
-		Args:  noArgs,
+		Long: "Start the daemon in the foreground, with or without a configuration file. SIGTERM stops it and changes\n" +
+			"no container; SIGHUP reloads the configuration.",
+		Args: noArgs,
 		RunE: a.run(func(ctx context.Context, _ []string) error {
 			return a.deps.Run(ctx, RunOptions{ConfigFile: file, Socket: a.namedSocket(), Env: a.Env})
 		}),
 	}
-	cmd.Flags().StringVarP(&file, "config", "c", "", "configuration file (TOML); without: the defaults")
-	_ = cmd.MarkFlagFilename("config", "toml")
+	configFlag(cmd, &file)
 	return cmd
 }
 
-func (a *app) validateCmd() *cobra.Command {
+func validateCmd(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:               "validate FILE",
-		Short:             "Check a configuration file and show what would hold",
+		Short:             "Check a configuration file and show the effective configuration",
 		Args:              oneArg("FILE"),
 		ValidArgsFunction: cobra.FixedCompletions([]string{"toml"}, cobra.ShellCompDirectiveFilterFileExt),
 		RunE: a.run(func(_ context.Context, args []string) error {
@@ -36,9 +61,8 @@ func (a *app) validateCmd() *cobra.Command {
 			if err != nil {
 				return Coded(ExitConfig, err)
 			}
-			v := validateView{api.Schema, args[0], true, text}
 			if a.output == "json" {
-				return a.json(v)
+				return a.json(validateView{api.Schema, args[0], true, text})
 			}
 			return a.write(cleanLines(text) + "\n")
 		}),
@@ -58,14 +82,14 @@ type doctorView struct {
 	Checks []api.Check `json:"checks"`
 }
 
-func (a *app) doctorCmd() *cobra.Command {
+func doctorCmd(a *app) *cobra.Command {
 	var file string
 	cmd := &cobra.Command{
 		Use:   "doctor",
-		Short: "Check this host and what its daemon knows of the cluster; each with a remedy",
-		Long: "Check this host: Engine, cgroups, permissions, clock, disk; and, from what its daemon sees and the others\n" +
-			"say, the cluster: members, majority, rings, keys, calls, clocks, versions, names, settings. Each failure\n" +
-			"comes with what it means and what to do. Exit code 1: something cannot work.",
+		Short: "Check this host and its cluster; each problem with a remedy",
+		Long: "Check this host: Engine, cgroups, permissions, clock, disk; and its cluster, as its daemon and the other\n" +
+			"nodes report it: members, majority, rings, keys, calls, clocks, versions, names, settings. Each problem\n" +
+			"comes with its meaning and a remedy. Exit code 1: a check failed.",
 		Args: noArgs,
 		RunE: a.run(func(ctx context.Context, _ []string) error {
 			v := doctorView{Schema: api.Schema, OK: true}
@@ -73,28 +97,24 @@ func (a *app) doctorCmd() *cobra.Command {
 			for _, c := range v.Checks {
 				v.OK = v.OK && (c.OK || c.Severity != "error")
 			}
-			if err := emit(a, v, doctorText); err != nil {
+			if err := emit(a, v, doctorText); err != nil || v.OK {
 				return err
 			}
-			if !v.OK {
-				return Coded(ExitError, nil)
-			}
-			return nil
+			return Coded(ExitError, nil)
 		}),
 	}
-	cmd.Flags().StringVarP(&file, "config", "c", "", "configuration file (TOML); without: the defaults")
-	_ = cmd.MarkFlagFilename("config", "toml")
+	configFlag(cmd, &file)
 	return cmd
 }
 
 func doctorText(p *page, v doctorView) {
-	bad := 0
+	failed := 0
 	for _, c := range v.Checks {
 		mark := p.style(styleGreen, "ok     ")
 		switch {
 		case !c.OK && c.Severity == "error":
 			mark = p.style(styleRed, "FAIL   ")
-			bad++
+			failed++
 		case !c.OK:
 			mark = p.style(styleYellow, "warning")
 		}
@@ -103,50 +123,45 @@ func doctorText(p *page, v doctorView) {
 			p.paragraph("           fix: ", c.Remedy)
 		}
 	}
-	if bad == 0 {
-		p.line("EffiScale can work here.")
+	if failed == 0 {
+		p.line("EffiScale can run on this host.")
 		return
 	}
-	p.line("%s to be put right first.", plural(bad, "thing has", "things have"))
+	p.line("%s.", plural(failed, "check failed", "checks failed"))
 }
 
-// Bounds of the demo's length: two phases need time to show anything, and
-// nobody watches for longer.
+// Bounds of the demo's duration.
 const (
 	minDemo     = 10 * time.Second
 	maxDemo     = 10 * time.Minute
 	defaultDemo = time.Minute
 )
 
-// Shapes are the loads that the demo knows.
-func shapes() []string { return []string{"step", "diurnal", "flash", "leak"} }
+// demoShapes are the loads of the demo.
+func demoShapes() []string { return []string{"step", "diurnal", "flash", "leak"} }
 
-func (a *app) demoCmd() *cobra.Command {
+func demoCmd(a *app) *cobra.Command {
 	o := DemoOptions{Shape: "step", Duration: defaultDemo}
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "Show on real containers how limits follow a load, in a minute; leaves nothing behind",
-		Long: "Show on real containers how limits follow a load, against the same load with fixed limits. Needs a\n" +
-			"Docker Engine and nothing else: no registry, no network, no running daemon. Leaves nothing behind.",
+		Short: "Show in a minute how limits follow a load; leaves nothing behind",
+		Long: "Show how limits follow a load, against the same load under fixed limits. With a Docker Engine it uses\n" +
+			"real containers: no registry, no network, no running daemon. Everything is removed at the end.",
 		Args: noArgs,
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.Shape, "shape", o.Shape, "shape of the load: step, diurnal, flash or leak")
-	f.DurationVar(&o.Duration, "duration", o.Duration, "length of both runs together")
-	f.BoolVar(&o.Plain, "plain", false, "lines instead of a live picture")
-	_ = cmd.RegisterFlagCompletionFunc("shape", cobra.FixedCompletions(shapes(), cobra.ShellCompDirectiveNoFileComp))
+	f.StringVar(&o.Shape, "shape", o.Shape, "shape of the load: "+strings.Join(demoShapes(), ", "))
+	f.DurationVar(&o.Duration, "duration", o.Duration, "duration of both runs together")
+	f.BoolVar(&o.Plain, "plain", false, "lines instead of a live view")
+	_ = cmd.RegisterFlagCompletionFunc("shape", oneOf(demoShapes()...))
 	cmd.RunE = a.run(func(ctx context.Context, _ []string) error {
-		known := false
-		for _, s := range shapes() {
-			known = known || s == o.Shape
-		}
 		switch {
-		case !known:
-			return usagef("--shape %q: allowed are step, diurnal, flash and leak", shorten(o.Shape))
+		case !slices.Contains(demoShapes(), o.Shape):
+			return usagef("--shape %q: allowed are %s", shorten(o.Shape), strings.Join(demoShapes(), ", "))
 		case o.Duration < minDemo || o.Duration > maxDemo:
 			return usagef("--duration %s: allowed are %s to %s", o.Duration, minDemo, maxDemo)
 		case a.output == "json":
-			return usagef("demo shows text only; drop --output json")
+			return usagef("demo prints text only; drop --output json")
 		}
 		o.Out, o.Colour = a.Out, a.colour()
 		o.Plain = o.Plain || !a.Terminal || a.env("TERM") == "dumb"
@@ -155,13 +170,9 @@ func (a *app) demoCmd() *cobra.Command {
 	return cmd
 }
 
-// demoServeCmd is what runs inside the demo's containers; it is of no use to people.
-func (a *app) demoServeCmd() *cobra.Command {
-	return &cobra.Command{
-		Use:    "demo-serve",
-		Hidden: true,
-		RunE:   a.run(a.deps.DemoServe),
-	}
+// demoServeCmd runs inside the demo's containers.
+func demoServeCmd(a *app) *cobra.Command {
+	return &cobra.Command{Use: "demo-serve", Hidden: true, RunE: a.run(a.deps.DemoServe)}
 }
 
 type versionView struct {
@@ -169,13 +180,15 @@ type versionView struct {
 	Version string `json:"version"`
 }
 
-func (a *app) versionCmd() *cobra.Command {
+func versionCmd(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Show the version",
 		Args:  noArgs,
 		RunE: a.run(func(context.Context, []string) error {
-			return emit(a, versionView{api.Schema, a.deps.Version}, func(p *page, v versionView) { p.line("effiscale %s", v.Version) })
+			return emit(a, versionView{api.Schema, a.deps.Version}, func(p *page, v versionView) {
+				p.line("effiscale %s", v.Version)
+			})
 		}),
 	}
 }

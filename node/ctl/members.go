@@ -19,29 +19,27 @@ import (
 // maxJoin is the most addresses of one `join`: the daemon's own bound.
 const maxJoin = 64
 
-// The widths of members' columns: with the longest of all, a row fills the page.
+// The widths of members' columns: the longest cells fill the page.
 const (
 	maxMemberCell  = 16
 	maxAddressCell = 37
 	maxVersionCell = 12
 )
 
-func (a *app) membersCmd() *cobra.Command {
+func membersCmd(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "members",
-		Short: "Show the nodes of the cluster, as this node sees them",
-		Long: "Show the nodes of the cluster, as this node sees them; itself first. OWNS counts the services that a\n" +
-			"node plans for: what it says now, or with a ~ what it said in gossip some seconds ago, for it does not\n" +
-			"answer now. LOAD is the share of its cores in use, in steps of ten percent, RTT the way there and back.\n" +
-			"Who failed or left is listed for 72 h; who was refused or replaced, because another node has its name,\n" +
-			"for ten minutes.",
+		Short: "Show the nodes of the cluster as this node sees them",
+		Long: "Show the nodes of the cluster as this node sees them, itself first. OWNS is the number of services that a\n" +
+			"node plans for; ~ marks the last gossiped value of a node that did not answer. LOAD is the share of its\n" +
+			"cores in use, in steps of ten percent. RTT is the round-trip time. Failed nodes and nodes that left are\n" +
+			"listed for 72 h; nodes that were refused or replaced because of a duplicate name for ten minutes.",
 		Args: noArgs,
 		RunE: a.run(func(ctx context.Context, _ []string) error {
-			m, err := call(ctx, a.client().Members)
-			if err != nil {
-				return err
-			}
-			return emit(a, m, membersText)
+			_, err := ask(ctx, a, func(ctx context.Context, c Client) (api.Members, error) {
+				return c.Members(ctx)
+			}, membersText)
+			return err
 		}),
 	}
 }
@@ -71,11 +69,11 @@ func membersText(p *page, m api.Members) {
 	memberTable(p, m).print(p)
 	h.warnings(p)
 	for _, problem := range m.Problems {
-		p.paragraph(p.style(styleRed, "!")+" ", problem)
+		p.problem(problem)
 	}
 }
 
-// memberTable has this node first, then who is there, then who is not; by name.
+// memberTable has this node first, then the nodes that are alive, then the others; by name.
 func memberTable(p *page, m api.Members) *table {
 	members := slices.Clone(m.Members)
 	rank := func(v api.MemberView) int {
@@ -116,10 +114,10 @@ func memberTable(p *page, m api.Members) *table {
 	return t
 }
 
-// isAlive: who is suspected has not been given up.
+// isAlive includes suspected nodes, which have not failed yet.
 func isAlive(status string) bool { return status == "alive" || status == "suspect" }
 
-// memberState is one word: what the others say when that is bad, else its own.
+// memberState is the status in gossip when that is not alive, else the state of the node itself.
 func memberState(p *page, v api.MemberView) string {
 	switch {
 	case v.Status == "suspect":
@@ -143,7 +141,7 @@ func memberNote(m api.Members, v api.MemberView) string {
 	return v.Note
 }
 
-// rttText prints milliseconds; a probe in a rack takes 0.2.
+// rttText prints milliseconds; a probe within a rack takes 0.2.
 func rttText(ms float64) string {
 	switch {
 	case ms <= 0:
@@ -154,7 +152,7 @@ func rttText(ms float64) string {
 	return strconv.FormatFloat(ms, 'f', 0, 64) + " ms"
 }
 
-// checkPeer refuses what is no address of a node before the daemon is asked.
+// checkPeer refuses what cannot be a node's address.
 func checkPeer(s string) error {
 	host, good := s, true
 	if net.ParseIP(s) == nil && strings.Contains(s, ":") {
@@ -170,67 +168,61 @@ func checkPeer(s string) error {
 	return nil
 }
 
-func (a *app) joinCmd() *cobra.Command {
+func joinCmd(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use:     "join ADDR...",
-		Short:   "Let this node join the cluster of others",
-		Long:    "Let this node join the cluster of others; one that answers is enough. An ADDR is host:port, or a host\nwith port 7946. What is to be joined after a restart, too, belongs into cluster.join.",
+		Use:   "join ADDR...",
+		Short: "Let this node join a cluster",
+		Long: "Let this node join the cluster of the nodes at the addresses; one that answers is enough. An ADDR is\n" +
+			"host:port, or a host with port 7946. To join again after a restart, set cluster.join.",
 		Example: "  effiscale join 10.0.0.12\n  effiscale join beta.example:7946 gamma.example:7946",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 || len(args) > maxJoin {
-				return fmt.Errorf("join takes 1 to %d addresses, %d were given", maxJoin, len(args))
+				return fmt.Errorf("join takes 1 to %d addresses, got %d", maxJoin, len(args))
 			}
 			return nil
 		},
-		RunE: a.run(func(ctx context.Context, args []string) error {
-			for _, s := range args {
+		RunE: a.run(func(ctx context.Context, addrs []string) error {
+			for _, s := range addrs {
 				if err := checkPeer(s); err != nil {
 					return err
 				}
 			}
-			return a.join(ctx, args)
+			res, err := ask(ctx, a, func(ctx context.Context, c Client) (api.JoinResult, error) {
+				return c.Join(ctx, addrs)
+			}, func(p *page, res api.JoinResult) { joinText(p, len(addrs), res) })
+			if err == nil && res.Answered == 0 {
+				err = Coded(ExitUnreachable, errors.New("no address answered: check the addresses, the ports "+
+					"(7946, TCP and UDP) and that all nodes have the same key"))
+			}
+			return err
 		}),
 	}
 }
 
-func (a *app) join(ctx context.Context, addrs []string) error {
-	res, err := call(ctx, func(ctx context.Context) (api.JoinResult, error) { return a.client().Join(ctx, addrs) })
-	if err != nil {
-		return err
+func joinText(p *page, asked int, res api.JoinResult) {
+	if res.Answered > 0 {
+		p.line("Joined: %d of %s answered. `effiscale members` shows the nodes.",
+			res.Answered, plural(asked, "address", "addresses"))
 	}
-	err = emit(a, res, func(p *page, res api.JoinResult) {
-		if res.Answered > 0 {
-			p.line("Joined: %d of %s answered. `effiscale members` shows who is there.", res.Answered, plural(len(addrs), "address", "addresses"))
-		}
-		for _, f := range res.Failed {
-			p.paragraph(p.style(styleRed, "!")+" ", f)
-		}
-	})
-	if err == nil && res.Answered == 0 {
-		err = Coded(ExitUnreachable, errors.New("nobody answered: check the addresses, the ports (7946, TCP and UDP) and that all nodes have the same key"))
+	for _, f := range res.Failed {
+		p.problem(f)
 	}
-	return err
 }
 
-func (a *app) leaveCmd() *cobra.Command {
+func leaveCmd(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "leave [NAME]",
-		Short: "Take this node out of the cluster, or say that one that is down is gone for good",
-		Long: "Take this node out of the cluster. Others plan for its services at once; its daemon goes on alone with\nthe containers of this host, and comes back when it is restarted.\n" +
-			"With the NAME of a node that is down: it is gone for good. Nobody waits for it any more; if it comes back\nafter all, it is a member again.",
+		Short: "Take this node out of the cluster, or remove a failed node",
+		Long: "Take this node out of the cluster. Other nodes take over its services at once. Its daemon continues with\n" +
+			"the containers of this host alone, and rejoins the cluster when it is restarted.\n" +
+			"With NAME, remove a failed node: the other nodes stop waiting for it. If it returns, it is a member again.",
 		Args: atMostOneName,
 		RunE: a.run(func(ctx context.Context, args []string) error {
-			name := strings.Join(args, "")
-			if _, err := call(ctx, func(ctx context.Context) (any, error) { return nil, a.client().Leave(ctx, name) }); err != nil {
-				return err
+			name, text := strings.Join(args, ""), "Left the cluster. The daemon runs alone until it is restarted."
+			if name != "" {
+				text = fmt.Sprintf("Removed %s from the cluster.", clean(name))
 			}
-			return emit(a, doneView{api.Schema, true}, func(p *page, _ doneView) {
-				if name != "" {
-					p.line("The nodes are told that %s is gone: nobody waits for it any more.", clean(name))
-					return
-				}
-				p.line("Left the cluster. The daemon goes on alone until it is restarted.")
-			})
+			return do(ctx, a, func(ctx context.Context, c Client) error { return c.Leave(ctx, name) }, text)
 		}),
 	}
 }

@@ -1,7 +1,6 @@
 package ctl
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -16,39 +15,37 @@ import (
 // maxRecords is the most that one `history` may ask for: the daemon's own bound.
 const maxRecords = 10_000
 
-func (a *app) historyCmd() *cobra.Command {
+func historyCmd(a *app) *cobra.Command {
 	var limit int
 	cmd := &cobra.Command{
-		Use:               "history NAME",
-		Short:             "Show what was done to a container or a service, newest first",
-		Long:              "Show what was done to a container or a service, newest first, on whichever hosts of the cluster. Each\nhost keeps its own; one that cannot be asked is named. HOST/NAME means what was done on that host alone.",
+		Use:   "history NAME",
+		Short: "Show the changes of a container or a service, newest first",
+		Long: "Show the changes of a container or a service on all hosts of the cluster, newest first. Each host stores\n" +
+			"its own history; hosts that do not answer are named. HOST/NAME is the history on that host only.",
 		Args:              oneArg("NAME"),
-		ValidArgsFunction: a.completeNames(true),
-		RunE: a.run(func(ctx context.Context, args []string) error {
-			name, err := checkName(args[0])
-			if err != nil {
-				return err
-			}
-			if limit < 1 || limit > maxRecords {
-				return usagef("--limit %d: allowed are 1 to %d", limit, maxRecords)
-			}
-			h, err := call(ctx, func(ctx context.Context) (api.History, error) { return a.client().Records(ctx, name, limit) })
-			if err != nil {
-				return err
-			}
-			return emit(a, h, func(p *page, h api.History) {
-				if len(h.Changes) == 0 {
-					p.line("Nothing has been done to %s.", h.Name)
-				}
-				changeTable(p, h.Changes, true).print(p)
-				for _, note := range h.Notes {
-					p.paragraph(p.style(styleYellow, "!")+" ", note)
-				}
-			})
-		}),
+		ValidArgsFunction: completeNames(a, true),
 	}
+	cmd.RunE = a.runNamed(func(ctx context.Context, name string) error {
+		if limit < 1 || limit > maxRecords {
+			return usagef("--limit %d: allowed are 1 to %d", limit, maxRecords)
+		}
+		_, err := ask(ctx, a, func(ctx context.Context, c Client) (api.History, error) {
+			return c.Records(ctx, name, limit)
+		}, historyText)
+		return err
+	})
 	cmd.Flags().IntVarP(&limit, "limit", "n", 20, "how many records")
 	return cmd
+}
+
+func historyText(p *page, h api.History) {
+	if len(h.Changes) == 0 {
+		p.line("No changes of %s.", h.Name)
+	}
+	changeTable(p, h.Changes, true).print(p)
+	for _, note := range h.Notes {
+		p.warning(note)
+	}
 }
 
 // changeTable lists changes; why adds the reason under each.
@@ -107,45 +104,40 @@ func resultCell(p *page, c api.Change) string {
 	return s
 }
 
-func (a *app) planCmd() *cobra.Command {
+func planCmd(a *app) *cobra.Command {
 	var r api.PlanRequest
 	cmd := &cobra.Command{
 		Use:   "plan [NAME | --all-hosts]",
-		Short: "Show what the daemon would do now; nothing is changed",
-		Long: "Show what the daemon of the host that is asked would do now, with all its containers; with NAME what is done\n" +
-			"with that container, or with all containers of that service, on any host of the cluster; with --all-hosts\n" +
-			"everything. HOST/NAME means that host alone. Nothing is changed.\n\n" +
-			"Exit code 4: there is something to do; 69: not every host that was to be asked answers, it is named.\n\n" +
-			"  ~ would change    . would change, but the mode forbids it    = stays    ! refused",
+		Short: "Show the changes that the daemon would make now; changes nothing",
+		Long: "Show the changes that the daemon of this host would make now to all its containers; with NAME to that\n" +
+			"container, or to all containers of that service, on any host of the cluster; with --all-hosts to all\n" +
+			"containers of all hosts. HOST/NAME is the one on that host. Nothing is changed.\n\n" +
+			"Exit code 4: changes are due; 69: a host did not answer; the error names it.\n\n" +
+			"  ~ would change    . would change, but the mode forbids it    = unchanged    ! refused",
 		Args:              atMostOneName,
-		ValidArgsFunction: a.completeNames(true),
-		RunE: a.run(func(ctx context.Context, args []string) error {
-			if len(args) == 1 {
-				var err error
-				if r.Name, err = checkName(args[0]); err != nil {
-					return err
-				}
-				if r.AllHosts {
-					return usagef("give a name, or --all-hosts for everything on every host")
-				}
-			}
-			plan, err := call(ctx, func(ctx context.Context) (api.Plan, error) { return a.client().Plan(ctx, r) })
-			if err != nil {
-				return err
-			}
-			if err := emit(a, plan, planText); err != nil {
-				return err
-			}
-			if len(plan.NotReached) > 0 {
-				return Coded(ExitUnreachable, fmt.Errorf("not asked, for they do not answer: %s", strings.Join(scrub(plan.NotReached), ", ")))
-			}
-			if plan.Changes > 0 {
-				return Coded(ExitWouldChange, nil)
-			}
-			return nil
-		}),
+		ValidArgsFunction: completeNames(a, true),
 	}
 	cmd.Flags().BoolVar(&r.AllHosts, "all-hosts", false, "the plans of all hosts of the cluster")
+	cmd.RunE = a.run(func(ctx context.Context, args []string) error {
+		if r.Name = strings.Join(args, ""); len(args) == 1 {
+			if err := checkName(r.Name); err != nil {
+				return err
+			}
+			if r.AllHosts {
+				return usagef("give NAME or --all-hosts, not both")
+			}
+		}
+		plan, err := ask(ctx, a, func(ctx context.Context, c Client) (api.Plan, error) { return c.Plan(ctx, r) }, planText)
+		switch {
+		case err != nil:
+			return err
+		case len(plan.NotReached) > 0:
+			return Coded(ExitUnreachable, fmt.Errorf("no answer from: %s", strings.Join(scrub(plan.NotReached), ", ")))
+		case plan.Changes > 0:
+			return Coded(ExitWouldChange, nil)
+		}
+		return nil
+	})
 	return cmd
 }
 
@@ -154,7 +146,7 @@ func planText(p *page, plan api.Plan) {
 	if len(plan.Hosts) > 0 {
 		of = " of " + hostsText(plan.Hosts)
 	}
-	p.paragraph("", fmt.Sprintf("Plan%s, %s. Nothing has been changed.", of, plan.At.UTC().Format("2006-01-02 15:04:05 UTC")))
+	p.paragraph("", fmt.Sprintf("Plan%s, %s. Nothing was changed.", of, plan.At.UTC().Format("2006-01-02 15:04:05 UTC")))
 	t := &table{head: []string{"", "CONTAINER", "CHANGE", "WHY"}, wrap: true}
 	hosts := slices.ContainsFunc(plan.Items, func(it api.PlanItem) bool { return it.Host != "" })
 	if hosts {
@@ -166,7 +158,7 @@ func planText(p *page, plan api.Plan) {
 		counts[it.Mark]++
 		change := it.Resource + " " + move(it.Resource, it.From, it.To)
 		if it.Mark == "=" || it.From == it.To {
-			change = it.Resource + " stays " + amount(it.Resource, it.From)
+			change = it.Resource + " unchanged " + amount(it.Resource, it.From)
 		}
 		why := it.Why
 		if it.Guard != "" {
@@ -181,69 +173,12 @@ func planText(p *page, plan api.Plan) {
 	t.print(p)
 	var words []string
 	for _, w := range [...]struct{ mark, one, many string }{
-		{"~", "change", "changes"}, {".", "only shown", "only shown"}, {"=", "stays", "stay"}, {"!", "refused", "refused"},
+		{"~", "change", "changes"}, {".", "not applied", "not applied"},
+		{"=", "unchanged", "unchanged"}, {"!", "refused", "refused"},
 	} {
 		if n := counts[w.mark]; n > 0 || w.mark == "~" {
 			words = append(words, plural(n, w.one, w.many))
 		}
 	}
 	p.line("%s.", strings.Join(words, ", "))
-}
-
-func plural(n int, one, many string) string {
-	if n == 1 {
-		return fmt.Sprintf("%d %s", n, one)
-	}
-	return fmt.Sprintf("%d %s", n, many)
-}
-
-// completeNames completes the names of live containers, and of services where
-// they are meant too. A daemon that does not answer completes nothing.
-//
-//go:noinline // its copies in each command made the binary 20 KB larger
-func (a *app) completeNames(services bool) cobra.CompletionFunc {
-	return func(cmd *cobra.Command, args []string, toComplete string) ([]cobra.Completion, cobra.ShellCompDirective) {
-		if len(args) > 0 {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		ctx, cancel := context.WithTimeout(cmd.Context(), completeTimeout)
-		defer cancel()
-		st, err := a.client().Status(ctx)
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		var names []cobra.Completion
-		times := map[string]int{}
-		for _, c := range st.Containers {
-			times[c.Name]++
-		}
-		for _, c := range st.Containers {
-			if times[c.Name] > 1 { // the plain name would be ambiguous
-				c.Name = cmp.Or(c.Host, st.Node.Name) + "/" + c.Name
-			}
-			names = append(names, c.Name)
-		}
-		if services {
-			for _, s := range st.Services {
-				names = append(names, s.Name)
-			}
-		}
-		if strings.Contains(toComplete, "/") { // the one of a host is meant
-			for _, c := range st.Containers {
-				host := cmp.Or(c.Host, st.Node.Name) + "/"
-				names = append(names, host+c.Name)
-				if services {
-					names = append(names, host+c.Service)
-				}
-			}
-		}
-		// A name that needs escaping is not offered to a shell.
-		names = slices.DeleteFunc(names, func(n string) bool { return !shellSafe(n) || !strings.HasPrefix(n, toComplete) })
-		slices.Sort(names)
-		return slices.Compact(names), cobra.ShellCompDirectiveNoFileComp
-	}
-}
-
-func shellSafe(name string) bool {
-	return name != "" && strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-/") == ""
 }

@@ -17,39 +17,39 @@ import (
 	"github.com/effiscale/effiscale/node/api"
 )
 
-const simulateHelp = `Replay traces of demand through EffiScale's own deciding code and through its peers' rules, and show
-what each would have allocated, wasted and left unserved. No daemon is needed and nothing is changed.
+const simulateHelp = `Replay traces of demand through the code that decides in the daemon and through the rules of other
+autoscalers, and show what each would have allocated, wasted and left unserved. It needs no daemon and
+changes nothing.
 
-A trace is a CSV file with the header "seconds,value" and rows in even steps. A row is the reading at
-its instant; what is in force in a step was decided from the steps before it alone, and the first step
-is not scored. Rows out of order, holes, and values that are no numbers from 0 up are errors with file
-and line; --fill sorts, and draws a straight line across holes.
+A trace is a CSV file with the header "seconds,value" and rows in even steps. A step is decided from the
+steps before it only; the first step is not scored. Unordered rows, gaps, and values that are not numbers
+from 0 up are errors with file and line; --fill sorts rows and fills gaps by straight lines.
 
   unit   cores; rps, of which 100 keep a core busy; or bytes of memory
   axis   vertical: the size of one replica; horizontal: the number of replicas; both
-  hpa and kpa always count replicas, the others size in all, rounded up where replicas are counted
+  hpa and kpa always count replicas; the others compute a total, rounded up to whole replicas
 
 The columns
-  SHORT %         share of time in which demand was above what was allocated
+  SHORT %         share of time with demand above the allocation
   UNSERVED %      share of demand that was not served
   SLACK %         allocated and not needed, over demand
-  CORE-H, GiB-H   reserved in all, replicas that start included; REPLICA-H: replicas
-  CHANGES, A DAY  times it was made larger or smaller; BACK: changes against the one before
+  CORE-H, GiB-H   reserved in total, starting replicas included; REPLICA-H: replica-hours
+  CHANGES, A DAY  number of changes; BACK: changes in the opposite direction of the one before
   OOM KILLS       replicas killed for memory
   P50 P95 P99 ms  latency of requests of 10 ms of work each: waiting, sharing the cores, service
-  SHORT s         seconds in which demand was above what the replicas that serve have
-  SPIKE s         from the first spike (twice the highest of 5 min) until it was covered for good;
-                  never: it was over before; -: there was none
+  SHORT s         seconds with demand above the capacity of the serving replicas
+  SPIKE s         from the first spike (twice the highest of 5 min) until capacity covered it;
+                  never: it ended before; -: no spike
 
 With --frontier each policy's allocation is multiplied by the factor that leaves exactly 0.1 % or 1 % of
-demand unserved, and its slack there compared: no policy gains by a parameter. -: out of reach
-of factors from 0.5 to 8.
+demand unserved, and the slack is compared there, so that no policy gains by a parameter. -: no factor
+from 0.5 to 8 reaches it.
 
-Keys of --set and of a policy file, of which the file's count least and --set most:
+Keys of --set and of a policy file; flags override the file, --set overrides both:
   %s
 
-Not simulated: demand that would have gone elsewhere or come back later; more or less work per
-request; neighbours on the host. CPU demand above a limit is taken for known, as throttled time tells.`
+Not simulated: demand that moves elsewhere or returns later; changes of the work per request; other
+containers on the host. CPU demand above a limit is taken as known, from throttled time.`
 
 // simulateFlags are the flags of `effiscale simulate`.
 type simulateFlags struct {
@@ -62,11 +62,11 @@ type simulateFlags struct {
 	o                                  simulate.Options
 }
 
-func (a *app) simulateCmd() *cobra.Command {
+func simulateCmd(a *app) *cobra.Command {
 	f := &simulateFlags{o: simulate.Defaults()}
 	cmd := &cobra.Command{
 		Use:   "simulate TRACE.csv…",
-		Short: "Replay a trace: what EffiScale and its peers would have done with it",
+		Short: "Replay a trace with EffiScale and with other autoscalers",
 		Long:  fmt.Sprintf(strings.ReplaceAll(simulateHelp, "% ", "%% "), strings.Join(simulateKeys(), ", ")),
 		Example: "  effiscale simulate day.csv --frontier --plot day.svg\n" +
 			"  effiscale simulate web.csv --unit rps --axis horizontal --against hpa,kpa\n" +
@@ -75,13 +75,13 @@ func (a *app) simulateCmd() *cobra.Command {
 		ValidArgsFunction: cobra.FixedCompletions([]string{"csv"}, cobra.ShellCompDirectiveFilterFileExt),
 	}
 	fs := cmd.Flags()
-	fs.StringVar(&f.unit, "unit", "cores", "what the values count: cores, rps or bytes")
-	fs.StringVar(&f.axis, "axis", "vertical", "what may change: vertical, horizontal or both")
+	fs.StringVar(&f.unit, "unit", "cores", "unit of the values: cores, rps or bytes")
+	fs.StringVar(&f.axis, "axis", "vertical", "what changes: vertical, horizontal or both")
 	fs.StringVar(&f.policy, "policy", "", "`file` of \"key = value\" lines, with the keys of --set")
 	fs.StringArrayVar(&f.set, "set", nil, "key=value, one of the keys above; may be repeated")
-	fs.StringVar(&f.target, "target", "70%", "use over capacity where replicas are counted")
-	fs.Float64Var(&f.o.ReplicaCores, "replica-cores", f.o.ReplicaCores, "cores of a replica, and the first limit of one that is sized")
-	fs.DurationVar(&f.o.StartDelay, "start-delay", f.o.StartDelay, "how long after the decision a new replica serves")
+	fs.StringVar(&f.target, "target", "70%", "use over capacity of replicas")
+	fs.Float64Var(&f.o.ReplicaCores, "replica-cores", f.o.ReplicaCores, "cores of a replica; vertically its first limit")
+	fs.DurationVar(&f.o.StartDelay, "start-delay", f.o.StartDelay, "time from the decision until a new replica serves")
 	fs.IntVar(&f.o.Min, "min", f.o.Min, "fewest replicas")
 	fs.IntVar(&f.o.Max, "max", f.o.Max, "most replicas")
 	fs.StringSliceVar(&f.against, "against", nil, strings.Join(simulate.Baselines(), ",")+" (all), or none")
@@ -89,35 +89,41 @@ func (a *app) simulateCmd() *cobra.Command {
 	fs.StringVarP(&f.output, "output", "o", "table", "table, json or csv")
 	fs.StringVar(&f.steps, "steps", "", "write a row per step and policy to this CSV `file`")
 	fs.StringVar(&f.plot, "plot", "", "draw a picture to this `file`, .svg")
-	fs.BoolVar(&f.fill, "fill", false, "repair a trace with holes, disorder or values that are no numbers")
+	fs.BoolVar(&f.fill, "fill", false, "repair a trace with gaps, unordered rows or values that are not numbers")
 	fs.StringVar(&f.generate, "generate", "", "write a trace instead: "+strings.Join(simulate.Shapes(), ", "))
 	fs.Float64Var(&f.hours, "hours", 48, "length of the trace that is written")
-	fs.Uint64Var(&f.seed, "seed", 1, "seed of --generate; a replay holds no chance")
+	fs.Uint64Var(&f.seed, "seed", 1, "seed of --generate; a replay is deterministic")
 	for name, values := range map[string][]string{
-		"unit": simulate.Units(), "axis": simulate.Axes(), "output": {"table", "json", "csv"}, "generate": simulate.Shapes(), "against": simulate.Baselines(),
+		"unit": simulate.Units(), "axis": simulate.Axes(), "output": {"table", "json", "csv"},
+		"generate": simulate.Shapes(), "against": simulate.Baselines(),
 	} {
-		_ = cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
+		_ = cmd.RegisterFlagCompletionFunc(name, oneOf(values...))
 	}
 	cmd.RunE = a.run(func(ctx context.Context, args []string) error {
 		if f.generate != "" {
-			return a.generate(f, args, fs.Changed)
+			return generateTrace(a, f, args, fs.Changed)
 		}
-		return a.simulate(ctx, f, args)
+		return runSimulation(ctx, a, f, args)
 	})
 	return cmd
 }
 
-// ofReplays are the flags that say how a trace is replayed.
-var ofReplays = []string{"unit", "axis", "policy", "set", "target", "replica-cores", "start-delay", "min", "max", "against", "frontier", "output", "steps", "plot", "fill"}
-
-// generate writes a trace to Out.
-func (a *app) generate(f *simulateFlags, args []string, changed func(flag string) bool) error {
-	if len(args) > 0 {
-		return usagef("--generate reads no trace, %q was given", shorten(args[0]))
+// replayFlags are the flags of a replay, which --generate does not take.
+func replayFlags() []string {
+	return []string{
+		"unit", "axis", "policy", "set", "target", "replica-cores", "start-delay", "min", "max", "against", "frontier",
+		"output", "steps", "plot", "fill",
 	}
-	for _, name := range ofReplays {
+}
+
+// generateTrace writes a trace to Out.
+func generateTrace(a *app, f *simulateFlags, args []string, changed func(flag string) bool) error {
+	if len(args) > 0 {
+		return usagef("--generate reads no trace, got %q", shorten(args[0]))
+	}
+	for _, name := range replayFlags() {
 		if changed(name) {
-			return usagef("--%s has no use beside --generate, which takes --hours and --seed", name)
+			return usagef("--%s has no effect with --generate, which takes --hours and --seed", name)
 		}
 	}
 	t, err := simulate.Generate(f.generate, f.hours, f.seed)
@@ -127,13 +133,13 @@ func (a *app) generate(f *simulateFlags, args []string, changed func(flag string
 	return a.write(string(simulate.AppendTrace(nil, &t)))
 }
 
-// replay is one trace with what became of it.
+// replay is one trace with its results.
 type replay struct {
 	trace   simulate.Trace
 	results []simulate.Result
 }
 
-func (a *app) simulate(ctx context.Context, f *simulateFlags, args []string) error {
+func runSimulation(ctx context.Context, a *app, f *simulateFlags, args []string) error {
 	unit, err := f.resolve(args)
 	if err != nil {
 		return err
@@ -147,7 +153,7 @@ func (a *app) simulate(ctx context.Context, f *simulateFlags, args []string) err
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		t, err := a.readTrace(file, unit, f.fill)
+		t, err := readTrace(a.In, file, unit, f.fill)
 		if err != nil {
 			return err
 		}
@@ -156,7 +162,7 @@ func (a *app) simulate(ctx context.Context, f *simulateFlags, args []string) err
 			return usagef("%w", err)
 		}
 		all = append(all, replay{t, results})
-		if f.steps == "" && f.plot == "" { // the scores are all that is needed
+		if f.steps == "" && f.plot == "" { // only the scores are needed
 			for i := range results {
 				results[i].Series = nil
 			}
@@ -179,13 +185,10 @@ func (a *app) simulate(ctx context.Context, f *simulateFlags, args []string) err
 	case "csv":
 		return a.write(simulateCSV(v))
 	}
-	p := &page{colour: a.colour(), now: a.deps.Now()}
-	simulateText(p, scrub(v))
-	return a.write(p.String())
+	return emitText(a, v, simulateText)
 }
 
-// resolve checks the flags against each other and puts policy file and settings
-// into the options: a flag counts more than the file, --set most.
+// resolve checks the flags and applies policy file and settings to the options.
 func (f *simulateFlags) resolve(args []string) (simulate.Unit, error) {
 	unit, err := simulate.ParseUnit(f.unit)
 	if err != nil {
@@ -198,15 +201,15 @@ func (f *simulateFlags) resolve(args []string) (simulate.Unit, error) {
 	case !slices.Contains([]string{"table", "json", "csv"}, f.output):
 		return unit, usagef("--output %q: allowed are table, json and csv", shorten(f.output))
 	case len(args) == 0:
-		return unit, usagef("simulate takes a trace, none was given; `effiscale simulate --generate step > step.csv` makes one")
+		return unit, usagef("simulate takes a trace; `effiscale simulate --generate step > step.csv` writes one")
 	case slices.Contains(args, "-") && slices.Contains(args[slices.Index(args, "-")+1:], "-"):
-		return unit, usagef("- is standard input, which can be read once")
+		return unit, usagef("- is standard input, which can be read only once")
 	case len(args) > 1 && (f.steps != "" || f.plot != ""):
-		return unit, usagef("--steps and --plot take one trace, %d were given", len(args))
+		return unit, usagef("--steps and --plot take one trace, got %d", len(args))
 	case f.steps != "" && (sameFile(f.steps, args[0]) || sameFile(f.steps, f.plot) || sameFile(f.steps, f.policy)):
-		return unit, usagef("--steps %q would overwrite another file of this command: name a new one", shorten(f.steps))
+		return unit, usagef("--steps %q would overwrite another file of this command: name a new file", shorten(f.steps))
 	case f.plot != "" && !isSVG(f.plot):
-		return unit, usagef("--plot %q: allowed are names that end in .svg; `rsvg-convert a.svg -o a.png` makes a PNG of one", shorten(f.plot))
+		return unit, usagef("--plot %q: the name must end in .svg; rsvg-convert makes a PNG of it", shorten(f.plot))
 	}
 	f.o.Axis = simulate.Axis(axis)
 	if f.o.Target, err = parseShare(f.target); err != nil {
@@ -225,8 +228,8 @@ func (f *simulateFlags) resolve(args []string) (simulate.Unit, error) {
 	return unit, checkOptions(&f.o)
 }
 
-// policies are the names to replay: EffiScale first, where it knows the case, and
-// of the peers that were not named those that know the unit.
+// policies are the names to replay: EffiScale first, where it supports the unit and
+// axis, then the named baselines, or all that support them.
 func (f *simulateFlags) policies(unit simulate.Unit) ([]string, error) {
 	var names []string
 	if simulate.Knows(simulate.EffiScale, unit, f.o.Axis) {
@@ -241,27 +244,28 @@ func (f *simulateFlags) policies(unit simulate.Unit) ([]string, error) {
 		switch {
 		case n == "none" && len(against) == 1:
 		case !slices.Contains(simulate.Baselines(), n):
-			return nil, usagef("--against %q: allowed are %s, or none", shorten(n), strings.Join(simulate.Baselines(), ", "))
+			allowed := strings.Join(simulate.Baselines(), ", ")
+			return nil, usagef("--against %q: allowed are %s, or none", shorten(n), allowed)
 		case !simulate.Knows(n, unit, f.o.Axis):
 			if len(f.against) > 0 {
-				return nil, usagef("--against %s: it does not know %s on the %s axis", n, unit, f.axis)
+				return nil, usagef("--against %s: it does not support %s on the %s axis", n, unit, f.axis)
 			}
 		case !slices.Contains(names, n):
 			names = append(names, n)
 		}
 	}
 	if len(names) == 0 {
-		return nil, usagef("no policy is left to replay %s on the %s axis", unit, f.axis)
+		return nil, usagef("no policy supports %s on the %s axis", unit, f.axis)
 	}
 	return names, nil
 }
 
 // readTrace reads a file, or standard input for -, of at most simulate.MaxBytes.
-func (a *app) readTrace(file string, unit simulate.Unit, fill bool) (simulate.Trace, error) {
+func readTrace(stdin io.Reader, file string, unit simulate.Unit, fill bool) (simulate.Trace, error) {
 	read := func() ([]byte, error) { return readBounded(file, simulate.MaxBytes) }
 	if file == "-" {
 		file = "standard input"
-		read = func() ([]byte, error) { return bounded(a.In, file, simulate.MaxBytes) }
+		read = func() ([]byte, error) { return bounded(stdin, file, simulate.MaxBytes) }
 	}
 	b, err := read()
 	if err != nil {
@@ -292,7 +296,7 @@ func bounded(in io.Reader, name string, most int64) ([]byte, error) {
 	return b, err
 }
 
-// sameFile reports whether two names are of one file, or would be.
+// sameFile reports whether two names are of the same file, or would be.
 func sameFile(a, b string) bool {
 	if a == "" || b == "" {
 		return false
@@ -335,7 +339,7 @@ type simulateView struct {
 	Unit   string      `json:"unit"`
 	Axis   string      `json:"axis"`
 	Traces []traceView `json:"traces"`
-	// Frontier: the policies' frontiers are part of it.
+	// Frontier: the policies' frontiers are included.
 	Frontier bool `json:"frontier"`
 }
 
@@ -344,7 +348,7 @@ type traceView struct {
 	Steps       int          `json:"steps"`
 	StepSeconds float64      `json:"step_seconds"`
 	Filled      int          `json:"filled"`
-	NoDemand    bool         `json:"no_demand,omitempty"` // shares of nothing mean nothing
+	NoDemand    bool         `json:"no_demand,omitempty"` // shares of demand mean nothing
 	Policies    []policyView `json:"policies"`
 }
 
@@ -363,7 +367,10 @@ type frontierView struct {
 func simulateViewOf(f *simulateFlags, unit simulate.Unit, all []replay) simulateView {
 	v := simulateView{Schema: api.Schema, Seed: f.seed, Unit: unit.String(), Axis: f.axis, Frontier: f.frontier}
 	for _, r := range all {
-		t := traceView{Trace: r.trace.Name, Steps: len(r.trace.Values), StepSeconds: r.trace.Step.Seconds(), Filled: r.trace.Filled, NoDemand: slices.Max(r.trace.Values) <= 0}
+		t := traceView{
+			Trace: r.trace.Name, Steps: len(r.trace.Values), StepSeconds: r.trace.Step.Seconds(),
+			Filled: r.trace.Filled, NoDemand: slices.Max(r.trace.Values) <= 0,
+		}
 		for _, res := range r.results {
 			p := policyView{Policy: res.Policy, Score: res.Score}
 			if f.frontier {

@@ -18,7 +18,8 @@ const (
 // left is better.
 func (p *picture) curves(y float64) {
 	p.text(pt{plotLeft, y - 34}, "head ink", "Frontier: slack at equal shortage")
-	p.text(pt{plotLeft, y - 14}, "faint", "each policy's allocation times one factor from 0.5 to 8 · lower and further left is better")
+	p.text(pt{plotLeft, y - 14}, "faint",
+		"each policy's allocation times one factor from 0.5 to 8 · lower and further left is better")
 	right := float64(plotWidth - plotRight - 190)
 	foot, top := p.slackRange()
 	placeX := func(short float64) float64 {

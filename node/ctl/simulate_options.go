@@ -74,7 +74,7 @@ func setOption(o *simulate.Options, text string) error {
 	set := simulateSetters()[key]
 	switch {
 	case !ok:
-		return fmt.Errorf("%q: it is written key=value", shorten(text))
+		return fmt.Errorf("%q: the form is key=value", shorten(text))
 	case set == nil:
 		return fmt.Errorf("%q: unknown key, allowed are %s", shorten(key), strings.Join(simulateKeys(), ", "))
 	}
@@ -118,7 +118,7 @@ func parseShare(s string) (float64, error) {
 	return v, nil
 }
 
-// checkOptions holds the options against each other.
+// checkOptions checks the options together.
 func checkOptions(o *simulate.Options) error {
 	const most, longest = 10_000, 24 * time.Hour
 	switch {
@@ -129,7 +129,7 @@ func checkOptions(o *simulate.Options) error {
 	case o.Min < 1 || o.Max < o.Min || o.Max > most:
 		return usagef("%d to %d replicas: allowed are 1 to %d, the fewest first", o.Min, o.Max, most)
 	case o.HostCores > 0 && o.HostCores < o.ReplicaCores*float64(o.Min):
-		return usagef("a host of %g cores has no room for %d replicas of %g", o.HostCores, o.Min, o.ReplicaCores)
+		return usagef("a host of %g cores is too small for %d replicas of %g", o.HostCores, o.Min, o.ReplicaCores)
 	}
 	return nil
 }

@@ -68,8 +68,9 @@ func newPicture(height float64, r *replay) *picture {
 		scores = append(scores, res.Policy+": "+scoreText(&res))
 	}
 	p.top = niceUp(1.25 * peak / p.scale)
-	p.svg = newSVG(plotWidth, height, fmt.Sprintf("Replay of %s by %s", r.trace.Name, plural(len(r.results), "policy", "policies")),
-		fmt.Sprintf("%s, in %s. %s.", p.traceText(), p.unit, strings.Join(scores, "; ")))
+	title := fmt.Sprintf("Replay of %s by %s", r.trace.Name, plural(len(r.results), "policy", "policies"))
+	description := fmt.Sprintf("%s, in %s. %s.", p.traceText(), p.unit, strings.Join(scores, "; "))
+	p.svg = newSVG(plotWidth, height, title, description)
 	return p
 }
 
@@ -146,9 +147,11 @@ func (p *picture) allocated(alloc []bunch, place func(float64) float64) []pt {
 // scoreText sums a policy up in a line.
 func scoreText(r *simulate.Result) string {
 	s := &r.Score
-	text := fmt.Sprintf("slack %s %% · unserved %s %% · %s", share(s.Slack), share(s.Unserved), plural(s.Changes, "change", "changes"))
+	text := fmt.Sprintf("slack %s %% · unserved %s %% · %s",
+		share(s.Slack), share(s.Unserved), plural(s.Changes, "change", "changes"))
 	if s.Replicas != nil {
-		text += fmt.Sprintf(" · %s replica-hours · %s s overloaded", figure(s.Replicas.Hours), figure(s.Replicas.Overloaded))
+		text += fmt.Sprintf(" · %s replica-hours · %s s overloaded",
+			figure(s.Replicas.Hours), figure(s.Replicas.Overloaded))
 	}
 	if r.Series.OOM > 0 {
 		text += fmt.Sprintf(" · %d OOM kills", s.OOMKills)

@@ -92,11 +92,13 @@ func (s *svg) text(at pt, class, text string) {
 }
 
 func (s *svg) line(from, to pt, class string) {
-	s.add(`<line class="%s" x1="%s" y1="%s" x2="%s" y2="%s"/>`, class, coord(from.x), coord(from.y), coord(to.x), coord(to.y))
+	s.add(`<line class="%s" x1="%s" y1="%s" x2="%s" y2="%s"/>`,
+		class, coord(from.x), coord(from.y), coord(to.x), coord(to.y))
 }
 
 func (s *svg) box(at, size pt, class string) {
-	s.add(`<rect class="%s" x="%s" y="%s" width="%s" height="%s"/>`, class, coord(at.x), coord(at.y), coord(size.x), coord(size.y))
+	s.add(`<rect class="%s" x="%s" y="%s" width="%s" height="%s"/>`,
+		class, coord(at.x), coord(at.y), coord(size.x), coord(size.y))
 }
 
 // path draws the strokes, each a line through all of its points.

@@ -16,7 +16,8 @@ func simulateText(p *page, v simulateView) {
 			p.line("")
 		}
 		length := time.Duration(float64(t.Steps) * t.StepSeconds * float64(time.Second))
-		title := fmt.Sprintf("%s: %s in %d steps of %s, %s, %s axis", t.Trace, spanText(length), t.Steps, secondsText(t.StepSeconds), v.Unit, v.Axis)
+		title := fmt.Sprintf("%s: %s in %d steps of %s, %s, %s axis",
+			t.Trace, spanText(length), t.Steps, secondsText(t.StepSeconds), v.Unit, v.Axis)
 		if t.Filled > 0 {
 			title += fmt.Sprintf(", %d of them filled in", t.Filled)
 		}
@@ -30,7 +31,7 @@ func simulateText(p *page, v simulateView) {
 		}
 		if v.Frontier {
 			p.line("")
-			p.line("The same allocations, multiplied until so much of demand is left unserved:")
+			p.line("The same allocations, multiplied until this share of demand is unserved:")
 			frontierTable(t).print(p)
 		}
 	}
@@ -47,10 +48,12 @@ func rightFrom(n int) map[int]bool {
 func newScoreTable(head ...string) *table { return &table{head: head, right: rightFrom(len(head))} }
 
 func sizeTable(t traceView) *table {
-	out := newScoreTable("POLICY", "SHORT %", "UNSERVED %", "SLACK %", "CORE-H", "CHANGES", "A DAY", "BACK", "P50 P95 P99 ms")
+	out := newScoreTable("POLICY", "SHORT %", "UNSERVED %", "SLACK %", "CORE-H", "CHANGES", "A DAY", "BACK",
+		"P50 P95 P99 ms")
 	for _, s := range t.Policies {
-		out.add(s.Policy, share(s.Under), ofDemand(t.NoDemand, s.Unserved), ofDemand(t.NoDemand, s.Slack), figure(s.Reserved/3600),
-			strconv.Itoa(s.Changes), figure(s.ChangesPerDay), strconv.Itoa(s.Reversals), latencyText(s.Latency))
+		out.add(s.Policy, share(s.Under), ofDemand(t.NoDemand, s.Unserved), ofDemand(t.NoDemand, s.Slack),
+			figure(s.Reserved/3600), strconv.Itoa(s.Changes), figure(s.ChangesPerDay),
+			strconv.Itoa(s.Reversals), latencyText(s.Latency))
 	}
 	return out
 }
@@ -58,17 +61,20 @@ func sizeTable(t traceView) *table {
 func memoryTable(t traceView) *table {
 	out := newScoreTable("POLICY", "SHORT %", "UNSERVED %", "SLACK %", "GiB-H", "CHANGES", "A DAY", "BACK", "OOM KILLS")
 	for _, s := range t.Policies {
-		out.add(s.Policy, share(s.Under), ofDemand(t.NoDemand, s.Unserved), ofDemand(t.NoDemand, s.Slack), figure(s.Reserved/3600/(1<<30)),
-			strconv.Itoa(s.Changes), figure(s.ChangesPerDay), strconv.Itoa(s.Reversals), strconv.Itoa(s.OOMKills))
+		out.add(s.Policy, share(s.Under), ofDemand(t.NoDemand, s.Unserved), ofDemand(t.NoDemand, s.Slack),
+			figure(s.Reserved/3600/(1<<30)), strconv.Itoa(s.Changes), figure(s.ChangesPerDay),
+			strconv.Itoa(s.Reversals), strconv.Itoa(s.OOMKills))
 	}
 	return out
 }
 
 func replicaTable(t traceView) *table {
-	out := newScoreTable("POLICY", "SHORT s", "SPIKE s", "UNSERVED %", "SLACK %", "CORE-H", "REPLICA-H", "CHANGES", "BACK", "P50 P95 P99 ms")
+	out := newScoreTable("POLICY", "SHORT s", "SPIKE s", "UNSERVED %", "SLACK %", "CORE-H", "REPLICA-H", "CHANGES", "BACK",
+		"P50 P95 P99 ms")
 	for _, s := range t.Policies {
-		out.add(s.Policy, figure(s.Replicas.Overloaded), coverText(s.Replicas), ofDemand(t.NoDemand, s.Unserved), ofDemand(t.NoDemand, s.Slack),
-			figure(s.Reserved/3600), figure(s.Replicas.Hours), strconv.Itoa(s.Changes), strconv.Itoa(s.Reversals), latencyText(s.Latency))
+		out.add(s.Policy, figure(s.Replicas.Overloaded), coverText(s.Replicas),
+			ofDemand(t.NoDemand, s.Unserved), ofDemand(t.NoDemand, s.Slack), figure(s.Reserved/3600),
+			figure(s.Replicas.Hours), strconv.Itoa(s.Changes), strconv.Itoa(s.Reversals), latencyText(s.Latency))
 	}
 	return out
 }
@@ -103,7 +109,7 @@ func frontierTable(t traceView) *table {
 	return out
 }
 
-// ofDemand prints a share of demand; of none there is none.
+// ofDemand prints a share of demand, - without demand.
 func ofDemand(none bool, v float64) string {
 	if none {
 		return "-"
@@ -168,8 +174,9 @@ func spanText(d time.Duration) string {
 // simulateCSV is one row per trace and policy, with figures as they are in JSON.
 func simulateCSV(v simulateView) string {
 	var b strings.Builder
-	b.WriteString("trace,policy,underprovisioned_share,unserved_share,mean_relative_slack,reserved_unit_seconds,changes,reversals,oom_kills," +
-		"p50_seconds,p95_seconds,p99_seconds,overloaded_seconds,spike_covered_seconds,replica_hours")
+	b.WriteString("trace,policy,underprovisioned_share,unserved_share,mean_relative_slack,reserved_unit_seconds," +
+		"changes,reversals,oom_kills,p50_seconds,p95_seconds,p99_seconds,overloaded_seconds," +
+		"spike_covered_seconds,replica_hours")
 	if v.Frontier {
 		for _, s := range simulate.Shortages() {
 			fmt.Fprintf(&b, ",slack_at_%g,scale_at_%g", s, s)
@@ -184,7 +191,7 @@ func simulateCSV(v simulateView) string {
 	return b.String()
 }
 
-// csvRow is a row; what is not known is an empty cell.
+// csvRow is a row; unknown values are empty cells.
 func csvRow(trace string, p policyView) []string {
 	g := func(v float64) string { return strconv.FormatFloat(v, 'g', 8, 64) }
 	name := clean(trace)

@@ -17,50 +17,43 @@ import (
 	"github.com/effiscale/effiscale/node/api"
 )
 
-// watchEvery is how often --watch draws anew.
+// watchEvery is the interval of --watch.
 const watchEvery = 2 * time.Second
 
-// maxNameCell leaves room for the last change on a line of pageWidth.
-const maxNameCell = 22
+// Widths of names: with the longest of them the last change still fits the page. The
+// second one is for tables with a HOST column.
+const maxNameCell, maxNameByHost, maxHostCell = 22, 18, 10
 
-// maxNameByHost and maxHostCell do so where the host stands beside the name.
-const maxNameByHost, maxHostCell = 18, 10
-
-func (a *app) statusCmd() *cobra.Command {
+func statusCmd(a *app) *cobra.Command {
 	var watch bool
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "Show the host, its services and containers: use, limit, what goes on and why",
-		Long:  "Show the host, its services and containers: use, limit, what goes on and why.\nProblems stand last, each with the setting to change. Exit code 3: degraded.",
-		Args:  noArgs,
-		RunE: a.run(func(ctx context.Context, _ []string) error {
-			if watch {
-				return a.watch(ctx)
-			}
-			return a.status(ctx)
-		}),
+		Short: "Show the hosts, services and containers: use, limit, state and why",
+		Long: "Show the hosts, services and containers: use, limit, state and why. Problems are listed last, each with\n" +
+			"the setting to change. Exit code 3: degraded.",
+		Args: noArgs,
 	}
-	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "draw anew every 2 seconds, until Ctrl-C")
+	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "refresh every 2 seconds until Ctrl-C")
+	cmd.RunE = a.run(func(ctx context.Context, _ []string) error {
+		if watch {
+			return watchStatus(ctx, a)
+		}
+		return showStatus(ctx, a)
+	})
 	return cmd
 }
 
-func (a *app) status(ctx context.Context) error {
-	st, err := call(ctx, a.client().Status)
-	if err != nil {
-		return err
-	}
-	if err := emit(a, st, statusText); err != nil {
-		return err
-	}
-	if st.Degraded {
+func showStatus(ctx context.Context, a *app) error {
+	st, err := ask(ctx, a, func(ctx context.Context, c Client) (api.Status, error) { return c.Status(ctx) }, statusText)
+	if err == nil && st.Degraded {
 		return Coded(ExitDegraded, nil)
 	}
-	return nil
+	return err
 }
 
-func (a *app) watch(ctx context.Context) error {
+func watchStatus(ctx context.Context, a *app) error {
 	if !a.Terminal || a.output == "json" {
-		return usagef("--watch draws on a terminal; a program reads `effiscale status -o json` or the metrics page")
+		return usagef("--watch needs a terminal; programs use `effiscale status -o json` or the metrics endpoint")
 	}
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
@@ -68,7 +61,7 @@ func (a *app) watch(ctx context.Context) error {
 		if err := a.write("\x1b[H\x1b[2J"); err != nil {
 			return err
 		}
-		if err := a.status(ctx); err != nil && codeOf(err) != ExitDegraded {
+		if err := showStatus(ctx, a); err != nil && codeOf(err) != ExitDegraded {
 			if errors.Is(err, context.Canceled) {
 				return nil
 			}
@@ -92,30 +85,32 @@ func statusText(p *page, st api.Status) {
 	}
 	p.line("")
 	if len(st.Containers) == 0 {
-		p.line("No containers. One that carries the label effiscale.enable=true is managed from its start on.")
+		p.line("No containers. A container with the label effiscale.enable=true is managed from its start.")
 	}
 	containerTable(p, st).print(p)
 	p.line("")
 	s, of := summaryOf(st)
-	p.line("Last hour%s: %s, %d failed, %d taken back, %d drift repaired.", of, plural(s.Actions, "action", "actions"), s.Failed, s.Reverted, s.DriftRepaired)
-	p.line("Against the original limits: %s.", savedText(s))
+	p.line("Last hour%s: %s, %d failed, %d reverted, %d drift repaired.",
+		of, plural(s.Actions, "action", "actions"), s.Failed, s.Reverted, s.DriftRepaired)
+	p.line("Compared with the original limits: %s.", savedText(s))
 	switch h := clusterHealth(st.Cluster); {
 	case hasLeft(st.Cluster):
-		p.paragraph(p.style(styleYellow, "!")+" ", "This node has left its cluster and plans for its own host alone: restart its daemon to join again.")
+		p.warning("This node has left the cluster and plans for its own host only; restart its daemon to rejoin.")
 	case h != nil:
 		h.warnings(p)
 	}
 	for _, problem := range st.Problems {
-		p.paragraph(p.style(styleRed, "!")+" ", problem)
+		p.problem(problem)
 	}
 }
 
 func statusHead(p *page, st api.Status) {
 	n := st.Node
-	head := fmt.Sprintf("%s  node %s  mode %s  up %s", p.style(styleBold, "effiscale "+release(st.Version)), n.Name, n.Mode, p.since(n.StartedAt))
+	head := fmt.Sprintf("%s  node %s  mode %s  up %s",
+		p.style(styleBold, "effiscale "+release(st.Version)), n.Name, n.Mode, p.since(n.StartedAt))
 	switch {
 	case n.SafeMode:
-		head += "  " + p.style(styleRed, "safe mode: only measuring")
+		head += "  " + p.style(styleRed, "safe mode: measures only")
 	case !n.Ready:
 		head += "  " + p.style(styleYellow, "starting")
 	case st.Degraded:
@@ -128,7 +123,7 @@ func statusHead(p *page, st api.Status) {
 		head += "  cluster: " + h.text(p)
 	}
 	p.line("%s", head)
-	state, _, _ := strings.Cut(n.Engine, ": ") // the rest stands among the problems
+	state, _, _ := strings.Cut(n.Engine, ": ") // the rest is among the problems
 	engine := "Engine " + state
 	if n.EngineVersion != "" {
 		engine += fmt.Sprintf(", %s (API %s)", n.EngineVersion, n.APIVersion)
@@ -137,40 +132,36 @@ func statusHead(p *page, st api.Status) {
 		engine, orDash(n.Cgroup), orDash(n.Source), orDash(n.Actuator), orDash(n.Store)))
 }
 
-// release is a version without the details in parentheses behind it.
+// release is a version without the details in parentheses.
 func release(version string) string {
 	short, _, _ := strings.Cut(version, " (")
 	return short
 }
 
-// nameCell keeps a long name from pushing the rest off the page.
+// nameCell truncates a long name.
 func nameCell(name string) string { return ansi.Truncate(name, maxNameCell, "…") }
-
-//go:noinline // copies make the binary larger
-func orDash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
-}
 
 // serviceTable is empty when every service is just one container of its name that
 // this node plans for.
 func serviceTable(p *page, st api.Status) *table {
-	t := &table{head: []string{"SERVICE", "OWNER", "CONTAINERS", "CPU USE/LIMIT", "MEM USE/LIMIT", "AUTOMATION"}, wrap: true,
-		right: map[int]bool{2: true, 3: true, 4: true}}
+	t := &table{
+		head: []string{"SERVICE", "OWNER", "CONTAINERS", "CPU USE/LIMIT", "MEM USE/LIMIT", "AUTOMATION"}, wrap: true,
+		right: map[int]bool{2: true, 3: true, 4: true},
+	}
 	plain := true
 	acted := map[string]bool{}
 	for _, c := range st.Containers {
 		acted[c.Name] = c.Managed && c.Mode == "auto"
 	}
 	for _, s := range st.Services {
-		plain = plain && len(s.Containers) == 1 && s.Containers[0] == s.Name && s.Paused == "" && (s.Owner == "" || s.Owner == st.Node.Name)
+		plain = plain && len(s.Containers) == 1 && s.Containers[0] == s.Name && s.Paused == "" &&
+			(s.Owner == "" || s.Owner == st.Node.Name)
 		automation := automationText(s, acted)
 		if paused := p.pauseOf(s); paused != "" {
 			automation = p.style(styleYellow, paused)
 		}
-		t.add(nameCell(s.Name), nameCell(s.Owner), fmt.Sprint(len(s.Containers)), cpuCell(s.CPUUsed, s.CPULimit), memCell(s.MemoryUsed, s.MemoryLimit), automation)
+		t.add(nameCell(s.Name), nameCell(s.Owner), fmt.Sprint(len(s.Containers)), cpuCell(s.CPUUsed, s.CPULimit),
+			memCell(s.MemoryUsed, s.MemoryLimit), automation)
 	}
 	if plain {
 		t.rows = nil
@@ -178,7 +169,7 @@ func serviceTable(p *page, st api.Status) *table {
 	return t
 }
 
-// automationText says for how many of a service's containers limits are changed.
+// automationText says for how many of a service's containers automation is on.
 func automationText(s api.ServiceView, acted map[string]bool) string {
 	on := 0
 	for _, name := range s.Containers {
@@ -195,33 +186,33 @@ func automationText(s api.ServiceView, acted map[string]bool) string {
 	return fmt.Sprintf("on for %d of %d", on, len(s.Containers))
 }
 
-// pauseOf is what of a service is paused, for how long, or on which hosts; "": nothing.
+// pauseOf says how a service is paused, for how long, or on which hosts; "": it is not.
 func (p *page) pauseOf(s api.ServiceView) string {
-	on := map[string][]string{}
+	hosts := map[string][]string{}
 	for _, host := range slices.Sorted(maps.Keys(s.Pauses)) {
-		what, _ := pausedWhat(s.Pauses[host])
-		on[what] = append(on[what], host)
+		state, _ := pauseState(s.Pauses[host])
+		hosts[state] = append(hosts[state], host)
 	}
 	var parts []string
-	for _, what := range slices.Backward(slices.Sorted(maps.Keys(on))) {
-		parts = append(parts, what+" on "+strings.Join(on[what], ", "))
+	for _, state := range slices.Sorted(maps.Keys(hosts)) {
+		parts = append(parts, state+" on "+strings.Join(hosts[state], ", "))
 	}
 	if s.Paused != "" {
-		what, until := pausedWhat(s.Paused)
-		parts = append(parts, what+" "+p.pauseLeft(until))
+		state, until := pauseState(s.Paused)
+		parts = append(parts, state+" "+p.pauseLeft(until))
 	}
 	return strings.Join(parts, "; ")
 }
 
-// pausedWhat reads "until …" and "down until …".
-func pausedWhat(paused string) (what, until string) {
+// pauseState reads "until …" and "down until …".
+func pauseState(paused string) (state, until string) {
 	if until, down := strings.CutPrefix(paused, "down "); down {
-		return "cuts paused", until
+		return "reductions paused", until
 	}
 	return "paused", paused
 }
 
-// pauseLeft prints "until 2026-11-23T17:37:02Z" as the time that is left, as the lines of
+// pauseLeft prints "until 2026-11-23T17:37:02Z" as the remaining time, as the lines of
 // the containers do.
 func (p *page) pauseLeft(paused string) string {
 	until, err := time.Parse(time.RFC3339, strings.TrimPrefix(paused, "until "))
@@ -244,11 +235,12 @@ func memCell(used int64, limit *int64) string {
 		return sizeText(used) + "/none    -"
 	}
 	unit, size := unitOf(*limit)
-	return fmt.Sprintf("%s/%s %s %4s", inUnit(used, size), inUnit(*limit, size), unit, percent(float64(used), float64(*limit)))
+	share := percent(float64(used), float64(*limit))
+	return fmt.Sprintf("%s/%s %s %4s", inUnit(used, size), inUnit(*limit, size), unit, share)
 }
 
-// containerTable says of each container on which host it runs, where they are not
-// all on this one; throttling makes room for that.
+// containerTable has a HOST column instead of the throttling when other hosts have
+// containers.
 func containerTable(p *page, st api.Status) *table {
 	hosts := slices.ContainsFunc(st.Containers, func(c api.ContainerView) bool { return !isHere(st, c) })
 	t := &table{head: []string{"CONTAINER", "CPU USE/LIMIT", "THR", "MEM USE/LIMIT", "STATE", "LAST CHANGE"}}
@@ -287,7 +279,7 @@ func stateCell(p *page, c api.ContainerView) string {
 	return orDash(c.State)
 }
 
-// changeCell is the last change; where nothing may be changed, what would be set.
+// changeCell is the last change; without automation, the limits that it would set.
 func changeCell(p *page, c api.ContainerView) string {
 	if c.LastChange != nil {
 		ch := c.LastChange
@@ -318,8 +310,7 @@ func changeCell(p *page, c api.ContainerView) string {
 	return "would be " + strings.Join(would, ", ")
 }
 
-// whyLine tells the reason where there is one worth a line: of managed
-// containers, and of those with a problem.
+// whyLine is the reason of a managed container, and the problems of any container.
 func whyLine(c api.ContainerView) string {
 	if len(c.Problems) > 0 {
 		return "! " + strings.Join(c.Problems, "; ")
@@ -332,9 +323,9 @@ func whyLine(c api.ContainerView) string {
 
 func savedText(s api.Summary) string {
 	if s.SavedCPU == 0 && s.SavedMemory == 0 {
-		return "the same"
+		return "no difference"
 	}
-	cpu, mem := "cpu the same", "memory the same"
+	cpu, mem := "cpu unchanged", "memory unchanged"
 	switch {
 	case s.SavedCPU > 0:
 		cpu = coreText(s.SavedCPU) + " cores saved"

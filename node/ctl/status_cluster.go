@@ -9,14 +9,14 @@ import (
 	"github.com/effiscale/effiscale/node/api"
 )
 
-// health is how a cluster is, as status and members say it.
+// health summarises a cluster for status and members.
 type health struct {
 	// members are those that are alive or failed.
 	alive, members, expected int
 	majority, ringsDiffer    bool
 }
 
-// text is "healthy 3/3", or the worst that is to be said.
+// text is "healthy 3/3", or the worst problem.
 func (h health) text(p *page) string {
 	of := max(h.expected, h.members)
 	count := fmt.Sprintf(" %d/%d", h.alive, of)
@@ -31,40 +31,44 @@ func (h health) text(p *page) string {
 	return p.style(styleGreen, "healthy") + count
 }
 
-// warnings tell what a lost majority and differing rings mean.
+// warnings explain a lost majority and differing ring checksums.
 func (h health) warnings(p *page) {
 	if !h.majority {
-		what := "Check the network between the hosts."
+		remedy := "Check the network between the hosts."
 		if 2*h.alive > h.expected {
-			what = "Some of them count anew, after a new or restored disk or a `leave`. If this stays for minutes, see \"When no majority comes back\" in the README."
+			remedy = "Some nodes count members anew, after a new or restored disk or `leave`. " +
+				"If this lasts for minutes, see `effiscale help failures`."
 		}
-		p.paragraph(p.style(styleRed, "!")+" ", fmt.Sprintf("This side has no majority, %d of %d nodes: containers are kept at the right size, but replica counts stay as they are. %s",
-			h.alive, max(h.expected, h.members), what))
+		p.problem(fmt.Sprintf("This partition has no majority, %d of %d nodes: limits still follow demand, "+
+			"replica counts do not change. %s", h.alive, max(h.expected, h.members), remedy))
 	}
 	if h.ringsDiffer {
-		p.paragraph(p.style(styleYellow, "!")+" ", "The nodes disagree about who plans for which service (their ring checksums differ). "+
-			"After a change this passes within seconds; if it stays, `effiscale members` on each node shows whom it does not see.")
+		p.warning("The nodes disagree about the owners of services (their ring checksums differ). This ends within seconds " +
+			"of a membership change; if it lasts, run `effiscale members` on each node and compare the nodes.")
 	}
 }
 
-// clusterHealth is nil where there is nobody else and nobody is missed.
+// clusterHealth is nil on a node without peers, present or expected.
 func clusterHealth(c *api.ClusterView) *health {
 	if c == nil || c.Members <= 1 && c.Expected <= 1 && c.Majority {
 		return nil
 	}
-	return &health{alive: c.Alive, members: c.Members, expected: c.Expected, majority: c.Majority, ringsDiffer: c.RingsDiffer}
+	return &health{
+		alive: c.Alive, members: c.Members, expected: c.Expected, majority: c.Majority, ringsDiffer: c.RingsDiffer,
+	}
 }
 
-// hasLeft: who is in a cluster, be it alone, counts itself among its members.
+// hasLeft reports whether the node left its cluster; else it counts itself as a member.
 func hasLeft(c *api.ClusterView) bool { return c != nil && c.Members == 0 }
 
 // isHere reports whether a container runs on this host.
 func isHere(st api.Status, c api.ContainerView) bool { return c.Host == "" || c.Host == st.Node.Name }
 
-// hostTable is this host, and the others of its cluster.
+// hostTable shows this host and the others of its cluster.
 func hostTable(p *page, st api.Status) *table {
 	n := st.Node
-	t := &table{head: []string{"HOST", "CPU", "MEMORY", "CPU GRANTED/POOL", "CONTAINERS", "MANAGED"}, right: map[int]bool{4: true, 5: true}}
+	t := &table{head: []string{"HOST", "CPU", "MEMORY", "CPU GRANTED/POOL", "CONTAINERS", "MANAGED"},
+		right: map[int]bool{4: true, 5: true}}
 	containers, managed := 0, 0
 	for _, c := range st.Containers {
 		if !isHere(st, c) {
@@ -76,7 +80,8 @@ func hostTable(p *page, st api.Status) *table {
 		}
 	}
 	cpu, memory := hostCells(n.CPUs, n.CPUUsed, n.MemoryBytes, n.MemoryUsed)
-	self := []string{n.Name, cpu, memory, poolCell(n.PoolCPUGranted, n.PoolCPU), fmt.Sprint(containers), fmt.Sprint(managed)}
+	self := []string{n.Name, cpu, memory, poolCell(n.PoolCPUGranted, n.PoolCPU),
+		fmt.Sprint(containers), fmt.Sprint(managed)}
 	others := otherHosts(st)
 	if len(others) == 0 {
 		t.right = nil
@@ -92,7 +97,7 @@ func hostTable(p *page, st api.Status) *table {
 		if h.PoolCPU > 0 {
 			pool = poolCell(h.PoolCPUGranted, h.PoolCPU)
 		}
-		if h.CPUs == 0 || !isAlive(h.Status) { // what was known of it is old
+		if h.CPUs == 0 || !isAlive(h.Status) { // the values are old
 			cpu, memory, pool, count, managed = "-", "-", "-", "-", "-"
 		}
 		t.add(nameCell(h.Name), cpu, memory, pool, count, managed, hostState(p, h))
@@ -105,8 +110,8 @@ func hostTable(p *page, st api.Status) *table {
 
 func poolCell(granted, pool float64) string { return coreText(granted) + "/" + coreText(pool) }
 
-// summaryOf is the last hour of all hosts that answered, and whose it is where others
-// are known.
+// summaryOf is the last hour of all hosts that answered; of names them when there is
+// more than one host.
 func summaryOf(st api.Status) (s api.Summary, of string) {
 	c := st.Cluster
 	switch {
@@ -120,7 +125,7 @@ func summaryOf(st api.Status) (s api.Summary, of string) {
 	return c.Summary, fmt.Sprintf(" on %d hosts", c.SummaryOf)
 }
 
-// otherHosts are those of the cluster but this one, by name.
+// otherHosts are the hosts of the cluster without this one, by name.
 func otherHosts(st api.Status) []api.HostView {
 	if st.Cluster == nil {
 		return nil
@@ -135,8 +140,10 @@ func hostCells(cpus int, used float64, memory, memoryUsed int64) (cpuCell, memor
 		return "-", "-"
 	}
 	unit, size := unitOf(memory)
-	return fmt.Sprintf("%s/%d  %s", coreText(used), cpus, percent(used, float64(cpus))),
-		fmt.Sprintf("%s/%s %s  %s", inUnit(memoryUsed, size), inUnit(memory, size), unit, percent(float64(memoryUsed), float64(memory)))
+	cpuCell = fmt.Sprintf("%s/%d  %s", coreText(used), cpus, percent(used, float64(cpus)))
+	memoryCell = fmt.Sprintf("%s/%s %s  %s", inUnit(memoryUsed, size), inUnit(memory, size), unit,
+		percent(float64(memoryUsed), float64(memory)))
+	return cpuCell, memoryCell
 }
 
 func hostState(p *page, h api.HostView) string {
@@ -148,13 +155,13 @@ func hostState(p *page, h api.HostView) string {
 	case h.Degraded:
 		return p.style(styleRed, "degraded !")
 	case h.Error != "":
-		return p.style(styleYellow, "alive, silent")
+		return p.style(styleYellow, "no answer")
 	}
 	return p.style(styleGreen, "alive")
 }
 
-// ownerText names who plans for a container's service, and who would next; "" on a
-// host alone.
+// ownerText names the owner of a container's service and its standbys; "" on a single
+// host.
 func ownerText(p *page, ex api.Explain) string {
 	if ex.Term == "" && len(ex.Warm) == 0 && ex.OwnerState == "" {
 		return ""
@@ -162,7 +169,7 @@ func ownerText(p *page, ex api.Explain) string {
 	parts := []string{orDash(ex.Owner)}
 	switch {
 	case ex.Owner == ex.Node:
-		parts[0] += " (its host)"
+		parts[0] += " (same host)"
 	case ex.OwnerState != "" && ex.OwnerState != "alive":
 		parts[0] += " (" + p.style(styleRed, ex.OwnerState) + ")"
 	case ex.OwnerState != "":
@@ -172,10 +179,10 @@ func ownerText(p *page, ex api.Explain) string {
 		parts = append(parts, "term "+ex.Term)
 	}
 	if ex.IntentAge > 0 {
-		parts = append(parts, "its plan was confirmed "+span(ex.IntentAge)+" ago")
+		parts = append(parts, "last confirmed "+span(ex.IntentAge)+" ago")
 	}
 	if len(ex.Warm) > 0 {
-		parts = append(parts, "warm to take over: "+strings.Join(ex.Warm, ", "))
+		parts = append(parts, "standby: "+strings.Join(ex.Warm, ", "))
 	}
 	return strings.Join(parts, "; ")
 }

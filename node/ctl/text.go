@@ -15,13 +15,12 @@ import (
 	"github.com/charmbracelet/x/ansi"
 )
 
-// maxString bounds every string that is shown; the longest honest one is an
+// maxString bounds every string that is shown; the longest usual one is an
 // Engine's error message.
 const maxString = 2000
 
-// clean makes a stranger's text harmless to a terminal: control characters,
-// escape sequences, invisible and direction-changing characters are spelled
-// out (CWE-150).
+// clean makes untrusted text harmless to a terminal: control characters, escape
+// sequences, invisible and direction-changing characters are escaped (CWE-150).
 func clean(s string) string {
 	var b strings.Builder
 	n := 0
@@ -48,7 +47,7 @@ func hostile(r rune) bool {
 	return unicode.IsControl(r) || unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp, unicode.Co)
 }
 
-// cleanLines is clean for our own texts, which may have several lines.
+// cleanLines is clean for texts of several lines.
 func cleanLines(s string) string {
 	lines := strings.Split(s, "\n")
 	for i, l := range lines {
@@ -57,8 +56,7 @@ func cleanLines(s string) string {
 	return strings.TrimRight(strings.Join(lines, "\n"), "\n")
 }
 
-// scrub returns a deep copy of a view in which every string went through clean,
-// so that no field can be forgotten.
+// scrub returns a deep copy of a view with clean applied to every string.
 func scrub[T any](view T) T {
 	v := reflect.New(reflect.TypeOf(view)).Elem()
 	v.Set(scrubbed(reflect.ValueOf(view)))
@@ -97,9 +95,8 @@ func scrubbed(v reflect.Value) reflect.Value {
 	return out
 }
 
-// json writes a view as it is. What JSON lets through raw and a terminal obeys
-// (C1 controls, DEL, directions) is written as \u escapes: the same document to
-// a program, harmless to an eye.
+// json writes a view. Characters that JSON leaves unescaped and a terminal
+// interprets (C1 controls, DEL, directions) are written as \u escapes.
 func (a *app) json(view any) error {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -247,7 +244,7 @@ func (p *page) since(t time.Time) string {
 	return ageText(p.now.Sub(t))
 }
 
-// ago is since as a person says it: "12s ago", "now".
+// ago prints the age of an instant as "12s ago", "now".
 func (p *page) ago(t time.Time) string {
 	s := p.since(t)
 	if s == "-" || s == "now" {
@@ -256,13 +253,18 @@ func (p *page) ago(t time.Time) string {
 	return s + " ago"
 }
 
-// unbroken stands for a hyphen while lines are broken, so that a name stays whole.
+// unbroken replaces hyphens while lines are wrapped, so that names are not broken.
 const unbroken = "\u2011"
 
 // wrapped breaks text at spaces; a word longer than a line is broken anywhere.
 func wrapped(text string, width int) string {
 	return strings.ReplaceAll(ansi.Wrap(strings.ReplaceAll(text, "-", unbroken), width, ""), unbroken, "-")
 }
+
+// warning prints text behind a yellow mark, problem behind a red one.
+func (p *page) warning(text string) { p.paragraph(p.style(styleYellow, "!")+" ", text) }
+
+func (p *page) problem(text string) { p.paragraph(p.style(styleRed, "!")+" ", text) }
 
 // paragraph prints text wrapped to the page, every line behind an indent.
 func (p *page) paragraph(indent, text string) {
@@ -271,4 +273,18 @@ func (p *page) paragraph(indent, text string) {
 		p.line("%s%s", first, l)
 		first = strings.Repeat(" ", ansi.StringWidth(indent))
 	}
+}
+
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return fmt.Sprintf("%d %s", n, one)
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
 }

@@ -16,21 +16,22 @@ import (
 	"github.com/effiscale/effiscale/node/api"
 )
 
-// candidate is one policy of the grid: the label that chooses it, and what it
-// changes of the options.
+// candidate is one policy of the grid: its label, and its change of the options.
 type candidate struct {
 	label string
 	set   func(*simulate.Options)
 }
 
-// tuneGrid are the policies that are compared: the risks that the classes take,
-// and percentiles of a day.
+// tuneGrid are the policies that are compared: classes and percentiles.
 func tuneGrid() []candidate {
 	class := func(c knowledge.Class) candidate {
 		return candidate{"effiscale.class=" + c.String(), func(o *simulate.Options) { o.Policy.Class = c }}
 	}
 	percentile := func(share float64) candidate {
-		return candidate{fmt.Sprintf("effiscale.cpu.percentile=%.0f%%", share*100), func(o *simulate.Options) { o.Policy.CPUPercentile = share }}
+		return candidate{
+			fmt.Sprintf("effiscale.cpu.percentile=%.0f%%", share*100),
+			func(o *simulate.Options) { o.Policy.CPUPercentile = share },
+		}
 	}
 	return []candidate{
 		class(knowledge.ClassLatency), class(knowledge.ClassServing), class(knowledge.ClassBatch),
@@ -38,9 +39,8 @@ func tuneGrid() []candidate {
 	}
 }
 
-// tuneWants is the demand that a recommendation should be made from: a day has a
-// peak hour.
-const tuneWants = 24 * time.Hour
+// tuneLeast is the record that a recommendation needs: a day has a peak hour.
+const tuneLeast = 24 * time.Hour
 
 // tuneView is the JSON of `effiscale tune`.
 type tuneView struct {
@@ -50,13 +50,13 @@ type tuneView struct {
 	StepSeconds float64      `json:"step_seconds"`
 	Unserved    float64      `json:"unserved_allowed"`
 	Policies    []tunePolicy `json:"policies"` // cheapest first
-	// Recommended is the label of the cheapest policy that keeps what is unserved
-	// within what is allowed; empty: none does.
+	// Recommended is the label of the cheapest policy with at most Unserved; empty:
+	// there is none.
 	Recommended string   `json:"recommended"`
-	Host        string   `json:"host,omitempty"`      // whose record it is
+	Host        string   `json:"host,omitempty"`      // the host of the record
 	Elsewhere   []string `json:"elsewhere,omitempty"` // other hosts on which the service runs
 	InForce     string   `json:"in_force"`            // the label of the policy in force; "": not known
-	NoDemand    bool     `json:"no_demand,omitempty"` // nothing was used: shares of it mean nothing
+	NoDemand    bool     `json:"no_demand,omitempty"` // no demand at all: its shares mean nothing
 }
 
 type tunePolicy struct {
@@ -67,50 +67,35 @@ type tunePolicy struct {
 	InForce  bool `json:"in_force"`
 }
 
-func (a *app) tuneCmd() *cobra.Command {
+func tuneCmd(a *app) *cobra.Command {
 	var since, unserved string
 	cmd := &cobra.Command{
 		Use:   "tune NAME [--since 7d] [--unserved 0.5%]",
 		Short: "Replay a service's recorded demand with other policies, and recommend one",
-		Long: "Replay what a service, all its containers together, wanted of CPU in the past with a grid of policies,\n" +
-			"through the code that decides in the daemon, and show what each would have wasted and left unserved\n" +
-			"before its reflex answers. A * marks those that no other one beats, and\n" +
-			"\"in force\" the one by which it is sized. What is recommended is the\n" +
-			"cheapest that leaves no more unserved than --unserved. Nothing is changed: a policy is chosen by a label.\n" + recordHelp,
+		Long: "Replay the recorded CPU demand of a service, all its containers together, with a grid of policies, through\n" +
+			"the code that decides in the daemon. Show what each policy would have wasted and left unserved before the\n" +
+			"reflex acts. * marks policies that no other one beats; \"in force\" is the current policy. The\n" +
+			"recommendation is the cheapest policy that leaves at most --unserved. Nothing is changed: set the label\n" +
+			"to choose a policy.\n" + recordHelp,
 		Example:           "  effiscale tune web\n  effiscale tune web --since 24h --unserved 0.1%",
 		Args:              oneArg("NAME"),
-		ValidArgsFunction: a.completeNames(true),
-		RunE: a.run(func(ctx context.Context, args []string) error {
-			name, err := checkName(args[0])
-			if err != nil {
-				return err
-			}
-			span, err := parseSince(since)
-			if err != nil {
-				return err
-			}
-			allowed, err := parsePercent(unserved)
-			if err != nil {
-				return usagef("--unserved %q: %w", shorten(unserved), err)
-			}
-			t, err := call(ctx, func(ctx context.Context) (api.Trace, error) {
-				return a.client().Trace(ctx, api.TraceRequest{Name: name, Resource: "cpu", Since: span})
-			})
-			if err != nil {
-				return err
-			}
-			v, err := tune(t, allowed)
-			if err != nil {
-				return err
-			}
-			if a.output == "json" {
-				return a.json(v)
-			}
-			p := &page{colour: a.colour(), now: a.deps.Now()}
-			tuneText(p, scrub(v))
-			return a.write(p.String())
-		}),
+		ValidArgsFunction: completeNames(a, true),
 	}
+	cmd.RunE = a.runNamed(func(ctx context.Context, name string) error {
+		allowed, err := parsePercent(unserved)
+		if err != nil {
+			return usagef("--unserved %q: %w", shorten(unserved), err)
+		}
+		t, err := recorded(ctx, a, name, "cpu", since)
+		if err != nil {
+			return err
+		}
+		v, err := tune(t, allowed)
+		if err != nil {
+			return err
+		}
+		return emit(a, v, tuneText)
+	})
 	cmd.Flags().StringVar(&since, "since", "7d", "how far back: 15s to 31d")
 	cmd.Flags().StringVar(&unserved, "unserved", "0.5%", "share of demand that may stay unserved")
 	return cmd
@@ -132,14 +117,18 @@ func parsePercent(s string) (float64, error) {
 // tune replays a trace with every policy of the grid.
 func tune(t api.Trace, allowed float64) (tuneView, error) {
 	if len(t.Values) == 0 || !(t.Step > 0) {
-		return tuneView{}, fmt.Errorf("there is no demand of %s on record", t.Service)
+		return tuneView{}, fmt.Errorf("no recorded demand of %s", t.Service)
 	}
-	v := tuneView{Schema: api.Schema, Service: t.Service, Host: t.Host, Elsewhere: t.Elsewhere, InForce: t.Policy, NoDemand: slices.Max(t.Values) <= 0, Steps: len(t.Values), StepSeconds: t.Step, Unserved: allowed}
-	trace := simulate.Trace{Name: t.Service, Unit: simulate.UnitCores, Step: time.Duration(t.Step * float64(time.Second)), Values: t.Values}
+	v := tuneView{
+		Schema: api.Schema, Service: t.Service, Host: t.Host, Elsewhere: t.Elsewhere, InForce: t.Policy,
+		NoDemand: slices.Max(t.Values) <= 0, Steps: len(t.Values), StepSeconds: t.Step, Unserved: allowed,
+	}
+	step := time.Duration(t.Step * float64(time.Second))
+	trace := simulate.Trace{Name: t.Service, Unit: simulate.UnitCores, Step: step, Values: t.Values}
 	for _, c := range tuneGrid() {
 		o := simulate.Defaults()
 		o.Latency = false
-		// The first limit is one that nobody would miss: what was never more used.
+		// The first limit covers the highest demand.
 		o.ReplicaCores = max(slices.Max(t.Values), o.ReplicaCores)
 		c.set(&o)
 		results, err := simulate.Replay(&trace, []string{simulate.EffiScale}, o)
@@ -165,7 +154,8 @@ func tune(t api.Trace, allowed float64) (tuneView, error) {
 
 func tuneText(p *page, v tuneView) {
 	length := time.Duration(float64(v.Steps) * v.StepSeconds * float64(time.Second))
-	p.line("%s", p.style(styleBold, fmt.Sprintf("%s: CPU demand of %s in %d steps of %s%s", v.Service, spanText(length), v.Steps, secondsText(v.StepSeconds), onHost(v.Host))))
+	p.line("%s", p.style(styleBold, fmt.Sprintf("%s: CPU demand of %s in %d steps of %s%s",
+		v.Service, spanText(length), v.Steps, secondsText(v.StepSeconds), onHost(v.Host))))
 	out := newScoreTable("POLICY", "", "SLACK %", "UNSERVED %", "SHORT %", "CORE-H", "CHANGES A DAY")
 	delete(out.right, 1)
 	for _, c := range v.Policies {
@@ -176,26 +166,28 @@ func tuneText(p *page, v tuneView) {
 		if c.InForce {
 			mark = strings.TrimSpace(mark + " in force")
 		}
-		out.add(c.Label, mark, ofDemand(v.NoDemand, c.Slack), ofDemand(v.NoDemand, c.Unserved), share(c.Under), figure(c.Reserved/3600), figure(c.ChangesPerDay))
+		out.add(c.Label, mark, ofDemand(v.NoDemand, c.Slack), ofDemand(v.NoDemand, c.Unserved), share(c.Under),
+			figure(c.Reserved/3600), figure(c.ChangesPerDay))
 	}
 	out.print(p)
 	p.line("")
 	if len(v.Elsewhere) > 0 {
-		p.paragraph(p.style(styleYellow, "!")+" ", elsewhereText(api.Trace{Service: v.Service, Elsewhere: v.Elsewhere}))
+		p.warning(elsewhereText(api.Trace{Service: v.Service, Elsewhere: v.Elsewhere}))
 	}
 	if v.InForce != "" && !slices.ContainsFunc(v.Policies, func(c tunePolicy) bool { return c.InForce }) {
-		p.line("In force is %s, which is not among these.", v.InForce)
+		p.line("In force: %s, which is not in the table.", v.InForce)
 	}
 	if v.NoDemand {
-		p.line("Nothing was used in that time: there is nothing to choose by.")
+		p.line("No demand in that time: there is nothing to compare.")
 		return
 	}
 	if v.Recommended == "" {
-		p.line("None of them leaves %s %% of demand or less unserved: the demand leaps more than its past tells.", share(v.Unserved))
+		p.line("No policy leaves %s %% of demand or less unserved: the demand jumps above its past.", share(v.Unserved))
 		return
 	}
-	if length < tuneWants {
-		p.line("Of %s alone: ask again when a day, and better a week, is on record.", spanText(length))
+	if length < tuneLeast {
+		p.line("Only %s are recorded: run this again after a day, or better a week.", spanText(length))
 	}
-	p.line("Recommended: the label %s, the cheapest that leaves %s %% of demand or less unserved.", v.Recommended, share(v.Unserved))
+	p.line("Recommended: the label %s, the cheapest that leaves %s %% of demand or less unserved.",
+		v.Recommended, share(v.Unserved))
 }

@@ -1,0 +1,102 @@
+package ctl
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/effiscale/effiscale/node/api"
+)
+
+// callTimeout bounds one call of the daemon. An Engine update may take its 10 s
+// twice, and restore does several.
+const callTimeout = 60 * time.Second
+
+// call sends one request to the daemon.
+func call[T any](ctx context.Context, a *app, request func(context.Context, Client) (T, error)) (T, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	return request(ctx, a.deps.Connect(a.socketPath()))
+}
+
+// ask sends one request to the daemon and prints the answer.
+func ask[T any](ctx context.Context, a *app, request func(context.Context, Client) (T, error),
+	render func(*page, T),
+) (T, error) {
+	answer, err := call(ctx, a, request)
+	if err == nil {
+		err = emit(a, answer, render)
+	}
+	return answer, err
+}
+
+// do sends one request without an answer and prints text, or that it is done as JSON.
+func do(ctx context.Context, a *app, request func(context.Context, Client) error, text string) error {
+	_, err := ask(ctx, a, func(ctx context.Context, c Client) (doneView, error) {
+		return doneView{api.Schema, true}, request(ctx, c)
+	}, func(p *page, _ doneView) { p.line("%s", text) })
+	return err
+}
+
+type doneView struct {
+	Schema int  `json:"schema"`
+	Done   bool `json:"done"`
+}
+
+// emit writes a view: as JSON unchanged, else as the text that render makes of a
+// copy in which every string is harmless to a terminal.
+func emit[T any](a *app, view T, render func(*page, T)) error {
+	if a.output == "json" {
+		return a.json(view)
+	}
+	return emitText(a, view, render)
+}
+
+func emitText[T any](a *app, view T, render func(*page, T)) error {
+	p := a.page()
+	render(p, scrub(view))
+	return a.write(p.String())
+}
+
+func (a *app) page() *page { return &page{colour: a.colour(), now: a.deps.Now()} }
+
+func (a *app) write(s string) error {
+	if _, err := io.WriteString(a.Out, s); err != nil {
+		return fmt.Errorf("cannot write the output: %w", err)
+	}
+	return nil
+}
+
+// oneArg takes exactly one argument.
+func oneArg(what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == 1 {
+			return nil
+		}
+		return fmt.Errorf("%s takes one %s, got %d", cmd.Name(), what, len(args))
+	}
+}
+
+// atMostOneName takes one NAME, or none.
+func atMostOneName(cmd *cobra.Command, args []string) error {
+	if len(args) <= 1 {
+		return nil
+	}
+	return fmt.Errorf("%s takes at most one NAME, got %d", cmd.Name(), len(args))
+}
+
+// noArgs takes none.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s takes no argument, got %q", cmd.Name(), shorten(args[0]))
+}
+
+// oneOf completes a flag with one of the values.
+func oneOf(values ...string) cobra.CompletionFunc {
+	return cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)
+}
