@@ -278,6 +278,13 @@ func (in *inspector) functions(f *ast.File) {
 	}
 }
 
+// embeds reports whether a variable's value is an embedded file.
+func embeds(doc *ast.CommentGroup) bool {
+	return doc != nil && slices.ContainsFunc(doc.List, func(c *ast.Comment) bool {
+		return strings.HasPrefix(c.Text, "//go:embed ")
+	})
+}
+
 // variables gathers package-level variables and the writes that may reach them.
 func (in *inspector) variables(f *ast.File, pkg string) {
 	if in.globals[pkg] == nil {
@@ -295,7 +302,7 @@ func (in *inspector) variables(f *ast.File, pkg string) {
 					continue
 				}
 				in.globals[pkg][name.Name] = name.Pos()
-				if len(spec.Values) == 0 {
+				if len(spec.Values) == 0 && !embeds(gen.Doc) {
 					in.fault(name.Pos(), "global %s has no value: it is there to be changed", name.Name)
 				}
 			}
