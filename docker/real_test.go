@@ -140,10 +140,10 @@ func (r *real) kernel(id knowledge.ContainerID) (s knowledge.Sample) {
 		r.t.Skip(err)
 	}
 	defer c.Close()
-	if err := c.Limits(&s); err != nil {
+	if err := c.Read(&s, knowledge.HasLimits); err != nil {
 		r.t.Fatal(err)
 	}
-	if err := c.Fast(&s); err != nil {
+	if err := c.Read(&s, knowledge.FastTier); err != nil {
 		r.t.Fatal(err)
 	}
 	return s

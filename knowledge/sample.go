@@ -12,7 +12,7 @@ const (
 	HasThrottle                       // Periods, Throttled, ThrottledTime
 	HasMemory                         // MemoryUsage
 	HasMemoryStat                     // Memory detail
-	HasLimits                         // Quota, Period, MemoryLimit, Shares: read back from the kernel
+	HasLimits                         // Quota, Period, MemoryLimit: read back from the kernel
 	HasOOM                            // OOM events
 	HasCPUPressure
 	HasMemoryPressure
@@ -20,6 +20,13 @@ const (
 	HasIO
 	HasPids
 	HasNetwork
+)
+
+// FastTier are the groups that cost little and move quickly; SlowTier are the others.
+const (
+	FastTier = HasCPU | HasThrottle | HasMemory
+	SlowTier = HasMemoryStat | HasLimits | HasOOM | HasCPUPressure | HasMemoryPressure | HasIOPressure |
+		HasIO | HasPids | HasNetwork
 )
 
 // Pressure is PSI of one resource: shares of time in percent (0..100), as the
@@ -50,7 +57,6 @@ type Sample struct {
 	Refaults                   uint64        // counter: pages of the working set that came back (file and anon)
 	Quota                      NanoCPU       // 0: no limit
 	Period                     time.Duration // of the quota
-	Shares                     int64         // v1 cpu.shares or v2 cpu.weight, the kernel's own number
 	MemoryLimit                Bytes         // 0: no limit
 	MemoryHigh                 Bytes         // v2 memory.high; 0: none
 	OOM                        uint64        // counter: times the limit could not be met
@@ -122,7 +128,6 @@ type Window struct {
 	ReadBytes, WriteBytes                   uint64
 	RxBytes, TxBytes                        uint64
 	Pids                                    int64
-	Shares                                  int64
 }
 
 // Throttled reports whether the newest interval held a throttled period.

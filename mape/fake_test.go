@@ -426,19 +426,16 @@ func (b *box) fill(s *knowledge.Sample, have knowledge.Signals) error {
 	return b.broken
 }
 
-const (
-	fastTier = knowledge.HasCPU | knowledge.HasThrottle | knowledge.HasMemory
-	memTier  = knowledge.HasMemoryStat | knowledge.HasOOM
-)
+// told are the groups that a box has.
+const told = knowledge.FastTier | knowledge.HasMemoryStat | knowledge.HasOOM | knowledge.HasLimits
 
-func (b *box) Fast(s *knowledge.Sample) error   { return b.fill(s, fastTier) }
-func (b *box) Slow(s *knowledge.Sample) error   { return b.fill(s, memTier|knowledge.HasLimits) }
-func (b *box) Memory(s *knowledge.Sample) error { return b.fill(s, memTier) }
-func (b *box) Limits(s *knowledge.Sample) error { return b.fill(s, knowledge.HasLimits) }
-func (b *box) SetHigh(knowledge.Bytes) error    { return errors.ErrUnsupported }
-func (b *box) Writable() bool                   { return true }
-func (b *box) SetPID(int)                       {}
-func (b *box) Close() error                     { return nil }
+func (b *box) Read(s *knowledge.Sample, groups knowledge.Signals) error {
+	return b.fill(s, groups&told)
+}
+func (b *box) SetHigh(knowledge.Bytes) error { return errors.ErrUnsupported }
+func (b *box) Writable() bool                { return true }
+func (b *box) SetPID(int)                    {}
+func (b *box) Close() error                  { return nil }
 
 func (b *box) SetQuota(q knowledge.NanoCPU, _ time.Duration) error {
 	b.h.mu.Lock()

@@ -127,24 +127,18 @@ func (l *Loop) observe(now time.Time, c *container) {
 	}
 }
 
-// cpuReader is a probe that can read CPU without memory.
-type cpuReader interface {
-	CPU(s *knowledge.Sample) error
-}
-
 // memoryEvery is how often memory is read of a container that is watched ten
 // times a second for its CPU alone.
 const memoryEvery = 500 * time.Millisecond
 
 // readFast reads CPU, and memory unless it was read just now and is in no hurry.
 func (l *Loop) readFast(now time.Time, c *container) error {
-	probe, ok := c.Probe.(cpuReader)
 	calm := c.Finding.Memory < knowledge.SymptomTight && (c.Finding.TimeToFull == 0 || c.Finding.TimeToFull > 30*time.Second)
-	if ok && calm && c.Window.Samples >= 3 && now.Sub(c.memoryAt) < memoryEvery {
-		return probe.CPU(&c.sample)
+	if calm && c.Window.Samples >= 3 && now.Sub(c.memoryAt) < memoryEvery {
+		return c.Probe.Read(&c.sample, knowledge.HasCPU|knowledge.HasThrottle)
 	}
 	c.memoryAt = now
-	return c.Probe.Fast(&c.sample)
+	return c.Probe.Read(&c.sample, knowledge.FastTier)
 }
 
 func (l *Loop) readSlow(now time.Time, c *container) error {
@@ -153,7 +147,7 @@ func (l *Loop) readSlow(now time.Time, c *container) error {
 		every := l.cadence.SlowEvery(c.Window, c.Policy.Acts())
 		c.slowAt = now.Add(-time.Duration(c.slot%100) * every / 100)
 	}
-	err := c.Probe.Slow(&c.sample)
+	err := c.Probe.Read(&c.sample, knowledge.SlowTier)
 	// What the kernel holds when a container starts again is taken as it is: a
 	// restart is no reason to change anything. A restart of the daemon is told from
 	// somebody else's change first.
@@ -248,7 +242,7 @@ func (l *Loop) decide(now time.Time, c *container) {
 		// Page cache counts as use until memory.stat says otherwise: look before
 		// memory is given away for it.
 		c.sample.Have = 0
-		if c.Probe.Memory(&c.sample) == nil && l.fold(c) {
+		if c.Probe.Read(&c.sample, knowledge.HasMemoryStat|knowledge.HasOOM) == nil && l.fold(c) {
 			c.Finding = analyse.Assess(now, c.Window, &c.Policy, &c.Container.Container, maxAge)
 		}
 	}

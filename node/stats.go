@@ -67,32 +67,23 @@ func (p *statsProbe) poll(ctx context.Context, c *docker.Client, id knowledge.Co
 	}
 }
 
-// Fast hands over the newest answer once; between answers there is nothing new.
-func (p *statsProbe) Fast(s *knowledge.Sample) error {
+// Read returns the newest answer once, with all groups that it holds, when the
+// CPU time is asked for; between answers there is nothing new. Of the limits only
+// the memory limit is known.
+func (p *statsProbe) Read(s *knowledge.Sample, groups knowledge.Signals) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.err != nil {
 		return p.err
 	}
-	if p.fresh {
+	if groups&knowledge.HasCPU != 0 && p.fresh {
 		*s, p.fresh = p.sample, false
 	}
+	if groups&knowledge.HasLimits != 0 {
+		s.MemoryLimit, s.Quota = p.sample.MemoryLimit, p.sample.Quota
+		s.Have |= p.sample.Have & knowledge.HasLimits
+	}
 	return nil
-}
-
-// Slow has nothing to add: one answer holds everything.
-func (p *statsProbe) Slow(*knowledge.Sample) error { return nil }
-
-// Memory has nothing to add either.
-func (p *statsProbe) Memory(*knowledge.Sample) error { return nil }
-
-// Limits reads back the memory limit, the one that statistics tell.
-func (p *statsProbe) Limits(s *knowledge.Sample) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	s.MemoryLimit, s.Quota = p.sample.MemoryLimit, p.sample.Quota
-	s.Have |= p.sample.Have & knowledge.HasLimits
-	return p.err
 }
 
 var errNoKernel = errors.New("no kernel files to write")

@@ -24,10 +24,10 @@ func BenchmarkSample(b *testing.B) {
 	c := all[0]
 	var s knowledge.Sample
 	for name, f := range map[string]func() error{
-		"fast":   func() error { return c.Fast(&s) },
-		"slow":   func() error { return c.Slow(&s) },
-		"memory": func() error { return c.Memory(&s) },
-		"limits": func() error { return c.Limits(&s) },
+		"fast":   func() error { return c.Read(&s, knowledge.FastTier) },
+		"slow":   func() error { return c.Read(&s, knowledge.SlowTier) },
+		"memory": func() error { return c.Read(&s, memorySignals) },
+		"limits": func() error { return c.Read(&s, knowledge.HasLimits) },
 		"quota":  func() error { return c.SetQuota(500e6, 0) },
 	} {
 		b.Run(name, func(b *testing.B) {
@@ -49,11 +49,11 @@ func BenchmarkSample(b *testing.B) {
 
 // bare is the floor: the reads of the fast tier, with nothing made of them.
 func bare(b *testing.B, c *Container) {
-	for _, fd := range [...]int{c.usage, c.stat, c.memory} {
+	for _, fd := range c.kept {
 		if fd < 0 {
 			continue
 		}
-		if n, err := unix.Pread(fd, c.host.buf, 0); n == 0 || err != nil {
+		if n, err := unix.Pread(int(fd), c.host.buf, 0); n == 0 || err != nil {
 			b.Fatal(n, err)
 		}
 	}
@@ -69,8 +69,8 @@ func Benchmark1000(b *testing.B) {
 		name string
 		one  func(i int) error
 	}{
-		{"fast", func(i int) error { return all[i].Fast(&s[i]) }},
-		{"slow", func(i int) error { return all[i].Slow(&s[i]) }},
+		{"fast", func(i int) error { return all[i].Read(&s[i], knowledge.FastTier) }},
+		{"slow", func(i int) error { return all[i].Read(&s[i], knowledge.SlowTier) }},
 		{"pread", func(i int) error { bare(b, all[i]); return nil }},
 	}
 	for _, l := range loops {
@@ -113,7 +113,7 @@ func Benchmark1000(b *testing.B) {
 func BenchmarkPaced(b *testing.B) {
 	_, all := forest(b, 1000)
 	s := make([]knowledge.Sample, len(all))
-	fast := func(i int) error { return all[i].Fast(&s[i]) }
+	fast := func(i int) error { return all[i].Read(&s[i], knowledge.FastTier) }
 	for _, p := range []struct {
 		name  string
 		every time.Duration
@@ -125,7 +125,7 @@ func BenchmarkPaced(b *testing.B) {
 		{"1Hz,fast,1000", time.Second, 1000, fast, 0},
 		{"1Hz,fast,1000,slow,each,10s", time.Second, 1000, fast, 100},
 		{"10Hz,fast,50", time.Second / 10, 50, fast, 0},
-		{"10Hz,cpu,50", time.Second / 10, 50, func(i int) error { return all[i].CPU(&s[i]) }, 0},
+		{"10Hz,cpu,50", time.Second / 10, 50, func(i int) error { return all[i].Read(&s[i], cpuSignals) }, 0},
 		{"10Hz,nothing", time.Second / 10, 0, fast, 0},
 	} {
 		b.Run(p.name, func(b *testing.B) {
@@ -142,7 +142,7 @@ func BenchmarkPaced(b *testing.B) {
 						}
 					}
 					for range p.slow {
-						if err := all[next%p.n].Slow(&s[next%p.n]); err != nil {
+						if err := all[next%p.n].Read(&s[next%p.n], knowledge.SlowTier); err != nil {
 							b.Fatal(err)
 						}
 						next++
@@ -174,9 +174,9 @@ func TestSystemCalls(t *testing.T) {
 		for range n {
 			var err error
 			if tier == "fast" {
-				err = all[0].Fast(&s)
+				err = all[0].Read(&s, knowledge.FastTier)
 			} else {
-				err = all[0].Slow(&s)
+				err = all[0].Read(&s, knowledge.SlowTier)
 			}
 			if err != nil {
 				t.Fatal(err)

@@ -31,20 +31,20 @@ func TestGone(t *testing.T) {
 		if err := os.RemoveAll(filepath.Join(h.root, "sys/fs/cgroup")); err != nil {
 			t.Fatal(err)
 		}
-		s := knowledge.Sample{Have: fastSignals | slowSignals}
-		if err := c.Fast(&s); !errors.Is(err, ErrGone) {
+		s := knowledge.Sample{Have: knowledge.FastTier | knowledge.SlowTier}
+		if err := c.Read(&s, knowledge.FastTier); !errors.Is(err, ErrGone) {
 			t.Errorf("%s: Fast: %v", name, err)
 		}
-		if err := c.CPU(&s); !errors.Is(err, ErrGone) {
+		if err := c.Read(&s, cpuSignals); !errors.Is(err, ErrGone) {
 			t.Errorf("%s: CPU: %v", name, err)
 		}
-		if err := c.Limits(&s); !errors.Is(err, ErrGone) {
+		if err := c.Read(&s, knowledge.HasLimits); !errors.Is(err, ErrGone) {
 			t.Errorf("%s: Limits: %v", name, err)
 		}
-		if err := c.Memory(&s); !errors.Is(err, ErrGone) {
+		if err := c.Read(&s, memorySignals); !errors.Is(err, ErrGone) {
 			t.Errorf("%s: Memory: %v", name, err)
 		}
-		if err := c.Slow(&s); !errors.Is(err, ErrGone) {
+		if err := c.Read(&s, knowledge.SlowTier); !errors.Is(err, ErrGone) {
 			t.Errorf("%s: Slow: %v", name, err)
 		}
 		if s.Have != 0 {
@@ -77,13 +77,13 @@ func TestFilesVanish(t *testing.T) {
 		}
 		var s knowledge.Sample
 		for i := range 2 {
-			if err := c.Slow(&s); err != nil {
+			if err := c.Read(&s, knowledge.SlowTier); err != nil {
 				t.Errorf("%s: %v", file, err)
 			}
 			// What was seen to be absent is, from then on, as if it never were.
-			want := slowSignals &^ loses
+			want := knowledge.SlowTier &^ loses
 			if file == "memory.high" && i == 1 {
-				want = slowSignals
+				want = knowledge.SlowTier
 			}
 			if s.Have != want {
 				t.Errorf("%s: have %b, want %b", file, s.Have, want)
@@ -100,10 +100,10 @@ func TestFastWithoutMemoryController(t *testing.T) {
 	}
 	c := attach(t, h)
 	var s knowledge.Sample
-	if err := c.Fast(&s); err != nil || s.Have != knowledge.HasCPU|knowledge.HasThrottle {
+	if err := c.Read(&s, knowledge.FastTier); err != nil || s.Have != knowledge.HasCPU|knowledge.HasThrottle {
 		t.Errorf("have %b, %v", s.Have, err)
 	}
-	if err := c.Slow(&s); err != nil || s.Have&knowledge.HasLimits == 0 || s.MemoryLimit != 0 {
+	if err := c.Read(&s, knowledge.SlowTier); err != nil || s.Have&knowledge.HasLimits == 0 || s.MemoryLimit != 0 {
 		t.Errorf("have %b, limit %d, %v", s.Have, s.MemoryLimit, err)
 	}
 }
@@ -114,11 +114,11 @@ func TestCountersGoBack(t *testing.T) {
 	h := tree(t, "v2-systemd", Options{})
 	c := attach(t, h)
 	var before, after knowledge.Sample
-	if err := c.Fast(&before); err != nil {
+	if err := c.Read(&before, knowledge.FastTier); err != nil {
 		t.Fatal(err)
 	}
 	rewrite(t, h, "cpu.stat", "usage_usec 10\nnr_periods 0\nnr_throttled 0\nthrottled_usec 0\n")
-	if err := c.Fast(&after); err != nil {
+	if err := c.Read(&after, knowledge.FastTier); err != nil {
 		t.Fatal(err)
 	}
 	if after.CPUUsage != 10*time.Microsecond || after.Have != before.Have {
@@ -139,13 +139,13 @@ func TestLongFiles(t *testing.T) {
 	line := "veth0123456: 1000 11 0 0 0 0 0 0 10 9 0 0 0 0 0 0\n"
 	rewrite(t, h, "dev", strings.Repeat(line, 3000))
 	var s knowledge.Sample
-	if err := c.Slow(&s); err != nil || s.RxBytes != 3000*1000 || s.TxBytes != 3000*10 {
+	if err := c.Read(&s, knowledge.SlowTier); err != nil || s.RxBytes != 3000*1000 || s.TxBytes != 3000*10 {
 		t.Errorf("3000 interfaces: %d, %d, %v", s.RxBytes, s.TxBytes, err)
 	}
 	rewrite(t, h, "dev", strings.Repeat(line, maxBuffer/len(line)+1))
 	rewrite(t, h, "io.stat", strings.Repeat("8:0 rbytes=1 wbytes=1\n", maxBuffer/20))
-	err := c.Slow(&s)
-	if want := slowSignals &^ (knowledge.HasNetwork | knowledge.HasIO); !errors.Is(err, errTooLong) || s.Have != want {
+	err := c.Read(&s, knowledge.SlowTier)
+	if want := knowledge.SlowTier &^ (knowledge.HasNetwork | knowledge.HasIO); !errors.Is(err, errTooLong) || s.Have != want {
 		t.Errorf("files without an end: have %b, %v", s.Have, err)
 	}
 }

@@ -7,36 +7,26 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/effiscale/effiscale/knowledge"
 )
 
-// The groups of signals that each tier sets.
-const (
-	cpuSignals    = knowledge.HasCPU | knowledge.HasThrottle
-	fastSignals   = cpuSignals | knowledge.HasMemory
-	memorySignals = knowledge.HasMemoryStat | knowledge.HasOOM
-	slowSignals   = memorySignals | knowledge.HasLimits | knowledge.HasIO | knowledge.HasPids | knowledge.HasNetwork |
-		knowledge.HasCPUPressure | knowledge.HasMemoryPressure | knowledge.HasIOPressure
-)
+// cpuSignals are one file on v2, two on v1.
+const cpuSignals = knowledge.HasCPU | knowledge.HasThrottle
 
 // Container is one container's cgroup. Close it: it keeps two descriptors (v2)
 // or three (v1), and one more once SetQuota was called.
 type Container struct {
-	host *Host
+	host   *Host
+	has    uint32 // the files that exist, as bits of file
+	closed bool
+	kept   [keptFiles]int32 // descriptors of the fast tier; -1: there is no such file
+	quota  int32            // for writing, opened by the first SetQuota
+
 	id   string
 	dirs place
-	has  uint32 // the files of the slow tier that exist, as bits of file
-
-	closed bool
-	usage  int // descriptors; -1: there is no such file
-	stat   int
-	memory int
-	quota  int // opened by the first SetQuota
-
 	proc string // "/proc/PID" below the root, "" when the process is not known
 }
 
@@ -54,7 +44,7 @@ func (h *Host) Attach(c knowledge.Container) (*Container, error) {
 	if !ok {
 		return nil, fmt.Errorf("cannot attach to container %s: %w", c.ID.Short(), ErrNotFound)
 	}
-	a := &Container{host: h, id: string(c.ID), dirs: dirs, usage: -1, stat: -1, memory: -1, quota: -1}
+	a := &Container{host: h, id: string(c.ID), dirs: dirs, kept: [keptFiles]int32{-1, -1, -1}, quota: -1}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if err := a.open(); err != nil {
@@ -65,140 +55,36 @@ func (h *Host) Attach(c knowledge.Container) (*Container, error) {
 	return a, nil
 }
 
-// open opens the files of the fast tier and looks which others there are.
+// open opens the files of the fast tier and finds out which others there are.
 func (c *Container) open() error {
-	v2 := c.host.at[cpu].v2
-	opens := []struct {
-		fd   *int
-		t    hierarchy
-		name string
-		want bool
-	}{
-		{&c.usage, cpuacct, "cpuacct.usage", !v2},
-		{&c.stat, cpu, "cpu.stat", true},
-		{&c.memory, memory, c.host.name("memory.usage_in_bytes", "memory.current", memory), true},
-	}
-	for _, o := range opens {
-		if !o.want || c.dirs[o.t] == "" {
-			continue
-		}
-		fd, err := c.host.open(c.dirs[o.t], o.name, unix.O_RDONLY)
-		if err == unix.ENOENT {
-			continue
-		}
-		if err != nil {
-			return &fs.PathError{Op: "open", Path: filepath.Join(c.dirs[o.t], o.name), Err: err}
-		}
-		*o.fd = fd
-	}
-	if c.usage < 0 && c.stat < 0 && c.memory < 0 {
-		return ErrNotFound
-	}
 	for f := range files {
 		t, name := c.host.file(f)
 		if name == "" || c.dirs[t] == "" {
 			continue
 		}
-		if _, err := os.Stat(filepath.Join(c.dirs[t], name)); err == nil {
-			c.has |= 1 << f
+		if f >= keptFiles {
+			if _, err := os.Stat(filepath.Join(c.dirs[t], name)); err == nil {
+				c.has |= 1 << f
+			}
+			continue
 		}
+		fd, err := c.host.open(c.dirs[t], name, unix.O_RDONLY)
+		if err == unix.ENOENT {
+			continue
+		}
+		if err != nil {
+			return &fs.PathError{Op: "open", Path: filepath.Join(c.dirs[t], name), Err: err}
+		}
+		c.kept[f] = int32(fd)
+		c.has |= 1 << f
+	}
+	if c.has&(1<<keptFiles-1) == 0 {
+		return ErrNotFound
 	}
 	return nil
 }
 
-// name picks a file's name by the version of its controller.
-func (h *Host) name(v1, v2 string, t hierarchy) string {
-	if h.at[t].v2 {
-		return v2
-	}
-	return v1
-}
-
-// Fast reads the fast tier into s: CPU time, throttling, memory in use. It sets
-// s.At, the fields and the bits of these three groups, and leaves the rest of s
-// alone. What one file lacks hides no other: the bits tell what was read, and
-// the error the first file that made no sense. ErrGone: attach again.
-// It allocates nothing unless it fails, and does three reads on v1, two on v2.
-func (c *Container) Fast(s *knowledge.Sample) error {
-	return c.fast(s, fastSignals)
-}
-
-// CPU is Fast without the memory, for the watch over throttled containers: two
-// reads on v1, one on v2.
-func (c *Container) CPU(s *knowledge.Sample) error {
-	return c.fast(s, cpuSignals)
-}
-
-func (c *Container) fast(s *knowledge.Sample, which knowledge.Signals) error {
-	c.host.mu.Lock()
-	defer c.host.mu.Unlock()
-	s.Have &^= which
-	if c.closed {
-		return fs.ErrClosed
-	}
-	s.At = time.Now()
-	var bad faults
-	c.cpuTime(s, &bad)
-	if which&knowledge.HasMemory != 0 && c.memory >= 0 {
-		b, err := c.host.kept(c.memory)
-		if err == nil {
-			err = parseMemory(b, s)
-		}
-		bad.note(c.dirs[memory], c.host.name("memory.usage_in_bytes", "memory.current", memory), err)
-	}
-	if bad.gone {
-		s.Have &^= which
-	}
-	return bad.result()
-}
-
-// cpuTime reads the kept files of the CPU controllers.
-func (c *Container) cpuTime(s *knowledge.Sample, bad *faults) {
-	if c.usage >= 0 {
-		b, err := c.host.kept(c.usage)
-		if err == nil {
-			err = parseUsage(b, s)
-		}
-		bad.note(c.dirs[cpuacct], "cpuacct.usage", err)
-	}
-	if c.stat >= 0 {
-		b, err := c.host.kept(c.stat)
-		switch {
-		case err != nil:
-		case c.host.at[cpu].v2:
-			err = parseCPUStatV2(b, s)
-		default:
-			err = parseCPUStatV1(b, s)
-		}
-		bad.note(c.dirs[cpu], "cpu.stat", err)
-	}
-}
-
-// parseUsage reads cpuacct.usage of v1: nanoseconds.
-func parseUsage(b []byte, s *knowledge.Sample) error {
-	v, err := single(b)
-	if err != nil {
-		return err
-	}
-	s.CPUUsage = time.Duration(v)
-	s.Have |= knowledge.HasCPU
-	return nil
-}
-
-// parseMemory reads memory.usage_in_bytes and memory.current.
-func parseMemory(b []byte, s *knowledge.Sample) error {
-	v, err := single(b)
-	if err != nil {
-		return err
-	}
-	if s.MemoryUsage, err = size(v); err != nil {
-		return err
-	}
-	s.Have |= knowledge.HasMemory
-	return nil
-}
-
-// SetPID tells the container's first process, by which its network is found. A
+// SetPID sets the container's first process, by which its network is found. A
 // number that is not a process of this container (it ended, and the number went
 // to another) and one in the host's own network leave the network unmeasured.
 func (c *Container) SetPID(pid int) {
@@ -242,11 +128,11 @@ func (c *Container) Close() error {
 func (c *Container) close() error {
 	c.closed = true
 	var first error
-	for _, fd := range []*int{&c.usage, &c.stat, &c.memory, &c.quota} {
+	for _, fd := range [...]*int32{&c.kept[cpuUsage], &c.kept[cpuStat], &c.kept[memoryUsage], &c.quota} {
 		if *fd < 0 {
 			continue
 		}
-		if err := unix.Close(*fd); err != nil && first == nil {
+		if err := unix.Close(int(*fd)); err != nil && first == nil {
 			first = fmt.Errorf("cannot close the cgroup of %s: %w", c.id[:12], err)
 		}
 		*fd = -1

@@ -162,11 +162,11 @@ func TestEngine(t *testing.T) {
 
 	var first, before, after knowledge.Sample
 	var said stats
-	if err := c.Fast(&first); err != nil {
+	if err := c.Read(&first, knowledge.FastTier); err != nil {
 		t.Fatal(err)
 	}
 	witness.Eventually(t, 2*time.Minute, "five periods, four of them throttled, and the memory taken", func() bool {
-		if err := errors.Join(c.Fast(&before), c.Slow(&before)); err != nil {
+		if err := errors.Join(c.Read(&before, knowledge.FastTier), c.Read(&before, knowledge.SlowTier)); err != nil {
 			t.Fatal(err)
 		}
 		return before.Periods >= first.Periods+5 && before.Throttled >= first.Throttled+4 && before.Anon >= 16<<20
@@ -174,7 +174,7 @@ func TestEngine(t *testing.T) {
 	if err := e.Call("GET", "/containers/"+string(made.ID)+"/stats?stream=false&one-shot=true", nil, &said); err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(c.Fast(&after), c.Slow(&after)); err != nil {
+	if err := errors.Join(c.Read(&after, knowledge.FastTier), c.Read(&after, knowledge.SlowTier)); err != nil {
 		t.Fatal(err)
 	}
 	between(t, "CPU time", int64(before.CPUUsage), said.CPU.Usage.Total, int64(after.CPUUsage))
@@ -197,7 +197,7 @@ func TestEngine(t *testing.T) {
 	if diff := int64(after.MemoryUsage) - said.Memory.Usage; diff > 8<<20 || diff < -8<<20 {
 		t.Errorf("memory in use %d, the Engine says %d", after.MemoryUsage, said.Memory.Usage)
 	}
-	want := fastSignals | slowSignals
+	want := knowledge.FastTier | knowledge.SlowTier
 	if h.Version() != V2 {
 		want &^= knowledge.HasIO // newer kernels do not account for it there
 	}
@@ -209,7 +209,7 @@ func TestEngine(t *testing.T) {
 	}
 	if h.PSI() {
 		witness.Eventually(t, 30*time.Second, "a throttled container shows CPU pressure", func() bool {
-			return c.Slow(&after) == nil && after.CPUPressure.Some10 > 1
+			return c.Read(&after, knowledge.SlowTier) == nil && after.CPUPressure.Some10 > 1
 		})
 	}
 }
@@ -226,14 +226,14 @@ func TestEngineRestart(t *testing.T) {
 	}
 	defer c.Close()
 	var s knowledge.Sample
-	witness.Eventually(t, time.Minute, "some CPU time", func() bool { return c.Fast(&s) == nil && s.CPUUsage > 50*time.Millisecond })
+	witness.Eventually(t, time.Minute, "some CPU time", func() bool { return c.Read(&s, knowledge.FastTier) == nil && s.CPUUsage > 50*time.Millisecond })
 	if err := c.SetQuota(400e6, 0); err != nil { // keeps the file of the quota open
 		t.Fatal(err)
 	}
 	if err := e.Call("POST", "/containers/"+string(made.ID)+"/restart?t=0", nil, nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Fast(&s); !errors.Is(err, ErrGone) || s.Have&fastSignals != 0 {
+	if err := c.Read(&s, knowledge.FastTier); !errors.Is(err, ErrGone) || s.Have&knowledge.FastTier != 0 {
 		t.Errorf("Fast after a restart: have %b, %v", s.Have, err)
 	}
 	if err := c.SetQuota(300e6, 0); !errors.Is(err, ErrGone) {
@@ -245,7 +245,7 @@ func TestEngineRestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c2.Close()
-	if err := errors.Join(c2.Fast(&s), c2.Slow(&s)); err != nil {
+	if err := errors.Join(c2.Read(&s, knowledge.FastTier), c2.Read(&s, knowledge.SlowTier)); err != nil {
 		t.Fatal(err)
 	}
 	if s.Quota != 500e6 || again.PID == made.PID {
@@ -254,10 +254,10 @@ func TestEngineRestart(t *testing.T) {
 	if err := e.Call("DELETE", "/containers/"+string(made.ID)+"?force=1", nil, nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(c2.Fast(&s)); !errors.Is(err, ErrGone) {
+	if err := errors.Join(c2.Read(&s, knowledge.FastTier)); !errors.Is(err, ErrGone) {
 		t.Errorf("Fast of a removed container: %v", err)
 	}
-	if err := c2.Slow(&s); !errors.Is(err, ErrGone) || s.Have != 0 {
+	if err := c2.Read(&s, knowledge.SlowTier); !errors.Is(err, ErrGone) || s.Have != 0 {
 		t.Errorf("Slow of a removed container: have %b, %v", s.Have, err)
 	}
 	if _, err := h.Attach(again); !errors.Is(err, ErrNotFound) {

@@ -35,7 +35,7 @@ func TestEngineSetQuota(t *testing.T) {
 		if err := c.SetQuota(step.q, step.period); err != nil {
 			t.Fatalf("%+v: %v", step, err)
 		}
-		if err := c.Limits(&s); err != nil || s.Quota != step.holds || step.period != 0 && s.Period != step.period {
+		if err := c.Read(&s, knowledge.HasLimits); err != nil || s.Quota != step.holds || step.period != 0 && s.Period != step.period {
 			t.Errorf("%+v: the kernel holds %d per %s, %v", step, s.Quota, s.Period, err)
 		}
 	}
@@ -44,11 +44,11 @@ func TestEngineSetQuota(t *testing.T) {
 	}
 	witness.Eventually(t, 30*time.Second, "a container that was given a core uses more than 0.2", func() bool {
 		var a, b knowledge.Sample
-		if err := c.Fast(&a); err != nil {
+		if err := c.Read(&a, knowledge.FastTier); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(200 * time.Millisecond)
-		if err := c.Fast(&b); err != nil {
+		if err := c.Read(&b, knowledge.FastTier); err != nil {
 			t.Fatal(err)
 		}
 		return float64(b.CPUUsage-a.CPUUsage) > 0.2*float64(b.At.Sub(a.At))
@@ -59,7 +59,7 @@ func TestEngineSetQuota(t *testing.T) {
 	if err := c.SetHigh(48 << 20); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Limits(&s); err != nil || s.MemoryHigh != 48<<20 {
+	if err := c.Read(&s, knowledge.HasLimits); err != nil || s.MemoryHigh != 48<<20 {
 		t.Errorf("memory.high %d, %v", s.MemoryHigh, err)
 	}
 }
@@ -75,7 +75,7 @@ func TestEngineOOM(t *testing.T) {
 	defer c.Close()
 	var s knowledge.Sample
 	witness.Eventually(t, 60*time.Second, "a kill is counted", func() bool {
-		if err := c.Slow(&s); err != nil {
+		if err := c.Read(&s, knowledge.SlowTier); err != nil {
 			t.Fatal(err)
 		}
 		return s.OOMKills > 0
@@ -111,7 +111,7 @@ func TestEngineParent(t *testing.T) {
 			t.Fatalf("%+v: %v", who, err)
 		}
 		var s knowledge.Sample
-		if err := errors.Join(c.Fast(&s), c.Limits(&s)); err != nil || s.Quota != 100e6 || c.Path() != parent+"/"+string(made.ID) {
+		if err := errors.Join(c.Read(&s, knowledge.FastTier), c.Read(&s, knowledge.HasLimits)); err != nil || s.Quota != 100e6 || c.Path() != parent+"/"+string(made.ID) {
 			t.Errorf("%s: quota %d, %v", c.Path(), s.Quota, err)
 		}
 		c.Close()
@@ -132,14 +132,14 @@ func TestEngineParent(t *testing.T) {
 		t.Errorf("more than the parent's quota: %v", err)
 	}
 	var before, after knowledge.Sample
-	if err := c.Limits(&before); err != nil {
+	if err := c.Read(&before, knowledge.HasLimits); err != nil {
 		t.Fatal(err)
 	}
 	for _, p := range []time.Duration{time.Second, 10 * time.Millisecond} {
 		if err := c.SetQuota(1e9, p); !errors.Is(err, unix.EINVAL) {
 			t.Errorf("more than the parent's quota in %s: %v", p, err)
 		}
-		if err := c.Limits(&after); err != nil || after != before {
+		if err := c.Read(&after, knowledge.HasLimits); err != nil || after != before {
 			t.Errorf("a refused quota left %d per %s behind, %v", after.Quota, after.Period, err)
 		}
 	}

@@ -67,7 +67,7 @@ func TestPIDReuse(t *testing.T) {
 	rewrite(t, h, "cgroup", "0::/system.slice/docker-"+otherID+".scope\n")
 	c := attach(t, h) // its place is known without the PID
 	var s knowledge.Sample
-	if err := c.Slow(&s); err != nil {
+	if err := c.Read(&s, knowledge.SlowTier); err != nil {
 		t.Fatal(err)
 	}
 	if s.Have&knowledge.HasNetwork != 0 {
@@ -75,7 +75,7 @@ func TestPIDReuse(t *testing.T) {
 	}
 	rewrite(t, h, "cgroup", "0::/system.slice/docker-"+testID+".scope\n")
 	c.SetPID(testPID)
-	if err := c.Slow(&s); err != nil || s.Have&knowledge.HasNetwork == 0 {
+	if err := c.Read(&s, knowledge.SlowTier); err != nil || s.Have&knowledge.HasNetwork == 0 {
 		t.Errorf("the container's own network: have %b, %v", s.Have, err)
 	}
 }
@@ -94,7 +94,7 @@ func TestHostNetwork(t *testing.T) {
 	}
 	c := attach(t, h)
 	var s knowledge.Sample
-	if err := c.Slow(&s); err != nil {
+	if err := c.Read(&s, knowledge.SlowTier); err != nil {
 		t.Fatal(err)
 	}
 	if s.Have&knowledge.HasNetwork != 0 {

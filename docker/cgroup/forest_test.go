@@ -116,11 +116,11 @@ func TestFastAllocatesNothing(t *testing.T) {
 	var s knowledge.Sample
 	var m HostSample
 	for what, f := range map[string]func() error{
-		"Fast":       func() error { return c.Fast(&s) },
-		"CPU":        func() error { return c.CPU(&s) },
-		"Memory":     func() error { return c.Memory(&s) },
-		"Slow":       func() error { return c.Slow(&s) },
-		"Limits":     func() error { return c.Limits(&s) },
+		"Fast":       func() error { return c.Read(&s, knowledge.FastTier) },
+		"CPU":        func() error { return c.Read(&s, cpuSignals) },
+		"Memory":     func() error { return c.Read(&s, memorySignals) },
+		"Slow":       func() error { return c.Read(&s, knowledge.SlowTier) },
+		"Limits":     func() error { return c.Read(&s, knowledge.HasLimits) },
 		"SetQuota":   func() error { return c.SetQuota(500e6, 0) },
 		"HostReader": func() error { return usage.Read(&m) },
 	} {
@@ -135,7 +135,7 @@ func TestFastAllocatesNothing(t *testing.T) {
 			t.Errorf("%s allocates %g times", what, n)
 		}
 	}
-	if s.Have&fastSignals == 0 || s.Have&slowSignals == 0 || m.Total == 0 {
+	if s.Have&knowledge.FastTier == 0 || s.Have&knowledge.SlowTier == 0 || m.Total == 0 {
 		t.Errorf("read nothing: have %b, %+v", s.Have, m)
 	}
 }
@@ -149,7 +149,7 @@ func TestFastReads(t *testing.T) {
 	before := readCalls(t)
 	for range rounds {
 		for _, c := range all {
-			if err := c.Fast(&s); err != nil {
+			if err := c.Read(&s, knowledge.FastTier); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -201,10 +201,10 @@ func TestConcurrentUse(t *testing.T) {
 						d.Close()
 					}
 				}
-				if err := c.Fast(&s); err != nil || s.MemoryUsage != fastWant().MemoryUsage {
+				if err := c.Read(&s, knowledge.FastTier); err != nil || s.MemoryUsage != fastWant().MemoryUsage {
 					t.Errorf("%d, %v", s.MemoryUsage, err)
 				}
-				if err := c.Slow(&s); err != nil || s.Pids != 3 {
+				if err := c.Read(&s, knowledge.SlowTier); err != nil || s.Pids != 3 {
 					t.Errorf("%d, %v", s.Pids, err)
 				}
 			}

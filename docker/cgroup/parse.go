@@ -2,103 +2,39 @@ package cgroup
 
 import (
 	"bytes"
-	"errors"
 	"math"
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
 )
 
-var (
-	errMalformed = errors.New("its content makes no sense")
-	errTooLong   = errors.New("it is longer than any such file")
-	// errAbsent: this kernel does not tell; the signal is not set and nobody is
-	// to blame.
-	errAbsent = errors.New("this kernel does not tell")
-)
-
-// decimal reads the digits at the start of b. It refuses none and more than an
-// int64 holds: no counter of a kernel comes near, and nothing ever wraps.
-func decimal(b []byte) (v int64, rest []byte, ok bool) {
-	i := 0
-	for ; i < len(b); i++ {
-		d := int64(b[i] - '0')
-		if b[i] < '0' || b[i] > '9' {
-			break
+// parseNumber reads the files that hold one number.
+func parseNumber(f file, b []byte, s *knowledge.Sample) error {
+	v, err := single(b)
+	if err != nil {
+		return err
+	}
+	switch f {
+	case cpuUsage: // v1: nanoseconds
+		s.CPUUsage = time.Duration(v)
+		s.Have |= knowledge.HasCPU
+	case memoryUsage:
+		s.MemoryUsage, err = size(v)
+	case memoryFailures:
+		s.MaxEvents = uint64(v)
+	case swapFailures:
+		// With no swap allowed, memory and swap together meet their limit first
+		// and memory.failcnt stays where it is. Seen on Linux 6.18: neither counts
+		// then, so that a MaxEvents of 0 is no proof of calm on v1.
+		if !add(&s.MaxEvents, v) {
+			err = errMalformed
 		}
-		if v > (math.MaxInt64-d)/10 {
-			return 0, b, false
-		}
-		v = v*10 + d
+	case cpuPeriod:
+		err = setQuota(s, 0, v)
+	case pidsCurrent:
+		s.Pids = v
 	}
-	return v, b[i:], i > 0
-}
-
-// whole is decimal for a text that is one number and nothing else.
-func whole(b []byte) (int64, bool) {
-	v, rest, ok := decimal(b)
-	return v, ok && len(rest) == 0
-}
-
-// single reads a file of one number.
-func single(b []byte) (int64, error) {
-	v, ok := whole(firstLine(b))
-	if !ok {
-		return 0, errMalformed
-	}
-	return v, nil
-}
-
-// firstLine is the text before the first newline, or all of it.
-func firstLine(b []byte) []byte {
-	if i := bytes.IndexByte(b, '\n'); i >= 0 {
-		return b[:i]
-	}
-	return b
-}
-
-// nextLine cuts a line. A last line without its newline is a truncated one, and
-// is left out: half a number is a wrong number.
-func nextLine(b []byte) (line, rest []byte, ok bool) {
-	i := bytes.IndexByte(b, '\n')
-	if i < 0 {
-		return nil, nil, false
-	}
-	return b[:i], b[i+1:], true
-}
-
-// pair splits "key value".
-func pair(line []byte) (key, value []byte) {
-	i := bytes.IndexByte(line, ' ')
-	if i < 0 {
-		return line, nil
-	}
-	return line[:i], line[i+1:]
-}
-
-// size turns a file's number into a level of memory; more than any machine has
-// makes no sense.
-func size(v int64) (knowledge.Bytes, error) {
-	if v > int64(knowledge.MaxBytes) {
-		return 0, errMalformed
-	}
-	return knowledge.Bytes(v), nil
-}
-
-// limit reads a memory limit: "max", and v1's page-aligned 2^63, are none.
-func limit(b []byte) (knowledge.Bytes, error) {
-	line := firstLine(b)
-	if string(line) == "max" {
-		return 0, nil
-	}
-	v, ok := whole(line)
-	if !ok {
-		return 0, errMalformed
-	}
-	if v > int64(knowledge.MaxBytes) {
-		return 0, nil
-	}
-	return knowledge.Bytes(v), nil
+	return err
 }
 
 // micros turns microseconds into a duration.
@@ -106,47 +42,16 @@ func micros(v int64) (time.Duration, bool) {
 	return time.Duration(v) * time.Microsecond, v <= math.MaxInt64/int64(time.Microsecond)
 }
 
-// parseCPUStatV1 reads cpu.stat of v1: counts, and nanoseconds.
-func parseCPUStatV1(b []byte, s *knowledge.Sample) error {
-	const all = 1<<3 - 1
-	seen := 0
-	for line, rest, ok := nextLine(b); ok; line, rest, ok = nextLine(rest) {
-		key, value := pair(line)
-		v, good := whole(value)
-		switch string(key) {
-		case "nr_periods":
-			s.Periods = uint64(v)
-			seen |= 1
-		case "nr_throttled":
-			s.Throttled = uint64(v)
-			seen |= 2
-		case "throttled_time":
-			s.ThrottledTime = time.Duration(v)
-			seen |= 4
-		default:
-			continue
-		}
-		if !good {
-			return errMalformed
-		}
-	}
-	if seen != all {
-		return errMalformed
-	}
-	s.Have |= knowledge.HasThrottle
-	return nil
-}
-
-// parseCPUStatV2 reads cpu.stat of v2. Without the cpu controller it tells the
-// usage alone; with it, throttling too.
-func parseCPUStatV2(b []byte, s *knowledge.Sample) error {
+// parseCPUStat reads cpu.stat. On v1 it holds throttling alone, in nanoseconds.
+// On v2 it holds the usage too, in microseconds, and without the cpu controller
+// nothing else.
+func parseCPUStat(b []byte, s *knowledge.Sample, v2 bool) error {
 	const usage, throttle = 1, 2 | 4 | 8
 	seen := 0
-	for line, rest, ok := nextLine(b); ok; line, rest, ok = nextLine(rest) {
-		key, value := pair(line)
-		v, good := whole(value)
+	for l := (lines{rest: b}); l.next(); {
+		v, good := l.number()
 		fits := true
-		switch string(key) {
+		switch string(l.key) {
 		case "usage_usec":
 			s.CPUUsage, fits = micros(v)
 			seen |= usage
@@ -159,6 +64,9 @@ func parseCPUStatV2(b []byte, s *knowledge.Sample) error {
 		case "throttled_usec":
 			s.ThrottledTime, fits = micros(v)
 			seen |= 8
+		case "throttled_time":
+			s.ThrottledTime = time.Duration(v)
+			seen |= 8
 		default:
 			continue
 		}
@@ -166,12 +74,15 @@ func parseCPUStatV2(b []byte, s *knowledge.Sample) error {
 			return errMalformed
 		}
 	}
-	if seen&usage == 0 || (seen&throttle != 0 && seen&throttle != throttle) {
-		return errMalformed
-	}
-	s.Have |= knowledge.HasCPU
-	if seen&throttle != 0 {
+	switch told := seen & throttle; {
+	case told == throttle && !v2:
 		s.Have |= knowledge.HasThrottle
+	case !v2 || seen&usage == 0 || told != 0 && told != throttle:
+		return errMalformed
+	case told == throttle:
+		s.Have |= knowledge.HasCPU | knowledge.HasThrottle
+	default:
+		s.Have |= knowledge.HasCPU
 	}
 	return nil
 }
@@ -191,6 +102,22 @@ func parseCPUMax(b []byte, s *knowledge.Sample) error {
 		return errMalformed
 	}
 	return setQuota(s, q, p)
+}
+
+// parseQuotaV1 reads cpu.cfs_quota_us, after the period: -1 is no limit.
+func parseQuotaV1(b []byte, s *knowledge.Sample) error {
+	if s.Period <= 0 {
+		return errMalformed
+	}
+	if string(firstLine(b)) == "-1" {
+		s.Quota = 0
+		return nil
+	}
+	v, err := single(b)
+	if err != nil || v == 0 {
+		return errMalformed
+	}
+	return setQuota(s, v, s.Period.Microseconds())
 }
 
 // setQuota stores a quota of quota µs in each period µs; 0 µs is no limit. More
@@ -215,13 +142,73 @@ func nanoCPU(quota, period int64) knowledge.NanoCPU {
 	return knowledge.NanoCPU(whole*1e9 + (part*1e9+period/2)/period)
 }
 
+// parseMemoryStat reads memory.stat. On v1 the total_ lines hold the cgroup and
+// its children, which is what its limit is held against; kernel memory is a file
+// of its own there, deprecated since Linux 5.16: it stays 0. On v2, Linux before
+// 5.18 has no "kernel" line; its largest parts are added up then.
+func parseMemoryStat(b []byte, s *knowledge.Sample, v2 bool) error {
+	const anon, inactive, kernel = 1, 2, 4
+	seen := 0
+	var refaults [2]int64 // one line until Linux 5.8, then anon and file apart
+	var parts [3]knowledge.Bytes
+	for l := (lines{rest: b}); l.next(); {
+		if !v2 {
+			var total bool
+			if l.key, total = bytes.CutPrefix(l.key, []byte("total_")); !total {
+				continue
+			}
+		}
+		v, good := l.number()
+		b, err := size(v)
+		switch string(l.key) {
+		case "anon", "rss":
+			s.Anon = b
+			seen |= anon
+		case "file", "cache":
+			s.File = b
+		case "inactive_file":
+			s.InactiveFile = b
+			seen |= inactive
+		case "shmem":
+			s.Shmem = b
+		case "unevictable":
+			s.Unevictable = b
+		case "kernel":
+			s.Kernel = b
+			seen |= kernel
+		case "slab":
+			parts[0] = b
+		case "kernel_stack":
+			parts[1] = b
+		case "pagetables":
+			parts[2] = b
+		case "workingset_refault", "workingset_refault_file":
+			refaults[0], err = v, nil
+		case "workingset_refault_anon":
+			refaults[1], err = v, nil
+		default:
+			continue
+		}
+		if !good || err != nil {
+			return errMalformed
+		}
+	}
+	if seen&kernel == 0 && v2 {
+		s.Kernel = parts[0] + parts[1] + parts[2]
+	}
+	s.Refaults = uint64(refaults[0]) + uint64(refaults[1])
+	if seen&(anon|inactive) != anon|inactive {
+		return errMalformed
+	}
+	return nil
+}
+
 // parseEvents reads memory.events of v2.
 func parseEvents(b []byte, s *knowledge.Sample) error {
 	seen := 0
-	for line, rest, ok := nextLine(b); ok; line, rest, ok = nextLine(rest) {
-		key, value := pair(line)
-		v, good := whole(value)
-		switch string(key) {
+	for l := (lines{rest: b}); l.next(); {
+		v, good := l.number()
+		switch string(l.key) {
 		case "high":
 			s.HighEvents = uint64(v)
 			seen |= 1
@@ -251,12 +238,11 @@ func parseEvents(b []byte, s *knowledge.Sample) error {
 // 4.13. v1 does not count the times that a limit could not be met: each kill is
 // taken for one.
 func parseOOMControl(b []byte, s *knowledge.Sample) error {
-	for line, rest, ok := nextLine(b); ok; line, rest, ok = nextLine(rest) {
-		key, value := pair(line)
-		if string(key) != "oom_kill" {
+	for l := (lines{rest: b}); l.next(); {
+		if string(l.key) != "oom_kill" {
 			continue
 		}
-		v, good := whole(value)
+		v, good := l.number()
 		if !good {
 			return errMalformed
 		}
@@ -264,4 +250,159 @@ func parseOOMControl(b []byte, s *knowledge.Sample) error {
 		return nil
 	}
 	return errAbsent
+}
+
+// parsePressure reads a *.pressure file. Linux before 5.13 has no "full" line
+// for the CPU; its shares stay 0.
+func parsePressure(b []byte, p *knowledge.Pressure) error {
+	*p = knowledge.Pressure{}
+	some := false
+	for l := (lines{rest: b}); l.next(); {
+		good := true
+		switch string(l.key) {
+		case "some":
+			some = true
+			good = averages(l.value, &p.Some10, &p.Some60, &p.Some300)
+		case "full":
+			var unused float64
+			good = averages(l.value, &p.Full10, &p.Full60, &unused)
+		}
+		if !good {
+			return errMalformed
+		}
+	}
+	if !some {
+		return errMalformed
+	}
+	return nil
+}
+
+// averages reads "avg10=0.00 avg60=0.00 avg300=0.00 total=0".
+func averages(b []byte, avg10, avg60, avg300 *float64) bool {
+	seen := 0
+	for len(b) > 0 {
+		var field []byte
+		field, b = pair(b)
+		key, value, _ := bytes.Cut(field, []byte("="))
+		var ok bool
+		switch string(key) {
+		case "avg10":
+			*avg10, ok = percent(value)
+			seen |= 1
+		case "avg60":
+			*avg60, ok = percent(value)
+			seen |= 2
+		case "avg300":
+			*avg300, ok = percent(value)
+			seen |= 4
+		default:
+			continue
+		}
+		if !ok {
+			return false
+		}
+	}
+	return seen == 1|2|4
+}
+
+// percent reads "12.34". The kernel's averages may be a rounding above 100.
+func percent(b []byte) (float64, bool) {
+	v, rest, ok := decimal(b)
+	if !ok || v > 100 {
+		return 0, false
+	}
+	f := float64(v)
+	if len(rest) > 0 {
+		if rest[0] != '.' || len(rest) > 7 {
+			return 0, false
+		}
+		part, ok := whole(rest[1:])
+		if !ok {
+			return 0, false
+		}
+		f += float64(part) / math.Pow10(len(rest)-1)
+	}
+	return min(f, 100), true
+}
+
+// parseIOV1 sums blkio.throttle.io_service_bytes_recursive: "8:0 Read 4096". A
+// kernel that starts accounting with the first limit (6.10 and later) lists no
+// device, which is not the same as no traffic.
+func parseIOV1(b []byte, s *knowledge.Sample) error {
+	s.ReadBytes, s.WriteBytes = 0, 0
+	devices := false
+	for l := (lines{rest: b}); l.next(); {
+		op, value := pair(l.value)
+		sum := &s.ReadBytes
+		switch string(op) {
+		case "Read":
+		case "Write":
+			sum = &s.WriteBytes
+		default:
+			continue
+		}
+		v, good := whole(value)
+		if !good || !add(sum, v) {
+			return errMalformed
+		}
+		devices = true
+	}
+	if !devices {
+		return errAbsent
+	}
+	return nil
+}
+
+// parseIOV2 sums io.stat: "8:0 rbytes=4096 wbytes=0 rios=1 wios=0 …". Stacked
+// devices (a mapper over a disk) count twice, as in every reader of this file.
+func parseIOV2(b []byte, s *knowledge.Sample) error {
+	s.ReadBytes, s.WriteBytes = 0, 0
+	for l := (lines{rest: b}); l.next(); {
+		for fields := l.value; len(fields) > 0; {
+			var field []byte
+			field, fields = pair(fields)
+			sum := &s.ReadBytes
+			value, ok := bytes.CutPrefix(field, []byte("rbytes="))
+			if !ok {
+				if value, ok = bytes.CutPrefix(field, []byte("wbytes=")); !ok {
+					continue
+				}
+				sum = &s.WriteBytes
+			}
+			v, good := whole(value)
+			if !good || !add(sum, v) {
+				return errMalformed
+			}
+		}
+	}
+	return nil
+}
+
+// parseNetDev sums the bytes of all interfaces but the loopback in
+// /proc/PID/net/dev: two lines of heading, then "name: rx 7×other tx …".
+func parseNetDev(b []byte, s *knowledge.Sample) error {
+	s.RxBytes, s.TxBytes = 0, 0
+	for len(b) > 0 {
+		i := bytes.IndexByte(b, '\n')
+		if i < 0 {
+			break
+		}
+		line := b[:i]
+		b = b[i+1:]
+		colon := bytes.LastIndexByte(line, ':')
+		if colon < 0 || string(bytes.TrimLeft(line[:colon], " ")) == "lo" {
+			continue
+		}
+		fields := line[colon+1:]
+		for i := 0; i <= 8; i++ {
+			var v int64
+			var good bool
+			v, fields, good = decimal(bytes.TrimLeft(fields, " "))
+			good = good && (len(fields) == 0 || fields[0] == ' ')
+			if !good || (i == 0 && !add(&s.RxBytes, v)) || (i == 8 && !add(&s.TxBytes, v)) {
+				return errMalformed
+			}
+		}
+	}
+	return nil
 }

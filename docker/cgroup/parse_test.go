@@ -33,7 +33,6 @@ func TestAbsurdNumbers(t *testing.T) {
 		{"v1", "memory.failcnt", "%\n", knowledge.HasOOM},
 		{"v1", "cpu.cfs_quota_us", "%\n", knowledge.HasLimits},
 		{"v1", "cpu.cfs_period_us", "%\n", knowledge.HasLimits},
-		{"v1", "cpu.shares", "%\n", knowledge.HasLimits},
 		{"v1", "pids.current", "%\n", knowledge.HasPids},
 		{"v1", "blkio.throttle.io_service_bytes_recursive", "8:0 Read %\n", knowledge.HasIO},
 		{"v2-systemd", "cpu.stat", "usage_usec %\nnr_periods 1\nnr_throttled 1\nthrottled_usec 1\n", knowledge.HasCPU | knowledge.HasThrottle},
@@ -50,7 +49,7 @@ func TestAbsurdNumbers(t *testing.T) {
 	} {
 		h := tree(t, spot.tree, Options{})
 		c := attach(t, h)
-		all := fastSignals | slowSignals
+		all := knowledge.FastTier | knowledge.SlowTier
 		if spot.tree == "v1" {
 			all &^= knowledge.HasCPUPressure | knowledge.HasMemoryPressure | knowledge.HasIOPressure
 		}
@@ -62,10 +61,10 @@ func TestAbsurdNumbers(t *testing.T) {
 			text := strings.ReplaceAll(spot.format, "%", number)
 			rewrite(t, h, spot.file, text)
 			var s knowledge.Sample
-			err := c.Fast(&s)
+			err := c.Read(&s, knowledge.FastTier)
 			if err == nil {
-				err = c.Slow(&s)
-			} else if err2 := c.Slow(&s); err2 != nil {
+				err = c.Read(&s, knowledge.SlowTier)
+			} else if err2 := c.Read(&s, knowledge.SlowTier); err2 != nil {
 				t.Errorf("%s: %.60q: a second error: %v", spot.file, text, err2)
 			}
 			if err == nil || !strings.Contains(err.Error(), h.root) {
@@ -105,7 +104,7 @@ func TestTruncated(t *testing.T) {
 	text := "usage_usec 655748\nnr_periods 32\nnr_throttled 31\nthrottled_usec 2507887\n"
 	for n := range len(text) {
 		var s knowledge.Sample
-		if err := parseCPUStatV2([]byte(text[:n]), &s); err != nil {
+		if err := parseCPUStat([]byte(text[:n]), &s, true); err != nil {
 			continue
 		}
 		if s.CPUUsage != want.CPUUsage || s.Have&knowledge.HasThrottle != 0 {
@@ -124,7 +123,7 @@ func TestTruncated(t *testing.T) {
 // TestOlderKernels reads what older kernels tell, and does not call it an error.
 func TestOlderKernels(t *testing.T) {
 	var s knowledge.Sample
-	if err := parseMemoryStatV2([]byte("anon 5\nfile 6\nkernel_stack 1\npagetables 2\ninactive_file 3\nslab 4\nworkingset_refault 9\n"), &s); err != nil || s.Kernel != 7 || s.Refaults != 9 {
+	if err := parseMemoryStat([]byte("anon 5\nfile 6\nkernel_stack 1\npagetables 2\ninactive_file 3\nslab 4\nworkingset_refault 9\n"), &s, true); err != nil || s.Kernel != 7 || s.Refaults != 9 {
 		t.Errorf("Linux 5.4, memory.stat: %+v, %v", s, err)
 	}
 	if err := parseOOMControl([]byte("oom_kill_disable 0\nunder_oom 0\n"), &s); err != errAbsent {
@@ -135,7 +134,7 @@ func TestOlderKernels(t *testing.T) {
 		t.Errorf("Linux 5.4, cpu.pressure: %+v, %v", p, err)
 	}
 	s = knowledge.Sample{}
-	if err := parseCPUStatV2([]byte("usage_usec 5\nuser_usec 5\nsystem_usec 0\n"), &s); err != nil || s.Have != knowledge.HasCPU || s.CPUUsage != 5*time.Microsecond {
+	if err := parseCPUStat([]byte("usage_usec 5\nuser_usec 5\nsystem_usec 0\n"), &s, true); err != nil || s.Have != knowledge.HasCPU || s.CPUUsage != 5*time.Microsecond {
 		t.Errorf("no cpu controller: %+v, %v", s, err)
 	}
 	if err := parseIOV1([]byte("Total 0\n"), &s); err != errAbsent {
@@ -158,7 +157,7 @@ func sane(t *testing.T, s *knowledge.Sample) {
 			}
 		}
 	}
-	if s.CPUUsage < 0 || s.ThrottledTime < 0 || s.Quota < 0 || s.Quota > knowledge.MaxCPU || s.Pids < 0 || s.Shares < 0 ||
+	if s.CPUUsage < 0 || s.ThrottledTime < 0 || s.Quota < 0 || s.Quota > knowledge.MaxCPU || s.Pids < 0 ||
 		s.Period < 0 || s.Period > maxPeriod {
 		t.Errorf("negative or absurd: %+v", s)
 	}
@@ -186,20 +185,25 @@ func fuzzParser(f *testing.F, parse func([]byte, *knowledge.Sample) error, seeds
 	})
 }
 
+// version is a parser for both versions, for one.
+func version(parse func([]byte, *knowledge.Sample, bool) error, v2 bool) func([]byte, *knowledge.Sample) error {
+	return func(b []byte, s *knowledge.Sample) error { return parse(b, s, v2) }
+}
+
 func FuzzCPUStatV1(f *testing.F) {
-	fuzzParser(f, parseCPUStatV1, "nr_periods 32\nnr_throttled 31\nthrottled_time 2507887209\n")
+	fuzzParser(f, version(parseCPUStat, false), "nr_periods 32\nnr_throttled 31\nthrottled_time 2507887209\n")
 }
 
 func FuzzCPUStatV2(f *testing.F) {
-	fuzzParser(f, parseCPUStatV2, "usage_usec 655748\nnr_periods 32\nnr_throttled 31\nthrottled_usec 9223372036854775807\n")
+	fuzzParser(f, version(parseCPUStat, true), "usage_usec 655748\nnr_periods 32\nnr_throttled 31\nthrottled_usec 9223372036854775807\n")
 }
 
 func FuzzMemoryStatV1(f *testing.F) {
-	fuzzParser(f, parseMemoryStatV1, "total_rss 1\ntotal_inactive_file 2\ntotal_workingset_refault_anon 9223372036854775807\n")
+	fuzzParser(f, version(parseMemoryStat, false), "total_rss 1\ntotal_inactive_file 2\ntotal_workingset_refault_anon 9223372036854775807\n")
 }
 
 func FuzzMemoryStatV2(f *testing.F) {
-	fuzzParser(f, parseMemoryStatV2, "anon 1\ninactive_file 2\nslab 3\nworkingset_refault_file 9223372036854775807\n")
+	fuzzParser(f, version(parseMemoryStat, true), "anon 1\ninactive_file 2\nslab 3\nworkingset_refault_file 9223372036854775807\n")
 }
 
 func FuzzEvents(f *testing.F) {
@@ -237,9 +241,9 @@ func FuzzNumbers(f *testing.F) {
 		if err = parseQuotaV1(b, s); err != nil {
 			return err
 		}
-		if err = parseUsage(b, s); err != nil {
+		if err = parseNumber(cpuUsage, b, s); err != nil {
 			return err
 		}
-		return parseMemory(b, s)
+		return parseNumber(memoryUsage, b, s)
 	}, "19714048\n", "max\n", "-1\n", "9223372036854771712\n", "18446744073709551615\n")
 }

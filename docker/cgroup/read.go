@@ -76,9 +76,9 @@ func (h *Host) slurp(dir, name string, entire bool) ([]byte, error) {
 }
 
 // kept reads a kept-open file of the fast tier. The Host's lock is held.
-func (h *Host) kept(fd int) ([]byte, error) {
-	n, err := pread(fd, h.buf, 0)
-	if err == nil && n == 0 && unlinked(fd) {
+func (h *Host) kept(fd int32) ([]byte, error) {
+	n, err := pread(int(fd), h.buf, 0)
+	if err == nil && n == 0 && unlinked(int(fd)) {
 		err = unix.ENODEV
 	}
 	return h.buf[:n], err

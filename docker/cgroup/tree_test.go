@@ -86,11 +86,14 @@ func content(t testing.TB, h *Host, name string) string {
 	return strings.TrimSuffix(string(b), "\n")
 }
 
+// memorySignals are the memory in detail.
+const memorySignals = knowledge.HasMemoryStat | knowledge.HasOOM
+
 // fastWant and slowWant are what every tree of testdata says, but for what
 // versions do not tell.
 func fastWant() knowledge.Sample {
 	return knowledge.Sample{
-		Have: fastSignals, CPUUsage: 655748000, Periods: 32, Throttled: 31,
+		Have: knowledge.FastTier, CPUUsage: 655748000, Periods: 32, Throttled: 31,
 		ThrottledTime: 2507887000, MemoryUsage: 19714048,
 	}
 }
@@ -100,9 +103,9 @@ func slowWant() knowledge.Sample {
 		return knowledge.Pressure{Some10: avg10, Some60: 1.5, Some300: 0.31, Full10: 7.97, Full60: 1.43}
 	}
 	return knowledge.Sample{
-		Have: slowSignals,
+		Have: knowledge.SlowTier,
 		Anon: 17620992, File: 1638400, InactiveFile: 1638400, Shmem: 4096, Unevictable: 8192, Kernel: 454656,
-		Refaults: 7, Quota: 200e6, Period: 100e6, Shares: 39, MemoryLimit: 64 << 20,
+		Refaults: 7, Quota: 200e6, Period: 100e6, MemoryLimit: 64 << 20,
 		OOM: 2, OOMKills: 2, HighEvents: 5, MaxEvents: 17,
 		CPUPressure: pressure(8.33), MemoryPressure: pressure(2), IOPressure: pressure(0.5),
 		ReadBytes: 1467368, WriteBytes: 4120, Pids: 3, RxBytes: 1142, TxBytes: 800,
@@ -112,7 +115,7 @@ func slowWant() knowledge.Sample {
 // v1Want changes what v1 tells differently.
 func v1Want(fast, slow *knowledge.Sample, psi bool) {
 	fast.CPUUsage, fast.ThrottledTime = 655748123, 2507887209
-	slow.Shares, slow.HighEvents, slow.Kernel = 1024, 0, 0
+	slow.HighEvents, slow.Kernel = 0, 0
 	if !psi {
 		slow.Have &^= knowledge.HasCPUPressure | knowledge.HasMemoryPressure | knowledge.HasIOPressure
 		slow.CPUPressure, slow.MemoryPressure, slow.IOPressure = knowledge.Pressure{}, knowledge.Pressure{}, knowledge.Pressure{}
@@ -176,7 +179,7 @@ func TestTrees(t *testing.T) {
 				slow.RxBytes, slow.TxBytes = 0, 0
 			}
 			var got knowledge.Sample
-			if err := c.Fast(&got); err != nil {
+			if err := c.Read(&got, knowledge.FastTier); err != nil {
 				t.Error(err)
 			}
 			if got.At.IsZero() {
@@ -187,7 +190,7 @@ func TestTrees(t *testing.T) {
 				t.Error("fast:", d)
 			}
 			got = knowledge.Sample{}
-			if err := c.Slow(&got); err != nil {
+			if err := c.Read(&got, knowledge.SlowTier); err != nil {
 				t.Error(err)
 			}
 			if d := cmp.Diff(slow, got, at); d != "" {
@@ -206,14 +209,14 @@ func TestTiersKeepToThemselves(t *testing.T) {
 	c := attach(t, tree(t, "v2-systemd", Options{}))
 	var s knowledge.Sample
 	for range 2 {
-		if err := c.Fast(&s); err != nil {
+		if err := c.Read(&s, knowledge.FastTier); err != nil {
 			t.Fatal(err)
 		}
-		if err := c.Slow(&s); err != nil {
+		if err := c.Read(&s, knowledge.SlowTier); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if want := fastSignals | slowSignals; s.Have != want {
+	if want := knowledge.FastTier | knowledge.SlowTier; s.Have != want {
 		t.Errorf("have %b, want %b", s.Have, want)
 	}
 	fast := fastWant()
@@ -221,20 +224,20 @@ func TestTiersKeepToThemselves(t *testing.T) {
 		t.Errorf("a tier overwrote the other: %+v", s)
 	}
 	var l, m, u knowledge.Sample
-	if err := c.CPU(&u); err != nil || u.Have != cpuSignals || u.CPUUsage != fast.CPUUsage || u.MemoryUsage != 0 || u.At.IsZero() {
+	if err := c.Read(&u, cpuSignals); err != nil || u.Have != cpuSignals || u.CPUUsage != fast.CPUUsage || u.MemoryUsage != 0 || u.At.IsZero() {
 		t.Errorf("cpu: %+v, %v", u, err)
 	}
 	want := knowledge.Sample{
 		Have: memorySignals, Anon: 17620992, File: 1638400, InactiveFile: 1638400, Shmem: 4096, Unevictable: 8192,
 		Kernel: 454656, Refaults: 7, OOM: 2, OOMKills: 2, HighEvents: 5, MaxEvents: 17,
 	}
-	if err := c.Memory(&m); err != nil {
+	if err := c.Read(&m, memorySignals); err != nil {
 		t.Fatal(err)
 	}
 	if d := cmp.Diff(want, m); d != "" {
 		t.Error("memory:", d)
 	}
-	if err := c.Limits(&l); err != nil {
+	if err := c.Read(&l, knowledge.HasLimits); err != nil {
 		t.Fatal(err)
 	}
 	if d := cmp.Diff(knowledge.Sample{Have: knowledge.HasLimits, Quota: 200e6, Period: 100e6, MemoryLimit: 64 << 20}, l); d != "" {

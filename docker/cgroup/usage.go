@@ -99,14 +99,15 @@ func (r *HostReader) Close() error {
 // parseStat reads the first line of /proc/stat (proc(5)): "cpu user nice system
 // idle iowait irq softirq …". User time holds that of guests already.
 func parseStat(b []byte, s *HostSample) error {
-	line, _, ok := nextLine(b)
-	if !ok || !bytes.HasPrefix(line, []byte("cpu ")) {
+	l := lines{rest: b}
+	if !l.next() || string(l.key) != "cpu" {
 		return errMalformed
 	}
-	rest := line[len("cpu "):]
+	rest := l.value
 	var busy int64
 	for i := range 7 {
 		var v int64
+		var ok bool
 		if v, rest, ok = decimal(bytes.TrimLeft(rest, " ")); !ok || v > maxTicks {
 			return errMalformed
 		}
@@ -125,10 +126,9 @@ const maxTicks = int64(1<<63-1) / int64(tick) / 5
 // parseMeminfo reads MemTotal and MemAvailable (Linux 3.14), in KiB.
 func parseMeminfo(b []byte, s *HostSample) error {
 	seen := 0
-	for line, rest, ok := nextLine(b); ok && seen != 3; line, rest, ok = nextLine(rest) {
-		key, value := pair(line)
+	for l := (lines{rest: b}); seen != 3 && l.next(); {
 		var to *knowledge.Bytes
-		switch string(key) {
+		switch string(l.key) {
 		case "MemTotal:":
 			to = &s.Total
 			seen |= 1
@@ -138,7 +138,7 @@ func parseMeminfo(b []byte, s *HostSample) error {
 		default:
 			continue
 		}
-		v, _, good := decimal(bytes.TrimLeft(value, " "))
+		v, _, good := decimal(bytes.TrimLeft(l.value, " "))
 		if !good || v > int64(knowledge.MaxBytes/knowledge.KiB) {
 			return errMalformed
 		}

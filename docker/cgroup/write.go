@@ -85,7 +85,7 @@ func (c *Container) writeQuotaV1(q knowledge.NanoCPU, period time.Duration) erro
 	if q > 0 {
 		b = strconv.AppendInt(b[:0], quotaMicros(q, period), 10)
 	}
-	return pwrite(c.quota, append(b, '\n'))
+	return pwrite(int(c.quota), append(b, '\n'))
 }
 
 func (c *Container) writeQuotaV2(q knowledge.NanoCPU, period time.Duration) error {
@@ -95,7 +95,7 @@ func (c *Container) writeQuotaV2(q knowledge.NanoCPU, period time.Duration) erro
 	}
 	b = append(b, ' ')
 	b = strconv.AppendInt(b, period.Microseconds(), 10)
-	return pwrite(c.quota, append(b, '\n'))
+	return pwrite(int(c.quota), append(b, '\n'))
 }
 
 // quotaMicros is the quota in the kernel's microseconds, cut as the Engine and
@@ -106,7 +106,7 @@ func quotaMicros(q knowledge.NanoCPU, period time.Duration) int64 {
 
 // openQuota opens the file of the quota once, for writing only: a descriptor
 // that is never read holds no buffer in the kernel.
-func (c *Container) openQuota() (err error) {
+func (c *Container) openQuota() error {
 	switch {
 	case c.closed:
 		return fs.ErrClosed
@@ -116,7 +116,10 @@ func (c *Container) openQuota() (err error) {
 		return ErrUnsupported
 	}
 	t, name := c.host.file(cpuQuota)
-	c.quota, err = c.host.open(c.dirs[t], name, unix.O_WRONLY)
+	fd, err := c.host.open(c.dirs[t], name, unix.O_WRONLY)
+	if err == nil {
+		c.quota = int32(fd)
+	}
 	return err
 }
 

@@ -48,7 +48,7 @@ func TestSetQuota(t *testing.T) {
 				t.Fatalf("%d, %s: %v", step.q, step.period, err)
 			}
 			var s knowledge.Sample
-			if err := c.Limits(&s); err != nil || s.Quota != step.reads {
+			if err := c.Read(&s, knowledge.HasLimits); err != nil || s.Quota != step.reads {
 				t.Errorf("%d, %s: reads back %d, %v", step.q, step.period, s.Quota, err)
 			}
 		}
@@ -91,7 +91,7 @@ func TestSetHigh(t *testing.T) {
 			t.Fatal(err)
 		}
 		var s knowledge.Sample
-		if err := c.Limits(&s); err != nil || s.MemoryHigh != b || first(t, h, "memory.high") != want {
+		if err := c.Read(&s, knowledge.HasLimits); err != nil || s.MemoryHigh != b || first(t, h, "memory.high") != want {
 			t.Errorf("%d: reads back %d, %q, %v", b, s.MemoryHigh, first(t, h, "memory.high"), err)
 		}
 	}
@@ -125,7 +125,7 @@ func TestClose(t *testing.T) {
 	for range 20 {
 		c := attach(t, h)
 		var s knowledge.Sample
-		if err := errors.Join(c.Fast(&s), c.Slow(&s), c.SetQuota(1e9, 0)); err != nil {
+		if err := errors.Join(c.Read(&s, knowledge.FastTier), c.Read(&s, knowledge.SlowTier), c.SetQuota(1e9, 0)); err != nil {
 			t.Fatal(err)
 		}
 		if got := descriptors(t) - before; got > 4 {
@@ -134,7 +134,7 @@ func TestClose(t *testing.T) {
 		if err := errors.Join(c.Close(), c.Close()); err != nil {
 			t.Fatal(err)
 		}
-		for what, err := range map[string]error{"Fast": c.Fast(&s), "Slow": c.Slow(&s), "Limits": c.Limits(&s), "SetQuota": c.SetQuota(1e9, 0)} {
+		for what, err := range map[string]error{"Fast": c.Read(&s, knowledge.FastTier), "Slow": c.Read(&s, knowledge.SlowTier), "Limits": c.Read(&s, knowledge.HasLimits), "SetQuota": c.SetQuota(1e9, 0)} {
 			if !errors.Is(err, fs.ErrClosed) {
 				t.Errorf("%s after Close: %v", what, err)
 			}
@@ -219,7 +219,7 @@ func TestQuotaRoundTrip(t *testing.T) {
 			t.Fatal(err)
 		}
 		var s knowledge.Sample
-		if err := c.Limits(&s); err != nil {
+		if err := c.Read(&s, knowledge.HasLimits); err != nil {
 			t.Fatal(err)
 		}
 		least := knowledge.NanoCPU(int64(minQuota) * 1e9 / int64(period))

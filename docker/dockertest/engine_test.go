@@ -70,7 +70,7 @@ func (m machine) attach(t *testing.T, id knowledge.ContainerID) *cgroup.Containe
 
 func read(t *testing.T, a *cgroup.Container) (s knowledge.Sample) {
 	t.Helper()
-	if err := errors.Join(a.Fast(&s), a.Slow(&s)); err != nil {
+	if err := errors.Join(a.Read(&s, knowledge.FastTier), a.Read(&s, knowledge.SlowTier)); err != nil {
 		t.Fatal(err)
 	}
 	return s
@@ -180,7 +180,7 @@ func TestRestartedContainerHasANewCgroup(t *testing.T) {
 		m.Advance(time.Second)
 		m.SetMemory(id, 65*mib) // kills
 		var s knowledge.Sample
-		if err := a.Fast(&s); !errors.Is(err, cgroup.ErrGone) {
+		if err := a.Read(&s, knowledge.FastTier); !errors.Is(err, cgroup.ErrGone) {
 			t.Errorf("the old cgroup: %v", err)
 		}
 		if s = read(t, m.attach(t, id)); s.CPUUsage != 0 || s.MemoryUsage != 0 {

@@ -29,11 +29,8 @@ type Engine interface {
 
 // Probe is one container's kernel files. It is used by the loop's goroutine only.
 type Probe interface {
-	Fast(s *knowledge.Sample) error
-	Slow(s *knowledge.Sample) error
-	// Memory reads what memory is made of, and its events, alone.
-	Memory(s *knowledge.Sample) error
-	Limits(s *knowledge.Sample) error
+	// Read reads groups of signals into s, and says in s.Have which could be read.
+	Read(s *knowledge.Sample, groups knowledge.Signals) error
 	SetQuota(q knowledge.NanoCPU, period time.Duration) error
 	SetHigh(b knowledge.Bytes) error
 	Writable() bool

@@ -222,7 +222,7 @@ func (e *Executor) readBack(c *Container) bool {
 		return false
 	}
 	c.sample.Have = 0
-	if err := c.Probe.Limits(&c.sample); err != nil || c.sample.Have&knowledge.HasLimits == 0 {
+	if err := c.Probe.Read(&c.sample, knowledge.HasLimits); err != nil || c.sample.Have&knowledge.HasLimits == 0 {
 		return false
 	}
 	w := c.Window

@@ -127,16 +127,16 @@ func (w *world) Refused(err error) bool { return errors.Is(err, errRefused) }
 // probe is the kernel's files.
 type probe struct{ *world }
 
-func (p probe) Fast(*knowledge.Sample) error   { return nil }
-func (p probe) Slow(*knowledge.Sample) error   { return nil }
-func (p probe) Memory(*knowledge.Sample) error { return nil }
-func (p probe) Writable() bool                 { return p.broken == nil }
-func (p probe) SetPID(int)                     {}
-func (p probe) Close() error                   { return nil }
+func (p probe) Writable() bool { return p.broken == nil }
+func (p probe) SetPID(int)     {}
+func (p probe) Close() error   { return nil }
 
-func (p probe) Limits(s *knowledge.Sample) error {
+func (p probe) Read(s *knowledge.Sample, groups knowledge.Signals) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if groups&knowledge.HasLimits == 0 {
+		return nil
+	}
 	s.Quota, s.Period, s.MemoryLimit, s.MemoryHigh = p.kernel.CPU, knowledge.DefaultPeriod, p.kernel.Memory, p.high
 	s.Have |= knowledge.HasLimits
 	return nil

@@ -75,7 +75,7 @@ func (t *Track) slow(s *knowledge.Sample) {
 	w.Have |= s.Have
 	if s.Have&knowledge.HasLimits != 0 {
 		w.Quota, w.Period = s.Quota, s.Period
-		w.MemoryLimit, w.MemoryHigh, w.Shares = s.MemoryLimit, s.MemoryHigh, s.Shares
+		w.MemoryLimit, w.MemoryHigh = s.MemoryLimit, s.MemoryHigh
 	}
 	if s.Have&knowledge.HasMemoryStat != 0 {
 		t.detail(s)

@@ -84,7 +84,7 @@ func (t *Track) Observe(s *knowledge.Sample, cpus int) (accepted bool, m Minute)
 	if t.began.IsZero() || s.At.Before(t.began) {
 		t.began, t.minute, t.slot = s.At, 0, 0
 	}
-	if s.Have&slowTier != 0 {
+	if s.Have&knowledge.SlowTier != 0 {
 		t.slow(s)
 	}
 	if s.Have&knowledge.HasCPU == 0 {
@@ -151,9 +151,6 @@ func (t *Track) fast(s *knowledge.Sample, cpus float64) bool {
 	t.summarise()
 	return true
 }
-
-// slowTier are the groups that are read seldom.
-const slowTier = ^(knowledge.HasCPU | knowledge.HasThrottle | knowledge.HasMemory)
 
 // sane reports whether the numbers of the groups that were read can exist. Files
 // are parsed strictly before; the Engine's statistics are not, and a kernel may

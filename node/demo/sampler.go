@@ -57,10 +57,8 @@ func (s *sampler) pace() time.Duration {
 // read is the newest sample; Quota and MemoryLimit are what holds now.
 func (s *sampler) read(ctx context.Context) (knowledge.Sample, error) {
 	if s.files != nil {
-		if err := s.files.Fast(&s.now); err != nil {
-			return s.now, err
-		}
-		return s.now, s.files.Limits(&s.now)
+		err := s.files.Read(&s.now, knowledge.FastTier|knowledge.HasLimits)
+		return s.now, err
 	}
 	if err := s.engine.Stats(ctx, s.ctr.ID, &s.now); err != nil {
 		return s.now, err

@@ -48,8 +48,10 @@ func TestCompare(t *testing.T) {
 		name string
 		read func(i int) error
 	}{
-		{"ours, fast tier", func(i int) error { return ours[i].Fast(&s) }},
-		{"ours, fast and slow tier", func(i int) error { return errors.Join(ours[i].Fast(&s), ours[i].Slow(&s)) }},
+		{"ours, fast tier", func(i int) error { return ours[i].Read(&s, knowledge.FastTier) }},
+		{"ours, fast and slow tier", func(i int) error {
+			return errors.Join(ours[i].Read(&s, knowledge.FastTier), ours[i].Read(&s, knowledge.SlowTier))
+		}},
 		{"runc, GetStats", func(i int) error { _, err := managers[i].GetStats(); return err }},
 		{"cAdvisor, handler", func(i int) error { _, err := handlers[i].GetStats(); return err }},
 	} {
