@@ -70,25 +70,6 @@ type Ahead struct {
 	Trusted bool
 }
 
-// Replica is what readiness is judged by.
-type Replica struct {
-	Health  knowledge.Health
-	State   knowledge.RunState
-	Started time.Time
-}
-
-// Serves reports whether a replica counts as ready: healthy, or without a health
-// check and started so long ago that one usually serves.
-func (r Replica) Serves(now time.Time, start time.Duration) bool {
-	switch {
-	case r.State != knowledge.StateRunning:
-		return false
-	case r.Health == knowledge.HealthNone:
-		return now.Sub(r.Started) >= start
-	}
-	return r.Health == knowledge.HealthHealthy
-}
-
 // Scaler is the timing around Choose, for one service: what it remembers from
 // step to step. It is of fixed size; the zero value has seen nothing. It only
 // delays what Choose wants, and grows at once; it never turns a wish around.

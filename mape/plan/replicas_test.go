@@ -258,24 +258,6 @@ func TestCensored(t *testing.T) {
 	}
 }
 
-func TestServes(t *testing.T) {
-	for _, x := range []struct {
-		r    Replica
-		want bool
-	}{
-		{Replica{State: knowledge.StateRunning, Health: knowledge.HealthHealthy, Started: at(0)}, true},
-		{Replica{State: knowledge.StateRunning, Health: knowledge.HealthStarting, Started: at(-time.Hour)}, false},
-		{Replica{State: knowledge.StateRunning, Health: knowledge.HealthUnhealthy}, false},
-		{Replica{State: knowledge.StateRunning, Started: at(-9 * time.Second)}, false},
-		{Replica{State: knowledge.StateRunning, Started: at(-10 * time.Second)}, true},
-		{Replica{State: knowledge.StateExited, Started: at(-time.Hour)}, false},
-	} {
-		if got := x.r.Serves(at(0), 10*time.Second); got != x.want {
-			t.Errorf("%+v: %v", x.r, got)
-		}
-	}
-}
-
 // TestLevel: a jump shows at its reading, noise does not, and nonsense is ignored.
 func TestLevel(t *testing.T) {
 	var l Level
