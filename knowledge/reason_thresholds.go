@@ -2,8 +2,8 @@ package knowledge
 
 import "fmt"
 
-// The rules of thresholds that are learned: from which use of its limit on a
-// container is held back, and which throttle target a latency objective leaves.
+// The rules of learned thresholds: the use of its limit from which on a container
+// is throttled.
 const (
 	RuleKneeStart    Rule = "knee-start"    // knee
 	RuleKneeMoved    Rule = "knee-moved"    // knee, what it was, utilisation that moved it, share of time that hurt there
@@ -12,10 +12,6 @@ const (
 	RuleKneeYoung    Rule = "knee-young"    // seconds watched, needed, seconds held back under the top, needed
 	RuleKneeHarmless Rule = "knee-harmless" // share of the limit up to which it never hurt
 	RuleKneeTarget   Rule = "knee-target"   // the policy's target
-	RuleTargetProbe  Rule = "target-probe"  // target tried, target in force
-	RuleTargetLower  Rule = "target-lower"  // latency over the objective, target, new target
-	RuleTargetSettle Rule = "target-settle" // target, its cost
-	RuleTargetSurge  Rule = "target-surge"  // target kept
 )
 
 var thresholdWords = map[Rule]func(r Reason) string{
@@ -43,17 +39,5 @@ var thresholdWords = map[Rule]func(r Reason) string{
 	},
 	RuleKneeTarget: func(r Reason) string {
 		return fmt.Sprintf("the threshold does not steer: the policy aims for a use of %s of the limit", percent(r.Args[0]))
-	},
-	RuleTargetProbe: func(r Reason) string {
-		return fmt.Sprintf("the latency objective holds: tries a throttle target of %s instead of %s", percent(r.Args[0]), percent(r.Args[1]))
-	},
-	RuleTargetLower: func(r Reason) string {
-		return fmt.Sprintf("latency was %s of its objective at a throttle target of %s: it becomes %s", percent(r.Args[0]), percent(r.Args[1]), percent(r.Args[2]))
-	},
-	RuleTargetSettle: func(r Reason) string {
-		return fmt.Sprintf("a throttle target of %s costs least while the latency objective holds (%.3g)", percent(r.Args[0]), r.Args[1])
-	},
-	RuleTargetSurge: func(r Reason) string {
-		return fmt.Sprintf("a surge: the throttle target stays at %s, nothing is tried", percent(r.Args[0]))
 	},
 }

@@ -38,8 +38,7 @@ func (f *foresight) marshal() []byte {
 	b = appendPart(b, partFine, f.fine.Marshal())
 	b = appendPart(b, partCoarse, f.coarse.Marshal())
 	b = appendPart(b, partAdvisor, f.advisor.Marshal())
-	knee, _ := f.adaptive.MarshalBinary() // it has no error to return
-	b = appendPart(b, partKnee, knee)
+	b = appendPart(b, partKnee, f.adaptive.Marshal())
 	if f.lesson.Steers {
 		b = appendPart(b, partSteers, nil)
 	}
@@ -84,7 +83,7 @@ func unmarshalForesight(b []byte, now time.Time, step time.Duration) (*foresight
 			err = f.coarse.Unmarshal(part)
 			have++
 		case partKnee:
-			err = f.adaptive.UnmarshalBinary(part)
+			err = f.adaptive.Unmarshal(part)
 		case partSteers:
 			steers = true
 		case partAdvisor:

@@ -72,16 +72,16 @@ func encode(start int64, tier Tier, buckets []Bucket) []byte {
 }
 
 // Decode unpacks the chunk's buckets, oldest first. Bytes that Series does not
-// write are ErrEncoding.
+// write are knowledge.ErrEncoding.
 func (c Chunk) Decode() ([]Bucket, error) {
 	if int(c.Tier) >= TierCount {
-		return nil, fmt.Errorf("cannot read chunk: %w: tier %d", ErrEncoding, c.Tier)
+		return nil, fmt.Errorf("cannot read chunk: %w: tier %d", knowledge.ErrEncoding, c.Tier)
 	}
 	n := c.Tier.Buckets()
 	span := int64(c.Tier.Span() / time.Second)
 	if len(c.Data) < 1 || c.Data[0] != chunkVersion && c.Data[0] != firstVersion || len(c.Data) > 1+n*maxBucketBytes ||
 		c.Start < 0 || c.Start%span != 0 || c.Start > math.MaxInt64/int64(time.Second)-span {
-		return nil, fmt.Errorf("cannot read chunk: %w", ErrEncoding)
+		return nil, fmt.Errorf("cannot read chunk: %w", knowledge.ErrEncoding)
 	}
 	var out []Bucket
 	r := reader{data: c.Data[1:]}
@@ -104,7 +104,7 @@ func (c Chunk) Decode() ([]Bucket, error) {
 		}
 		at += int(gap)
 		if r.bad || gap == 0 || at >= n || b.Containers < 1 {
-			return nil, fmt.Errorf("cannot read chunk: %w: bucket %d", ErrEncoding, len(out))
+			return nil, fmt.Errorf("cannot read chunk: %w: bucket %d", knowledge.ErrEncoding, len(out))
 		}
 		b.MeanCPU, b.MaxCPU = float64(mean)/1000, float64(high)/1000
 		b.MeanDemand, b.MaxDemand = float64(demand)/1000, float64(peak)/1000

@@ -2,7 +2,6 @@ package history
 
 import (
 	"errors"
-	"fmt"
 	"math"
 	"time"
 )
@@ -17,6 +16,7 @@ const (
 	// maxBuckets bounds a histogram: 256 buckets span five decades.
 	maxBuckets         = 256
 	minFirst, maxFirst = 1e-9, 1e15
+	maxHalfLife        = 366 * 24 * time.Hour
 	// maxExponent is how many half-lives the weights grow before they are scaled
 	// back: 2^20 · 86 400 s · 2^20 (maxWeight) is 2^57, far below float32's 2^128.
 	maxExponent = 20
@@ -37,18 +37,6 @@ type Spec struct {
 	First    float64
 	Buckets  int
 	HalfLife time.Duration
-}
-
-func (s Spec) check() error {
-	switch {
-	case !(s.First >= minFirst && s.First <= maxFirst):
-		return fmt.Errorf("first bucket %g, allowed are %g to %g", s.First, minFirst, maxFirst)
-	case s.Buckets < 1 || s.Buckets > maxBuckets:
-		return fmt.Errorf("%d buckets, allowed are 1 to %d", s.Buckets, maxBuckets)
-	case s.HalfLife < time.Second || s.HalfLife > 366*24*time.Hour:
-		return fmt.Errorf("half-life %s, allowed are 1 s to a year", s.HalfLife)
-	}
-	return nil
 }
 
 // Histogram counts observations in buckets that grow by Ratio, with weights that
@@ -75,7 +63,7 @@ func New(s Spec) *Histogram {
 	}
 	s.First = min(max(s.First, minFirst), maxFirst)
 	s.Buckets = min(max(s.Buckets, 1), maxBuckets)
-	s.HalfLife = min(max(s.HalfLife, time.Second), 366*24*time.Hour)
+	s.HalfLife = min(max(s.HalfLife, time.Second), maxHalfLife)
 	return &Histogram{spec: s, weights: make([]float32, s.Buckets)}
 }
 

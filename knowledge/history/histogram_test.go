@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/effiscale/effiscale/knowledge"
 	"pgregory.net/rapid"
 )
 
@@ -221,11 +222,8 @@ func TestClockSetBack(t *testing.T) {
 	for i := range 2000 {
 		h.Add(epoch.Add(time.Duration(i%7)*7*time.Hour), 3, 1)
 	}
-	b, err := h.MarshalBinary()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := New(h.spec).UnmarshalBinary(b); err != nil {
+	b := packed(h)
+	if err := unpack(New(h.spec), b); err != nil {
 		t.Fatal(err)
 	}
 	if got := h.Quantile(0.5); got < 3 || got > 3.2 {
@@ -253,7 +251,7 @@ func TestAbsurdObservationsAreIgnored(t *testing.T) {
 	}
 	tiny := New(Spec{First: math.NaN(), Buckets: -1, HalfLife: -1})
 	tiny.Add(epoch, 5, 1)
-	if err := tiny.Spec().check(); err != nil || math.Abs(tiny.Max()-1) > 1e-9 {
+	if err := unpack(New(cpuShape), packed(tiny)); err != nil || math.Abs(tiny.Max()-1) > 1e-9 {
 		t.Fatalf("%v, %g", err, tiny.Max())
 	}
 }
@@ -261,20 +259,17 @@ func TestAbsurdObservationsAreIgnored(t *testing.T) {
 func TestHistogramEncodesAndDecodes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		h := drawHistogram(t, "h")
-		b, err := h.MarshalBinary()
-		if err != nil {
-			t.Fatal(err)
-		}
+		b := packed(h)
 		got := New(cpuShape)
-		if err := got.UnmarshalBinary(b); err != nil {
+		if err := unpack(got, b); err != nil {
 			t.Fatal(err)
 		}
-		again, _ := got.MarshalBinary()
+		again := packed(got)
 		if !bytes.Equal(b, again) || !slices.Equal(got.weights, h.weights) || got.newest != h.newest {
 			t.Fatal("decoding is not the inverse of encoding")
 		}
 		cut := rapid.IntRange(0, len(b)-1).Draw(t, "cut")
-		if err := got.UnmarshalBinary(b[:cut]); !errors.Is(err, ErrEncoding) {
+		if err := unpack(got, b[:cut]); !errors.Is(err, knowledge.ErrEncoding) {
 			t.Fatalf("%d of %d bytes: %v", cut, len(b), err)
 		}
 	})
@@ -282,19 +277,19 @@ func TestHistogramEncodesAndDecodes(t *testing.T) {
 
 func FuzzHistogramDecode(f *testing.F) {
 	h := New(cpuShape)
-	f.Add(must(h.MarshalBinary()))
+	f.Add(packed(h))
 	h.Add(epoch, 1, 1)
 	h.Add(epoch, 5, 1)
-	f.Add(must(h.MarshalBinary()))
-	bad := must(h.MarshalBinary())
+	f.Add(packed(h))
+	bad := packed(h)
 	binary.LittleEndian.PutUint32(bad[len(bad)-4:], math.Float32bits(float32(math.NaN())))
 	f.Add(bad)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		h := New(cpuShape)
-		if err := h.UnmarshalBinary(b); err != nil {
+		if err := unpack(h, b); err != nil {
 			return
 		}
-		if again := must(h.MarshalBinary()); !bytes.Equal(b, again) {
+		if again := packed(h); !bytes.Equal(b, again) {
 			t.Fatalf("accepted %x, writes %x", b, again)
 		}
 		h.Add(epoch, 1, 1)
@@ -306,17 +301,22 @@ func FuzzHistogramDecode(f *testing.F) {
 				t.Fatalf("%v from %x", v, b)
 			}
 		}
-		if err := New(cpuShape).UnmarshalBinary(must(h.MarshalBinary())); err != nil {
+		if err := unpack(New(cpuShape), packed(h)); err != nil {
 			t.Fatalf("what it became cannot be read: %v", err)
 		}
 	})
 }
 
-func must(b []byte, err error) []byte {
-	if err != nil {
-		panic(err)
-	}
-	return b
+func packed(h *Histogram) []byte {
+	f := knowledge.PackFields(nil)
+	h.Pack(f)
+	return f.Bytes()
+}
+
+func unpack(h *Histogram, b []byte) error {
+	f := knowledge.ReadFields(b)
+	h.Pack(f)
+	return f.End("histogram")
 }
 
 func TestAddAllocatesNothing(t *testing.T) {

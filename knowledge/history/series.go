@@ -215,7 +215,7 @@ func (s *Series) Running(tier Tier) []Bucket {
 }
 
 // Restore continues a chunk that was kept by an earlier run. A chunk that cannot
-// be decoded is ErrEncoding and is ignored.
+// be decoded is knowledge.ErrEncoding and is ignored.
 func (s *Series) Restore(c Chunk) error {
 	buckets, err := c.Decode()
 	if err != nil || len(buckets) == 0 {

@@ -135,7 +135,7 @@ func TestSeriesContinuesAfterRestart(t *testing.T) {
 			t.Fatalf("tier %d: %d buckets from %v, %v", c.Tier, len(b), b[0].At, err)
 		}
 	}
-	if err := s.Restore(Chunk{Tier: 9}); !errors.Is(err, ErrEncoding) {
+	if err := s.Restore(Chunk{Tier: 9}); !errors.Is(err, knowledge.ErrEncoding) {
 		t.Fatal(err)
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
-	"github.com/effiscale/effiscale/knowledge/history"
 	"pgregory.net/rapid"
 )
 
@@ -159,7 +158,7 @@ func TestProfileEncodesAndDecodes(t *testing.T) {
 		if !bytes.Equal(got.Marshal(), b) || len(b) > MaxEncoded {
 			t.Fatal("decoding is not the inverse of encoding")
 		}
-		if _, err := Unmarshal(b[:rapid.IntRange(0, len(b)-1).Draw(t, "cut")]); !errors.Is(err, history.ErrEncoding) {
+		if _, err := Unmarshal(b[:rapid.IntRange(0, len(b)-1).Draw(t, "cut")]); !errors.Is(err, knowledge.ErrEncoding) {
 			t.Fatalf("cut short: %v", err)
 		}
 		if !bytes.Equal(p.Clone().Marshal(), b) {

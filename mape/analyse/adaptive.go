@@ -1,8 +1,6 @@
 package analyse
 
 import (
-	"encoding/binary"
-	"fmt"
 	"math"
 	"time"
 
@@ -145,62 +143,4 @@ func (a *Adaptive) Thresholds(uncertainty, capacity float64) Thresholds {
 		t.Reason = knowledge.Because(knowledge.RuleKneeMoved, c.Now, c.Was, c.Moved.Utilisation, c.Moved.Harm)
 	}
 	return t
-}
-
-// AdaptiveSize is the length of an encoded Adaptive.
-const AdaptiveSize = KneeSize + 8 + kneeChanges*6*8
-
-// MarshalBinary packs the table and its story into AdaptiveSize bytes. The verdict of
-// Judge is not in them.
-func (a *Adaptive) MarshalBinary() ([]byte, error) {
-	b, _ := a.Knee.AppendBinary(make([]byte, 0, AdaptiveSize))
-	put := func(v float64) { b = binary.LittleEndian.AppendUint64(b, math.Float64bits(v)) }
-	put(a.told)
-	for _, c := range a.changes {
-		at := int64(0)
-		if !c.At.IsZero() {
-			at = c.At.UnixNano()
-		}
-		b = binary.LittleEndian.AppendUint64(b, uint64(at))
-		for _, v := range [...]float64{c.Was, c.Now, c.Moved.Utilisation, c.Moved.Seconds, c.Moved.Harm} {
-			put(v)
-		}
-	}
-	return b, nil
-}
-
-// UnmarshalBinary replaces a. Bytes that MarshalBinary does not write are
-// ErrEncoding, and a stays as it was.
-func (a *Adaptive) UnmarshalBinary(b []byte) error {
-	if len(b) != AdaptiveSize {
-		return fmt.Errorf("cannot read thresholds: %w", ErrEncoding)
-	}
-	var n Adaptive
-	if err := n.Knee.UnmarshalBinary(b[:KneeSize]); err != nil {
-		return err
-	}
-	b = b[KneeSize:]
-	bad := false
-	take := func(least, most float64) float64 {
-		v := math.Float64frombits(binary.LittleEndian.Uint64(b))
-		b = b[8:]
-		bad = bad || !(v >= least && v <= most)
-		return v
-	}
-	n.told = take(KneeStart-KneeMost-1e-9, KneeStart-KneeLeast+1e-9)
-	for i := range n.changes {
-		c := &n.changes[i]
-		at := int64(binary.LittleEndian.Uint64(b))
-		b = b[8:]
-		if bad = bad || at < 0; at > 0 {
-			c.At = time.Unix(0, at)
-		}
-		c.Was, c.Now = take(0, 1), take(0, 1)
-		c.Moved = Bucket{Utilisation: take(0, 2), Seconds: take(0, maxKneeWeight), Harm: take(0, 1)}
-	}
-	if bad {
-		return fmt.Errorf("cannot read thresholds: %w", ErrEncoding)
-	}
-	*a = n
-	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"math"
 	"math/rand/v2"
-	"slices"
 	"testing"
 	"time"
 
@@ -146,12 +145,12 @@ func TestKneeLaws(t *testing.T) {
 		if k := ab.At(); !(k >= analyse.KneeLeast && k <= analyse.KneeMost) {
 			t.Fatalf("knee %g", k)
 		}
-		raw, _ := ab.MarshalBinary()
+		raw := ab.Marshal()
 		var back analyse.Knee
-		if err := back.UnmarshalBinary(raw); err != nil || back != ab || len(raw) != analyse.KneeSize {
+		if err := back.Unmarshal(raw); err != nil || back != ab || len(raw) != analyse.KneeSize {
 			t.Fatalf("%v, %d bytes", err, len(raw))
 		}
-		if err := back.UnmarshalBinary(raw[:rapid.IntRange(0, len(raw)-1).Draw(t, "cut")]); !errors.Is(err, analyse.ErrEncoding) {
+		if err := back.Unmarshal(raw[:rapid.IntRange(0, len(raw)-1).Draw(t, "cut")]); !errors.Is(err, knowledge.ErrEncoding) {
 			t.Fatal(err)
 		}
 		// More harm never raises the knee.
@@ -176,8 +175,8 @@ func TestAdaptiveTravels(t *testing.T) {
 			t.Errorf("%g was counted", v)
 		}
 	}
-	raw, _ := a.MarshalBinary()
-	if err := back.UnmarshalBinary(raw); err != nil || len(raw) != analyse.AdaptiveSize {
+	raw := a.Marshal()
+	if err := back.Unmarshal(raw); err != nil || len(raw) != analyse.AdaptiveSize {
 		t.Fatal(err, len(raw))
 	}
 	if x, y := a.Thresholds(0.1, 1), back.Thresholds(0.1, 1); x.Knee != y.Knee || !x.Changes[0].At.Equal(y.Changes[0].At) || x.Reason != y.Reason {
@@ -188,11 +187,11 @@ func TestAdaptiveTravels(t *testing.T) {
 func FuzzAdaptiveDecode(f *testing.F) {
 	var a analyse.Adaptive
 	teach(&a, 0.5, 2)
-	raw, _ := a.MarshalBinary()
+	raw := a.Marshal()
 	f.Add(raw)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var a analyse.Adaptive
-		if a.UnmarshalBinary(b) != nil {
+		if a.Unmarshal(b) != nil {
 			return
 		}
 		a.Observe(now, 0.5, 0.5, 1)
@@ -205,12 +204,10 @@ func FuzzAdaptiveDecode(f *testing.F) {
 
 func TestAdaptiveAllocatesNothing(t *testing.T) {
 	var a analyse.Adaptive
-	var l analyse.TargetLearner
 	i := 0
 	if n := testing.AllocsPerRun(1000, func() {
 		i++
 		a.Observe(now.Add(time.Duration(i)*time.Second), float64(i%100)/100, 0.1, 1)
-		l.Observe(analyse.TargetPeriod{Cores: 2, Used: 1, Latency: 1, Objective: 2})
 	}); n != 0 {
 		t.Fatalf("%g allocations", n)
 	}
@@ -223,121 +220,5 @@ func BenchmarkAdaptiveObserve(b *testing.B) {
 	for b.Loop() {
 		i++
 		a.Observe(now.Add(time.Duration(i)*time.Second), float64(i%100)/100, 0.1, 1)
-	}
-}
-
-// queue is a service under a quota that throttles a share target of its periods.
-type queue struct {
-	r       *rand.Rand
-	backlog float64
-}
-
-// minute runs 600 periods and returns mean cores, mean use and the p95 delay.
-func (q *queue) minute(load, target float64) (cores, used float64, p95 time.Duration) {
-	const periods, sigma = 600, 0.4
-	// The quota that a share target of a lognormal demand exceeds; at least 2 % above
-	// the mean, or the queue would grow for ever.
-	z := math.Sqrt2 * math.Erfinv(1-2*max(target, 0.002))
-	quota := max(load*math.Exp(sigma*z-sigma*sigma/2), 1.02*load)
-	delays := make([]float64, periods)
-	for i := range delays {
-		d := load * math.Exp(sigma*q.r.NormFloat64()-sigma*sigma/2)
-		served := min(q.backlog+d, quota)
-		q.backlog += d - served
-		delays[i] = 0.01 + 0.1*q.backlog/quota
-		used += served / periods
-	}
-	slices.Sort(delays)
-	return quota, used, time.Duration(delays[periods*95/100] * float64(time.Second))
-}
-
-// TestTargetInClosedLoop: the learned target costs at most 7 % more cores than the
-// best fixed one that holds the objective, and misses it seldom.
-func TestTargetInClosedLoop(t *testing.T) {
-	const minutes, warm = 1500, 300
-	run := func(objective time.Duration, load func(m int) float64, next func(p analyse.TargetPeriod) float64) (cores, missed float64) {
-		q := queue{r: rand.New(rand.NewPCG(3, 4))}
-		target := 0.06
-		for m := range minutes {
-			c, u, p95 := q.minute(load(m), target)
-			if m >= warm {
-				cores += c / (minutes - warm)
-				if p95 > objective {
-					missed += 1.0 / (minutes - warm)
-				}
-			}
-			target = next(analyse.TargetPeriod{Cores: c, Used: u, Latency: p95, Objective: objective})
-		}
-		return cores, missed
-	}
-	loads := map[string]func(int) float64{
-		"level": func(int) float64 { return 3 },
-		"wave":  func(m int) float64 { return 4 + 3*math.Sin(float64(m)/120) },
-	}
-	for name, load := range loads {
-		for _, objective := range []time.Duration{15, 25, 60, 150} {
-			objective *= time.Millisecond
-			best := math.Inf(1)
-			for _, fixed := range []float64{0, .02, .04, .06, .1, .15, .2, .25, .3} {
-				c, missed := run(objective, load, func(analyse.TargetPeriod) float64 { return fixed })
-				if missed <= 0.02 {
-					best = min(best, c)
-				}
-			}
-			var l analyse.TargetLearner
-			c, missed := run(objective, load, l.Observe)
-			plain, plainMissed := run(objective, load, func(analyse.TargetPeriod) float64 { return 0.06 })
-			t.Logf("%s, %v: learned %.2f cores, %.1f%% missed (ends at %g); best fixed %.2f; 0.06: %.2f, %.1f%%", name, objective, c, missed*100, l.Target(), best, plain, plainMissed*100)
-			if missed > 0.05 || c > 1.07*best {
-				t.Errorf("%s, %v: %.2f cores and %.1f%% missed, the best fixed target has %.2f", name, objective, c, missed*100, best)
-			}
-		}
-	}
-}
-
-// TestTargetNeverTriesInASurge, and goes down when it hurts.
-func TestTargetNeverTriesInASurge(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		var l analyse.TargetLearner
-		for range rapid.IntRange(1, 300).Draw(t, "n") {
-			before := l.Target()
-			p := analyse.TargetPeriod{
-				Cores: rapid.Float64Range(0, 100).Draw(t, "cores"), Used: rapid.Float64Range(0, 100).Draw(t, "used"),
-				Latency: time.Duration(rapid.IntRange(0, 2000).Draw(t, "ms")) * time.Millisecond, Objective: time.Second,
-				Surge: rapid.Bool().Draw(t, "surge"),
-			}
-			after := l.Observe(p)
-			if after < 0 || after > 0.3 {
-				t.Fatal(after)
-			}
-			if p.Cores > 0 && p.Surge && after > before {
-				t.Fatalf("went up from %g to %g in a surge", before, after)
-			}
-			if p.Cores > 0 && p.Latency > p.Objective && after > before {
-				t.Fatalf("went up from %g to %g when it hurt", before, after)
-			}
-		}
-	})
-	var l, back analyse.TargetLearner
-	for m := range 200 {
-		l.Observe(analyse.TargetPeriod{Cores: 2, Used: 1, Latency: time.Duration(m%50) * time.Millisecond, Objective: 48 * time.Millisecond})
-	}
-	raw, _ := l.MarshalBinary()
-	if err := back.UnmarshalBinary(raw); err != nil || back.Target() != l.Target() {
-		t.Fatalf("%v: %g became %g", err, l.Target(), back.Target())
-	}
-	if again, _ := back.MarshalBinary(); !slices.Equal(again, raw) {
-		t.Error("decoding is not the inverse of encoding")
-	}
-	for cut := range raw {
-		if err := back.UnmarshalBinary(raw[:cut]); !errors.Is(err, analyse.ErrEncoding) {
-			t.Fatalf("%d bytes: %v", cut, err)
-		}
-	}
-	l = analyse.TargetLearner{}
-	for _, p := range []analyse.TargetPeriod{{}, {Cores: math.NaN(), Used: 1, Objective: 1}, {Cores: math.Inf(1), Objective: 1}, {Cores: 1, Used: -1, Objective: 1}} {
-		if l.Observe(p) != 0.06 || l != (analyse.TargetLearner{}) {
-			t.Errorf("learned from %+v", p)
-		}
 	}
 }

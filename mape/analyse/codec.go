@@ -1,57 +1,92 @@
 package analyse
 
 import (
-	"encoding/binary"
-	"errors"
-	"fmt"
 	"math"
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
 )
 
-// KneeSize is the length of an encoded Knee: a version, two instants, and two
-// weights for each bucket, little-endian.
-const KneeSize = 1 + 8 + 8 + kneeBuckets*2*8
+const (
+	kneeVersion = 1
+	// KneeSize is the length of an encoded Knee: a version, two instants, and two
+	// weights for each bucket.
+	KneeSize = 1 + 8 + 8 + kneeBuckets*2*8
+	// AdaptiveSize is the length of an encoded Adaptive.
+	AdaptiveSize = KneeSize + 8 + kneeChanges*6*8
+)
 
-const kneeVersion = 1
-
-// ErrEncoding means bytes that are not what they should be.
-var ErrEncoding = errors.New("bytes of another format")
-
-// AppendBinary appends the table's KneeSize bytes.
-func (k *Knee) AppendBinary(b []byte) ([]byte, error) {
-	le := binary.LittleEndian
-	b = append(b, kneeVersion)
-	b = le.AppendUint64(b, uint64(k.landmark))
-	b = le.AppendUint64(b, uint64(k.newest))
-	for i := range k.time {
-		b = le.AppendUint64(b, math.Float64bits(k.time[i]))
-		b = le.AppendUint64(b, math.Float64bits(k.hurt[i]))
-	}
-	return b, nil
+// Marshal packs the table into KneeSize bytes.
+func (k *Knee) Marshal() []byte {
+	f := knowledge.PackFields(make([]byte, 0, KneeSize))
+	k.fields(f)
+	return f.Bytes()
 }
 
-// MarshalBinary is AppendBinary into new bytes.
-func (k *Knee) MarshalBinary() ([]byte, error) { return k.AppendBinary(make([]byte, 0, KneeSize)) }
-
-// UnmarshalBinary replaces the table. Bytes that AppendBinary does not write are
-// ErrEncoding, and the table stays as it was.
-func (k *Knee) UnmarshalBinary(b []byte) error {
-	if len(b) != KneeSize || b[0] != kneeVersion {
-		return fmt.Errorf("cannot read knee: %w", ErrEncoding)
-	}
-	le := binary.LittleEndian
-	n := Knee{landmark: int64(le.Uint64(b[1:])), newest: int64(le.Uint64(b[9:]))}
-	behind := n.newest/int64(kneeHalfLife) - n.landmark
-	if n.newest < 0 || (n.newest == 0 && n != Knee{}) || behind < -maxKneeExponent || behind > maxKneeExponent+1 {
-		return fmt.Errorf("cannot read knee: %w: newest %d, landmark %d", ErrEncoding, n.newest, n.landmark)
-	}
-	for i := range n.time {
-		n.time[i] = math.Float64frombits(le.Uint64(b[17+16*i:]))
-		n.hurt[i] = math.Float64frombits(le.Uint64(b[25+16*i:]))
-		t, h := n.time[i], n.hurt[i]
-		if !(t >= 0 && t <= maxKneeWeight) || !(h >= 0 && h <= t) || math.Signbit(t) || math.Signbit(h) || (n.newest == 0 && t > 0) {
-			return fmt.Errorf("cannot read knee: %w: %g of %g s", ErrEncoding, h, t)
-		}
+// Unmarshal replaces the table. Bytes that Marshal does not write are
+// knowledge.ErrEncoding, and the table stays as it was.
+func (k *Knee) Unmarshal(b []byte) error {
+	var n Knee
+	f := knowledge.ReadFields(b)
+	n.fields(f)
+	if err := f.End("knee"); err != nil {
+		return err
 	}
 	*k = n
 	return nil
+}
+
+func (k *Knee) fields(f *knowledge.Fields) {
+	f.Constant(kneeVersion, 1)
+	knowledge.Int(f, &k.landmark, 8, math.MinInt64, math.MaxInt64)
+	knowledge.Int(f, &k.newest, 8, 0, math.MaxInt64)
+	for i := range k.time {
+		f.Float(&k.time[i], 0, maxKneeWeight)
+		f.Float(&k.hurt[i], 0, k.time[i])
+		f.Require(!math.Signbit(k.time[i]) && !math.Signbit(k.hurt[i]))
+	}
+	behind := k.newest/int64(kneeHalfLife) - k.landmark
+	f.Require(k.newest > 0 || *k == Knee{})
+	f.Require(behind >= -maxKneeExponent && behind <= maxKneeExponent+1)
+}
+
+// Marshal packs the table and its changes into AdaptiveSize bytes, without the
+// verdict of Judge.
+func (a *Adaptive) Marshal() []byte {
+	f := knowledge.PackFields(make([]byte, 0, AdaptiveSize))
+	a.fields(f)
+	return f.Bytes()
+}
+
+// Unmarshal replaces a. Bytes that Marshal does not write are
+// knowledge.ErrEncoding, and a stays as it was.
+func (a *Adaptive) Unmarshal(b []byte) error {
+	var n Adaptive
+	f := knowledge.ReadFields(b)
+	n.fields(f)
+	if err := f.End("thresholds"); err != nil {
+		return err
+	}
+	*a = n
+	return nil
+}
+
+func (a *Adaptive) fields(f *knowledge.Fields) {
+	a.Knee.fields(f)
+	f.Float(&a.told, KneeStart-KneeMost-1e-9, KneeStart-KneeLeast+1e-9)
+	for i := range a.changes {
+		c := &a.changes[i]
+		at := int64(0)
+		if !c.At.IsZero() {
+			at = c.At.UnixNano()
+		}
+		if knowledge.Int(f, &at, 8, 0, math.MaxInt64); f.Reads() && at > 0 {
+			c.At = time.Unix(0, at)
+		}
+		f.Float(&c.Was, 0, 1)
+		f.Float(&c.Now, 0, 1)
+		f.Float(&c.Moved.Utilisation, 0, 2)
+		f.Float(&c.Moved.Seconds, 0, maxKneeWeight)
+		f.Float(&c.Moved.Harm, 0, 1)
+	}
 }

@@ -223,11 +223,3 @@ func Harm(w *knowledge.Window, p *knowledge.Policy) float64 {
 	}
 	return min(max(harm, 0), 1) // NaN never passes quality
 }
-
-// HarmOfLatency is 1 when the latency was over its objective, else 0.
-func HarmOfLatency(latency, objective time.Duration) float64 {
-	if objective > 0 && latency > objective {
-		return 1
-	}
-	return 0
-}

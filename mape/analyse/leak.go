@@ -16,7 +16,7 @@ const (
 	leakViews = 4
 )
 
-// Leak tells a leak from memory that grows with the load. Memory leaks when
+// A leak is told from memory that grows with the load. Memory leaks when
 //   - the lowest points only rise (Kendall's τ: Mann 1945), by a part of it that
 //     matters, and have not begun to level off as a filling cache does;
 //   - and they still rise in time when the load is held equal (a regression on load
@@ -27,16 +27,7 @@ const (
 // no leak: nobody is accused without evidence. The kinds are PatternLeak,
 // PatternRamp (it grows, and load may explain it), PatternSteady (it does not, or
 // no longer) and PatternUnknown.
-func Leak(s *Series) Pattern {
-	var l leak
-	if !l.read(s) {
-		return short(l.points)
-	}
-	v := l.vote()
-	k := v.best()
-	return Pattern{Kind: k, Confidence: v[k], Evidence: l.evidence(k)}
-}
-
+//
 // leak is memory and load in blocks: the lowest working set of each, which is
 // what a garbage collector leaves, and the mean load.
 type leak struct {

@@ -79,22 +79,6 @@ const (
 	maxGaps = 1.0 / 3
 )
 
-// Recognise names the course of the demand.
-//
-// It is a tree of questions (idle? periodic? a step or a ramp? a spike? bursty?)
-// that are answered in shades from 0 to 1: the shares of its leaves sum to 1, the
-// largest one is the label and its share the confidence. A small change of the
-// values is a small change of the confidence, never a jump.
-func Recognise(s *Series) Pattern {
-	var sh shape
-	if !sh.read(s.CPU) {
-		return short(sh.n)
-	}
-	v := sh.vote(s)
-	k := v.best()
-	return Pattern{Kind: k, Confidence: v[k], Period: sh.period(k, s), Evidence: sh.evidence(k, s)}
-}
-
 func short(n int) Pattern {
 	return Pattern{Evidence: knowledge.Because(knowledge.RulePatternShort, float64(n), MinPoints)}
 }
@@ -118,7 +102,14 @@ func shade(v, from, to float64) float64 {
 	return min(max((v-from)/(to-from), 0), 1)
 }
 
-// vote asks the questions. Each pair of numbers is where an answer begins to be
+// vote names the course of the demand.
+//
+// It is a tree of questions (idle? periodic? a step or a ramp? a spike? bursty?)
+// that are answered in shades from 0 to 1: the shares of its leaves sum to 1, the
+// largest one is the label and its share the confidence. A small change of the
+// values is a small change of the confidence, never a jump.
+//
+// Each pair of numbers is where an answer begins to be
 // true and where it is entirely so.
 func (sh *shape) vote(s *Series) votes {
 	var v votes

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/effiscale/effiscale/knowledge"
 	"pgregory.net/rapid"
 )
 
@@ -149,7 +150,7 @@ func TestUnmarshalRefuses(t *testing.T) {
 		"flipped":       {New(testConfig()), append(append([]byte(nil), good[:99]...), append([]byte{good[99] ^ 1}, good[100:]...)...)},
 		"other horizon": {New(other), good},
 	} {
-		if err := c.m.Unmarshal(c.b); !errors.Is(err, ErrForecast) {
+		if err := c.m.Unmarshal(c.b); !errors.Is(err, knowledge.ErrEncoding) {
 			t.Errorf("%s: %v", name, err)
 		}
 		if c.m.Ready() {

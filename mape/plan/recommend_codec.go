@@ -1,102 +1,17 @@
 package plan
 
 import (
-	"encoding/binary"
-	"errors"
 	"fmt"
 	"math"
 	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
 )
 
-const recommenderVersion = 2
-
-// ErrRecommender means that bytes are not a Recommender's.
-var ErrRecommender = errors.New("not a recommender of this version")
-
-// Marshal is everything that was learned, in about 7 KB.
-func (r *Recommender) Marshal() []byte {
-	c := codec{buf: append(make([]byte, 0, 7<<10), recommenderVersion)}
-	step := uint64(r.step)
-	c.count(&step, math.MaxUint64)
-	r.fields(&c, models)
-	return c.buf
-}
-
-// UnmarshalRecommender reads what Marshal wrote; anything else is an error that
-// wraps ErrRecommender.
-func UnmarshalRecommender(b []byte) (*Recommender, error) {
-	if len(b) < 9 || b[0] < 1 || b[0] > recommenderVersion {
-		return nil, fmt.Errorf("%w: %d bytes", ErrRecommender, len(b))
-	}
-	c := codec{buf: b[1:], reads: true}
-	var step uint64
-	c.count(&step, uint64(time.Hour))
-	r := NewRecommender(time.Duration(step))
-	if uint64(r.step) != step {
-		return nil, fmt.Errorf("%w: a step of %d ns", ErrRecommender, step)
-	}
-	known := models
-	if b[0] == 1 {
-		known = modelsV1
-	}
-	r.fields(&c, known)
-	for j := known; j < models; j++ {
-		// What others cost over weeks is not known of these: they join late.
-		for m := range margins {
-			r.charged[j].over[m] = float32(joinsLate * r.demand)
-		}
-	}
-	if c.bad || len(c.buf) != 0 {
-		return nil, fmt.Errorf("%w: impossible numbers or a wrong length", ErrRecommender)
-	}
-	return r, nil
-}
-
-// joinsLate is the waste, in demands, of a model that a record does not have.
-const joinsLate = 10
-
-// fields are what has to be kept; the shape follows from the step.
-func (r *Recommender) fields(c *codec, known int) {
-	c.number(&r.weight, 1, rebaseAt)
-	c.number(&r.demand, 0, maxSum)
-	c.count(&r.seen, math.MaxUint64)
-	for j := range known {
-		c.numbers(r.charged[j].over[:], maxSum)
-		c.numbers(r.charged[j].under[:], maxSum)
-	}
-	s := &r.signal
-	s.n = r.seen
-	const most = 2 * maxSignal // of a value: with what rounding adds
-	c.numbers(s.values[:], most)
-	for i := range s.means {
-		c.number(&s.means[i], 0, most)
-		c.number(&s.spreads[i], 0, most*most)
-	}
-	c.numbers(s.mean3s[:], most)
-	c.numbers(s.mean7s[:], most)
-	for _, p := range []*peaks{&s.hour, &s.day} {
-		c.numbers(p.slots[:], most)
-		c.index(&p.in, p.per)
-		c.index(&p.at, p.used-1)
-	}
-	c.numbers(s.season.slots[:], most)
-	c.index(&s.season.in, s.season.per)
-	c.index(&s.season.at, s.season.used-1)
-	c.flag(&s.season.whole)
-	for _, l := range []*levels{&s.level, &s.lately} {
-		c.numbers(l.weights[:], maxSum)
-		c.number(&l.weight, 1, rebaseAt)
-		c.flag(&l.any)
-		first := l.first + levelBias
-		c.index(&first, levelBias+bucketMost)
-		if l.first = first - levelBias; l.first < -bucketMost {
-			c.bad = true
-		}
-	}
-	c.number(&s.top, 0, most)
-}
-
 const (
+	recommenderVersion = 2
+	// joinsLate is the waste, in demands, of a model that a record does not have.
+	joinsLate = 10
 	// levelBias makes exponents of histograms positive, bucketMost bounds them: the values
 	// lie between 1e-9 and 1e15, exponents of 1.1 between -218 and 363, that of a lowest
 	// bucket between -305 and 268.
@@ -106,71 +21,79 @@ const (
 	maxSum = 1e31
 )
 
-// codec writes fields, or reads them: one description serves both.
-type codec struct {
-	buf   []byte
-	reads bool
-	bad   bool
+// Marshal is everything that was learned, in about 7 KB.
+func (r *Recommender) Marshal() []byte {
+	f := knowledge.PackFields(make([]byte, 0, 7<<10))
+	f.Constant(recommenderVersion, 1)
+	knowledge.Int(f, &r.step, 8, 0, time.Hour)
+	r.fields(f, models)
+	return f.Bytes()
 }
 
-func (c *codec) count(v *uint64, most uint64) {
-	if !c.reads {
-		c.buf = binary.LittleEndian.AppendUint64(c.buf, *v)
-		return
+// UnmarshalRecommender reads what Marshal wrote, or an earlier version;
+// anything else is knowledge.ErrEncoding.
+func UnmarshalRecommender(b []byte) (*Recommender, error) {
+	f := knowledge.ReadFields(b)
+	var version uint8
+	var step time.Duration
+	knowledge.Int(f, &version, 1, 1, recommenderVersion)
+	knowledge.Int(f, &step, 8, 0, time.Hour)
+	r := NewRecommender(step)
+	if !f.OK() || r.step != step {
+		return nil, fmt.Errorf("cannot read recommender: %w: version %d, a step of %s", knowledge.ErrEncoding, version, step)
 	}
-	if len(c.buf) < 8 {
-		c.bad = true
-		return
+	known := models
+	if version == 1 {
+		known = modelsV1
 	}
-	*v, c.buf = binary.LittleEndian.Uint64(c.buf), c.buf[8:]
-	c.bad = c.bad || *v > most
-}
-
-func (c *codec) index(v *int, most int) {
-	n := uint64(*v)
-	if c.count(&n, uint64(most)); !c.bad {
-		*v = int(n)
-	}
-}
-
-func (c *codec) flag(v *bool) {
-	n := 0
-	if *v {
-		n = 1
-	}
-	c.index(&n, 1)
-	*v = n == 1
-}
-
-// number is from least to most.
-func (c *codec) number(v *float64, least, most float64) {
-	bits := math.Float64bits(*v)
-	c.count(&bits, math.MaxUint64)
-	if *v = math.Float64frombits(bits); !(*v >= least && *v <= most) {
-		c.bad = true
-		*v = least
-	}
-}
-
-// numbers are from 0 to most.
-func (c *codec) numbers(v []float32, most float64) {
-	if !c.reads {
-		for _, x := range v {
-			c.buf = binary.LittleEndian.AppendUint32(c.buf, math.Float32bits(x))
+	r.fields(f, known)
+	for j := known; j < models; j++ {
+		// Their cost over the last weeks is not known: they join late.
+		for m := range margins {
+			r.charged[j].over[m] = float32(joinsLate * r.demand)
 		}
-		return
 	}
-	if len(c.buf) < 4*len(v) {
-		c.bad = true
-		return
+	if err := f.End("recommender"); err != nil {
+		return nil, err
 	}
-	for i := range v {
-		x := math.Float32frombits(binary.LittleEndian.Uint32(c.buf[4*i:]))
-		if !(x >= 0 && float64(x) <= most) {
-			c.bad = true
-			return
-		}
-		v[i] = x
+	return r, nil
+}
+
+// fields are the record's; the shape follows from the step.
+func (r *Recommender) fields(f *knowledge.Fields, known int) {
+	f.Float(&r.weight, 1, rebaseAt)
+	f.Float(&r.demand, 0, maxSum)
+	knowledge.Int(f, &r.seen, 8, 0, math.MaxUint64)
+	for j := range known {
+		f.Floats32(r.charged[j].over[:], maxSum)
+		f.Floats32(r.charged[j].under[:], maxSum)
 	}
-	c.buf = c.buf[4*len(v):]
+	s := &r.signal
+	s.n = r.seen
+	const most = 2 * maxSignal // of a value, with rounding
+	f.Floats32(s.values[:], most)
+	for i := range s.means {
+		f.Float(&s.means[i], 0, most)
+		f.Float(&s.spreads[i], 0, most*most)
+	}
+	f.Floats32(s.mean3s[:], most)
+	f.Floats32(s.mean7s[:], most)
+	for _, p := range []*peaks{&s.hour, &s.day} {
+		f.Floats32(p.slots[:], most)
+		f.Count(&p.in, p.per)
+		f.Count(&p.at, p.used-1)
+	}
+	f.Floats32(s.season.slots[:], most)
+	f.Count(&s.season.in, s.season.per)
+	f.Count(&s.season.at, s.season.used-1)
+	f.Flag(&s.season.whole)
+	for _, l := range []*levels{&s.level, &s.lately} {
+		f.Floats32(l.weights[:], maxSum)
+		f.Float(&l.weight, 1, rebaseAt)
+		f.Flag(&l.any)
+		first := l.first + levelBias
+		knowledge.Int(f, &first, 8, levelBias-bucketMost, levelBias+bucketMost)
+		l.first = first - levelBias
+	}
+	f.Float(&s.top, 0, most)
 }

@@ -281,13 +281,13 @@ func TestRecommenderNumbersOfARecord(t *testing.T) {
 	}{{weight, 0}, {weight, 1e300}, {demand, 1e300}, {demand, -1}, {demand, math.NaN()}} {
 		b := bytes.Clone(b)
 		binary.LittleEndian.PutUint64(b[bad.at:], math.Float64bits(bad.value))
-		if _, err := plan.UnmarshalRecommender(b); !errors.Is(err, plan.ErrRecommender) {
+		if _, err := plan.UnmarshalRecommender(b); !errors.Is(err, knowledge.ErrEncoding) {
 			t.Errorf("%v at byte %d: %v", bad.value, bad.at, err)
 		}
 	}
 	const costs = demand + 8 + 8
 	binary.LittleEndian.PutUint32(b[costs:], math.Float32bits(3e38))
-	if _, err := plan.UnmarshalRecommender(b); !errors.Is(err, plan.ErrRecommender) {
+	if _, err := plan.UnmarshalRecommender(b); !errors.Is(err, knowledge.ErrEncoding) {
 		t.Errorf("a cost of 3e38: %v", err)
 	}
 }
