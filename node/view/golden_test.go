@@ -54,7 +54,7 @@ func golden(t *testing.T, name string, v any) {
 }
 
 // steady is a managed container with limits to which nothing is to be done.
-func steady(name string) *mape.Unit {
+func steady(name string) *mape.ContainerStatus {
 	w := &knowledge.Window{
 		At: now.Add(-200 * time.Millisecond), Since: now.Add(-3 * time.Hour), Samples: 100, Interval: time.Second,
 		Have:  knowledge.HasCPU | knowledge.HasThrottle | knowledge.HasMemory | knowledge.HasMemoryStat | knowledge.HasLimits,
@@ -62,7 +62,7 @@ func steady(name string) *mape.Unit {
 		MemoryUsage: 120 * mib, WorkingSet: 100 * mib, Anon: 80 * mib, Hard: 85 * mib, AnonPeak: 90 * mib, MemoryLimit: 256 * mib,
 		Pids: 12, RxBytes: 1000, TxBytes: 2000, ReadBytes: 4096, WriteBytes: 8192,
 	}
-	u := &mape.Unit{Measured: true}
+	u := &mape.ContainerStatus{Measured: true}
 	u.Container = execute.Container{
 		Container: knowledge.Container{
 			ID: knowledge.ContainerID(strings.Repeat("ab", 32)), Name: name, Service: knowledge.ServiceKey(strings.TrimRight(name, "-0123456789")),
@@ -83,95 +83,95 @@ func steady(name string) *mape.Unit {
 		Marks:        execute.Marks{Since: now.Add(-2 * time.Hour), EngineKnown: true, Engine: knowledge.Limits{CPU: core, Memory: 256 * mib}},
 		OriginalKept: true, Original: knowledge.Limits{CPU: 2 * core, Memory: 512 * mib},
 	}
-	for r := range u.Wishes {
-		u.Wishes[r].Decision = knowledge.Decision{Verb: knowledge.Hold, Reason: knowledge.Because(knowledge.RuleSteady, 0.5, 1)}
-		u.Wishes[r].Since = now.Add(-time.Minute)
-		u.Would[r] = u.Wishes[r].Decision
+	for r := range u.Planned {
+		u.Planned[r].Decision = knowledge.Decision{Verb: knowledge.Hold, Reason: knowledge.Because(knowledge.RuleSteady, 0.5, 1)}
+		u.Planned[r].Since = now.Add(-time.Minute)
+		u.IfManaged[r] = u.Planned[r].Decision
 	}
 	return u
 }
 
 // grows makes the reflex want 1.5 cores.
-func grows(u *mape.Unit) *mape.Wish {
-	w := &u.Wishes[knowledge.ResourceCPU]
+func grows(u *mape.ContainerStatus) *mape.Planned {
+	w := &u.Planned[knowledge.ResourceCPU]
 	w.Decision = knowledge.Decision{
 		Verb: knowledge.Grow, From: int64(core), To: int64(core * 3 / 2), Reason: knowledge.Because(knowledge.RuleThrottled, 0.4, 0.06, 1),
 	}
-	w.Ruling = execute.Ruling{Allowed: w.Decision.To, Acted: true}
+	w.Admission = execute.Admission{Allowed: w.Decision.To, Acted: true}
 	return w
 }
 
 // cases are containers in the states that status and explain tell apart.
-func cases() map[string]func(u *mape.Unit) {
+func cases() map[string]func(u *mape.ContainerStatus) {
 	outlook := mape.Outlook{Value: 0.8, Peak: 0.9, Member: "seasonal", Period: time.Hour}
 	outlook.Horizon, outlook.Upper, outlook.Level, outlook.Coverage = 5*time.Minute, core, 0.99, 0.985
 	outlook.Gain, outlook.ScoredFor, outlook.Trusted = 0.3, 2*time.Hour, true
-	return map[string]func(u *mape.Unit){
-		"steady":  func(*mape.Unit) {},
-		"stopped": func(u *mape.Unit) { u.Container.State = knowledge.StateExited },
-		"off":     func(u *mape.Unit) { u.Policy.Mode = knowledge.ModeOff },
-		"unmeasured": func(u *mape.Unit) {
+	return map[string]func(u *mape.ContainerStatus){
+		"steady":  func(*mape.ContainerStatus) {},
+		"stopped": func(u *mape.ContainerStatus) { u.Container.State = knowledge.StateExited },
+		"off":     func(u *mape.ContainerStatus) { u.Policy.Mode = knowledge.ModeOff },
+		"unmeasured": func(u *mape.ContainerStatus) {
 			u.Measured, u.AttachError, u.Window = false, "cannot attach to container abababababab: no cgroup found", &knowledge.Window{}
 		},
-		"bad-label": func(u *mape.Unit) {
+		"bad-label": func(u *mape.ContainerStatus) {
 			u.Policy.Managed, u.Policy.Mode = false, knowledge.ModeObserve
 			u.Policy.Problems = []string{`effiscale.cpu="many": a number of cores is allowed`}
 		},
-		"observing": func(u *mape.Unit) {
+		"observing": func(u *mape.ContainerStatus) {
 			u.Policy.Managed, u.Policy.Mode, u.OriginalKept = false, knowledge.ModeObserve, false
 			u.Window.Quota, u.Window.MemoryLimit = 0, 0
-			u.Would[knowledge.ResourceMemory] = knowledge.Decision{
+			u.IfManaged[knowledge.ResourceMemory] = knowledge.Decision{
 				Verb: knowledge.Shrink, To: int64(192 * mib), Reason: knowledge.Because(knowledge.RuleMemoryProfile, float64(150*mib), 1.3),
 			}
 		},
-		"growing": func(u *mape.Unit) { grows(u); u.LastChange = history()[0] },
-		"growing-unlimited": func(u *mape.Unit) {
+		"growing": func(u *mape.ContainerStatus) { grows(u); u.LastChange = history()[0] },
+		"growing-unlimited": func(u *mape.ContainerStatus) {
 			w := grows(u)
-			w.Decision.To, w.Ruling.Allowed = 0, 0
+			w.Decision.To, w.Admission.Allowed = 0, 0
 		},
-		"shrinking-memory": func(u *mape.Unit) {
-			w := &u.Wishes[knowledge.ResourceMemory]
+		"shrinking-memory": func(u *mape.ContainerStatus) {
+			w := &u.Planned[knowledge.ResourceMemory]
 			w.Decision = knowledge.Decision{
 				Verb: knowledge.Shrink, From: int64(256 * mib), To: int64(200 * mib), Reason: knowledge.Because(knowledge.RuleMemoryProfile, float64(150*mib), 1.3),
 			}
-			w.Ruling = execute.Ruling{Allowed: w.Decision.To, Acted: true}
+			w.Admission = execute.Admission{Allowed: w.Decision.To, Acted: true}
 		},
-		"starting": func(u *mape.Unit) { u.Finding.Starting = true },
-		"paused":   func(u *mape.Unit) { u.Paused = execute.Pause{On: true, Until: now.Add(90 * time.Second)} },
-		"paused-down": func(u *mape.Unit) {
-			u.Paused = execute.Pause{On: true, OnlyDown: true}
-			u.Wishes[0].Decision = knowledge.Decision{Verb: knowledge.Shrink, From: int64(core), To: int64(core / 2), Reason: knowledge.Because(knowledge.RuleSettled, 0.4, 1.2, 0.1)}
-			u.Wishes[0].Ruling = execute.Ruling{Allowed: int64(core), Guard: "pause", Reason: knowledge.Because(knowledge.RulePaused)}
+		"starting": func(u *mape.ContainerStatus) { u.Finding.Starting = true },
+		"paused":   func(u *mape.ContainerStatus) { u.Paused = knowledge.Pause{On: true, Until: now.Add(90 * time.Second)} },
+		"paused-down": func(u *mape.ContainerStatus) {
+			u.Paused = knowledge.Pause{On: true, OnlyDown: true}
+			u.Planned[0].Decision = knowledge.Decision{Verb: knowledge.Shrink, From: int64(core), To: int64(core / 2), Reason: knowledge.Because(knowledge.RuleSettled, 0.4, 1.2, 0.1)}
+			u.Planned[0].Admission = execute.Admission{Allowed: int64(core), Guard: "pause", Reason: knowledge.Because(knowledge.RulePaused)}
 		},
-		"limited-by-label": func(u *mape.Unit) {
-			u.Wishes[0].Decision.Reason = knowledge.Because(knowledge.RuleAtMax, 2.5, 2)
+		"limited-by-label": func(u *mape.ContainerStatus) {
+			u.Planned[0].Decision.Reason = knowledge.Because(knowledge.RuleAtMax, 2.5, 2)
 			u.Window.Quota = 2 * core
 		},
-		"limited-by-host": func(u *mape.Unit) {
+		"limited-by-host": func(u *mape.ContainerStatus) {
 			w := grows(u)
-			w.Ruling = execute.Ruling{Allowed: int64(core), Guard: "host-cpu", Reason: knowledge.Because(knowledge.RuleHostCPU, 1.5, 4)}
+			w.Admission = execute.Admission{Allowed: int64(core), Guard: "host-cpu", Reason: knowledge.Because(knowledge.RuleHostCPU, 1.5, 4)}
 		},
-		"waiting": func(u *mape.Unit) {
+		"waiting": func(u *mape.ContainerStatus) {
 			w := grows(u)
-			w.Ruling = execute.Ruling{Allowed: int64(core), Guard: "in-flight", Reason: knowledge.Because(knowledge.RuleInFlight)}
+			w.Admission = execute.Admission{Allowed: int64(core), Guard: "in-flight", Reason: knowledge.Because(knowledge.RuleInFlight)}
 		},
-		"yielding": func(u *mape.Unit) {
+		"yielding": func(u *mape.ContainerStatus) {
 			u.Marks.ExternalUntil = now.Add(5 * time.Minute)
 			w := grows(u)
-			w.Ruling = execute.Ruling{Allowed: int64(core), Guard: "external", Reason: knowledge.Because(knowledge.RuleExternal, 300)}
+			w.Admission = execute.Admission{Allowed: int64(core), Guard: "external", Reason: knowledge.Because(knowledge.RuleExternal, 300)}
 		},
-		"pinned": func(u *mape.Unit) { u.Marks.Pinned = true },
-		"stale": func(u *mape.Unit) {
+		"pinned": func(u *mape.ContainerStatus) { u.Marks.Pinned = true },
+		"stale": func(u *mape.ContainerStatus) {
 			u.Window.At = now.Add(-time.Minute)
 			u.Finding.Quality, u.Finding.Reason = knowledge.QualityStale, knowledge.Because(knowledge.RuleStale, 60, 3)
 			u.LastError, u.LastErrorAt = "the kernel refused the quota", now.Add(-time.Minute)
 		},
-		"kernel-refused": func(u *mape.Unit) { u.KernelRefused = "permission denied" },
-		"leak": func(u *mape.Unit) {
+		"kernel-refused": func(u *mape.ContainerStatus) { u.KernelRefused = "permission denied" },
+		"leak": func(u *mape.ContainerStatus) {
 			u.MemoryPattern = analyse.Pattern{Kind: analyse.PatternLeak, Confidence: 0.9, Evidence: knowledge.Because(knowledge.RulePatternLeak, 1e4, float64(100*mib), 7200, 0.95)}
 			u.Finding.TimeToFull = 90 * time.Second
 		},
-		"learned": func(u *mape.Unit) {
+		"learned": func(u *mape.ContainerStatus) {
 			u.Learned = mape.Learned{ObservedFor: 26 * time.Hour, CPUMean: 0.4, CPUUsual: 0.6, CPUMax: 0.9, Censored: 0.01, MemoryNeed: 150 * mib, MemoryMax: 180 * mib, Growth: 2e6, Start: 4 * time.Second}
 			u.Learned.Cuts[0].Applied, u.Learned.Cuts[0].Reverted = 10, 1
 			u.Learned.Image.ObservedFor, u.Learned.Image.CPU, u.Learned.Image.CPUMax = 40*time.Hour, core/2, core
@@ -217,7 +217,7 @@ func TestGoldenContainer(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			u := steady("web-1")
 			change(u)
-			verdicts := [2][]execute.Verdict{{{Guard: "mode", Allowed: true}, {Guard: "rate", Reason: knowledge.Because(knowledge.RuleRate, 60, 60)}}}
+			verdicts := [2][]execute.GuardResult{{{Guard: "mode", Allowed: true}, {Guard: "rate", Reason: knowledge.Because(knowledge.RuleRate, 60, 60)}}}
 			golden(t, "container-"+name, struct {
 				Problems []string
 				Explain  api.Explain
@@ -246,10 +246,10 @@ func TestGoldenStatus(t *testing.T) {
 	sum := mape.Summary{
 		Host: execute.Host{CPUs: 4, Memory: 8 * gib}, HostCPU: core, HostUsed: 2 * gib, Pool: 3 * core, Granted: core, Ready: true, Repaired: 1,
 	}
-	all := func() []mape.Unit {
+	all := func() []mape.ContainerStatus {
 		db := steady("db-1")
 		db.Window.Quota = 0
-		return []mape.Unit{*steady("web-2"), *steady("web-1"), *db}
+		return []mape.ContainerStatus{*steady("web-2"), *steady("web-1"), *db}
 	}
 	golden(t, "status-well", Status(daemon(), all(), &sum, history(), now))
 	golden(t, "status-empty", Status(daemon(), nil, &sum, nil, now))
@@ -273,11 +273,11 @@ func TestGoldenPlan(t *testing.T) {
 	web, db, off := steady("web-1"), steady("db-1"), steady("job-1")
 	grows(web)
 	db.Policy.Managed, db.Policy.Mode = false, knowledge.ModeObserve
-	db.Would[0] = knowledge.Decision{Verb: knowledge.Shrink, To: int64(core / 2), Reason: knowledge.Because(knowledge.RuleSettled, 0.4, 1.2, 0.1)}
+	db.IfManaged[0] = knowledge.Decision{Verb: knowledge.Shrink, To: int64(core / 2), Reason: knowledge.Because(knowledge.RuleSettled, 0.4, 1.2, 0.1)}
 	db.Container.ID = knowledge.ContainerID(strings.Repeat("cd", 32))
 	off.Container.State = knowledge.StateExited
 	for name, of := range map[string]string{"all": "", "service": "web", "id": strings.Repeat("cd", 6), "unknown": "nothing"} {
-		p, known := Plan([]mape.Unit{*web, *db, *off}, of, now)
+		p, known := Plan([]mape.ContainerStatus{*web, *db, *off}, of, now)
 		if known == (name == "unknown") {
 			t.Errorf("%s: known %t", name, known)
 		}
@@ -301,7 +301,7 @@ func TestGoldenWire(t *testing.T) {
 		Unmeasured         []string
 	}{
 		Metric("web", u, 8*gib), Metric("web", bare, 8*gib), Metrics("web", u, points, gib),
-		[]string{Unmeasured(u), Unmeasured(&mape.Unit{AttachError: "no cgroup found"})},
+		[]string{Unmeasured(u), Unmeasured(&mape.ContainerStatus{AttachError: "no cgroup found"})},
 	})
 	golden(t, "wire-records", WireRecords("web", u.Window, history()))
 	for i := range 25 {
@@ -322,10 +322,10 @@ func TestGoldenWire(t *testing.T) {
 // TestGoldenHosts: the line of a host, and services of two hosts added up.
 func TestGoldenHosts(t *testing.T) {
 	sum := mape.Summary{Host: execute.Host{CPUs: 4, Memory: 8 * gib}, Pool: 3 * core, Granted: core}
-	s := Status(daemon(), []mape.Unit{*steady("web-1")}, &sum, history(), now)
+	s := Status(daemon(), []mape.ContainerStatus{*steady("web-1")}, &sum, history(), now)
 	paused := steady("web-2")
-	paused.Paused = execute.Pause{On: true, Until: now.Add(time.Hour)}
-	beta := Status(daemon(), []mape.Unit{*paused, *steady("db-1")}, &sum, nil, now)
+	paused.Paused = knowledge.Pause{On: true, Until: now.Add(time.Hour)}
+	beta := Status(daemon(), []mape.ContainerStatus{*paused, *steady("db-1")}, &sum, nil, now)
 	m := NewMerger("alpha", s.Services, func(knowledge.ServiceKey) (string, []string) { return "beta", []string{"alpha"} })
 	m.Add("beta", beta.Services)
 	var c api.ClusterView
