@@ -2,6 +2,7 @@ package mape
 
 import (
 	"encoding/json"
+	"slices"
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
@@ -157,7 +158,7 @@ func (l *Loop) forgetServices(now time.Time) {
 	if len(idle) <= servicesIdle {
 		return
 	}
-	knowledge.SortFunc(idle, func(a, b *service) int { return a.lastSeen.Compare(b.lastSeen) })
+	slices.SortFunc(idle, func(a, b *service) int { return a.lastSeen.Compare(b.lastSeen) })
 	for _, s := range idle[:len(idle)-servicesIdle] {
 		if s.foresight != nil {
 			l.foresights--

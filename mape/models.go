@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"slices"
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
@@ -122,7 +123,7 @@ func (l *Loop) restoreModels() {
 			all = append(all, left{key, f})
 		}
 	}
-	knowledge.SortFunc(all, func(a, b left) int { return b.at.Compare(a.at) })
+	slices.SortFunc(all, func(a, b left) int { return b.at.Compare(a.at) })
 	for _, f := range all[:min(len(all), foresightsMost)] {
 		f.recall(l.o.Restored.Recent[f.key], l.begin)
 		f.wroteAt = l.begin.Add(-spread(f.key, modelsApart))

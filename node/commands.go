@@ -289,7 +289,7 @@ func withMoves(moves, records []knowledge.Record, limit int) []knowledge.Record 
 		return records
 	}
 	records = append(moves, records...)
-	knowledge.SortStableFunc(records, func(a, b knowledge.Record) int { return b.Action.At.Compare(a.Action.At) })
+	slices.SortStableFunc(records, func(a, b knowledge.Record) int { return b.Action.At.Compare(a.Action.At) })
 	return records[:min(len(records), limit)]
 }
 

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"strings"
 
 	"github.com/effiscale/effiscale/knowledge"
@@ -56,7 +57,7 @@ func one(at spot, p api.Plan) (api.Plan, error) {
 			p.Items[i].Host = ""
 		}
 	}
-	knowledge.SortStableFunc(p.Items, func(a, b api.PlanItem) int { return strings.Compare(a.Container, b.Container) })
+	slices.SortStableFunc(p.Items, func(a, b api.PlanItem) int { return strings.Compare(a.Container, b.Container) })
 	return p, nil
 }
 

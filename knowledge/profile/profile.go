@@ -8,6 +8,7 @@ package profile
 
 import (
 	"cmp"
+	"slices"
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
@@ -247,7 +248,7 @@ func (p *Profile) Peaks() []Peak {
 			out = append(out, k)
 		}
 	}
-	knowledge.SortFunc(out, func(a, b Peak) int { return cmp.Compare(a.Day, b.Day) })
+	slices.SortFunc(out, func(a, b Peak) int { return cmp.Compare(a.Day, b.Day) })
 	return out
 }
 

@@ -2,6 +2,7 @@ package profile
 
 import (
 	"cmp"
+	"slices"
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
@@ -118,7 +119,7 @@ func level(all []figures) {
 	if len(all) < robustFrom {
 		return
 	}
-	knowledge.SortFunc(all, func(a, b figures) int { return cmp.Compare(b.weight, a.weight) })
+	slices.SortFunc(all, func(a, b figures) int { return cmp.Compare(b.weight, a.weight) })
 	rest := 0.0
 	for _, f := range all[2:] {
 		rest += f.weight
@@ -137,7 +138,7 @@ func mean(all []figures, field func(*figures) float64, own float64) float64 {
 		}
 	}
 	level(known)
-	knowledge.SortFunc(known, func(a, b figures) int { return cmp.Compare(a.cpu, b.cpu) })
+	slices.SortFunc(known, func(a, b figures) int { return cmp.Compare(a.cpu, b.cpu) })
 	n := len(known)
 	switch {
 	case n >= trimFrom:

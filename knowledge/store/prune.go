@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
@@ -87,7 +88,7 @@ func prune(tx *bolt.Tx, bucket string, limit int, old func(key string, at time.T
 		return err
 	}
 	if len(keep) > limit {
-		knowledge.SortFunc(keep, older)
+		slices.SortFunc(keep, older)
 		for _, k := range keep[:len(keep)-limit] {
 			drop = append(drop, k.key)
 		}
@@ -198,7 +199,7 @@ func (s *Store) removeOldest(tx *bolt.Tx, size int) (freed int, err error) {
 		}); err != nil {
 			return 0, err
 		}
-		knowledge.SortFunc(all, older)
+		slices.SortFunc(all, older)
 		for i := 0; i < len(all) && freed < size; i++ {
 			drop, freed = append(drop, all[i].key), freed+sizes[all[i].key]
 		}

@@ -3,8 +3,6 @@ package simulate
 import (
 	"cmp"
 	"slices"
-
-	"github.com/effiscale/effiscale/knowledge"
 )
 
 // The factors by which a policy's allocation is scaled.
@@ -59,7 +57,7 @@ func frontier(demand, alloc, weights []float64) *Frontier {
 			steps = append(steps, step{d / max(a, 1e-300), d * w, a * w})
 		}
 	}
-	knowledge.SortFunc(steps, func(x, y step) int { return cmp.Compare(y.ratio, x.ratio) })
+	slices.SortFunc(steps, func(x, y step) int { return cmp.Compare(y.ratio, x.ratio) })
 	f.ratio, f.demand, f.alloc = make([]float64, len(steps)), make([]float64, len(steps)), make([]float64, len(steps))
 	var d, a float64
 	for i, s := range steps {

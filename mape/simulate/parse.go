@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"time"
-
-	"github.com/effiscale/effiscale/knowledge"
 )
 
 // Header is the first line of every trace.
@@ -129,7 +127,7 @@ func (p *parser) row(row []byte, before []point) (point, error) {
 
 // order sorts the rows; of several at one instant the last usable one counts.
 func (p *parser) order(points []point) []point {
-	knowledge.SortStableFunc(points, func(a, b point) int {
+	slices.SortStableFunc(points, func(a, b point) int {
 		switch {
 		case a.seconds < b.seconds:
 			return -1

@@ -3,9 +3,9 @@ package simulate
 import (
 	"cmp"
 	"math"
+	"slices"
 	"time"
 
-	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/knowledge/history"
 )
 
@@ -108,7 +108,7 @@ func (p *vpa) quantile(q float64) float64 {
 		all[i] = aged{v, math.Exp2(float64(i + 1 - n))}
 		total += all[i].weight
 	}
-	knowledge.SortFunc(all[:n], func(a, b aged) int { return cmp.Compare(a.peak, b.peak) })
+	slices.SortFunc(all[:n], func(a, b aged) int { return cmp.Compare(a.peak, b.peak) })
 	sum := 0.0
 	for _, a := range all[:n] {
 		if sum += a.weight; sum >= q*total {

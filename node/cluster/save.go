@@ -6,7 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/node/cluster/member"
 )
 
@@ -35,9 +34,9 @@ func worth(all []member.Seen) []member.Seen {
 	if len(all) <= seenMost {
 		return all
 	}
-	knowledge.SortFunc(all, func(a, b member.Seen) int { return cmp.Or(b.LastSeen.Compare(a.LastSeen), cmp.Compare(a.ID, b.ID)) })
+	slices.SortFunc(all, func(a, b member.Seen) int { return cmp.Or(b.LastSeen.Compare(a.LastSeen), cmp.Compare(a.ID, b.ID)) })
 	all = all[:seenMost]
-	knowledge.SortFunc(all, func(a, b member.Seen) int { return cmp.Compare(a.ID, b.ID) })
+	slices.SortFunc(all, func(a, b member.Seen) int { return cmp.Compare(a.ID, b.ID) })
 	return all
 }
 

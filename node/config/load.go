@@ -100,7 +100,7 @@ func decode(file string, data []byte, env []string) (Config, error) {
 
 // sorted puts the problems in the order of the file.
 func (l *loader) sorted() Errors {
-	knowledge.SortStableFunc(l.problems, func(a, b Problem) int {
+	slices.SortStableFunc(l.problems, func(a, b Problem) int {
 		if a.Origin.Source != b.Origin.Source {
 			return int(a.Origin.Source) - int(b.Origin.Source)
 		}

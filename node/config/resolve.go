@@ -115,7 +115,7 @@ func Disagreements(containers []knowledge.Container) []string {
 	first := map[string]*seen{}
 	var lines []string
 	sorted := slices.Clone(containers)
-	knowledge.SortFunc(sorted, func(a, b knowledge.Container) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(sorted, func(a, b knowledge.Container) int { return strings.Compare(a.Name, b.Name) })
 	for _, ctr := range sorted {
 		for _, label := range []string{"class", "cpu", "memory", "mode"} {
 			value := ctr.Labels[labelPrefix+label]

@@ -12,7 +12,6 @@ import (
 	"github.com/charmbracelet/x/ansi"
 	"github.com/spf13/cobra"
 
-	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/node/api"
 )
 
@@ -85,7 +84,7 @@ func memberTable(p *page, m api.Members) *table {
 		}
 		return 2
 	}
-	knowledge.SortStableFunc(members, func(x, y api.MemberView) int {
+	slices.SortStableFunc(members, func(x, y api.MemberView) int {
 		if d := rank(x) - rank(y); d != 0 {
 			return d
 		}

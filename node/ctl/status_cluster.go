@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/node/api"
 )
 
@@ -131,7 +130,7 @@ func otherHosts(st api.Status) []api.HostView {
 		return nil
 	}
 	others := slices.DeleteFunc(slices.Clone(st.Cluster.Hosts), func(h api.HostView) bool { return h.ID == st.Node.ID })
-	knowledge.SortStableFunc(others, func(a, b api.HostView) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortStableFunc(others, func(a, b api.HostView) int { return strings.Compare(a.Name, b.Name) })
 	return others
 }
 

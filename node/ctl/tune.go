@@ -137,7 +137,7 @@ func tune(t api.Trace, allowed float64) (tuneView, error) {
 		}
 		v.Policies = append(v.Policies, tunePolicy{Label: c.label, Score: results[0].Score, InForce: c.label == t.Policy})
 	}
-	knowledge.SortStableFunc(v.Policies, func(a, b tunePolicy) int {
+	slices.SortStableFunc(v.Policies, func(a, b tunePolicy) int {
 		return cmp.Or(cmp.Compare(a.Slack, b.Slack), cmp.Compare(a.Unserved, b.Unserved))
 	})
 	for i := range v.Policies {

@@ -151,7 +151,7 @@ func (m *Members) Peers() []Peer {
 		peers = append(peers, e.peer(now, taken))
 	}
 	m.mu.Unlock()
-	knowledge.SortFunc(peers, func(a, b Peer) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID)) })
+	slices.SortFunc(peers, func(a, b Peer) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID)) })
 	return slices.Insert(peers, 0, self)
 }
 
@@ -226,7 +226,7 @@ func (m *Members) prune(now time.Time) {
 	}
 	all := slices.Collect(maps.Values(m.book))
 	all = slices.DeleteFunc(all, func(e *entry) bool { return e.alive })
-	knowledge.SortFunc(all, func(a, b *entry) int { return cmp.Or(a.gone.Compare(b.gone), cmp.Compare(a.id, b.id)) })
+	slices.SortFunc(all, func(a, b *entry) int { return cmp.Or(a.gone.Compare(b.gone), cmp.Compare(a.id, b.id)) })
 	for _, e := range all[:gone-maxGone] {
 		delete(m.book, e.id)
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/hashicorp/memberlist"
 
@@ -132,7 +133,7 @@ func (m *Members) allByes() []byte {
 			left = append(left, e)
 		}
 	}
-	knowledge.SortFunc(left, func(a, b *entry) int { return cmp.Or(b.gone.Compare(a.gone), cmp.Compare(a.id, b.id)) })
+	slices.SortFunc(left, func(a, b *entry) int { return cmp.Or(b.gone.Compare(a.gone), cmp.Compare(a.id, b.id)) })
 	var byes []goodbye
 	for _, e := range left[:min(len(left), maxByes)] {
 		byes = append(byes, goodbye{e.id, e.bye})

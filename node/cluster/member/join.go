@@ -72,7 +72,7 @@ func (m *Members) rejoin(ctx context.Context) (int, error) {
 			gone = append(gone, e)
 		}
 	}
-	knowledge.SortFunc(gone, func(a, b *entry) int { return cmp.Or(b.gone.Compare(a.gone), cmp.Compare(a.id, b.id)) })
+	slices.SortFunc(gone, func(a, b *entry) int { return cmp.Or(b.gone.Compare(a.gone), cmp.Compare(a.id, b.id)) })
 	if len(gone) > lastGone {
 		rest := gone[lastGone:]
 		rand.Shuffle(len(rest), func(i, j int) { rest[i], rest[j] = rest[j], rest[i] })

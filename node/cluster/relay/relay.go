@@ -13,6 +13,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -293,6 +294,6 @@ func (r *Relay) Stats() Stats {
 		s.Peers = append(s.Peers, of)
 		s.In, s.Out = s.In+of.In, s.Out+of.Out
 	}
-	knowledge.SortFunc(s.Peers, func(a, b PeerStats) int { return cmp.Compare(a.ID, b.ID) })
+	slices.SortFunc(s.Peers, func(a, b PeerStats) int { return cmp.Compare(a.ID, b.ID) })
 	return s
 }
