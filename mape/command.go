@@ -9,6 +9,7 @@ import (
 
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/mape/execute"
+	"github.com/effiscale/effiscale/mape/service"
 )
 
 // ErrUnknown and ErrAmbiguous say why a reference names no container.
@@ -165,27 +166,27 @@ func (l *Loop) requested(now time.Time, c *container, w ScaleRequest) knowledge.
 func (l *Loop) Pause(ctx context.Context, key knowledge.ServiceKey, p knowledge.Pause) (pauses map[knowledge.ServiceKey]knowledge.Pause, err error) {
 	doErr := l.Do(ctx, func() {
 		if key == "" {
-			for _, s := range l.services {
-				if s.units > 0 || s.pause.On {
+			for s := range l.services.All() {
+				if s.Replicas.Total > 0 || s.Pause.On {
 					l.pause(s, p)
 				}
 			}
-			pauses = l.pauses()
+			pauses = l.services.Pauses(l.o.Now())
 			return
 		}
-		s := l.services[key]
-		if s == nil || s.units == 0 && !s.pause.On {
+		s := l.services.Lookup(key)
+		if s == nil || s.Replicas.Total == 0 && !s.Pause.On {
 			err = fmt.Errorf("%w or service %q on this host: `effiscale status` lists them", ErrUnknown, string(key))
 			return
 		}
 		l.pause(s, p)
-		pauses = l.pauses()
+		pauses = l.services.Pauses(l.o.Now())
 	})
 	return pauses, errors.Join(doErr, err)
 }
 
-func (l *Loop) pause(s *service, p knowledge.Pause) {
-	s.pause = p
+func (l *Loop) pause(s *service.Service, p knowledge.Pause) {
+	s.Pause = p
 	if p.On {
 		return
 	}
@@ -196,19 +197,7 @@ func (l *Loop) pause(s *service, p knowledge.Pause) {
 	}
 }
 
-// pauses are all that hold; what ran out is dropped.
-func (l *Loop) pauses() map[knowledge.ServiceKey]knowledge.Pause {
-	now := l.o.Now()
-	out := map[knowledge.ServiceKey]knowledge.Pause{}
-	for key, s := range l.services {
-		if s.pause.Active(now) {
-			out[key] = s.pause
-		}
-	}
-	return out
-}
-
-// RestoredOne is how one container's way back went.
+// RestoreResult is how the restore of one container went.
 type RestoreResult struct {
 	Name    string
 	Records []knowledge.Record
@@ -234,7 +223,7 @@ func (l *Loop) Restore(ctx context.Context, ref string, keep func(map[knowledge.
 				l.pause(c.service, knowledge.Pause{On: true})
 			}
 		}
-		pauses = l.pauses()
+		pauses = l.services.Pauses(l.o.Now())
 	})
 	if err = errors.Join(doErr, err); err != nil {
 		return nil, err

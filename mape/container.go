@@ -2,7 +2,6 @@ package mape
 
 import (
 	"encoding/json"
-	"slices"
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
@@ -12,6 +11,7 @@ import (
 	"github.com/effiscale/effiscale/mape/image"
 	"github.com/effiscale/effiscale/mape/monitor"
 	"github.com/effiscale/effiscale/mape/plan"
+	"github.com/effiscale/effiscale/mape/service"
 )
 
 // Wish is what the planner wants of one resource, and what came of it.
@@ -27,7 +27,7 @@ type container struct {
 	track   monitor.Track
 	reflex  plan.Reflex
 	ring    *history.Ring
-	service *service
+	service *service.Service
 	image   *image.Image // nil: not known, or one too many
 	sample  knowledge.Sample
 	planned [2]Planned
@@ -56,28 +56,10 @@ type container struct {
 // learn calls f with each profile that this container adds to: its service's and
 // its image's.
 func (c *container) learn(f func(*profile.Profile)) {
-	f(c.service.profile)
-	c.service.dirty = true
+	c.service.Learn(f)
 	if c.image != nil {
 		c.image.Learn(f)
 	}
-}
-
-// service is the containers that do the same work, and what is known of it.
-type service struct {
-	key      knowledge.ServiceKey
-	profile  *profile.Profile
-	series   *history.Series
-	pause    knowledge.Pause
-	units    int
-	live     int // of units, those that are measured
-	dirty    bool
-	lastSeen time.Time
-	// interval is demand since the last deliberation, foresight what is expected
-	// next; nil: it never moved.
-	interval    interval
-	leastMemory knowledge.Bytes
-	foresight   *foresight
 }
 
 // Restored is what the store remembered of earlier lives.
@@ -94,30 +76,6 @@ type Restored struct {
 	Last      map[knowledge.ContainerID]knowledge.Record
 	// Unclean: the last life ended without saving.
 	Unclean bool
-}
-
-func (l *Loop) restoreServices() {
-	for key, p := range l.o.Restored.Profiles {
-		l.service(key).profile = p
-	}
-	for key, s := range l.o.Restored.Series {
-		l.service(key).series = s
-	}
-	for key, p := range l.o.Restored.Pauses {
-		l.service(key).pause = p
-	}
-	l.restoreModels()
-	l.images.Restore(l.begin, l.o.Restored.Images)
-}
-
-// service finds or makes the service of that name.
-func (l *Loop) service(key knowledge.ServiceKey) *service {
-	s := l.services[key]
-	if s == nil {
-		s = &service{key: key, profile: profile.New(), series: history.NewSeries()}
-		l.services[key] = s
-	}
-	return s
 }
 
 // reconcile makes the loop's containers those of the listing.
@@ -139,32 +97,8 @@ func (l *Loop) reconcile(now time.Time, list []knowledge.Container) {
 	}
 	l.cadence = l.set.Cadence.Spread(l.managed())
 	l.listed = true
-	l.forgetServices(now)
+	l.services.Forget(now)
 	l.images.Forget(now)
-}
-
-// servicesIdle bounds the services that are remembered without a container: the
-// store has them all the same, up to its own bound. 512 at 12 KB are 6 MB.
-const servicesIdle = 512
-
-// forgetServices drops the services that were gone longest.
-func (l *Loop) forgetServices(now time.Time) {
-	var idle []*service
-	for _, s := range l.services {
-		if s.units == 0 && !s.pause.Active(now) && !s.dirty {
-			idle = append(idle, s)
-		}
-	}
-	if len(idle) <= servicesIdle {
-		return
-	}
-	slices.SortFunc(idle, func(a, b *service) int { return a.lastSeen.Compare(b.lastSeen) })
-	for _, s := range idle[:len(idle)-servicesIdle] {
-		if s.foresight != nil {
-			l.foresights--
-		}
-		delete(l.services, s.key)
-	}
 }
 
 func (l *Loop) managed() (n int) {
@@ -181,8 +115,8 @@ func (l *Loop) refresh(now time.Time, c *container, info *knowledge.Container) {
 	old := &c.Container
 	restarted := info.State != old.State && info.State == knowledge.StateRunning
 	old.State, old.Name, old.Health = info.State, info.Name, info.Health
-	if info.Service != c.service.key {
-		l.enter(c, info.Service)
+	if info.Service != c.service.Key {
+		c.join(now, l.services.Get(info.Service))
 	}
 	c.Gone = false
 	if restarted || (c.Probe == nil && l.measured(c)) {
@@ -201,17 +135,15 @@ func (l *Loop) measured(c *container) bool {
 	return c.State.Runs()
 }
 
-func (l *Loop) enter(c *container, key knowledge.ServiceKey) {
+// join makes a container one of a service's.
+func (c *container) join(now time.Time, s *service.Service) {
 	if c.service != nil {
-		c.service.leave(c)
+		c.service.Replicas.Leave(now, c.Probe != nil)
 	}
-	c.service = l.service(key)
-	c.service.units++
-	if c.Probe != nil {
-		c.service.live++
-	}
-	c.Pause = &c.service.pause
-	c.Service = key
+	c.service = s
+	s.Replicas.Join(c.Probe != nil)
+	c.Pause = &s.Pause
+	c.Service = s.Key
 }
 
 // add takes a container in. Its limits and its files are read at once, the
@@ -222,7 +154,7 @@ func (l *Loop) add(now time.Time, info *knowledge.Container) {
 	c.Window = &c.track.Window
 	c.Window.ID = info.ID
 	c.Policy = l.set.Policy(*info)
-	l.enter(c, info.Service)
+	c.join(now, l.services.Get(info.Service))
 	c.image = l.images.Use(now, info.Image)
 	if b, ok := l.o.Restored.Marks[info.ID]; ok {
 		if json.Unmarshal(b, &kept{&c.Marks, c.reflex.Climb()}) == nil {
@@ -281,7 +213,7 @@ func (l *Loop) attach(now time.Time, c *container) {
 		return
 	}
 	c.Probe, c.attachError, c.firstSlow = p, "", true
-	c.service.live++
+	c.service.Replicas.Measured++
 	l.unreported = l.unreported || l.owned(c) && c.DeclaredAt.IsZero()
 	c.KernelRefused = ""
 	if l.set.Rules.Actuator == knowledge.ActuatorKernel && !p.Writable() {
@@ -296,15 +228,8 @@ func (l *Loop) detach(c *container) {
 	}
 	_ = c.Probe.Close()
 	c.Probe = nil
-	c.service.live--
+	c.service.Replicas.Measured--
 	c.track.Restart()
-}
-
-func (s *service) leave(c *container) {
-	s.units--
-	if c.Probe != nil {
-		s.live--
-	}
 }
 
 // remove forgets a container; what its service learned stays.
@@ -313,8 +238,7 @@ func (l *Loop) remove(c *container) {
 	if r, ok := c.TakeFold(l.o.Now()); ok && len(l.folds) < foldsKept {
 		l.folds = append(l.folds, r)
 	}
-	c.service.units--
-	c.service.lastSeen = l.o.Now()
+	c.service.Replicas.Leave(l.o.Now(), false)
 	if c.image != nil {
 		c.image.Release(l.o.Now())
 	}
@@ -345,9 +269,7 @@ func (l *Loop) event(now time.Time, ev knowledge.Event) {
 			if c.Policy.Acts() {
 				l.exec.Host.MemoryFree -= c.Window.MemoryLimit // until it is counted anew
 			}
-			if f := c.service.foresight; f != nil {
-				f.tracker.Restarted()
-			}
+			c.service.Restarted()
 			l.attach(now, c)
 		}
 		l.listAt = time.Time{}

@@ -6,37 +6,25 @@ import (
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
-	"github.com/effiscale/effiscale/knowledge/history"
 	"github.com/effiscale/effiscale/knowledge/profile"
 	"github.com/effiscale/effiscale/mape/execute"
 	"github.com/effiscale/effiscale/mape/plan"
 )
 
 func (l *Loop) envelope(now time.Time, c *container) {
-	c.Envelope = plan.Deliberate(now, l.facts(now, c), &c.Policy, l.o.Host, c.Envelope)
+	c.Envelope = plan.Deliberate(now, c.facts(now), &c.Policy, l.o.Host, c.Envelope)
 }
 
-// facts sums up a service's profile for the planner.
-func (l *Loop) facts(now time.Time, c *container) plan.Facts {
-	p := c.service.profile
-	f := plan.Facts{
-		CPU:         knowledge.FromCores(p.CPU(c.Policy.Percentile())),
-		CPUMax:      knowledge.FromCores(p.CPUMax()),
-		MemoryNeed:  p.MemoryNeed(c.Policy.MemoryPercentile),
-		MemoryPeak:  p.MemoryMax(),
-		ObservedFor: p.ObservedFor(),
-	}
+// facts are what the planner needs to know of a container.
+func (c *container) facts(now time.Time) plan.Facts {
+	f := c.service.Facts(&c.Policy)
 	if need, limit, ok := c.reflex.MemorySize(now, c.Window, &c.Policy); ok {
 		f.MemoryNeed, f.MemoryLimit = need, limit
 	}
 	if f.NeedsImage() {
 		f.Image = c.image.Facts(&c.Policy)
 	}
-	if s := c.service.foresight; s != nil {
-		f.Forecast = s.ahead[levelOf(c.Policy.Class)].Forecast
-		f.Advice = s.advice[plan.RiskOf(c.Policy.Class)]
-		f.Strain = c.strain(now, s)
-	}
+	c.service.AddForecast(now, &f, &c.Policy, c.ring)
 	return f
 }
 
@@ -52,9 +40,7 @@ func (l *Loop) learnOutcome(c *execute.Container, r knowledge.Resource, reverted
 		c.learn(learn)
 		return
 	}
-	sv := l.service(c.Service) // it is gone; its service stays
-	learn(sv.profile)
-	sv.dirty = true
+	l.services.Get(c.Service).Learn(learn) // it is gone; its service stays
 }
 
 // remember writes what an interval left, in one transaction, beside the loop.
@@ -79,22 +65,11 @@ type kept struct {
 // pack takes what changed since the last commit.
 func (l *Loop) pack(now time.Time, all bool) Batch {
 	b := Batch{
-		Profiles: map[knowledge.ServiceKey][]byte{}, Marks: map[knowledge.ContainerID][]byte{},
-		Series: map[knowledge.ServiceKey][]history.Chunk{}, Folds: l.folds,
-		Images: l.images.Pack(now, all), Models: l.packModels(now, all),
+		Packed: l.services.Pack(now, all), Images: l.images.Pack(now, all),
+		Marks: map[knowledge.ContainerID][]byte{}, Folds: l.folds,
 	}
 	l.folds = nil
 	b.Alive = make([]knowledge.ContainerID, 0, len(l.order))
-	for key, s := range l.services {
-		if !s.dirty && !all {
-			continue
-		}
-		s.dirty = false
-		b.Profiles[key] = s.profile.Marshal()
-		if c := s.series.Chunks(); len(c) > 0 {
-			b.Series[key] = c
-		}
-	}
 	for _, c := range l.order {
 		b.Alive = append(b.Alive, c.ID)
 		if r, ok := c.TakeFold(now); ok {
@@ -114,17 +89,8 @@ func (l *Loop) pack(now time.Time, all bool) Batch {
 
 // unsaved marks what a failed commit held, so that the next one has it as it is then.
 func (l *Loop) unsaved(b Batch) {
-	for key := range b.Profiles {
-		if s := l.services[key]; s != nil {
-			s.dirty = true
-		}
-	}
+	l.services.Unsaved(b.Packed)
 	l.images.Unsaved(b.Images)
-	for key := range b.Models {
-		if s := l.services[key]; s != nil && s.foresight != nil {
-			s.foresight.dirty, s.foresight.wroteAt = true, time.Time{}
-		}
-	}
 	for id := range b.Marks {
 		if c := l.containers[id]; c != nil {
 			c.changed = true

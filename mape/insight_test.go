@@ -7,7 +7,6 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/knowledge/history"
 	"github.com/effiscale/effiscale/mape/analyse"
-	"github.com/effiscale/effiscale/mape/plan"
 )
 
 // A leak that uses no CPU gets a name after hours, a service that is steady another,
@@ -28,9 +27,9 @@ func TestCoursesGetNames(t *testing.T) {
 		t.Errorf("%s, %s", v.Pattern.Kind, v.MemoryPattern.Kind)
 	}
 	recent := map[knowledge.ServiceKey][]history.Bucket{}
-	for key, s := range h.loop.services {
+	for s := range h.loop.services.All() {
 		for at := h.now.Add(-3 * time.Hour); at.Before(h.now.Add(-3 * time.Minute)); at = at.Add(time.Minute) {
-			recent[key] = append(recent[key], history.Bucket{At: at, MaxDemand: s.foresight.last.cores, WorkingSet: 100 * mib})
+			recent[s.Key] = append(recent[s.Key], history.Bucket{At: at, MaxDemand: s.Models.Last.Cores, WorkingSet: 100 * mib})
 		}
 	}
 	h.end()
@@ -39,6 +38,16 @@ func TestCoursesGetNames(t *testing.T) {
 	if k := h.loop.copy(h.container(steady)).Pattern; k.Kind != analyse.PatternSteady {
 		t.Errorf("in the next life: %s, %s", k.Kind, k.Evidence)
 	}
+}
+
+func (h *host) thresholds(b *box) (analyse.Thresholds, bool) {
+	c := h.container(b)
+	return c.service.Thresholds(&c.Policy, c.Window.Quota)
+}
+
+func (h *host) steering(b *box) knowledge.Reason {
+	c := h.container(b)
+	return c.service.Steering(&c.Policy, &c.Envelope)
 }
 
 // Of two services with the same mean the one whose bursts are throttled learns that
@@ -58,8 +67,8 @@ func TestThresholdsFollowTheService(t *testing.T) {
 		h.tick()
 	}
 	knees := func() (s, n float64) {
-		a, ok1 := h.container(smooth).thresholds()
-		b, ok2 := h.container(noisy).thresholds()
+		a, ok1 := h.thresholds(smooth)
+		b, ok2 := h.thresholds(noisy)
 		if !ok1 || !ok2 {
 			t.Fatal("no thresholds")
 		}
@@ -103,7 +112,7 @@ func TestThresholdsSteer(t *testing.T) {
 		smooth.demand = 0.6
 		h.jitter(noisy, 2*time.Hour+time.Minute) // it rests now
 		if forget {
-			h.container(noisy).service.foresight.adaptive = analyse.Adaptive{}
+			h.container(noisy).service.Models.Adaptive = analyse.Adaptive{}
 		}
 		for _, b := range []*box{smooth, noisy} {
 			h.container(b).Policy.Mode = knowledge.ModeAuto
@@ -125,24 +134,24 @@ func TestThresholdsSteer(t *testing.T) {
 	if smooth.kernel.CPU > 7*core/10 || !h.container(smooth).Envelope.Threshold.IsZero() {
 		t.Errorf("the smooth one has %s: %s", smooth.kernel.CPU, h.container(smooth).Envelope.Threshold)
 	}
-	s, _ := h.container(smooth).thresholds()
-	n, _ := c.thresholds()
+	s, _ := h.thresholds(smooth)
+	n, _ := h.thresholds(noisy)
 	if n.Knee > s.Knee-0.15 || n.Changes[0].Moved.Seconds < 600 {
 		t.Errorf("knees: smooth %g, noisy %g, moved by %+v", s.Knee, n.Knee, n.Changes[0])
 	}
-	if r := c.steered().Rule; r != knowledge.RuleTriggerUp {
+	if r := h.steering(noisy).Rule; r != knowledge.RuleTriggerUp {
 		t.Errorf("the noisy one's says %s", r)
 	}
-	if r := h.container(smooth).steered().Rule; r != knowledge.RuleKneeHarmless && r != knowledge.RuleKneeYoung {
+	if r := h.steering(smooth).Rule; r != knowledge.RuleKneeHarmless && r != knowledge.RuleKneeYoung {
 		t.Errorf("the smooth one's says %s", r)
 	}
-	t.Logf("noisy: %s, knee %.2f, %s; %s", noisy.kernel.CPU, n.Knee, c.steered(), why)
-	t.Logf("smooth: %s, knee %.2f, %s", smooth.kernel.CPU, s.Knee, h.container(smooth).steered())
+	t.Logf("noisy: %s, knee %.2f, %s; %s", noisy.kernel.CPU, n.Knee, h.steering(noisy), why)
+	t.Logf("smooth: %s, knee %.2f, %s", smooth.kernel.CPU, s.Knee, h.steering(smooth))
 	h.end()
 	h.boot(options{restored: Restored{Models: h.models}})
 	h.pass(15 * time.Second)
-	if e := h.container(noisy).Envelope; !h.container(noisy).service.foresight.lesson.Steers || e.Threshold.Rule != knowledge.RuleTriggerUp {
-		t.Errorf("after a restart: %+v, %s", h.container(noisy).service.foresight.lesson, e.Threshold)
+	if e := h.container(noisy).Envelope; !h.container(noisy).service.Models.Lesson.Steers || e.Threshold.Rule != knowledge.RuleTriggerUp {
+		t.Errorf("after a restart: %+v, %s", h.container(noisy).service.Models.Lesson, e.Threshold)
 	}
 
 	h, _, noisy = learned(true) // what it would be without
@@ -151,29 +160,4 @@ func TestThresholdsSteer(t *testing.T) {
 		t.Errorf("without a lesson it has %s as well: the test shows nothing", noisy.kernel.CPU)
 	}
 	t.Logf("noisy without a lesson: %s", noisy.kernel.CPU)
-}
-
-// The verdict is a part of its own: records of before it are read, and half of the
-// evidence that it takes to begin is enough to go on.
-func TestTheVerdictIsKept(t *testing.T) {
-	f := newForesight(begin, 10*time.Second)
-	for i := range 5000 { // five minutes of harm
-		at := begin.Add(time.Duration(i) * time.Second)
-		if i < 300 {
-			f.adaptive.Observe(at, 0.6, 0.5, 1)
-		} else {
-			f.adaptive.Observe(at, 0.2, 0, 1)
-		}
-	}
-	for _, steers := range []bool{false, true} {
-		f.adaptive.Keep(steers)
-		f.look()
-		again, err := unmarshalForesight(f.marshal(), begin, f.step)
-		if err != nil || again.lesson != f.lesson || again.lesson.Steers != steers {
-			t.Errorf("%v: %+v, %+v, %v", steers, f.lesson, again.lesson, err)
-		}
-	}
-	if why := plan.Unsteered(&f.lesson, &knowledge.Policy{CPUTarget: 0.8}); why.Rule != knowledge.RuleKneeTarget {
-		t.Errorf("with a fixed target: %s", why)
-	}
 }

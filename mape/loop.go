@@ -16,11 +16,11 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/effiscale/effiscale/knowledge"
-	"github.com/effiscale/effiscale/knowledge/history"
 	"github.com/effiscale/effiscale/mape/execute"
 	"github.com/effiscale/effiscale/mape/image"
 	"github.com/effiscale/effiscale/mape/monitor"
 	"github.com/effiscale/effiscale/mape/plan"
+	"github.com/effiscale/effiscale/mape/service"
 )
 
 const (
@@ -64,13 +64,11 @@ type Store interface {
 
 // Batch is what one interval leaves for the disk, already packed.
 type Batch struct {
-	Profiles map[knowledge.ServiceKey][]byte
-	Marks    map[knowledge.ContainerID][]byte
-	Series   map[knowledge.ServiceKey][]history.Chunk
-	Images   map[image.CopyKey]image.StoredCopy // of this host and of others
-	Models   map[knowledge.ServiceKey][]byte
-	Folds    []knowledge.Record
-	Alive    []knowledge.ContainerID // all containers that exist
+	service.Packed
+	Images map[image.CopyKey]image.StoredCopy // of this host and of others
+	Marks  map[knowledge.ContainerID][]byte
+	Folds  []knowledge.Record
+	Alive  []knowledge.ContainerID // all containers that exist
 }
 
 // Meter counts what the loop does.
@@ -140,11 +138,8 @@ type Loop struct {
 	containers map[knowledge.ContainerID]*container
 	order      []*container
 	due        []int64 // nanoseconds since begin, beside order: the walk touches no container that is not due
-	services   map[knowledge.ServiceKey]*service
+	services   *service.Registry
 	images     *image.Set
-	// foresights is how many services are forecast.
-	foresights int
-	unseen     []*service // what came is still to be told to their forecasters
 	cadence    monitor.Cadence
 	shares     []plan.Share
 	sharers    []*container
@@ -179,7 +174,7 @@ func New(o Options) *Loop {
 	l := &Loop{
 		o: o, set: o.Settings, cadence: o.Settings.Cadence,
 		containers: map[knowledge.ContainerID]*container{},
-		services:   map[knowledge.ServiceKey]*service{},
+		services:   service.NewRegistry(),
 		images:     image.NewSet(o.Node, o.Seal),
 		events:     make(chan knowledge.Event, eventsKept),
 		queue:      make(chan func()),
@@ -195,8 +190,21 @@ func New(o Options) *Loop {
 	l.exec.Host.CPUPool, l.exec.Host.Owned = l.pool(), o.Owners != nil
 	l.begin = o.Now()
 	l.lastTick, l.flushAt = l.begin, l.begin
-	l.restoreServices()
+	l.restore()
 	return l
+}
+
+// restore takes over what the store has of services and images. Containers take over
+// theirs when they are listed.
+func (l *Loop) restore() {
+	r := &l.o.Restored
+	unusable := l.services.Restore(l.begin, l.set.DeliberateEvery, service.Stored{
+		Profiles: r.Profiles, Series: r.Series, Pauses: r.Pauses, Models: r.Models, Recent: r.Recent,
+	})
+	for key, err := range unusable {
+		l.o.Log.Warn().Err(err).Str("service", string(key)).Msg("cannot use the stored models; learning them again")
+	}
+	l.images.Restore(l.begin, r.Images)
 }
 
 // Emit takes an event of the Engine; it never blocks.
@@ -303,9 +311,7 @@ func (l *Loop) Tick(now time.Time) {
 		l.o.Meter.ObserveLoop("deliberate", l.o.Now().Sub(started))
 	} else {
 		l.reportNew(now)
-		if len(l.unseen) > 0 {
-			l.foreseeMore(now)
-		}
+		l.services.ForecastPending(now, l.set.DeliberateEvery, l.o.Now)
 	}
 	l.remember(now)
 }

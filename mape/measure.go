@@ -213,15 +213,14 @@ func (l *Loop) second(c *container) {
 		p.AddCPU(w.At, demand, dt, censored)
 		p.AddGrowth(w.At, w.Growth)
 	})
-	c.service.interval.add(demand, censored)
-	c.service.interval.memory = max(c.service.interval.memory, w.WorkingSet)
-	c.harm(use, dt)
+	c.service.ObserveDemand(demand, censored, w.WorkingSet)
+	c.service.ObserveHarm(w, &c.Policy, use, dt)
 	point := knowledge.Point{
 		At: w.At.UnixNano(), CPU: float32(use), Demand: float32(demand), CPULimit: float32(w.Quota.Cores()),
 		Throttled: float32(w.ThrottleRatio), WorkingSet: w.WorkingSet, MemoryLimit: w.MemoryLimit,
 	}
 	c.ring.Add(point)
-	c.service.series.Add(point, dt, c.service.live)
+	c.service.Series.Add(point, dt, c.service.Replicas.Measured)
 }
 
 // lost is what happens when the files cannot be read: the cgroup went away with

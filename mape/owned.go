@@ -22,7 +22,7 @@ type Owners interface {
 // service, which declare its envelopes; what is only watched, and a loop without
 // owners, is deliberated upon here.
 func (l *Loop) deliberate(now time.Time) {
-	l.foresee(now)
+	l.services.Forecast(now, l.set.DeliberateEvery, l.o.Now)
 	for _, c := range l.order {
 		if c.Probe == nil && c.Envelope.At.IsZero() {
 			continue
@@ -56,18 +56,18 @@ func (l *Loop) report(now time.Time) {
 		return
 	}
 	l.reportedAt, l.unreported = now, false
-	at := make(map[knowledge.ServiceKey]int, len(l.services))
+	at := map[knowledge.ServiceKey]int{}
 	var reports []plan.Report
 	for _, c := range l.order {
 		if !l.owned(c) {
 			continue
 		}
-		i, ok := at[c.service.key]
+		i, ok := at[c.service.Key]
 		if !ok {
 			i = len(reports)
-			at[c.service.key] = i
+			at[c.service.Key] = i
 			reports = append(reports, plan.Report{
-				Service: c.service.key, Host: l.o.Node, CPUs: l.o.Host.CPUs, Memory: l.o.Host.Memory, Every: l.set.DeliberateEvery,
+				Service: c.service.Key, Host: l.o.Node, CPUs: l.o.Host.CPUs, Memory: l.o.Host.Memory, Every: l.set.DeliberateEvery,
 			})
 		}
 		if len(reports[i].Replicas) == plan.ReplicasMost {
@@ -82,7 +82,7 @@ func (l *Loop) report(now time.Time) {
 
 func (l *Loop) reported(now time.Time, c *container) plan.Reported {
 	r := plan.Reported{
-		ID: c.ID, Policy: c.Policy, Facts: l.facts(now, c), Envelope: c.Envelope,
+		ID: c.ID, Policy: c.Policy, Facts: c.facts(now), Envelope: c.Envelope,
 		Quota: c.Window.Quota, Limit: c.Window.MemoryLimit, WorkingSet: c.Window.WorkingSet,
 	}
 	if !c.Envelope.At.IsZero() {
@@ -126,7 +126,7 @@ var errLate = errors.New("this node has just been frozen: say it again")
 
 func (l *Loop) applyEnvelope(now time.Time, in *knowledge.Intent, a *knowledge.Assigned) bool {
 	c := l.containers[a.ID]
-	if c == nil || c.service.key != in.Service || !l.owned(c) {
+	if c == nil || c.service.Key != in.Service || !l.owned(c) {
 		return false
 	}
 	next := plan.Confine(a.Envelope, &c.Policy, l.o.Host)
@@ -143,7 +143,7 @@ func (l *Loop) Envelopes(ctx context.Context, key knowledge.ServiceKey) (map[kno
 	out := map[knowledge.ContainerID]knowledge.Envelope{}
 	err := l.Do(ctx, func() {
 		for _, c := range l.order {
-			if c.service.key == key {
+			if c.service.Key == key {
 				out[c.ID] = c.Envelope
 			}
 		}

@@ -22,17 +22,17 @@ func (l *Loop) Recorded(ctx context.Context, name string, since time.Time) (r Re
 	doErr := l.Do(ctx, func() {
 		r.Service = knowledge.ServiceKey(name)
 		if c, findErr := l.find(name); findErr == nil {
-			r.Service = c.service.key
+			r.Service = c.service.Key
 		} else if !errors.Is(findErr, ErrUnknown) {
 			err = findErr
 			return
 		}
-		s := l.services[r.Service]
+		s := l.services.Lookup(r.Service)
 		if s == nil {
 			return
 		}
 		for _, tier := range history.Tiers() {
-			r.Running[tier] = s.series.Running(tier)
+			r.Running[tier] = s.Series.Running(tier)
 		}
 		for _, c := range l.order {
 			if c.service == s {

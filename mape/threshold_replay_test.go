@@ -48,8 +48,8 @@ func replay(t *testing.T, trace []float64, length time.Duration, steers bool) (o
 			b.demand = 2 * trace[i/100%len(trace)]
 		}
 		h.tick()
-		if f := h.container(b).service.foresight; f != nil && !steers {
-			f.adaptive = analyse.Adaptive{}
+		if f := h.container(b).service.Models; f != nil && !steers {
+			f.Adaptive = analyse.Adaptive{}
 		}
 		if i == n/4 {
 			h.container(b).Policy.Mode = knowledge.ModeAuto
@@ -60,8 +60,8 @@ func replay(t *testing.T, trace []float64, length time.Duration, steers bool) (o
 			served += b.demand * tickEvery.Seconds()
 		}
 	}
-	if f := h.container(b).service.foresight; f.lesson.Steers != steers {
-		t.Fatalf("steers: %v, %+v", steers, f.lesson)
+	if f := h.container(b).service.Models; f.Lesson.Steers != steers {
+		t.Fatalf("steers: %v, %+v", steers, f.Lesson)
 	}
 	front := simulate.NewFrontier(series)
 	out.slack = [2]float64{front.Solve(0.0001).Slack, front.Solve(0.001).Slack}

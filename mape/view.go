@@ -6,10 +6,10 @@ import (
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
-	"github.com/effiscale/effiscale/knowledge/profile"
 	"github.com/effiscale/effiscale/mape/analyse"
 	"github.com/effiscale/effiscale/mape/execute"
 	"github.com/effiscale/effiscale/mape/plan"
+	"github.com/effiscale/effiscale/mape/service"
 )
 
 // Unit is a copy of what the loop knows of one container.
@@ -27,48 +27,17 @@ type ContainerStatus struct {
 	Watching bool
 	// Ahead is the forecast of its service that may raise its floor; the zero value:
 	// there is none.
-	Ahead Outlook
+	Ahead service.Outlook
 	// Pattern is the course of its service's demand, MemoryPattern of its memory.
 	Pattern, MemoryPattern analyse.Pattern
 	// Learned and Outlooks are of its service; filled by Find only.
-	Learned  Learned
-	Outlooks []Outlook
+	Learned  service.Learned
+	Outlooks []service.Outlook
 	// Adaptive are the thresholds that its service learned; HasAdaptive: there are any.
 	Adaptive    analyse.Thresholds
 	HasAdaptive bool
 	// Threshold says what they do to the limit, or why they do nothing yet.
 	Threshold knowledge.Reason
-}
-
-// Learned sums up a service's profile for people.
-type Learned struct {
-	ObservedFor     time.Duration
-	CPUMean, CPUMax float64 // cores
-	CPUUsual        float64 // the policy's percentile, cores
-	Censored        float64 // share of the time that was throttled, 0..1
-	MemoryNeed      knowledge.Bytes
-	MemoryMax       knowledge.Bytes
-	Growth          float64 // bytes a second, the highest, faded
-	Start           time.Duration
-	Cuts            [2]profile.Tally // by resource
-	// Image is what is known of its image, while the service's history is short.
-	Image plan.Image
-}
-
-func (l *Loop) learned(now time.Time, c *container) Learned {
-	p := c.service.profile
-	v := Learned{
-		ObservedFor: p.ObservedFor(), CPUMean: p.CPUMean(), CPUMax: p.CPUMax(), CPUUsual: p.CPU(c.Policy.Percentile()),
-		Censored: p.CensoredShare(), MemoryNeed: p.MemoryNeed(c.Policy.MemoryPercentile), MemoryMax: p.MemoryMax(), Growth: p.Growth(now),
-	}
-	if p.Starts() >= 1 {
-		v.Start = p.StartTime(0.95)
-	}
-	for r := range v.Cuts {
-		v.Cuts[r] = p.Outcomes(knowledge.Resource(r), knowledge.Shrink)
-	}
-	v.Image = l.facts(now, c).Image
-	return v
 }
 
 // Summary is a copy of what the loop knows of the host.
@@ -93,16 +62,14 @@ func (l *Loop) copy(c *container) ContainerStatus {
 	}
 	w := c.track.Window
 	v.Window = &w
-	if f := c.service.foresight; f != nil {
-		v.Ahead = f.ahead[levelOf(c.Policy.Class)]
-		v.Pattern, v.MemoryPattern = f.tracker.Demand(), f.tracker.Memory()
-	}
+	v.Ahead = c.service.Ahead(&c.Policy)
+	v.Pattern, v.MemoryPattern = c.service.Patterns()
 	if c.Pause.Active(now) {
 		v.Paused = *c.Pause
 	}
 	v.Pause = &v.Paused
 	v.Probe = nil
-	v.IfManaged[0], v.IfManaged[1] = plan.WouldBe(now, l.facts(now, c), &w, &v.Envelope, &v.Policy)
+	v.IfManaged[0], v.IfManaged[1] = plan.WouldBe(now, c.facts(now), &w, &v.Envelope, &v.Policy)
 	return v
 }
 
@@ -140,9 +107,10 @@ func (l *Loop) Find(ctx context.Context, ref string) (v ContainerStatus, verdict
 		}
 		v = l.copy(c)
 		now := l.o.Now()
-		v.Learned, v.Outlooks = l.learned(now, c), c.outlooks()
-		v.Adaptive, v.HasAdaptive = c.thresholds()
-		v.Threshold = c.steered()
+		v.Learned, v.Outlooks = c.service.Learned(now, &c.Policy), c.service.Outlooks(c.Policy.Class)
+		v.Learned.Image = c.facts(now).Image
+		v.Adaptive, v.HasAdaptive = c.service.Thresholds(&c.Policy, c.Window.Quota)
+		v.Threshold = c.service.Steering(&c.Policy, &c.Envelope)
 		for r := range c.planned {
 			d := c.planned[r].Decision
 			d.Resource = knowledge.Resource(r)

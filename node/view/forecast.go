@@ -7,11 +7,12 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/mape"
 	"github.com/effiscale/effiscale/mape/forecast"
+	"github.com/effiscale/effiscale/mape/service"
 	"github.com/effiscale/effiscale/node/api"
 )
 
 // forecastView is one horizon of what is expected.
-func forecastView(o *mape.Outlook) api.Forecast {
+func forecastView(o *service.Outlook) api.Forecast {
 	return api.Forecast{
 		Horizon: o.Horizon.Seconds(), Expected: o.Peak, Upper: o.Upper.Cores(), Level: o.Level, Coverage: o.Coverage,
 		Gain: o.Gain, ScoredFor: o.ScoredFor.Seconds(), Member: o.Member, Period: o.Period.Seconds(), Trusted: o.Proven(),
@@ -80,7 +81,7 @@ func steps(points []knowledge.Point, memory knowledge.Bytes, now time.Time) (cpu
 
 // along draws a line from now through what is expected at each horizon; beyond the
 // last one it stays.
-func along(now float64, ahead []mape.Outlook, steps int) []float64 {
+func along(now float64, ahead []service.Outlook, steps int) []float64 {
 	out := make([]float64, 0, steps)
 	at, value := time.Duration(0), now
 	for i := 1; i <= steps; i++ {

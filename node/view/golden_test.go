@@ -14,6 +14,7 @@ import (
 	"github.com/effiscale/effiscale/mape"
 	"github.com/effiscale/effiscale/mape/analyse"
 	"github.com/effiscale/effiscale/mape/execute"
+	"github.com/effiscale/effiscale/mape/service"
 	"github.com/effiscale/effiscale/node/api"
 )
 
@@ -103,7 +104,7 @@ func grows(u *mape.ContainerStatus) *mape.Planned {
 
 // cases are containers in the states that status and explain tell apart.
 func cases() map[string]func(u *mape.ContainerStatus) {
-	outlook := mape.Outlook{Value: 0.8, Peak: 0.9, Member: "seasonal", Period: time.Hour}
+	outlook := service.Outlook{Value: 0.8, Peak: 0.9, Member: "seasonal", Period: time.Hour}
 	outlook.Horizon, outlook.Upper, outlook.Level, outlook.Coverage = 5*time.Minute, core, 0.99, 0.985
 	outlook.Gain, outlook.ScoredFor, outlook.Trusted = 0.3, 2*time.Hour, true
 	return map[string]func(u *mape.ContainerStatus){
@@ -172,11 +173,11 @@ func cases() map[string]func(u *mape.ContainerStatus) {
 			u.Finding.TimeToFull = 90 * time.Second
 		},
 		"learned": func(u *mape.ContainerStatus) {
-			u.Learned = mape.Learned{ObservedFor: 26 * time.Hour, CPUMean: 0.4, CPUUsual: 0.6, CPUMax: 0.9, Censored: 0.01, MemoryNeed: 150 * mib, MemoryMax: 180 * mib, Growth: 2e6, Start: 4 * time.Second}
+			u.Learned = service.Learned{ObservedFor: 26 * time.Hour, CPUMean: 0.4, CPUUsual: 0.6, CPUMax: 0.9, Censored: 0.01, MemoryNeed: 150 * mib, MemoryMax: 180 * mib, Growth: 2e6, Start: 4 * time.Second}
 			u.Learned.Cuts[0].Applied, u.Learned.Cuts[0].Reverted = 10, 1
 			u.Learned.Image.ObservedFor, u.Learned.Image.CPU, u.Learned.Image.CPUMax = 40*time.Hour, core/2, core
 			u.Learned.Image.MemoryNeed, u.Learned.Image.MemoryPeak = 160*mib, 190*mib
-			u.Outlooks, u.Ahead = []mape.Outlook{outlook}, outlook
+			u.Outlooks, u.Ahead = []service.Outlook{outlook}, outlook
 			u.Envelope.ForecastCPU = core / 2
 			u.Pattern = analyse.Pattern{Kind: analyse.PatternPeriodic, Confidence: 0.8, Period: time.Hour, Evidence: knowledge.Because(knowledge.RulePatternPeriodic, 3600, 0.9, 7200, 0.1)}
 			u.Marks.Raised[1] = execute.RaisedFloor{Value: int64(128 * mib), Until: now.Add(time.Hour), Times: 1}
@@ -309,9 +310,9 @@ func TestGoldenWire(t *testing.T) {
 		points = append(points, point)
 	}
 	ahead := steady("web-1")
-	o := mape.Outlook{Value: 1}
+	o := service.Outlook{Value: 1}
 	o.Horizon = 30 * time.Second
-	ahead.Outlooks = []mape.Outlook{o}
+	ahead.Outlooks = []service.Outlook{o}
 	golden(t, "wire-predictions", map[string]api.Predictions{
 		"points":     Predictions(u, points, gib, time.Minute, now),
 		"forecaster": Predictions(ahead, nil, gib, time.Minute, now),

@@ -47,6 +47,7 @@ func layout() []packageRule {
 		{path: "mape/forecast", layer: pure},
 		{path: "mape/image", layer: pure},
 		{path: "mape/plan", layer: pure},
+		{path: "mape/service", layer: pure},
 		{path: "mape/simulate", layer: pure},
 
 		{path: "knowledge/store", layer: effects, logs: true},

@@ -9,7 +9,21 @@ import (
 
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/mape/plan"
+	"github.com/effiscale/effiscale/mape/service"
 )
+
+// maxForecast is how many services are forecast at most.
+const maxForecast = 64
+
+// forecasts is how many services are.
+func (h *host) forecasts() (n int) {
+	for s := range h.loop.services.All() {
+		if s.Models != nil {
+			n++
+		}
+	}
+	return n
+}
 
 // Only what moves is forecast, up to a bound, and no longer than it moves.
 func TestWhoIsForecast(t *testing.T) {
@@ -18,31 +32,31 @@ func TestWhoIsForecast(t *testing.T) {
 	idle.demand = 0.01
 	web := h.run("web", usual, nil)
 	h.pass(5 * time.Minute)
-	if h.container(idle).service.foresight != nil || h.container(web).service.foresight != nil {
+	if h.container(idle).service.Models != nil || h.container(web).service.Models != nil {
 		t.Fatal("an idle service is forecast")
 	}
 	web.demand = 0.5
 	h.pass(8 * time.Minute)
 	c := h.container(web)
-	if c.service.foresight == nil || h.loop.foresights != 1 {
-		t.Fatalf("%d services are forecast", h.loop.foresights)
+	if c.service.Models == nil || h.forecasts() != 1 {
+		t.Fatalf("%d services are forecast", h.forecasts())
 	}
-	o := c.outlooks()
-	if len(o) < 3 || o[0].Horizon != 10*time.Second || o[2].Horizon != floorAhead || math.Abs(o[0].Value-0.5) > 0.1 || o[0].Upper.Cores() < o[0].Peak-1e-6 {
+	o := c.service.Outlooks(c.Policy.Class)
+	if len(o) < 3 || o[0].Horizon != 10*time.Second || o[2].Horizon != 5*time.Minute || math.Abs(o[0].Value-0.5) > 0.1 || o[0].Upper.Cores() < o[0].Peak-1e-6 {
 		t.Errorf("%+v", o)
 	}
 	web.demand = 0
-	h.now = h.now.Add(stillFor)
+	h.now = h.now.Add(24 * time.Hour)
 	h.pass(time.Minute)
-	if c.service.foresight != nil || h.loop.foresights != 0 {
+	if c.service.Models != nil || h.forecasts() != 0 {
 		t.Error("a service that rests is still forecast after a day")
 	}
-	for i := range foresightsMost + 5 {
+	for i := range maxForecast + 5 {
 		h.run(fmt.Sprint("c", i), usual, nil).demand = 0.1
 	}
 	h.pass(2 * time.Minute)
-	if h.loop.foresights != foresightsMost {
-		t.Errorf("%d services are forecast", h.loop.foresights)
+	if h.forecasts() != maxForecast {
+		t.Errorf("%d services are forecast", h.forecasts())
 	}
 }
 
@@ -56,48 +70,14 @@ func TestWhatIsForecast(t *testing.T) {
 	a.c.Service, b.c.Service = "web", "web"
 	a.demand, b.demand = 0.8, 0.3
 	h.pass(time.Minute)
-	f := h.container(a).service.foresight
-	if f == nil || math.Abs(f.last.cores-0.8) > 0.05 || !f.last.censored {
+	f := h.container(a).service.Models
+	if f == nil || math.Abs(f.Last.Cores-0.8) > 0.05 || !f.Last.Censored {
 		t.Fatalf("%+v", f)
 	}
 	a.demand = 0.2
 	h.pass(time.Minute)
-	if math.Abs(f.last.cores-0.3) > 0.05 || f.last.censored {
-		t.Errorf("%+v", f.last)
-	}
-	if math.Abs(f.high.cores-0.8) > 0.05 || f.held < 10 {
-		t.Errorf("the five minutes hold %+v of %d steps", f.high, f.held)
-	}
-}
-
-// Steps are counted by the clock: a short one waits, a long one is a gap, and a
-// clock that is set makes neither.
-func TestStepsOfAForesight(t *testing.T) {
-	f := newForesight(begin, 10*time.Second)
-	at := begin
-	step := func(d time.Duration) bool {
-		at = at.Add(d)
-		return f.observe(at, interval{seen: true, cores: 1})
-	}
-	for i, c := range []struct {
-		pass time.Duration
-		told bool
-		held int
-	}{
-		{10 * time.Second, true, 1}, {9500 * time.Millisecond, true, 2}, {5 * time.Second, false, 2}, {5500 * time.Millisecond, true, 3},
-		{60 * time.Second, true, 9}, {-time.Hour, true, 10}, {10 * time.Second, true, 11}, {30 * 24 * time.Hour, true, 12},
-		{10 * time.Minute, true, 12}, // 60 steps: two of the coarse one are complete, twelve more began
-	} {
-		if told := step(c.pass); told != c.told || f.held != c.held {
-			t.Errorf("%d: told %v, %d steps held, want %v and %d", i, told, f.held, c.told, c.held)
-		}
-	}
-	for _, s := range []time.Duration{time.Second, 10 * time.Second, 7 * time.Second, 10 * time.Minute} {
-		f := newForesight(begin, s)
-		fine, coarse := fineAhead(s), coarseAhead(s)
-		if len(fine) == 0 || len(coarse) == 0 || fine[0]%s != 0 || coarse[len(coarse)-1] < time.Hour || f.step != s {
-			t.Errorf("steps of %s: %v, %v", s, fine, coarse)
-		}
+	if math.Abs(f.Last.Cores-0.3) > 0.05 || f.Last.Censored {
+		t.Errorf("%+v", f.Last)
 	}
 }
 
@@ -115,35 +95,23 @@ func TestForecastsSurviveARestart(t *testing.T) {
 	}
 	h.end()
 	packed := h.models["web"]
-	before := h.container(web).service.foresight
+	before := h.container(web).service.Models
 	if packed == nil || before == nil {
 		t.Fatal("nothing is left")
 	}
 	h.boot(options{restored: Restored{Models: map[knowledge.ServiceKey][]byte{"web": packed}}})
-	after := h.loop.services["web"].foresight
-	if after == nil || h.loop.foresights != 1 || !bytes.Equal(after.marshal(), packed) || after.ahead != before.ahead || after.advice != before.advice || after.advice[plan.RiskNormal].CPU == 0 {
+	after := h.loop.services.Lookup("web").Models
+	if after == nil || h.forecasts() != 1 || !bytes.Equal(after.Marshal(), packed) || after.Ahead != before.Ahead || after.Advice != before.Advice || after.Advice[plan.RiskNormal].CPU == 0 {
 		t.Fatalf("another one comes back:\n%+v\n%+v", before, after)
 	}
 	h.pass(time.Minute)
-	if o := h.container(web).outlooks(); len(o) == 0 || o[0].Value == 0 {
+	if o := h.container(web).service.Outlooks(h.container(web).Policy.Class); len(o) == 0 || o[0].Value == 0 {
 		t.Errorf("%+v", o)
-	}
-	extra := appendPart(bytes.Clone(packed), 99, []byte("of a later version"))
-	if _, err := unmarshalForesight(extra, h.now, 10*time.Second); err != nil {
-		t.Error(err)
-	}
-	for name, bad := range map[string][]byte{"empty": nil, "cut": packed[:len(packed)-1], "header alone": packed[:modelsHeader], "newer": append([]byte{9}, packed[1:]...)} {
-		if _, err := unmarshalForesight(bad, h.now, 10*time.Second); err == nil {
-			t.Errorf("%s was read", name)
-		}
-	}
-	if _, err := unmarshalForesight(packed, h.now, time.Second); err == nil {
-		t.Error("models of other steps were taken")
 	}
 }
 
 func proven(upper knowledge.NanoCPU, level float64) plan.Forecast {
-	return plan.Forecast{Upper: upper, Level: level, Horizon: floorAhead, Coverage: level, Gain: 0.2, ScoredFor: 2 * time.Hour, Trusted: true}
+	return plan.Forecast{Upper: upper, Level: level, Horizon: 5 * time.Minute, Coverage: level, Gain: 0.2, ScoredFor: 2 * time.Hour, Trusted: true}
 }
 
 // After an hour the floor of what moves is what the cheapest models advise, where
@@ -177,8 +145,8 @@ func TestAProvenForecastRaisesTheQuota(t *testing.T) {
 		t.Fatalf("%s, %s", e.Forecast, web.kernel.CPU)
 	}
 	h.until(time.Minute, "a deliberation", func() bool { return h.loop.deliberateAt.Equal(h.now) })
-	for i := range c.service.foresight.ahead {
-		c.service.foresight.ahead[i] = Outlook{Forecast: proven(2*core, levels[i])}
+	for i := range c.service.Models.Ahead {
+		c.service.Models.Ahead[i] = service.Outlook{Forecast: proven(2*core, []float64{0.8, 0.95, 0.99}[i])}
 	}
 	h.loop.envelope(h.now, c)
 	h.pass(5 * time.Second)
@@ -214,22 +182,4 @@ func TestAPeriodicLoadIsMetBeforeItComes(t *testing.T) {
 		t.Errorf("raised in %d of 3600 seconds, %d periods throttled: %s", raised, web.s.Throttled-before, e.Forecast)
 	}
 	t.Log(e.Forecast)
-}
-
-func FuzzModels(f *testing.F) {
-	x := newForesight(begin, 10*time.Second)
-	for i := range 50 {
-		x.observe(begin.Add(time.Duration(i+1)*10*time.Second), interval{seen: true, cores: float64(i % 5), censored: i%7 == 0})
-	}
-	f.Add(x.marshal())
-	f.Fuzz(func(t *testing.T, b []byte) {
-		x, err := unmarshalForesight(b, begin.Add(time.Hour), 10*time.Second)
-		if err != nil {
-			return
-		}
-		x.observe(begin.Add(2*time.Hour), interval{seen: true, cores: 1})
-		if _, err := unmarshalForesight(x.marshal(), begin.Add(2*time.Hour), 10*time.Second); err != nil {
-			t.Fatal(err)
-		}
-	})
 }
