@@ -42,12 +42,15 @@ func sortedServices(services map[knowledge.ServiceKey]Patch) []knowledge.Service
 	return names
 }
 
-const protectionHint = "can be reached from other hosts, which demands TLS and tokens: set api.tls_cert, api.tls_key and api.tokens_file, or listen on 127.0.0.1\n" +
-	"        a certificate: openssl req -x509 -newkey ed25519 -nodes -days 365 -subj /CN=NAME -addext subjectAltName=DNS:NAME -keyout key.pem -out cert.pem\n" +
-	`        a token:       T=$(openssl rand -hex 32); echo "operate:$(printf %s "$T" | sha256sum | cut -d' ' -f1):me" > tokens; chmod 600 tokens; echo "$T"`
+const protectionHint = "is reachable from other hosts, which requires TLS and tokens: " +
+	"set api.tls_cert, api.tls_key and api.tokens_file, or listen on 127.0.0.1\n" +
+	"        a certificate: openssl req -x509 -newkey ed25519 -nodes -days 365 -subj /CN=NAME " +
+	"-addext subjectAltName=DNS:NAME -keyout key.pem -out cert.pem\n" +
+	`        a token:       T=$(openssl rand -hex 32); ` +
+	`echo "operate:$(printf %s "$T" | sha256sum | cut -d' ' -f1):me" > tokens; chmod 600 tokens; echo "$T"`
 
-// checkServing refuses to be reachable without protection: who reaches the
-// execution service governs the containers.
+// checkServing refuses services that are reachable from other hosts without TLS and
+// tokens: a client of the execution service changes containers.
 func (l *loader) checkServing() {
 	a := &l.config.API
 	l.paired("api.tls_cert", a.TLSCert, "api.tls_key", a.TLSKey)
@@ -112,20 +115,20 @@ func (l *loader) inherited(layer, name string, class knowledge.Class) []string {
 	return keys
 }
 
-// failPair reports a lower bound above its upper one, at the one that was set
-// last: a default is not to blame.
+// failPair reports a lower bound above its upper one, at the one that was set last.
 func (l *loader) failPair(leastKeys, mostKeys []string) {
 	leastText, leastOrigin, leastKey := l.valueOf(leastKeys)
 	mostText, mostOrigin, mostKey := l.valueOf(mostKeys)
 	key, text, origin := mostKey, mostText, mostOrigin
 	message := fmt.Sprintf("is below %s = %s (%s)", leastKey, leastText, leastOrigin)
-	if mostOrigin.Source < leastOrigin.Source || mostOrigin.Source == leastOrigin.Source && mostOrigin.Line < leastOrigin.Line {
+	if mostOrigin.Source < leastOrigin.Source ||
+		mostOrigin.Source == leastOrigin.Source && mostOrigin.Line < leastOrigin.Line {
 		key, text, origin = leastKey, leastText, leastOrigin
 		message = fmt.Sprintf("is above %s = %s (%s)", mostKey, mostText, mostOrigin)
 	}
 	for _, p := range l.problems {
 		if p.Key == key && p.Message == message {
-			return // said for the layer below
+			return // reported for the layer below
 		}
 	}
 	l.failAt(key, text, message, origin)

@@ -7,7 +7,7 @@ import (
 	"strconv"
 )
 
-// defaultPort is where gossip is looked for when an address names no port.
+// defaultPort is the gossip port of an address without a port.
 const defaultPort = "7946"
 
 const (
@@ -21,25 +21,25 @@ func (c *Config) clusterKeys() []binding {
 		return binding{section: "cluster", name: name, restart: true, help: help, field: f}
 	}
 	return []binding{
-		key("name", "the cluster's name, the same on all of its nodes",
+		key("name", "name of the cluster, the same on all nodes",
 			textField{&cl.Name, checkClusterName, "letters, digits, _ . -, up to 64, the first a letter or digit"}),
-		key("bind", "where gossip listens, TCP and UDP; port 0: any free one; beyond loopback it demands key_file",
+		key("bind", "gossip address, TCP and UDP; port 0: any free port; beyond loopback key_file is required",
 			textField{&cl.Bind, checkBind, `"address:port" with an IP address`}),
-		key("advertise", "the address that other nodes are told, when it is not bind's",
+		key("advertise", "gossip address for other nodes, when it is not bind",
 			textField{&cl.Advertise, optional(checkAdvertise), `"host:port", a host with bind's port, or empty`}),
-		key("relay", "where calls of other nodes are answered, TCP; empty: bind's address, the next port",
+		key("relay", "address for calls of other nodes, TCP; empty: the address of bind, next port",
 			textField{&cl.Relay, optional(checkBind), `"address:port" with an IP address, or empty`}),
-		key("join", "nodes of the cluster to look for, again and again; some of them are enough",
+		key("join", "nodes to join, retried for ever; a few of the cluster's nodes are enough",
 			listField{&cl.Join, checkPeer, maxPeers, `up to 64 of "host:port", or hosts with port ` + defaultPort}),
-		key("key_file", "the keys that encrypt gossip, the same on all nodes; effiscale keygen makes one",
+		key("key_file", "file of the gossip keys, the same on all nodes; effiscale keygen prints a key",
 			textField{&cl.KeyFile, optional(checkPath), "an absolute path, or empty"}),
-		key("timing", "how long until a crash is known, at worst, among 5 nodes (longer among more): fast 3 s, lan 12 s, wan 60 s",
+		key("timing", "failure detection: with 5 nodes a crash is detected within 3 s (fast), 12 s (lan) or 60 s (wan)",
 			choiceField(&cl.Timing, "fast", "lan", "wan")),
-		key("attestation", "quorum: limits on other hosts are cut only with the agreement of a quorum of a service's next owners",
+		key("attestation", "quorum: reductions on other hosts need the signatures of a quorum of the service's owners",
 			choiceField(&cl.Attestation, "off", "quorum")),
-		key("allow", "networks that members may be in; empty: all",
+		key("allow", "networks of allowed members; empty: all",
 			listField{&cl.Allow, checkCIDR, maxPeers, `up to 64 networks such as "10.0.0.0/8"`}),
-		key("packet_size", "most bytes of a gossip packet: the network's least MTU, less 28 for IPv4 or 48 for IPv6",
+		key("packet_size", "largest gossip packet: the lowest MTU of the network, less 28 (IPv4) or 48 (IPv6)",
 			countField{&cl.PacketSize, 512, 65000}),
 	}
 }
@@ -51,8 +51,8 @@ func checkClusterName(s string) error {
 	return checkName(s)
 }
 
-// checkBind wants an address, not a name: what a name means when the daemon
-// starts might be every interface of the host.
+// checkBind requires an address: a name might resolve to every interface of the host
+// when the daemon starts.
 func checkBind(s string) error {
 	if err := checkAddress(s); err != nil {
 		return err
@@ -162,11 +162,12 @@ func addrPort(s string) netip.AddrPort {
 	return netip.AddrPortFrom(ip.Unmap(), uint16(port))
 }
 
-const keyHint = "can be reached from other hosts, which demands a key: set cluster.key_file, the same key on all nodes, or listen on 127.0.0.1\n" +
+const keyHint = "is reachable from other hosts, which requires a key: " +
+	"set cluster.key_file, the same key on all nodes, or listen on 127.0.0.1\n" +
 	"        a key: (umask 077; effiscale keygen > /etc/effiscale/cluster.key)"
 
-// checkCluster refuses a gossip that strangers could join, and addresses at which
-// nodes could not find each other (row 23).
+// checkCluster refuses gossip without a key beyond loopback, and addresses that other
+// nodes cannot use.
 func (l *loader) checkCluster() {
 	c := &l.config.Cluster
 	bind, relay := c.BindAddress(), c.RelayAddress()
@@ -179,15 +180,17 @@ func (l *loader) checkCluster() {
 		}
 	}
 	if c.Advertise == "" && bind.Addr().IsUnspecified() {
-		l.fail("cluster.bind", quote(c.Bind), "is every address of this host, which tells other nodes none: set cluster.advertise to the one at which they reach it")
+		l.fail("cluster.bind", quote(c.Bind),
+			"is every address of this host: set cluster.advertise to the one that other nodes use")
 	}
 	if c.Relay == "" && bind.Port() == 65535 {
-		l.fail("cluster.bind", quote(c.Bind), "leaves no next port for calls of other nodes: set cluster.relay")
+		l.fail("cluster.bind", quote(c.Bind), "has no next port for calls of other nodes: set cluster.relay")
 	}
 	if !isLocal(host) {
 		l.checkAllowed(host)
 	} else if i := firstRemote(c.Join); i >= 0 {
-		l.fail("cluster.join", quote(c.Join[i]), "is another host, which cannot reach this one at "+host+": set cluster.bind (and cluster.advertise, if need be)")
+		l.fail("cluster.join", quote(c.Join[i]),
+			"is another host, which cannot reach this one at "+host+": set cluster.bind (and cluster.advertise if needed)")
 	}
 	l.checkPorts(bind, relay)
 }
@@ -204,25 +207,27 @@ func firstRemote(peers []string) int {
 	return -1
 }
 
-// checkAllowed: who is not in its own networks is refused by itself.
+// checkAllowed refuses cluster.allow without the node's own address.
 func (l *loader) checkAllowed(host string) {
 	ip, err := netip.ParseAddr(host)
 	if err != nil || len(l.config.Cluster.Allow) == 0 {
-		return // what a name means is known when the daemon starts
+		return // a name is resolved when the daemon starts
 	}
 	for _, s := range l.config.Cluster.Allow {
 		if p, err := netip.ParsePrefix(s); err == nil && p.Contains(ip.Unmap()) {
 			return
 		}
 	}
-	l.fail("cluster.allow", tomlText(listField{p: &l.config.Cluster.Allow}), "leaves out this node's own address, "+host)
+	l.fail("cluster.allow", tomlText(listField{p: &l.config.Cluster.Allow}),
+		"does not contain this node's own address, "+host)
 }
 
-// checkPorts refuses one port for two listeners, where both are set in so many words.
+// checkPorts refuses one port for two listeners, where both are set explicitly.
 func (l *loader) checkPorts(bind, relay netip.AddrPort) {
 	a, c := &l.config.API, &l.config.Cluster
 	taken := []struct{ key, address string }{
-		{"cluster.bind", c.Bind}, {"api.monitor", a.Monitor}, {"api.controller", a.Controller}, {"api.execution", a.Execution},
+		{"cluster.bind", c.Bind}, {"api.monitor", a.Monitor}, {"api.controller", a.Controller},
+		{"api.execution", a.Execution},
 	}
 	for _, t := range taken[1:] {
 		if bind.Port() != 0 && t.address == bind.String() {
@@ -234,7 +239,8 @@ func (l *loader) checkPorts(bind, relay netip.AddrPort) {
 			continue
 		}
 		if c.Relay == "" {
-			l.fail("cluster.bind", quote(c.Bind), "has "+t.key+" on the next port, where calls of other nodes are answered: set cluster.relay")
+			l.fail("cluster.bind", quote(c.Bind),
+				"has "+t.key+" on the next port, which is for calls of other nodes: set cluster.relay")
 			continue
 		}
 		l.fail("cluster.relay", quote(c.Relay), "is the address of "+t.key+" too")

@@ -55,7 +55,8 @@ func TestCluster(t *testing.T) {
 		{"join = [" + strings.Repeat("'a',", 65) + "]", "65 entries"},
 		{"allow = ['10.0.0.0/8']", ""},
 		{"allow = ['10.0.0.0/8']\nadvertise = '10.1.2.3'", ""},
-		{"allow = ['10.0.0.0/8', 'fd00::/8']\nadvertise = '192.168.1.1'", "leaves out this node's own address, 192.168.1.1"},
+		{"allow = ['10.0.0.0/8', 'fd00::/8']\nadvertise = '192.168.1.1'",
+			"does not contain this node's own address, 192.168.1.1"},
 		{"allow = ['10.0.0.1']", "not a network"},
 		{"allow = ['10.0.0.0/33']", "not a network"},
 		{"name = ''", "empty"},
@@ -101,7 +102,8 @@ func TestClusterAddresses(t *testing.T) {
 		}
 	}
 	cl := Cluster{Join: []string{"beta", "beta:1", "10.0.0.2", "fd00::2", "[fd00::2]:3"}}
-	if got, want := cl.Peers(), []string{"beta:7946", "beta:1", "10.0.0.2:7946", "[fd00::2]:7946", "[fd00::2]:3"}; !slices.Equal(got, want) {
+	if got, want := cl.Peers(), []string{"beta:7946", "beta:1", "10.0.0.2:7946", "[fd00::2]:7946",
+		"[fd00::2]:3"}; !slices.Equal(got, want) {
 		t.Errorf("%q", got)
 	}
 }

@@ -34,7 +34,9 @@ func (l *loader) environment(env []string) {
 		}
 		b, commit, _ := l.find(path)
 		if err := b.set(bare(value)); err != nil {
-			l.report(Problem{Origin: origin, Key: dotted(path), Value: show(value), Message: err.Error(), Allowed: b.allowed()}, place{})
+			l.report(Problem{
+				Origin: origin, Key: dotted(path), Value: show(value), Message: err.Error(), Allowed: b.allowed(),
+			}, place{})
 			continue
 		}
 		commit(origin)

@@ -57,7 +57,8 @@ func TestExampleComments(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := c.PolicyFor(knowledge.Container{Name: "shop-web", Labels: map[string]string{"effiscale.enable": "true"}})
-	if p.Class != knowledge.ClassLatency || p.CPU.Max != 4*knowledge.OneCPU || p.Memory.Max != 2*knowledge.GiB || p.CPUSource != "service" {
+	if p.Class != knowledge.ClassLatency || p.CPU.Max != 4*knowledge.OneCPU || p.Memory.Max != 2*knowledge.GiB ||
+		p.CPUSource != "service" {
 		t.Errorf("the sample gives %+v", p)
 	}
 }
@@ -84,26 +85,27 @@ func withoutOrigins(c Config) Config {
 	return c
 }
 
-const exampleHead = `# EffiScale: every key with its default. What stands here is what holds
-# without a file. Check a changed file with "effiscale validate FILE".
+const exampleHead = `# EffiScale: every key with its default value, which applies without a file too.
+# Check a changed file with "effiscale validate FILE".
 #
 # Sizes      "128MiB", "1g", or plain bytes; units are binary, as Docker's are
 # Durations  "100ms", "30s", "1h30m"
 # Shares     "70%" or 0.7
 # Cores      0.25
 #
-# A variable EFFISCALE_<SECTION>_<KEY> goes over this file: EFFISCALE_NODE_MODE=observe.
-# A label goes over both, for its container; it is named beside the key.
+# A variable EFFISCALE_<SECTION>_<KEY> overrides this file: EFFISCALE_NODE_MODE=observe.
+# A label overrides both, for its container; it is named with the key.
 # Keys marked (restart) are read when the daemon starts, the others on reload too.
 `
 
 const classHead = `
-# The presets of effiscale.class. Any key of [policy] may stand in them; what does
-# not stand comes from [policy], which is all of the class "serving".
+# The presets of effiscale.class. They may have any key of [policy]; keys that are
+# not set come from [policy]. The class "serving" is [policy] itself.
 `
 
-const serviceSample = `# Single services, by label, Compose's project_service, Swarm's service or the name.
-# Any key of [policy] may stand here, and class and mode. Labels go over it.
+const serviceSample = `# Single services, named by the label effiscale.service, else Compose's
+# project_service, else the Swarm service, else the container's name. They may have
+# any key of [policy], and class and mode. Labels override them.
 #
 # [service."shop-web"]
 # class = "latency"
@@ -133,7 +135,8 @@ func example() string {
 		if k.restart {
 			notes = append(notes, "(restart)")
 		}
-		fmt.Fprintf(&b, "\n# %s.\n# %s\n%s = %s\n", strings.ToUpper(k.help[:1])+k.help[1:], strings.Join(notes, "; "), k.name, tomlText(k.field))
+		fmt.Fprintf(&b, "\n# %s.\n# %s\n%s = %s\n", strings.ToUpper(k.help[:1])+k.help[1:], strings.Join(notes, "; "), k.name,
+			tomlText(k.field))
 	}
 	b.WriteString(classHead)
 	for _, class := range knowledge.Classes() {

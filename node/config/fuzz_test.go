@@ -29,7 +29,8 @@ func FuzzLoad(f *testing.F) {
 	}
 	f.Add([]byte("a={b={c={d={e={f={g={h={i={j=1}}}}}}}}}}"), "EFFISCALE_")
 	f.Add([]byte("[policy]\r\ncpu_min = 1\r\n"), "EFFISCALE_POLICY_WEIGHT=1")
-	f.Add([]byte("[cluster]\nbind = '0.0.0.0:65535'\nadvertise = '::1'\nrelay = ':0'\njoin = ['[::1]:1', 'a', '::']\nkey_file = '/k'\nallow = ['::/0']\n"), "EFFISCALE_CLUSTER_JOIN=a,[::1]:70000,fe80::1%eth0")
+	f.Add([]byte("[cluster]\nbind = '0.0.0.0:65535'\nadvertise = '::1'\nrelay = ':0'\njoin = ['[::1]:1', 'a', '::']\n"+
+		"key_file = '/k'\nallow = ['::/0']\n"), "EFFISCALE_CLUSTER_JOIN=a,[::1]:70000,fe80::1%eth0")
 	f.Add([]byte("[cluster]\nbind = '[::ffff:127.0.0.1]:7946'\n"), "EFFISCALE_CLUSTER_PACKET_SIZE=511")
 	f.Fuzz(func(t *testing.T, data []byte, env string) {
 		c, err := decode("f", data, []string{env})
@@ -67,7 +68,9 @@ func FuzzLabel(f *testing.F) {
 	for _, l := range plainLabels() {
 		f.Add(l.name, l.example)
 	}
-	for _, v := range []string{"1e308", "-1", "１", "nan", "0..0", "1..2", "99999999999999999999", "1T", "\x00", "..", "%", "100%", "5s"} {
+	for _, v := range []string{
+		"1e308", "-1", "１", "nan", "0..0", "1..2", "99999999999999999999", "1T", "\x00", "..", "%", "100%", "5s",
+	} {
 		f.Add("cpu", v)
 		f.Add("memory", v)
 		f.Add("weight", v)
@@ -76,13 +79,16 @@ func FuzzLabel(f *testing.F) {
 	}
 	c := Defaults()
 	f.Fuzz(func(t *testing.T, name, value string) {
-		p := c.PolicyFor(knowledge.Container{Name: "x", Labels: map[string]string{"effiscale.enable": "true", labelPrefix + name: value}})
+		p := c.PolicyFor(knowledge.Container{Name: "x", Labels: map[string]string{
+			"effiscale.enable": "true", labelPrefix + name: value,
+		}})
 		checkBounds(t, p)
 		if len(p.Problems) > 0 && (p.Managed || p.Acts()) {
 			t.Fatalf("managed in spite of %q", p.Problems)
 		}
 		for _, problem := range p.Problems {
-			if len(problem) > 1000 || strings.ContainsFunc(problem, func(r rune) bool { return r < 0x20 || r > 0x7e && r != '…' }) {
+			unprintable := func(r rune) bool { return r < 0x20 || r > 0x7e && r != '…' }
+			if len(problem) > 1000 || strings.ContainsFunc(problem, unprintable) {
 				t.Fatalf("not fit to print: %q", problem)
 			}
 		}
@@ -93,9 +99,12 @@ func FuzzLabel(f *testing.F) {
 func checkBounds(t *testing.T, p knowledge.Policy) {
 	t.Helper()
 	ok := p.CPU.Min >= leastCPU && p.CPU.Min <= knowledge.MaxCPU && p.CPU.Max >= 0 && p.CPU.Max <= knowledge.MaxCPU &&
-		p.Memory.Min >= leastMemory && p.Memory.Min <= knowledge.MaxBytes && p.Memory.Max >= 0 && p.Memory.Max <= knowledge.MaxBytes &&
-		p.ThrottleTarget >= 0.001 && p.ThrottleTarget <= 0.5 && (p.CPUPercentile == 0 || p.CPUPercentile >= 0.1) && p.CPUPercentile <= 1 &&
-		p.MemoryPercentile >= 0.5 && p.MemoryPercentile <= 1 && p.StartBoost >= 1 && p.StartBoost <= 20 && p.Weight >= 1 && p.Weight <= 100 &&
+		p.Memory.Min >= leastMemory && p.Memory.Min <= knowledge.MaxBytes && p.Memory.Max >= 0 &&
+		p.Memory.Max <= knowledge.MaxBytes &&
+		p.ThrottleTarget >= 0.001 && p.ThrottleTarget <= 0.5 && (p.CPUPercentile == 0 || p.CPUPercentile >= 0.1) &&
+		p.CPUPercentile <= 1 &&
+		p.MemoryPercentile >= 0.5 && p.MemoryPercentile <= 1 && p.StartBoost >= 1 && p.StartBoost <= 20 && p.Weight >= 1 &&
+		p.Weight <= 100 &&
 		p.CPUTarget >= 0 && p.CPUTarget <= 0.95 && p.MemoryTarget >= 0 && p.MemoryTarget <= 0.95 && p.ShrinksPerDay >= 0 &&
 		p.StartBoostFor > 0 && p.ObserveFirst > 0 && p.ShrinkAfter > 0 && p.OOMProtect > 0 && p.YieldFor >= 0
 	if len(p.Problems) == 0 {

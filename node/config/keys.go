@@ -25,12 +25,12 @@ func envName(parts ...string) string {
 	return "EFFISCALE_" + strings.ToUpper(strings.Join(parts, "_"))
 }
 
-// bindings lists every key but those of classes and services, in the order in
-// which people read them.
+// bindings lists every key but those of classes and services, in the order of the file.
 func (c *Config) bindings() []binding {
 	var all []binding
 	for _, section := range [][]binding{
-		c.nodeKeys(), c.dockerKeys(), c.apiKeys(), c.clusterKeys(), c.monitorKeys(), knobs(&c.Policy), c.limitKeys(), c.storeKeys(), c.logKeys(),
+		c.nodeKeys(), c.dockerKeys(), c.apiKeys(), c.clusterKeys(), c.monitorKeys(), knobs(&c.Policy),
+		c.limitKeys(), c.storeKeys(), c.logKeys(),
 	} {
 		all = append(all, section...)
 	}
@@ -38,35 +38,58 @@ func (c *Config) bindings() []binding {
 }
 
 func (c *Config) nodeKeys() []binding {
-	modes := enumField(&c.Node.Mode, knowledge.ParseMode, knowledge.ModeOff, knowledge.ModeObserve, knowledge.ModeRecommend, knowledge.ModeAuto)
 	return []binding{
-		{section: "node", name: "name", restart: true, help: "what people and peers call this node; empty: the host's name",
-			field: textField{&c.Node.Name, optional(checkName), nameWords + "; or empty"}},
-		{section: "node", name: "data_dir", restart: true, help: "where the knowledge file lives",
-			field: textField{&c.Node.DataDir, checkPath, "an absolute path"}},
-		{section: "node", name: "mode", label: "mode", help: "how far it may go with managed containers: off, only observe, recommend, or act",
-			field: modes},
-		{section: "node", name: "zone", help: "a word for the place of this host, shown by the controller service",
-			field: textField{&c.Node.Zone, checkName, nameWords}},
+		{
+			section: "node", name: "name", restart: true,
+			help:  "name of this node; empty: the host's name",
+			field: textField{&c.Node.Name, optional(checkName), nameWords + "; or empty"},
+		},
+		{
+			section: "node", name: "data_dir", restart: true,
+			help:  "directory of the database",
+			field: textField{&c.Node.DataDir, checkPath, "an absolute path"},
+		},
+		{
+			section: "node", name: "mode", label: "mode",
+			help:  "mode of managed containers: off, observe, recommend, or auto (change limits)",
+			field: modeField(&c.Node.Mode),
+		},
+		{
+			section: "node", name: "zone",
+			help:  "location of this host, shown by the controller service",
+			field: textField{&c.Node.Zone, checkName, nameWords},
+		},
 	}
 }
 
 func (c *Config) dockerKeys() []binding {
 	return []binding{
-		{section: "docker", name: "host", restart: true, help: "the Docker Engine's address",
-			field: textField{&c.Docker.Host, checkEngine, `"unix:///path" or "tcp://host:port"`}},
-		{section: "docker", name: "actuator", help: "how a CPU quota is set: in the kernel first, the Engine follows; or through the Engine",
-			field: enumField(&c.Docker.Actuator, knowledge.ParseActuator, knowledge.ActuatorKernel, knowledge.ActuatorEngine)},
-		{section: "docker", name: "timeout", restart: true, help: "how long the Engine may take for an update or a listing; an inspect gets half of it",
-			field: spanField{&c.Docker.Timeout, time.Second, 5 * time.Minute}},
-		{section: "docker", name: "only_label", restart: true, help: "see only containers with this label, so that several daemons can share one Engine; empty: all",
-			field: textField{&c.Docker.OnlyLabel, optional(checkOnlyLabel), `"key" or "key=value", up to 256 bytes; or empty`}},
+		{
+			section: "docker", name: "host", restart: true,
+			help:  "address of the Docker Engine",
+			field: textField{&c.Docker.Host, checkEngine, `"unix:///path" or "tcp://host:port"`},
+		},
+		{
+			section: "docker", name: "actuator",
+			help:  "where limits are set: kernel (cgroup files first, then the Engine) or engine (the Engine only)",
+			field: enumField(&c.Docker.Actuator, knowledge.ParseActuator, knowledge.ActuatorKernel, knowledge.ActuatorEngine),
+		},
+		{
+			section: "docker", name: "timeout", restart: true,
+			help:  "timeout of an Engine update or listing; an inspect gets half of it",
+			field: spanField{&c.Docker.Timeout, time.Second, 5 * time.Minute},
+		},
+		{
+			section: "docker", name: "only_label", restart: true,
+			help:  "manage only containers with this label, so that several daemons can share an Engine; empty: all",
+			field: textField{&c.Docker.OnlyLabel, optional(checkOnlyLabel), `"key" or "key=value", up to 256 bytes; or empty`},
+		},
 	}
 }
 
 func (c *Config) apiKeys() []binding {
 	address := func(name string, p *string, help string) binding {
-		return binding{section: "api", name: name, restart: true, help: help + "; port 0: any free one; empty: left out",
+		return binding{section: "api", name: name, restart: true, help: help + "; port 0: any free port; empty: disabled",
 			field: textField{p, optional(checkAddress), `"host:port", or empty`}}
 	}
 	file := func(name string, p *string, help string) binding {
@@ -74,18 +97,27 @@ func (c *Config) apiKeys() []binding {
 			field: textField{p, optional(checkPath), "an absolute path, or empty"}}
 	}
 	return []binding{
-		address("monitor", &c.API.Monitor, "address of the service that tells what is measured"),
-		address("controller", &c.API.Controller, "address of the service that tells what is decided"),
-		address("execution", &c.API.Execution, "address of the service that acts, and tells what it did"),
-		{section: "api", name: "socket", restart: true, help: "the unix socket that the commands talk to",
-			field: textField{&c.API.Socket, checkOwnSocket, "an absolute path of at most 103 bytes"}},
-		{section: "api", name: "socket_group", restart: true, help: "the group that may use the socket, where it exists; empty: root alone",
-			field: textField{&c.API.SocketGroup, optional(checkName), nameWords + "; or empty"}},
-		file("tokens_file", &c.API.TokensFile, "bearer tokens, one \"role:sha256[:name]\" a line; demanded beyond loopback"),
-		file("tls_cert", &c.API.TLSCert, "certificate of the three services, PEM; demanded beyond loopback"),
+		address("monitor", &c.API.Monitor, "address of the monitor service (measurements)"),
+		address("controller", &c.API.Controller, "address of the controller service (decisions)"),
+		address("execution", &c.API.Execution, "address of the execution service (actions)"),
+		{
+			section: "api", name: "socket", restart: true,
+			help:  "unix socket of the commands",
+			field: textField{&c.API.Socket, checkOwnSocket, "an absolute path of at most 103 bytes"},
+		},
+		{
+			section: "api", name: "socket_group", restart: true,
+			help:  "group that may use the socket, if it exists; empty: root only",
+			field: textField{&c.API.SocketGroup, optional(checkName), nameWords + "; or empty"},
+		},
+		file("tokens_file", &c.API.TokensFile, "bearer tokens, one \"role:sha256[:name]\" a line; required beyond loopback"),
+		file("tls_cert", &c.API.TLSCert, "certificate of the three services, PEM; required beyond loopback"),
 		file("tls_key", &c.API.TLSKey, "private key of that certificate, PEM"),
-		{section: "api", name: "hosts", restart: true, help: "names that a Host header may carry, besides the bound addresses",
-			field: listField{&c.API.Hosts, checkHost, 32, "up to 32 host names or addresses, without ports"}},
+		{
+			section: "api", name: "hosts", restart: true,
+			help:  "names allowed in the Host header, besides the bound addresses",
+			field: listField{&c.API.Hosts, checkHost, 32, "up to 32 host names or addresses, without ports"},
+		},
 	}
 }
 
@@ -95,57 +127,106 @@ func (c *Config) monitorKeys() []binding {
 	}
 	m := &c.Monitor
 	return []binding{
-		every("hot_every", &m.HotEvery, 50*time.Millisecond, time.Second, "how often a throttled or fast growing container is read"),
-		every("every", &m.Every, 200*time.Millisecond, time.Minute, "how often a busy container is read"),
-		every("idle_every", &m.IdleEvery, time.Second, 5*time.Minute, "how often an idle container is read"),
-		every("slow_every", &m.SlowEvery, time.Second, 5*time.Minute, "how often memory detail, pressure, I/O and pids are read"),
-		every("list_every", &m.ListEvery, 5*time.Second, 10*time.Minute, "how often all containers are listed, to repair missed events"),
-		every("deliberate_every", &m.DeliberateEvery, time.Second, 10*time.Minute, "how often floors and ceilings are learned anew"),
-		{section: "monitor", name: "stale_after", help: "a reading older than this many intervals proves nothing",
-			field: countField{&m.StaleAfter, 2, 20}},
-		{section: "monitor", name: "budget", help: "the share of one core that measuring may cost before it slows down",
-			field: shareField{p: &m.Budget, least: 0.001, most: 1}},
+		every("hot_every", &m.HotEvery, 50*time.Millisecond, time.Second,
+			"sampling interval of a throttled or fast growing container"),
+		every("every", &m.Every, 200*time.Millisecond, time.Minute, "sampling interval of a busy container"),
+		every("idle_every", &m.IdleEvery, time.Second, 5*time.Minute, "sampling interval of an idle container"),
+		every("slow_every", &m.SlowEvery, time.Second, 5*time.Minute,
+			"sampling interval of memory details, pressure, I/O and pids"),
+		every("list_every", &m.ListEvery, 5*time.Second, 10*time.Minute,
+			"interval of listing all containers, to repair missed events"),
+		every("deliberate_every", &m.DeliberateEvery, time.Second, 10*time.Minute,
+			"interval of the deliberation, which sets floors and ceilings"),
+		{
+			section: "monitor", name: "stale_after",
+			help:  "a sample older than this many intervals is not used",
+			field: countField{&m.StaleAfter, 2, 20},
+		},
+		{
+			section: "monitor", name: "budget",
+			help:  "share of one core that measuring may use before intervals are lengthened",
+			field: shareField{p: &m.Budget, least: 0.001, most: 1},
+		},
 	}
 }
 
 func (c *Config) limitKeys() []binding {
 	l := &c.Limits
 	return []binding{
-		{section: "limits", name: "host_cpu_reserve", help: "share of the host's cores that is never granted",
-			field: shareField{p: &l.HostCPUReserve, least: 0, most: 0.9}},
-		{section: "limits", name: "host_memory_reserve", help: "share of the host's memory that is never granted",
-			field: shareField{p: &l.HostMemoryReserve, least: 0, most: 0.9}},
-		{section: "limits", name: "host_memory_least", help: "memory that is never granted, whatever the share says",
-			field: sizeField{p: &l.HostMemoryLeast, least: 16 * knowledge.MiB, most: knowledge.TiB}},
-		{section: "limits", name: "cpu_overcommit", help: "sum of all CPU limits over the cores that may be granted",
-			field: factorField{&l.CPUOvercommit, 0.1, 10}},
-		{section: "limits", name: "container_cpu_max", help: "no container gets more, whatever its label says",
-			field: coresField{&l.ContainerCPUMax, knowledge.OneCPU / 20, knowledge.MaxCPU, wordHost}},
-		{section: "limits", name: "container_memory_max", help: "no container gets more, whatever its label says",
-			field: sizeField{&l.ContainerMemoryMax, leastMemory, knowledge.MaxBytes, wordHost}},
-		{section: "limits", name: "actions_per_minute", help: "how often one container may be changed in a minute, boosts not counted",
-			field: countField{&l.ActionsPerMinute, 1, 600}},
-		{section: "limits", name: "step_up", help: "greatest factor of one growth outside a boost",
-			field: factorField{&l.StepUp, 1.05, 10}},
-		{section: "limits", name: "step_down", help: "least factor of one cut",
-			field: factorField{&l.StepDown, 0.1, 0.99}},
+		{
+			section: "limits", name: "host_cpu_reserve",
+			help:  "share of the host's cores that is not allocated",
+			field: shareField{p: &l.HostCPUReserve, least: 0, most: 0.9},
+		},
+		{
+			section: "limits", name: "host_memory_reserve",
+			help:  "share of the host's memory that is not allocated",
+			field: shareField{p: &l.HostMemoryReserve, least: 0, most: 0.9},
+		},
+		{
+			section: "limits", name: "host_memory_least",
+			help:  "least memory that is not allocated, whatever host_memory_reserve is",
+			field: sizeField{p: &l.HostMemoryLeast, least: 16 * knowledge.MiB, most: knowledge.TiB},
+		},
+		{
+			section: "limits", name: "cpu_overcommit",
+			help:  "sum of all CPU limits, as a factor of the cores that may be allocated",
+			field: factorField{&l.CPUOvercommit, 0.1, 10},
+		},
+		{
+			section: "limits", name: "container_cpu_max",
+			help:  "highest CPU limit of any container, whatever its label is",
+			field: coresField{&l.ContainerCPUMax, knowledge.OneCPU / 20, knowledge.MaxCPU, wordHost},
+		},
+		{
+			section: "limits", name: "container_memory_max",
+			help:  "highest memory limit of any container, whatever its label is",
+			field: sizeField{&l.ContainerMemoryMax, leastMemory, knowledge.MaxBytes, wordHost},
+		},
+		{
+			section: "limits", name: "actions_per_minute",
+			help:  "most changes of one container in a minute, boosts not counted",
+			field: countField{&l.ActionsPerMinute, 1, 600},
+		},
+		{
+			section: "limits", name: "step_up",
+			help:  "largest factor of one increase outside a boost",
+			field: factorField{&l.StepUp, 1.05, 10},
+		},
+		{
+			section: "limits", name: "step_down",
+			help:  "smallest factor of one reduction",
+			field: factorField{&l.StepDown, 0.1, 0.99},
+		},
 	}
 }
 
 func (c *Config) storeKeys() []binding {
 	return []binding{
-		{section: "store", name: "max_size", restart: true, help: "greatest size of the knowledge file",
-			field: sizeField{p: &c.Store.MaxSize, least: knowledge.MiB, most: 16 * knowledge.GiB}},
-		{section: "store", name: "flush_every", help: "how often what was learned is written down; actions are written at once",
-			field: spanField{&c.Store.FlushEvery, time.Second, 5 * time.Minute}},
+		{
+			section: "store", name: "max_size", restart: true,
+			help:  "largest size of the database",
+			field: sizeField{p: &c.Store.MaxSize, least: knowledge.MiB, most: 16 * knowledge.GiB},
+		},
+		{
+			section: "store", name: "flush_every",
+			help:  "interval of writing profiles to the database; actions are written at once",
+			field: spanField{&c.Store.FlushEvery, time.Second, 5 * time.Minute},
+		},
 	}
 }
 
 func (c *Config) logKeys() []binding {
 	return []binding{
-		{section: "log", name: "level", restart: true, help: "the least that is printed; each decision is one line at info",
-			field: choiceField(&c.Log.Level, "debug", "info", "warn", "error")},
-		{section: "log", name: "format", restart: true, help: "how it is printed; auto is console on a terminal and JSON otherwise",
-			field: choiceField(&c.Log.Format, "auto", "json", "console")},
+		{
+			section: "log", name: "level", restart: true,
+			help:  "lowest level that is logged; each decision is one line at info",
+			field: choiceField(&c.Log.Level, "debug", "info", "warn", "error"),
+		},
+		{
+			section: "log", name: "format", restart: true,
+			help:  "log format; auto: console on a terminal, else JSON",
+			field: choiceField(&c.Log.Format, "auto", "json", "console"),
+		},
 	}
 }

@@ -21,19 +21,21 @@ type label struct {
 	set     func(p *knowledge.Policy, value string) error
 }
 
-const laterHelp = "checked; without effect in this version"
+const laterHelp = "checked, without effect in this version"
 
 // plainLabels are the labels that are not simply a policy key.
 func plainLabels() []label {
 	return []label{
-		{"enable", "this container is managed; without it the container is observed and never changed", "true, false", "true", setEnable},
-		{"service", "containers with the same word do the same work", nameWords, "shop-web", setService},
+		{"enable", "manage this container; without it the container is observed and never changed",
+			"true, false", "true", setEnable},
+		{"service", "service of the container; containers of a service do the same work", nameWords, "shop-web", setService},
 		{"cpu", "bounds of the CPU limit in cores", "min..max, each 0.01 to 4096", "0.25..2", setCPU},
 		{"memory", "bounds of the memory limit", "min..max, each 6MiB to 1024TiB", "128MiB..1GiB", setMemory},
 		{"priority", "another name of effiscale.weight", "1 to 100", "50", setWeight},
-		{"allow", "dangers that are accepted, separated by commas", strings.Join(dangers(), ", "), "gpu", setAllow},
+		{"allow", "accepted risks, separated by commas", strings.Join(dangers(), ", "), "gpu", setAllow},
 		{"replicas", laterHelp, "min..max, each 0 to 1000", "1..5", checkReplicas},
-		{"replicas.target", laterHelp, "cpu=70%, rps=200, concurrency=50 or latency_p95=250ms", "cpu=70%", checkReplicasTarget},
+		{"replicas.target", laterHelp, "cpu=70%, rps=200, concurrency=50 or latency_p95=250ms", "cpu=70%",
+			checkReplicasTarget},
 		{"port", laterHelp, "1 to 65535", "8080", checkPublished},
 		{"listen", laterHelp, `":8088" or "http://app.local"`, ":8088", textLabel(checkListen)},
 		{"drain", laterHelp, "0s to 1h", "30s", checkWait},
@@ -75,8 +77,10 @@ func (c *Config) labels(p *knowledge.Policy, labels map[string]string) {
 			break
 		}
 	}
-	if a, b := labels[labelPrefix+"weight"], labels[labelPrefix+"priority"]; a != "" && b != "" && a != b && len(p.Problems) < maxProblems {
-		p.Problems = append(p.Problems, fmt.Sprintf("labels effiscale.weight %s and effiscale.priority %s disagree: they are two names of one thing", show(a), show(b)))
+	a, b := labels[labelPrefix+"weight"], labels[labelPrefix+"priority"]
+	if a != "" && b != "" && a != b && len(p.Problems) < maxProblems {
+		p.Problems = append(p.Problems, fmt.Sprintf(
+			"labels effiscale.weight %s and effiscale.priority %s disagree: they are two names of one label", show(a), show(b)))
 	}
 	if _, ok := labels[labelPrefix+"cpu"]; ok {
 		p.CPUSource = "label"

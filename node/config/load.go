@@ -71,7 +71,10 @@ type loader struct {
 }
 
 func decode(file string, data []byte, env []string) (Config, error) {
-	l := &loader{config: Defaults(), data: data, places: map[string]entry{}, tables: map[string]entry{}, refused: map[string]bool{}}
+	l := &loader{
+		config: Defaults(), data: data,
+		places: map[string]entry{}, tables: map[string]entry{}, refused: map[string]bool{},
+	}
 	l.config.File = file
 	l.lines = lineStarts(data)
 	l.bindings = l.config.bindings()
@@ -178,7 +181,10 @@ func (l *loader) enter(e entry) {
 		return
 	}
 	if first, ok := l.places[path]; ok {
-		l.report(Problem{Origin: l.origin(e.key), Key: dotted(e.path), Message: fmt.Sprintf("is set twice; first in line %d", l.origin(first.at).Line)}, e.key)
+		l.report(Problem{
+			Origin: l.origin(e.key), Key: dotted(e.path),
+			Message: fmt.Sprintf("is set twice; first in line %d", l.origin(first.at).Line),
+		}, e.key)
 		return
 	}
 	l.places[path] = e
@@ -191,7 +197,9 @@ func (l *loader) enter(e entry) {
 	origin := l.origin(e.at)
 	if err := b.set(e.value); err != nil {
 		written := shorten(string(l.data[e.at.from:e.at.to]))
-		l.report(Problem{Origin: origin, Key: dotted(e.path), Value: written, Message: err.Error(), Allowed: b.allowed()}, e.at)
+		l.report(Problem{
+			Origin: origin, Key: dotted(e.path), Value: written, Message: err.Error(), Allowed: b.allowed(),
+		}, e.at)
 		return
 	}
 	commit(origin)

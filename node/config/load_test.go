@@ -120,19 +120,30 @@ func TestTypos(t *testing.T) {
 func TestEveryKeyFromFileAndEnvironment(t *testing.T) {
 	sample := map[string]string{ // another value than the default for each key
 		"node.name": "alpha", "node.data_dir": "/data", "node.mode": "observe", "node.zone": "eu-1",
-		"docker.host": "tcp://127.0.0.1:2375", "docker.actuator": "engine", "docker.timeout": "20s", "docker.only_label": "team=blue",
-		"api.monitor": "127.0.0.1:0", "api.controller": "[::1]:1", "api.execution": "localhost:2", "api.socket": "/s", "api.socket_group": "wheel",
-		"api.tokens_file": "/t", "api.tls_cert": "/c", "api.tls_key": "/k", "api.hosts": "a.example,b.example",
-		"cluster.name": "shop", "cluster.bind": "0.0.0.0:7000", "cluster.advertise": "10.0.0.1", "cluster.relay": "[::]:0", "cluster.join": "10.0.0.2,beta.example:7001,fe80::1",
-		"cluster.key_file": "/etc/key", "cluster.timing": "wan", "cluster.attestation": "quorum", "cluster.allow": "10.0.0.0/8,fd00::/8", "cluster.packet_size": "1280",
-		"monitor.hot_every": "200ms", "monitor.every": "2s", "monitor.idle_every": "10s", "monitor.slow_every": "20s", "monitor.list_every": "1m",
+		"docker.host": "tcp://127.0.0.1:2375", "docker.actuator": "engine", "docker.timeout": "20s",
+		"docker.only_label": "team=blue",
+		"api.monitor":       "127.0.0.1:0", "api.controller": "[::1]:1", "api.execution": "localhost:2", "api.socket": "/s",
+		"api.socket_group": "wheel",
+		"api.tokens_file":  "/t", "api.tls_cert": "/c", "api.tls_key": "/k", "api.hosts": "a.example,b.example",
+		"cluster.name": "shop", "cluster.bind": "0.0.0.0:7000", "cluster.advertise": "10.0.0.1", "cluster.relay": "[::]:0",
+		"cluster.join":     "10.0.0.2,beta.example:7001,fe80::1",
+		"cluster.key_file": "/etc/key", "cluster.timing": "wan", "cluster.attestation": "quorum",
+		"cluster.allow": "10.0.0.0/8,fd00::/8", "cluster.packet_size": "1280",
+		"monitor.hot_every": "200ms", "monitor.every": "2s", "monitor.idle_every": "10s", "monitor.slow_every": "20s",
+		"monitor.list_every":       "1m",
 		"monitor.deliberate_every": "20s", "monitor.stale_after": "4", "monitor.budget": "2%",
-		"policy.cpu": "weight", "policy.cpu_min": "0.1", "policy.cpu_max": "2", "policy.memory_min": "64MiB", "policy.memory_max": "1GiB",
-		"policy.cpu_target": "70%", "policy.memory_target": "80%", "policy.weight": "60", "policy.throttle_target": "5%", "policy.cpu_percentile": "90%",
-		"policy.memory_percentile": "99%", "policy.memory_shrink": "false", "policy.start_boost": "3", "policy.start_boost_for": "2m",
-		"policy.shrinks_per_day": "10", "policy.observe_first": "2m", "policy.shrink_after": "20m", "policy.oom_protect": "2h", "policy.yield_for": "0s",
-		"limits.host_cpu_reserve": "6%", "limits.host_memory_reserve": "11%", "limits.host_memory_least": "1GiB", "limits.cpu_overcommit": "1.5",
-		"limits.container_cpu_max": "8", "limits.container_memory_max": "8GiB", "limits.actions_per_minute": "30", "limits.step_up": "2", "limits.step_down": "0.5",
+		"policy.cpu": "weight", "policy.cpu_min": "0.1", "policy.cpu_max": "2", "policy.memory_min": "64MiB",
+		"policy.memory_max": "1GiB",
+		"policy.cpu_target": "70%", "policy.memory_target": "80%", "policy.weight": "60", "policy.throttle_target": "5%",
+		"policy.cpu_percentile":    "90%",
+		"policy.memory_percentile": "99%", "policy.memory_shrink": "false", "policy.start_boost": "3",
+		"policy.start_boost_for": "2m",
+		"policy.shrinks_per_day": "10", "policy.observe_first": "2m", "policy.shrink_after": "20m",
+		"policy.oom_protect": "2h", "policy.yield_for": "0s",
+		"limits.host_cpu_reserve": "6%", "limits.host_memory_reserve": "11%", "limits.host_memory_least": "1GiB",
+		"limits.cpu_overcommit":    "1.5",
+		"limits.container_cpu_max": "8", "limits.container_memory_max": "8GiB", "limits.actions_per_minute": "30",
+		"limits.step_up": "2", "limits.step_down": "0.5",
 		"store.max_size": "128MiB", "store.flush_every": "30s", "log.level": "debug", "log.format": "json",
 	}
 	var env []string
@@ -166,7 +177,8 @@ func TestEveryKeyFromFileAndEnvironment(t *testing.T) {
 		if o := fromEnv.OriginOf(k.path()); o.String() != k.env() {
 			t.Errorf("%s comes from %s", k.path(), o)
 		}
-		if o := fromFile.OriginOf(k.path()); o.Source != FromFile || !strings.HasPrefix(strings.Split(text, "\n")[o.Line-1], k.name+" = ") {
+		if o := fromFile.OriginOf(k.path()); o.Source != FromFile || !strings.HasPrefix(strings.Split(text, "\n")[o.Line-1],
+			k.name+" = ") {
 			t.Errorf("%s comes from %s", k.path(), o)
 		}
 	}
@@ -179,7 +191,8 @@ func TestEveryKeyFromFileAndEnvironment(t *testing.T) {
 
 func TestOrderOfLayers(t *testing.T) {
 	file := "[node]\nmode = 'observe'\nzone = 'a'\n[class.jvm]\nstart_boost = 3\n"
-	c, err := decode("x.toml", []byte(file), []string{"EFFISCALE_NODE_MODE=recommend", "EFFISCALE_CLASS_JVM_START_BOOST=5", "EFFISCALE_SOCKET=/other", "EFFISCALE_REQUIRE_ENGINE=1", "PATH=/bin"})
+	c, err := decode("x.toml", []byte(file), []string{"EFFISCALE_NODE_MODE=recommend", "EFFISCALE_CLASS_JVM_START_BOOST=5",
+		"EFFISCALE_SOCKET=/other", "EFFISCALE_REQUIRE_ENGINE=1", "PATH=/bin"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,7 +227,8 @@ func TestUnreadableFiles(t *testing.T) {
 		big:                        "larger than 1 MiB",
 	} {
 		_, err := Load(path, nil)
-		if err == nil || !strings.HasPrefix(err.Error(), "cannot read configuration "+path) || !strings.HasSuffix(err.Error(), want) {
+		if err == nil || !strings.HasPrefix(err.Error(), "cannot read configuration "+path) ||
+			!strings.HasSuffix(err.Error(), want) {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
@@ -232,12 +246,14 @@ func TestValidate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"[service.\"web\"]\ncpu_min = 1 ", path + ":2\n", "# EFFISCALE_LOG_LEVEL\n", "# default\n"} {
+	for _, want := range []string{"[service.\"web\"]\ncpu_min = 1 ", path + ":2\n", "# EFFISCALE_LOG_LEVEL\n",
+		"# default\n"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)
 		}
 	}
-	if _, err := Validate(path, []string{"EFFISCALE_LOG_LEVEL=loud"}); err == nil || !strings.Contains(err.Error(), "EFFISCALE_LOG_LEVEL") {
+	if _, err := Validate(path, []string{"EFFISCALE_LOG_LEVEL=loud"}); err == nil ||
+		!strings.Contains(err.Error(), "EFFISCALE_LOG_LEVEL") {
 		t.Errorf("error does not name the variable: %v", err)
 	}
 }
@@ -288,7 +304,7 @@ func TestKeysAreComplete(t *testing.T) {
 			t.Errorf("%s twice", k.Env)
 		}
 		seen[k.Env] = true
-		if !strings.Contains(Table(), k.Help) {
+		if !strings.Contains(Table()+LabelTable(), k.Help) {
 			t.Errorf("the table lacks %s.%s%s", k.Section, k.Name, k.Label)
 		}
 	}

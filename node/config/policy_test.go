@@ -43,7 +43,8 @@ weight = 90
 		want func(p knowledge.Policy) bool
 	}{
 		{"nothing said", knowledge.Container{Name: "x"}, func(p knowledge.Policy) bool {
-			return !p.Managed && p.Mode == knowledge.ModeObserve && p.Class == knowledge.ClassServing && p.Weight == 40 && p.CPUSource == "default"
+			return !p.Managed && p.Mode == knowledge.ModeObserve && p.Class == knowledge.ClassServing && p.Weight == 40 &&
+				p.CPUSource == "default"
 		}},
 		{"opted in", labelled("enable=true"), func(p knowledge.Policy) bool {
 			return p.Managed && p.Mode == knowledge.ModeRecommend && p.ThrottleTarget == 0.06
@@ -52,19 +53,24 @@ weight = 90
 			return !p.Managed && p.Mode == knowledge.ModeObserve && !p.Acts()
 		}},
 		{"off stays off", labelled("mode=off"), func(p knowledge.Policy) bool { return p.Mode == knowledge.ModeOff }},
-		{"label over the node's mode", labelled("enable=true", "mode=auto"), func(p knowledge.Policy) bool { return p.Acts() }},
+		{"label over the node's mode", labelled("enable=true", "mode=auto"),
+			func(p knowledge.Policy) bool { return p.Acts() }},
 		{"class by label", labelled("enable=true", "class=batch"), func(p knowledge.Policy) bool {
 			return p.Class == knowledge.ClassBatch && p.Weight == 10 && p.ThrottleTarget == 0.1 && p.Percentile() == 0.5
 		}},
 		{"service table", web("enable=true"), func(p knowledge.Policy) bool {
-			return p.Class == knowledge.ClassLatency && p.ThrottleTarget == 0.02 && p.CPU.Min == knowledge.OneCPU/2 && p.CPU.Max == 8*knowledge.OneCPU &&
+			return p.Class == knowledge.ClassLatency && p.ThrottleTarget == 0.02 && p.CPU.Min == knowledge.OneCPU/2 &&
+				p.CPU.Max == 8*knowledge.OneCPU &&
 				p.Weight == 90 && p.CPUSource == "service" && p.Acts()
 		}},
-		{"class label over the table's class, table over the class", web("enable=true", "class=batch"), func(p knowledge.Policy) bool {
-			return p.Class == knowledge.ClassBatch && p.ThrottleTarget == 0.1 && p.Weight == 90
-		}},
-		{"labels over all", web("enable=true", "cpu=0.25..2", "memory=128MiB..1GiB", "weight=7", "cpu.target=70%", "memory.target=0.8"), func(p knowledge.Policy) bool {
-			return p.CPU == (knowledge.Range[knowledge.NanoCPU]{Min: 250e6, Max: 2e9}) && p.Memory == (knowledge.Range[knowledge.Bytes]{Min: 128 * knowledge.MiB, Max: knowledge.GiB}) &&
+		{"class label over the table's class, table over the class", web("enable=true", "class=batch"),
+			func(p knowledge.Policy) bool {
+				return p.Class == knowledge.ClassBatch && p.ThrottleTarget == 0.1 && p.Weight == 90
+			}},
+		{"labels over all", web("enable=true", "cpu=0.25..2", "memory=128MiB..1GiB", "weight=7", "cpu.target=70%",
+			"memory.target=0.8"), func(p knowledge.Policy) bool {
+			return p.CPU == (knowledge.Range[knowledge.NanoCPU]{Min: 250e6, Max: 2e9}) &&
+				p.Memory == (knowledge.Range[knowledge.Bytes]{Min: 128 * knowledge.MiB, Max: knowledge.GiB}) &&
 				p.Weight == 7 && p.CPUTarget == 0.7 && p.MemoryTarget == 0.8 && p.CPUSource == "label" && p.MemorySource == "label"
 		}},
 		{"Docker's sizes", labelled("memory=512m..1g"), func(p knowledge.Policy) bool {
@@ -73,17 +79,24 @@ weight = 90
 		{"plain bytes", labelled("memory=134217728..268435456"), func(p knowledge.Policy) bool {
 			return p.Memory == (knowledge.Range[knowledge.Bytes]{Min: 128 * knowledge.MiB, Max: 256 * knowledge.MiB})
 		}},
-		{"knobs by label", labelled("cpu.mode=weight", "throttle-target=3%", "start-boost=4", "start-boost-for=90s", "yield-for=0s", "memory.shrink=false", "priority=80", "allow=gpu, runtime"), func(p knowledge.Policy) bool {
-			return p.CPUMode == knowledge.CPUWeight && p.ThrottleTarget == 0.03 && p.StartBoost == 4 && p.StartBoostFor == 90*time.Second && p.YieldFor == 0 &&
+		{"knobs by label", labelled("cpu.mode=weight", "throttle-target=3%", "start-boost=4", "start-boost-for=90s",
+			"yield-for=0s", "memory.shrink=false", "priority=80", "allow=gpu, runtime"), func(p knowledge.Policy) bool {
+			return p.CPUMode == knowledge.CPUWeight && p.ThrottleTarget == 0.03 && p.StartBoost == 4 &&
+				p.StartBoostFor == 90*time.Second && p.YieldFor == 0 &&
 				!p.MemoryShrink && p.Weight == 80 && len(p.Allow) == 2 && p.Allow[1] == "runtime"
 		}},
-		{"labels of later versions", labelled("enable=true", "mode=auto", "replicas=1..5", "replicas.target=latency_p95=250ms", "port=8080", "listen=http://app.local", "drain=30s", "ready-after=5s", "clone-of=abc", "demo=1"), func(p knowledge.Policy) bool {
+		{"labels of later versions", labelled("enable=true", "mode=auto", "replicas=1..5",
+			"replicas.target=latency_p95=250ms", "port=8080", "listen=http://app.local", "drain=30s", "ready-after=5s",
+			"clone-of=abc", "demo=1"), func(p knowledge.Policy) bool {
 			return p.Acts()
 		}},
-		{"Compose's service name", knowledge.Container{Name: "x", Labels: map[string]string{"com.docker.compose.project": "we", "com.docker.compose.service": "b"}}, func(p knowledge.Policy) bool {
-			return p.Weight == 40
-		}},
-		{"the service as the Engine room names it", knowledge.Container{Name: "x", Service: "web"}, func(p knowledge.Policy) bool { return p.Weight == 90 }},
+		{"Compose's service name", knowledge.Container{Name: "x",
+			Labels: map[string]string{"com.docker.compose.project": "we", "com.docker.compose.service": "b"}},
+			func(p knowledge.Policy) bool {
+				return p.Weight == 40
+			}},
+		{"the service as the Engine room names it", knowledge.Container{Name: "x", Service: "web"},
+			func(p knowledge.Policy) bool { return p.Weight == 90 }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			p := c.PolicyFor(tc.ctr)
@@ -111,7 +124,8 @@ func TestClassPresets(t *testing.T) {
 		knowledge.ClassCache:    {0.06, 0.95, 1.00, 2, false},
 	} {
 		p := c.PolicyFor(labelled("enable=true", "class="+class.String()))
-		if p.ThrottleTarget != want.throttle || p.Percentile() != want.cpu || p.MemoryPercentile != want.memory || p.StartBoost != want.boost || p.MemoryShrink != want.shrink || !p.Acts() {
+		if p.ThrottleTarget != want.throttle || p.Percentile() != want.cpu || p.MemoryPercentile != want.memory ||
+			p.StartBoost != want.boost || p.MemoryShrink != want.shrink || !p.Acts() {
 			t.Errorf("%s: %+v", class, p)
 		}
 	}
@@ -122,7 +136,8 @@ func TestClassPresets(t *testing.T) {
 func TestBadLabels(t *testing.T) {
 	c := Defaults()
 	for _, tc := range []struct{ label, want string }{
-		{"cpu=1e308..2", `label effiscale.cpu="1e308..2" has a minimum that is not a plain number; allowed: min..max, each 0.01 to 4096`},
+		{"cpu=1e308..2", `label effiscale.cpu="1e308..2" has a minimum that is not a plain number; ` +
+			`allowed: min..max, each 0.01 to 4096`},
 		{"cpu=0.1..1e308", "has a maximum that is not a plain number"},
 		{"cpu=-1", "is not a range with two dots"},
 		{"cpu=-1..2", "has a minimum that is not a plain number"},
@@ -193,7 +208,10 @@ func TestBadLabels(t *testing.T) {
 		if p.Managed || p.Acts() || p.Mode > knowledge.ModeObserve {
 			t.Errorf("%.60q: still managed", tc.label)
 		}
-		if len(p.Problems[0]) > 400 || strings.ContainsFunc(p.Problems[0], func(r rune) bool { return r < 0x20 || r > 0x7e && r != '…' }) {
+		if len(p.Problems[0]) > 400 || strings.ContainsFunc(p.Problems[0], func(r rune) bool {
+			return r < 0x20 || r > 0x7e &&
+				r != '…'
+		}) {
 			t.Errorf("%.60q: not fit to print: %q", tc.label, p.Problems[0])
 		}
 		if other := c.PolicyFor(labelled("enable=true")); !other.Acts() {
@@ -213,7 +231,8 @@ func TestBadLabelKeepsTheRest(t *testing.T) {
 		t.Errorf("%q", p.Problems)
 	}
 	ctr.Labels["EffiScale.Enable"] = "true"
-	if p := c.PolicyFor(ctr); len(p.Problems) != 2 || !strings.Contains(p.Problems[0], `did you mean "effiscale.enable"?`) {
+	if p := c.PolicyFor(ctr); len(p.Problems) != 2 || !strings.Contains(p.Problems[0],
+		`did you mean "effiscale.enable"?`) {
 		t.Errorf("%q", p.Problems)
 	}
 }
@@ -238,7 +257,8 @@ func TestCapsAboveLabels(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := c.PolicyFor(labelled("enable=true", "cpu=4..4096", "memory=64MiB..1T"))
-	if p.CPU.Min != 2*knowledge.OneCPU || p.CPU.Max != 2*knowledge.OneCPU || p.Memory.Min != 64*knowledge.MiB || p.Memory.Max != knowledge.GiB || !p.Acts() {
+	if p.CPU.Min != 2*knowledge.OneCPU || p.CPU.Max != 2*knowledge.OneCPU || p.Memory.Min != 64*knowledge.MiB ||
+		p.Memory.Max != knowledge.GiB || !p.Acts() {
 		t.Errorf("%+v", p)
 	}
 	if p := c.PolicyFor(labelled()); p.CPU.Max != 2*knowledge.OneCPU || p.Memory.Max != knowledge.GiB {
@@ -248,7 +268,8 @@ func TestCapsAboveLabels(t *testing.T) {
 
 // TestBoundsThatMeetTooLate: each layer is fine, together they are not.
 func TestBoundsThatMeetTooLate(t *testing.T) {
-	c, err := decode("f", []byte("[class.batch]\ncpu_min = 3\nmemory_min = \"2GiB\"\n[service.web]\ncpu_max = 2\nmemory_max = \"1GiB\"\n"), nil)
+	c, err := decode("f", []byte("[class.batch]\ncpu_min = 3\nmemory_min = \"2GiB\"\n"+
+		"[service.web]\ncpu_max = 2\nmemory_max = \"1GiB\"\n"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -264,7 +285,8 @@ func TestDisagreements(t *testing.T) {
 		return knowledge.Container{Name: name, Service: "web", Labels: map[string]string{"effiscale.cpu": cpu}}
 	}
 	got := Disagreements([]knowledge.Container{make("web-3", "1..4"), make("web-1", "0.5..2"), make("web-2", "1..4")})
-	want := `service "web": label effiscale.cpu is "0.5..2" on "web-1" and "1..4" on "web-2"; each container follows its own`
+	want := `service "web": label effiscale.cpu is "0.5..2" on "web-1" and "1..4" on "web-2"; ` +
+		`each container follows its own label`
 	if len(got) != 1 || got[0] != want {
 		t.Errorf("%q", got)
 	}

@@ -83,10 +83,12 @@ func (c *Config) finish(p *knowledge.Policy) {
 		p.Memory = capped(p.Memory, most)
 	}
 	if p.CPU.Max > 0 && p.CPU.Min > p.CPU.Max {
-		p.Problems = append(p.Problems, fmt.Sprintf("cpu_min %s is above cpu_max %s once class, service and labels are joined", p.CPU.Min, p.CPU.Max))
+		p.Problems = append(p.Problems, fmt.Sprintf("cpu_min %s is above cpu_max %s, "+
+			"with class, service and labels applied", p.CPU.Min, p.CPU.Max))
 	}
 	if p.Memory.Max > 0 && p.Memory.Min > p.Memory.Max {
-		p.Problems = append(p.Problems, fmt.Sprintf("memory_min %s is above memory_max %s once class, service and labels are joined", p.Memory.Min, p.Memory.Max))
+		p.Problems = append(p.Problems, fmt.Sprintf("memory_min %s is above memory_max %s, "+
+			"with class, service and labels applied", p.Memory.Min, p.Memory.Max))
 	}
 	if len(p.Problems) > 0 {
 		p.Managed = false
@@ -104,9 +106,9 @@ func capped[T ~int64](r knowledge.Range[T], most T) knowledge.Range[T] {
 	return r
 }
 
-// Disagreements tells where containers of one service carry labels that differ
-// in what should hold for all of them. Each follows its own; the lines are for
-// status, sorted, at most one a service and label.
+// Disagreements lists, for status, where containers of one service have different
+// values of a label that should be the same: at most one line a service and label,
+// sorted. Each container follows its own labels.
 func Disagreements(containers []knowledge.Container) []string {
 	type seen struct {
 		name, value string
@@ -125,7 +127,8 @@ func Disagreements(containers []knowledge.Container) []string {
 				first[key] = &seen{name: ctr.Name, value: value}
 			case s.value != value && !s.told:
 				s.told = true
-				lines = append(lines, fmt.Sprintf("service %s: label %s%s is %s on %s and %s on %s; each container follows its own",
+				lines = append(lines, fmt.Sprintf(
+					"service %s: label %s%s is %s on %s and %s on %s; each container follows its own label",
 					show(string(ctr.Service)), labelPrefix, label, show(s.value), show(s.name), show(value), show(ctr.Name)))
 			}
 		}

@@ -21,51 +21,91 @@ type Key struct {
 }
 
 // Keys documents every key and every label, in the order of the file, labels
-// without a key last. The keys of [policy] stand in [class.NAME] and
-// [service."NAME"] too.
+// without a key last. The keys of [policy] are also keys of [class.NAME] and
+// [service."NAME"].
 func Keys() []Key {
 	c := Defaults()
 	var keys []Key
-	plain := plainLabels()
 	for _, b := range c.bindings() {
-		k := Key{Section: b.section, Name: b.name, Type: b.kind(), Default: tomlText(b.field), Allowed: b.allowed(), Env: b.env(), Help: b.help, Restart: b.restart}
-		if b.label != "" {
-			k.Label = labelPrefix + b.label
-		}
+		k := document(b)
+		k.Env, k.Restart = b.env(), b.restart
 		keys = append(keys, k)
 	}
 	policy := c.PolicyFor(knowledge.Container{Labels: map[string]string{labelPrefix + "enable": "true"}})
 	for _, b := range serviceKnobs(&policy)[:2] {
-		keys = append(keys, Key{Section: b.section, Name: b.name, Type: b.kind(), Default: tomlText(b.field), Allowed: b.allowed(), Label: labelPrefix + b.label, Help: b.help})
+		keys = append(keys, document(b))
 	}
-	for _, l := range plain {
-		keys = append(keys, Key{Type: "label", Default: "", Allowed: l.allowed, Label: labelPrefix + l.name, Help: l.help})
+	for _, l := range plainLabels() {
+		keys = append(keys, Key{Type: "label", Allowed: l.allowed, Label: labelPrefix + l.name, Help: l.help})
 	}
 	return keys
 }
 
-// Table is the documentation of all keys and labels as one Markdown table.
+func document(b binding) Key {
+	k := Key{
+		Section: b.section, Name: b.name, Type: b.kind(), Default: tomlText(b.field), Allowed: b.allowed(), Help: b.help,
+	}
+	if b.label != "" {
+		k.Label = labelPrefix + b.label
+	}
+	return k
+}
+
+// Table is the documentation of all keys as Markdown, one table a section.
 func Table() string {
 	var b strings.Builder
-	b.WriteString("| key | default | allowed | label | what it does |\n|---|---|---|---|---|\n")
-	code := func(s string) string {
-		if s == "" {
-			return ""
-		}
-		return "`" + s + "`"
-	}
+	section := ""
 	for _, k := range Keys() {
-		name := ""
-		if k.Section != "" {
-			name = k.Section + "." + k.Name
+		if k.Section == "" {
+			continue
+		}
+		if k.Section != section {
+			section = k.Section
+			title := "[" + section + "]"
+			if section == "service" {
+				title = `[service."NAME"], besides the keys of [policy]`
+			}
+			fmt.Fprintf(&b, "\n## %s\n\n| key | default | allowed | label | meaning |\n|---|---|---|---|---|\n", title)
 		}
 		help := k.Help
 		if k.Restart {
 			help += " (restart)"
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", code(name), code(k.Default), k.Allowed, code(k.Label), help)
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n",
+			code(section+"."+k.Name), code(k.Default), k.Allowed, code(k.Label), help)
+	}
+	return b.String() + "\n"
+}
+
+// LabelTable is the documentation of all labels as a Markdown table: those without a
+// key first.
+func LabelTable() string {
+	var b strings.Builder
+	b.WriteString("| label | allowed | key | meaning |\n|---|---|---|---|\n")
+	row := func(k Key, key string) {
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", code(k.Label), k.Allowed, code(key), k.Help)
+	}
+	listed := map[string]bool{}
+	for _, k := range Keys() {
+		if k.Section == "" {
+			listed[k.Label] = true
+			row(k, "")
+		}
+	}
+	for _, k := range Keys() {
+		if k.Label != "" && !listed[k.Label] {
+			listed[k.Label] = true
+			row(k, k.Section+"."+k.Name)
+		}
 	}
 	return b.String()
+}
+
+func code(s string) string {
+	if s == "" {
+		return ""
+	}
+	return "`" + s + "`"
 }
 
 // Effective prints every value in force, as TOML, with its origin beside it.
@@ -112,8 +152,8 @@ func patchText(p *knowledge.Policy, key string) string {
 	return ""
 }
 
-// NeedsRestart lists the keys whose values differ in next and that a running
-// daemon cannot take over. A reload applies the rest.
+// NeedsRestart lists the keys with another value in next that take effect after a
+// restart only. A reload applies the others.
 func (c *Config) NeedsRestart(next *Config) []string {
 	var keys []string
 	mine, theirs := c.bindings(), next.bindings()

@@ -39,8 +39,10 @@ func (k clusterKind) status(st *api.Status) {
 		return
 	}
 	alpha := api.HostView{ID: st.Node.ID, Name: "alpha", Status: "alive", CPUs: 8, Ring: ringA}
-	beta := api.HostView{ID: betaID, Name: "beta", Status: "alive", CPUs: 8, CPUUsed: 2, MemoryBytes: 32 << 30, MemoryUsed: 11 << 30, Containers: 5, Managed: 4, Ring: ringA, PoolCPU: 7.6, PoolCPUGranted: 1.25}
-	gamma := api.HostView{ID: gammaID, Name: "gamma", Status: "alive", CPUs: 16, CPUUsed: 13.9, MemoryBytes: 64 << 30, MemoryUsed: 55 << 30, Containers: 8, Managed: 8, Ring: ringA, Degraded: true}
+	beta := api.HostView{ID: betaID, Name: "beta", Status: "alive", CPUs: 8, CPUUsed: 2, MemoryBytes: 32 << 30,
+		MemoryUsed: 11 << 30, Containers: 5, Managed: 4, Ring: ringA, PoolCPU: 7.6, PoolCPUGranted: 1.25}
+	gamma := api.HostView{ID: gammaID, Name: "gamma", Status: "alive", CPUs: 16, CPUUsed: 13.9, MemoryBytes: 64 << 30,
+		MemoryUsed: 55 << 30, Containers: 8, Managed: 8, Ring: ringA, Degraded: true}
 	switch k {
 	case unsettled:
 		beta.Ring = ringB
@@ -49,10 +51,12 @@ func (k clusterKind) status(st *api.Status) {
 		beta.Status, gamma.Status = "failed", "failed"
 	}
 	st.Node.Members = 3
-	st.Cluster = &api.ClusterView{Name: "effiscale", Members: 3, Alive: k.alive(), Expected: 3, Majority: k != minority, Encrypted: true, Ring: ringA,
+	st.Cluster = &api.ClusterView{Name: "effiscale", Members: 3, Alive: k.alive(), Expected: 3, Majority: k != minority,
+		Encrypted: true, Ring: ringA,
 		RingsDiffer: k == unsettled, Owned: 2, Hosts: []api.HostView{gamma, alpha, beta}}
 	st.Cluster.SummaryOf = map[clusterKind]int{healthy: 3, unsettled: 2}[k]
-	st.Cluster.Summary = api.Summary{Actions: 40, Failed: 2, Reverted: 1, DriftRepaired: 3, SavedCPU: -0.5, SavedMemory: 7 << 30}
+	st.Cluster.Summary = api.Summary{Actions: 40, Failed: 2, Reverted: 1, DriftRepaired: 3, SavedCPU: -0.5,
+		SavedMemory: 7 << 30}
 }
 
 // services moves one service to another owner, and brings in a container of another host.
@@ -74,11 +78,11 @@ func (k clusterKind) services(st *api.Status) {
 func TestPausedOnSomeHosts(t *testing.T) {
 	p := &page{now: time.Date(2026, 3, 14, 15, 0, 0, 0, time.UTC)}
 	for want, s := range map[string]api.ServiceView{
-		"":                           {},
-		"paused until resumed":       {Paused: "until resumed"},
-		"paused for another 9m58s":   {Paused: "until 2026-03-14T15:09:58Z"},
+		"":                                 {},
+		"paused until resumed":             {Paused: "until resumed"},
+		"paused for another 9m58s":         {Paused: "until 2026-03-14T15:09:58Z"},
 		"reductions paused for another 5s": {Paused: "down until 2026-03-14T15:00:05Z"},
-		"paused on beta":             {Pauses: map[string]string{"beta": "until 2026-03-14T15:09:58Z"}},
+		"paused on beta":                   {Pauses: map[string]string{"beta": "until 2026-03-14T15:09:58Z"}},
 		"paused on beta, gamma; reductions paused on alpha": {Pauses: map[string]string{
 			"alpha": "down until resumed", "gamma": "until resumed", "beta": "until 2026-03-14T15:09:58Z"}},
 	} {
@@ -91,7 +95,8 @@ func TestPausedOnSomeHosts(t *testing.T) {
 func (k clusterKind) explain(ex api.Explain) api.Explain {
 	switch k {
 	case healthy:
-		ex.Owner, ex.OwnerState, ex.Term, ex.Warm, ex.IntentAge = "beta", "alive", "7 of 3f2a91bc", []string{"alpha", "gamma"}, 4.2
+		ex.Owner, ex.OwnerState, ex.Term, ex.Warm, ex.IntentAge = "beta", "alive", "7 of 3f2a91bc",
+			[]string{"alpha", "gamma"}, 4.2
 	case minority:
 		ex.Owner, ex.OwnerState, ex.Term, ex.IntentAge = "beta", "failed", "7 of 3f2a91bc", 95
 	case unsettled:
@@ -102,19 +107,24 @@ func (k clusterKind) explain(ex api.Explain) api.Explain {
 
 func (f *fakeClient) Members(context.Context) (api.Members, error) {
 	k := f.cluster
-	m := api.Members{Schema: api.Schema, Cluster: "effiscale", Self: "01J9ZK", Encrypted: k != alone, Ring: ringA, RingsDiffer: k == unsettled,
-		Majority: k != minority, Expected: 3, Problems: []string{}}
-	alpha := api.MemberView{ID: "01J9ZK", Name: "alpha", Address: "10.0.0.11:7946", Relay: "10.0.0.11:7947", State: "participant", Status: "alive", Version: "0.1.0 (commit 4f2a9c1)",
-		Protocol: 1, Zone: "default", Load: 0.64, CPUs: 8, MemoryBytes: 32 << 30, Owns: 7, OwnsNow: true, Ring: ringA, Self: true, Since: ago(76 * time.Hour)}
+	m := api.Members{Schema: api.Schema, Cluster: "effiscale", Self: "01J9ZK", Encrypted: k != alone, Ring: ringA,
+		RingsDiffer: k == unsettled,
+		Majority:    k != minority, Expected: 3, Problems: []string{}}
+	alpha := api.MemberView{ID: "01J9ZK", Name: "alpha", Address: "10.0.0.11:7946", Relay: "10.0.0.11:7947",
+		State: "participant", Status: "alive", Version: "0.1.0 (commit 4f2a9c1)",
+		Protocol: 1, Zone: "default", Load: 0.64, CPUs: 8, MemoryBytes: 32 << 30, Owns: 7, OwnsNow: true, Ring: ringA,
+		Self: true, Since: ago(76 * time.Hour)}
 	if k == alone {
 		m.Expected, alpha.Address, alpha.Relay = 1, "127.0.0.1:7946", "127.0.0.1:7947"
 		m.Members = []api.MemberView{alpha}
 		return m, f.err
 	}
 	beta := alpha
-	beta.ID, beta.Name, beta.Address, beta.Relay, beta.Self, beta.Load, beta.Owns, beta.RTTMillis = betaID, "beta", "10.0.0.12:7946", "10.0.0.12:7947", false, 0.25, 6, 0.24
+	beta.ID, beta.Name, beta.Address, beta.Relay, beta.Self, beta.Load, beta.Owns, beta.RTTMillis = betaID, "beta",
+		"10.0.0.12:7946", "10.0.0.12:7947", false, 0.25, 6, 0.24
 	gamma := beta
-	gamma.ID, gamma.Name, gamma.Address, gamma.Relay = gammaID, "gamma\x1b]0;owned\x07-with-a-very-long-name", "[2001:db8:1234:5678:9abc:def0:1234:5678]:7946", "[2001:db8:1234:5678:9abc:def0:1234:5678]:7947"
+	gamma.ID, gamma.Name, gamma.Address, gamma.Relay = gammaID, "gamma\x1b]0;owned\x07-with-a-very-long-name",
+		"[2001:db8:1234:5678:9abc:def0:1234:5678]:7946", "[2001:db8:1234:5678:9abc:def0:1234:5678]:7947"
 	gamma.State, gamma.Owns, gamma.RTTMillis, gamma.Version = "waiting", 0, 31.4, "v0.0.0-20260314150926-4f2a9c1d2e3f"
 	gamma.Note = "started 3s ago: it plans for nothing until gossip has settled"
 	m.Members = []api.MemberView{gamma, beta, alpha}
@@ -123,11 +133,12 @@ func (f *fakeClient) Members(context.Context) (api.Members, error) {
 		left := beta
 		left.ID, left.Name, left.Status, left.Since = "77"+betaID[2:], "delta", "left", ago(2*time.Hour)
 		refused := beta
-		refused.ID, refused.Status, refused.Since, refused.Note = "78"+betaID[2:], "refused", ago(2*time.Minute), "another node has this name and was there first: give that host another node.name; this line goes after ten minutes"
+		refused.ID, refused.Status, refused.Since, refused.Note = "78"+betaID[2:], "refused", ago(2*time.Minute),
+			"another node has this name and was there first: give that host another node.name; this line goes after ten minutes"
 		m.Members = append(m.Members, left, refused)
 	case unsettled:
 		m.Members[1].Ring, m.Members[0].Status, m.Members[0].OwnsNow = ringB, "suspect", false
-		m.Problems = []string{"beta runs protocol 1, alpha 2: update it (its daemon is older than this one), or what is new stays off"}
+		m.Problems = []string{"beta runs protocol 1, alpha 2: upgrade beta; until then new features are off"}
 	case minority:
 		m.Members[0].Status, m.Members[0].Note, m.Members[1].Status = "failed", "", "failed"
 		m.Members[0].Since, m.Members[1].Since = ago(5*time.Minute), ago(95*time.Second)
@@ -157,14 +168,15 @@ func (f *fakeClient) Keys(context.Context) (api.Keys, error) {
 	}
 	if f.cluster == unsettled {
 		k.Keys = append(k.Keys, api.KeyView{Fingerprint: "9f8e7d6c", Senders: 1, Nodes: 2, Of: 3})
-		k.Notes = append(k.Notes, "gamma is down and cannot be asked: to come back it needs the key that the others send with")
+		k.Notes = append(k.Notes, "gamma is down: to return it needs the key that the others encrypt with")
 	}
 	return k, f.err
 }
 
 func (f *fakeClient) KeyChange(_ context.Context, r api.KeyRequest) (api.Keys, error) {
 	f.keys = append(f.keys, r)
-	return api.Keys{Schema: api.Schema, Keys: []api.KeyView{{Fingerprint: "0a1b2c3d", Primary: true, Senders: 3, Nodes: 3, Of: 3}, {Fingerprint: "9f8e7d6c", Nodes: 3, Of: 3}}, Notes: []string{}}, f.err
+	return api.Keys{Schema: api.Schema, Keys: []api.KeyView{{Fingerprint: "0a1b2c3d", Primary: true, Senders: 3, Nodes: 3,
+		Of: 3}, {Fingerprint: "9f8e7d6c", Nodes: 3, Of: 3}}, Notes: []string{}}, f.err
 }
 
 // testKey is 32 bytes.
@@ -173,7 +185,8 @@ const testKey = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 // clusterGoldens are the cases of a cluster.
 func clusterGoldens() []goldenCase {
 	in := func(k clusterKind) fakeClient { return fakeClient{cluster: k} }
-	refused := fakeClient{err: api.Errorf(api.KindRefused, "this is the key that is used: `effiscale keys use` another one first")}
+	refused := fakeClient{err: api.Errorf(api.KindRefused,
+		"this is the key that is used: `effiscale keys use` another one first")}
 	return []goldenCase{
 		{"status-cluster", in(healthy), ExitOK, "status"},
 		{"status-cluster-json", in(healthy), ExitOK, "status|-o|json"},
@@ -186,7 +199,9 @@ func clusterGoldens() []goldenCase {
 		{"explain-owner-here", in(unsettled), ExitOK, "explain|shop-web-1"},
 		{"history-hosts", in(minority), ExitOK, "history|shop-web-1"},
 		{"scale-host", fakeClient{cluster: healthy, quiet: true}, ExitOK, "scale|shop-web-1|--cpu|1"},
-		{"scale-host-down", fakeClient{err: api.Errorf(api.KindUnavailable, "host beta cannot be reached: connection refused; `effiscale members` shows its state")}, ExitUnreachable, "scale|shop-web-1|--cpu|1"},
+		{"scale-host-down", fakeClient{err: api.Errorf(api.KindUnavailable,
+			"host beta cannot be reached: connection refused; `effiscale members` shows its state")}, ExitUnreachable,
+			"scale|shop-web-1|--cpu|1"},
 		{"pause-hosts", in(healthy), ExitOK, "pause|shop_web|--for|2h"},
 		{"pause-all", in(healthy), ExitOK, "pause|--all"},
 		{"pause-all-hosts", in(healthy), ExitOK, "pause|--all-hosts|--only|down"},
@@ -270,12 +285,15 @@ func TestKeysReachTheDaemon(t *testing.T) {
 	if !slices.Equal(f.keys, want) {
 		t.Errorf("asked %+v", f.keys)
 	}
-	for name, bad := range map[string]string{"two": testKey + "\n" + testKey, "wrong": testKey[1:], "huge": strings.Repeat(" ", maxKeyFile) + testKey, "binary": "\xff\x00"} {
-		if got := invoke(t, f, with(bad), "keys", "add", "-"); got.code != ExitUsage || strings.Contains(got.err, testKey[1:9]) {
+	for name, bad := range map[string]string{"two": testKey + "\n" + testKey, "wrong": testKey[1:],
+		"huge": strings.Repeat(" ", maxKeyFile) + testKey, "binary": "\xff\x00"} {
+		if got := invoke(t, f, with(bad), "keys", "add", "-"); got.code != ExitUsage ||
+			strings.Contains(got.err, testKey[1:9]) {
 			t.Errorf("%s: %+v", name, got)
 		}
 	}
-	if got := invoke(t, f, nil, "keys", "add", testKey[:40]); got.code != ExitNotFound || strings.Contains(got.err, testKey[:8]) {
+	if got := invoke(t, f, nil, "keys", "add", testKey[:40]); got.code != ExitNotFound ||
+		strings.Contains(got.err, testKey[:8]) {
 		t.Errorf("most of a key: %+v", got)
 	}
 	if len(f.keys) != len(want) {
@@ -287,9 +305,11 @@ func TestKeysReachTheDaemon(t *testing.T) {
 func TestKeygen(t *testing.T) {
 	seen := map[string]bool{}
 	for _, terminal := range []bool{false, true} {
-		got := invoke(t, &fakeClient{err: errNotRunning}, func(s *Stdio) { s.Terminal, s.ErrTerminal = terminal, terminal }, "keygen")
+		got := invoke(t, &fakeClient{err: errNotRunning}, func(s *Stdio) { s.Terminal, s.ErrTerminal = terminal, terminal },
+			"keygen")
 		key, ok := strings.CutSuffix(got.out, "\n")
-		if b, err := base64.StdEncoding.DecodeString(key); !ok || err != nil || len(b) != 32 || got.code != ExitOK || seen[key] {
+		if b, err := base64.StdEncoding.DecodeString(key); !ok || err != nil || len(b) != 32 || got.code != ExitOK ||
+			seen[key] {
 			t.Errorf("%+v", got)
 		}
 		seen[key] = true
@@ -313,8 +333,10 @@ func TestClusterColours(t *testing.T) {
 }
 
 func TestCheckPeer(t *testing.T) {
-	for s, ok := range map[string]bool{"beta": true, "beta:1": true, "10.0.0.1": true, "::1": true, "[::1]:7946": true, "[fe80::1%eth0]:1": true, "": false, ":1": false,
-		"beta:": false, "beta:0": false, "beta:65536": false, "beta:x": false, "a b": false, "a/b": false, "a:1:2": false, "\u202eb": false, strings.Repeat("a", 300): false} {
+	for s, ok := range map[string]bool{"beta": true, "beta:1": true, "10.0.0.1": true, "::1": true, "[::1]:7946": true,
+		"[fe80::1%eth0]:1": true, "": false, ":1": false,
+		"beta:": false, "beta:0": false, "beta:65536": false, "beta:x": false, "a b": false, "a/b": false, "a:1:2": false,
+		"\u202eb": false, strings.Repeat("a", 300): false} {
 		if err := checkPeer(s); (err == nil) != ok {
 			t.Errorf("%q: %v", s, err)
 		}

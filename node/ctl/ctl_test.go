@@ -38,8 +38,10 @@ func invoke(t *testing.T, f *fakeClient, change func(*Stdio), args ...string) ou
 }
 
 var (
-	errNotRunning = fmt.Errorf("%w: nothing listens on /nowhere/effiscale.sock; start it with `sudo systemctl start effiscale`, or name another --socket", api.ErrNotRunning)
-	errDenied     = fmt.Errorf("cannot open /nowhere/effiscale.sock: %w; add yourself to the group effiscale", syscall.EACCES)
+	errNotRunning = fmt.Errorf("%w: nothing listens on /nowhere/effiscale.sock; "+
+		"start it with `sudo systemctl start effiscale`, or name another --socket", api.ErrNotRunning)
+	errDenied = fmt.Errorf("cannot open /nowhere/effiscale.sock: %w; add yourself to the group effiscale",
+		syscall.EACCES)
 )
 
 // goldenCase is one command line, and the daemon behind it.
@@ -88,7 +90,8 @@ func TestGolden(t *testing.T) {
 		{"export-peak", fakeClient{quiet: true}, ExitOK, "export|shop-web-1|--peak"},
 		{"export-json", fakeClient{}, ExitOK, "export|shop-web-1|-o|json"},
 		{"export-unknown", fakeClient{}, ExitNotFound, "export|shop"},
-		{"export-young", fakeClient{err: api.Errorf(api.KindRefused, "3 steps of 1m of shop_web are on record in the last 168h, a trace needs 12: ask again later, or for more with --since")}, ExitRefused, "export|shop-web-1"},
+		{"export-young", fakeClient{err: api.Errorf(api.KindRefused,
+			"only 3 steps of 1m of shop_web are recorded in the last 168h, a trace needs 12: try later, or a longer --since")}, ExitRefused, "export|shop-web-1"},
 		{"export-since", fakeClient{}, ExitUsage, "export|shop-web-1|--since|1y"},
 		{"export-since-nan", fakeClient{}, ExitUsage, "export|shop-web-1|--since|NaNd"},
 		{"export-since-huge", fakeClient{}, ExitUsage, "export|shop-web-1|--since|1e300d"},
@@ -101,8 +104,10 @@ func TestGolden(t *testing.T) {
 		{"scale-json", fakeClient{}, ExitOK, "scale|shop-web-1|--cpu|1.5|-o|json"},
 		{"scale-dry", fakeClient{}, ExitOK, "scale|shop-web-1|--cpu|1.5|--dry-run"},
 		{"scale-same", fakeClient{quiet: true}, ExitOK, "scale|shop-web-1|--cpu|0.8"},
-		{"scale-refused", fakeClient{err: api.Errorf(api.KindRefused, "shop-web-1 did not opt in (effiscale.enable=true)")}, ExitRefused, "scale|shop-web-1|--cpu|1"},
-		{"scale-engine-gone", fakeClient{err: api.Errorf(api.KindUnavailable, "the Docker Engine has not answered for 12s")}, ExitUnreachable, "scale|shop-web-1|--cpu|1"},
+		{"scale-refused", fakeClient{err: api.Errorf(api.KindRefused, "shop-web-1 did not opt in (effiscale.enable=true)")},
+			ExitRefused, "scale|shop-web-1|--cpu|1"},
+		{"scale-engine-gone", fakeClient{err: api.Errorf(api.KindUnavailable, "the Docker Engine has not answered for 12s")},
+			ExitUnreachable, "scale|shop-web-1|--cpu|1"},
 		{"scale-nothing", fakeClient{}, ExitUsage, "scale|shop-web-1"},
 		{"scale-nan", fakeClient{}, ExitUsage, "scale|shop-web-1|--cpu|NaN"},
 		{"scale-inf", fakeClient{}, ExitUsage, "scale|shop-web-1|--cpu|+Inf"},
@@ -128,7 +133,8 @@ func TestGolden(t *testing.T) {
 		{"restore-both", fakeClient{}, ExitUsage, "restore|shop-web-1|--all"},
 		{"reload", fakeClient{}, ExitOK, "reload"},
 		{"reload-json", fakeClient{}, ExitOK, "reload|-o|json"},
-		{"reload-refused", fakeClient{err: api.Errorf(api.KindRefused, "config.toml:3:1: unknown key")}, ExitRefused, "reload"},
+		{"reload-refused", fakeClient{err: api.Errorf(api.KindRefused, "config.toml:3:1: unknown key")}, ExitRefused,
+			"reload"},
 		{"validate", fakeClient{}, ExitOK, "validate|good.toml"},
 		{"validate-json", fakeClient{}, ExitOK, "validate|good.toml|-o|json"},
 		{"validate-bad", fakeClient{}, ExitConfig, "validate|bad.toml"},
@@ -173,7 +179,8 @@ func TestGolden(t *testing.T) {
 			if got.code != tt.code {
 				t.Errorf("exit code %d, want %d; stderr: %s", got.code, tt.code, got.err)
 			}
-			text := fmt.Sprintf("$ effiscale %s\n%s[stderr]\n%s[exit %d]\n", ansi.Truncate(clean(strings.ReplaceAll(tt.line, "|", " ")), 80, "…"), got.out, got.err, got.code)
+			text := fmt.Sprintf("$ effiscale %s\n%s[stderr]\n%s[exit %d]\n",
+				ansi.Truncate(clean(strings.ReplaceAll(tt.line, "|", " ")), 80, "…"), got.out, got.err, got.code)
 			golden(t, filepath.Join("testdata", tt.name+".golden"), text)
 			for _, l := range strings.Split(got.out, "\n") {
 				if w := ansi.StringWidth(l); w > pageWidth+10 && !strings.HasSuffix(tt.name, "json") {
@@ -273,7 +280,8 @@ func TestRequests(t *testing.T) {
 	f := &fakeClient{}
 	invoke(t, f, nil, "scale", "shop-web-1", "--cpu", "1.5", "--memory", "1.5GiB", "--dry-run")
 	invoke(t, f, func(s *Stdio) { s.Env = []string{"USER=root", "SUDO_USER=grace"} }, "scale", "batch", "--memory", "512m")
-	want := []api.ScaleRequest{{Container: "shop-web-1", CPU: 1.5, Memory: 3 << 29, By: "ada", DryRun: true}, {Container: "batch", Memory: 512 << 20, By: "grace"}}
+	want := []api.ScaleRequest{{Container: "shop-web-1", CPU: 1.5, Memory: 3 << 29, By: "ada", DryRun: true},
+		{Container: "batch", Memory: 512 << 20, By: "grace"}}
 	if diff := cmp.Diff(want, f.scaled); diff != "" {
 		t.Errorf("scale: -want +got:\n%s", diff)
 	}
@@ -311,7 +319,8 @@ func TestSocketPath(t *testing.T) {
 		deps := testDeps(&fakeClient{})
 		deps.Sockets = tt.defaults
 		deps.Connect = func(s string) Client { got = s; return &fakeClient{} }
-		Main(t.Context(), append([]string{"status"}, tt.args...), Stdio{Out: new(bytes.Buffer), Err: new(bytes.Buffer), Env: tt.env}, deps)
+		Main(t.Context(), append([]string{"status"}, tt.args...), Stdio{Out: new(bytes.Buffer), Err: new(bytes.Buffer),
+			Env: tt.env}, deps)
 		if got != tt.want {
 			t.Errorf("%v %v: asked %s, want %s", tt.args, tt.env, got, tt.want)
 		}
@@ -328,10 +337,12 @@ func (fullDisk) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
 
 // Row 5: `effiscale status | head` is no failure; a full disk is one.
 func TestOutputThatCannotBeWritten(t *testing.T) {
-	if got := invoke(t, &fakeClient{}, func(s *Stdio) { s.Out = brokenPipe{} }, "status"); got.code != ExitOK || got.err != "" {
+	if got := invoke(t, &fakeClient{}, func(s *Stdio) { s.Out = brokenPipe{} }, "status"); got.code != ExitOK ||
+		got.err != "" {
 		t.Errorf("a reader that went away: %+v", got)
 	}
-	if got := invoke(t, &fakeClient{}, func(s *Stdio) { s.Out = fullDisk{} }, "status"); got.code != ExitError || !strings.Contains(got.err, "no space left") {
+	if got := invoke(t, &fakeClient{}, func(s *Stdio) { s.Out = fullDisk{} }, "status"); got.code != ExitError ||
+		!strings.Contains(got.err, "no space left") {
 		t.Errorf("a full disk: %+v", got)
 	}
 }
@@ -340,7 +351,8 @@ func TestOutputThatCannotBeWritten(t *testing.T) {
 func TestWatchEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	out := &cancelAfter{n: 2, cancel: cancel}
-	code := Main(ctx, []string{"status", "--watch"}, Stdio{Out: out, Err: new(bytes.Buffer), Terminal: true}, testDeps(&fakeClient{}))
+	code := Main(ctx, []string{"status", "--watch"}, Stdio{Out: out, Err: new(bytes.Buffer), Terminal: true},
+		testDeps(&fakeClient{}))
 	if code != ExitOK || !strings.Contains(out.text.String(), "\x1b[H\x1b[2J") {
 		t.Errorf("exit %d, %q", code, out.text.String())
 	}
@@ -365,7 +377,8 @@ func TestNoDaemon(t *testing.T) {
 	var out, errs bytes.Buffer
 	socket := filepath.Join(t.TempDir(), "none.sock")
 	code := Main(t.Context(), []string{"status", "--socket", socket}, Stdio{Out: &out, Err: &errs}, Deps{})
-	if code != ExitUnreachable || !strings.Contains(errs.String(), socket) || !strings.Contains(errs.String(), "start it") || out.Len() > 0 {
+	if code != ExitUnreachable || !strings.Contains(errs.String(), socket) ||
+		!strings.Contains(errs.String(), "start it") || out.Len() > 0 {
 		t.Errorf("exit %d, out %q, err %q", code, out.String(), errs.String())
 	}
 }
@@ -373,7 +386,8 @@ func TestNoDaemon(t *testing.T) {
 // Each shell gets a script.
 func TestCompletionScripts(t *testing.T) {
 	for _, shell := range []string{"bash", "zsh", "fish"} {
-		if got := invoke(t, &fakeClient{}, nil, "completion", shell); got.code != ExitOK || !strings.Contains(got.out, "effiscale") {
+		if got := invoke(t, &fakeClient{}, nil, "completion", shell); got.code != ExitOK ||
+			!strings.Contains(got.out, "effiscale") {
 			t.Errorf("%s: exit %d, %d bytes", shell, got.code, len(got.out))
 		}
 	}

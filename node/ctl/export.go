@@ -35,9 +35,9 @@ func parseSince(s string) (time.Duration, error) {
 }
 
 // recordHelp says whose record export and tune read.
-const recordHelp = "Each host records the demand of its own containers. This host's record is used, else that of the\n" +
-	"one other host that has NAME; HOST/NAME selects a host. The answer names the host, and other hosts\n" +
-	"that have records."
+const recordHelp = "Each host records the demand of its own containers. This host's record is used, else that\n" +
+	"of the one other host that has NAME; HOST/NAME selects a host. The answer names the host, and\n" +
+	"other hosts that have records."
 
 func exportCmd(a *app) *cobra.Command {
 	var since, resource string

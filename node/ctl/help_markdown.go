@@ -97,10 +97,6 @@ func inline(p *page, s string) string {
 	})
 }
 
-// leastLast is the least width of a table's last column; with less the rows are
-// printed one below the other.
-const leastLast = 34
-
 func markdownTable(p *page, lines []string) {
 	var rows [][]string
 	for i, l := range lines {
@@ -114,40 +110,80 @@ func markdownTable(p *page, lines []string) {
 		rows = append(rows, cells)
 	}
 	head, rows := rows[0], rows[1:]
-	last := pageWidth
-	for j := range head[:len(head)-1] {
-		width := 0
-		for _, r := range append(rows, head) {
-			width = max(width, ansi.StringWidth(r[j]))
-		}
-		last -= width + 2
-		if width > maxCell {
-			last = 0
-		}
-	}
-	if last < leastLast {
+	if len(head) > 2 && head[len(head)-1] == "meaning" {
 		records(p, head, rows)
 		return
 	}
-	t := &table{head: head, wrap: true}
-	for i := range t.head {
-		t.head[i] = strings.ToUpper(t.head[i])
-	}
-	for _, r := range rows {
-		t.add(r...)
-	}
-	t.print(p)
+	columns(p, head, rows)
 }
 
-// records prints the rows of a wide table as records: the first cell, the last one
-// as text, the others by name.
+// columns prints a table as wide as the page at most; wider cells are wrapped, and the
+// rows separated by empty lines then.
+func columns(p *page, head []string, rows [][]string) {
+	for i := range head {
+		head[i] = p.style(styleDim, strings.ToUpper(head[i]))
+	}
+	widths := make([]int, len(head))
+	for _, r := range append([][]string{head}, rows...) {
+		for i, c := range r {
+			widths[i] = max(widths[i], ansi.StringWidth(c))
+		}
+	}
+	wraps := fit(widths, pageWidth-2*(len(widths)-1))
+	p.line("%s", columnsRow(head, widths))
+	for i, r := range rows {
+		if wraps && i > 0 {
+			p.line("")
+		}
+		p.line("%s", columnsRow(r, widths))
+	}
+}
+
+// fit reduces the widest columns until their sum is at most room, and reports whether
+// it had to.
+func fit(widths []int, room int) bool {
+	sum, widest := 0, 0
+	for _, w := range widths {
+		sum += w
+		widest = max(widest, w)
+	}
+	wraps := sum > room
+	for ; sum > room; widest-- {
+		for i := range widths {
+			if widths[i] > widest {
+				sum -= widths[i] - widest
+				widths[i] = widest
+			}
+		}
+	}
+	return wraps
+}
+
+// columnsRow is one row, with as many lines as its longest cell.
+func columnsRow(cells []string, widths []int) string {
+	var out []string
+	for i, c := range cells {
+		indent := 0
+		for _, w := range widths[:i] {
+			indent += w + 2
+		}
+		for n, l := range strings.Split(wrapped(c, widths[i]), "\n") {
+			if n == len(out) {
+				out = append(out, "")
+			}
+			out[n] += strings.Repeat(" ", max(indent-ansi.StringWidth(out[n]), 0)) + l
+		}
+	}
+	return strings.Join(out, "\n")
+}
+
+// records prints the rows of a wide table one below the other: the first cell, the
+// meaning, and the others by name.
 func records(p *page, head []string, rows [][]string) {
 	for _, r := range rows {
 		n := len(r) - 1
 		p.line("%s", p.style(styleBold, ansi.Strip(r[0])))
-		if r[n] != "" {
-			p.paragraph("    ", r[n])
-		}
+		p.paragraph("    ", r[n])
 		var rest []string
 		for j := 1; j < n; j++ {
 			if r[j] != "" {

@@ -55,12 +55,14 @@ func TestPager(t *testing.T) {
 		{"pipe", func(s *Stdio) { s.Env = []string{"PAGER=cat -n"} }, false},
 	} {
 		got := invoke(t, &fakeClient{}, tt.change, "help", "exit-codes")
-		if numbered := strings.HasPrefix(strings.TrimLeft(got.out, " "), "1\t"); got.code != ExitOK || numbered != tt.numbers {
+		numbered := strings.HasPrefix(strings.TrimLeft(got.out, " "), "1\t")
+		if got.code != ExitOK || numbered != tt.numbers {
 			t.Errorf("%s: exit %d, numbered %t: %q", tt.name, got.code, numbered, got.out)
 		}
 	}
 	got := invoke(t, &fakeClient{}, terminal(10, "PAGER=cat"), "help", "exit-codes").out
-	if !strings.Contains(got, "\x1b[") || strings.ReplaceAll(ansi.Strip(got), "`", "") != strings.ReplaceAll(plain, "`", "") {
+	bare := func(s string) string { return strings.ReplaceAll(ansi.Strip(s), "`", "") }
+	if !strings.Contains(got, "\x1b[") || bare(got) != bare(plain) {
 		t.Errorf("coloured:\n%q, plain:\n%q", got, plain)
 	}
 }

@@ -23,12 +23,15 @@ func traces(t *testing.T) {
 	files := map[string]string{
 		"empty.csv": "", "blank.csv": "\n\n", "header.csv": "seconds,value\n", "one.csv": "seconds,value\n0,1\n",
 		"noheader.csv": "0,1\n2,1\n", "words.csv": "seconds,value\n0,1\n2,many\n4,1\n", "three.csv": "seconds,value\n0,1,2\n",
-		"nan.csv": "seconds,value\n0,1\n2,NaN\n4,1\n", "inf.csv": "seconds,value\n0,1\n2,+Inf\n4,1\n", "negative.csv": "seconds,value\n0,1\n2,-0.5\n4,1\n",
-		"huge.csv": "seconds,value\n0,1\n2,1e300\n4,1\n", "time.csv": "seconds,value\n0,1\n1e300,1\n",
+		"nan.csv": "seconds,value\n0,1\n2,NaN\n4,1\n", "inf.csv": "seconds,value\n0,1\n2,+Inf\n4,1\n",
+		"negative.csv": "seconds,value\n0,1\n2,-0.5\n4,1\n",
+		"huge.csv":     "seconds,value\n0,1\n2,1e300\n4,1\n", "time.csv": "seconds,value\n0,1\n1e300,1\n",
 		"unsorted.csv": "seconds,value\n0,1\n4,1\n2,1\n6,1\n", "twice.csv": "seconds,value\n0,1\n2,1\n2,3\n4,1\n",
-		"gap.csv": "seconds,value\n0,1\n2,2\n4,3\n10,6\n12,7\n", "uneven.csv": "seconds,value\n0,1\n2,1\n4,1\n7,1\n8,1\n10,1\n",
+		"gap.csv":    "seconds,value\n0,1\n2,2\n4,3\n10,6\n12,7\n",
+		"uneven.csv": "seconds,value\n0,1\n2,1\n4,1\n7,1\n8,1\n10,1\n",
 		"escape.csv": "seconds,value\n0,1\n2,\x1b[2J\n4,1\n",
-		"policy.txt": "# a small host\ntarget = \"80%\"\nhost_cores = 4   # in all\n", "bad.txt": "target = 80%\n\ncolour = blue\n",
+		"policy.txt": "# a small host\ntarget = \"80%\"\nhost_cores = 4   # in all\n",
+		"bad.txt":    "target = 80%\n\ncolour = blue\n",
 	}
 	for name, text := range files {
 		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
@@ -61,20 +64,30 @@ func TestSimulateGolden(t *testing.T) {
 		{"csv", ExitOK, "spike.csv|step.csv|--axis|horizontal|--against|hpa,lastmax|--output|csv|--frontier"},
 		{"policy", ExitOK, "spike.csv|--axis|horizontal|--against|hpa|--policy|policy.txt|--set|min=2|--set|start_delay=30s"},
 		{"fill", ExitOK, "gap.csv|--fill|--axis|horizontal|--against|hpa"},
-		{"empty", ExitUsage, "empty.csv"}, {"blank", ExitUsage, "blank.csv"}, {"header", ExitUsage, "header.csv"}, {"one", ExitUsage, "one.csv"},
+		{"empty", ExitUsage, "empty.csv"}, {"blank", ExitUsage, "blank.csv"}, {"header", ExitUsage, "header.csv"},
+		{"one", ExitUsage, "one.csv"},
 		{"noheader", ExitUsage, "noheader.csv"}, {"words", ExitUsage, "words.csv"}, {"three", ExitUsage, "three.csv"},
-		{"nan", ExitUsage, "nan.csv"}, {"inf", ExitUsage, "inf.csv"}, {"negative", ExitUsage, "negative.csv"}, {"huge", ExitUsage, "huge.csv"},
-		{"time", ExitUsage, "time.csv"}, {"unsorted", ExitUsage, "unsorted.csv"}, {"twice", ExitUsage, "twice.csv"}, {"gap", ExitUsage, "gap.csv"},
+		{"nan", ExitUsage, "nan.csv"}, {"inf", ExitUsage, "inf.csv"}, {"negative", ExitUsage, "negative.csv"},
+		{"huge", ExitUsage, "huge.csv"},
+		{"time", ExitUsage, "time.csv"}, {"unsorted", ExitUsage, "unsorted.csv"}, {"twice", ExitUsage, "twice.csv"},
+		{"gap", ExitUsage, "gap.csv"},
 		{"uneven", ExitUsage, "uneven.csv"}, {"escape", ExitUsage, "escape.csv"}, {"missing", ExitError, "missing.csv"},
-		{"none", ExitUsage, ""}, {"unit", ExitUsage, "spike.csv|--unit|watts"}, {"axis", ExitUsage, "spike.csv|--axis|diagonal"},
+		{"none", ExitUsage, ""}, {"unit", ExitUsage, "spike.csv|--unit|watts"},
+		{"axis", ExitUsage, "spike.csv|--axis|diagonal"},
 		{"target", ExitUsage, "spike.csv|--target|700%"}, {"against", ExitUsage, "spike.csv|--against|hpa,borg"},
-		{"against-memory", ExitUsage, "leak.csv|--unit|bytes|--against|hpa"}, {"set-key", ExitUsage, "spike.csv|--set|colour=blue"},
+		{"against-memory", ExitUsage, "leak.csv|--unit|bytes|--against|hpa"},
+		{"set-key", ExitUsage, "spike.csv|--set|colour=blue"},
 		{"set-form", ExitUsage, "spike.csv|--set|target"}, {"set-value", ExitUsage, "spike.csv|--set|host_cores=NaN"},
-		{"bounds", ExitUsage, "spike.csv|--min|5|--max|2"}, {"cores", ExitUsage, "spike.csv|--replica-cores|NaN"}, {"delay", ExitUsage, "spike.csv|--start-delay|-3s"},
-		{"output", ExitUsage, "spike.csv|-o|xml"}, {"plot-kind", ExitUsage, "spike.csv|--plot|a.gif"}, {"two-plots", ExitUsage, "spike.csv|step.csv|--plot|a.svg"},
-		{"policy-bad", ExitConfig, "spike.csv|--policy|bad.txt"}, {"policy-missing", ExitError, "spike.csv|--policy|none.txt"},
-		{"generate", ExitOK, "--generate|diurnal|--hours|0.1"}, {"generate-shape", ExitUsage, "--generate|square"}, {"generate-hours", ExitUsage, "--generate|step|--hours|NaN"},
-		{"generate-args", ExitUsage, "--generate|step|spike.csv"}, {"generate-plot", ExitUsage, "--generate|step|--plot|a.svg"},
+		{"bounds", ExitUsage, "spike.csv|--min|5|--max|2"}, {"cores", ExitUsage, "spike.csv|--replica-cores|NaN"},
+		{"delay", ExitUsage, "spike.csv|--start-delay|-3s"},
+		{"output", ExitUsage, "spike.csv|-o|xml"}, {"plot-kind", ExitUsage, "spike.csv|--plot|a.gif"},
+		{"two-plots", ExitUsage, "spike.csv|step.csv|--plot|a.svg"},
+		{"policy-bad", ExitConfig, "spike.csv|--policy|bad.txt"}, {"policy-missing", ExitError,
+			"spike.csv|--policy|none.txt"},
+		{"generate", ExitOK, "--generate|diurnal|--hours|0.1"}, {"generate-shape", ExitUsage, "--generate|square"},
+		{"generate-hours", ExitUsage, "--generate|step|--hours|NaN"},
+		{"generate-args", ExitUsage, "--generate|step|spike.csv"}, {"generate-plot", ExitUsage,
+			"--generate|step|--plot|a.svg"},
 		{"stdin-empty", ExitUsage, "-"}, {"stdin-twice", ExitUsage, "-|spike.csv|-"},
 	}
 	dir, err := filepath.Abs("testdata")
@@ -92,7 +105,8 @@ func TestSimulateGolden(t *testing.T) {
 			if got.code != tt.code {
 				t.Errorf("exit code %d, want %d; stderr: %s", got.code, tt.code, got.err)
 			}
-			text := fmt.Sprintf("$ effiscale %s\n%s[stderr]\n%s[exit %d]\n", strings.Join(args, " "), withoutOurs(got.out), got.err, got.code)
+			text := fmt.Sprintf("$ effiscale %s\n%s[stderr]\n%s[exit %d]\n", strings.Join(args, " "), withoutOurs(got.out),
+				got.err, got.code)
 			golden(t, filepath.Join(dir, "simulate-"+tt.name+".golden"), text)
 			for l := range strings.Lines(got.out) {
 				l = strings.TrimSuffix(l, "\n")
@@ -113,7 +127,8 @@ func TestSimulateGolden(t *testing.T) {
 // withoutOurs leaves EffiScale's own figures out, and the width of columns, which
 // depends on them.
 func withoutOurs(out string) string {
-	out = regexp.MustCompile(`(?s)        \{\n          "policy": "effiscale".*?\n        \},?\n`).ReplaceAllString(out, "")
+	out = regexp.MustCompile(`(?s)        \{\n          "policy": "effiscale".*?\n        \},?\n`).ReplaceAllString(out,
+		"")
 	var b strings.Builder
 	for l := range strings.Lines(out) {
 		if strings.HasPrefix(l, "effiscale ") || strings.Contains(l, ",effiscale,") {
@@ -130,7 +145,8 @@ func withoutOurs(out string) string {
 // The steps add up to the scores, and hold one row per step and policy.
 func TestSimulateSteps(t *testing.T) {
 	traces(t)
-	got := invoke(t, &fakeClient{}, nil, "simulate", "spike.csv", "--against", "lastmax,hpa", "--steps", "steps.csv", "-o", "json")
+	got := invoke(t, &fakeClient{}, nil, "simulate", "spike.csv", "--against", "lastmax,hpa", "--steps", "steps.csv", "-o",
+		"json")
 	var v simulateView
 	if err := json.Unmarshal([]byte(got.out), &v); err != nil || got.code != ExitOK {
 		t.Fatal(err, got.err)
@@ -207,7 +223,8 @@ func TestSimulatePlot(t *testing.T) {
 		if elements["desc"] != 1 || elements["title"] < 3 || elements["path"] < 4 {
 			t.Errorf("%s: unexpected elements: %v", file, elements)
 		}
-		if !bytes.Contains(b, []byte(`role="img" aria-labelledby="title desc"`)) || !bytes.Contains(b, []byte("prefers-color-scheme:dark")) {
+		if !bytes.Contains(b, []byte(`role="img" aria-labelledby="title desc"`)) ||
+			!bytes.Contains(b, []byte("prefers-color-scheme:dark")) {
 			t.Errorf("%s has no label, or no dark colours", file)
 		}
 	}
@@ -218,7 +235,8 @@ func TestSimulateCannotWrite(t *testing.T) {
 	traces(t)
 	for _, flag := range []string{"--steps", "--plot"} {
 		file := filepath.Join("nowhere", "a.svg")
-		if got := invoke(t, &fakeClient{}, nil, "simulate", "spike.csv", "--against", "hpa", flag, file); got.code != ExitError || !strings.Contains(got.err, file) {
+		if got := invoke(t, &fakeClient{}, nil, "simulate", "spike.csv", "--against", "hpa", flag,
+			file); got.code != ExitError || !strings.Contains(got.err, file) {
 			t.Errorf("%s: %+v", flag, got)
 		}
 	}
@@ -232,9 +250,11 @@ func TestSimulateOverwritesNothingOfItsOwn(t *testing.T) {
 	}
 	before, _ := os.ReadFile("spike.csv")
 	for _, args := range [][]string{
-		{"--steps", "spike.csv"}, {"--steps", "./spike.csv"}, {"--steps", "same.csv"}, {"--steps", "x.svg", "--plot", "x.svg"},
+		{"--steps", "spike.csv"}, {"--steps", "./spike.csv"}, {"--steps", "same.csv"},
+		{"--steps", "x.svg", "--plot", "x.svg"},
 	} {
-		if got := invoke(t, &fakeClient{}, nil, append([]string{"simulate", "spike.csv"}, args...)...); got.code != ExitUsage {
+		if got := invoke(t, &fakeClient{}, nil, append([]string{"simulate", "spike.csv"},
+			args...)...); got.code != ExitUsage {
 			t.Errorf("%v ends with %d", args, got.code)
 		}
 	}

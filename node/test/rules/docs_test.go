@@ -21,9 +21,13 @@ import (
 
 var update = flag.Bool("update", false, "write the generated parts of the documents")
 
-// TestReadmeTable: the table of keys and labels is the program's own.
-func TestReadmeTable(t *testing.T) {
-	between(t, root+"/README.md", "config-table", config.Table())
+// TestConfigTopic: the tables of keys and labels are generated from the program.
+func TestConfigTopic(t *testing.T) {
+	between(t, root+"/node/ctl/help/config.md", "config-table", config.Table())
+}
+
+func TestLabelsTopic(t *testing.T) {
+	between(t, root+"/node/ctl/help/labels.md", "label-table", config.LabelTable())
 }
 
 // TestFaults: each fault of FAULTS.md that concerns one host has a test that
