@@ -128,7 +128,8 @@ func (l *Loop) look(now time.Time, c *container) {
 	if c.Probe == nil || now.Sub(c.memoryAt) < tickEvery {
 		return
 	}
-	c.slowAt, c.memoryAt = time.Time{}, time.Time{} // all of it, memory too
+	c.slow.Soon() // limits and memory too
+	c.memoryAt = time.Time{}
 	l.observe(now, c)
 }
 

@@ -36,8 +36,10 @@ type container struct {
 	requestedMaxAt time.Time
 
 	slot        int // in order and due
-	slowAt      time.Time
+	rest        rest
+	slow        monitor.Slow
 	memoryAt    time.Time
+	throttleAt  time.Time
 	attachAt    time.Time // not before, after a failure
 	attachError string
 	watched     bool // monitoring was asked for by name
@@ -45,6 +47,7 @@ type container struct {
 	inspect     bool // the Engine told of a change: it is to be inspected
 	inspectedAt time.Time
 	firstSlow   bool
+	cpuAlone    bool      // its CPU time can be read alone
 	tried       bool      // it was read, or could not be, at least once
 	from        counters  // use is in the history up to here
 	decidedAt   time.Time // the tick that its wishes are from
@@ -214,6 +217,7 @@ func (l *Loop) attach(now time.Time, c *container) {
 	}
 	c.Probe, c.attachError, c.firstSlow = p, "", true
 	c.service.Replicas.Measured++
+	c.slow, c.rest = monitor.Slow{}, rest{}
 	l.unreported = l.unreported || l.owned(c) && c.DeclaredAt.IsZero()
 	c.KernelRefused = ""
 	if l.set.Rules.Actuator == knowledge.ActuatorKernel && !p.Writable() {
@@ -300,7 +304,7 @@ func (l *Loop) event(now time.Time, ev knowledge.Event) {
 		}
 		c.track.MarkOOM(now)
 		c.Marks.LastOOM, c.changed = now, true
-		c.slowAt = time.Time{}
+		c.slow.Soon()
 		l.due[c.slot] = 0
 	case knowledge.EventUpdate:
 		if !c.InFlight { // else it is most likely our own

@@ -141,6 +141,7 @@ type Loop struct {
 	services   *service.Registry
 	images     *image.Set
 	cadence    monitor.Cadence
+	scratch    knowledge.Sample // of containers at rest
 	shares     []plan.Share
 	sharers    []*container
 	decided    []*container // whose wishes are from this tick

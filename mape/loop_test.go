@@ -359,7 +359,7 @@ func TestIntervalsAreMonotonic(t *testing.T) {
 	c := h.container(b)
 	for name, at := range map[string]time.Time{
 		"tick": h.loop.lastTick, "list": h.loop.listAt, "flush": h.loop.flushAt, "deliberation": h.loop.deliberateAt, "window": c.Window.At,
-		"begin of the window": c.Window.Since, "growth": c.Marks.LastGrow[0], "slow tier": c.slowAt, "wish": c.planned[0].Since, "envelope": c.Envelope.At,
+		"begin of the window": c.Window.Since, "growth": c.Marks.LastGrow[0], "slow tier": c.slow.At(), "wish": c.planned[0].Since, "envelope": c.Envelope.At,
 	} {
 		if at == at.Round(0) {
 			t.Errorf("%s: %s is wall time only", name, at)

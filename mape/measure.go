@@ -54,13 +54,74 @@ func (l *Loop) measure(now time.Time) (read int) {
 			c.inspect, c.inspectedAt = false, now
 			l.exec.Inspect(now, &c.Container)
 		}
+		read++
+		if l.due[i] != 0 && l.resting(now, c) {
+			l.due[i] = at + int64(c.rest.every)
+			continue
+		}
 		l.observe(now, c)
 		l.decide(now, c)
-		read++
-		acted := c.Policy.Acts()
-		l.due[i] = at + int64(l.cadence.Next(&c.Finding, c.Window, acted, c.Watched(now)))
+		every := l.cadence.Next(&c.Finding, c.Window, c.Policy.Acts(), c.Watched(now))
+		l.rest(now, c, every)
+		l.due[i] = at + int64(every)
 	}
 	return read
+}
+
+const (
+	// restMost is how long a container that does nothing goes without a whole
+	// reading: its CPU time alone is read meanwhile.
+	restMost = 10 * time.Second
+	// restUse is the CPU time since the last whole reading below which nothing can
+	// have happened that a decision depends on: some 2 MiB of memory can be touched
+	// in it, and no quota be used up.
+	restUse = 200 * time.Microsecond
+)
+
+// rest is what a container that does nothing is compared with.
+type rest struct {
+	until time.Time // a whole reading is due then; zero: now
+	every time.Duration
+	at    time.Time // of the newest reading that found nothing; zero: none
+}
+
+// rest lets the next readings of a container that is calm look at its CPU time
+// alone.
+func (l *Loop) rest(now time.Time, c *container, every time.Duration) {
+	c.rest = rest{every: every}
+	if c.Probe == nil || !c.cpuAlone || c.Finding.Quality != knowledge.QualityGood || every < min(l.cadence.Busy, l.cadence.Idle) ||
+		c.InFlight || c.Unread || !c.Inspected && c.Policy.Acts() {
+		return
+	}
+	for r := range c.planned {
+		if c.planned[r].Decision.Verb != knowledge.Hold {
+			return
+		}
+	}
+	c.rest.until = now.Add(restMost - tickEvery/2)
+}
+
+// resting reads the CPU time of a container that was calm, and reports whether it
+// stood still. What moved gets a whole reading, and until when it stood still is
+// part of the history: use is not spread over the time before.
+func (l *Loop) resting(now time.Time, c *container) bool {
+	if !now.Before(c.rest.until) || c.inspect {
+		return false
+	}
+	s := &l.scratch
+	s.Have = 0
+	if err := c.Probe.Read(s, knowledge.HasCPU); err != nil || s.Have&knowledge.HasCPU == 0 {
+		return false
+	}
+	if used := s.CPUUsage - c.sample.CPUUsage; used < 0 || used > restUse {
+		if !c.rest.at.IsZero() {
+			c.sample.At = c.rest.at
+			l.fold(c)
+		}
+		return false
+	}
+	c.rest.at, c.Window.At = s.At, s.At
+	return true
 }
 
 // afterKill gives a container that was killed for memory, and waits for its next
@@ -111,8 +172,7 @@ func (l *Loop) observe(now time.Time, c *container) {
 	s.Have = 0
 	err := l.readFast(now, c)
 	c.tried = true
-	slow := c.firstSlow || now.Sub(c.slowAt) >= l.cadence.SlowEvery(c.Window, c.Policy.Acts())
-	if err == nil && slow {
+	if err == nil {
 		err = l.readSlow(now, c)
 	}
 	if err != nil && s.Have&knowledge.HasCPU == 0 {
@@ -122,36 +182,67 @@ func (l *Loop) observe(now time.Time, c *container) {
 	if err != nil { // one file makes no sense; the others do
 		l.o.Meter.Rejected("unreadable")
 	}
-	if l.fold(c) && slow {
+	if l.fold(c) && s.Have&knowledge.HasLimits != 0 {
 		l.exec.Compare(now, &c.Container)
 	}
 }
 
-// memoryEvery is how often memory is read of a container that is watched ten
-// times a second for its CPU alone.
-const memoryEvery = 500 * time.Millisecond
+const (
+	// memoryEvery is how often memory is read of a container that is watched ten
+	// times a second for its CPU alone.
+	memoryEvery = 500 * time.Millisecond
+	// throttleEvery is how often throttling is read of a container without a quota,
+	// which may have been given one.
+	throttleEvery = 10 * time.Second
+)
 
-// readFast reads CPU, and memory unless it was read just now and is in no hurry.
+// readFast reads CPU, throttling unless there is no quota, and memory unless it was
+// read just now and is in no hurry.
 func (l *Loop) readFast(now time.Time, c *container) error {
-	calm := c.Finding.Memory < knowledge.SymptomTight && (c.Finding.TimeToFull == 0 || c.Finding.TimeToFull > 30*time.Second)
-	if calm && c.Window.Samples >= 3 && now.Sub(c.memoryAt) < memoryEvery {
-		return c.Probe.Read(&c.sample, knowledge.HasCPU|knowledge.HasThrottle)
+	s := &c.sample
+	err := c.Probe.Read(s, knowledge.HasCPU)
+	c.cpuAlone = s.Have&^(knowledge.HasCPU|knowledge.HasThrottle) == 0
+	if err != nil || s.Have == 0 {
+		return err
 	}
-	c.memoryAt = now
-	return c.Probe.Read(&c.sample, knowledge.FastTier)
+	more := knowledge.Signals(0)
+	if s.Have&knowledge.HasThrottle == 0 {
+		if c.Window.Quota > 0 || c.firstSlow || now.Sub(c.throttleAt) >= throttleEvery {
+			more, c.throttleAt = knowledge.HasThrottle, now
+		} else {
+			s.Have |= c.Window.Have & knowledge.HasThrottle // as it was
+		}
+	}
+	calm := c.Finding.Memory < knowledge.SymptomTight && (c.Finding.TimeToFull == 0 || c.Finding.TimeToFull > 30*time.Second)
+	if s.Have&knowledge.HasMemory == 0 && !(calm && c.Window.Samples >= 3 && now.Sub(c.memoryAt) < memoryEvery) {
+		more, c.memoryAt = more|knowledge.HasMemory, now
+	}
+	if more != 0 {
+		err = c.Probe.Read(s, more)
+	}
+	return err
 }
 
+// readSlow reads the part of the slow tier that is due.
 func (l *Loop) readSlow(now time.Time, c *container) error {
-	c.slowAt = now
-	if c.firstSlow { // spread the next ones, or a thousand would be due at once for ever
-		every := l.cadence.SlowEvery(c.Window, c.Policy.Acts())
-		c.slowAt = now.Add(-time.Duration(c.slot%100) * every / 100)
+	acts, watched := c.Policy.Acts(), c.Watched(now)
+	every := l.cadence.SlowEvery(c.Window, acts)
+	if watched {
+		every = l.cadence.Slow
 	}
-	err := c.Probe.Read(&c.sample, knowledge.SlowTier)
+	groups := c.slow.Due(now, c.Window, c.sample.MemoryUsage, every, watched || acts && !c.Settled())
+	if groups == 0 {
+		return nil
+	}
+	err := c.Probe.Read(&c.sample, groups)
+	if !c.firstSlow {
+		return err
+	}
+	c.slow.Start(now, every, c.slot)
 	// What the kernel holds when a container starts again is taken as it is: a
 	// restart is no reason to change anything. A restart of the daemon is told from
 	// somebody else's change first.
-	if c.firstSlow && c.Settled() && c.Marks.QuotaSet && c.sample.Have&knowledge.HasLimits != 0 {
+	if c.Settled() && c.Marks.QuotaSet && c.sample.Have&knowledge.HasLimits != 0 {
 		c.Marks.Quota = c.sample.Quota
 	}
 	c.firstSlow = false
