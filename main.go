@@ -29,9 +29,8 @@ func main() {
 }
 
 // withSignals ends the context at the first SIGINT or SIGTERM; a second SIGINT
-// ends the process at once. SIGPIPE becomes a write error, SIGUSR1 and SIGUSR2,
-// which mean nothing here, do not end a daemon; SIGQUIT keeps Go's dump of all
-// stacks.
+// ends the process at once. SIGPIPE becomes a write error. SIGUSR1 and SIGUSR2 are
+// ignored. SIGQUIT keeps Go's dump of all stacks.
 func withSignals() (context.Context, func()) {
 	signal.Ignore(syscall.SIGPIPE, syscall.SIGUSR1, syscall.SIGUSR2)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -52,7 +51,7 @@ func withSignals() (context.Context, func()) {
 	}
 }
 
-// deps introduces the command line to the rooms that it does not know.
+// deps are what the command line needs of packages that it does not import.
 func deps() ctl.Deps {
 	return ctl.Deps{
 		Version:   version(),
@@ -65,7 +64,7 @@ func deps() ctl.Deps {
 	}
 }
 
-// run is `effiscale run`, with the exit codes of what can go wrong at the start.
+// run is `effiscale run`, with the exit codes of errors at the start.
 func run(ctx context.Context, o ctl.RunOptions) error {
 	err := node.Run(ctx, node.Options{
 		ConfigFile: o.ConfigFile, Socket: o.Socket, Env: o.Env, Out: os.Stderr,
@@ -73,7 +72,8 @@ func run(ctx context.Context, o ctl.RunOptions) error {
 	})
 	switch {
 	case errors.Is(err, node.ErrLocked):
-		return ctl.Coded(ctl.ExitLocked, fmt.Errorf("%w\nAnother effiscale daemon runs with this node.data_dir: stop it, or give this one another directory", err))
+		return ctl.Coded(ctl.ExitLocked, fmt.Errorf("%w\nAnother effiscale daemon uses this node.data_dir: "+
+			"stop it, or set another directory", err))
 	case errors.Is(err, node.ErrConfig), errors.Is(err, node.ErrConflict):
 		return ctl.Coded(ctl.ExitConfig, err)
 	}
@@ -108,7 +108,7 @@ func demonstrate(ctx context.Context, o ctl.DemoOptions) error {
 	return err
 }
 
-// version is what the build knows of itself: module version, commit, toolchain.
+// version is the module version, commit and toolchain of the build.
 func version() string {
 	v, commit, dirty := "unknown", "", ""
 	if info, ok := debug.ReadBuildInfo(); ok {
