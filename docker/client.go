@@ -85,12 +85,20 @@ var (
 	opUpdateShares = operation{"update_shares", otherBound}
 	opStats        = operation{"stats", otherBound}
 	opEvents       = operation{"events", eventBound}
-	opImport       = operation{"import", otherBound}
 	opCreate       = operation{"create", otherBound}
 	opStart        = operation{"start", otherBound}
 	opStop         = operation{"stop", otherBound}
+	opRestart      = operation{"restart", otherBound}
 	opRemove       = operation{"remove", otherBound}
-	opRemoveImage  = operation{"remove_image", otherBound}
+
+	opImport      = operation{"import", otherBound}
+	opImage       = operation{"image", otherBound}
+	opTag         = operation{"tag", otherBound}
+	opRemoveImage = operation{"remove_image", otherBound}
+
+	opCreateNetwork  = operation{"create_network", otherBound}
+	opRemoveNetwork  = operation{"remove_network", otherBound}
+	opConnectNetwork = operation{"connect_network", otherBound}
 )
 
 // Open makes a client. It does not touch the network: an Engine that is not

@@ -88,15 +88,15 @@ func TestListTellsAllContainersInOneCall(t *testing.T) {
 
 func TestInspect(t *testing.T) {
 	e := dockertest.New(t, dockertest.Options{})
-	nano := knowledge.Limits{CPU: knowledge.OneCPU / 2, CPUField: knowledge.CPUFieldNano, Memory: 64 * knowledge.MiB, Shares: 512}
-	quota := knowledge.Limits{CPU: knowledge.OneCPU * 3 / 2, CPUField: knowledge.CPUFieldQuota, Period: 20 * time.Millisecond}
+	nano := knowledge.Limits{CPU: knowledge.OneCPU / 2, Dialect: docker.CPUNano, Memory: 64 * knowledge.MiB, Shares: 512}
+	quota := knowledge.Limits{CPU: knowledge.OneCPU * 3 / 2, Dialect: docker.CPUQuota, Period: 20 * time.Millisecond}
 	for _, c := range []struct {
 		name    string
 		spec    dockertest.Spec
 		want    knowledge.Limits
 		hazards []string
 	}{
-		{"nano", dockertest.Spec{Limits: nano}, knowledge.Limits{CPU: nano.CPU, CPUField: nano.CPUField, Period: knowledge.DefaultPeriod, Shares: 512, Memory: nano.Memory, MemorySwap: 2 * nano.Memory}, nil},
+		{"nano", dockertest.Spec{Limits: nano}, knowledge.Limits{CPU: nano.CPU, Dialect: nano.Dialect, Period: knowledge.DefaultPeriod, Shares: 512, Memory: nano.Memory, MemorySwap: 2 * nano.Memory}, nil},
 		{"quota", dockertest.Spec{Limits: quota}, quota, nil},
 		{"none", dockertest.Spec{Runtime: "io.containerd.runc.v2"}, knowledge.Limits{}, nil},
 		{"gpu", dockertest.Spec{GPU: true, Runtime: "nvidia"}, knowledge.Limits{}, []string{"gpu", "runtime"}},
@@ -179,47 +179,5 @@ func TestStatsOfBothCgroupVersions(t *testing.T) {
 		}
 		e.Stop(id)
 		wantKind(t, open(t, e).Stats(t.Context(), id, &s), docker.KindGone)
-	}
-}
-
-func TestDemoOperations(t *testing.T) {
-	e := dockertest.New(t, dockertest.Options{})
-	c := open(t, e)
-	ctx := t.Context()
-	if err := c.ImportImage(ctx, "app:1", strings.NewReader("tar")); err != nil {
-		t.Fatal(err)
-	}
-	id, err := c.Create(ctx, docker.Spec{Name: "one", Image: "app:1", Labels: map[string]string{"a": "b"}, Publish: []int{8080},
-		Limits: knowledge.Limits{CPU: knowledge.OneCPU / 4, Memory: 64 * knowledge.MiB}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if r := e.Record(id); r.CPU != knowledge.OneCPU/4 || r.Memory != 64*knowledge.MiB || r.CPUField != knowledge.CPUFieldNano {
-		t.Errorf("%+v", r)
-	}
-	_, err = c.Create(ctx, docker.Spec{Name: "one", Image: "app:1"})
-	wantKind(t, err, docker.KindConflict)
-	_, err = c.Create(ctx, docker.Spec{Name: "two", Image: "none"})
-	wantKind(t, err, docker.KindGone)
-	for range 2 { // the second time there is nothing to do
-		if err := c.Start(ctx, id); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for range 2 {
-		if err := c.Stop(ctx, id, 0); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for range 2 {
-		if err := c.Remove(ctx, id); err != nil {
-			t.Fatal(err)
-		}
-		if err := c.RemoveImage(ctx, "app:1"); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if e.Image("app:1") || len(e.Containers()) != 0 {
-		t.Error("something was left behind")
 	}
 }

@@ -17,6 +17,8 @@ import (
 var (
 	errNotHost      = errors.New("it tells neither CPUs nor memory of the host")
 	errNotContainer = errors.New("the answer is about another container, or none")
+	errNotImage     = errors.New("the answer describes no image")
+	errNotNetwork   = errors.New("the answer names no network")
 )
 
 // Host asks the Engine about the machine.
@@ -98,7 +100,7 @@ func summaryOf(s *container.Summary) knowledge.Container {
 		ID:      knowledge.ContainerID(s.ID),
 		Name:    name,
 		Labels:  s.Labels,
-		Service: knowledge.ServiceOf(name, s.Labels),
+		Service: serviceOf(name, s.Labels),
 		Image:   knowledge.ImageKeyOf(s.ImageID, s.Command), ImageName: s.Image,
 		State:   knowledge.ParseRunState(s.State),
 		Health:  healthOf(s.Status),
@@ -174,7 +176,7 @@ func inspectedOf(j *container.InspectResponse) knowledge.Container {
 	if j.State.Health != nil {
 		k.Health = knowledge.ParseHealth(j.State.Health.Status)
 	}
-	k.Service = knowledge.ServiceOf(k.Name, k.Labels)
+	k.Service = serviceOf(k.Name, k.Labels)
 	k.Hazards = hazardsOf(j.HostConfig, k.Labels)
 	return k
 }
@@ -192,6 +194,14 @@ func commandOf(path string, args []string) string {
 	return strings.Join(words, " ")
 }
 
+// The values of knowledge.Limits.Dialect: which of two exclusive fields of the Engine's
+// HostConfig carries the CPU limit. It is chosen when the container is created. 0 is a
+// container without a CPU limit, whose first one goes into NanoCpus.
+const (
+	CPUNano  uint8 = 1 + iota // NanoCpus
+	CPUQuota                  // CpuQuota and CpuPeriod
+)
+
 // limitsOf reads the Engine's record. A quota of -1 (someone lifted it) keeps
 // its dialect: the stored field blocks the other one.
 func limitsOf(r *container.Resources) knowledge.Limits {
@@ -202,11 +212,11 @@ func limitsOf(r *container.Resources) knowledge.Limits {
 	}
 	switch {
 	case r.NanoCPUs > 0:
-		l.CPUField = knowledge.CPUFieldNano
+		l.Dialect = CPUNano
 		l.CPU = min(knowledge.NanoCPU(r.NanoCPUs), knowledge.MaxCPU)
 		l.Period = knowledge.DefaultPeriod
 	case r.CPUQuota != 0 || r.CPUPeriod > 0:
-		l.CPUField = knowledge.CPUFieldQuota
+		l.Dialect = CPUQuota
 		l.Period = knowledge.DefaultPeriod
 		if r.CPUPeriod > 0 && r.CPUPeriod <= int64(time.Second/time.Microsecond) {
 			l.Period = time.Duration(r.CPUPeriod) * time.Microsecond
@@ -242,7 +252,7 @@ func hazardsOf(h *container.HostConfig, labels map[string]string) []string {
 	default:
 		out = append(out, "runtime")
 	}
-	if labels["com.docker.swarm.task.id"] != "" {
+	if labels[labelSwarmTask] != "" {
 		out = append(out, "swarm")
 	}
 	return out
@@ -267,5 +277,5 @@ func checkID(op operation, id knowledge.ContainerID) error {
 	if isID(string(id)) {
 		return nil
 	}
-	return &Error{Op: op.name, ID: clean(string(id)), Kind: KindRefused, Message: "this is not a full container id (64 hex digits)"}
+	return refuse(op, string(id), "this is not a full container id (64 hex digits)")
 }

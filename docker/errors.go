@@ -85,12 +85,20 @@ var opWords = map[string]string{
 	opUpdateShares.name: "update the CPU shares of container",
 	opStats.name:        "read the statistics of container",
 	opEvents.name:       "follow the events of the Docker Engine",
-	opImport.name:       "import image",
 	opCreate.name:       "create container",
 	opStart.name:        "start container",
 	opStop.name:         "stop container",
+	opRestart.name:      "restart container",
 	opRemove.name:       "remove container",
-	opRemoveImage.name:  "remove image",
+
+	opImport.name:      "import image",
+	opImage.name:       "inspect image",
+	opTag.name:         "tag image",
+	opRemoveImage.name: "remove image",
+
+	opCreateNetwork.name:  "create network",
+	opRemoveNetwork.name:  "remove network",
+	opConnectNetwork.name: "connect to network",
 }
 
 // patience is how long the Engine must have been given before a caller's own

@@ -86,20 +86,20 @@ func FuzzLimitsOf(f *testing.F) {
 		if l.CPU < 0 || l.CPU > knowledge.MaxCPU || l.Memory < 0 || l.Memory > knowledge.MaxBytes || l.MemorySwap < -1 || l.MemorySwap > knowledge.MaxBytes || l.Shares < 0 {
 			t.Errorf("%+v", l)
 		}
-		if (l.CPUField == knowledge.CPUFieldNone) != (l.Period == 0) || l.Period < 0 || l.Period > time.Second {
+		if (l.Dialect == 0) != (l.Period == 0) || l.Period < 0 || l.Period > time.Second {
 			t.Errorf("%+v", l)
 		}
 	})
 }
 
 func TestLimitsOfALiftedQuotaKeepTheDialect(t *testing.T) {
-	if l := limitsOf(&container.Resources{CPUQuota: -1}); l.CPUField != knowledge.CPUFieldQuota || l.CPU != 0 {
+	if l := limitsOf(&container.Resources{CPUQuota: -1}); l.Dialect != CPUQuota || l.CPU != 0 {
 		t.Errorf("%+v", l)
 	}
-	if l := limitsOf(&container.Resources{NanoCPUs: 1e9, CPUQuota: -1}); l.CPUField != knowledge.CPUFieldNano || l.CPU != knowledge.OneCPU {
+	if l := limitsOf(&container.Resources{NanoCPUs: 1e9, CPUQuota: -1}); l.Dialect != CPUNano || l.CPU != knowledge.OneCPU {
 		t.Errorf("%+v", l)
 	}
-	if l := limitsOf(&container.Resources{CPUPeriod: 50_000}); l.CPUField != knowledge.CPUFieldQuota || l.CPU != 0 || l.Period != 50*time.Millisecond {
+	if l := limitsOf(&container.Resources{CPUPeriod: 50_000}); l.Dialect != CPUQuota || l.CPU != 0 || l.Period != 50*time.Millisecond {
 		t.Errorf("%+v", l)
 	}
 }
@@ -148,6 +148,33 @@ func TestIsVersion(t *testing.T) {
 	for s, want := range map[string]bool{"1.41": true, "2.0": true, "": false, "1": false, "1.": false, ".1": false, "1.x": false, "1.4.1": false, "1.99999": false, "-1.2": false} {
 		if isVersion(s) != want {
 			t.Errorf("%q", s)
+		}
+	}
+}
+
+func TestServiceOf(t *testing.T) {
+	long := strings.Repeat("x", 200)
+	compose := func(project, service string) map[string]string {
+		return map[string]string{labelComposeProject: project, labelComposeService: service}
+	}
+	for _, c := range []struct {
+		name, name2 string
+		labels      map[string]string
+		want        knowledge.ServiceKey
+	}{
+		{"the container's name", "web", nil, "web"},
+		{"its own label", "web", map[string]string{"effiscale.service": " shop "}, "shop"},
+		{"compose", "shop-web-1", compose("shop", "web"), "shop_web"},
+		{"swarm", "web.1.abc", map[string]string{labelSwarmService: "web"}, "web"},
+		{"a hostile label (row 57)", "web", map[string]string{"effiscale.service": "a\x1b[31m"}, "web"},
+		{"a hostile project (row 57)", "web", compose(long, "s"), "web"},
+		{"two long halves", "web", compose(long[:100], long[:100]), "web"},
+		{"a hostile service of Swarm (row 57)", "web", map[string]string{labelSwarmService: "a\nb"}, "web"},
+		{"a long name", long, nil, knowledge.ServiceKey(long[:128])},
+		{"no name", "", nil, "unnamed"},
+	} {
+		if got := serviceOf(c.name2, c.labels); got != c.want {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
 		}
 	}
 }

@@ -109,7 +109,7 @@ func (r *real) cleanup(what string, f func(context.Context) error) {
 func (r *real) run(mib int, l knowledge.Limits) knowledge.ContainerID {
 	r.t.Helper()
 	r.seq++
-	id, err := r.Create(r.t.Context(), docker.Spec{
+	id, err := r.Create(r.t.Context(), knowledge.ContainerSpec{
 		Name: fmt.Sprintf("effiscale-docker-test-%d-%s-%d", os.Getpid(), r.t.Name(), r.seq), Image: r.image,
 		Command: []string{"/sleeper", fmt.Sprint(mib), "a word that is ignored"}, Labels: map[string]string{"effiscale.test": "docker"},
 		Limits: l, Network: "none",
@@ -163,7 +163,7 @@ func TestRealListAndInspect(t *testing.T) {
 	if r.host.CPUs < 1 || r.host.Memory < 64*knowledge.MiB || r.host.APIVersion < "1.41" || r.host.EngineVersion == "" || r.host.CgroupDriver == "" {
 		t.Errorf("%+v", r.host)
 	}
-	limits := knowledge.Limits{CPU: core / 2, CPUField: knowledge.CPUFieldQuota, Period: 50 * time.Millisecond, Memory: 64 * knowledge.MiB, Shares: 512}
+	limits := knowledge.Limits{CPU: core / 2, Dialect: docker.CPUQuota, Period: 50 * time.Millisecond, Memory: 64 * knowledge.MiB, Shares: 512}
 	id := r.run(1, limits)
 	k, err := r.Inspect(t.Context(), id)
 	if err != nil {
@@ -194,15 +194,15 @@ func TestRealCPUInBothDialects(t *testing.T) {
 	r := openReal(t)
 	small := core / 4
 	for _, made := range []knowledge.Limits{
-		{CPU: core / 2, CPUField: knowledge.CPUFieldNano},
-		{CPU: core / 2, CPUField: knowledge.CPUFieldQuota},
-		{CPU: core / 2, CPUField: knowledge.CPUFieldQuota, Period: 20 * time.Millisecond},
+		{CPU: core / 2, Dialect: docker.CPUNano},
+		{CPU: core / 2, Dialect: docker.CPUQuota},
+		{CPU: core / 2, Dialect: docker.CPUQuota, Period: 20 * time.Millisecond},
 		{}, // the first limit of an unlimited container
 	} {
 		id := r.run(1, made)
 		l := r.record(id)
-		if l.CPUField != made.CPUField {
-			t.Errorf("made with %v, recorded %v", made.CPUField, l.CPUField)
+		if l.Dialect != made.Dialect {
+			t.Errorf("made with %v, recorded %v", made.Dialect, l.Dialect)
 		}
 		for _, to := range []knowledge.NanoCPU{small, core, 0} {
 			l.CPU = to
@@ -217,7 +217,7 @@ func TestRealCPUInBothDialects(t *testing.T) {
 			if rec.CPU != want || ker.Quota != want {
 				t.Errorf("asked for %v: Engine %v, kernel %v", want, rec.CPU, ker.Quota)
 			}
-			if made.CPUField == knowledge.CPUFieldQuota && (rec.Period != l.Period || ker.Period != l.Period) {
+			if made.Dialect == docker.CPUQuota && (rec.Period != l.Period || ker.Period != l.Period) {
 				t.Errorf("period %v: Engine %v, kernel %v", l.Period, rec.Period, ker.Period)
 			}
 		}
@@ -226,8 +226,8 @@ func TestRealCPUInBothDialects(t *testing.T) {
 
 func TestRealWrongDialectIsAConflict(t *testing.T) {
 	r := openReal(t)
-	id := r.run(1, knowledge.Limits{CPU: core / 2, CPUField: knowledge.CPUFieldNano})
-	_, err := r.UpdateCPU(t.Context(), id, knowledge.Limits{CPU: core / 4, CPUField: knowledge.CPUFieldQuota})
+	id := r.run(1, knowledge.Limits{CPU: core / 2, Dialect: docker.CPUNano})
+	_, err := r.UpdateCPU(t.Context(), id, knowledge.Limits{CPU: core / 4, Dialect: docker.CPUQuota})
 	wantKind(t, err, docker.KindConflict)
 }
 
@@ -294,7 +294,7 @@ func TestRealRow33KillRacesUpdate(t *testing.T) {
 	r := openReal(t)
 	said := map[string]int{}
 	for range 6 {
-		id := r.run(1, knowledge.Limits{CPU: core / 2, CPUField: knowledge.CPUFieldNano})
+		id := r.run(1, knowledge.Limits{CPU: core / 2, Dialect: docker.CPUNano})
 		var wg sync.WaitGroup
 		wg.Go(func() {
 			if err := r.Stop(t.Context(), id, 0); err != nil {
@@ -302,7 +302,7 @@ func TestRealRow33KillRacesUpdate(t *testing.T) {
 			}
 		})
 		for range 5 {
-			_, err := r.UpdateCPU(t.Context(), id, knowledge.Limits{CPU: core / 4, CPUField: knowledge.CPUFieldNano})
+			_, err := r.UpdateCPU(t.Context(), id, knowledge.Limits{CPU: core / 4, Dialect: docker.CPUNano})
 			switch {
 			case err == nil:
 				said["done"]++
@@ -342,7 +342,7 @@ func TestRealEvents(t *testing.T) {
 	watch(t, r.Client, &w)
 	eventually(t, "the stream", func() bool { return w.count(knowledge.EventResync, "") >= 2 })
 	id := r.run(1, knowledge.Limits{CPU: core / 2})
-	if _, err := r.UpdateCPU(t.Context(), id, knowledge.Limits{CPU: core / 4, CPUField: knowledge.CPUFieldNano}); err != nil {
+	if _, err := r.UpdateCPU(t.Context(), id, knowledge.Limits{CPU: core / 4, Dialect: docker.CPUNano}); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.Remove(t.Context(), id); err != nil {
@@ -365,7 +365,7 @@ func TestRealEvents(t *testing.T) {
 
 func TestRealEndpoints(t *testing.T) {
 	r := openReal(t)
-	id, err := r.Create(t.Context(), docker.Spec{
+	id, err := r.Create(t.Context(), knowledge.ContainerSpec{
 		Name: fmt.Sprintf("effiscale-docker-test-%d-port", os.Getpid()), Image: r.image, Command: []string{"/sleeper"}, Publish: []int{8080},
 	})
 	if err != nil {
@@ -403,7 +403,7 @@ func TestRealLatency(t *testing.T) {
 	measure("list", 50, func(int) error { _, err := r.List(ctx); return err })
 	measure("inspect", 50, func(int) error { _, err := r.Inspect(ctx, id); return err })
 	measure("update cpu", 20, func(i int) error {
-		_, err := r.UpdateCPU(ctx, id, knowledge.Limits{CPU: core/4 + knowledge.NanoCPU(i)*1e7, CPUField: knowledge.CPUFieldNano})
+		_, err := r.UpdateCPU(ctx, id, knowledge.Limits{CPU: core/4 + knowledge.NanoCPU(i)*1e7, Dialect: docker.CPUNano})
 		return err
 	})
 	measure("update memory", 20, func(i int) error {

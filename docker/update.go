@@ -20,7 +20,7 @@ const (
 	mostShare  = 262144
 )
 
-// UpdateCPU sets l.CPU in the dialect of l.CPUField and nothing else (a
+// UpdateCPU sets l.CPU in the dialect of l.Dialect and nothing else (a
 // container without a limit takes NanoCPUs, which then is its dialect). 0 lifts
 // the limit by asking for all CPUs of the host: a quota of -1 would stay in the
 // Engine's record and turn a later limit off at the next restart. Less than 0.01
@@ -32,9 +32,9 @@ func (c *Client) UpdateCPU(ctx context.Context, id knowledge.ContainerID, l know
 	}
 	switch {
 	case l.CPU < 0:
-		return nil, refuse(opUpdateCPU, id, fmt.Sprintf("%d nano-CPUs is negative", l.CPU))
+		return nil, refuse(opUpdateCPU, string(id), fmt.Sprintf("%d nano-CPUs is negative", l.CPU))
 	case period < time.Millisecond || period > time.Second:
-		return nil, refuse(opUpdateCPU, id, fmt.Sprintf("a period of %s is outside 1ms to 1s", period))
+		return nil, refuse(opUpdateCPU, string(id), fmt.Sprintf("a period of %s is outside 1ms to 1s", period))
 	}
 	return c.update(ctx, opUpdateCPU, id, func(ctx context.Context, s *session) (r container.Resources, err error) {
 		h, err := s.knownHost(ctx)
@@ -46,7 +46,7 @@ func (c *Client) UpdateCPU(ctx context.Context, id knowledge.ContainerID, l know
 		if l.CPU == 0 {
 			cpu = all
 		}
-		if l.CPUField != knowledge.CPUFieldQuota {
+		if l.Dialect != CPUQuota {
 			r.NanoCPUs = int64(cpu)
 			return r, nil
 		}
@@ -77,7 +77,7 @@ func quotaOf(cpu knowledge.NanoCPU, period time.Duration) int64 {
 // never as -1: the Engine stores that, and the kernel does not get to know it.
 func (c *Client) UpdateMemory(ctx context.Context, id knowledge.ContainerID, mem, swap knowledge.Bytes) (warnings []string, err error) {
 	if mem < 0 || swap < -1 {
-		return nil, refuse(opUpdateMemory, id, fmt.Sprintf("a size of %d bytes with %d of memory and swap is negative", mem, swap))
+		return nil, refuse(opUpdateMemory, string(id), fmt.Sprintf("a size of %d bytes with %d of memory and swap is negative", mem, swap))
 	}
 	return c.update(ctx, opUpdateMemory, id, func(ctx context.Context, s *session) (r container.Resources, err error) {
 		h, err := s.knownHost(ctx)
@@ -121,7 +121,7 @@ func allowance(l knowledge.Limits, to, host knowledge.Bytes) knowledge.Bytes {
 // 0 means the default, 1024.
 func (c *Client) UpdateShares(ctx context.Context, id knowledge.ContainerID, shares int64) (warnings []string, err error) {
 	if shares < 0 {
-		return nil, refuse(opUpdateShares, id, fmt.Sprintf("%d shares is negative", shares))
+		return nil, refuse(opUpdateShares, string(id), fmt.Sprintf("%d shares is negative", shares))
 	}
 	if shares == 0 {
 		shares = 1024
@@ -156,6 +156,7 @@ func (c *Client) update(ctx context.Context, op operation, id knowledge.Containe
 	return warnings, err
 }
 
-func refuse(op operation, id knowledge.ContainerID, why string) error {
-	return &Error{Op: op.name, ID: clean(string(id)), Kind: KindRefused, Message: why}
+// refuse is a value that is not sent.
+func refuse(op operation, id, why string) error {
+	return &Error{Op: op.name, ID: clean(id), Kind: KindRefused, Message: why}
 }

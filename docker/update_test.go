@@ -34,23 +34,23 @@ func lastUpdate(t testing.TB, e *dockertest.Engine) dockertest.Update {
 }
 
 func TestUpdateCPUSpeaksTheDialect(t *testing.T) {
-	nano, quota := knowledge.CPUFieldNano, knowledge.CPUFieldQuota
+	nano, quota := docker.CPUNano, docker.CPUQuota
 	ms := time.Millisecond
 	for _, c := range []struct {
 		name         string
 		made, set    knowledge.Limits
 		nano, us, of int64 // the request
 	}{
-		{"nano", knowledge.Limits{CPU: core, CPUField: nano}, knowledge.Limits{CPU: core / 2, CPUField: nano}, 5e8, 0, 0},
+		{"nano", knowledge.Limits{CPU: core, Dialect: nano}, knowledge.Limits{CPU: core / 2, Dialect: nano}, 5e8, 0, 0},
 		{"first limit", knowledge.Limits{}, knowledge.Limits{CPU: core / 2}, 5e8, 0, 0},
-		{"quota", knowledge.Limits{CPU: core, CPUField: quota}, knowledge.Limits{CPU: core / 2, CPUField: quota}, 0, 50000, 100000},
-		{"own period", knowledge.Limits{CPU: core, CPUField: quota, Period: 20 * ms}, knowledge.Limits{CPU: core / 2, CPUField: quota, Period: 20 * ms}, 0, 10000, 20000},
-		{"lift nano", knowledge.Limits{CPU: core, CPUField: nano}, knowledge.Limits{CPUField: nano}, 4e9, 0, 0},
-		{"lift quota", knowledge.Limits{CPU: core, CPUField: quota, Period: 50 * ms}, knowledge.Limits{CPUField: quota, Period: 50 * ms}, 0, 200000, 50000},
-		{"more than the host", knowledge.Limits{CPU: core, CPUField: nano}, knowledge.Limits{CPU: knowledge.MaxCPU, CPUField: nano}, 4e9, 0, 0},
-		{"quota beyond the host", knowledge.Limits{CPU: core, CPUField: quota}, knowledge.Limits{CPU: knowledge.MaxCPU, CPUField: quota}, 0, 400000, 100000},
-		{"next to nothing", knowledge.Limits{CPU: core, CPUField: nano}, knowledge.Limits{CPU: 1, CPUField: nano}, 1e7, 0, 0},
-		{"next to no quota", knowledge.Limits{CPU: core, CPUField: quota, Period: 20 * ms}, knowledge.Limits{CPU: 1, CPUField: quota, Period: 20 * ms}, 0, 1000, 20000},
+		{"quota", knowledge.Limits{CPU: core, Dialect: quota}, knowledge.Limits{CPU: core / 2, Dialect: quota}, 0, 50000, 100000},
+		{"own period", knowledge.Limits{CPU: core, Dialect: quota, Period: 20 * ms}, knowledge.Limits{CPU: core / 2, Dialect: quota, Period: 20 * ms}, 0, 10000, 20000},
+		{"lift nano", knowledge.Limits{CPU: core, Dialect: nano}, knowledge.Limits{Dialect: nano}, 4e9, 0, 0},
+		{"lift quota", knowledge.Limits{CPU: core, Dialect: quota, Period: 50 * ms}, knowledge.Limits{Dialect: quota, Period: 50 * ms}, 0, 200000, 50000},
+		{"more than the host", knowledge.Limits{CPU: core, Dialect: nano}, knowledge.Limits{CPU: knowledge.MaxCPU, Dialect: nano}, 4e9, 0, 0},
+		{"quota beyond the host", knowledge.Limits{CPU: core, Dialect: quota}, knowledge.Limits{CPU: knowledge.MaxCPU, Dialect: quota}, 0, 400000, 100000},
+		{"next to nothing", knowledge.Limits{CPU: core, Dialect: nano}, knowledge.Limits{CPU: 1, Dialect: nano}, 1e7, 0, 0},
+		{"next to no quota", knowledge.Limits{CPU: core, Dialect: quota, Period: 20 * ms}, knowledge.Limits{CPU: 1, Dialect: quota, Period: 20 * ms}, 0, 1000, 20000},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			e := dockertest.New(t, dockertest.Options{NCPU: 4})
@@ -68,9 +68,9 @@ func TestUpdateCPUSpeaksTheDialect(t *testing.T) {
 func TestUpdateCPUInTheWrongDialectIsAConflict(t *testing.T) {
 	e := dockertest.New(t, dockertest.Options{})
 	c := open(t, e)
-	nano := e.Run(dockertest.Spec{Limits: knowledge.Limits{CPU: core, CPUField: knowledge.CPUFieldNano}})
-	quota := e.Run(dockertest.Spec{Limits: knowledge.Limits{CPU: core, CPUField: knowledge.CPUFieldQuota}})
-	_, err := c.UpdateCPU(t.Context(), nano, knowledge.Limits{CPU: core, CPUField: knowledge.CPUFieldQuota})
+	nano := e.Run(dockertest.Spec{Limits: knowledge.Limits{CPU: core, Dialect: docker.CPUNano}})
+	quota := e.Run(dockertest.Spec{Limits: knowledge.Limits{CPU: core, Dialect: docker.CPUQuota}})
+	_, err := c.UpdateCPU(t.Context(), nano, knowledge.Limits{CPU: core, Dialect: docker.CPUQuota})
 	wantKind(t, err, docker.KindConflict)
 	_, err = c.UpdateCPU(t.Context(), quota, knowledge.Limits{CPU: core})
 	wantKind(t, err, docker.KindConflict)
@@ -200,17 +200,17 @@ func TestUpdatesAreAlwaysLegal(t *testing.T) {
 	c := open(t, e)
 	rapid.Check(t, func(r *rapid.T) {
 		made := knowledge.Limits{
-			CPU:      knowledge.NanoCPU(rapid.Int64Range(0, int64(4*core)).Draw(r, "made cpu")) / 1e7 * 1e7,
-			CPUField: rapid.SampledFrom([]knowledge.CPUField{knowledge.CPUFieldNano, knowledge.CPUFieldQuota}).Draw(r, "field"),
-			Memory:   knowledge.Bytes(rapid.SampledFrom([]int64{0, 6 << 20, 64 << 20, 4 << 30}).Draw(r, "made memory")),
-			Period:   100 * time.Millisecond,
+			CPU:     knowledge.NanoCPU(rapid.Int64Range(0, int64(4*core)).Draw(r, "made cpu")) / 1e7 * 1e7,
+			Dialect: rapid.SampledFrom([]uint8{docker.CPUNano, docker.CPUQuota}).Draw(r, "field"),
+			Memory:  knowledge.Bytes(rapid.SampledFrom([]int64{0, 6 << 20, 64 << 20, 4 << 30}).Draw(r, "made memory")),
+			Period:  100 * time.Millisecond,
 		}
 		id := e.Run(dockertest.Spec{Limits: made})
 		defer e.Remove(id)
 		l := made
 		l.CPU = knowledge.NanoCPU(rapid.Int64Range(0, 1<<62).Draw(r, "cpu"))
 		if made.CPU == 0 {
-			l.CPUField = knowledge.CPUFieldNone
+			l.Dialect = 0
 		}
 		if _, err := c.UpdateCPU(t.Context(), id, l); err != nil {
 			r.Fatalf("cpu: %v", err)

@@ -68,27 +68,18 @@ const (
 	HealthUnhealthy
 )
 
-// CPUField says which of the Engine's two exclusive fields carries a
-// container's CPU limit. It is chosen when the container is made and kept.
-type CPUField uint8
-
-// The two dialects, and neither: a container without a CPU limit takes NanoCPUs.
-const (
-	CPUFieldNone  CPUField = iota
-	CPUFieldNano           // HostConfig.NanoCpus
-	CPUFieldQuota          // HostConfig.CpuQuota and CpuPeriod
-)
-
 // DefaultPeriod is the kernel's CFS bandwidth period unless told otherwise.
 const DefaultPeriod = 100 * time.Millisecond
 
 // Limits are what a container may use. A zero limit is no limit.
 type Limits struct {
-	CPU      NanoCPU
-	CPUField CPUField
-	Period   time.Duration // of the CFS quota; 0: DefaultPeriod
-	Shares   int64         // cpu.shares as Docker counts them; 0: the default, 1024
-	Memory   Bytes
+	CPU NanoCPU
+	// Dialect is how the engine stores the CPU limit, in its adapter's own code. What
+	// an inspect returned goes back with an update; 0: the engine's default.
+	Dialect uint8         `json:"CPUField"`
+	Period  time.Duration // of the CFS quota; 0: DefaultPeriod
+	Shares  int64         // cpu.shares as Docker counts them; 0: the default, 1024
+	Memory  Bytes
 	// MemorySwap is memory plus swap, as Docker counts; -1: unlimited swap;
 	// 0: not set (the Engine then allows as much swap as memory).
 	MemorySwap Bytes
@@ -119,21 +110,17 @@ type Container struct {
 	Hazards []string
 }
 
-// ServiceOf names the service of a container: the label effiscale.service, else
-// Compose's project and service, else Swarm's service, else the name. A label
-// that is no name (ValidName) names nothing.
-func ServiceOf(name string, labels map[string]string) ServiceKey {
+// ServiceOf names the service of a container: the label effiscale.service, else the
+// first of the groups to which the engine's tools assign it, else its name. What is
+// not a valid name is skipped.
+func ServiceOf(name string, labels map[string]string, groups ...string) ServiceKey {
 	if s := strings.TrimSpace(labels["effiscale.service"]); ValidName(s) {
 		return ServiceKey(s)
 	}
-	if p, s := labels["com.docker.compose.project"], labels["com.docker.compose.service"]; ValidName(p) && ValidName(s) && ValidName(p+"_"+s) {
-		return ServiceKey(p + "_" + s)
-	}
-	if s := labels["com.docker.swarm.service.name"]; ValidName(s) {
-		return ServiceKey(s)
-	}
-	if name = name[:min(len(name), maxName)]; ValidName(name) {
-		return ServiceKey(name)
+	for _, s := range append(groups, name[:min(len(name), maxName)]) {
+		if ValidName(s) {
+			return ServiceKey(s)
+		}
 	}
 	return "unnamed" // as the Engine lists a container that is half removed
 }
@@ -152,6 +139,36 @@ func ValidName(s string) bool {
 		}
 	}
 	return s != "" && len(s) <= maxName
+}
+
+// ContainerSpec is a container to create.
+type ContainerSpec struct {
+	Name    string
+	Image   string // tag, id or digest
+	Command []string
+	Env     []string
+	Labels  map[string]string
+	Limits  Limits // 0: no limit
+	// Publish are TCP ports of the container that get a free port of 127.0.0.1.
+	Publish []int
+	Network string // name or mode ("none", "host"); empty: the engine's default
+}
+
+// NetworkSpec is a network to create.
+type NetworkSpec struct {
+	Name       string
+	Driver     string // empty: the engine's default
+	Labels     map[string]string
+	Internal   bool // without a way out of the host
+	Attachable bool // of an overlay: containers may join, not only Swarm's tasks
+}
+
+// Image is an image that the host has.
+type Image struct {
+	ID               string // "sha256:" and 64 hex digits
+	Tags, Digests    []string
+	OS, Architecture string
+	Size             Bytes
 }
 
 // Host is what the Engine and the kernel say of the machine.

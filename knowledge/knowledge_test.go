@@ -1,6 +1,7 @@
 package knowledge
 
 import (
+	"encoding/json"
 	"math"
 	"strings"
 	"testing"
@@ -10,21 +11,21 @@ func TestServiceOf(t *testing.T) {
 	long := strings.Repeat("x", 200)
 	for _, c := range []struct {
 		name, name2 string
-		labels      map[string]string
+		label       string
+		groups      []string
 		want        ServiceKey
 	}{
-		{"the container's name", "web", nil, "web"},
-		{"its own label", "web", map[string]string{"effiscale.service": " shop "}, "shop"},
-		{"compose", "shop-web-1", map[string]string{"com.docker.compose.project": "shop", "com.docker.compose.service": "web"}, "shop_web"},
-		{"swarm", "web.1.abc", map[string]string{"com.docker.swarm.service.name": "web"}, "web"},
-		{"a hostile label (row 57)", "web", map[string]string{"effiscale.service": "a\x1b[31m"}, "web"},
-		{"a hostile project (row 57)", "web", map[string]string{"com.docker.compose.project": long, "com.docker.compose.service": "s"}, "web"},
-		{"two long halves", "web", map[string]string{"com.docker.compose.project": long[:100], "com.docker.compose.service": long[:100]}, "web"},
-		{"a hostile service of Swarm (row 57)", "web", map[string]string{"com.docker.swarm.service.name": "a\nb"}, "web"},
-		{"a long name", long, nil, ServiceKey(long[:128])},
-		{"no name", "", nil, "unnamed"},
+		{"the container's name", "web", "", nil, "web"},
+		{"its own label", "web", " shop ", []string{"other"}, "shop"},
+		{"the first group", "shop-web-1", "", []string{"shop_web", "other"}, "shop_web"},
+		{"the second group", "web.1.abc", "", []string{"", "web"}, "web"},
+		{"a hostile label (row 57)", "web", "a\x1b[31m", nil, "web"},
+		{"a hostile group (row 57)", "web", "", []string{"a\nb", long}, "web"},
+		{"a long name", long, "", nil, ServiceKey(long[:128])},
+		{"no name", "", "", nil, "unnamed"},
 	} {
-		if got := ServiceOf(c.name2, c.labels); got != c.want {
+		labels := map[string]string{"effiscale.service": c.label}
+		if got := ServiceOf(c.name2, labels, c.groups...); got != c.want {
 			t.Errorf("%s: %q, want %q", c.name, got, c.want)
 		}
 	}
@@ -121,5 +122,18 @@ func TestMemoryRoom(t *testing.T) {
 		if got := MemoryRoom(c.working); got != c.room {
 			t.Errorf("room over %s is %s, want %s", c.working, got, c.room)
 		}
+	}
+}
+
+// Files of earlier versions hold limits in this form.
+func TestLimitsOnDisk(t *testing.T) {
+	const text = `{"CPU":500000000,"CPUField":2,"Period":50000000,"Shares":512,"Memory":268435456,"MemorySwap":-1}`
+	want := Limits{CPU: OneCPU / 2, Dialect: 2, Period: DefaultPeriod / 2, Shares: 512, Memory: 256 * MiB, MemorySwap: -1}
+	var l Limits
+	if err := json.Unmarshal([]byte(text), &l); err != nil || l != want {
+		t.Errorf("%+v, %v", l, err)
+	}
+	if b, err := json.Marshal(l); err != nil || string(b) != text {
+		t.Errorf("%s, %v", b, err)
 	}
 }

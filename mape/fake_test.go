@@ -155,7 +155,7 @@ func (h *host) run(name string, l knowledge.Limits, labels map[string]string) *b
 	h.seq++
 	b := &box{h: h, at: h.now, anon: 20 * mib, kernel: l, engine: l}
 	if b.engine.CPU != 0 {
-		b.engine.CPUField = knowledge.CPUFieldNano
+		b.engine.Dialect = 1
 	}
 	b.c = knowledge.Container{
 		ID: knowledge.ContainerID(fmt.Sprintf("%064x", h.seq)), Name: name, Service: knowledge.ServiceKey(name),
@@ -274,7 +274,7 @@ func (h *host) Inspect(_ context.Context, id knowledge.ContainerID) (info knowle
 func (h *host) UpdateCPU(_ context.Context, id knowledge.ContainerID, l knowledge.Limits) ([]string, error) {
 	return nil, h.call("cpu", id, func(b *box) {
 		b.advance(h.now)
-		b.kernel.CPU, b.engine.CPU, b.engine.CPUField = l.CPU, l.CPU, knowledge.CPUFieldNano
+		b.kernel.CPU, b.engine.CPU, b.engine.Dialect = l.CPU, l.CPU, 1
 	})
 }
 

@@ -49,7 +49,7 @@ var ErrStopped = errors.New("the loop has stopped")
 
 // Engine is what the loop needs of the Docker Engine beside execution's part.
 type Engine interface {
-	execute.Engine
+	execute.Resizer
 	List(ctx context.Context) ([]knowledge.Container, error)
 	// State tells whether the Engine answers, since when, and what it last said.
 	State() (connected bool, since time.Time, lastErr string)

@@ -88,7 +88,7 @@ func TestWireConfigKeepsTheQuota(t *testing.T) {
 func TestRestorePausesFirst(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, dockertest.Options{})
-	limits := knowledge.Limits{CPU: knowledge.OneCPU, CPUField: knowledge.CPUFieldNano, Memory: 128 * knowledge.MiB, MemorySwap: 128 * knowledge.MiB}
+	limits := knowledge.Limits{CPU: knowledge.OneCPU, Memory: 128 * knowledge.MiB, MemorySwap: 128 * knowledge.MiB}
 	web := r.e.Run(dockertest.Spec{Name: "web", Labels: opted, Limits: limits})
 	r.e.SetMemory(web, 64*knowledge.MiB)
 	r.managed(web)

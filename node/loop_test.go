@@ -150,7 +150,7 @@ func TestLoopOverEngineAndFiles(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, o)
-			limits := knowledge.Limits{CPU: knowledge.OneCPU, CPUField: knowledge.CPUFieldNano, Memory: 128 * knowledge.MiB, MemorySwap: 128 * knowledge.MiB}
+			limits := knowledge.Limits{CPU: knowledge.OneCPU, Memory: 128 * knowledge.MiB, MemorySwap: 128 * knowledge.MiB}
 			web := r.e.Run(dockertest.Spec{Name: "web", Labels: opted, Limits: limits})
 			other := r.e.Run(dockertest.Spec{Name: "other", Limits: limits})
 			r.e.SetMemory(web, 64*knowledge.MiB)
@@ -193,7 +193,7 @@ func TestLoopWithoutEvents(t *testing.T) {
 func TestLoopRepairsAfterDaemonReload(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, dockertest.Options{Driver: "systemd"})
-	id := r.e.Run(dockertest.Spec{Name: "web", Labels: opted, Limits: knowledge.Limits{CPU: knowledge.OneCPU / 2, CPUField: knowledge.CPUFieldNano}})
+	id := r.e.Run(dockertest.Spec{Name: "web", Labels: opted, Limits: knowledge.Limits{CPU: knowledge.OneCPU / 2}})
 	r.managed(id)
 	r.e.SetUsage(id, 2)
 	r.soon(5*time.Second, "growth", func() bool { return r.e.Kernel(id).CPU >= 19*knowledge.OneCPU/10 })
@@ -208,14 +208,14 @@ func TestLoopRepairsAfterDaemonReload(t *testing.T) {
 func TestLoopSeesAPersonsUpdate(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, dockertest.Options{Cgroup: 1})
-	id := r.e.Run(dockertest.Spec{Name: "web", Labels: opted, Limits: knowledge.Limits{CPU: knowledge.OneCPU, CPUField: knowledge.CPUFieldNano}})
+	id := r.e.Run(dockertest.Spec{Name: "web", Labels: opted, Limits: knowledge.Limits{CPU: knowledge.OneCPU}})
 	r.managed(id)
 	person, err := docker.Open(docker.Options{Host: r.e.Host(), Log: zerolog.Nop()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer person.Close()
-	if _, err := person.UpdateCPU(t.Context(), id, knowledge.Limits{CPU: 2 * knowledge.OneCPU, CPUField: knowledge.CPUFieldNano}); err != nil {
+	if _, err := person.UpdateCPU(t.Context(), id, knowledge.Limits{CPU: 2 * knowledge.OneCPU}); err != nil {
 		t.Fatal(err)
 	}
 	r.soon(10*time.Second, "seen", func() bool { u, _ := r.unit(id); return !u.Marks.ExternalUntil.IsZero() })
@@ -232,7 +232,7 @@ func TestLoopSeesAPersonsUpdate(t *testing.T) {
 func TestLoopUnderFaults(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, dockertest.Options{Cgroup: 1, NCPU: 32})
-	limits := knowledge.Limits{CPU: knowledge.OneCPU, CPUField: knowledge.CPUFieldNano, Memory: 128 * knowledge.MiB, MemorySwap: 128 * knowledge.MiB}
+	limits := knowledge.Limits{CPU: knowledge.OneCPU, Memory: 128 * knowledge.MiB, MemorySwap: 128 * knowledge.MiB}
 	for range 6 {
 		r.managed(r.e.Run(dockertest.Spec{Labels: opted, Limits: limits}))
 	}

@@ -33,7 +33,7 @@ func (l *listing) State() (bool, time.Time, string)                    { return 
 func (l *listing) Inspect(_ context.Context, id knowledge.ContainerID) (knowledge.Container, error) {
 	for _, c := range l.all {
 		if c.ID == id {
-			c.Inspected, c.Limits = true, knowledge.Limits{CPU: knowledge.OneCPU, CPUField: knowledge.CPUFieldNano}
+			c.Inspected, c.Limits = true, knowledge.Limits{CPU: knowledge.OneCPU}
 			return c, nil
 		}
 	}

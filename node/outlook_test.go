@@ -22,7 +22,7 @@ func TestForecastsAreShown(t *testing.T) {
 				t.Fatal(err)
 			}
 		})
-		id := r.e.Run(dockertest.Spec{Name: "web", Labels: opted, Limits: knowledge.Limits{CPU: knowledge.OneCPU, CPUField: knowledge.CPUFieldNano}})
+		id := r.e.Run(dockertest.Spec{Name: "web", Labels: opted, Limits: knowledge.Limits{CPU: knowledge.OneCPU}})
 		r.e.SetUsage(id, 0.5)
 		r.managed(id)
 		took := r.soon(60*time.Second, "a forecast", func() bool {

@@ -39,7 +39,7 @@ func TestTrace(t *testing.T) {
 		record("gone", 26*time.Hour, 25*time.Hour)
 		record("gone", 20*time.Minute, 2*time.Minute)
 	})
-	id := r.e.Run(dockertest.Spec{Name: "web", Labels: opted, Limits: knowledge.Limits{CPU: knowledge.OneCPU, CPUField: knowledge.CPUFieldNano}})
+	id := r.e.Run(dockertest.Spec{Name: "web", Labels: opted, Limits: knowledge.Limits{CPU: knowledge.OneCPU}})
 	r.e.SetUsage(id, 0.5)
 	r.managed(id)
 	for _, c := range []struct {

@@ -17,7 +17,7 @@ import (
 func TestHistoryOfThisMoment(t *testing.T) {
 	t.Parallel()
 	r := newRigOver(t, dockertest.Options{}, func(_ *store.Store, cfg *config.Config) { cfg.Store.FlushEvery = time.Hour })
-	id := r.e.Run(dockertest.Spec{Name: "web", Labels: opted, Limits: knowledge.Limits{CPU: knowledge.OneCPU / 2, CPUField: knowledge.CPUFieldNano}})
+	id := r.e.Run(dockertest.Spec{Name: "web", Labels: opted, Limits: knowledge.Limits{CPU: knowledge.OneCPU / 2}})
 	r.e.SetUsage(id, 1.5)
 	r.managed(id)
 	for range 2 {

@@ -43,7 +43,8 @@ type Engine struct {
 	down       chan struct{} // closed when the server goes away
 	handlers   sync.WaitGroup
 	containers map[knowledge.ContainerID]*box
-	images     map[string]bool
+	images     map[string]string // tag to id
+	networks   map[string]*subnet
 	seq        int
 	pid        int
 	busy       time.Duration // CPU time of the host
@@ -82,7 +83,8 @@ func New(t testing.TB, o Options) *Engine {
 	e := &Engine{
 		t: t, o: o, dir: dir, root: filepath.Join(dir, "root"), pid: 1000,
 		containers: map[knowledge.ContainerID]*box{},
-		images:     map[string]bool{},
+		images:     map[string]string{},
+		networks:   map[string]*subnet{},
 		calls:      map[string]int{},
 		listeners:  map[chan message]bool{},
 		healed:     make(chan struct{}),

@@ -272,7 +272,7 @@ func TestRefusalsOfTheEngine(t *testing.T) {
 	e := dockertest.New(t, dockertest.Options{Cgroup: 1, NCPU: 2})
 	free := e.Run(dockertest.Spec{})
 	nano := e.Run(dockertest.Spec{Limits: knowledge.Limits{CPU: core, Memory: 64 * mib, MemorySwap: 64 * mib}})
-	quota := e.Run(dockertest.Spec{Limits: knowledge.Limits{CPU: core, CPUField: knowledge.CPUFieldQuota}})
+	quota := e.Run(dockertest.Spec{Limits: knowledge.Limits{CPU: core, Dialect: docker.CPUQuota}})
 	gone := knowledge.ContainerID(strings.Repeat("0", 64))
 	for _, c := range []struct {
 		id   knowledge.ContainerID

@@ -1,6 +1,7 @@
 package dockertest
 
 import (
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"time"
@@ -20,9 +21,16 @@ const (
 	Create  = "create"
 	StartC  = "start"
 	StopC   = "stop"
+	Restart = "restart"
 	RemoveC = "remove"
 	Import  = "import"
+	Image   = "image"
+	Tag     = "tag"
 	RemoveI = "remove_image"
+	CreateN = "create_network"
+	RemoveN = "remove_network"
+	Network = "network"
+	Connect = "connect_network"
 )
 
 // Fault is something that goes wrong with requests. What is set happens, in the
@@ -196,7 +204,19 @@ func (e *Engine) Backlog() (n int) {
 func (e *Engine) Image(tag string) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.images[tag]
+	return e.images[tag] != ""
+}
+
+// Network is which containers are on a network, with their aliases; false: it does
+// not exist.
+func (e *Engine) Network(name string) (on map[knowledge.ContainerID][]string, ok bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	n, ok := e.networks[name]
+	if !ok {
+		return nil, false
+	}
+	return maps.Clone(n.on), true
 }
 
 // Containers are the ids of all, in no order.

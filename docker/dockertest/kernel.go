@@ -4,6 +4,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/effiscale/effiscale/docker"
 	"github.com/effiscale/effiscale/knowledge"
 )
 
@@ -20,7 +21,7 @@ func recordOf(l knowledge.Limits) record {
 	}
 	switch {
 	case l.CPU == 0:
-	case l.CPUField == knowledge.CPUFieldQuota:
+	case l.Dialect == docker.CPUQuota:
 		p := l.Period
 		if p == 0 {
 			p = knowledge.DefaultPeriod
@@ -138,6 +139,9 @@ func (e *Engine) end(b *box, code int) {
 func (e *Engine) remove(b *box) {
 	e.end(b, 137)
 	delete(e.containers, b.id)
+	for _, n := range e.networks {
+		delete(n.on, b.id)
+	}
 	e.emit(b, "destroy")
 }
 

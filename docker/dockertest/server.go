@@ -43,14 +43,17 @@ func route(method, path string) (q request) {
 		q.op = Create
 	case key == "POST images 2 create":
 		q.op = Import
-	case method == http.MethodDelete && at(0) == "images":
-		q.op, q.id = RemoveI, strings.Join(parts[1:], "/")
+	case at(0) == "images":
+		q.op, q.id = routeImage(method, parts[1:])
+	case at(0) == "networks":
+		q.op, q.id = routeNetwork(method, parts[1:])
 	case method == http.MethodDelete && at(0) == "containers" && len(parts) == 2:
 		q.op, q.id = RemoveC, at(1)
 	case at(0) == "containers" && len(parts) == 3:
 		q.id = at(1)
 		q.op = map[string]string{
-			"GET json": Inspect, "GET stats": Stats, "POST update": UpdateC, "POST start": StartC, "POST stop": StopC,
+			"GET json": Inspect, "GET stats": Stats, "POST update": UpdateC,
+			"POST start": StartC, "POST stop": StopC, "POST restart": Restart,
 		}[method+" "+at(2)]
 	}
 	return q
@@ -154,15 +157,10 @@ func (e *Engine) do(r *http.Request, q *request, body []byte) (status int, answe
 		return http.StatusOK, answer, refused
 	case Create:
 		return e.create(r.URL.Query().Get("name"), body)
-	case Import:
-		e.images[r.URL.Query().Get("repo")] = true
-		return http.StatusOK, map[string]string{"status": "sha256:" + strings.Repeat("0", 64)}, nil
-	case RemoveI:
-		if !e.images[q.id] {
-			return 0, nil, no(http.StatusNotFound, "No such image: %s", q.id)
-		}
-		delete(e.images, q.id)
-		return http.StatusOK, []map[string]string{{"Untagged": q.id}}, nil
+	case Import, Image, Tag, RemoveI:
+		return e.doImage(r, q)
+	case CreateN, RemoveN, Network, Connect:
+		return e.doNetwork(q, body)
 	}
 	b, refused := e.find(q.id)
 	if refused != nil {
@@ -182,6 +180,9 @@ func (e *Engine) do(r *http.Request, q *request, body []byte) (status int, answe
 		} else {
 			e.end(b, 0)
 		}
+	case Restart:
+		e.end(b, 0)
+		e.begin(b)
 	case RemoveC:
 		e.remove(b)
 	}
@@ -197,7 +198,7 @@ func (e *Engine) create(name string, body []byte) (int, any, *refusal) {
 	if err := json.Unmarshal(body, &c); err != nil {
 		return 0, nil, no(http.StatusBadRequest, "%v", err)
 	}
-	if !e.images[c.Image] {
+	if e.image(c.Image) == "" {
 		return 0, nil, no(http.StatusNotFound, "No such image: %s", c.Image)
 	}
 	for _, b := range e.containers {
@@ -251,6 +252,9 @@ func (e *Engine) list(all bool) any {
 
 // digest is the image's, as if its name were all that is in it.
 func digest(image string) string {
+	if strings.HasPrefix(image, "sha256:") {
+		return image
+	}
 	sum := sha256.Sum256([]byte(image))
 	return "sha256:" + hex.EncodeToString(sum[:])
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/effiscale/effiscale/docker"
 	"github.com/effiscale/effiscale/knowledge"
 )
 
@@ -37,9 +38,9 @@ func (e *Engine) Record(id knowledge.ContainerID) (l knowledge.Limits) {
 		l.Shares, l.Memory, l.MemorySwap = b.record.Shares, knowledge.Bytes(b.record.Memory), knowledge.Bytes(b.record.Swap)
 		switch {
 		case b.record.NanoCPUs > 0:
-			l.CPUField = knowledge.CPUFieldNano
+			l.Dialect = docker.CPUNano
 		case b.record.Quota != 0 || b.record.Period > 0:
-			l.CPUField = knowledge.CPUFieldQuota
+			l.Dialect = docker.CPUQuota
 		}
 	})
 	return l

@@ -335,7 +335,7 @@ func TestOriginalsAndDocs(t *testing.T) {
 	o := options(t, &clock{epoch})
 	s, _ := mustOpen(t, o)
 	orig := knowledge.Original{ID: knowledge.ContainerID(hex64(1)), Name: "web", Service: "w", At: epoch,
-		Limits: knowledge.Limits{CPU: 5e8, CPUField: knowledge.CPUFieldQuota, Period: 50 * time.Millisecond, Shares: 512, Memory: 1 << 28, MemorySwap: -1}}
+		Limits: knowledge.Limits{CPU: 5e8, Dialect: 2, Period: 50 * time.Millisecond, Shares: 512, Memory: 1 << 28, MemorySwap: -1}}
 	if err := s.Originals.Put(orig); err != nil {
 		t.Fatal(err)
 	}

@@ -13,10 +13,10 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 )
 
-// Engine is what execution needs of the Docker Engine.
-type Engine interface {
+// Resizer is what execution needs of a container engine: one implementation is docker.Client.
+type Resizer interface {
 	Inspect(ctx context.Context, id knowledge.ContainerID) (knowledge.Container, error)
-	// UpdateCPU sets the quota in the dialect of l.CPUField; l.CPU 0 lifts it.
+	// UpdateCPU sets the quota; l.CPU 0 removes it.
 	UpdateCPU(ctx context.Context, id knowledge.ContainerID, l knowledge.Limits) ([]string, error)
 	// UpdateMemory sets memory and memory+swap in one request; mem 0 lifts it.
 	UpdateMemory(ctx context.Context, id knowledge.ContainerID, mem, swap knowledge.Bytes) ([]string, error)

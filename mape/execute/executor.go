@@ -36,7 +36,7 @@ type Executor struct {
 	// them takes it back.
 	Urgent bool
 
-	engine  Engine
+	engine  Resizer
 	journal Journal
 	workers *Workers
 	meter   Meter
@@ -50,7 +50,7 @@ type Executor struct {
 
 // Options hand an Executor what it works with.
 type Options struct {
-	Engine  Engine
+	Engine  Resizer
 	Journal Journal
 	Workers *Workers
 	Meter   Meter
@@ -404,9 +404,6 @@ func (e *Executor) engineUpdated(c *Container, a knowledge.Action) {
 		c.Marks.Engine.CPU = knowledge.NanoCPU(a.Resize.To)
 		if a.Resize.To == 0 { // lifting is asked of the Engine as all the host's cores
 			c.Marks.Engine.CPU = knowledge.NanoCPU(e.Host.CPUs) * knowledge.OneCPU
-		}
-		if c.Marks.Engine.CPUField == knowledge.CPUFieldNone {
-			c.Marks.Engine.CPUField = knowledge.CPUFieldNano
 		}
 		c.Marks.Quota, c.Marks.QuotaSet = knowledge.NanoCPU(a.Resize.To), true
 		c.dirtySince = time.Time{}

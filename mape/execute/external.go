@@ -80,7 +80,7 @@ func (e *Executor) compare(now time.Time, c *Container, l knowledge.Limits) {
 		e.external(now, c, l, cpu, mem)
 		return
 	}
-	m.Engine.CPU, m.Engine.CPUField, m.Engine.Period, m.Engine.Shares = l.CPU, l.CPUField, l.Period, l.Shares
+	m.Engine.CPU, m.Engine.Dialect, m.Engine.Period, m.Engine.Shares = l.CPU, l.Dialect, l.Period, l.Shares
 	m.Engine.MemorySwap = l.MemorySwap
 	if c.drift.seen {
 		c.drift.seen = false
@@ -141,7 +141,7 @@ func (e *Executor) external(now time.Time, c *Container, l knowledge.Limits, cpu
 	c.watches = [2]watch{}
 	if c.OriginalKept {
 		if cpu {
-			c.Original.CPU, c.Original.CPUField, c.Original.Period = l.CPU, l.CPUField, l.Period
+			c.Original.CPU, c.Original.Dialect, c.Original.Period = l.CPU, l.Dialect, l.Period
 		}
 		if mem {
 			c.Original.Memory, c.Original.MemorySwap = l.Memory, l.MemorySwap

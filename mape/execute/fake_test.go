@@ -95,7 +95,7 @@ func (w *world) UpdateCPU(_ context.Context, _ knowledge.ContainerID, l knowledg
 		if l.CPU == 0 {
 			l.CPU = 8 * core
 		}
-		w.kernel.CPU, w.engine.CPU, w.engine.CPUField = l.CPU, l.CPU, l.CPUField
+		w.kernel.CPU, w.engine.CPU, w.engine.Dialect = l.CPU, l.CPU, l.Dialect
 		if w.rewrite != 0 {
 			w.kernel.CPU = w.rewrite
 		}
@@ -208,7 +208,7 @@ func (meter) DriftRepaired()                       {}
 // newWorld is a managed container of 1 core and 512 MiB that was met already, on
 // a host of 8 cores and 16 GiB.
 func newWorld(t *testing.T) *world {
-	limits := knowledge.Limits{CPU: core, CPUField: knowledge.CPUFieldNano, Period: knowledge.DefaultPeriod, Memory: 512 * mib, MemorySwap: 768 * mib}
+	limits := knowledge.Limits{CPU: core, Dialect: 1, Period: knowledge.DefaultPeriod, Memory: 512 * mib, MemorySwap: 768 * mib}
 	w := &world{
 		t: t, now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), id: "c0ffee",
 		kernel: limits, engine: limits, calls: map[string]int{}, open: map[uint64]knowledge.Action{},

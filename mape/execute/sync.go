@@ -66,9 +66,6 @@ func (e *Executor) sendQuota(c *Container) {
 			switch {
 			case err == nil:
 				c.Marks.Engine.CPU, c.Unsaved = l.CPU, true
-				if c.Marks.Engine.CPUField == knowledge.CPUFieldNone {
-					c.Marks.Engine.CPUField = knowledge.CPUFieldNano
-				}
 				c.dirtySince = time.Time{}
 				if !sameCPU(c.Marks.Quota, l.CPU) { // it moved on meanwhile
 					c.dirtySince = now

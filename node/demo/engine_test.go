@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/effiscale/effiscale/docker"
+	"github.com/effiscale/effiscale/knowledge"
 )
 
 // exits that these tests expect; the command line's own tests fix their meaning.
@@ -152,7 +153,7 @@ func left(t *testing.T, c *docker.Client, id string) []string {
 		found = append(found, "directory "+dirOf(id))
 	}
 	// An image that exists makes a container; one that does not is refused.
-	if ctr, err := c.Create(t.Context(), docker.Spec{Name: "effiscale-demo-probe-" + id, Image: imageOf(id), Command: []string{"/effiscale"}}); err == nil {
+	if ctr, err := c.Create(t.Context(), knowledge.ContainerSpec{Name: "effiscale-demo-probe-" + id, Image: imageOf(id), Command: []string{"/effiscale"}}); err == nil {
 		found = append(found, "image "+imageOf(id))
 		_ = c.Remove(t.Context(), ctr)
 	}

@@ -38,7 +38,7 @@ func planFor(shape string, total time.Duration, cores int, free float64) plan {
 	peak := max(min(0.5*float64(cores), 0.7*free, 2), 0.4)
 	p := plan{shape: shape, each: total * 9 / 20, base: peak / 10, peak: peak, cores: cores,
 		maxCPU: min(math.Ceil(peak*20)/10, float64(cores)), maxMem: 512 * knowledge.MiB}
-	p.limits = knowledge.Limits{CPU: knowledge.FromCores(math.Round(peak*4) / 10), CPUField: knowledge.CPUFieldNano,
+	p.limits = knowledge.Limits{CPU: knowledge.FromCores(math.Round(peak*4) / 10),
 		Memory: 96 * knowledge.MiB, MemorySwap: 96 * knowledge.MiB}
 	if shape == "leak" {
 		p.peak = p.base // only memory moves

@@ -177,12 +177,12 @@ func importImage(ctx context.Context, engine *docker.Client, tag, binary string)
 }
 
 // spec is the container of one run; labels are its own.
-func (p *plan) spec(id, name string, labels map[string]string) docker.Spec {
+func (p *plan) spec(id, name string, labels map[string]string) knowledge.ContainerSpec {
 	all := map[string]string{label: id}
 	for k, v := range labels {
 		all[k] = v
 	}
-	return docker.Spec{
+	return knowledge.ContainerSpec{
 		Name:    "effiscale-demo-" + id + "-" + name,
 		Image:   imageOf(id),
 		Command: []string{"/effiscale", "demo-serve", (p.each + time.Minute).String()},

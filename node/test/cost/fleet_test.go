@@ -38,10 +38,10 @@ func startFleet(t *testing.T, load string) map[string]bool {
 	for i := range containers {
 		name := fmt.Sprintf("%s-%d", prefix, i)
 		names[name] = true
-		id, err := client.Create(t.Context(), docker.Spec{
+		id, err := client.Create(t.Context(), knowledge.ContainerSpec{
 			Name: name, Image: prefix, Command: append([]string{"/load"}, strings.Fields(work(i))...),
 			Labels: map[string]string{"effiscale.enable": "true", "cost": prefix},
-			Limits: knowledge.Limits{CPU: knowledge.OneCPU / 2, CPUField: knowledge.CPUFieldNano, Memory: 64 * knowledge.MiB, MemorySwap: 64 * knowledge.MiB},
+			Limits: knowledge.Limits{CPU: knowledge.OneCPU / 2, Memory: 64 * knowledge.MiB, MemorySwap: 64 * knowledge.MiB},
 		})
 		if err != nil {
 			t.Fatal(err)
