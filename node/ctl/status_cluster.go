@@ -35,7 +35,7 @@ func (h health) warnings(p *page) {
 	if !h.majority {
 		remedy := "Check the network between the hosts."
 		if 2*h.alive > h.expected {
-			remedy = "Some nodes count members anew, after a new or restored disk or `leave`. " +
+			remedy = "Some nodes restarted their count of members, after a new or restored disk or `leave`. " +
 				"If this lasts for minutes, see `effiscale help failures`."
 		}
 		p.problem(fmt.Sprintf("This partition has no majority, %d of %d nodes: limits still follow demand, "+
