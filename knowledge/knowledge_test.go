@@ -83,20 +83,6 @@ func TestClamp(t *testing.T) {
 	}
 }
 
-// TestEveryRuleHasWords: whatever the numbers, a rule is a sentence.
-func TestEveryRuleHasWords(t *testing.T) {
-	for rule := range ruleWords {
-		for _, args := range [][]float64{nil, {1, 2, 3, 4}, {math.NaN(), math.Inf(1), -1, 1e300}} {
-			if s := Because(rule, args...).String(); s == "" || strings.Contains(s, "%!") {
-				t.Errorf("%s: %q", rule, s)
-			}
-		}
-	}
-	if got := (Reason{Rule: "new", Note: "why"}).String(); got != "new: why" {
-		t.Error(got)
-	}
-}
-
 // TestWordsTravel: what is written as a word is read as the same value.
 func TestWordsTravel(t *testing.T) {
 	for i := range len(resultNames) {

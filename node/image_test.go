@@ -63,7 +63,7 @@ func TestAKnownImageOverEngineAndFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, c := range h.Changes {
-			if c.Resource == "memory" && strings.Contains(c.Why, "its image is known to use") {
+			if c.Resource == "memory" && strings.Contains(c.Why, "the known use of its image") {
 				return true
 			}
 		}

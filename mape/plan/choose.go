@@ -135,7 +135,7 @@ func steps() [6]float64 { return [...]float64{0.7, 0.85, 1, 1.2, 1.5, 2} }
 func Choose(f *Fleet, o *Outlook, r *Rules) Plan {
 	c := chooser{f: f, o: o, r: r, now: Size{f.Replicas(), f.Cores}}
 	if !f.valid() || !o.valid() || !r.valid() {
-		return c.hold(knowledge.Because(knowledge.RuleFleetAbsurd))
+		return c.hold(knowledge.Because(knowledge.RuleReplicasInvalid))
 	}
 	c.gather()
 	stay, fits := c.find(c.now)
@@ -146,13 +146,13 @@ func Choose(f *Fleet, o *Outlook, r *Rules) Plan {
 	best := c.chebyshev()
 	if fits {
 		if gain, need := c.gain(&stay, &best); best.Size != c.now && gain <= need {
-			c.reject(best, knowledge.Because(knowledge.RuleFleetGain, gain, need))
+			c.reject(best, knowledge.Because(knowledge.RuleReplicasGain, gain, need))
 			best = stay
 		}
 	}
 	for i := range c.fit {
 		if other := c.fit[i]; other.Size != best.Size && !c.rejected(other.Size) {
-			c.reject(other, knowledge.Because(knowledge.RuleFleetScore, other.Score, best.Score))
+			c.reject(other, knowledge.Because(knowledge.RuleReplicasScore, other.Score, best.Score))
 		}
 	}
 	return c.plan(best)
@@ -217,9 +217,9 @@ func (c *chooser) infeasible(x *Candidate) knowledge.Reason {
 	r, n := c.r, float64(x.Replicas)
 	switch {
 	case x.Replicas < max(r.Least, 1) || x.Replicas > r.Most:
-		return knowledge.Because(knowledge.RuleFleetCount, n, float64(r.Least), float64(r.Most))
+		return knowledge.Because(knowledge.RuleReplicasCount, n, float64(r.Least), float64(r.Most))
 	case x.Cores != c.now.Cores && (x.Cores < r.CoresLeast || r.CoresMost > 0 && x.Cores > r.CoresMost):
-		return knowledge.Because(knowledge.RuleFleetSize, x.Cores, r.CoresLeast, r.CoresMost)
+		return knowledge.Because(knowledge.RuleReplicasSize, x.Cores, r.CoresLeast, r.CoresMost)
 	}
 	if _, why := place(c.f, x.Size); !why.IsZero() {
 		return why
@@ -229,7 +229,7 @@ func (c *chooser) infeasible(x *Candidate) knowledge.Reason {
 		need = max(c.o.In, c.o.Out) + c.starting()
 	}
 	if x.Useful < need*(1-1e-9) {
-		return knowledge.Because(knowledge.RuleFleetShort, x.Useful, need)
+		return knowledge.Because(knowledge.RuleReplicasShort, x.Useful, need)
 	}
 	return knowledge.Reason{}
 }
@@ -278,7 +278,7 @@ func (c *chooser) reject(x Candidate, why knowledge.Reason) {
 func (c *chooser) most() Plan {
 	best := c.price(c.now)
 	for _, x := range c.out {
-		if x.Reason.Rule == knowledge.RuleFleetShort && x.Useful > best.Useful && x.Replicas >= c.now.Replicas && x.Cores >= c.now.Cores {
+		if x.Reason.Rule == knowledge.RuleReplicasShort && x.Useful > best.Useful && x.Replicas >= c.now.Replicas && x.Cores >= c.now.Cores {
 			best = x.Candidate
 		}
 	}
@@ -289,18 +289,18 @@ func (c *chooser) most() Plan {
 		}
 	}
 	p := c.plan(best)
-	p.Reason = knowledge.Because(knowledge.RuleFleetFull, c.o.Out, best.Useful)
+	p.Reason = knowledge.Because(knowledge.RuleReplicasFull, c.o.Out, best.Useful)
 	return p
 }
 
 func (c *chooser) plan(x Candidate) Plan {
-	p := c.hold(knowledge.Because(knowledge.RuleFleetFits, x.Useful, c.o.Out))
+	p := c.hold(knowledge.Because(knowledge.RuleReplicasFit, x.Useful, c.o.Out))
 	switch {
 	case x.Size == c.now:
 	case x.Useful < c.worth(c.now):
-		p.Reason = knowledge.Because(knowledge.RuleFleetLess, float64(x.Replicas), x.Cores, c.o.In, x.Useful)
+		p.Reason = knowledge.Because(knowledge.RuleReplicasLess, float64(x.Replicas), x.Cores, c.o.In, x.Useful)
 	default:
-		p.Reason = knowledge.Because(knowledge.RuleFleetMore, float64(x.Replicas), x.Cores, c.o.Out, x.Useful)
+		p.Reason = knowledge.Because(knowledge.RuleReplicasMore, float64(x.Replicas), x.Cores, c.o.Out, x.Useful)
 	}
 	p.Size = x.Size
 	p.On, _ = place(c.f, x.Size)

@@ -140,7 +140,7 @@ func (c *chooser) pareto() {
 			kept = append(kept, c.fit[i])
 			continue
 		}
-		c.reject(c.fit[i], knowledge.Because(knowledge.RuleFleetDominated, float64(c.fit[by].Replicas), c.fit[by].Cores))
+		c.reject(c.fit[i], knowledge.Because(knowledge.RuleReplicasWorse, float64(c.fit[by].Replicas), c.fit[by].Cores))
 	}
 	c.fit = kept
 }

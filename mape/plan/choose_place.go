@@ -20,7 +20,7 @@ func place(f *Fleet, s Size) ([]int, knowledge.Reason) {
 	for ; all > s.Replicas; all-- {
 		i := fullest(f, on)
 		if i < 0 {
-			return nil, knowledge.Because(knowledge.RuleFleetNotOurs, float64(gone), float64(f.Replicas()-s.Replicas))
+			return nil, knowledge.Because(knowledge.RuleReplicasNotOurs, float64(gone), float64(f.Replicas()-s.Replicas))
 		}
 		on[i]--
 		cores[i] += f.Cores
@@ -30,7 +30,7 @@ func place(f *Fleet, s Size) ([]int, knowledge.Reason) {
 	for i := range on {
 		if more := float64(on[i]) * (s.Cores - f.Cores); more > 0 {
 			if more > cores[i]+1e-9 {
-				why := knowledge.Because(knowledge.RuleFleetRoom, more, cores[i])
+				why := knowledge.Because(knowledge.RuleReplicasRoom, more, cores[i])
 				why.Note = f.Sites[i].Name
 				return nil, why
 			}
@@ -40,7 +40,7 @@ func place(f *Fleet, s Size) ([]int, knowledge.Reason) {
 	for ; all < s.Replicas; all++ {
 		i := emptiest(f, on, func(i int) bool { return cores[i]+1e-9 >= s.Cores && memory[i] >= f.Memory })
 		if i < 0 {
-			return nil, knowledge.Because(knowledge.RuleFleetHosts, float64(s.Replicas), s.Cores, float64(all))
+			return nil, knowledge.Because(knowledge.RuleReplicasHosts, float64(s.Replicas), s.Cores, float64(all))
 		}
 		on[i]++
 		cores[i] -= s.Cores

@@ -112,13 +112,13 @@ func TestChooseCases(t *testing.T) {
 		ok   func(p Plan) bool
 		why  knowledge.Rule
 	}{
-		{"fits", AxisBoth, Law{}, wide, 1.95, func(p Plan) bool { return p.Size == Size{2, 1} }, knowledge.RuleFleetFits},
-		{"more, by count", AxisHorizontal, Law{}, wide, 6.5, func(p Plan) bool { return p.Size == Size{7, 1} }, knowledge.RuleFleetMore},
-		{"more, by size", AxisVertical, Law{}, wide, 2.9, func(p Plan) bool { return p.Size == Size{2, 1.5} }, knowledge.RuleFleetMore},
-		{"one thread: only a count helps", AxisBoth, Law{Parallel: 1}, wide, 3.5, func(p Plan) bool { return p.Replicas >= 4 && p.Cores <= 1 }, knowledge.RuleFleetMore},
-		{"less", AxisHorizontal, Law{}, wide, 0.8, func(p Plan) bool { return p.Size == Size{1, 1} }, knowledge.RuleFleetLess},
-		{"not ours", AxisHorizontal, Law{}, Site{Cores: 32, Replicas: 2}, 0.8, func(p Plan) bool { return p.Size == Size{2, 1} }, knowledge.RuleFleetFits},
-		{"full", AxisBoth, Law{}, Site{Cores: 0, Replicas: 2, Ours: 2}, 5, func(p Plan) bool { return p.Size == Size{2, 1} }, knowledge.RuleFleetFull},
+		{"fits", AxisBoth, Law{}, wide, 1.95, func(p Plan) bool { return p.Size == Size{2, 1} }, knowledge.RuleReplicasFit},
+		{"more, by count", AxisHorizontal, Law{}, wide, 6.5, func(p Plan) bool { return p.Size == Size{7, 1} }, knowledge.RuleReplicasMore},
+		{"more, by size", AxisVertical, Law{}, wide, 2.9, func(p Plan) bool { return p.Size == Size{2, 1.5} }, knowledge.RuleReplicasMore},
+		{"one thread: only a count helps", AxisBoth, Law{Parallel: 1}, wide, 3.5, func(p Plan) bool { return p.Replicas >= 4 && p.Cores <= 1 }, knowledge.RuleReplicasMore},
+		{"less", AxisHorizontal, Law{}, wide, 0.8, func(p Plan) bool { return p.Size == Size{1, 1} }, knowledge.RuleReplicasLess},
+		{"not ours", AxisHorizontal, Law{}, Site{Cores: 32, Replicas: 2}, 0.8, func(p Plan) bool { return p.Size == Size{2, 1} }, knowledge.RuleReplicasFit},
+		{"full", AxisBoth, Law{}, Site{Cores: 0, Replicas: 2, Ours: 2}, 5, func(p Plan) bool { return p.Size == Size{2, 1} }, knowledge.RuleReplicasFull},
 	} {
 		f, r, o := fleetOf(1, c.site), usualRules(), need(c.need)
 		f.Law, r.Axis = c.law, c.axis
@@ -161,11 +161,11 @@ func TestExceeds(t *testing.T) {
 
 func TestChooseRefusesNonsense(t *testing.T) {
 	f, o, r := fleetOf(1, Site{Replicas: 1}), Outlook{Expected: math.NaN()}, usualRules()
-	if p := Choose(&f, &o, &r); p.Reason.Rule != knowledge.RuleFleetAbsurd || p.Size != (Size{1, 1}) {
+	if p := Choose(&f, &o, &r); p.Reason.Rule != knowledge.RuleReplicasInvalid || p.Size != (Size{1, 1}) {
 		t.Errorf("%+v", p)
 	}
 	f.Cores = math.Inf(1)
-	if p := Choose(&f, &Outlook{}, &r); p.Reason.Rule != knowledge.RuleFleetAbsurd {
+	if p := Choose(&f, &Outlook{}, &r); p.Reason.Rule != knowledge.RuleReplicasInvalid {
 		t.Errorf("%+v", p)
 	}
 }

@@ -97,11 +97,11 @@ func (s *Scaler) Step(now time.Time, dt time.Duration, seen *Seen, r *Rules) Pla
 	f := &seen.Fleet
 	c := chooser{f: f, o: &Outlook{}, r: r, now: Size{f.Replicas(), f.Cores}}
 	if !f.valid() || !r.valid() || !finite(seen.Demand) || dt <= 0 {
-		return c.hold(knowledge.Because(knowledge.RuleFleetAbsurd))
+		return c.hold(knowledge.Because(knowledge.RuleReplicasInvalid))
 	}
 	if seen.Missing > 0 {
 		s.surplus = time.Time{}
-		return c.hold(knowledge.Because(knowledge.RuleFleetMissing, float64(seen.Missing)))
+		return c.hold(knowledge.Because(knowledge.RuleReplicasMissing, float64(seen.Missing)))
 	}
 	o := s.outlook(now, dt, seen, r)
 	c.o = &o
@@ -226,7 +226,7 @@ func (c *chooser) surge() (Plan, bool) {
 	if size == c.now || !why.IsZero() {
 		return Plan{}, false
 	}
-	p := c.hold(knowledge.Because(knowledge.RuleFleetSurge, float64(size.Replicas), size.Cores, o.Upper, best))
+	p := c.hold(knowledge.Because(knowledge.RuleReplicasSurge, float64(size.Replicas), size.Cores, o.Upper, best))
 	p.Size, p.On = size, on
 	return p, true
 }
@@ -262,16 +262,16 @@ func (s *Scaler) settle(now time.Time, c *chooser, p Plan) Plan {
 	}
 	switch calm := now.Sub(s.surged); {
 	case now.Before(s.panics):
-		return c.delay(p, c.now.Replicas, knowledge.Because(knowledge.RuleFleetPanic, s.panics.Sub(now).Seconds()))
+		return c.delay(p, c.now.Replicas, knowledge.Because(knowledge.RuleReplicasPanic, s.panics.Sub(now).Seconds()))
 	case !s.surged.IsZero() && calm < fleetCalm:
-		return c.delay(p, c.now.Replicas, knowledge.Because(knowledge.RuleFleetCalm, calm.Seconds(), fleetCalm.Seconds()))
+		return c.delay(p, c.now.Replicas, knowledge.Because(knowledge.RuleReplicasCalm, calm.Seconds(), fleetCalm.Seconds()))
 	case c.f.Starting > 0 || smaller && p.Replicas > c.now.Replicas:
-		return c.delay(p, c.now.Replicas, knowledge.Because(knowledge.RuleFleetWaits, float64(c.f.Starting)))
+		return c.delay(p, c.now.Replicas, knowledge.Because(knowledge.RuleReplicasStart, float64(c.f.Starting)))
 	case !less:
 		return p
 	}
 	if p.Cores > c.now.Cores { // first larger, then fewer
-		return c.delay(p, c.now.Replicas, knowledge.Because(knowledge.RuleFleetMore, float64(c.now.Replicas), p.Cores, c.o.Out, c.worth(p.Size)))
+		return c.delay(p, c.now.Replicas, knowledge.Because(knowledge.RuleReplicasMore, float64(c.now.Replicas), p.Cores, c.o.Out, c.worth(p.Size)))
 	}
 	since := s.surplus
 	if s.changed.After(since) {
@@ -279,7 +279,7 @@ func (s *Scaler) settle(now time.Time, c *chooser, p Plan) Plan {
 	}
 	gone, many := 0, c.now.Replicas-p.Replicas
 	if lasts := now.Sub(s.surplus); s.surplus.IsZero() || lasts < s.waits(now) {
-		return c.delay(p, c.now.Replicas, knowledge.Because(knowledge.RuleFleetPace, float64(many), max(s.waits(now)-lasts, scaleInEvery).Seconds()))
+		return c.delay(p, c.now.Replicas, knowledge.Because(knowledge.RuleReplicasPace, float64(many), max(s.waits(now)-lasts, scaleInEvery).Seconds()))
 	}
 	if !s.surplus.IsZero() {
 		gone = min(int(now.Sub(since)/scaleInEvery), many)
@@ -291,7 +291,7 @@ func (s *Scaler) settle(now time.Time, c *chooser, p Plan) Plan {
 		return p
 	}
 	wait := scaleInEvery - now.Sub(since)%scaleInEvery
-	return c.delay(p, c.now.Replicas-gone, knowledge.Because(knowledge.RuleFleetPace, float64(many), wait.Seconds()))
+	return c.delay(p, c.now.Replicas-gone, knowledge.Because(knowledge.RuleReplicasPace, float64(many), wait.Seconds()))
 }
 
 // delay keeps of a plan what grows, and lets the count go no lower than n.
@@ -309,7 +309,7 @@ func (c *chooser) delay(p Plan, n int, why knowledge.Reason) Plan {
 		p.Rejected = append(p.Rejected, Rejected{c.price(wish), why})
 	}
 	p.Size, p.On = size, on
-	if size == c.now || size.Replicas == c.now.Replicas && why.Rule != knowledge.RuleFleetMore {
+	if size == c.now || size.Replicas == c.now.Replicas && why.Rule != knowledge.RuleReplicasMore {
 		p.Reason = why
 	}
 	return p

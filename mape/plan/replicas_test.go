@@ -90,7 +90,7 @@ func TestDelaysNeverReverse(t *testing.T) {
 			o := twin.outlook(at(c.now+c.dt), c.dt, seen, &c.r)
 			wish := Choose(&seen.Fleet, &o, &c.r)
 			p := c.step(seen)
-			surge := p.Reason.Rule == knowledge.RuleFleetSurge
+			surge := p.Reason.Rule == knowledge.RuleReplicasSurge
 			checkPlan(t, &seen.Fleet, &c.r, &p)
 			if !surge && !between(float64(p.Replicas), float64(n), float64(wish.Replicas)) || !surge && !between(p.Cores, cores, wish.Cores) {
 				t.Fatalf("from %d×%g towards %+v it went to %+v (%v)", n, cores, wish.Size, p.Size, p.Reason)
@@ -208,7 +208,7 @@ func TestVerticalFirst(t *testing.T) {
 		ok    func(p Plan) bool
 	}{
 		{"room", 100, 4, func(p Plan) bool { return p.Replicas == 2 && p.Cores >= 4/0.9/2 }},
-		{"no room for larger ones", 0.5, 4, func(p Plan) bool { return p.Cores > 1 || p.Reason.Rule == knowledge.RuleFleetFull }},
+		{"no room for larger ones", 0.5, 4, func(p Plan) bool { return p.Cores > 1 || p.Reason.Rule == knowledge.RuleReplicasFull }},
 		{"beyond the largest size", 100, 30, func(p Plan) bool { return p.Cores == 8 && p.Replicas > 2 }},
 	} {
 		c := newCrew(AxisBoth, 2*time.Second)
@@ -292,17 +292,17 @@ func TestWhatASmallerFleetWaitsFor(t *testing.T) {
 		replicas int
 		why      knowledge.Rule
 	}{
-		{"nothing", func(*Scaler, *Fleet) {}, 1, knowledge.RuleFleetLess},
-		{"a panic", func(s *Scaler, _ *Fleet) { s.panics = at(time.Second) }, 3, knowledge.RuleFleetPanic},
-		{"calm", func(s *Scaler, _ *Fleet) { s.surged = at(-59 * time.Second) }, 3, knowledge.RuleFleetCalm},
-		{"calm enough", func(s *Scaler, _ *Fleet) { s.surged = at(-time.Minute) }, 1, knowledge.RuleFleetLess},
-		{"what starts", func(_ *Scaler, f *Fleet) { f.Starting = 1 }, 3, knowledge.RuleFleetWaits},
-		{"the pace", func(s *Scaler, _ *Fleet) { s.changed = at(-61 * time.Second) }, 2, knowledge.RuleFleetPace},
+		{"nothing", func(*Scaler, *Fleet) {}, 1, knowledge.RuleReplicasLess},
+		{"a panic", func(s *Scaler, _ *Fleet) { s.panics = at(time.Second) }, 3, knowledge.RuleReplicasPanic},
+		{"calm", func(s *Scaler, _ *Fleet) { s.surged = at(-59 * time.Second) }, 3, knowledge.RuleReplicasCalm},
+		{"calm enough", func(s *Scaler, _ *Fleet) { s.surged = at(-time.Minute) }, 1, knowledge.RuleReplicasLess},
+		{"what starts", func(_ *Scaler, f *Fleet) { f.Starting = 1 }, 3, knowledge.RuleReplicasStart},
+		{"the pace", func(s *Scaler, _ *Fleet) { s.changed = at(-61 * time.Second) }, 2, knowledge.RuleReplicasPace},
 	} {
 		f, r, s := fleetOf(1, Site{Cores: 9, Replicas: 3, Ours: 3}), usualRules(), calm()
 		x.set(&s, &f)
 		c := chooser{f: &f, o: &Outlook{}, r: &r, now: Size{3, 1}}
-		wish := c.hold(knowledge.Because(knowledge.RuleFleetLess))
+		wish := c.hold(knowledge.Because(knowledge.RuleReplicasLess))
 		wish.Size, wish.On = Size{1, 1}, []int{1}
 		p := s.settle(at(0), &c, wish)
 		if p.Replicas != x.replicas || p.On[0] != x.replicas || x.replicas != 2 && p.Reason.Rule != x.why {

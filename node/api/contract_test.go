@@ -199,7 +199,7 @@ func TestContractDaemonErrors(t *testing.T) {
 		status int
 		says   string
 	}{
-		{Errorf(KindRefused, "at-max: wants 3 cores, the policy's maximum is 2"), 409, "maximum"},
+		{Errorf(KindRefused, "at-max: requested 3 cores, the policy's maximum is 2"), 409, "maximum"},
 		{Errorf(KindUnavailable, "the Engine has not answered for 12 s"), 503, "Engine"},
 		{Errorf(KindTimeout, "the Engine did not answer"), 504, "Engine"},
 		{context.DeadlineExceeded, 504, "in time"},

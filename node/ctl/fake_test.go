@@ -34,7 +34,7 @@ func ago(d time.Duration) time.Time { return testNow.Add(-d) }
 func testChange() api.Change {
 	return api.Change{Kind: "resize", At: ago(12 * time.Second), Resource: "cpu", Verb: "grow", Actor: "reflex",
 		From: 500e6, To: 800e6, Result: "applied",
-		Why: "throttled hard: 0.50 cores in use, about 0.30 more held back by a quota of 0.50", Seq: 17,
+		Why: "heavily throttled: uses 0.50 cores and needs about 0.30 more, quota 0.50", Seq: 17,
 		Container: "shop-web-1", ContainerID: testID, TookMS: 2.4}
 }
 
@@ -51,7 +51,7 @@ func testContainers() []api.ContainerView {
 	batch.ID, batch.Name, batch.Service, batch.State = "b"+testID[1:], "batch", "batch", "limited"
 	batch.CPUUsed, batch.CPULimit, batch.Throttled = 1.9, ptr(2.0), 0.21
 	batch.MemoryUsed, batch.MemoryLimit = 1930<<20, ptr(int64(2<<30))
-	batch.Why = "wants 2.71, the policy's maximum is 2.00 cores"
+	batch.Why = "requested 2.71 cores, the policy's maximum is 2.00 cores"
 	batch.LastChange = &api.Change{Kind: "resize", At: ago(6 * time.Minute), Resource: "memory", From: 1 << 30,
 		To: 2 << 30, Result: "reverted", Container: "batch"}
 	redis := api.ContainerView{ID: "c" + testID[1:], Name: "redis", Service: "redis", Mode: "observe", Class: "cache",
@@ -133,29 +133,29 @@ func (f *fakeClient) Explain(_ context.Context, name string) (api.Explain, error
 		Thresholds: []api.Threshold{{Name: "throttle target", Value: 0.06, Unit: "ratio", Source: "class"},
 			{Name: "cpu maximum", Value: 2, Unit: "cores", Source: "label"},
 			{Name: "cpu use over limit, where it starts to hurt", Value: 0.82, Unit: "ratio", Source: "learned",
-				Why: "2% of the time at 82% was held back"}},
+				Why: "at 82% of its limit it was throttled 2% of the time"}},
 		Wishes: []api.Wish{
 			{Resource: "cpu", Current: 800e6, Wanted: 2710e6, Allowed: 2000e6, Verb: "grow", Rule: "boost", Why: c.Why,
 				Since: ago(6 * time.Minute)},
 			{Resource: "memory", Current: 384 << 20, Wanted: 384 << 20, Allowed: 384 << 20, Verb: "hold", Rule: "steady",
-				Why: "uses 210 MiB of 384 MiB: the limit fits", Since: ago(41 * time.Minute)}},
+				Why: "uses 210 MiB of 384 MiB: no change needed", Since: ago(41 * time.Minute)}},
 		Verdicts: []api.Verdict{{Guard: "policy maximum", Resource: "cpu", Allowed: false,
-			Message: "wants 2.71 cores, the policy's maximum is 2.00 cores"},
-			{Guard: "host memory", Resource: "memory", Allowed: true, Message: "the host's budget has 4.0 GiB left"},
+			Message: "requested 2.71 cores, the policy's maximum is 2.00 cores"},
+			{Guard: "host memory", Resource: "memory", Allowed: true, Message: "the host's memory budget has 4.0 GiB left"},
 			{Guard: "rate", Resource: "cpu", Allowed: true}, {Guard: "rate", Resource: "memory", Allowed: true},
 			{Guard: "step", Resource: "cpu", Allowed: true}, {Guard: "step", Resource: "memory", Allowed: false,
-				Message: "one step goes to 1 GiB at most"}},
+				Message: "requested 2 GiB; one step allows at most 1 GiB"}},
 		Rejected: []string{"cpu 2.71 cores: above the policy's maximum of 2.00 (effiscale.cpu=0.25..2); " +
 			"raise it to change the outcome of this decision"},
 		Patterns: []api.Pattern{{Kind: "periodic", Confidence: 0.83, Period: 86400,
-			Why: "repeats every 24h: that explains 83% of the variation in 42h"}},
+			Why: "repeats every 24h, explains 83% of the variation in 42h"}},
 		Forecasts: []api.Forecast{
 			{Horizon: 10, Expected: 0.7, Upper: 0.9, Level: 0.95, Coverage: 0.94, Gain: 0.21, ScoredFor: 3 * 3600,
 				Member: "holt", Trusted: true},
 			{Horizon: 300, Expected: 0.8, Upper: 1.1, Level: 0.95, Coverage: 0.96, Gain: -0.02, ScoredFor: 3 * 3600,
 				Member: "seasonal", Period: 86400},
 			{Horizon: 3600, Expected: 0.8, Upper: 1.4, Level: 0.95, Member: "last"}},
-		Envelope: api.EnvelopeView{Forecast: "the forecast's error was 2% over that of \"same as now\" in 3h: reactive only",
+		Envelope: api.EnvelopeView{Forecast: "forecast error was 2% above \"same as now\" in 3h: not used",
 			CPUFloor: 0.25, CPUCeiling: 2, ThrottleTarget: 0.06, MemoryWanted: 384 << 20, MemoryFloor: 128 << 20,
 			MemoryCeiling: 1 << 30, Learned: true, Why: "history: p95 of its use is 0.58 cores", At: ago(9 * time.Second)},
 		Conditions: []api.Condition{{Type: "Managed", Status: true, Since: ago(74 * time.Hour), Reason: "LabelEnabled",
@@ -179,7 +179,7 @@ func (f *fakeClient) Records(_ context.Context, name string, limit int) (api.His
 	second.At, second.Resource, second.From, second.To, second.Result = ago(50*time.Hour), "memory", 256<<20, 384<<20,
 		"failed"
 	second.Message, second.Actor, second.Why = "the Engine said: unable to set memory limit", "deliberation",
-		"working set over 90% of the limit"
+		"the working set of 240 MiB is above 90% of the limit of 256 MiB"
 	folded := testChange()
 	folded.At, folded.Count, folded.TookMS = ago(3*time.Hour), 9, 0
 	h.Changes = []api.Change{testChange(), folded, second}[:min(limit, 3)]
@@ -199,11 +199,11 @@ func (f *fakeClient) Plan(_ context.Context, r api.PlanRequest) (api.Plan, error
 	p.Changes = 1
 	p.Items = []api.PlanItem{
 		{Container: "shop-web-1", Service: "shop_web", Mark: "~", Resource: "cpu", From: 800e6, To: 640e6,
-			Why: "used at most 0.24 cores in the last 5 s"},
+			Why: "peak use of 0.24 cores in the last 5 s"},
 		{Container: "redis", Service: "redis", Mark: ".", Resource: "memory", From: 128 << 20, To: 112 << 20,
-			Why: "needs 88 MiB by its history; the margin is 25%"},
+			Why: "needs 88 MiB by its history, and a margin of 22 MiB"},
 		{Container: "batch", Service: "batch", Mark: "=", Resource: "cpu", From: 2e9, To: 2e9,
-			Why: "wants 2.71, the policy's maximum is 2.00 cores", Guard: "at-max"},
+			Why: "requested 2.71 cores, the policy's maximum is 2.00 cores", Guard: "at-max"},
 		{Container: "gpu-infer", Service: "gpu-infer", Mark: "!", Resource: "cpu", From: 0, To: 1e9,
 			Why: "gpu: an update could do harm (effiscale.allow accepts it)", Guard: "hazard"},
 	}
@@ -268,7 +268,7 @@ func (f *fakeClient) Scale(_ context.Context, r api.ScaleRequest) (api.ScaleResu
 		c.Result, c.TookMS = "", 0
 	}
 	return api.ScaleResult{CPUQuota: 150000, CPUPeriod: 100000, Memory: 384 << 20, Changes: []api.Change{c},
-		Notes: []string{"memory stays 384 MiB: 64 MiB would be too near its working set of 210 MiB"}}, nil
+		Notes: []string{"memory stays 384 MiB: 64 MiB is too close to the working set of 210 MiB"}}, nil
 }
 
 func (f *fakeClient) Pause(_ context.Context, r api.PauseRequest) (api.PauseResult, error) {

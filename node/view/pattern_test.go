@@ -37,10 +37,10 @@ func TestExplainThresholds(t *testing.T) {
 		policy knowledge.Policy
 		why    string
 	}{
-		{analyse.Lesson{Knee: 0.7, Watched: time.Hour, Hurt: 9 * time.Minute}, knowledge.Policy{}, "does not steer yet: watched for 1h, 1h are needed; for 9m of that"},
-		{analyse.Lesson{Knee: 0.9, Watched: 3 * time.Hour}, knowledge.Policy{}, "up to 90% of its limit does not hurt"},
-		{lesson, knowledge.Policy{CPUTarget: 0.6}, "the policy aims for a use of 60%"},
-		{lesson, knowledge.Policy{CPUMode: knowledge.CPUWeight}, "no hard limit"},
+		{analyse.Lesson{Knee: 0.7, Watched: time.Hour, Hurt: 9 * time.Minute}, knowledge.Policy{}, "not used yet: observed for 1h of 1h, throttled below full use for 9m of 10m"},
+		{analyse.Lesson{Knee: 0.9, Watched: 3 * time.Hour}, knowledge.Policy{}, "up to 90% of its limit it is not throttled"},
+		{lesson, knowledge.Policy{CPUTarget: 0.6}, "CPU target is 60% of the limit"},
+		{lesson, knowledge.Policy{CPUMode: knowledge.CPUWeight}, "no quota"},
 	} {
 		u.Envelope, u.Threshold = knowledge.Envelope{}, plan.Unsteered(&c.lesson, &c.policy)
 		rows := adaptive(&u)

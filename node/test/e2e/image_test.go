@@ -33,7 +33,7 @@ func TestAKnownImage(t *testing.T) {
 			t.Errorf("%s: the first limits are %v cores and %d MiB", b.name, q, m/MiB)
 		}
 		for _, c := range d.changes(b) {
-			if c.Resource == "memory" && c.From == 0 && !strings.Contains(c.Why, "image is known") {
+			if c.Resource == "memory" && c.From == 0 && !strings.Contains(c.Why, "known use of its image") {
 				t.Errorf("%s: %s", b.name, c.Why)
 			}
 		}
