@@ -125,7 +125,7 @@ func (c *Cluster) RelayAddress() netip.AddrPort {
 	return netip.AddrPortFrom(bind.Addr(), bind.Port()+1)
 }
 
-// AdvertiseAddress is what others are told. The host may be a name. bound is the
+// AdvertiseAddress is the address for other nodes. The host may be a name. bound is the
 // port at which gossip listens, for a bind with port 0.
 func (c *Cluster) AdvertiseAddress(bound uint16) (host string, port uint16) {
 	if c.Advertise == "" {

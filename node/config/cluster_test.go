@@ -66,7 +66,7 @@ func TestCluster(t *testing.T) {
 		{"packet_size = 512", ""},
 		{"packet_size = 65001", "too large"},
 		{"timing = 'LAN'", "fast, lan, wan"},
-		{"attestation = true", "not a word"},
+		{"attestation = true", "not a string"},
 		{"key_file = 'cluster.key'", "not an absolute path"},
 	} {
 		_, err := decode("f", []byte("[cluster]\n"+c.file), nil)

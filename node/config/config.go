@@ -1,5 +1,5 @@
 // Package config turns a TOML file, the environment and container labels into
-// checked values. It is the only room that knows TOML.
+// checked values. It is the only package that imports a TOML library.
 //
 // Defaults holds every default. Load puts a file and then the environment over
 // them and reports everything that is wrong at once, each with its place, the
@@ -120,7 +120,7 @@ type Store struct {
 	FlushEvery time.Duration
 }
 
-// Log is what the daemon prints.
+// Log is the daemon's log.
 type Log struct {
 	Level  string // debug, info, warn, error
 	Format string // auto, json, console

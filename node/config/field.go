@@ -11,8 +11,8 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 )
 
-// field is one value of the configuration: where it lives, how it is read, what
-// is allowed.
+// field is one value of the configuration: where it lives, how it is read, and
+// the allowed values.
 type field interface {
 	// set reads and checks; its error is a predicate ("is too small").
 	set(literal) error
@@ -227,7 +227,7 @@ func (f boolField) text() string    { return strconv.FormatBool(*f.p) }
 func (f boolField) kind() string    { return "boolean" }
 func (f boolField) allowed() string { return "true, false" }
 
-// wordField is one of a few words. get and put translate to the value's type.
+// wordField is one of a few strings. get and put translate to the value's type.
 type wordField struct {
 	words []string
 	get   func() string
@@ -252,10 +252,10 @@ func choiceField(p *string, words ...string) wordField {
 
 func (f wordField) set(l literal) error {
 	if !l.isText() {
-		return fmt.Errorf("is %s, not a word", shapeWords[l.shape])
+		return fmt.Errorf("is %s, not a string", shapeWords[l.shape])
 	}
 	if !slices.Contains(f.words, l.text) {
-		return fmt.Errorf("is not one of its words%s", didYouMean(l.text, f.words))
+		return fmt.Errorf("is not an allowed value%s", didYouMean(l.text, f.words))
 	}
 	f.put(l.text)
 	return nil

@@ -110,7 +110,7 @@ func labelSetters(p *knowledge.Policy) map[string]setter {
 	return all
 }
 
-// setLabel reads one label; its result is what is wrong with it, or "".
+// setLabel reads one label; its result is the problem, or "".
 func setLabel(known map[string]setter, name, value string) string {
 	s, ok := known[strings.TrimPrefix(name, labelPrefix)]
 	if !ok || !strings.HasPrefix(name, labelPrefix) {

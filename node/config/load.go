@@ -205,7 +205,7 @@ func (l *loader) enter(e entry) {
 	commit(origin)
 }
 
-// enterTable checks a header. What is wrong with a section is said once, there.
+// enterTable checks a header. A problem of a section is reported once, there.
 func (l *loader) enterTable(e entry, path string) {
 	message := checkTable(e)
 	if first, ok := l.tables[path]; ok && !e.list {
@@ -258,7 +258,7 @@ func checkService(name string) string {
 	return ""
 }
 
-// find is the place for a key, or what is wrong with the key. commit notes where
+// find is the place for a key, or the problem of the key. commit notes where
 // a value that was set came from.
 func (l *loader) find(path []string) (b binding, commit func(Origin), message string) {
 	section := path[0]

@@ -75,7 +75,7 @@ const (
 	maxReported = 100 // problems of one configuration; the rest is counted
 )
 
-// printable replaces what a terminal could obey.
+// printable replaces characters that a terminal interprets.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r < 0x20 || r >= 0x7f && r < 0xa0 || r == utf8.RuneError ||

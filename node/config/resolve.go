@@ -38,7 +38,7 @@ func (p Patch) sets(keys ...string) bool {
 	return slices.ContainsFunc(p, func(s Setting) bool { return slices.Contains(keys, s.Key) })
 }
 
-// PolicyFor joins what holds for one container: the defaults, the preset of its
+// PolicyFor computes the policy of one container: the defaults, the preset of its
 // class, its service's table, its labels, each over the one before. A label that
 // cannot be read is a Problem, which turns automation off for this container
 // only. It reads ctr.Name, ctr.Labels and ctr.Service and nothing else.

@@ -22,7 +22,7 @@ type entry struct {
 	value literal
 }
 
-// fault is what is wrong with the form of the file, not with its meaning.
+// fault is a syntax error of the file.
 type fault struct {
 	at      place
 	message string
@@ -53,7 +53,7 @@ func parse(data []byte) (entries []entry, faults []fault) {
 	return entries, faults
 }
 
-// brokenTable stands for a header that cannot be read, so that the keys under
+// brokenTable replaces a header that cannot be read, so that the keys under
 // it are not taken for those of the table above.
 const brokenTable = "_"
 

@@ -123,7 +123,7 @@ func traceCSV(t api.Trace, peak bool) string {
 	return b.String()
 }
 
-// exportNotes writes to Err what a reader of the trace should know.
+// exportNotes writes facts about the trace to Err.
 func exportNotes(a *app, t api.Trace) {
 	step := time.Duration(t.Step * float64(time.Second))
 	note := func(format string, args ...any) { fmt.Fprintf(a.Err, "effiscale: "+format+"\n", args...) }

@@ -72,7 +72,7 @@ func slacksText(r *simulate.Result) string {
 	return text
 }
 
-// slackRange is what the slack axis shows: all curves, from a mark to a mark.
+// slackRange is the range of the slack axis: all curves, rounded to marks.
 func (p *picture) slackRange() (foot, top float64) {
 	foot, top = mostSlack, leastSlack
 	for i := range p.r.results {

@@ -92,7 +92,7 @@ func (p *picture) head() {
 	p.text(pt{x + 214, 33}, "ink", "not served")
 }
 
-// strip draws demand, what was allocated and what was short of one policy.
+// strip draws demand, allocation and shortage of one policy.
 func (p *picture) strip(y float64, i int) {
 	res := &p.r.results[i]
 	s := res.Series
@@ -112,7 +112,7 @@ func (p *picture) strip(y float64, i int) {
 	p.path("area demand", append(outline, pt{plotLeft + float64(p.columns-1), bottom}))
 	var short [][]pt
 	for x, d := range demand {
-		// A column is red from what was there up to the demand that it did not meet.
+		// A column is red from the allocation up to the demand above it.
 		if there, ok := p.shortest(s, x); ok {
 			at, from := plotLeft+float64(x), place(there)
 			short = append(short, []pt{{at, from}, {at, min(place(d.high), from-1)}})
@@ -122,7 +122,7 @@ func (p *picture) strip(y float64, i int) {
 	p.path(fmt.Sprintf("line%d", hue), p.allocated(alloc, place))
 }
 
-// allocated is the line through what was allocated, each column from its first
+// allocated is the line of the allocation, each column from its first
 // value over its lowest and highest to its last.
 func (p *picture) allocated(alloc []bunch, place func(float64) float64) []pt {
 	var line []pt
@@ -159,10 +159,10 @@ func scoreText(r *simulate.Result) string {
 	return text
 }
 
-// bunch is what the steps of one column have for values.
+// bunch summarises the values of the steps of one column.
 type bunch struct{ first, last, low, high float64 }
 
-// column is which steps column x of n stands for: at least one.
+// column is the range of steps of column x: at least one.
 func (p *picture) column(x int) (from, to int) {
 	n, w := len(p.r.trace.Values), p.columns
 	from = min(x*n/w, n-1)
@@ -178,8 +178,8 @@ func (p *picture) squeeze(values []float64) []bunch {
 	return out
 }
 
-// shortest is what was there in the step of a column that was most short; false:
-// none was.
+// shortest is the allocation in the step of a column with the largest shortage; false:
+// there was none.
 func (p *picture) shortest(s *simulate.Series, x int) (there float64, short bool) {
 	from, to := p.column(x)
 	worst := 0.0

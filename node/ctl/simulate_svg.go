@@ -19,7 +19,7 @@ type pt struct{ x, y float64 }
 type svg struct{ strings.Builder }
 
 // palette is the style sheet of one colour scheme. The hues can be told apart by
-// people who see red and green alike (ColorBrewer; Okabe and Ito).
+// people with red-green colour blindness (ColorBrewer; Okabe and Ito).
 type palette struct {
 	back, ink, faint, grid, demand, short string
 	hues                                  []string
@@ -61,7 +61,7 @@ const svgStyle = `text{font-family:system-ui,-apple-system,"Segoe UI",Roboto,"De
 	`path,line{fill:none;stroke-width:1.5;stroke-linejoin:round}.grid,.tick{stroke-width:1}.short{stroke-width:1}` +
 	`.short,.grid,.tick{shape-rendering:crispEdges}.area{stroke:none}.own{stroke-width:3}.dash{stroke-dasharray:7 3}`
 
-// newSVG begins a picture. Title and description are what a screen reader says.
+// newSVG begins a picture. Screen readers use title and description.
 func newSVG(width, height float64, title, description string) *svg {
 	s := &svg{}
 	w, h := coord(width), coord(height)
@@ -121,7 +121,7 @@ func (s *svg) path(class string, strokes ...[]pt) {
 // coord prints a coordinate with one decimal at most.
 func coord(v float64) string { return strconv.FormatFloat(math.Round(v*10)/10, 'f', -1, 64) }
 
-// escape makes a text harmless to XML and to who reads it.
+// escape escapes a text for XML, and its control characters.
 func escape(s string) string { return html.EscapeString(clean(s)) }
 
 // hueOf is the index of a policy's colour, the same in every picture.
