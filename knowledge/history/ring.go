@@ -7,7 +7,7 @@ import (
 )
 
 const (
-	ringStart = 64
+	ringStart = 16
 	// RingPoints is the usual bound of a Ring: five minutes at one point a second.
 	RingPoints = 300
 	// ringTop points at the top are looked at for a quantile, pointMost is the longest
@@ -16,11 +16,13 @@ const (
 	pointMost = 10 * time.Second
 )
 
-// Ring keeps the newest points of one container. It starts small, doubles up to
-// its bound, and from then on overwrites the oldest.
+// Ring keeps the newest points of one container: those of as many seconds as its
+// bound says, and at most as many points. It starts small and doubles while its
+// oldest point is younger than that; else the oldest gives way. So a container
+// that is read seldom has a small ring.
 type Ring struct {
 	points []knowledge.Point
-	next   int // where the next point goes once the ring is full
+	next   int // the oldest, and where the next point goes once the ring is full
 	max    int
 }
 
@@ -29,18 +31,22 @@ func NewRing(limit int) *Ring { return &Ring{max: max(limit, 1)} }
 
 // Add appends a point. It allocates only while the ring still grows.
 func (r *Ring) Add(p knowledge.Point) {
-	if len(r.points) < r.max {
-		if len(r.points) == cap(r.points) {
-			grown := make([]knowledge.Point, len(r.points), min(max(2*cap(r.points), ringStart), r.max))
-			copy(grown, r.points)
-			r.points = grown
-		}
+	n := len(r.points)
+	if n == cap(r.points) && n < r.max && (n == 0 || p.At-r.points[r.next].At < r.span()) {
+		grown := make([]knowledge.Point, 0, min(max(2*n, ringStart), r.max))
+		r.points, r.next = append(append(grown, r.points[r.next:]...), r.points[:r.next]...), 0
+	}
+	if n < cap(r.points) {
 		r.points = append(r.points, p)
 		return
 	}
 	r.points[r.next] = p
-	r.next = (r.next + 1) % r.max
+	r.next = (r.next + 1) % n
 }
+
+// span is how old the oldest point must be to give way before the bound is met: the
+// point that the first seconds of the span follow is kept too.
+func (r *Ring) span() int64 { return int64(time.Duration(r.max)*time.Second + 2*pointMost) }
 
 // Len is the number of points held.
 func (r *Ring) Len() int { return len(r.points) }

@@ -175,7 +175,6 @@ type Container struct {
 	unconfirmed knowledge.Bytes
 	rate        rate
 	sharesAt    time.Time
-	sample      knowledge.Sample // for reading back
 }
 
 // Limit is the limit in force for a resource, as the kernel holds it; 0: none.

@@ -46,6 +46,7 @@ type Executor struct {
 	now      func() time.Time
 	syncedAt time.Time
 	repairs  int
+	sample   knowledge.Sample // of the limits that were read back last
 }
 
 // Options hand an Executor what it works with.
@@ -221,13 +222,14 @@ func (e *Executor) readBack(c *Container) bool {
 	if c.Probe == nil {
 		return false
 	}
-	c.sample.Have = 0
-	if err := c.Probe.Read(&c.sample, knowledge.HasLimits); err != nil || c.sample.Have&knowledge.HasLimits == 0 {
+	s := &e.sample
+	s.Have = 0
+	if err := c.Probe.Read(s, knowledge.HasLimits); err != nil || s.Have&knowledge.HasLimits == 0 {
 		return false
 	}
 	w := c.Window
-	w.Quota, w.Period = c.sample.Quota, c.sample.Period
-	w.MemoryLimit, w.MemoryHigh = c.sample.MemoryLimit, c.sample.MemoryHigh
+	w.Quota, w.Period = s.Quota, s.Period
+	w.MemoryLimit, w.MemoryHigh = s.MemoryLimit, s.MemoryHigh
 	return true
 }
 

@@ -11,8 +11,8 @@ import (
 // Dirty reports whether the kernel holds a quota that the Engine does not know.
 func (c *Container) Dirty() bool { return !c.dirtySince.IsZero() }
 
-// Follow tells the Engine of one quota that the kernel already has: the one that
-// waits longest, when it is due, at most one a second for the whole host.
+// SyncEngine sends the Engine one quota that the kernel already has: the one that
+// waits longest, when it is due. It looks for one once a second.
 func (e *Executor) SyncEngine(now time.Time, subjects []*Container) {
 	if !e.Host.EngineDown.IsZero() || now.Sub(e.syncedAt) < engineEvery {
 		return
@@ -26,11 +26,10 @@ func (e *Executor) SyncEngine(now time.Time, subjects []*Container) {
 			next = c
 		}
 	}
-	if next == nil {
-		return
-	}
 	e.syncedAt = now
-	e.sendQuota(next)
+	if next != nil {
+		e.sendQuota(next)
+	}
 }
 
 // due: quiet for a while, or late.

@@ -14,9 +14,9 @@ import (
 )
 
 const (
-	// recent is how many readings the short ring keeps: 5 s at ten a second,
-	// with room for a tick that comes early.
-	recent = 64
+	// recent is how many readings the short ring keeps at most: 5 s at ten a second,
+	// with room for a tick that comes early; few is how many at first.
+	recent, few = 64, 8
 	// shortSpan is the window of the CPU captain (Autothrottle, NSDI'24).
 	shortSpan = 5 * time.Second
 	// ratioSpan is the time over which the throttle ratio is taken: ten CFS
@@ -44,13 +44,21 @@ type reading struct {
 	working   knowledge.Bytes
 }
 
+// counters are what rates are made of.
+type counters struct {
+	at                 time.Time
+	have               knowledge.Signals
+	cpu, held          time.Duration
+	periods, throttled uint64
+}
+
 // Track is the monitor's memory of one container. The zero value is ready.
 type Track struct {
 	Window knowledge.Window
 
-	prev     knowledge.Sample // last accepted fast reading
-	ring     [recent]reading
-	head, n  int // ring[head-1] is the newest
+	prev     counters  // of the last accepted reading
+	ring     []reading // a power of two, as long as growthSpan needs
+	head, n  int       // ring[head-1] is the newest
 	inactive knowledge.Bytes
 	wild     int // readings in a row beyond all reason
 
@@ -103,7 +111,7 @@ func (t *Track) Observe(s *knowledge.Sample, cpus int) (accepted bool, m Minute)
 // pause of the daemon itself, the first reading is a new baseline.
 func (t *Track) Restart() {
 	t.n, t.head = 0, 0
-	t.prev = knowledge.Sample{}
+	t.prev = counters{}
 	w := &t.Window
 	w.Samples, w.ThrottledRun, w.ThrottleRatio = 0, 0, 0
 	w.Usage, w.Missing, w.ThrottledPeriods, w.Periods = 0, 0, 0, 0
@@ -115,7 +123,7 @@ func (t *Track) Restart() {
 // that cannot be true.
 func (t *Track) fast(s *knowledge.Sample, cpus float64) bool {
 	w := &t.Window
-	dt := s.At.Sub(t.prev.At)
+	dt := s.At.Sub(t.prev.at)
 	if w.Samples > 0 && dt == 0 {
 		return true // the same instant again: only its slow part is new
 	}
@@ -123,9 +131,9 @@ func (t *Track) fast(s *knowledge.Sample, cpus float64) bool {
 		t.baseline(s)
 		return true
 	}
-	usage := float64(s.CPUUsage-t.prev.CPUUsage) / float64(dt)
-	throttle := s.Have&t.prev.Have&knowledge.HasThrottle != 0
-	if usage > cpus*artefact || throttle && s.Throttled-t.prev.Throttled > s.Periods-t.prev.Periods+1 {
+	usage := float64(s.CPUUsage-t.prev.cpu) / float64(dt)
+	throttle := s.Have&t.prev.have&knowledge.HasThrottle != 0
+	if usage > cpus*artefact || throttle && s.Throttled-t.prev.throttled > s.Periods-t.prev.periods+1 {
 		w.Rejected++
 		if t.wild++; t.wild >= 3 { // it stays there: believe it as a new beginning
 			t.wild = 0
@@ -140,14 +148,14 @@ func (t *Track) fast(s *knowledge.Sample, cpus float64) bool {
 	w.Usage = knowledge.FromCores(usage)
 	w.Missing, w.Periods, w.ThrottledPeriods = 0, 0, 0
 	if throttle {
-		held := float64(s.ThrottledTime-t.prev.ThrottledTime) / float64(dt)
+		held := float64(s.ThrottledTime-t.prev.held) / float64(dt)
 		w.Missing = knowledge.FromCores(min(held, cpus))
-		w.Periods = s.Periods - t.prev.Periods
-		w.ThrottledPeriods = s.Throttled - t.prev.Throttled
+		w.Periods = s.Periods - t.prev.periods
+		w.ThrottledPeriods = s.Throttled - t.prev.throttled
 		t.run()
 	}
 	t.push(reading{at: s.At.Sub(t.began), cpu: s.CPUUsage, usage: usage, periods: s.Periods, throttled: s.Throttled})
-	t.prev = *s
+	t.prev = countersOf(s)
 	t.summarise()
 	return true
 }
@@ -198,34 +206,47 @@ func (t *Track) run() {
 	}
 }
 
-func counterFell(s, prev *knowledge.Sample) bool {
-	if s.CPUUsage < prev.CPUUsage {
+func countersOf(s *knowledge.Sample) counters {
+	return counters{s.At, s.Have, s.CPUUsage, s.ThrottledTime, s.Periods, s.Throttled}
+}
+
+func counterFell(s *knowledge.Sample, prev *counters) bool {
+	if s.CPUUsage < prev.cpu {
 		return true
 	}
-	if s.Have&prev.Have&knowledge.HasThrottle == 0 {
+	if s.Have&prev.have&knowledge.HasThrottle == 0 {
 		return false
 	}
-	return s.Periods < prev.Periods || s.Throttled < prev.Throttled || s.ThrottledTime < prev.ThrottledTime
+	return s.Periods < prev.periods || s.Throttled < prev.throttled || s.ThrottledTime < prev.held
 }
 
 // baseline starts over: the container was restarted, or this is its first reading.
 func (t *Track) baseline(s *knowledge.Sample) {
 	t.Restart()
-	t.prev = *s
+	t.prev = countersOf(s)
 	t.Window.Samples = 1
 	t.Window.Since = s.At
 	t.push(reading{at: s.At.Sub(t.began), cpu: s.CPUUsage, usage: math.NaN(), periods: s.Periods, throttled: s.Throttled})
 }
 
+// push adds a reading. The ring grows while its oldest reading is young enough to
+// count: a container that is read seldom has a short one.
 func (t *Track) push(r reading) {
+	if t.n == len(t.ring) && t.n < recent && (t.n == 0 || r.at-t.back(t.n-1).at <= growthSpan) {
+		grown := make([]reading, max(2*t.n, few))
+		for i := range t.n {
+			grown[t.n-1-i] = *t.back(i)
+		}
+		t.ring, t.head = grown, t.n
+	}
 	t.ring[t.head] = r
-	t.head = (t.head + 1) % recent
-	t.n = min(t.n+1, recent)
+	t.head = (t.head + 1) % len(t.ring)
+	t.n = min(t.n+1, len(t.ring))
 }
 
 // back is the i-th newest reading, 0 the newest.
 func (t *Track) back(i int) *reading {
-	return &t.ring[(t.head-1-i+2*recent)%recent]
+	return &t.ring[(t.head-1-i)&(len(t.ring)-1)]
 }
 
 // summarise walks the short ring once for everything that it tells.
