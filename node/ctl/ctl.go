@@ -153,7 +153,10 @@ func usageHint(root *cobra.Command, args []string, err error) string {
 	}
 	hint := "See `" + path + " --help`."
 	if len(args) > 0 && strings.HasPrefix(err.Error(), "unknown command") {
-		if near := root.SuggestionsFor(args[0]); len(near) > 0 {
+		switch near := root.SuggestionsFor(args[0]); {
+		case isTopic(args[0]):
+			hint = "Did you mean `effiscale help " + args[0] + "`? " + hint
+		case len(near) > 0:
 			hint = "Did you mean `effiscale " + near[0] + "`? " + hint
 		}
 	}

@@ -158,6 +158,7 @@ func TestGolden(t *testing.T) {
 		{"help-nothing-near", fakeClient{}, ExitUsage, "help|ingress"},
 		{"help-two", fakeClient{}, ExitUsage, "help|exit-codes|cluster"},
 		{"complete-help", fakeClient{}, ExitOK, "__complete|help|"},
+		{"topic-as-command", fakeClient{}, ExitUsage, "cluster"},
 		{"unknown-command", fakeClient{}, ExitUsage, "statu"},
 		{"unknown-flag", fakeClient{}, ExitUsage, "status|--colour"},
 		{"unknown-output", fakeClient{}, ExitUsage, "status|-o|yaml"},

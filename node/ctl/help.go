@@ -33,6 +33,10 @@ func topics() []topic {
 	return out
 }
 
+func isTopic(name string) bool {
+	return slices.ContainsFunc(topics(), func(t topic) bool { return t.name == name })
+}
+
 func helpCmd(a *app, root *cobra.Command) *cobra.Command {
 	return &cobra.Command{
 		Use:   "help [COMMAND | TOPIC]",
