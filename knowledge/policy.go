@@ -82,6 +82,8 @@ type Policy struct {
 	YieldFor time.Duration
 	// Weight decides who gets more when the host is full, 1..100.
 	Weight int
+	// Service holds what concerns the service as a whole.
+	Service ServicePolicy
 	// Allow holds the dangers that the label effiscale.allow accepts ("gpu").
 	Allow []string
 	// Problems are the labels that could not be read: label, value, what is

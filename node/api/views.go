@@ -233,7 +233,10 @@ type Explain struct {
 	Patterns     []Pattern    `json:"patterns,omitempty"` // of demand, and of memory where it has one
 	Envelope     EnvelopeView `json:"envelope"`
 	Conditions   []Condition  `json:"conditions"`
-	History      []Change     `json:"history"`
+	// ServiceLabels are what the labels say of the service as a whole; nothing acts on
+	// them yet.
+	ServiceLabels []Label  `json:"service_labels,omitempty"`
+	History       []Change `json:"history"`
 	// Original limits, and the present ones as the Engine and the kernel hold them.
 	OriginalKept   bool     `json:"original_kept"` // false: nothing was ever changed, nothing is to be restored
 	OriginalCPU    *float64 `json:"original_cpu"`
@@ -242,6 +245,12 @@ type Explain struct {
 	KernelCPU      *float64 `json:"kernel_cpu"`
 	EngineMemory   *int64   `json:"engine_memory_bytes"`
 	KernelMemory   *int64   `json:"kernel_memory_bytes"`
+}
+
+// Label is a label of a container, as it was understood.
+type Label struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
 }
 
 // EnvelopeView is the room in which the reflex moves.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
 )
@@ -21,7 +20,7 @@ type label struct {
 	set     func(p *knowledge.Policy, value string) error
 }
 
-const laterHelp = "checked, without effect in this version"
+const laterHelp = "checked and shown by explain; without effect in this version"
 
 // plainLabels are the labels that are not simply a policy key.
 func plainLabels() []label {
@@ -33,13 +32,12 @@ func plainLabels() []label {
 		{"memory", "bounds of the memory limit", "min..max, each 6MiB to 1024TiB", "128MiB..1GiB", setMemory},
 		{"priority", "another name of effiscale.weight", "1 to 100", "50", setWeight},
 		{"allow", "accepted risks, separated by commas", strings.Join(dangers(), ", "), "gpu", setAllow},
-		{"replicas", laterHelp, "min..max, each 0 to 1000", "1..5", checkReplicas},
-		{"replicas.target", laterHelp, "cpu=70%, rps=200, concurrency=50 or latency_p95=250ms", "cpu=70%",
-			checkReplicasTarget},
-		{"port", laterHelp, "1 to 65535", "8080", checkPublished},
-		{"listen", laterHelp, `":8088" or "http://app.local"`, ":8088", textLabel(checkListen)},
-		{"drain", laterHelp, "0s to 1h", "30s", checkWait},
-		{"ready-after", laterHelp, "0s to 1h", "5s", checkWait},
+		{"replicas", laterHelp, "min..max, each 0 to 1000", "1..5", setReplicas},
+		{"replicas.target", laterHelp, "cpu=70%, rps=200, concurrency=50 or latency_p95=250ms", "cpu=70%", setTarget},
+		{"port", laterHelp, "1 to 65535", "8080", setPort},
+		{"listen", laterHelp, `":8088" or "http://app.local"`, ":8088", setListen},
+		{"drain", laterHelp, "0s to 1h", "30s", setDrain},
+		{"ready-after", laterHelp, "0s to 1h", "5s", setReadyAfter},
 	}
 }
 
@@ -210,54 +208,4 @@ func setMemory(p *knowledge.Policy, s string) error {
 	return setRange(s, &p.Memory, func(v *knowledge.Bytes) field {
 		return sizeField{p: v, least: leastMemory, most: knowledge.MaxBytes}
 	})
-}
-
-func checkReplicas(_ *knowledge.Policy, s string) error {
-	least, most, err := cutRange(s)
-	if err != nil {
-		return err
-	}
-	var a, b int
-	if err := errors.Join(countField{&a, 0, 1000}.set(bare(least)), countField{&b, 0, 1000}.set(bare(most))); err != nil {
-		return errors.New("has an end that is not 0 to 1000")
-	}
-	if a > b {
-		return errors.New("has its minimum above its maximum")
-	}
-	return nil
-}
-
-func checkReplicasTarget(_ *knowledge.Policy, s string) error {
-	what, value, _ := strings.Cut(s, "=")
-	var number float64
-	var span time.Duration
-	var f field
-	switch what {
-	case "cpu":
-		f = shareField{p: &number, least: 0.1, most: 1}
-	case "rps", "concurrency":
-		f = factorField{&number, 0.1, 1e6}
-	case "latency_p50", "latency_p90", "latency_p95", "latency_p99":
-		f = spanField{&span, time.Millisecond, time.Minute}
-	default:
-		return errors.New("names no target that is known")
-	}
-	if err := f.set(bare(value)); err != nil {
-		return fmt.Errorf("has a value that %w (%s)", err, f.allowed())
-	}
-	return nil
-}
-
-func checkPublished(_ *knowledge.Policy, s string) error {
-	var port int
-	return countField{&port, 1, 65535}.set(bare(s))
-}
-
-func checkWait(_ *knowledge.Policy, s string) error {
-	var d time.Duration
-	return spanField{&d, 0, time.Hour}.set(bare(s))
-}
-
-func textLabel(check func(string) error) func(*knowledge.Policy, string) error {
-	return func(_ *knowledge.Policy, s string) error { return check(s) }
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -85,17 +86,20 @@ weight = 90
 				p.StartBoostFor == 90*time.Second && p.YieldFor == 0 &&
 				!p.MemoryShrink && p.Weight == 80 && len(p.Allow) == 2 && p.Allow[1] == "runtime"
 		}},
-		{"labels of later versions", labelled("enable=true", "mode=auto", "replicas=1..5",
-			"replicas.target=latency_p95=250ms", "port=8080", "listen=http://app.local", "drain=30s", "ready-after=5s",
+		{"labels of the service", labelled("enable=true", "mode=auto", "replicas=1..5",
+			"replicas.target=latency_p95=250ms", "port=8080", "listen=http://app.local", "drain=30s", "ready-after=0s",
 			"clone-of=abc", "demo=1"), func(p knowledge.Policy) bool {
-			return p.Acts()
+			s, latency := p.Service, 250*time.Millisecond
+			return p.Acts() && *s.Replicas == knowledge.ReplicaRange{Min: 1, Max: 5} && s.Port == 8080 &&
+				s.Target == knowledge.ReplicaTarget{Signal: knowledge.TargetLatency, Quantile: 0.95, Latency: latency} &&
+				s.Listen == knowledge.Listen{Scheme: "http", Host: "app.local"} && *s.Drain == 30*time.Second && *s.ReadyAfter == 0
 		}},
-		{"Compose's service name", knowledge.Container{Name: "x",
-			Labels: map[string]string{"com.docker.compose.project": "we", "com.docker.compose.service": "b"}},
-			func(p knowledge.Policy) bool {
-				return p.Weight == 40
-			}},
-		{"the service as the Engine room names it", knowledge.Container{Name: "x", Service: "web"},
+		{"no labels of the service", labelled("enable=true"), func(p knowledge.Policy) bool {
+			return p.Service == knowledge.ServicePolicy{}
+		}},
+		{"another service", knowledge.Container{Name: "x", Service: "we_b"},
+			func(p knowledge.Policy) bool { return p.Weight == 40 }},
+		{"the service as the engine's adapter names it", knowledge.Container{Name: "x", Service: "web"},
 			func(p knowledge.Policy) bool { return p.Weight == 90 }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -184,6 +188,9 @@ func TestBadLabels(t *testing.T) {
 		{"listen=ftp://x", "is not an http address"},
 		{"listen=http://", "is not an http address"},
 		{"listen=8088", "is not host:port"},
+		{"listen=http://app.local/?a=b", "has a query or a fragment"},
+		{"listen=http://app.local/#a", "has a query or a fragment"},
+		{"listen=http://app.local:99999", "no port from 0 to 65535"},
 		{"drain=30", "has no unit; allowed: 0s to 1h"},
 		{"drain=2h", "is too large"},
 		{"ready-after=-5s", "is not a duration"},
@@ -327,6 +334,37 @@ func TestOnlyLabel(t *testing.T) {
 	for _, bad := range []string{"=x", " ", "a b=c", "a=\x00", strings.Repeat("a", 200), "a=" + strings.Repeat("b", 300)} {
 		if _, err := decode("", nil, []string{"EFFISCALE_DOCKER_ONLY_LABEL=" + bad}); err == nil {
 			t.Errorf("%q was taken", bad)
+		}
+	}
+}
+
+// TestServiceLabels: what the labels of a service say is kept with its types, and is
+// printed as it was written.
+func TestServiceLabels(t *testing.T) {
+	c := Defaults()
+	for label, get := range map[string]func(knowledge.ServicePolicy) any{
+		"replicas=0..3":                       func(s knowledge.ServicePolicy) any { return *s.Replicas },
+		"replicas.target=cpu=70%":             func(s knowledge.ServicePolicy) any { return s.Target },
+		"replicas.target=rps=200":             func(s knowledge.ServicePolicy) any { return s.Target },
+		"replicas.target=concurrency=0.5":     func(s knowledge.ServicePolicy) any { return s.Target },
+		"replicas.target=latency_p99=1.5s":    func(s knowledge.ServicePolicy) any { return s.Target },
+		"port=8080":                           func(s knowledge.ServicePolicy) any { return s.Port },
+		"listen=:8088":                        func(s knowledge.ServicePolicy) any { return s.Listen },
+		"listen=[::1]:8088":                   func(s knowledge.ServicePolicy) any { return s.Listen },
+		"listen=10.0.0.1:80":                  func(s knowledge.ServicePolicy) any { return s.Listen },
+		"listen=http://app.local":             func(s knowledge.ServicePolicy) any { return s.Listen },
+		"listen=https://app.local:8443/a%20b": func(s knowledge.ServicePolicy) any { return s.Listen },
+		"listen=http://[::1]":                 func(s knowledge.ServicePolicy) any { return s.Listen },
+		"drain=1m30s":                         func(s knowledge.ServicePolicy) any { return *s.Drain },
+		"ready-after=5s":                      func(s knowledge.ServicePolicy) any { return *s.ReadyAfter },
+	} {
+		p := c.PolicyFor(labelled("enable=true", label))
+		if len(p.Problems) > 0 {
+			t.Errorf("%s: %q", label, p.Problems)
+			continue
+		}
+		if got, want := fmt.Sprint(get(p.Service)), label[strings.IndexByte(label, '=')+1:]; got != want {
+			t.Errorf("%s is printed as %s", label, got)
 		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net"
 	"net/netip"
-	"net/url"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -155,19 +154,4 @@ func checkEngine(s string) error {
 		return errors.New("is empty")
 	}
 	return errors.New("begins with neither unix:// nor tcp://")
-}
-
-// checkListen accepts ":8088", "host:8088" or an http address.
-func checkListen(s string) error {
-	if !strings.Contains(s, "://") {
-		return checkAddress(s)
-	}
-	u, err := url.Parse(s)
-	if err != nil || hasControl(s) || u.Scheme != "http" && u.Scheme != "https" || !isHost(u.Hostname()) || u.User != nil {
-		return errors.New("is not an http address")
-	}
-	if u.Port() != "" {
-		return checkPort(u.Port())
-	}
-	return nil
 }

@@ -62,12 +62,25 @@ func explainText(p *page, ex api.Explain) {
 		p.paragraph("Pattern  ", fmt.Sprintf("%s (confidence %s): %s", c.Kind, quantity(c.Confidence, "ratio"), c.Why))
 	}
 	conditionTable(p, ex.Conditions)
+	serviceLabels(p, ex.ServiceLabels)
 	if len(ex.History) > 0 {
 		p.line("")
 		changeTable(p, ex.History, false).print(p)
 	}
 	p.line("")
 	limitsText(p, ex)
+}
+
+func serviceLabels(p *page, labels []api.Label) {
+	if len(labels) == 0 {
+		return
+	}
+	set := make([]string, len(labels))
+	for i, l := range labels {
+		set[i] = l.Name + "=" + l.Value
+	}
+	p.line("")
+	p.paragraph("Labels   ", strings.Join(set, "  ")+"  (without effect in this version)")
 }
 
 func wishTable(p *page, wishes []api.Wish) {

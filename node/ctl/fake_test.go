@@ -158,6 +158,7 @@ func (f *fakeClient) Explain(_ context.Context, name string) (api.Explain, error
 		Envelope: api.EnvelopeView{Forecast: "forecast error was 2% above \"same as now\" in 3h: not used",
 			CPUFloor: 0.25, CPUCeiling: 2, ThrottleTarget: 0.06, MemoryWanted: 384 << 20, MemoryFloor: 128 << 20,
 			MemoryCeiling: 1 << 30, Learned: true, Why: "history: p95 of its use is 0.58 cores", At: ago(9 * time.Second)},
+		ServiceLabels: []api.Label{{Name: "effiscale.replicas", Value: "1..5"}, {Name: "effiscale.listen", Value: ":8088"}},
 		Conditions: []api.Condition{{Type: "Managed", Status: true, Since: ago(74 * time.Hour), Reason: "LabelEnabled",
 			Message: "effiscale.enable=true"},
 			{Type: "HostHasRoom", Status: false, Since: ago(4 * time.Minute), Reason: "MemoryReserve",

@@ -2,6 +2,7 @@ package view
 
 import (
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
@@ -27,7 +28,8 @@ func Explain(e *Explanation, now time.Time) api.Explain {
 		ManagedSince: u.Marks.Since.UTC(), Signals: signals(u), Thresholds: thresholds(u, now),
 		Forecasts: forecastViews(u), Patterns: patterns(u), Envelope: envelopeView(&u.Envelope),
 		Conditions: conditions(u, e.Source, now), Wishes: wishes(u), Rejected: rejected(u, now), History: []api.Change{},
-		OriginalKept: u.OriginalKept, KernelCPU: coresOf(u.Window.Quota), KernelMemory: bytesOf(u.Window.MemoryLimit),
+		ServiceLabels: serviceLabels(&u.Policy.Service),
+		OriginalKept:  u.OriginalKept, KernelCPU: coresOf(u.Window.Quota), KernelMemory: bytesOf(u.Window.MemoryLimit),
 	}
 	for r := range e.Verdicts {
 		out.Verdicts = append(out.Verdicts, verdictViews(knowledge.Resource(r), e.Verdicts[r])...)
@@ -40,6 +42,31 @@ func Explain(e *Explanation, now time.Time) api.Explain {
 	}
 	if u.Marks.EngineKnown {
 		out.EngineCPU, out.EngineMemory = coresOf(u.Marks.Engine.CPU), bytesOf(u.Marks.Engine.Memory)
+	}
+	return out
+}
+
+// serviceLabels are the labels of a service that are set, in the order of the reference.
+func serviceLabels(s *knowledge.ServicePolicy) []api.Label {
+	var out []api.Label
+	add := func(name, value string) { out = append(out, api.Label{Name: "effiscale." + name, Value: value}) }
+	if s.Replicas != nil {
+		add("replicas", s.Replicas.String())
+	}
+	if t := s.Target.String(); t != "" {
+		add("replicas.target", t)
+	}
+	if s.Port > 0 {
+		add("port", strconv.Itoa(s.Port))
+	}
+	if l := s.Listen.String(); l != "" {
+		add("listen", l)
+	}
+	if s.Drain != nil {
+		add("drain", s.Drain.String())
+	}
+	if s.ReadyAfter != nil {
+		add("ready-after", s.ReadyAfter.String())
 	}
 	return out
 }

@@ -108,7 +108,14 @@ func cases() map[string]func(u *mape.ContainerStatus) {
 	outlook.Horizon, outlook.Upper, outlook.Level, outlook.Coverage = 5*time.Minute, core, 0.99, 0.985
 	outlook.Gain, outlook.ScoredFor, outlook.Trusted = 0.3, 2*time.Hour, true
 	return map[string]func(u *mape.ContainerStatus){
-		"steady":  func(*mape.ContainerStatus) {},
+		"steady": func(*mape.ContainerStatus) {},
+		"labelled": func(u *mape.ContainerStatus) {
+			drain := 30 * time.Second
+			u.Policy.Service = knowledge.ServicePolicy{
+				Replicas: &knowledge.ReplicaRange{Min: 1, Max: 5}, Target: knowledge.ReplicaTarget{Signal: knowledge.TargetCPU, Value: 0.7},
+				Port: 8080, Listen: knowledge.Listen{Port: 8088}, Drain: &drain,
+			}
+		},
 		"stopped": func(u *mape.ContainerStatus) { u.Container.State = knowledge.StateExited },
 		"off":     func(u *mape.ContainerStatus) { u.Policy.Mode = knowledge.ModeOff },
 		"unmeasured": func(u *mape.ContainerStatus) {
