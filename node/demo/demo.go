@@ -1,6 +1,7 @@
-// Package demo shows on real containers how limits follow a load: the same load
-// twice, first against fixed limits, then with a real daemon. It needs a Docker
-// Engine and its own binary, and leaves nothing behind.
+// Package demo shows how limits follow a load: the same load twice, first against fixed
+// limits, then with a real daemon. It uses containers of the Docker Engine; without an
+// Engine, and as root, plain processes in control groups; else a simulated kernel. It needs
+// nothing but its own binary, and leaves nothing behind.
 package demo
 
 import (
@@ -17,7 +18,7 @@ import (
 	"github.com/effiscale/effiscale/node/api"
 )
 
-// Options are what a demonstration is told.
+// Options configure a demonstration.
 type Options struct {
 	Shape    string        // step, diurnal, flash or leak
 	Duration time.Duration // of both runs together
@@ -27,20 +28,23 @@ type Options struct {
 	Host     string   // the Engine; "": docker.DefaultHost
 	Binary   string   // the program; "": this one
 	Sockets  []string // where a daemon of this host would listen
+	Command  string   // how the user started the program, for the hints; "": effiscale
 }
 
 // cleanWithin bounds how long everything may take to be removed.
 const cleanWithin = 30 * time.Second
 
-// demo is one demonstration under way.
+// demo is one demonstration.
 type demo struct {
 	Options
 	id     string
-	plan   plan
+	plan   scenario
+	kind   kind
 	engine *docker.Client
+	host   knowledge.Host
 	cgroup *cgroup.Host // nil: kernel files cannot be read
 	screen screen
-	undo   []undo // what was made, and how it goes away again
+	undo   []undo // what was made, and how it is removed
 }
 
 type undo struct {
@@ -48,40 +52,28 @@ type undo struct {
 	do   func(context.Context) error
 }
 
-// ErrInterrupted says that the context ended, or somebody pressed Ctrl-C, before
-// the demo did, and that everything was removed.
+// ErrInterrupted says that the context ended, or Ctrl-C was pressed, before the demo was
+// done, and that everything was removed.
 var ErrInterrupted = errors.New("interrupted; everything that the demo made is removed")
 
-// Run shows the demonstration and removes everything that it made, however it
-// ends.
-func Run(ctx context.Context, o Options) (err error) {
+// Run shows the demonstration and removes everything that it made, however it ends.
+func Run(ctx context.Context, o Options) error {
 	if o.Binary == "" {
 		o.Binary = "/proc/self/exe"
 	}
 	if o.Host == "" {
 		o.Host = docker.DefaultHost
 	}
-	if err := checkStatic(o.Binary); err != nil {
-		return err
+	if o.Command == "" {
+		o.Command = "effiscale"
 	}
 	d := &demo{Options: o, id: idOf(os.Getpid())}
 	if d.id == "" {
 		return errors.New("cannot read /proc/self/stat: is /proc mounted?")
 	}
-	if d.engine, err = docker.Open(docker.Options{Host: o.Host}); err != nil {
-		return err
-	}
-	defer d.engine.Close()
-	host, err := d.prepare(ctx)
-	if err != nil {
-		return err
-	}
-	d.plan = planFor(o.Shape, o.Duration, host.CPUs, d.free(ctx, host.CPUs))
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	d.screen = newScreen(&d.Options, &d.plan, cancel)
-	fixed, scaled, err := d.both(ctx)
-	d.screen.close()
+	fixed, scaled, err := d.show(ctx, cancel)
 	if err != nil && ctx.Err() != nil {
 		err = ErrInterrupted
 	}
@@ -94,12 +86,37 @@ func Run(ctx context.Context, o Options) (err error) {
 	return d.summary(fixed, scaled)
 }
 
-// prepare looks whether the host is there and free.
-func (d *demo) prepare(ctx context.Context) (knowledge.Host, error) {
-	host, err := d.engine.Host(ctx)
+// show chooses the kind of the demonstration and plays the load twice.
+func (d *demo) show(ctx context.Context, cancel func()) (fixed, scaled result, err error) {
+	note, err := d.choose(ctx)
 	if err != nil {
-		return host, err
+		return fixed, scaled, err
 	}
+	d.print(note)
+	if h, err := cgroup.Open(cgroup.Options{Driver: d.host.CgroupDriver}); err == nil && d.kind != simulated {
+		d.cgroup = h
+	}
+	d.plan = planFor(d.Shape, d.Duration, d.host.CPUs, d.free(ctx, d.host.CPUs))
+	d.screen = newScreen(d, cancel)
+	defer d.screen.close()
+	if d.kind == simulated {
+		return d.simulate(ctx)
+	}
+	return d.both(ctx)
+}
+
+// directory creates the demo's directory.
+func (d *demo) directory() error {
+	dir := dirOf(d.id)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return fmt.Errorf("cannot create the demo's directory: %w", err)
+	}
+	d.push("directory "+dir, func(context.Context) error { return os.RemoveAll(dir) })
+	return nil
+}
+
+// unmanaged checks that no daemon manages the containers of this host.
+func (d *demo) unmanaged(ctx context.Context) error {
 	for _, socket := range d.Sockets {
 		c := api.NewClient(socket)
 		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
@@ -107,18 +124,15 @@ func (d *demo) prepare(ctx context.Context) (knowledge.Host, error) {
 		cancel()
 		c.Close()
 		if err == nil {
-			return host, fmt.Errorf("%w: a daemon manages it already (%s), and two would quarrel over the demo's container; "+
-				"look at `effiscale status`, or stop it for the demo: `sudo systemctl stop effiscale`", ErrBusy, socket)
+			return fmt.Errorf("%w: a daemon manages it already (%s), and both would change the limits of the demo's "+
+				"container; look at `effiscale status`, or stop it for the demo: `sudo systemctl stop effiscale`", ErrBusy, socket)
 		}
 	}
-	if h, err := cgroup.Open(cgroup.Options{Driver: host.CgroupDriver}); err == nil {
-		d.cgroup = h
-	}
-	return host, survey(ctx, d.engine)
+	return nil
 }
 
-// free is how many cores nobody uses, over half a second; all of them where that
-// cannot be read.
+// free is how many cores are idle, over half a second; all of them where that cannot be
+// read.
 func (d *demo) free(ctx context.Context, cores int) float64 {
 	if d.cgroup == nil {
 		return float64(cores)
@@ -142,17 +156,14 @@ func (d *demo) free(ctx context.Context, cores int) float64 {
 	return max(0, float64(cores)-s.CPU.Cores())
 }
 
-// both makes the stage and plays the load twice.
+// both plays the load twice, the second time beside a daemon.
 func (d *demo) both(ctx context.Context) (fixed, scaled result, err error) {
-	dir := dirOf(d.id)
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return fixed, scaled, fmt.Errorf("cannot make the demo's directory: %w", err)
-	}
-	d.push("directory "+dir, func(context.Context) error { return os.RemoveAll(dir) })
-	d.screen.step("making an image of this program")
-	d.push("image "+imageOf(d.id), func(ctx context.Context) error { return d.engine.RemoveImage(ctx, imageOf(d.id)) })
-	if err := importImage(ctx, d.engine, imageOf(d.id), d.Binary); err != nil {
-		return fixed, scaled, err
+	if d.kind == containers {
+		d.screen.step("making an image of this program")
+		d.push("image "+imageOf(d.id), func(ctx context.Context) error { return d.engine.RemoveImage(ctx, imageOf(d.id)) })
+		if err := importImage(ctx, d.engine, imageOf(d.id), d.Binary); err != nil {
+			return fixed, scaled, err
+		}
 	}
 	if fixed, err = d.act(ctx, "fixed", nil, nil); err != nil {
 		return fixed, scaled, err

@@ -78,10 +78,14 @@ type demonstration struct {
 	id  string
 }
 
-func start(t *testing.T, file string) *demonstration {
+func start(t *testing.T, file string) *demonstration { return startAs(t, file, nil) }
+
+// startAs starts a demo as another user; nil: as this one.
+func startAs(t *testing.T, file string, user *syscall.Credential) *demonstration {
 	t.Helper()
 	d := &demonstration{out: &output{}}
 	d.cmd = exec.Command(file, "demo", "--plain", "--duration", "10s")
+	d.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: user}
 	d.cmd.Stdout, d.cmd.Stderr = d.out, d.out
 	if err := d.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -258,18 +262,18 @@ func TestEngineDemoKilled(t *testing.T) {
 	}
 }
 
-// Without an Engine, and as a program that cannot stand alone, it says so and
-// what to do.
+// An address that is none, and a program that cannot run alone in an image, are errors that
+// say what to do.
 func TestDemoCannotStart(t *testing.T) {
-	err := Run(t.Context(), Options{Shape: "step", Duration: 10 * time.Second, Plain: true, Out: &output{}, Host: "unix://" + t.TempDir() + "/none.sock", Binary: program(t)})
-	if _, ok := docker.KindOf(err); !ok {
-		t.Errorf("no Engine: %v", err)
+	err := Run(t.Context(), Options{Shape: "step", Duration: 10 * time.Second, Plain: true, Out: &output{}, Host: "ssh://host"})
+	if err == nil || !strings.Contains(err.Error(), "allowed: unix://") {
+		t.Errorf("no address: %v", err)
 	}
 	shell, lookErr := exec.LookPath("sh")
 	if lookErr != nil {
 		t.Fatal(lookErr)
 	}
-	err = Run(t.Context(), Options{Shape: "step", Duration: 10 * time.Second, Plain: true, Out: &output{}, Binary: shell})
+	err = checkStatic(shell)
 	if err == nil || !strings.Contains(err.Error(), "CGO_ENABLED=0") {
 		t.Errorf("a program that is linked dynamically: %v", err)
 	}

@@ -21,9 +21,9 @@ type live struct {
 	ended   sync.WaitGroup
 }
 
-func newLive(o *Options, p *plan, interrupt func()) *live {
-	m := picture{plan: p, colour: o.Colour, interrupt: interrupt}
-	l := &live{program: tea.NewProgram(m, tea.WithOutput(o.Out), tea.WithoutSignalHandler(), tea.WithFPS(20))}
+func newLive(d *demo, interrupt func()) *live {
+	m := picture{plan: &d.plan, kind: d.kind, colour: d.Colour, interrupt: interrupt}
+	l := &live{program: tea.NewProgram(m, tea.WithOutput(d.Out), tea.WithoutSignalHandler(), tea.WithFPS(20))}
 	l.ended.Go(func() {
 		// A terminal that went away ends the picture, and the demo with it.
 		if _, err := l.program.Run(); err != nil {
@@ -52,7 +52,8 @@ func (l *live) close() {
 
 // picture is what stands on the terminal; bubbletea's loop owns it.
 type picture struct {
-	plan      *plan
+	plan      *scenario
+	kind      kind
 	colour    bool
 	interrupt func()
 	step      string
@@ -86,11 +87,7 @@ func (m picture) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		m.decisions = append(m.decisions[max(0, len(m.decisions)+1-maxDecisions):len(m.decisions):len(m.decisions)], shown(line, 5*width))
 	case tick:
 		m.now = msg
-		m.res.demand = append(m.res.demand, msg.demand)
-		m.res.limit = append(m.res.limit, msg.limit)
-		m.res.use = append(m.res.use, msg.use)
-		m.res.memory = append(m.res.memory, float64(msg.memory)/(1<<20))
-		m.res.memLimit = append(m.res.memLimit, float64(msg.memLimit)/(1<<20))
+		m.res.add(msg)
 	}
 	return m, nil
 }
@@ -136,7 +133,7 @@ func (m picture) heading() string {
 	case m.step != "":
 		return m.step
 	}
-	return runName(m.scaled)
+	return runName(m.kind, m.scaled)
 }
 
 // bar is a bar of progress, 0..1.

@@ -55,7 +55,7 @@ func (l *latencies) reset() {
 // generator sends requests at a rate that does not care how the service does:
 // an open loop. A closed one would be slowed by what it measures.
 type generator struct {
-	plan   *plan
+	plan   *scenario
 	client *http.Client
 	// target is the service's address, host:port; it changes when the container
 	// had to be started anew.
@@ -68,7 +68,7 @@ type generator struct {
 	waiting atomic.Int64
 }
 
-func newGenerator(p *plan, born time.Time) *generator {
+func newGenerator(p *scenario, born time.Time) *generator {
 	g := &generator{plan: p, all: newLatencies(), recent: newLatencies(), client: &http.Client{
 		Timeout:   patience,
 		Transport: &http.Transport{MaxIdleConnsPerHost: maxWaiting, MaxConnsPerHost: maxWaiting, DisableCompression: true},

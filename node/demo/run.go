@@ -38,6 +38,15 @@ type result struct {
 	others       float64 // cores that the rest of the host used meanwhile
 }
 
+// add takes the figures of one second for the chart.
+func (r *result) add(t tick) {
+	r.demand = append(r.demand, t.demand)
+	r.limit = append(r.limit, t.limit)
+	r.use = append(r.use, t.use)
+	r.memory = append(r.memory, float64(t.memory)/float64(knowledge.MiB))
+	r.memLimit = append(r.memLimit, float64(t.memLimit)/float64(knowledge.MiB))
+}
+
 // run is one of the two runs under way. One goroutine owns it; the generator
 // has its own.
 type run struct {
@@ -80,7 +89,7 @@ func (r *run) play(ctx context.Context) (result, error) {
 			defer usage.Close()
 		}
 	}
-	r.start = time.Now()
+	r.start, r.lastCPU, r.lastMem = time.Now(), r.plan.limits.CPU, r.plan.limits.Memory
 	loadCtx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	done := make(chan struct{})
@@ -246,11 +255,7 @@ func (r *run) tick(window knowledge.Sample) {
 			t.throttled = float64(r.prev.Throttled-window.Throttled) / float64(periods)
 		}
 	}
-	r.res.demand = append(r.res.demand, t.demand)
-	r.res.limit = append(r.res.limit, t.limit)
-	r.res.use = append(r.res.use, t.use)
-	r.res.memory = append(r.res.memory, float64(t.memory)/float64(knowledge.MiB))
-	r.res.memLimit = append(r.res.memLimit, float64(t.memLimit)/float64(knowledge.MiB))
+	r.res.add(t)
 	r.screen.tick(t)
 }
 
@@ -262,10 +267,10 @@ func (r *run) decisions(ctx context.Context) {
 		return
 	}
 	cpu, mem := knowledge.FromCores(*v.CPULimit), knowledge.Bytes(*v.MemoryLimit)
-	if r.lastCPU > 0 && cpu != r.lastCPU {
+	if cpu != r.lastCPU {
 		r.screen.decision(fmt.Sprintf("cpu %s -> %s cores: %s", r.lastCPU, cpu, why(v, "cpu")))
 	}
-	if r.lastMem > 0 && mem != r.lastMem {
+	if mem != r.lastMem {
 		r.screen.decision(fmt.Sprintf("memory %s -> %s: %s", r.lastMem, mem, why(v, "memory")))
 	}
 	r.lastCPU, r.lastMem = cpu, mem

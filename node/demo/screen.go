@@ -50,19 +50,28 @@ type screen interface {
 	close()
 }
 
-func newScreen(o *Options, p *plan, interrupt func()) screen {
-	if o.Plain {
-		l := &lines{out: o.Out}
-		l.line("EffiScale demo: load %q on %d cores, twice: with fixed limits, then with EffiScale; about %s",
-			p.shape, p.cores, (2*p.each + 5*time.Second).Round(5*time.Second))
-		return l
+func newScreen(d *demo, interrupt func()) screen {
+	if !d.Plain {
+		return newLive(d, interrupt)
 	}
-	return newLive(o, p, interrupt)
+	l := &lines{out: d.Out, kind: d.kind}
+	l.line("EffiScale demo: load %q on %d cores, twice: with fixed limits, then with EffiScale; %s",
+		d.plan.shape, d.plan.cores, d.length())
+	return l
+}
+
+// length is how long both runs take.
+func (d *demo) length() string {
+	if d.kind == simulated {
+		return "simulated"
+	}
+	return "about " + (2*d.plan.each + 5*time.Second).Round(5*time.Second).String()
 }
 
 // lines is the screen of pipes and logs: a line each second.
 type lines struct {
-	out io.Writer
+	out  io.Writer
+	kind kind
 }
 
 // A demo goes on when nobody reads it: the containers must go away in order.
@@ -70,7 +79,7 @@ func (l *lines) line(format string, args ...any) { _, _ = fmt.Fprintf(l.out, for
 
 func (l *lines) step(text string) { l.line("- %s", text) }
 
-func (l *lines) begin(scaled bool) { l.line("- %s", runName(scaled)) }
+func (l *lines) begin(scaled bool) { l.line("- %s", runName(l.kind, scaled)) }
 
 func (l *lines) tick(t tick) {
 	l.line("%4.0fs  demand %.2f  use %.2f  limit %.2f cores  throttled %3.0f%%  mem %s/%s  p99 %6s  errors %d",
@@ -83,11 +92,15 @@ func (l *lines) decision(text string) {
 
 func (l *lines) close() {}
 
-func runName(scaled bool) string {
+func runName(k kind, scaled bool) string {
+	name := "first run: fixed limits"
 	if scaled {
-		return "second run: the same load, with EffiScale"
+		name = "second run: the same load, with EffiScale"
 	}
-	return "first run: fixed limits"
+	if k == simulated {
+		name += " (simulated)"
+	}
+	return name
 }
 
 // shown makes a text safe and short for a terminal.
@@ -113,7 +126,7 @@ func short(d time.Duration) string {
 }
 
 // chart draws demand, limit and use over a run; cols is the width of the page.
-func (r *result) chart(p *plan, colour bool, cols, height int) string {
+func (r *result) chart(p *scenario, colour bool, cols, height int) string {
 	series, unit := [][]float64{r.demand, r.use, r.limit}, "cores"
 	if p.shape == "leak" {
 		series, unit = [][]float64{r.memory, r.memory, r.memLimit}, "MiB" // the demand is what is held

@@ -6,12 +6,16 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/effiscale/effiscale/node/demo/process"
 )
 
 // servePort is the service's port inside its container.
@@ -38,6 +42,9 @@ func Serve(ctx context.Context, args []string) error {
 	if err != nil || life <= 0 {
 		return fmt.Errorf("cannot read the lifetime %q", args[0])
 	}
+	if files := os.Getenv(process.JoinVar); files != "" {
+		return join(strings.Split(files, ":"))
+	}
 	ctx, cancel := context.WithTimeout(ctx, life)
 	defer cancel()
 	s := &service{slots: make(chan struct{}, 2*runtime.GOMAXPROCS(0))}
@@ -45,7 +52,7 @@ func Serve(ctx context.Context, args []string) error {
 	mux.HandleFunc("GET /work", s.work)
 	mux.HandleFunc("POST /hold/{bytes}", s.hold)
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", ":"+strconv.Itoa(servePort))
+	l, err := listen(ctx)
 	if err != nil {
 		return fmt.Errorf("cannot listen: %w", err)
 	}
@@ -54,6 +61,30 @@ func Serve(ctx context.Context, args []string) error {
 		return fmt.Errorf("cannot serve: %w", err)
 	}
 	return nil
+}
+
+// listen is the service's port: a descriptor that was handed over, or its own.
+func listen(ctx context.Context) (net.Listener, error) {
+	if os.Getenv(process.ListenVar) != "" {
+		f := os.NewFile(3, "listener")
+		defer f.Close()
+		return net.FileListener(f)
+	}
+	return new(net.ListenConfig).Listen(ctx, "tcp", ":"+strconv.Itoa(servePort))
+}
+
+// join moves this process into control groups and starts the program anew, so that all of
+// its memory counts there.
+func join(files []string) error {
+	for _, file := range files {
+		if err := os.WriteFile(file, []byte("0"), 0); err != nil {
+			return fmt.Errorf("cannot join a control group: %w", err)
+		}
+	}
+	if err := os.Unsetenv(process.JoinVar); err != nil {
+		return err
+	}
+	return unix.Exec("/proc/self/exe", os.Args, os.Environ())
 }
 
 // work answers after workPerRequest of CPU time, however long that takes. Who

@@ -10,8 +10,8 @@ import (
 // workPerRequest is the CPU time that one request takes.
 const workPerRequest = 10 * time.Millisecond
 
-// plan is what one demonstration does: the same in both runs, fitted to the host.
-type plan struct {
+// scenario is what one demonstration does: the same in both runs, fitted to the host.
+type scenario struct {
 	shape string
 	each  time.Duration // length of one run
 	base  float64       // cores asked for when calm
@@ -34,9 +34,9 @@ const (
 // planFor fits a shape to a host: the peak takes at most half of its cores, and
 // of those that are free 70 %, so that the load generator and everybody else
 // have theirs; at most 2, and 0.4 on the smallest or busiest host.
-func planFor(shape string, total time.Duration, cores int, free float64) plan {
+func planFor(shape string, total time.Duration, cores int, free float64) scenario {
 	peak := max(min(0.5*float64(cores), 0.7*free, 2), 0.4)
-	p := plan{shape: shape, each: total * 9 / 20, base: peak / 10, peak: peak, cores: cores,
+	p := scenario{shape: shape, each: total * 9 / 20, base: peak / 10, peak: peak, cores: cores,
 		maxCPU: min(math.Ceil(peak*20)/10, float64(cores)), maxMem: 512 * knowledge.MiB}
 	p.limits = knowledge.Limits{CPU: knowledge.FromCores(math.Round(peak*4) / 10),
 		Memory: 96 * knowledge.MiB, MemorySwap: 96 * knowledge.MiB}
@@ -47,7 +47,7 @@ func planFor(shape string, total time.Duration, cores int, free float64) plan {
 }
 
 // demand is the load in cores at x, 0..1 of a run.
-func (p *plan) demand(x float64) float64 {
+func (p *scenario) demand(x float64) float64 {
 	height := 0.0
 	switch p.shape {
 	case "step":
@@ -66,7 +66,7 @@ func (p *plan) demand(x float64) float64 {
 
 // held is what the service is told to hold in memory when it has run for so
 // long: a leak begins anew with the process.
-func (p *plan) held(age time.Duration) knowledge.Bytes {
+func (p *scenario) held(age time.Duration) knowledge.Bytes {
 	if p.shape != "leak" {
 		return 0
 	}

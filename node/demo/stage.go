@@ -11,9 +11,11 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/effiscale/effiscale/docker"
+	"github.com/effiscale/effiscale/docker/cgroup"
 	"github.com/effiscale/effiscale/knowledge"
 )
 
@@ -53,14 +55,54 @@ func dirOf(id string) string { return filepath.Join(os.TempDir(), "effiscale-dem
 
 func imageOf(id string) string { return "effiscale-demo:" + id }
 
-// survey looks at the host before anything is made: it removes what a killed
-// demo left behind, and refuses to run beside another one.
+func groupOf(id string) string { return "effiscale-demo-" + id }
+
+// survey removes what a killed demo left behind, before anything is made, and refuses to
+// run beside another demo. engine is nil where there is none.
 func survey(ctx context.Context, engine *docker.Client) error {
+	gone := map[string]bool{}
+	if engine != nil {
+		if err := surveyContainers(ctx, engine, gone); err != nil {
+			return err
+		}
+	}
+	if h, err := cgroup.Open(cgroup.Options{}); err == nil && os.Geteuid() == 0 {
+		for _, group := range h.Parents(groupOf("*")) {
+			if !dead(strings.TrimPrefix(group, groupOf(""))) {
+				return fmt.Errorf("%w: another demo runs (control group %s)", ErrBusy, group)
+			}
+			if err := h.RemoveParent(group); err != nil {
+				return fmt.Errorf("cannot remove what an earlier demo left: %w", err)
+			}
+		}
+	}
+	dirs, err := filepath.Glob(dirOf("*"))
+	if err != nil {
+		return fmt.Errorf("cannot look for earlier demos: %w", err)
+	}
+	for _, dir := range dirs {
+		if id := strings.TrimPrefix(filepath.Base(dir), "effiscale-demo-"); dead(id) && mine(dir) {
+			gone[id] = true
+		}
+	}
+	for id := range gone {
+		err := os.RemoveAll(dirOf(id))
+		if engine != nil {
+			err = errors.Join(err, engine.RemoveImage(ctx, imageOf(id)))
+		}
+		if err != nil {
+			return fmt.Errorf("cannot remove what an earlier demo left: %w", err)
+		}
+	}
+	return nil
+}
+
+// surveyContainers removes containers of demos that are gone, and notes their ids.
+func surveyContainers(ctx context.Context, engine *docker.Client, gone map[string]bool) error {
 	all, err := engine.List(ctx)
 	if err != nil {
 		return err
 	}
-	gone := map[string]bool{}
 	for _, c := range all {
 		switch id := c.Labels[label]; {
 		case id != "" && dead(id):
@@ -72,21 +114,14 @@ func survey(ctx context.Context, engine *docker.Client) error {
 			return fmt.Errorf("%w: another demo runs (container %s)", ErrBusy, c.Name)
 		}
 	}
-	dirs, err := filepath.Glob(dirOf("*"))
-	if err != nil {
-		return fmt.Errorf("cannot look for earlier demos: %w", err)
-	}
-	for _, dir := range dirs {
-		if id := strings.TrimPrefix(filepath.Base(dir), "effiscale-demo-"); dead(id) {
-			gone[id] = true
-		}
-	}
-	for id := range gone {
-		if err := errors.Join(engine.RemoveImage(ctx, imageOf(id)), os.RemoveAll(dirOf(id))); err != nil {
-			return fmt.Errorf("cannot remove what an earlier demo left: %w", err)
-		}
-	}
 	return nil
+}
+
+// mine reports whether this user may remove a directory: another user's demo leaves one
+// that only that user, or root, can remove.
+func mine(dir string) bool {
+	var st syscall.Stat_t
+	return syscall.Stat(dir, &st) == nil && (os.Geteuid() == 0 || int(st.Uid) == os.Geteuid())
 }
 
 // checkStatic refuses a binary that needs a dynamic linker: the demo's image
@@ -177,7 +212,7 @@ func importImage(ctx context.Context, engine *docker.Client, tag, binary string)
 }
 
 // spec is the container of one run; labels are its own.
-func (p *plan) spec(id, name string, labels map[string]string) knowledge.ContainerSpec {
+func (p *scenario) spec(id, name string, labels map[string]string) knowledge.ContainerSpec {
 	all := map[string]string{label: id}
 	for k, v := range labels {
 		all[k] = v
@@ -196,7 +231,7 @@ func (p *plan) spec(id, name string, labels map[string]string) knowledge.Contain
 
 // labels are what makes the second run's container a managed one, in the order
 // in which they are shown.
-func (p *plan) labels() [][2]string {
+func (p *scenario) labels() [][2]string {
 	return [][2]string{
 		{"effiscale.enable", "true"},
 		{"effiscale.cpu", fmt.Sprintf("0.1..%g", p.maxCPU)},

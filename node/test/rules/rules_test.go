@@ -75,7 +75,8 @@ func layout() []packageRule {
 		{path: "node/config", layer: effects},
 		{path: "node/api", layer: effects, logs: true},
 		{path: "node/ctl", layer: effects, knows: []string{"node/api"}},
-		{path: "node/demo", layer: wiring, knows: []string{"docker", "docker/cgroup", "node/api"}, logs: true},
+		{path: "node/demo", layer: wiring, knows: []string{"docker", "docker/cgroup", "mape/monitor", "node/api", "node/demo/process"}, logs: true},
+		{path: "node/demo/process", layer: effects, knows: []string{"docker/cgroup"}},
 
 		{path: "node/test/rules", layer: tests, knows: []string{"node/config"}},
 		{path: "node/test/e2e", layer: tests, knows: []string{"*"}, logs: true},
@@ -111,7 +112,7 @@ func adapters() []adapter {
 		{"github.com/coreos/go-systemd/", "node"},
 		{"gonum.org/v1/gonum", "mape/forecast"},
 		{"golang.org/x/time", "node/api"},
-		{"golang.org/x/sys", "docker/cgroup node node/api node/doctor node/demo node/test/vm/load"},
+		{"golang.org/x/sys", "docker/cgroup node node/api node/doctor node/demo node/demo/process node/test/vm/load"},
 		{"github.com/rs/zerolog", ""}, // packageRule.logs says where
 		{"pgregory.net/rapid", ""},
 		{"go.uber.org/goleak", ""},
@@ -131,6 +132,7 @@ func skips() map[string]string {
 		"docker/cgroup.TestEngineSetQuota":           "needs root",
 		"docker/cgroup.TestEngineParent":             "needs root",
 		"docker/cgroup.forest":                       "needs root",
+		"docker/cgroup.TestGroup":                    "needs root",
 		"docker/cgroup.readCalls":                    "the kernel may not count",
 		"knowledge/store.tmpfs":                      "needs root",
 		"knowledge/store.TestRow51SizeAfterAYear":    "takes seconds: not with -short",
