@@ -171,8 +171,10 @@ func TestStatsOfBothCgroupVersions(t *testing.T) {
 			Have: knowledge.HasCPU | knowledge.HasThrottle | knowledge.HasMemory | knowledge.HasMemoryStat |
 				knowledge.HasIO | knowledge.HasPids | knowledge.HasNetwork,
 			CPUUsage: 200 * time.Millisecond, Periods: 10, Throttled: 10, ThrottledTime: 800 * time.Millisecond,
-			MemoryUsage: 120 * knowledge.MiB, Anon: 100 * knowledge.MiB, File: 20 * knowledge.MiB, InactiveFile: 20 * knowledge.MiB,
+			MemoryUsage: 120 * knowledge.MiB,
 			MemoryLimit: 256 * knowledge.MiB, ReadBytes: 4096, Pids: 1, RxBytes: 100, TxBytes: 200,
+			MemoryDetail: knowledge.MemoryDetail{Anon: 100 * knowledge.MiB, File: 20 * knowledge.MiB,
+				InactiveFile: 20 * knowledge.MiB},
 		}
 		if d := cmp.Diff(want, s); d != "" {
 			t.Errorf("cgroup v%d: %s", version, d)

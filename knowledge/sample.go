@@ -51,10 +51,7 @@ type Sample struct {
 	MemoryUsage   Bytes         // with page cache
 
 	// Slow tier.
-	Anon, File, InactiveFile   Bytes
-	Shmem, Unevictable         Bytes
-	Kernel                     Bytes
-	Refaults                   uint64        // counter: pages of the working set that came back (file and anon)
+	MemoryDetail
 	Quota                      NanoCPU       // 0: no limit
 	Period                     time.Duration // of the quota
 	MemoryLimit                Bytes         // 0: no limit
@@ -67,6 +64,13 @@ type Sample struct {
 	ReadBytes, WriteBytes      uint64 // counters: block I/O
 	Pids                       int64
 	RxBytes, TxBytes           uint64 // counters
+}
+
+// MemoryDetail is what a container's memory consists of.
+type MemoryDetail struct {
+	Anon, File, InactiveFile   Bytes
+	Shmem, Unevictable, Kernel Bytes
+	Refaults                   uint64 // counter: pages of the working set that came back (file and anon)
 }
 
 // Window is what the monitor knows of one container at one instant: the newest
@@ -105,7 +109,14 @@ type Window struct {
 	Quota         NanoCPU // the kernel's; 0: no limit
 	Period        time.Duration
 
-	// Memory.
+	WindowMemory
+
+	CPUPressure, MemoryPressure, IOPressure Pressure
+	Traffic
+}
+
+// WindowMemory is the memory of a Window.
+type WindowMemory struct {
 	MemoryUsage Bytes
 	WorkingSet  Bytes // usage - inactive_file
 	Anon        Bytes
@@ -123,11 +134,13 @@ type Window struct {
 	OOMKills, HighEvents, MaxEvents uint64
 	// LastOOM and LastMemoryEvent (high or max) are zero when there was none.
 	LastOOM, LastMemoryEvent time.Time
+}
 
-	CPUPressure, MemoryPressure, IOPressure Pressure
-	ReadBytes, WriteBytes                   uint64
-	RxBytes, TxBytes                        uint64
-	Pids                                    int64
+// Traffic is the newest reading of I/O counters and processes.
+type Traffic struct {
+	ReadBytes, WriteBytes uint64
+	RxBytes, TxBytes      uint64
+	Pids                  int64
 }
 
 // Throttled reports whether the newest interval held a throttled period.

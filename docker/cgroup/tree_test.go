@@ -103,12 +103,12 @@ func slowWant() knowledge.Sample {
 		return knowledge.Pressure{Some10: avg10, Some60: 1.5, Some300: 0.31, Full10: 7.97, Full60: 1.43}
 	}
 	return knowledge.Sample{
-		Have: knowledge.SlowTier,
-		Anon: 17620992, File: 1638400, InactiveFile: 1638400, Shmem: 4096, Unevictable: 8192, Kernel: 454656,
-		Refaults: 7, Quota: 200e6, Period: 100e6, MemoryLimit: 64 << 20,
+		Have: knowledge.SlowTier, Quota: 200e6, Period: 100e6, MemoryLimit: 64 << 20,
 		OOM: 2, OOMKills: 2, HighEvents: 5, MaxEvents: 17,
 		CPUPressure: pressure(8.33), MemoryPressure: pressure(2), IOPressure: pressure(0.5),
 		ReadBytes: 1467368, WriteBytes: 4120, Pids: 3, RxBytes: 1142, TxBytes: 800,
+		MemoryDetail: knowledge.MemoryDetail{Anon: 17620992, File: 1638400, InactiveFile: 1638400, Shmem: 4096,
+			Unevictable: 8192, Kernel: 454656, Refaults: 7},
 	}
 }
 
@@ -228,8 +228,9 @@ func TestTiersKeepToThemselves(t *testing.T) {
 		t.Errorf("cpu: %+v, %v", u, err)
 	}
 	want := knowledge.Sample{
-		Have: memorySignals, Anon: 17620992, File: 1638400, InactiveFile: 1638400, Shmem: 4096, Unevictable: 8192,
-		Kernel: 454656, Refaults: 7, OOM: 2, OOMKills: 2, HighEvents: 5, MaxEvents: 17,
+		Have: memorySignals, OOM: 2, OOMKills: 2, HighEvents: 5, MaxEvents: 17,
+		MemoryDetail: knowledge.MemoryDetail{Anon: 17620992, File: 1638400, InactiveFile: 1638400, Shmem: 4096,
+			Unevictable: 8192, Kernel: 454656, Refaults: 7},
 	}
 	if err := c.Read(&m, memorySignals); err != nil {
 		t.Fatal(err)

@@ -28,7 +28,8 @@ func window() knowledge.Window {
 		Interval: 100 * time.Millisecond, Samples: 100, Since: now.Add(-time.Hour),
 		Usage: core * 7 / 10, UsageMax: core * 8 / 10, UsageMean: core / 2, UsageStd: core / 10, Usage60: core * 8 / 10,
 		Quota: core, Period: 100 * time.Millisecond, Periods: 1,
-		MemoryUsage: 150 * knowledge.MiB, WorkingSet: 150 * knowledge.MiB, Anon: 90 * knowledge.MiB, Hard: 90 * knowledge.MiB, MemoryLimit: 256 * knowledge.MiB,
+		WindowMemory: knowledge.WindowMemory{MemoryUsage: 150 * knowledge.MiB, WorkingSet: 150 * knowledge.MiB,
+			Anon: 90 * knowledge.MiB, Hard: 90 * knowledge.MiB, MemoryLimit: 256 * knowledge.MiB},
 	}
 }
 
@@ -266,7 +267,8 @@ func TestPageCacheAtTheLimit(t *testing.T) {
 		{400 * knowledge.MiB, knowledge.HasMemory | knowledge.HasMemoryStat, true},
 		{0, knowledge.HasMemory, true}, // nothing else is known
 	} {
-		w := knowledge.Window{Have: c.have, MaxEvents: 9, MemoryLimit: 512 * knowledge.MiB, WorkingSet: 450 * knowledge.MiB, Hard: c.hard}
+		w := knowledge.Window{Have: c.have, WindowMemory: knowledge.WindowMemory{MaxEvents: 9,
+			MemoryLimit: 512 * knowledge.MiB, WorkingSet: 450 * knowledge.MiB, Hard: c.hard}}
 		if got := analyse.Reclaiming(&w); got != c.want {
 			t.Errorf("hard %s: reclaiming %v", c.hard, got)
 		}

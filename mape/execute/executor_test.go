@@ -344,7 +344,8 @@ func TestHostMemoryIsGrantedOnce(t *testing.T) {
 	w.exec.Host.MemoryFree = 300 * mib
 	w.memory(700 * mib) // 188 MiB of 300
 	other := usualSubject(w.now)
-	other.Probe, other.Window = probe{w}, &knowledge.Window{ID: "b", At: w.now, Have: ^knowledge.Signals(0), MemoryLimit: 512 * mib}
+	other.Probe, other.Window = probe{w}, &knowledge.Window{ID: "b", At: w.now, Have: ^knowledge.Signals(0),
+		WindowMemory: knowledge.WindowMemory{MemoryLimit: 512 * mib}}
 	d := w.decide(knowledge.ResourceMemory, int64(700*mib), knowledge.ActorReflex)
 	d.From = int64(512 * mib)
 	if r := Admit(&Request{Now: w.now, Decision: &d, Container: &other, Host: &w.exec.Host, Rules: &w.exec.Rules}); r.Allowed != int64((512+112)*mib) {

@@ -247,7 +247,8 @@ func usualSubject(now time.Time) Container {
 		},
 		Window: &knowledge.Window{
 			ID: "c0ffee", At: now, Since: now.Add(-time.Hour), Samples: 100, Have: ^knowledge.Signals(0), Quota: core, Period: knowledge.DefaultPeriod,
-			Usage: core / 2, UsageMax: core / 2, Usage60: core / 2, WorkingSet: 100 * mib, Hard: 90 * mib, MemoryLimit: 512 * mib,
+			Usage: core / 2, UsageMax: core / 2, Usage60: core / 2,
+			WindowMemory: knowledge.WindowMemory{WorkingSet: 100 * mib, Hard: 90 * mib, MemoryLimit: 512 * mib},
 		},
 		OriginalKept: true,
 	}

@@ -132,10 +132,12 @@ func TestNothingBreaksAWindow(t *testing.T) {
 				At: at, Have: knowledge.Signals(rapid.Uint16().Draw(t, "have")),
 				CPUUsage: time.Duration(rapid.Int64().Draw(t, "cpu")), Periods: rapid.Uint64().Draw(t, "periods"),
 				Throttled: rapid.Uint64().Draw(t, "throttled"), ThrottledTime: time.Duration(rapid.Int64().Draw(t, "held")),
-				MemoryUsage: knowledge.Bytes(rapid.Int64().Draw(t, "memory")), InactiveFile: knowledge.Bytes(rapid.Int64().Draw(t, "inactive")),
-				Anon: knowledge.Bytes(rapid.Int64Range(-1, int64(knowledge.TiB)).Draw(t, "anon")), Refaults: rapid.Uint64().Draw(t, "refaults"),
-				OOMKills: rapid.Uint64().Draw(t, "kills"), Quota: knowledge.NanoCPU(rapid.Int64().Draw(t, "quota")),
+				MemoryUsage: knowledge.Bytes(rapid.Int64().Draw(t, "memory")),
+				OOMKills:    rapid.Uint64().Draw(t, "kills"), Quota: knowledge.NanoCPU(rapid.Int64().Draw(t, "quota")),
 				MemoryPressure: knowledge.Pressure{Some10: rapid.Float64().Draw(t, "psi")},
+				MemoryDetail: knowledge.MemoryDetail{InactiveFile: knowledge.Bytes(rapid.Int64().Draw(t, "inactive")),
+					Anon:     knowledge.Bytes(rapid.Int64Range(-1, int64(knowledge.TiB)).Draw(t, "anon")),
+					Refaults: rapid.Uint64().Draw(t, "refaults")},
 			}
 			tr.Observe(&s, cpus)
 			bounded(t, &tr.Window)

@@ -25,7 +25,8 @@ type climber struct {
 func newClimber(limit knowledge.Bytes) *climber {
 	return &climber{now: epoch, w: knowledge.Window{
 		Have:  knowledge.HasCPU | knowledge.HasMemory | knowledge.HasMemoryStat | knowledge.HasOOM | knowledge.HasLimits,
-		Since: epoch, MemoryLimit: limit, Samples: 100,
+		Since: epoch, Samples: 100,
+		WindowMemory: knowledge.WindowMemory{MemoryLimit: limit},
 	}}
 }
 

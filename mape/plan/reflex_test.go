@@ -36,8 +36,9 @@ func drawWindow(t *rapid.T, now time.Time) knowledge.Window {
 		Interval: 100 * time.Millisecond, Period: cfsPeriod, Periods: 1,
 		Usage: cpu("usage"), UsageMax: cpu("max"), UsageMean: cpu("mean"), UsageStd: cpu("std"), Usage60: cpu("peak60"), Missing: cpu("missing"), Quota: cpu("quota"),
 		ThrottledPeriods: rapid.Uint64Range(0, 1).Draw(t, "throttled"), ThrottledRun: rapid.IntRange(0, 3).Draw(t, "run"), ThrottleRatio: ratio("ratio"),
-		MemoryUsage: size("memory"), WorkingSet: size("set"), Anon: size("anon"), Hard: size("hard"), AnonPeak: size("anonpeak"), MemoryLimit: size("limit"),
-		Growth: 1e7 * ratio("growth"), RefaultRate: ratio("refaults"), LastOOM: ago("oom"), LastMemoryEvent: ago("event"),
+		WindowMemory: knowledge.WindowMemory{MemoryUsage: size("memory"), WorkingSet: size("set"), Anon: size("anon"),
+			Hard: size("hard"), AnonPeak: size("anonpeak"), MemoryLimit: size("limit"), Growth: 1e7 * ratio("growth"),
+			RefaultRate: ratio("refaults"), LastOOM: ago("oom"), LastMemoryEvent: ago("event")},
 	}
 	w.MemoryPressure.Some10, w.MemoryPressure.Some60 = ratio("psi10"), ratio("psi60")
 	if rapid.IntRange(0, 9).Draw(t, "signals") == 0 {
@@ -260,7 +261,7 @@ func TestRow68NeverBeyondTheHost(t *testing.T) {
 	var r plan.Reflex
 	w := knowledge.Window{
 		Have: knowledge.HasCPU | knowledge.HasMemory, At: epoch, Samples: 9, Quota: 2 * core,
-		MemoryLimit: 3 * knowledge.GiB, WorkingSet: 2900 * knowledge.MiB, Growth: 1e9,
+		WindowMemory: knowledge.WindowMemory{MemoryLimit: 3 * knowledge.GiB, WorkingSet: 2900 * knowledge.MiB, Growth: 1e9},
 	}
 	f := analyse.Assess(epoch, &w, &p, nil, time.Second)
 	d := r.Memory(epoch, &f, &w, &e, &p)
@@ -339,7 +340,8 @@ func steadyWorld() (now time.Time, f knowledge.Finding, w knowledge.Window, e kn
 	w = knowledge.Window{
 		Have: knowledge.HasCPU | knowledge.HasThrottle | knowledge.HasMemory | knowledge.HasMemoryStat, At: now, Since: epoch, Samples: 99, Interval: 100 * time.Millisecond,
 		Quota: 2 * core, Usage: core, UsageMax: core, UsageMean: core, UsageStd: core / 10,
-		MemoryLimit: knowledge.GiB, WorkingSet: 200 * knowledge.MiB, MemoryUsage: 300 * knowledge.MiB, Anon: 100 * knowledge.MiB, AnonPeak: 120 * knowledge.MiB,
+		WindowMemory: knowledge.WindowMemory{MemoryLimit: knowledge.GiB, WorkingSet: 200 * knowledge.MiB,
+			MemoryUsage: 300 * knowledge.MiB, Anon: 100 * knowledge.MiB, AnonPeak: 120 * knowledge.MiB},
 	}
 	f = analyse.Assess(now, &w, &p, nil, time.Second)
 	return now, f, w, e, p

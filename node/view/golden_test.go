@@ -60,8 +60,9 @@ func steady(name string) *mape.ContainerStatus {
 		At: now.Add(-200 * time.Millisecond), Since: now.Add(-3 * time.Hour), Samples: 100, Interval: time.Second,
 		Have:  knowledge.HasCPU | knowledge.HasThrottle | knowledge.HasMemory | knowledge.HasMemoryStat | knowledge.HasLimits,
 		Usage: core / 2, UsageMax: core * 6 / 10, UsageMean: core / 2, Usage60: core * 7 / 10, Quota: core, Period: 100 * time.Millisecond,
-		MemoryUsage: 120 * mib, WorkingSet: 100 * mib, Anon: 80 * mib, Hard: 85 * mib, AnonPeak: 90 * mib, MemoryLimit: 256 * mib,
-		Pids: 12, RxBytes: 1000, TxBytes: 2000, ReadBytes: 4096, WriteBytes: 8192,
+		WindowMemory: knowledge.WindowMemory{MemoryUsage: 120 * mib, WorkingSet: 100 * mib, Anon: 80 * mib, Hard: 85 * mib,
+			AnonPeak: 90 * mib, MemoryLimit: 256 * mib},
+		Traffic: knowledge.Traffic{Pids: 12, RxBytes: 1000, TxBytes: 2000, ReadBytes: 4096, WriteBytes: 8192},
 	}
 	u := &mape.ContainerStatus{Measured: true}
 	u.Container = execute.Container{
