@@ -2,6 +2,7 @@ package ctl
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/charmbracelet/x/ansi"
@@ -142,11 +143,7 @@ func columns(p *page, head []string, rows [][]string) {
 // fit reduces the widest columns until their sum is at most room, and reports whether
 // it had to.
 func fit(widths []int, room int) bool {
-	sum, widest := 0, 0
-	for _, w := range widths {
-		sum += w
-		widest = max(widest, w)
-	}
+	sum, widest := add(widths), slices.Max(widths)
 	wraps := sum > room
 	for ; sum > room; widest-- {
 		for i := range widths {

@@ -6,8 +6,7 @@ import (
 	"github.com/charmbracelet/x/ansi"
 )
 
-// maxCell bounds every column but the last, so that one long name does not push
-// the rest off the page.
+// maxCell bounds every column but the last of a table that is wider than the page.
 const maxCell = 40
 
 // table aligns cells by their width on a screen, colours not counted.
@@ -34,14 +33,9 @@ func (t *table) print(p *page) {
 	if len(t.rows) == 0 {
 		return
 	}
-	widths := make([]int, len(t.head))
-	for i, h := range t.head {
-		widths[i] = ansi.StringWidth(h)
-	}
-	for _, r := range t.rows {
-		for i, c := range r.cells {
-			widths[i] = max(widths[i], min(ansi.StringWidth(c), maxCell))
-		}
+	widths := t.widths(pageWidth)
+	if add(widths)+2*(len(widths)-1) > pageWidth {
+		widths = t.widths(maxCell)
 	}
 	head := make([]string, len(t.head))
 	for i, h := range t.head {
@@ -59,6 +53,27 @@ func (t *table) print(p *page) {
 			p.line("%s", p.style(styleDim, ansi.Truncate("  "+r.note, pageWidth, "…")))
 		}
 	}
+}
+
+// widths are those of the widest cells, at most the given width.
+func (t *table) widths(most int) []int {
+	widths := make([]int, len(t.head))
+	for i, h := range t.head {
+		widths[i] = ansi.StringWidth(h)
+	}
+	for _, r := range t.rows {
+		for i, c := range r.cells {
+			widths[i] = max(widths[i], min(ansi.StringWidth(c), most))
+		}
+	}
+	return widths
+}
+
+func add(numbers []int) (sum int) {
+	for _, n := range numbers {
+		sum += n
+	}
+	return sum
 }
 
 func (t *table) format(cells []string, widths []int) string {
