@@ -11,6 +11,7 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/knowledge/profile"
 	"github.com/effiscale/effiscale/knowledge/store"
+	"github.com/effiscale/effiscale/node/api"
 	"github.com/effiscale/effiscale/node/config"
 )
 
@@ -44,7 +45,7 @@ func TestAKnownImageOverEngineAndFiles(t *testing.T) {
 	if k := r.e.Kernel(other); k.CPU != 0 || k.Memory != 0 {
 		t.Errorf("another command has %s cores and %s", k.CPU, k.Memory)
 	}
-	ex, err := r.n.Explain(t.Context(), "web")
+	ex, err := r.n.ops.Explain(t.Context(), api.ExplainRequest{Name: "web"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +59,7 @@ func TestAKnownImageOverEngineAndFiles(t *testing.T) {
 		t.Errorf("explain says of the image %q", said)
 	}
 	r.soon(5*time.Second, "the history says it", func() bool {
-		h, err := r.n.Records(t.Context(), "web", 10)
+		h, err := r.n.ops.Records(t.Context(), api.RecordsRequest{Name: "web", Limit: 10})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/effiscale/effiscale/mape"
 	"github.com/effiscale/effiscale/node/api"
 	"github.com/effiscale/effiscale/node/config"
+	"github.com/effiscale/effiscale/node/ops"
 )
 
 // rig is the whole walk: the loop, the real client of an Engine that is a test's,
@@ -69,6 +70,7 @@ func newRigOver(t *testing.T, o dockertest.Options, leave func(*store.Store, *co
 	r.n.cfg.Store(&cfg)
 	r.n.machine.Store(&host)
 	r.n.openLoop(cfg)
+	r.n.openOps(&ops.KeyRing{})
 	r.start()
 	return r
 }

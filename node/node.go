@@ -24,6 +24,7 @@ import (
 	"github.com/effiscale/effiscale/node/cluster"
 	"github.com/effiscale/effiscale/node/cluster/trust"
 	"github.com/effiscale/effiscale/node/config"
+	"github.com/effiscale/effiscale/node/ops"
 )
 
 var (
@@ -64,13 +65,7 @@ type Node struct {
 	loop    *mape.Loop
 	cluster *cluster.Cluster
 	key     *trust.Identity
-	// Of gossip: the keys of cluster.key_file, where changes of them are kept, and why
-	// those of an earlier life could not be read.
-	givenKeys  [][]byte
-	ringPath   string
-	keyTrouble string
-	// reachTrouble is why others do not reach this node; nil and "": they do.
-	reachTrouble atomic.Pointer[string]
+	ops     *ops.Set
 
 	starts int // of the last minutes, this one included
 	// conflicts holds why this node has to give way to another one.
@@ -80,14 +75,10 @@ type Node struct {
 	ticks     atomic.Int64 // passes of the loop, for the watchdog
 	readied   atomic.Bool
 
-	hangups    chan os.Signal // SIGHUP: read the configuration again
-	reloading  sync.Mutex     // one reload at a time
-	docs       sync.Mutex     // held from reading a small document, or the pauses, to writing it
-	registered []registration // guarded by docs, oldest first
-	keyed      chan struct{}  // a token for the one request with an Idempotency-Key that is under way
-	reading    chan struct{}  // a token for whoever reads the history
-	turns      chan struct{}  // tokens for the containers whose statistics are asked for
-	statsOnce  sync.Once      // the fall-back is said once
+	hangups   chan os.Signal // SIGHUP: read the configuration again
+	reloading sync.Mutex     // one reload at a time
+	turns     chan struct{}  // tokens for the containers whose statistics are asked for
+	statsOnce sync.Once      // the fall-back is said once
 	// missing counts looks for kernel files that are not there; the loop's goroutine only.
 	missing map[knowledge.ContainerID]int
 	// open are actions of an earlier life whose end is not known yet; the loop's
@@ -124,7 +115,7 @@ func Run(ctx context.Context, o Options) error {
 // blank is a node that has acquired nothing.
 func blank(o Options) *Node {
 	n := &Node{o: o, started: time.Now(), missing: map[knowledge.ContainerID]int{},
-		conflicts: make(chan error, 1), keyed: make(chan struct{}, 1), reading: make(chan struct{}, 1), turns: make(chan struct{}, statsAtOnce)}
+		conflicts: make(chan error, 1), turns: make(chan struct{}, statsAtOnce)}
 	n.machine.Store(&knowledge.Host{})
 	return n
 }
@@ -154,10 +145,15 @@ func New(ctx context.Context, o Options) (n *Node, err error) {
 	}
 	n.openKernel()
 	n.openLoop(cfg)
-	if err = n.openCluster(cfg); err != nil {
+	keys, err := ops.OpenKeyRing(cfg.Cluster.KeyFile, cfg.Node.DataDir, n.log)
+	if err != nil {
+		return n, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	n.openOps(keys)
+	if err = n.openCluster(cfg, keys.Keys); err != nil {
 		return n, err
 	}
-	n.server, err = api.New(n, api.Options{
+	n.server, err = api.New(n.ops.Backend(), api.Options{
 		Monitor: cfg.API.Monitor, Controller: cfg.API.Controller, Execution: cfg.API.Execution,
 		Socket: cfg.API.Socket, SocketGroup: cfg.API.SocketGroup, TokensFile: cfg.API.TokensFile,
 		TLSCert: cfg.API.TLSCert, TLSKey: cfg.API.TLSKey, Hosts: cfg.API.Hosts,
@@ -176,6 +172,18 @@ func New(ctx context.Context, o Options) (n *Node, err error) {
 		return nil
 	})
 	return n, nil
+}
+
+// openOps makes the operations, for a node without a cluster so far.
+func (n *Node) openOps(keys *ops.KeyRing) {
+	about := ops.About{
+		Version: n.o.Version, Identity: n.identity, Started: n.started, Crashes: n.crashes, StoreOpened: n.why,
+		Source: n.source, Machine: n.host, Config: n.cfg.Load, Engine: n.engine.State,
+	}
+	if n.kernel != nil {
+		about.Cgroup = n.kernel.Version()
+	}
+	n.ops = ops.New(ops.Options{About: about, Loop: n.loop, Store: n.store, Keys: keys, Reload: n.Reload, Log: n.log})
 }
 
 // load reads the configuration for the user who runs the daemon.
@@ -264,7 +272,7 @@ func (n *Node) Serve(ctx context.Context) error {
 	group.Go(func() { n.watchdog(work) })
 	group.Go(func() { n.reloadOnHangup(work) })
 	group.Go(func() { n.account(work) })
-	group.Go(func() { n.watchReach(clusterCtx) })
+	group.Go(func() { n.ops.Reach.Watch(clusterCtx) })
 	n.sayHello()
 	failed := make(chan error, 1)
 	group.Go(func() {

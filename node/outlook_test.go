@@ -7,6 +7,7 @@ import (
 	"github.com/effiscale/effiscale/docker/dockertest"
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/knowledge/store"
+	"github.com/effiscale/effiscale/node/api"
 	"github.com/effiscale/effiscale/node/config"
 )
 
@@ -26,21 +27,21 @@ func TestForecastsAreShown(t *testing.T) {
 		r.e.SetUsage(id, 0.5)
 		r.managed(id)
 		took := r.soon(60*time.Second, "a forecast", func() bool {
-			ex, err := r.n.Explain(t.Context(), "web")
+			ex, err := r.n.ops.Explain(t.Context(), api.ExplainRequest{Name: "web"})
 			return err == nil && len(ex.Forecasts) >= 3 && ex.Envelope.Forecast != ""
 		})
 		if life == 1 && took > 8*time.Second {
 			t.Errorf("the next life knew nothing for %s", took)
 		}
-		st, err := r.n.Status(t.Context())
+		st, err := r.n.ops.Status(t.Context(), api.None{})
 		if err != nil || st.Services[0].Forecast == nil || st.Services[0].Forecast.Horizon != 300 || st.Services[0].Forecast.Level != 0.95 {
 			t.Errorf("status: %+v, %v", st.Services, err)
 		}
-		plan, err := r.n.Decide(t.Context(), "web")
+		plan, err := r.n.ops.Decide(t.Context(), "web")
 		if err != nil || plan.Forecast == nil || plan.Forecast.Upper < 0.4 {
 			t.Errorf("decision: %+v, %v", plan, err)
 		}
-		p, err := r.n.Predict(t.Context(), "web", time.Minute)
+		p, err := r.n.ops.Predict(t.Context(), "web", time.Minute)
 		if err != nil || p.Insufficient || len(p.CPU) != 6 || len(p.Memory) != 6 || p.CPU[5] < 0.3 || p.CPU[5] > 0.7 {
 			t.Errorf("predictions: %+v, %v", p, err)
 		}

@@ -1,7 +1,6 @@
 package node
 
 import (
-	"context"
 	"errors"
 	"maps"
 	"slices"
@@ -10,7 +9,6 @@ import (
 	"time"
 
 	"github.com/effiscale/effiscale/docker/dockertest"
-	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/mape"
 	"github.com/effiscale/effiscale/node/api"
 	"github.com/effiscale/effiscale/node/cluster/relay"
@@ -70,7 +68,7 @@ func fleetOfThree(t *testing.T) (f *fleet, a, b, c *sailor) {
 func allSay(t *testing.T, s *sailor) {
 	t.Helper()
 	soon(t, "all say that they have a majority, and own what there is", func() bool {
-		m, err := s.n.Members(t.Context())
+		m, err := s.n.ops.Members(t.Context(), api.None{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -83,7 +81,7 @@ func allSay(t *testing.T, s *sailor) {
 		}
 		return owns == 6 // front, shop, left, web, right, many
 	})
-	st, err := s.n.Status(t.Context())
+	st, err := s.n.ops.Status(t.Context(), api.None{})
 	if err != nil || st.Cluster.SummaryOf != 3 || len(st.Cluster.Hosts) != 3 || st.Cluster.Summary.Actions < st.Summary.Actions {
 		t.Fatalf("%+v, %v", st.Cluster, err)
 	}
@@ -101,8 +99,8 @@ func allSay(t *testing.T, s *sailor) {
 
 func clusterChecksOf(t *testing.T, s *sailor) []api.Check {
 	t.Helper()
-	m, err := s.n.Members(t.Context())
-	k, keysErr := s.n.Keys(t.Context())
+	m, err := s.n.ops.Members(t.Context(), api.None{})
+	k, keysErr := s.n.ops.Keys(t.Context(), api.None{})
 	if err := errors.Join(err, keysErr); err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +115,7 @@ func TestPauseReachesEveryHost(t *testing.T) {
 	allSay(t, a)
 	check := func(what string, r api.PauseRequest, service string, hosts []string, onA, onB, onC string) {
 		t.Helper()
-		res, err := a.n.Pause(ctx, r)
+		res, err := a.n.ops.Pause(ctx, r)
 		if err != nil || res.Service != service || !slices.Equal(res.Hosts, hosts) || len(res.NotReached) != 0 {
 			t.Errorf("%s: %+v, %v", what, res, err)
 		}
@@ -132,7 +130,7 @@ func TestPauseReachesEveryHost(t *testing.T) {
 	check("on one host alone", api.PauseRequest{Service: b.name + "/shop"}, "shop", []string{b.name}, "", "shop", "")
 	// Status says so at each of them: it said of all hosts what the asked one was told.
 	for _, s := range []*sailor{a, b, c} {
-		st, err := s.n.Status(ctx)
+		st, err := s.n.ops.Status(ctx, api.None{})
 		i := slices.IndexFunc(st.Services, func(v api.ServiceView) bool { return v.Name == "shop" })
 		if err != nil || i < 0 || st.Services[i].Paused != "" || !maps.Equal(st.Services[i].Pauses, map[string]string{b.name: "until resumed"}) {
 			t.Errorf("status at %s: %+v, %v", s.name, st.Services, err)
@@ -145,13 +143,13 @@ func TestPauseReachesEveryHost(t *testing.T) {
 	check("all of this host", api.PauseRequest{All: true}, "", []string{a.name}, "front shop", "", "")
 	check("all of every host", api.PauseRequest{AllHosts: true, OnlyDown: true}, "", []string{a.name, b.name, c.name}, "front shop", "left shop web", "many right")
 
-	_, err := a.n.Pause(ctx, api.PauseRequest{Service: "twin"})
+	_, err := a.n.ops.Pause(ctx, api.PauseRequest{Service: "twin"})
 	wants(t, "pause of what two hosts have", err, api.KindBadRequest, b.name+"/twin", c.name+"/twin")
-	_, err = a.n.Pause(ctx, api.PauseRequest{Service: "nobody"})
+	_, err = a.n.ops.Pause(ctx, api.PauseRequest{Service: "nobody"})
 	wants(t, "pause of nothing", err, api.KindNotFound, "nobody")
-	_, err = a.n.Pause(ctx, api.PauseRequest{Service: b.name + "/front"})
+	_, err = a.n.ops.Pause(ctx, api.PauseRequest{Service: b.name + "/front"})
 	wants(t, "pause of what is on another host", err, api.KindNotFound, "on host "+b.name)
-	_, err = a.n.Pause(ctx, api.PauseRequest{Service: a.name + "/solo"})
+	_, err = a.n.ops.Pause(ctx, api.PauseRequest{Service: a.name + "/solo"})
 	wants(t, "pause here of what is elsewhere", err, api.KindNotFound, "solo")
 
 	b.crash()
@@ -159,16 +157,16 @@ func TestPauseReachesEveryHost(t *testing.T) {
 	if down := clusterChecksOf(t, a)[0]; down.OK || !strings.Contains(down.Detail, b.name+" is down") {
 		t.Errorf("the doctor says %+v", down)
 	}
-	res, err := a.n.Pause(ctx, api.PauseRequest{AllHosts: true, Resume: true})
+	res, err := a.n.ops.Pause(ctx, api.PauseRequest{AllHosts: true, Resume: true})
 	if err != nil || !slices.Equal(res.Hosts, []string{a.name, c.name}) || !slices.Equal(res.NotReached, []string{b.name + " (down)"}) {
 		t.Errorf("without b: %+v, %v", res, err)
 	}
-	if res, err = a.n.Pause(ctx, api.PauseRequest{Service: "shop"}); err != nil || !slices.Equal(res.NotReached, []string{b.name + " (down)"}) {
+	if res, err = a.n.ops.Pause(ctx, api.PauseRequest{Service: "shop"}); err != nil || !slices.Equal(res.NotReached, []string{b.name + " (down)"}) {
 		t.Errorf("what b may run, too: %+v, %v", res, err)
 	}
-	_, err = a.n.Pause(ctx, api.PauseRequest{Service: b.name + "/shop"})
+	_, err = a.n.ops.Pause(ctx, api.PauseRequest{Service: b.name + "/shop"})
 	wants(t, "on the host that is down", err, api.KindUnavailable, b.name)
-	_, err = a.n.Pause(ctx, api.PauseRequest{Service: "solo"})
+	_, err = a.n.ops.Pause(ctx, api.PauseRequest{Service: "solo"})
 	wants(t, "what only the host that is down has", err, api.KindUnavailable, b.name)
 }
 
@@ -180,7 +178,7 @@ func TestNamesOnEveryHost(t *testing.T) {
 
 	plan := func(r api.PlanRequest) (hosts, containers string) {
 		t.Helper()
-		p, err := a.n.Plan(ctx, r)
+		p, err := a.n.ops.Plan(ctx, r)
 		if err != nil || len(p.NotReached) > 0 {
 			t.Fatalf("%+v: %+v, %v", r, p, err)
 		}
@@ -209,49 +207,49 @@ func TestNamesOnEveryHost(t *testing.T) {
 			t.Errorf("%+v: on %q: %q", c.r, hosts, containers)
 		}
 	}
-	_, err := a.n.Plan(ctx, api.PlanRequest{Name: "nobody"})
+	_, err := a.n.ops.Plan(ctx, api.PlanRequest{Name: "nobody"})
 	wants(t, "plan of nothing", err, api.KindNotFound, "nobody")
 
 	for _, ref := range []string{b.name + "/twin", b.name + "/left", c.name + "/twin"} {
 		host, _, _ := strings.Cut(ref, "/")
-		if e, err := a.n.Explain(ctx, ref); err != nil || e.Container.Name != "twin" || e.Container.Host != host {
+		if e, err := a.n.ops.Explain(ctx, api.ExplainRequest{Name: ref}); err != nil || e.Container.Name != "twin" || e.Container.Host != host {
 			t.Errorf("explain %s: %s on %s, %v", ref, e.Container.Name, e.Container.Host, err)
 		}
 	}
-	if e, err := a.n.Explain(ctx, a.name+"/front"); err != nil || e.Container.Name != "front" {
+	if e, err := a.n.ops.Explain(ctx, api.ExplainRequest{Name: a.name + "/front"}); err != nil || e.Container.Name != "front" {
 		t.Errorf("explain of this host's: %+v, %v", e.Container, err)
 	}
-	_, err = a.n.Explain(ctx, "twin")
+	_, err = a.n.ops.Explain(ctx, api.ExplainRequest{Name: "twin"})
 	wants(t, "explain of what two hosts have", err, api.KindBadRequest, b.name+"/twin, "+c.name+"/twin")
-	_, err = a.n.Explain(ctx, "many")
+	_, err = a.n.ops.Explain(ctx, api.ExplainRequest{Name: "many"})
 	wants(t, "explain of a service of two containers", err, api.KindBadRequest, c.name+"/many-1", c.name+"/many-2")
-	_, err = a.n.Explain(ctx, "nowhere/front")
+	_, err = a.n.ops.Explain(ctx, api.ExplainRequest{Name: "nowhere/front"})
 	wants(t, "explain on a host that there is not", err, api.KindNotFound, "nowhere")
 
 	// What is restored is what was set, there and nowhere else.
 	for _, s := range []*sailor{b, c} {
 		soon(t, "the twin of "+s.name+" is measured", func() bool {
-			res, err := a.n.Scale(ctx, api.ScaleRequest{Container: s.name + "/twin", CPU: 1.5, DryRun: true})
+			res, err := a.n.ops.Scale(ctx, api.ScaleRequest{Container: s.name + "/twin", CPU: 1.5, DryRun: true})
 			return err == nil && len(res.Notes) > 0
 		})
-		res, err := a.n.Scale(ctx, api.ScaleRequest{Container: s.name + "/twin", CPU: 1.5, By: "cli root"})
+		res, err := a.n.ops.Scale(ctx, api.ScaleRequest{Container: s.name + "/twin", CPU: 1.5, By: "cli root"})
 		if err != nil || res.Host != s.name || len(res.Changes) != 1 {
 			t.Fatalf("scale on %s: %+v, %v", s.name, res, err)
 		}
 	}
-	_, err = a.n.Restore(ctx, "twin")
+	_, err = a.n.ops.Restore(ctx, api.RestoreRequest{Container: "twin"})
 	wants(t, "restore of what two hosts have", err, api.KindBadRequest, b.name+"/twin")
 	for _, s := range []*sailor{a, b, c} { // wherever it is asked
-		_, err = s.n.Restore(ctx, "shop")
+		_, err = s.n.ops.Restore(ctx, api.RestoreRequest{Container: "shop"})
 		wants(t, "restore of a service of two hosts", err, api.KindBadRequest, a.name+"/shop")
-		_, err = s.n.Scale(ctx, api.ScaleRequest{Container: "shop", CPU: 1.5})
+		_, err = s.n.ops.Scale(ctx, api.ScaleRequest{Container: "shop", CPU: 1.5})
 		wants(t, "scale of a service of two hosts", err, api.KindBadRequest, b.name+"/shop")
 	}
-	res, err := a.n.Restore(ctx, c.name+"/twin")
+	res, err := a.n.ops.Restore(ctx, api.RestoreRequest{Container: c.name + "/twin"})
 	if err != nil || res.Host != c.name || !res.Paused || !slices.Equal(c.paused(), []string{"right"}) || len(b.paused()) != 0 {
 		t.Errorf("restore: %+v, %v; c leaves alone %v, b %v", res, err, c.paused(), b.paused())
 	}
-	if res, err := a.n.Restore(ctx, ""); err != nil || res.Host != a.name || len(res.Failed) != 0 || !slices.Equal(a.paused(), []string{"front", "shop"}) && !res.Nothing {
+	if res, err := a.n.ops.Restore(ctx, api.RestoreRequest{Container: ""}); err != nil || res.Host != a.name || len(res.Failed) != 0 || !slices.Equal(a.paused(), []string{"front", "shop"}) && !res.Nothing {
 		t.Errorf("restore of all of this host: %+v, %v", res, err)
 	}
 
@@ -260,7 +258,7 @@ func TestNamesOnEveryHost(t *testing.T) {
 	c.did("twin", "right", 4, time.Now().Add(-time.Hour))
 	planted := func(ref string) (onB, onC int) {
 		t.Helper()
-		h, err := a.n.Records(ctx, ref, 100)
+		h, err := a.n.ops.Records(ctx, api.RecordsRequest{Name: ref, Limit: 100})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -279,12 +277,12 @@ func TestNamesOnEveryHost(t *testing.T) {
 			t.Errorf("history of %s: %d on b, %d on c", ref, onB, onC)
 		}
 	}
-	_, err = a.n.Records(ctx, b.name+"/nobody", 10)
+	_, err = a.n.ops.Records(ctx, api.RecordsRequest{Name: b.name + "/nobody", Limit: 10})
 	wants(t, "history of nothing on a host", err, api.KindNotFound, b.name)
 
 	// The demand of seconds is on record soon.
 	trace := func(ref string) (tr api.Trace, err error) {
-		return a.n.Trace(ctx, api.TraceRequest{Name: ref, Resource: "cpu", Since: 20 * time.Second})
+		return a.n.ops.Trace(ctx, api.TraceRequest{Name: ref, Resource: "cpu", Since: 20 * time.Second})
 	}
 	soon(t, "a trace of seconds", func() bool { _, err := trace("solo"); return err == nil })
 	for ref, want := range map[string][2]string{"solo": {"web", b.name}, b.name + "/shop": {"shop", b.name}, "shop": {"shop", a.name}} {
@@ -304,13 +302,11 @@ func TestPeersOrdersAreChecked(t *testing.T) {
 	f := newFleet(t, 1)
 	f.sail()
 	n := f.all[0].n
-	for what, call := range map[string]func(context.Context, knowledge.NodeID, []byte) ([]byte, error){
-		"pause": n.pauseForPeer, "restore": n.restoreForPeer, "trace": n.traceForPeer,
-	} {
+	for _, what := range []string{"pause", "restore", "trace"} {
 		for _, body := range []string{``, `{`, `""`, `[]`, `{"service":"a","all":true}`, `{"all_hosts":true}`, `{"service":"\u001b"}`, `{"service":"a","for":-1}`,
 			`"a b"`, `"../x"`, `{"name":"a","resource":"disk","seconds":60}`, `{"name":"","resource":"cpu","seconds":60}`, `{"name":"a","resource":"cpu","seconds":1e300}`} {
 			said := new(relay.Error)
-			if _, err := call(t.Context(), "peer", []byte(body)); !errors.As(err, &said) || said.Status != 400 {
+			if _, err := n.ops.Handlers()[what].Serve(t.Context(), "peer", []byte(body)); !errors.As(err, &said) || said.Status != 400 {
 				t.Errorf("%s %s: %v", what, body, err)
 			}
 		}

@@ -1,8 +1,6 @@
 package node
 
 import (
-	"encoding/json"
-	"io"
 	"net"
 	"slices"
 	"strings"
@@ -71,11 +69,11 @@ func TestAnyNodeAnswers(t *testing.T) {
 	}
 
 	for _, ref := range []string{"solo", "alone"} {
-		if e, err := a.n.Explain(ctx, ref); err != nil || e.Container.Name != "solo" || e.Container.Host != b.name || e.Node != b.name {
+		if e, err := a.n.ops.Explain(ctx, api.ExplainRequest{Name: ref}); err != nil || e.Container.Name != "solo" || e.Container.Host != b.name || e.Node != b.name {
 			t.Errorf("explain %s: of %s on %s at %s, %v", ref, e.Container.Name, e.Container.Host, e.Node, err)
 		}
 	}
-	if e, err := a.n.Explain(ctx, "front"); err != nil || e.Container.Host != "" || e.Node != a.name {
+	if e, err := a.n.ops.Explain(ctx, api.ExplainRequest{Name: "front"}); err != nil || e.Container.Host != "" || e.Node != a.name {
 		t.Errorf("explain of what is here: on %q at %s, %v", e.Container.Host, e.Node, err)
 	}
 	// refused says why, of which kind.
@@ -91,15 +89,15 @@ func TestAnyNodeAnswers(t *testing.T) {
 			}
 		}
 	}
-	_, err := a.n.Explain(ctx, "twin")
+	_, err := a.n.ops.Explain(ctx, api.ExplainRequest{Name: "twin"})
 	refused("explain of what two hosts have", err, api.KindBadRequest, b.name, c.name)
-	_, err = c.n.Explain(ctx, "shop")
+	_, err = c.n.ops.Explain(ctx, api.ExplainRequest{Name: "shop"})
 	if err != nil { // c has one container of it
 		t.Errorf("explain of a service with one container here: %v", err)
 	}
-	_, err = b.n.Explain(ctx, "shop")
+	_, err = b.n.ops.Explain(ctx, api.ExplainRequest{Name: "shop"})
 	refused("explain of a service with two", err, api.KindBadRequest, "shop-b", "shop-b2")
-	_, err = a.n.Explain(ctx, "nobody")
+	_, err = a.n.ops.Explain(ctx, api.ExplainRequest{Name: "nobody"})
 	refused("explain of nothing", err, api.KindNotFound, "nobody")
 
 	// Limits are set where the container is, in the name of who asked, and once.
@@ -107,11 +105,11 @@ func TestAnyNodeAnswers(t *testing.T) {
 	soon(t, "solo is measured", func() bool {
 		r := order
 		r.Key, r.DryRun = "", true
-		res, err := a.n.Scale(ctx, r)
+		res, err := a.n.ops.Scale(ctx, r)
 		return err == nil && len(res.Notes) > 0 && res.Host == b.name
 	})
 	for range 2 {
-		res, err := a.n.Scale(ctx, order)
+		res, err := a.n.ops.Scale(ctx, order)
 		if err != nil || res.Host != b.name || len(res.Changes) != 1 || res.Changes[0].To != 1_500_000_000 || !strings.Contains(res.Changes[0].Why, "cli root at "+a.name) {
 			t.Errorf("scale: %+v, %v", res, err)
 		}
@@ -119,9 +117,9 @@ func TestAnyNodeAnswers(t *testing.T) {
 	if n := engine.Calls("update"); n != 1 {
 		t.Errorf("the Engine was told %d times", n)
 	}
-	_, err = a.n.Scale(ctx, api.ScaleRequest{Container: "twin", CPU: 1})
+	_, err = a.n.ops.Scale(ctx, api.ScaleRequest{Container: "twin", CPU: 1})
 	refused("scale of what two hosts have", err, api.KindBadRequest, b.name, c.name)
-	_, err = c.n.Scale(ctx, api.ScaleRequest{Container: "shop-b", CPU: 1.5, Key: "once"})
+	_, err = c.n.ops.Scale(ctx, api.ScaleRequest{Container: "shop-b", CPU: 1.5, Key: "once"})
 	refused("scale that its host refuses", err, api.KindRefused, "on host "+b.name)
 
 	// The history of a service is that of all hosts, the newest first.
@@ -130,7 +128,7 @@ func TestAnyNodeAnswers(t *testing.T) {
 	c.did("shop-c", "shop", 5, t0.Add(500*time.Millisecond))
 	a.did("shop-a", "shop", 2, t0.Add(700*time.Millisecond))
 	for _, limit := range []int{4, 9999} {
-		h, err := a.n.Records(ctx, "shop", limit)
+		h, err := a.n.ops.Records(ctx, api.RecordsRequest{Name: "shop", Limit: limit})
 		// The daemons may have made changes of their own by now.
 		if err != nil || len(h.Changes) != limit && len(h.Changes) < 3007 || len(h.Changes) > limit || len(h.Notes) != 0 {
 			t.Fatalf("history of %d: %d, %v, %v", limit, len(h.Changes), h.Notes, err)
@@ -155,10 +153,10 @@ func TestAnyNodeAnswers(t *testing.T) {
 			t.Errorf("%d of 3007 changes", planted)
 		}
 	}
-	if h, err := c.n.Records(ctx, "shop-b", 10); err != nil || len(h.Changes) != 10 || h.Changes[0].Host != b.name {
+	if h, err := c.n.ops.Records(ctx, api.RecordsRequest{Name: "shop-b", Limit: 10}); err != nil || len(h.Changes) != 10 || h.Changes[0].Host != b.name {
 		t.Errorf("history of a container elsewhere: %+v, %v", h, err)
 	}
-	_, err = a.n.Records(ctx, "nobody", 10)
+	_, err = a.n.ops.Records(ctx, api.RecordsRequest{Name: "nobody", Limit: 10})
 	refused("history of nothing", err, api.KindNotFound, "nobody")
 
 	// Who decides is the owner and the warm nodes of the service, whoever is asked.
@@ -166,33 +164,34 @@ func TestAnyNodeAnswers(t *testing.T) {
 		sum := a.n.cluster.View().Ring.Checksum()
 		return !slices.ContainsFunc(f.all, func(s *sailor) bool { r := s.n.cluster.View().Ring; return r.Len() != 3 || r.Checksum() != sum })
 	})
-	owner, warm := a.n.ownerOf("alone")
+	placed, err := a.n.ops.Explain(ctx, api.ExplainRequest{Name: "solo"})
+	owner, warm := placed.Owner, placed.Warm
 	want := append([]string{owner}, warm...)
 	for _, s := range f.all {
-		if p, err := s.n.Decide(ctx, "solo"); err != nil || len(want) != 3 || !slices.Equal(p.Controllers, want) || p.Reason == "" {
+		if p, err := s.n.ops.Decide(ctx, "solo"); err != nil || len(want) != 3 || !slices.Equal(p.Controllers, want) || p.Reason == "" {
 			t.Errorf("decide at %s: %+v, %v, not by %v", s.name, p, err, want)
 		}
-		if leads, by, err := s.n.Leader(ctx, "solo"); err != nil || by != owner || leads != (s.name == owner) {
+		if leads, by, err := s.n.ops.Leader(ctx, "solo"); err != nil || by != owner || leads != (s.name == owner) {
 			t.Errorf("leader at %s: %t, %s, %v", s.name, leads, by, err)
 		}
 	}
-	_, err = a.n.Decide(ctx, "twin")
+	_, err = a.n.ops.Decide(ctx, "twin")
 	refused("a decision for what two hosts have", err, api.KindBadRequest, b.name, c.name)
-	_, err = a.n.Decide(ctx, "nobody")
+	_, err = a.n.ops.Decide(ctx, "nobody")
 	refused("a decision for nothing", err, api.KindNotFound, "nobody")
-	_, _, err = a.n.Leader(ctx, "nobody")
+	_, _, err = a.n.ops.Leader(ctx, "nobody")
 	refused("the leader of nothing", err, api.KindNotFound, "nobody")
 
 	// A host that cannot be asked is named, and nothing is said not to be there.
 	b.crash()
 	soon(t, "b is given up", func() bool { return statusOf(a, b.name) == "failed" })
-	_, err = a.n.Explain(ctx, "solo")
+	_, err = a.n.ops.Explain(ctx, api.ExplainRequest{Name: "solo"})
 	refused("explain of what is on a dead host", err, api.KindUnavailable, b.name)
-	_, err = a.n.Decide(ctx, "solo")
+	_, err = a.n.ops.Decide(ctx, "solo")
 	refused("a decision for what is on a dead host", err, api.KindUnavailable, b.name)
-	_, err = a.n.Scale(ctx, order)
+	_, err = a.n.ops.Scale(ctx, order)
 	refused("scale of what is on a dead host", err, api.KindUnavailable, b.name)
-	if h, err := a.n.Records(ctx, "shop", 9999); err != nil || len(h.Changes) < 7 || len(h.Changes) >= 3007 || len(h.Notes) != 1 || !strings.Contains(h.Notes[0], b.name) {
+	if h, err := a.n.ops.Records(ctx, api.RecordsRequest{Name: "shop", Limit: 9999}); err != nil || len(h.Changes) < 7 || len(h.Changes) >= 3007 || len(h.Notes) != 1 || !strings.Contains(h.Notes[0], b.name) {
 		t.Errorf("history without a host: %d, %v, %v", len(h.Changes), h.Notes, err)
 	}
 }
@@ -204,26 +203,6 @@ func statusOf(s *sailor, name string) string {
 		}
 	}
 	return ""
-}
-
-// TestMergeOfLiars: a host that tells nonsense, or without end, spoils its own part only.
-func TestMergeOfLiars(t *testing.T) {
-	line := func(at int64) string {
-		b, err := json.Marshal(api.Change{At: time.Unix(at, 0)})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(b) + "\n"
-	}
-	for name, text := range map[string]string{
-		"nonsense": line(90) + "{]\n" + line(80), "half a change": line(90) + line(80)[:20], "no end of a line": line(90) + strings.Repeat("x", changeMost+1),
-	} {
-		bad, good := pastOf("bad", io.NopCloser(strings.NewReader(text))), pastOf("good", io.NopCloser(strings.NewReader(line(100)+line(50)+line(40))))
-		got := merge([]*past{bad, good}, 3)
-		if len(got) != 3 || got[0].Host != "good" || got[1].Host != "bad" || got[2].Host != "good" || bad.err == nil || good.err != nil {
-			t.Errorf("%s: %+v; %v, %v", name, got, bad.err, good.err)
-		}
-	}
 }
 
 // TestNeighborsOfIPv6: an address of IPv6 stands in brackets before its port.
@@ -240,7 +219,7 @@ func TestNeighborsOfIPv6(t *testing.T) {
 	}
 	f.sail()
 	gossip, _ := b.n.cluster.Addr()
-	known, err := a.n.Neighbors(t.Context())
+	known, err := a.n.ops.Neighbors(t.Context())
 	if err != nil || len(known) != 1 || known[b.name] != gossip || !strings.HasPrefix(gossip, "[::1]:") {
 		t.Errorf("%v, %v; %s is at %s", known, err, b.name, gossip)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/knowledge/profile"
 	"github.com/effiscale/effiscale/knowledge/store"
+	"github.com/effiscale/effiscale/node/api"
 	"github.com/effiscale/effiscale/node/cluster/trust"
 )
 
@@ -89,7 +90,7 @@ func TestANewHostKnowsWhatItsPeersKnow(t *testing.T) {
 		fresh.start()
 		said := map[string]float64{}
 		soon(t, life+" knows the image by all its peers", func() bool {
-			ex, err := fresh.n.Explain(t.Context(), "web")
+			ex, err := fresh.n.ops.Explain(t.Context(), api.ExplainRequest{Name: "web"})
 			if err != nil {
 				return false
 			}

@@ -17,7 +17,7 @@ import (
 // keysOf says "fingerprint n/N", the one that this node sends with first.
 func keysOf(t *testing.T, s *sailor) (out []string) {
 	t.Helper()
-	k, err := s.n.Keys(t.Context())
+	k, err := s.n.ops.Keys(t.Context(), api.None{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +50,7 @@ func TestRow18KeysOutliveRestarts(t *testing.T) {
 	was, is := printOf(t, old), printOf(t, fresh)
 	change := func(do, key string, want api.Kind) {
 		t.Helper()
-		_, err := a.n.KeyChange(t.Context(), api.KeyRequest{Do: do, Key: key})
+		_, err := a.n.ops.KeyChange(t.Context(), api.KeyRequest{Do: do, Key: key})
 		if want == api.KindInternal && err != nil || want != api.KindInternal && api.KindOf(err) != want {
 			t.Fatalf("%s: %v", do, err)
 		}
@@ -87,7 +87,7 @@ func TestRow18KeysOutliveRestarts(t *testing.T) {
 		s.stop()
 	}
 	for _, s := range f.all {
-		if info, err := os.Stat(s.path("data/" + ringFile)); err != nil || info.Mode().Perm() != 0o600 {
+		if info, err := os.Stat(s.path("data/" + "cluster.keys")); err != nil || info.Mode().Perm() != 0o600 {
 			t.Errorf("%s: %v, %v", s.name, info.Mode(), err)
 		}
 		s.start()
@@ -101,7 +101,7 @@ func TestRow18KeysOutliveRestarts(t *testing.T) {
 			t.Errorf("%s says:\n%s", s.name, out)
 		}
 	}
-	k, err := a.n.Keys(t.Context())
+	k, err := a.n.ops.Keys(t.Context(), api.None{})
 	if err != nil || len(k.Notes) != 1 || !strings.Contains(k.Notes[0], was) {
 		t.Errorf("%+v, %v", k, err)
 	}
@@ -121,22 +121,8 @@ func TestRow18KeysOutliveRestarts(t *testing.T) {
 	a.write("cluster.key", fresh)
 	a.start()
 	f.meet(a, b, c)
-	if k, err := a.n.Keys(t.Context()); err != nil || len(k.Notes) != 0 {
+	if k, err := a.n.ops.Keys(t.Context(), api.None{}); err != nil || len(k.Notes) != 0 {
 		t.Errorf("%+v, %v", k, err)
-	}
-}
-
-// TestKeysSayItOnce: what holds for many nodes is one note, and one line of an error.
-func TestKeysSayItOnce(t *testing.T) {
-	n := newFleet(t, 1).sail().all[0].n
-	gone := errors.New("cannot call node 0123abcd: connection refused")
-	late := errors.New("cannot call node 4567abcd: connection refused")
-	k := n.keys([]held{{name: "a", names: n.cluster.Members().Keys()}, {name: "b", err: gone}, {name: "c", err: late}, {name: "d", err: errors.New("odd")}})
-	if want := []string{"b, c: connection refused", "d: odd"}; !slices.Equal(k.Notes, want) {
-		t.Errorf("%q, not %q", k.Notes, want)
-	}
-	if err := unheard([]held{{name: "a"}}); err != nil {
-		t.Error(err)
 	}
 }
 
@@ -145,10 +131,10 @@ func TestKeysOfWhoIsNotHeard(t *testing.T) {
 	n := newFleet(t, 1).sail().all[0].n
 	before := n.cluster.Members().Keys()
 	said := new(relay.Error)
-	if _, err := n.keysForPeer("f00d", fmt.Appendf(nil, `{"do":"add","key":%q}`, member.NewKey())); !errors.As(err, &said) || said.Status != http.StatusForbidden {
+	if _, err := n.ops.Handlers()["keys"].Serve(t.Context(), "f00d", fmt.Appendf(nil, `{"do":"add","key":%q}`, member.NewKey())); !errors.As(err, &said) || said.Status != http.StatusForbidden {
 		t.Errorf("add: %v", err)
 	}
-	if _, err := n.keysForPeer("f00d", []byte("{}")); err != nil {
+	if _, err := n.ops.Handlers()["keys"].Serve(t.Context(), "f00d", []byte("{}")); err != nil {
 		t.Errorf("list: %v", err)
 	}
 	if after := n.cluster.Members().Keys(); !slices.Equal(before, after) {
@@ -161,7 +147,7 @@ func TestOrdersOfWhoIsNotHeard(t *testing.T) {
 	n := newFleet(t, 1).sail().all[0].n
 	for method, body := range map[string]string{"scale": `{"container":"web","cpu":1}`, "pause": `{"all":true}`, "restore": `"web"`} {
 		said := new(relay.Error)
-		if _, err := n.peerHandlers()[method].Serve(t.Context(), "f00d", []byte(body)); !errors.As(err, &said) || said.Status != http.StatusForbidden {
+		if _, err := n.ops.Handlers()[method].Serve(t.Context(), "f00d", []byte(body)); !errors.As(err, &said) || said.Status != http.StatusForbidden {
 			t.Errorf("%s: %v", method, err)
 		}
 	}
@@ -175,12 +161,12 @@ func TestDamagedRing(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, bad := range []string{"", "{", `{"keys":[]}`, `{"keys":["AAAA"]}`} {
-		s.write("data/"+ringFile, bad)
+		s.write("data/cluster.keys", bad)
 		s.start()
-		if k, err := s.n.Keys(t.Context()); err != nil || len(k.Keys) != 1 || len(k.Notes) != 1 {
+		if k, err := s.n.ops.Keys(t.Context(), api.None{}); err != nil || len(k.Keys) != 1 || len(k.Notes) != 1 {
 			t.Errorf("%q: %+v, %v", bad, k, err)
 		}
-		if st, err := s.n.Status(t.Context()); err != nil || !st.Degraded {
+		if st, err := s.n.ops.Status(t.Context(), api.None{}); err != nil || !st.Degraded {
 			t.Errorf("%q: %v, %v", bad, st.Problems, err)
 		}
 		s.stop()

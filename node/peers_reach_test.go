@@ -29,7 +29,7 @@ func TestRow23WrongAddress(t *testing.T) {
 		s.start()
 	}
 	problems := func(s *sailor) string {
-		st, err := s.n.Status(t.Context())
+		st, err := s.n.ops.Status(t.Context(), api.None{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -47,7 +47,7 @@ func TestRow23WrongAddress(t *testing.T) {
 	lost.start()
 	f.meet(f.all...)
 	for _, s := range f.all {
-		soon(t, s.name+" was told that it is reached", func() bool { return s.n.reachTrouble.Load() != nil })
+		soon(t, s.name+" was told that it is reached", func() bool { _, checked := s.n.ops.Reach.Trouble(); return checked })
 		if said := problems(s); strings.Contains(said, "cannot reach") {
 			t.Errorf("%s: %s", s.name, said)
 		}
@@ -82,12 +82,12 @@ func TestRow14SameName(t *testing.T) {
 	if !errors.Is(err, ErrConflict) || !strings.Contains(err.Error(), gossip) || !strings.Contains(err.Error(), "node.name") {
 		t.Errorf("it ended with %v", err)
 	}
-	if st, err := a.n.Status(t.Context()); err != nil || st.Node.Name != a.name {
+	if st, err := a.n.ops.Status(t.Context(), api.None{}); err != nil || st.Node.Name != a.name {
 		t.Errorf("the first one: %v", err)
 	}
 	// It is listed as refused, with what to do, and lacks no key.
 	of := func() (v api.MemberView) {
-		m, err := a.n.Members(t.Context())
+		m, err := a.n.ops.Members(t.Context(), api.None{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -102,10 +102,10 @@ func TestRow14SameName(t *testing.T) {
 	if v := of(); v.ID == "" || v.Status != "refused" || !strings.Contains(v.Note, "node.name") {
 		t.Errorf("the second one: %+v", v)
 	}
-	if k, err := a.n.Keys(t.Context()); err != nil || len(k.Notes) != 0 || k.Keys[0].Of != 1 {
+	if k, err := a.n.ops.Keys(t.Context(), api.None{}); err != nil || len(k.Notes) != 0 || k.Keys[0].Of != 1 {
 		t.Errorf("keys: %+v, %v", k, err)
 	}
-	if st, err := a.n.Status(t.Context()); err != nil || st.Cluster.Members != 1 || len(st.Cluster.Hosts) != 1 {
+	if st, err := a.n.ops.Status(t.Context(), api.None{}); err != nil || st.Cluster.Members != 1 || len(st.Cluster.Hosts) != 1 {
 		t.Errorf("status: %+v, %v", st.Cluster, err)
 	}
 }

@@ -26,7 +26,7 @@ func TestRow23RegisteredBeforeItRuns(t *testing.T) {
 	_ = l.Close()
 	late.set("CLUSTER_BIND", at)
 	first.start()
-	register := func(id, at string) error { return first.n.Register(t.Context(), id, at) }
+	register := func(id, at string) error { return first.n.ops.Register(t.Context(), id, at) }
 	if err := register("late", "127.0.0.1:1"); err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +53,7 @@ func TestRow23RegisteredBeforeItRuns(t *testing.T) {
 	if err := register("more", "127.0.0.1:1"); err != nil {
 		t.Error(err)
 	}
-	known, err := first.n.Neighbors(t.Context())
+	known, err := first.n.ops.Neighbors(t.Context())
 	if err != nil || known["c1"] != "" || known["c2"] == "" || known["more"] == "" {
 		t.Errorf("the oldest that never answered does not give way: %v, %v", known, err)
 	}

@@ -123,7 +123,7 @@ func TestMembersSayWhy(t *testing.T) {
 	a, b, late, stranger := f.all[0], f.all[1], f.all[2], f.all[3]
 	members := func(s *sailor) (api.Members, map[string]api.MemberView) {
 		t.Helper()
-		m, err := s.n.Members(t.Context())
+		m, err := s.n.ops.Members(t.Context(), api.None{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -184,7 +184,7 @@ func TestMembersSayWhy(t *testing.T) {
 	if _, by := members(a); by[b.name].Since.Before(at) || by[b.name].Since.After(time.Now()) {
 		t.Errorf("%+v, crashed at %s", by[b.name], at)
 	}
-	if err := a.n.Leave(t.Context(), ""); err != nil {
+	if _, err := a.n.ops.Leave(t.Context(), api.LeaveRequest{}); err != nil {
 		t.Log(err) // nobody heard it
 	}
 	if _, by := members(a); by[a.name].Status != "left" || by[a.name].Since.Before(at) {

@@ -16,7 +16,10 @@ func TestMetricsGoBackBeyondTheRing(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, dockertest.Options{})
 	r.e.Run(dockertest.Spec{Name: "web", Labels: opted})
-	r.soon(10*time.Second, "a second is on record", func() bool { m, err := r.n.Metrics(t.Context(), "web", time.Minute); return err == nil && len(m) > 0 })
+	r.soon(10*time.Second, "a second is on record", func() bool {
+		m, err := r.n.ops.Metrics(t.Context(), "web", time.Minute)
+		return err == nil && len(m) > 0
+	})
 	now := time.Now()
 	series := history.NewSeries()
 	for at := now.Add(-30 * time.Hour); at.Before(now.Add(-10 * time.Minute)); at = at.Add(30 * time.Second) {
@@ -32,7 +35,7 @@ func TestMetricsGoBackBeyondTheRing(t *testing.T) {
 	}{
 		{time.Minute, 1, 100}, {2 * time.Hour, 50, 400}, {48 * time.Hour, 1200, 2000},
 	} {
-		got, err := r.n.Metrics(t.Context(), "web", c.window)
+		got, err := r.n.ops.Metrics(t.Context(), "web", c.window)
 		if err != nil || len(got) < c.least || len(got) > c.most {
 			t.Fatalf("%s: %d metrics, %v", c.window, len(got), err)
 		}
@@ -47,7 +50,7 @@ func TestMetricsGoBackBeyondTheRing(t *testing.T) {
 	}
 	twin := r.e.Run(dockertest.Spec{Name: "twin", Labels: map[string]string{"effiscale.service": "web"}})
 	r.soon(10*time.Second, "measured", func() bool { u, ok := r.unit(twin); return ok && u.Measured })
-	if got, err := r.n.Metrics(t.Context(), "web", 2*time.Hour); err != nil || len(got) > 100 {
+	if got, err := r.n.ops.Metrics(t.Context(), "web", 2*time.Hour); err != nil || len(got) > 100 {
 		t.Errorf("two containers: %d metrics, %v", len(got), err)
 	}
 }

@@ -50,7 +50,7 @@ func TestTrace(t *testing.T) {
 	}{
 		{"old", 7 * 24 * time.Hour, 600, 175, 181}, {"old", 2 * time.Hour, 60, 110, 120}, {"young", 7 * 24 * time.Hour, 60, 170, 180},
 	} {
-		got, err := r.n.Trace(t.Context(), api.TraceRequest{Name: c.name, Resource: "cpu", Since: c.since})
+		got, err := r.n.ops.Trace(t.Context(), api.TraceRequest{Name: c.name, Resource: "cpu", Since: c.since})
 		if err != nil || got.Step != c.step || len(got.Values) < c.least || len(got.Values) > c.most || len(got.Peaks) != len(got.Values) {
 			t.Errorf("%s of %s: %d steps of %g s, %v", c.name, c.since, len(got.Values), got.Step, err)
 			continue
@@ -59,7 +59,7 @@ func TestTrace(t *testing.T) {
 			t.Errorf("%s of %s: %g cores, %+v", c.name, c.since, got.Values[5], got)
 		}
 	}
-	if got, err := r.n.Trace(t.Context(), api.TraceRequest{Name: "young", Resource: "memory", Since: time.Hour}); err != nil || got.Values[3] != 128<<20 || got.Unit != "bytes" {
+	if got, err := r.n.ops.Trace(t.Context(), api.TraceRequest{Name: "young", Resource: "memory", Since: time.Hour}); err != nil || got.Values[3] != 128<<20 || got.Unit != "bytes" {
 		t.Errorf("%+v, %v", got, err)
 	}
 	for name, want := range map[string]struct {
@@ -71,7 +71,7 @@ func TestTrace(t *testing.T) {
 		"web":    {api.KindRefused, time.Hour, "a trace needs 12"},
 		"gone":   {api.KindRefused, 48 * time.Hour, "are on record: ask for a shorter time"},
 	} {
-		_, err := r.n.Trace(t.Context(), api.TraceRequest{Name: name, Resource: "cpu", Since: want.since})
+		_, err := r.n.ops.Trace(t.Context(), api.TraceRequest{Name: name, Resource: "cpu", Since: want.since})
 		if err == nil || api.KindOf(err) != want.kind || !strings.Contains(err.Error(), want.part) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -79,7 +79,7 @@ func TestTrace(t *testing.T) {
 	var seconds api.Trace
 	r.soon(30*time.Second, "12 seconds are on record", func() (ok bool) {
 		var err error
-		seconds, err = r.n.Trace(t.Context(), api.TraceRequest{Name: string(id), Resource: "cpu", Since: time.Minute})
+		seconds, err = r.n.ops.Trace(t.Context(), api.TraceRequest{Name: string(id), Resource: "cpu", Since: time.Minute})
 		return err == nil
 	})
 	mean := 0.0 // a second alone may be off on a busy machine

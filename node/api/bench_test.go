@@ -12,7 +12,7 @@ import (
 func BenchmarkThousandContainers(b *testing.B) {
 	o := options()
 	o.Monitor, o.Socket = "127.0.0.1:0", filepath.Join(b.TempDir(), "s")
-	s, err := New(&fakeDaemon{extra: 1000}, o)
+	s, err := New((&fakeDaemon{extra: 1000}).backend(), o)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -28,7 +28,7 @@ func BenchmarkThousandContainers(b *testing.B) {
 	b.Run("status", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			if _, err := c.Status(b.Context()); err != nil {
+			if _, err := OpStatus.Call(b.Context(), c, None{}); err != nil {
 				b.Fatal(err)
 			}
 		}

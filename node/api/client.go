@@ -9,9 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
-	"strconv"
 	"syscall"
 )
 
@@ -22,9 +20,8 @@ var ErrNotRunning = errors.New("the daemon is not running")
 // maxAnswer bounds what a client takes: a thousand containers are about 1 MB.
 const maxAnswer = 64 << 20
 
-// Client calls a daemon over its socket. Its methods are the daemon's; errors of
-// the daemon are *Error, an absent daemon is ErrNotRunning. It may be used from
-// several goroutines.
+// Client calls a daemon over its socket. Errors of the daemon are *Error, an absent daemon
+// is ErrNotRunning. It may be used from several goroutines.
 type Client struct {
 	socket string
 	http   *http.Client
@@ -47,81 +44,18 @@ func NewClient(socket string) *Client {
 // Close gives up connections that are kept open between calls.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
-// Status is the whole node at a glance.
-func (c *Client) Status(ctx context.Context) (v Status, err error) {
-	err = c.call(ctx, http.MethodGet, "/status", nil, &v)
-	return v, err
-}
-
-// Explain is everything about one container.
-func (c *Client) Explain(ctx context.Context, container string) (v Explain, err error) {
-	if err := CheckPlace(container); err != nil {
-		return v, err
+// Call sends one request over the socket.
+func (c *Client) Call(ctx context.Context, row Row, request, answer any) error {
+	path, body := row.Path, any(nil)
+	if row.Verb == http.MethodGet {
+		var err error
+		if path, err = target(row, request); err != nil {
+			return err
+		}
+	} else {
+		body = request
 	}
-	err = c.call(ctx, http.MethodGet, "/explain/"+url.PathEscape(container), nil, &v)
-	return v, err
-}
-
-// Records is the history of a container or a service, newest first; limit 0
-// leaves the count to the daemon.
-func (c *Client) Records(ctx context.Context, name string, limit int) (v History, err error) {
-	if err := checkPlace(name); err != nil {
-		return v, err
-	}
-	if name == "." || name == ".." {
-		return v, Errorf(KindNotFound, "there is no container or service %q", name)
-	}
-	err = c.call(ctx, http.MethodGet, "/records/"+url.PathEscape(name)+"?limit="+strconv.Itoa(limit), nil, &v)
-	return v, err
-}
-
-// Plan is what the daemons would do now.
-func (c *Client) Plan(ctx context.Context, r PlanRequest) (v Plan, err error) {
-	q := url.Values{}
-	if r.Name != "" {
-		q.Set("name", r.Name)
-	}
-	if r.AllHosts {
-		q.Set("all_hosts", "true")
-	}
-	err = c.call(ctx, http.MethodGet, "/plan?"+q.Encode(), nil, &v)
-	return v, err
-}
-
-// Trace is the demand on record of a service.
-func (c *Client) Trace(ctx context.Context, r TraceRequest) (v Trace, err error) {
-	if err := checkPlace(r.Name); err != nil {
-		return v, err
-	}
-	if r.Name == "." || r.Name == ".." {
-		return v, Errorf(KindNotFound, "there is no container or service %q", r.Name)
-	}
-	q := url.Values{"resource": {r.Resource}, "since": {strconv.FormatFloat(r.Since.Seconds(), 'f', -1, 64)}}
-	err = c.call(ctx, http.MethodGet, "/trace/"+url.PathEscape(r.Name)+"?"+q.Encode(), nil, &v)
-	return v, err
-}
-
-// Scale asks for limits of one container.
-func (c *Client) Scale(ctx context.Context, r ScaleRequest) (v ScaleResult, err error) {
-	err = c.call(ctx, http.MethodPost, "/scale", r, &v)
-	return v, err
-}
-
-// Pause stops or resumes the automation of a service.
-func (c *Client) Pause(ctx context.Context, r PauseRequest) (v PauseResult, err error) {
-	err = c.call(ctx, http.MethodPost, "/pause", r, &v)
-	return v, err
-}
-
-// Restore puts one container, or with "" all, back to the original limits.
-func (c *Client) Restore(ctx context.Context, container string) (v RestoreResult, err error) {
-	err = c.call(ctx, http.MethodPost, "/restore", restoreRequest{Container: container}, &v)
-	return v, err
-}
-
-// Reload makes the daemon read its configuration anew.
-func (c *Client) Reload(ctx context.Context) error {
-	return c.call(ctx, http.MethodPost, "/reload", struct{}{}, &done{})
+	return c.call(ctx, row.Verb, path, body, answer)
 }
 
 func (c *Client) call(ctx context.Context, method, path string, body, into any) error {

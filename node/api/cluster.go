@@ -1,32 +1,6 @@
 package api
 
-import (
-	"context"
-	"encoding/base64"
-	"fmt"
-	"net"
-	"net/http"
-	"strconv"
-	"strings"
-	"time"
-)
-
-// Cluster is what a node knows of the others; a node alone is a cluster of one.
-type Cluster interface {
-	Members(ctx context.Context) (Members, error)
-	// Join looks for the cluster at addresses, host:port or host with the default
-	// port. It fails when none of them answers.
-	Join(ctx context.Context, addrs []string) (JoinResult, error)
-	// Leave takes the node out of the cluster; the daemon goes on alone. With the name of
-	// another node, which is down, all are told that it is gone for good.
-	Leave(ctx context.Context, name string) error
-	// Keys are those that the members hold, the primary first.
-	Keys(ctx context.Context) (Keys, error)
-	// KeyChange changes the keys of all members, and returns what they hold then.
-	KeyChange(ctx context.Context, r KeyRequest) (Keys, error)
-	// ClusterStats answers at once, at any time; the zero value without a cluster.
-	ClusterStats() ClusterStats
-}
+import "time"
 
 // Members is the cluster as this node sees it: `effiscale members`, GET /members.
 type Members struct {
@@ -104,12 +78,6 @@ type KeyView struct {
 	Of          int    `json:"of"`          // members that there are, with those that are down
 }
 
-// KeyRequest changes the keys of the cluster: POST /keys.
-type KeyRequest struct {
-	Do  string `json:"do"`  // "add", "use" (as the primary), "remove"
-	Key string `json:"key"` // 16, 24 or 32 bytes in base64
-}
-
 // ClusterView is the cluster's part of a Status; nil: no cluster.
 type ClusterView struct {
 	Name        string     `json:"name"`
@@ -164,99 +132,4 @@ type ClusterStats struct {
 	TrustRefused   map[string]uint64 // peers and messages, by cause
 	ReportsRefused map[string]uint64 // by cause
 	Intents        map[string]uint64 // that came for this host, by result
-}
-
-// maxJoin bounds the addresses of one call; each may take its time.
-const maxJoin = 64
-
-type joinRequest struct {
-	Addresses []string `json:"addresses"`
-}
-
-func (s *Server) join(r *http.Request) (any, error) {
-	var q joinRequest
-	if p := decode(r.Body, &q); p != nil {
-		return nil, p
-	}
-	if n := len(q.Addresses); n == 0 || n > maxJoin {
-		return nil, refuse(http.StatusUnprocessableEntity, fmt.Sprintf("addresses: must be 1 to %d, not %d", maxJoin, n))
-	}
-	for _, addr := range q.Addresses {
-		if !peerForm(addr) {
-			return nil, refuse(http.StatusUnprocessableEntity, "addresses: "+quote(addr)+" is neither host:port nor a host")
-		}
-	}
-	return s.d.Join(r.Context(), q.Addresses)
-}
-
-// peerForm reports whether s looks like host or host:port.
-func peerForm(s string) bool {
-	if hostForm(s) {
-		return true
-	}
-	host, port, err := net.SplitHostPort(s)
-	n, perr := strconv.ParseUint(port, 10, 16)
-	return err == nil && perr == nil && n > 0 && hostForm(host)
-}
-
-type leaveRequest struct {
-	Name string `json:"name,omitempty"`
-}
-
-func (s *Server) leave(r *http.Request) (any, error) {
-	var q leaveRequest
-	if p := decode(r.Body, &q); p != nil {
-		return nil, p
-	}
-	return done{Status: "left"}, s.d.Leave(r.Context(), q.Name)
-}
-
-func (s *Server) keyChange(r *http.Request) (any, error) {
-	var q KeyRequest
-	if p := decode(r.Body, &q); p != nil {
-		return nil, p
-	}
-	if q.Do != "add" && q.Do != "use" && q.Do != "remove" {
-		return nil, refuse(http.StatusUnprocessableEntity, "do: must be add, use or remove")
-	}
-	if q.Key = strings.TrimSpace(q.Key); !CheckKey(q.Key) {
-		return nil, refuse(http.StatusUnprocessableEntity, "key: must be 16, 24 or 32 bytes in base64; effiscale keygen makes one")
-	}
-	return s.d.KeyChange(r.Context(), q)
-}
-
-// CheckKey reports whether s has the form of a key of gossip: AES takes 16, 24 or
-// 32 bytes.
-func CheckKey(s string) bool {
-	b, err := base64.StdEncoding.Strict().DecodeString(s)
-	return err == nil && (len(b) == 16 || len(b) == 24 || len(b) == 32)
-}
-
-// Members is the cluster as the daemon sees it.
-func (c *Client) Members(ctx context.Context) (v Members, err error) {
-	err = c.call(ctx, http.MethodGet, "/members", nil, &v)
-	return v, err
-}
-
-// Join makes the daemon look for the cluster at addresses.
-func (c *Client) Join(ctx context.Context, addrs []string) (v JoinResult, err error) {
-	err = c.call(ctx, http.MethodPost, "/join", joinRequest{Addresses: addrs}, &v)
-	return v, err
-}
-
-// Leave takes the node out of the cluster, or names another one that is gone for good.
-func (c *Client) Leave(ctx context.Context, name string) error {
-	return c.call(ctx, http.MethodPost, "/leave", leaveRequest{name}, &done{})
-}
-
-// Keys are the fingerprints of the keys that the members hold.
-func (c *Client) Keys(ctx context.Context) (v Keys, err error) {
-	err = c.call(ctx, http.MethodGet, "/keys", nil, &v)
-	return v, err
-}
-
-// KeyChange changes the keys of all members.
-func (c *Client) KeyChange(ctx context.Context, r KeyRequest) (v Keys, err error) {
-	err = c.call(ctx, http.MethodPost, "/keys", r, &v)
-	return v, err
 }

@@ -31,27 +31,27 @@ func TestClusterCalls(t *testing.T) {
 	h := serve(t)
 	c := h.client(t)
 	ctx := t.Context()
-	if m, err := c.Members(ctx); err != nil || m.Cluster != "effiscale" || len(m.Members) != 1 || !m.Members[0].Self {
+	if m, err := OpMembers.Call(ctx, c, None{}); err != nil || m.Cluster != "effiscale" || len(m.Members) != 1 || !m.Members[0].Self {
 		t.Errorf("Members: %+v %v", m, err)
 	}
 	addrs := []string{"beta", "10.0.0.2:7946", "::1", "[fd00::1]:1"}
-	if r, err := c.Join(ctx, addrs); err != nil || r.Answered != 4 || !slices.Equal(h.d.joined, addrs) {
+	if r, err := OpJoin.Call(ctx, c, JoinRequest{addrs}); err != nil || r.Answered != 4 || !slices.Equal(h.d.joined, addrs) {
 		t.Errorf("Join: %+v %v, asked %q", r, err, h.d.joined)
 	}
-	if k, err := c.Keys(ctx); err != nil || len(k.Keys) != 1 || k.Keys[0].Nodes != 2 {
+	if k, err := OpKeys.Call(ctx, c, None{}); err != nil || len(k.Keys) != 1 || k.Keys[0].Nodes != 2 {
 		t.Errorf("Keys: %+v %v", k, err)
 	}
 	for _, do := range []string{"add", "use", "remove"} {
 		want := KeyRequest{Do: do, Key: someKey}
-		if k, err := c.KeyChange(ctx, want); err != nil || len(k.Keys) != 1 || h.d.keys[len(h.d.keys)-1] != want {
+		if k, err := OpKeyChange.Call(ctx, c, want); err != nil || len(k.Keys) != 1 || h.d.keys[len(h.d.keys)-1] != want {
 			t.Errorf("KeyChange: %+v %v, asked %+v", k, err, h.d.keys)
 		}
 	}
-	if err := c.Leave(ctx, ""); err != nil || !slices.Contains(h.d.asked(), "leave") {
+	if _, err := OpLeave.Call(ctx, c, LeaveRequest{}); err != nil || !slices.Contains(h.d.asked(), "leave") {
 		t.Errorf("Leave: %v, asked %q", err, h.d.asked())
 	}
 	h.d.fail = Errorf(KindRefused, "the last key")
-	if _, err := c.KeyChange(ctx, KeyRequest{Do: "remove", Key: someKey}); KindOf(err) != KindRefused {
+	if _, err := OpKeyChange.Call(ctx, c, KeyRequest{Do: "remove", Key: someKey}); KindOf(err) != KindRefused {
 		t.Errorf("KeyChange: %v", err)
 	}
 }
@@ -62,13 +62,13 @@ func TestClusterCallErrors(t *testing.T) {
 	h := serve(t)
 	c := h.client(t)
 	for _, addrs := range [][]string{nil, make([]string, 65), {""}, {":7946"}, {"beta:0"}, {"beta:70000"}, {"a b"}, {"a/b:1"}, {"http://beta:1"}, {"beta", "\x1b[2J"}} {
-		if _, err := c.Join(t.Context(), addrs); KindOf(err) != KindBadRequest || !strings.Contains(err.Error(), "addresses") {
+		if _, err := OpJoin.Call(t.Context(), c, JoinRequest{addrs}); KindOf(err) != KindBadRequest || !strings.Contains(err.Error(), "addresses") {
 			t.Errorf("%q: %v", addrs, err)
 		}
 	}
 	const secret = "c2VjcmV0"
 	for _, r := range []KeyRequest{{}, {Do: "add"}, {Do: "add", Key: secret}, {Do: "add", Key: someKey[:43]}, {Do: "add", Key: someKey + someKey}, {Do: "rotate", Key: someKey}, {Do: "use", Key: secret + "\n" + secret}} {
-		if _, err := c.KeyChange(t.Context(), r); KindOf(err) != KindBadRequest || strings.Contains(err.Error(), secret) || strings.Contains(err.Error(), someKey[:8]) {
+		if _, err := OpKeyChange.Call(t.Context(), c, r); KindOf(err) != KindBadRequest || strings.Contains(err.Error(), secret) || strings.Contains(err.Error(), someKey[:8]) {
 			t.Errorf("%+v: %v", r, err)
 		}
 	}

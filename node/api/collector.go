@@ -105,15 +105,15 @@ func forecastGauges() []gauge[Forecast] {
 
 // collector asks the daemon for its status at each scrape.
 type collector struct {
-	d         Daemon
+	from      NodeBackend
 	cluster   []clusterMetric
 	node      []gauge[Status]
 	container []gauge[ContainerView]
 	forecast  []gauge[Forecast]
 }
 
-func newCollector(d Daemon) *collector {
-	return &collector{d: d, cluster: clusterMetrics(), node: nodeGauges(), container: containerGauges(), forecast: forecastGauges()}
+func newCollector(from NodeBackend) *collector {
+	return &collector{from: from, cluster: clusterMetrics(), node: nodeGauges(), container: containerGauges(), forecast: forecastGauges()}
 }
 
 var (
@@ -145,11 +145,11 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect reads one status.
 func (c *collector) Collect(ch chan<- prometheus.Metric) {
-	stats := c.d.ClusterStats()
+	stats := c.from.ClusterStats()
 	c.others(ch, stats)
 	ctx, cancel := context.WithTimeout(context.Background(), scrapePatience)
 	defer cancel()
-	s, err := c.d.Status(ctx)
+	s, err := c.from.Status(ctx, None{})
 	if err != nil {
 		ch <- prometheus.MustNewConstMetric(upDesc, prometheus.GaugeValue, 0)
 		return

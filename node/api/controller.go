@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"net"
-	"net/http"
 	"strconv"
 	"time"
 
@@ -51,29 +50,27 @@ type leader struct {
 
 // controller is the service that tells what is decided, and by whom.
 type controller struct {
-	d   Daemon
-	now func() time.Time
+	b    ControllerBackend
+	node NodeBackend
+	now  func() time.Time
 }
 
 func (c controller) register(api huma.API) {
-	huma.Register(api, answers[said](api, post("register", "/register", "Introduce a controller")), c.join)
-	huma.Register(api, answers[neighbors](api, get("neighbors", "/neighbors", "The other controllers")), c.neighbors)
-	huma.Register(api, answers[decision](api, post("decision", "/decision", "What should be done; changes nothing")), c.decide)
-	huma.Register(api, answers[leader](api, get("leader", "/leader", "Who leads, or owns a container")), c.leader)
+	handle(api, post("register", "/register", "Introduce a controller"), c.join)
+	handle(api, get("neighbors", "/neighbors", "The other controllers"), c.neighbors)
+	handle(api, post("decision", "/decision", "What should be done; changes nothing"), c.decide)
+	handle(api, get("leader", "/leader", "Whether this node leads, or owns a container"), c.leader)
 }
 
-func (c controller) join(ctx context.Context, in *registerIn) (*out, error) {
+func (c controller) join(ctx context.Context, in *registerIn) (said, error) {
 	if !namePattern.MatchString(in.Body.ControllerID) && len(in.Body.ControllerID) > 1 {
-		return nil, refuse(http.StatusUnprocessableEntity, "body.controller_id: letters, digits, '_', '.' and '-' only")
+		return said{}, Errorf(KindInvalid, "body.controller_id: letters, digits, '_', '.' and '-' only")
 	}
 	host, port, err := net.SplitHostPort(in.Body.Endpoint)
 	if n, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil || n == 0 || !hostForm(host) {
-		return nil, refuse(http.StatusUnprocessableEntity, "body.endpoint: must be host:port with a port from 1 to 65535")
+		return said{}, Errorf(KindInvalid, "body.endpoint: must be host:port with a port from 1 to 65535")
 	}
-	if err := c.d.Register(ctx, in.Body.ControllerID, in.Body.Endpoint); err != nil {
-		return nil, wire(err)
-	}
-	return reply(said{Status: "registered"})
+	return said{Status: "registered"}, c.b.Register(ctx, in.Body.ControllerID, in.Body.Endpoint)
 }
 
 // hostForm reports whether s looks like a name or an address.
@@ -84,33 +81,30 @@ func hostForm(s string) bool {
 	return len(s) == 1 && s[0] >= 'a' && s[0] <= 'z' || namePattern.MatchString(s)
 }
 
-func (c controller) neighbors(ctx context.Context, _ *struct{}) (*out, error) {
-	all, err := c.d.Neighbors(ctx)
-	if err != nil {
-		return nil, wire(err)
-	}
+func (c controller) neighbors(ctx context.Context, _ *struct{}) (neighbors, error) {
+	all, err := c.b.Neighbors(ctx)
 	if all == nil {
 		all = map[string]string{}
 	}
-	return reply(neighbors{Neighbors: all})
+	return neighbors{Neighbors: all}, err
 }
 
-func (c controller) decide(ctx context.Context, in *decisionIn) (*out, error) {
+func (c controller) decide(ctx context.Context, in *decisionIn) (decision, error) {
 	b := in.Body
 	if b.Container != nil {
 		return c.decideFor(ctx, *b.Container)
 	}
 	if b.CPU == nil || b.Memory == nil {
-		return nil, refuse(http.StatusUnprocessableEntity, "body: expected cpu_usage and memory_usage, each 0 to 1, or container_id")
+		return decision{}, Errorf(KindInvalid, "body: expected cpu_usage and memory_usage, each 0 to 1, or container_id")
 	}
 	// The schema has looked at one spelling of each key; encoding/json takes all.
 	for _, v := range []float64{*b.CPU, *b.Memory} {
 		if !(v >= 0 && v <= 1) {
-			return nil, refuse(http.StatusUnprocessableEntity, "body: cpu_usage and memory_usage must be from 0 to 1")
+			return decision{}, Errorf(KindInvalid, "body: cpu_usage and memory_usage must be from 0 to 1")
 		}
 	}
-	name, _ := c.d.Identity()
-	return reply(decision{Action: ruleOfThumb(*b.CPU, *b.Memory), Timestamp: c.now().UTC(), Controllers: []string{name}})
+	name, _ := c.node.Identity()
+	return decision{Action: ruleOfThumb(*b.CPU, *b.Memory), Timestamp: c.now().UTC(), Controllers: []string{name}}, nil
 }
 
 // ruleOfThumb is the original's answer to bare numbers: first match, strict.
@@ -128,15 +122,12 @@ func ruleOfThumb(cpu, memory float64) string {
 	return "no_action"
 }
 
-func (c controller) decideFor(ctx context.Context, ref string) (*out, error) {
+func (c controller) decideFor(ctx context.Context, ref string) (decision, error) {
 	if err := CheckRef(ref); err != nil {
-		return nil, wire(err)
+		return decision{}, err
 	}
-	p, err := c.d.Decide(ctx, ref)
-	if err != nil {
-		return nil, wire(err)
-	}
-	return reply(decision{
+	p, err := c.b.Decide(ctx, ref)
+	return decision{
 		Action:      p.Action,
 		Timestamp:   c.now().UTC(),
 		Controllers: listed(p.Controllers),
@@ -145,21 +136,18 @@ func (c controller) decideFor(ctx context.Context, ref string) (*out, error) {
 		Plan:        p.Plan,
 		Forecast:    p.Forecast,
 		Pattern:     p.Pattern,
-	})
+	}, err
 }
 
-func (c controller) leader(ctx context.Context, in *leaderIn) (*out, error) {
+func (c controller) leader(ctx context.Context, in *leaderIn) (leader, error) {
 	if in.Container != "" {
 		if err := CheckRef(in.Container); err != nil {
-			return nil, wire(err)
+			return leader{}, err
 		}
 	}
-	self, owner, err := c.d.Leader(ctx, in.Container)
-	if err != nil {
-		return nil, wire(err)
-	}
+	self, owner, err := c.b.Leader(ctx, in.Container)
 	if in.Container == "" {
 		owner = ""
 	}
-	return reply(leader{IsLeader: self, Owner: owner})
+	return leader{IsLeader: self, Owner: owner}, err
 }

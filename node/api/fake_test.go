@@ -75,7 +75,7 @@ func (f *fakeDaemon) asked() []string {
 
 func ptr[T any](v T) *T { return &v }
 
-func (f *fakeDaemon) Status(ctx context.Context) (Status, error) {
+func (f *fakeDaemon) Status(context.Context, None) (Status, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.fail != nil {
@@ -103,12 +103,12 @@ func (f *fakeDaemon) Status(ctx context.Context) (Status, error) {
 	return s, nil
 }
 
-func (f *fakeDaemon) Explain(ctx context.Context, c string) (Explain, error) {
-	return Explain{Schema: Schema, Container: ContainerView{Name: c}}, f.note(ctx, "explain", c)
+func (f *fakeDaemon) Explain(ctx context.Context, q ExplainRequest) (Explain, error) {
+	return Explain{Schema: Schema, Container: ContainerView{Name: q.Name}}, f.note(ctx, "explain", q.Name)
 }
 
-func (f *fakeDaemon) Records(ctx context.Context, name string, limit int) (History, error) {
-	return History{Schema: Schema, Name: name, Changes: []Change{{Seq: uint64(limit)}}}, f.note(ctx, "records", "")
+func (f *fakeDaemon) Records(ctx context.Context, q RecordsRequest) (History, error) {
+	return History{Schema: Schema, Name: q.Name, Changes: []Change{{Seq: uint64(q.Limit)}}}, f.note(ctx, "records", "")
 }
 
 func (f *fakeDaemon) Plan(ctx context.Context, r PlanRequest) (Plan, error) {
@@ -133,14 +133,16 @@ func (f *fakeDaemon) Pause(ctx context.Context, r PauseRequest) (PauseResult, er
 	f.mu.Lock()
 	f.pauses = append(f.pauses, r)
 	f.mu.Unlock()
-	return PauseResult{Service: r.Service, Hosts: []string{"alpha"}, NotReached: []string{}}, f.note(ctx, "pause", "")
+	return PauseResult{Status: "done", Service: r.Service, Hosts: []string{"alpha"}, NotReached: []string{}}, f.note(ctx, "pause", "")
 }
 
-func (f *fakeDaemon) Restore(ctx context.Context, c string) (RestoreResult, error) {
-	return RestoreResult{Schema: Schema, Nothing: true}, f.note(ctx, "restore", c)
+func (f *fakeDaemon) Restore(ctx context.Context, q RestoreRequest) (RestoreResult, error) {
+	return RestoreResult{Schema: Schema, Nothing: true}, f.note(ctx, "restore", q.Container)
 }
 
-func (f *fakeDaemon) Reload(ctx context.Context) error { return f.note(ctx, "reload", "") }
+func (f *fakeDaemon) Reload(ctx context.Context, _ None) (Done, error) {
+	return Done{"reloaded"}, f.note(ctx, "reload", "")
+}
 
 func (f *fakeDaemon) Replicate(ctx context.Context, r ReplicaRequest) ([]string, error) {
 	f.mu.Lock()
@@ -208,20 +210,22 @@ func (f *fakeDaemon) Leader(ctx context.Context, c string) (bool, string, error)
 	return true, "alpha", f.note(ctx, "leader", c)
 }
 
-func (f *fakeDaemon) Members(ctx context.Context) (Members, error) {
+func (f *fakeDaemon) Members(ctx context.Context, _ None) (Members, error) {
 	return Members{Schema: Schema, Cluster: "effiscale", Self: "n1", Members: []MemberView{{ID: "n1", Name: "alpha", Self: true, Since: someTime}}}, f.note(ctx, "members", "")
 }
 
-func (f *fakeDaemon) Join(ctx context.Context, addrs []string) (JoinResult, error) {
+func (f *fakeDaemon) Join(ctx context.Context, q JoinRequest) (JoinResult, error) {
 	f.mu.Lock()
-	f.joined = append(f.joined, addrs...)
+	f.joined = append(f.joined, q.Addresses...)
 	f.mu.Unlock()
-	return JoinResult{Schema: Schema, Answered: len(addrs)}, f.note(ctx, "join", "")
+	return JoinResult{Schema: Schema, Answered: len(q.Addresses)}, f.note(ctx, "join", "")
 }
 
-func (f *fakeDaemon) Leave(ctx context.Context, name string) error { return f.note(ctx, "leave", name) }
+func (f *fakeDaemon) Leave(ctx context.Context, q LeaveRequest) (Done, error) {
+	return Done{"left"}, f.note(ctx, "leave", q.Name)
+}
 
-func (f *fakeDaemon) Keys(ctx context.Context) (Keys, error) {
+func (f *fakeDaemon) Keys(ctx context.Context, _ None) (Keys, error) {
 	return Keys{Schema: Schema, Keys: []KeyView{{Fingerprint: "01234567", Primary: true, Nodes: 2, Of: 3}}}, f.note(ctx, "keys", "")
 }
 
@@ -244,6 +248,17 @@ func (f *fakeDaemon) Health() string {
 	return f.health
 }
 
+// backend answers every route and service.
+func (f *fakeDaemon) backend() Backend {
+	return Backend{Node: f, Monitor: f, Controller: f, Execution: f, Routes: []Route{
+		OpHealth.Serve(func(context.Context, None) (Done, error) { return Done{"healthy"}, nil }),
+		OpStatus.Serve(f.Status), OpPlan.Serve(f.Plan), OpExplain.Serve(f.Explain), OpRecords.Serve(f.Records),
+		OpTrace.Serve(f.Trace), OpScale.Serve(f.Scale), OpPause.Serve(f.Pause), OpRestore.Serve(f.Restore),
+		OpReload.Serve(f.Reload), OpMembers.Serve(f.Members), OpJoin.Serve(f.Join), OpLeave.Serve(f.Leave),
+		OpKeys.Serve(f.Keys), OpKeyChange.Serve(f.KeyChange),
+	}}
+}
+
 // house is a running server and the daemon behind it.
 type house struct {
 	*Server
@@ -262,7 +277,7 @@ func serveWith(t *testing.T, o Options, edit ...func(*Server)) *house {
 	o.Monitor, o.Controller, o.Execution = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
 	o.Socket = filepath.Join(t.TempDir(), "s")
 	o.Log, o.Version = zerolog.Nop(), "test"
-	s, err := New(d, o)
+	s, err := New(d.backend(), o)
 	if err != nil {
 		t.Fatal(err)
 	}

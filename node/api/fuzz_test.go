@@ -47,13 +47,14 @@ func newFuzzDoor(f *testing.F, service string) *fuzzDoor {
 	l := newLimiter()
 	l.global.SetLimit(rate.Inf)
 	l.clients[clientKey("192.0.2.1:1")] = rate.NewLimiter(rate.Inf, 1) // httptest's client
-	s := &Server{d: &fakeDaemon{}, o: Options{Log: zerolog.Nop(), Version: "test"}, limits: defaultLimits(), metrics: NewMetrics("test"),
+	d := &fakeDaemon{}
+	s := &Server{b: d.backend(), o: Options{Log: zerolog.Nop(), Version: "test"}, limits: defaultLimits(), metrics: NewMetrics("test"),
 		limiter: l, crossOrigin: http.NewCrossOriginProtection(), names: []string{"example.com"}}
 	h, err := s.serviceHandler(service)
 	if err != nil {
 		f.Fatal(err)
 	}
-	return &fuzzDoor{d: s.d.(*fakeDaemon), h: h}
+	return &fuzzDoor{d: d, h: h}
 }
 
 // send sends one request, and checks what must hold for every answer.
@@ -128,7 +129,7 @@ func FuzzTokens(f *testing.F) {
 			t.Errorf("%d tokens, %v", len(all), err)
 		}
 		for _, tok := range all {
-			if tok.role == roleNone {
+			if tok.role == RoleNone {
 				t.Errorf("a token without a role from %q", text)
 			}
 		}

@@ -198,7 +198,7 @@ func (s *Server) admitToken(_ *answer, r *http.Request) (*http.Request, *problem
 	by := "api " + clientKey(r.RemoteAddr).Addr().String()
 	if len(s.tokens) > 0 {
 		t, presented := bearer(s.tokens, r)
-		if t.role == roleNone {
+		if t.role == RoleNone {
 			detail := "this service wants a token: send the header Authorization: Bearer TOKEN"
 			if presented {
 				detail = "the token is not one of api.tokens_file"

@@ -296,7 +296,7 @@ func TestRow25SlowDaemon(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 400*time.Millisecond)
 	defer cancel()
-	if _, err := h.client(t).Restore(ctx, "web"); KindOf(err) != KindTimeout {
+	if _, err := OpRestore.Call(ctx, h.client(t), RestoreRequest{"web"}); KindOf(err) != KindTimeout {
 		t.Errorf("over the socket: %v", err)
 	}
 }

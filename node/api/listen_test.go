@@ -28,7 +28,7 @@ func options() Options { return Options{Log: zerolog.Nop(), Version: "test"} }
 // bindError is what New or Bind says.
 func bindError(t *testing.T, o Options) error {
 	t.Helper()
-	s, err := New(&fakeDaemon{}, o)
+	s, err := New((&fakeDaemon{}).backend(), o)
 	if err != nil {
 		return err
 	}
@@ -263,7 +263,7 @@ func TestCloseIsFast(t *testing.T) {
 func TestServeEndsWithContext(t *testing.T) {
 	o := options()
 	o.Monitor = "127.0.0.1:0"
-	s, err := New(&fakeDaemon{}, o)
+	s, err := New((&fakeDaemon{}).backend(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -284,7 +284,7 @@ func TestServeEndsWithContext(t *testing.T) {
 func TestServeTellsOfDeadListener(t *testing.T) {
 	o := options()
 	o.Monitor = "127.0.0.1:0"
-	s, err := New(&fakeDaemon{}, o)
+	s, err := New((&fakeDaemon{}).backend(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -301,7 +301,7 @@ func TestCloseBeforeServe(t *testing.T) {
 	for range 20 {
 		o := options()
 		o.Monitor = "127.0.0.1:0"
-		s, err := New(&fakeDaemon{}, o)
+		s, err := New((&fakeDaemon{}).backend(), o)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -182,13 +182,13 @@ func (m *Metrics) refusedRequest(code int) {
 }
 
 // watch adds the gauges that are read from the daemon's status at each scrape.
-func (m *Metrics) watch(d Daemon) error {
+func (m *Metrics) watch(n NodeBackend) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.collector != nil {
 		return errors.New("cannot serve metrics: another server has this Metrics already")
 	}
-	c := newCollector(d)
+	c := newCollector(n)
 	if err := m.registry.Register(c); err != nil {
 		return fmt.Errorf("cannot serve metrics: %w", err)
 	}

@@ -11,22 +11,24 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 )
 
-// out is a JSON answer: one type for all, because huma's registration is compiled anew
-// for each. What it holds is described by answers.
+// out is a JSON answer; handle describes what it holds.
 type out struct{ Body any }
 
-func reply(v any) (*out, error) { return &out{Body: v}, nil }
-
-// answers describes what an operation replies with.
-func answers[T any](api huma.API, op huma.Operation) huma.Operation {
-	schema := api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[T](), true, op.OperationID+"Response")
-	op.Responses = map[string]*huma.Response{"200": {Content: map[string]*huma.MediaType{"application/json": {Schema: schema}}}}
-	return op
+// handle registers a typed call: its route, and in the description its request and answer.
+func handle[In, R any](api huma.API, op huma.Operation, do func(context.Context, *In) (R, error)) {
+	answer := api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[R](), true, op.OperationID+"Response")
+	op.Responses = map[string]*huma.Response{"200": {Content: map[string]*huma.MediaType{"application/json": {Schema: answer}}}}
+	huma.Register(api, op, func(ctx context.Context, in *In) (*out, error) {
+		r, err := do(ctx, in)
+		if err != nil {
+			return nil, wire(err)
+		}
+		return &out{Body: r}, nil
+	})
 }
 
-// containerIn is a call about one container: one type for all of them, as out is. Of its
-// numbers an operation takes the one that is named to about. Windows are bounded to 31
-// days: series are kept for a month.
+// containerIn is a call about one container. Of its numbers a call takes the one that is
+// named to about. Windows are bounded to 31 days: series are kept for a month.
 type containerIn struct {
 	Container  string `path:"container_id" doc:"A full id, a prefix of at least 12 hex digits, or an exact name"`
 	Window     int    `query:"prediction_window" default:"300" minimum:"1" maximum:"2678400" doc:"Seconds ahead"`
@@ -35,8 +37,13 @@ type containerIn struct {
 }
 
 // about registers a call about one container that takes no number, or that of query.
-func about(api huma.API, op huma.Operation, query string, do func(context.Context, *containerIn) (*out, error)) {
-	huma.Register(api, op, do)
+func about[R any](api huma.API, op huma.Operation, query string, do func(context.Context, *containerIn) (R, error)) {
+	handle(api, op, func(ctx context.Context, in *containerIn) (r R, err error) {
+		if err := CheckRef(in.Container); err != nil {
+			return r, err
+		}
+		return do(ctx, in)
+	})
 	for _, at := range operations(api.OpenAPI().Paths[op.Path]) {
 		at.Parameters = slices.DeleteFunc(at.Parameters, func(p *huma.Param) bool { return p.In == "query" && p.Name != query })
 	}
@@ -84,28 +91,26 @@ type prediction struct {
 }
 
 // monitor is the service that tells what is measured.
-type monitor struct{ d Daemon }
+type monitor struct{ b MonitorBackend }
 
 func (m monitor) register(api huma.API) {
-	huma.Register(api, answers[said](api, get("root", "/", "What this is")), func(context.Context, *struct{}) (*out, error) {
-		return reply(said{Status: "running", Service: "Container Monitoring"})
+	handle(api, get("root", "/", "What this is"), func(context.Context, *struct{}) (said, error) {
+		return said{Status: "running", Service: "Container Monitoring"}, nil
 	})
-	about(api, answers[Metric](api, get("metrics", "/metrics/{container_id}", "The newest metrics of a container")), "", m.metric)
-	about(api, answers[metricHistory](api, get("metricHistory", "/metrics/{container_id}/history", "Metrics over a window, with statistics")), "time_window", m.history)
-	about(api, answers[said](api, post("startMonitoring", "/monitor/start/{container_id}", "Start monitoring a container")), "", m.watch(true, "Monitoring started", "Already monitoring"))
-	about(api, answers[said](api, post("stopMonitoring", "/monitor/stop/{container_id}", "Stop monitoring a container")), "", m.watch(false, "Monitoring stopped", "Not monitoring"))
-	about(api, answers[prediction](api, get("predictions", "/predictions/{container_id}", "What the use of a container will be")), "prediction_window", m.predict)
+	about(api, get("metrics", "/metrics/{container_id}", "The newest metrics of a container"), "", m.metric)
+	about(api, get("metricHistory", "/metrics/{container_id}/history", "Metrics over a window, with statistics"),
+		"time_window", m.history)
+	about(api, post("startMonitoring", "/monitor/start/{container_id}", "Start monitoring a container"), "",
+		m.watch(true, "Monitoring started", "Already monitoring"))
+	about(api, post("stopMonitoring", "/monitor/stop/{container_id}", "Stop monitoring a container"), "",
+		m.watch(false, "Monitoring stopped", "Not monitoring"))
+	about(api, get("predictions", "/predictions/{container_id}", "What the use of a container will be"),
+		"prediction_window", m.predict)
 }
 
-func (m monitor) metric(ctx context.Context, in *containerIn) (*out, error) {
-	if err := CheckRef(in.Container); err != nil {
-		return nil, wire(err)
-	}
-	v, err := m.d.Metric(ctx, in.Container)
-	if err != nil {
-		return nil, wire(err)
-	}
-	return reply(echoed(v, in.Container))
+func (m monitor) metric(ctx context.Context, in *containerIn) (Metric, error) {
+	v, err := m.b.Metric(ctx, in.Container)
+	return echoed(v, in.Container), err
 }
 
 // echoed gives a metric the reference that it was asked for by.
@@ -114,21 +119,15 @@ func echoed(v Metric, ref string) Metric {
 	return v
 }
 
-func (m monitor) history(ctx context.Context, in *containerIn) (*out, error) {
-	if err := CheckRef(in.Container); err != nil {
-		return nil, wire(err)
-	}
-	all, err := m.d.Metrics(ctx, in.Container, time.Duration(in.TimeWindow)*time.Second)
-	if err != nil {
-		return nil, wire(err)
-	}
+func (m monitor) history(ctx context.Context, in *containerIn) (metricHistory, error) {
+	all, err := m.b.Metrics(ctx, in.Container, time.Duration(in.TimeWindow)*time.Second)
 	h := metricHistory{ContainerID: in.Container, TimeWindow: in.TimeWindow, Metrics: make([]Metric, len(all))}
 	for i, v := range all {
 		h.Metrics[i] = echoed(v, in.Container)
 	}
 	h.Statistics.CPU = spreadOf(all, func(v Metric) float64 { return v.CPUUsage })
 	h.Statistics.Memory = spreadOf(all, func(v Metric) float64 { return v.MemoryUsage })
-	return reply(h)
+	return h, err
 }
 
 // spreadOf is nil for no sample. Welford's method: no sum of squares to cancel.
@@ -149,38 +148,25 @@ func spreadOf(all []Metric, of func(Metric) float64) *spread {
 	return &s
 }
 
-func (m monitor) watch(on bool, done, already string) func(context.Context, *containerIn) (*out, error) {
-	return func(ctx context.Context, in *containerIn) (*out, error) {
-		if err := CheckRef(in.Container); err != nil {
-			return nil, wire(err)
+func (m monitor) watch(on bool, done, already string) func(context.Context, *containerIn) (said, error) {
+	return func(ctx context.Context, in *containerIn) (said, error) {
+		if was, err := m.b.Watch(ctx, in.Container, on); was || err != nil {
+			return said{Status: "warning", Message: already}, err
 		}
-		was, err := m.d.Watch(ctx, in.Container, on)
-		if err != nil {
-			return nil, wire(err)
-		}
-		if was {
-			return reply(said{Status: "warning", Message: already})
-		}
-		return reply(said{Status: "success", Message: done})
+		return said{Status: "success", Message: done}, nil
 	}
 }
 
-func (m monitor) predict(ctx context.Context, in *containerIn) (*out, error) {
-	if err := CheckRef(in.Container); err != nil {
-		return nil, wire(err)
-	}
-	p, err := m.d.Predict(ctx, in.Container, time.Duration(in.Window)*time.Second)
-	if err != nil {
-		return nil, wire(err)
-	}
+func (m monitor) predict(ctx context.Context, in *containerIn) (prediction, error) {
+	p, err := m.b.Predict(ctx, in.Container, time.Duration(in.Window)*time.Second)
 	if p.Insufficient {
-		return reply(prediction{Status: "insufficient_data"})
+		return prediction{Status: "insufficient_data"}, err
 	}
-	return reply(prediction{
+	return prediction{
 		ContainerID: in.Container,
 		Window:      in.Window,
 		Predictions: &forecast{CPU: listed(p.CPU), Memory: listed(p.Memory)},
-	})
+	}, err
 }
 
 // listed makes no list an empty one: clients of the original iterate over it.

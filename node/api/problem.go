@@ -23,8 +23,6 @@ func (p *problem) Error() string  { return p.Detail }
 func (p *problem) GetStatus() int { return p.status }
 
 // refuse builds a problem.
-//
-//go:noinline // copies make the binary larger
 func refuse(status int, detail string) *problem {
 	if len(detail) > maxDetail {
 		detail = strings.ToValidUTF8(detail[:maxDetail], "") + "…"
@@ -32,7 +30,8 @@ func refuse(status int, detail string) *problem {
 	return &problem{status: status, Detail: detail}
 }
 
-// statusOf gives each kind its HTTP status; kindOfStatus is its inverse.
+// statusOf gives each kind its HTTP status; kindOfStatus is its inverse, but that a client
+// reads 422 as a KindBadRequest.
 func statusOf(k Kind) int {
 	switch k {
 	case KindBadRequest:
@@ -47,6 +46,8 @@ func statusOf(k Kind) int {
 		return http.StatusGatewayTimeout
 	case KindForbidden:
 		return http.StatusForbidden
+	case KindInvalid:
+		return http.StatusUnprocessableEntity
 	}
 	return http.StatusInternalServerError
 }
@@ -102,7 +103,7 @@ func plainProblems(ctx huma.Context, _ string, v any) (any, error) {
 		detail = strings.Join(said, "; ")
 	}
 	if m.Status == http.StatusBadRequest {
-		detail = "the body is not JSON that can be read: " + detail
+		detail = "cannot read the body as JSON: " + detail
 	}
 	return refuse(m.Status, detail), nil
 }

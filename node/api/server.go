@@ -62,7 +62,7 @@ const stopGrace = 500 * time.Millisecond
 
 // Server is the three services and the socket of one daemon.
 type Server struct {
-	d           Daemon
+	b           Backend
 	o           Options
 	limits      limits
 	metrics     *Metrics
@@ -92,8 +92,8 @@ type door struct {
 }
 
 // New checks the options and builds the services; nothing listens yet.
-func New(d Daemon, o Options) (*Server, error) {
-	s := &Server{d: d, o: o, limits: defaultLimits(), metrics: o.Metrics, limiter: newLimiter(),
+func New(b Backend, o Options) (*Server, error) {
+	s := &Server{b: b, o: o, limits: defaultLimits(), metrics: o.Metrics, limiter: newLimiter(),
 		crossOrigin: http.NewCrossOriginProtection(), failed: make(chan error, 4)}
 	if s.metrics == nil {
 		s.metrics = NewMetrics(o.Version)
@@ -116,9 +116,13 @@ func New(d Daemon, o Options) (*Server, error) {
 		s.doors = append(s.doors, &door{name: at.name, address: at.address, handler: h})
 	}
 	if o.Socket != "" {
-		s.doors = append(s.doors, &door{name: socketName, address: o.Socket, handler: s.socketHandler()})
+		h, err := s.socketHandler()
+		if err != nil {
+			return nil, err
+		}
+		s.doors = append(s.doors, &door{name: socketName, address: o.Socket, handler: h})
 	}
-	if err := s.metrics.watch(d); err != nil {
+	if err := s.metrics.watch(b.Node); err != nil {
 		return nil, err
 	}
 	return s, nil

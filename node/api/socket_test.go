@@ -26,21 +26,21 @@ func TestClient(t *testing.T) {
 	h := serve(t)
 	c := h.client(t)
 	ctx := t.Context()
-	if s, err := c.Status(ctx); err != nil || s.Node.Name != "alpha" || len(s.Containers) != 5 || *s.Containers[0].CPULimit != 0.8 {
+	if s, err := OpStatus.Call(ctx, c, None{}); err != nil || s.Node.Name != "alpha" || len(s.Containers) != 5 || *s.Containers[0].CPULimit != 0.8 {
 		t.Errorf("Status: %+v %v", s, err)
 	}
-	if e, err := c.Explain(ctx, "web"); err != nil || e.Container.Name != "web" {
+	if e, err := OpExplain.Call(ctx, c, ExplainRequest{"web"}); err != nil || e.Container.Name != "web" {
 		t.Errorf("Explain: %+v %v", e, err)
 	}
 	for _, name := range []string{"web", "shop web/ä %2e?x=1#"} { // a service may be called anything
-		if r, err := c.Records(ctx, name, 7); err != nil || r.Name != name || r.Changes[0].Seq != 7 {
+		if r, err := OpRecords.Call(ctx, c, RecordsRequest{name, 7}); err != nil || r.Name != name || r.Changes[0].Seq != 7 {
 			t.Errorf("Records: %+v %v", r, err)
 		}
 	}
-	if p, err := c.Plan(ctx, PlanRequest{Name: "alpha/shop web"}); err != nil || p.Changes != 2 || h.d.plans[0].Name != "alpha/shop web" {
+	if p, err := OpPlan.Call(ctx, c, PlanRequest{Name: "alpha/shop web"}); err != nil || p.Changes != 2 || h.d.plans[0].Name != "alpha/shop web" {
 		t.Errorf("Plan: %+v %v, asked %+v", p, err, h.d.plans)
 	}
-	if r, err := c.Scale(ctx, ScaleRequest{Container: "web", CPU: 1.5, DryRun: true, Key: "k", By: "forged"}); err != nil || r.CPUQuota != 150000 {
+	if r, err := OpScale.Call(ctx, c, ScaleRequest{Container: "web", CPU: 1.5, DryRun: true, Key: "k", By: "forged"}); err != nil || r.CPUQuota != 150000 {
 		t.Errorf("Scale: %+v %v", r, err)
 	}
 	got := h.d.scales[0]
@@ -48,26 +48,26 @@ func TestClient(t *testing.T) {
 		t.Errorf("the daemon was asked %+v", got)
 	}
 	pause := PauseRequest{Service: "shop_web", For: time.Hour, OnlyDown: true}
-	if p, err := c.Pause(ctx, pause); err != nil || h.d.pauses[0] != pause || p.Status != "done" || p.Hosts[0] != "alpha" {
+	if p, err := OpPause.Call(ctx, c, pause); err != nil || h.d.pauses[0] != pause || p.Status != "done" || p.Hosts[0] != "alpha" {
 		t.Errorf("Pause: %+v %v %+v", p, err, h.d.pauses)
 	}
 	// HOST/NAME goes through wherever a command takes a name.
 	const place = "alpha/web"
 	h.d.place = place
-	_, err := c.Explain(ctx, place)
-	_, recordsErr := c.Records(ctx, place, 1)
-	_, traceErr := c.Trace(ctx, TraceRequest{Name: place, Resource: "cpu", Since: time.Hour})
-	_, scaleErr := c.Scale(ctx, ScaleRequest{Container: place, CPU: 1})
-	_, pauseErr := c.Pause(ctx, PauseRequest{Service: place})
-	_, restoreErr := c.Restore(ctx, place)
-	_, allErr := c.Pause(ctx, PauseRequest{AllHosts: true})
+	_, err := OpExplain.Call(ctx, c, ExplainRequest{place})
+	_, recordsErr := OpRecords.Call(ctx, c, RecordsRequest{place, 1})
+	_, traceErr := OpTrace.Call(ctx, c, TraceRequest{Name: place, Resource: "cpu", Since: time.Hour})
+	_, scaleErr := OpScale.Call(ctx, c, ScaleRequest{Container: place, CPU: 1})
+	_, pauseErr := OpPause.Call(ctx, c, PauseRequest{Service: place})
+	_, restoreErr := OpRestore.Call(ctx, c, RestoreRequest{place})
+	_, allErr := OpPause.Call(ctx, c, PauseRequest{AllHosts: true})
 	if err := errors.Join(err, recordsErr, traceErr, scaleErr, pauseErr, restoreErr, allErr); err != nil {
 		t.Error(err)
 	}
-	if r, err := c.Restore(ctx, ""); err != nil || !r.Nothing {
+	if r, err := OpRestore.Call(ctx, c, RestoreRequest{""}); err != nil || !r.Nothing {
 		t.Errorf("Restore: %+v %v", r, err)
 	}
-	if err := c.Reload(ctx); err != nil {
+	if _, err := OpReload.Call(ctx, c, None{}); err != nil {
 		t.Error(err)
 	}
 }
@@ -84,21 +84,21 @@ func TestClientErrors(t *testing.T) {
 			t.Errorf("%#v, want kind %d and %q", err, kind, says)
 		}
 	}
-	_, err := c.Explain(ctx, "nobody")
+	_, err := OpExplain.Call(ctx, c, ExplainRequest{"nobody"})
 	is(err, KindNotFound, "nobody")
-	_, err = c.Explain(ctx, "../status")
+	_, err = OpExplain.Call(ctx, c, ExplainRequest{"../status"})
 	is(err, KindBadRequest, "not a container")
-	_, err = c.Records(ctx, "a\x1b[31m", 1)
+	_, err = OpRecords.Call(ctx, c, RecordsRequest{"a\x1b[31m", 1})
 	is(err, KindBadRequest, "printable")
-	_, err = c.Records(ctx, "..", 1)
+	_, err = OpRecords.Call(ctx, c, RecordsRequest{"..", 1})
 	is(err, KindNotFound, "..")
-	_, err = c.Records(ctx, "web", -1)
+	_, err = OpRecords.Call(ctx, c, RecordsRequest{"web", -1})
 	is(err, KindBadRequest, "limit")
-	_, err = c.Scale(ctx, ScaleRequest{Container: "web"})
+	_, err = OpScale.Call(ctx, c, ScaleRequest{Container: "web"})
 	is(err, KindBadRequest, "nothing is asked for")
-	_, err = c.Scale(ctx, ScaleRequest{Container: "web", CPU: -1})
+	_, err = OpScale.Call(ctx, c, ScaleRequest{Container: "web", CPU: -1})
 	is(err, KindBadRequest, "cpu")
-	_, err = c.Scale(ctx, ScaleRequest{Container: "web", Memory: -1})
+	_, err = OpScale.Call(ctx, c, ScaleRequest{Container: "web", Memory: -1})
 	is(err, KindBadRequest, "memory")
 	for _, bad := range []struct {
 		r    PauseRequest
@@ -107,24 +107,25 @@ func TestClientErrors(t *testing.T) {
 		{PauseRequest{Service: "x", For: -1}, "for"}, {PauseRequest{}, "name"}, {PauseRequest{Service: "x", All: true}, "either"},
 		{PauseRequest{All: true, AllHosts: true}, "either"}, {PauseRequest{Service: "a/\x1b"}, "printable"},
 	} {
-		_, err = c.Pause(ctx, bad.r)
+		_, err = OpPause.Call(ctx, c, bad.r)
 		is(err, KindBadRequest, bad.says)
 	}
-	_, err = c.Plan(ctx, PlanRequest{Name: "x", AllHosts: true})
+	_, err = OpPlan.Call(ctx, c, PlanRequest{Name: "x", AllHosts: true})
 	is(err, KindBadRequest, "all_hosts")
-	_, err = c.Explain(ctx, "a/b/c")
+	_, err = OpExplain.Call(ctx, c, ExplainRequest{"a/b/c"})
 	is(err, KindBadRequest, "not a container")
 	for kind, status := range map[Kind]string{KindRefused: "a guard", KindUnavailable: "no Engine", KindTimeout: "slow", KindInternal: "broken", KindForbidden: "no"} {
 		h.d.fail = Errorf(kind, "%s", status)
-		is(c.Reload(ctx), kind, status)
+		_, err = OpReload.Call(ctx, c, None{})
+		is(err, kind, status)
 	}
-	_, err = c.Restore(ctx, "a b")
+	_, err = OpRestore.Call(ctx, c, RestoreRequest{"a b"})
 	is(err, KindBadRequest, "not a container")
 
 	h.d.fail, h.d.hang = nil, true
 	short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
 	defer cancel()
-	_, err = c.Plan(short, PlanRequest{})
+	_, err = OpPlan.Call(short, c, PlanRequest{})
 	is(err, KindTimeout, "in time")
 }
 
@@ -135,7 +136,7 @@ func TestClientWithoutDaemon(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range []string{filepath.Join(dir, "nothing"), file, deadSocket(t, dir)} {
-		_, err := NewClient(path).Status(t.Context())
+		_, err := OpStatus.Call(t.Context(), NewClient(path), None{})
 		if !errors.Is(err, ErrNotRunning) {
 			t.Errorf("%s: %v", path, err)
 		}
@@ -170,7 +171,7 @@ func TestSocketFile(t *testing.T) {
 	open := func(path string) (*Server, error) {
 		o := options()
 		o.Socket = path
-		s, err := New(&fakeDaemon{}, o)
+		s, err := New((&fakeDaemon{}).backend(), o)
 		if err != nil {
 			t.Fatal(err)
 		}

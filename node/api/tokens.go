@@ -11,19 +11,20 @@ import (
 	"strings"
 )
 
-// role is what the bearer of a token may do; each includes those before it.
-type role uint8
+// Role is what a caller may do; each includes those before it.
+type Role uint8
 
+// The roles.
 const (
-	roleNone role = iota
-	roleRead
-	roleOperate
-	roleAdmin
+	RoleNone Role = iota
+	RoleRead
+	RoleOperate
+	RoleAdmin
 )
 
-var roleNames = map[string]role{"read": roleRead, "operate": roleOperate, "admin": roleAdmin}
+var roleNames = map[string]Role{"read": RoleRead, "operate": RoleOperate, "admin": RoleAdmin}
 
-func (r role) String() string {
+func (r Role) String() string {
 	for name, v := range roleNames {
 		if v == r {
 			return name
@@ -34,7 +35,7 @@ func (r role) String() string {
 
 // token is one line of the tokens file.
 type token struct {
-	role role
+	role Role
 	sum  [sha256.Size]byte
 	name string
 }
@@ -95,7 +96,7 @@ func parseToken(line string) (token, bool) {
 	}
 	t := token{role: roleNames[parts[0]]}
 	sum, err := hex.DecodeString(parts[1])
-	if t.role == roleNone || err != nil || len(sum) != sha256.Size {
+	if t.role == RoleNone || err != nil || len(sum) != sha256.Size {
 		return token{}, false
 	}
 	copy(t.sum[:], sum)
@@ -125,12 +126,12 @@ func bearer(tokens []token, r *http.Request) (found token, presented bool) {
 }
 
 // roleFor is the role that a call needs. A decision is only an answer.
-func roleFor(r *http.Request) role {
+func roleFor(r *http.Request) Role {
 	switch {
 	case r.Method == http.MethodGet, r.Method == http.MethodHead, r.URL.Path == "/decision":
-		return roleRead
+		return RoleRead
 	case r.URL.Path == "/register":
-		return roleAdmin
+		return RoleAdmin
 	}
-	return roleOperate
+	return RoleOperate
 }

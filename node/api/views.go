@@ -294,13 +294,6 @@ type PlanItem struct {
 	Host     string `json:"host,omitempty"`  // in a plan of several hosts
 }
 
-// PlanRequest asks for a plan: GET /plan?name=&all_hosts=true. The zero value is the
-// plan of the host that is asked.
-type PlanRequest struct {
-	Name     string // a container or a service, on whichever hosts; HOST/NAME: on that one
-	AllHosts bool
-}
-
 // Plan is what the daemon would do now: `effiscale plan`, GET /plan.
 type Plan struct {
 	Schema int        `json:"schema"`
@@ -311,13 +304,6 @@ type Plan struct {
 	Hosts   []string `json:"hosts,omitempty"` // whose plan it is
 	// NotReached are hosts that may have something to do and could not be asked.
 	NotReached []string `json:"not_reached,omitempty"`
-}
-
-// TraceRequest asks for the demand on record: GET /trace/{name}.
-type TraceRequest struct {
-	Name     string        // of a container or a service
-	Resource string        // "cpu", "memory"
-	Since    time.Duration // how far back from now
 }
 
 // Trace is the demand of a service in even steps, all its containers together:
@@ -343,28 +329,6 @@ type Trace struct {
 	Elsewhere []string `json:"elsewhere,omitempty"`
 }
 
-// ScaleRequest asks for limits of one container: `effiscale scale`,
-// POST /scale/vertical. Zero leaves a resource alone.
-type ScaleRequest struct {
-	Container string  `json:"container"` // as the user wrote it
-	Direction string  `json:"direction"` // "up", "down", or "" for exact
-	CPU       float64 `json:"cpu"`       // cores
-	Memory    int64   `json:"memory"`    // bytes
-	By        string  `json:"-"`         // who asks, for the history; the server fills it in
-	DryRun    bool    `json:"dry_run"`
-	Key       string  `json:"key"` // Idempotency-Key header; the same key within a day returns the same result
-}
-
-// ReplicaRequest asks for more or fewer containers of a service:
-// POST /scale/horizontal.
-type ReplicaRequest struct {
-	Container string // one container of the service, as the user wrote it
-	Direction string // "out" adds Replicas, "in" goes down to Replicas
-	Replicas  int
-	By        string
-	Key       string
-}
-
 // ScaleResult is what was done; Notes say what a guard cut short and why.
 type ScaleResult struct {
 	CPUQuota  int64    `json:"cpu_quota"`  // microseconds per period; -1: no limit
@@ -373,17 +337,6 @@ type ScaleResult struct {
 	Notes     []string `json:"notes,omitempty"`
 	Changes   []Change `json:"changes,omitempty"`
 	Host      string   `json:"host,omitempty"` // where, when it is not the host that was asked
-}
-
-// PauseRequest stops (or with Resume resumes) automation of a service, on every host
-// that runs it. HOST/NAME means that host alone.
-type PauseRequest struct {
-	Service  string        `json:"service"`   // or a container of it; "" with All or AllHosts
-	For      time.Duration `json:"for"`       // 0: until resumed
-	OnlyDown bool          `json:"only_down"` // growth stays allowed
-	Resume   bool          `json:"resume"`
-	All      bool          `json:"all,omitempty"`       // every service of the host that is asked
-	AllHosts bool          `json:"all_hosts,omitempty"` // every service of every host
 }
 
 // PauseResult says where a pause, or its end, holds: POST /pause.

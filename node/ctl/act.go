@@ -32,7 +32,7 @@ func scaleCmd(a *app) *cobra.Command {
 		ValidArgsFunction: completeNames(a, false),
 	}
 	cmd.RunE = a.runNamed(func(ctx context.Context, name string) error {
-		r := api.ScaleRequest{Container: name, DryRun: dry, By: userName(a)}
+		r := api.ScaleRequest{Container: name, DryRun: dry}
 		if cpu == "" && memory == "" {
 			return usagef("nothing to do: give --cpu, --memory or both")
 		}
@@ -47,27 +47,16 @@ func scaleCmd(a *app) *cobra.Command {
 				return err
 			}
 		}
-		_, err = ask(ctx, a, func(ctx context.Context, c Client) (scaleView, error) {
-			res, err := c.Scale(ctx, r)
-			return scaleView{api.Schema, r.DryRun, res}, err
-		}, func(p *page, v scaleView) { scaleText(p, clean(name), v) })
+		res, err := call(ctx, a, api.OpScale, r)
+		if err == nil {
+			err = emit(a, scaleView{api.Schema, r.DryRun, res}, func(p *page, v scaleView) { scaleText(p, clean(name), v) })
+		}
 		return err
 	})
 	cmd.Flags().StringVar(&cpu, "cpu", "", "CPU limit in cores, such as 0.5")
 	cmd.Flags().StringVar(&memory, "memory", "", "memory limit, such as 512MiB")
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "show what would be done, change nothing")
 	return cmd
-}
-
-// userName is the caller's name for the history; the daemon takes the real user
-// from the socket.
-func userName(a *app) string {
-	for _, key := range []string{"SUDO_USER", "USER", "LOGNAME"} {
-		if u := a.env(key); u != "" && len(u) <= 64 && shellSafe(u) {
-			return u
-		}
-	}
-	return "command line"
 }
 
 type scaleView struct {
@@ -178,16 +167,17 @@ func pause(ctx context.Context, a *app, args []string, r api.PauseRequest) error
 		}
 		r.Service = args[0]
 	}
-	v, err := ask(ctx, a, func(ctx context.Context, c Client) (pauseView, error) {
-		res, err := c.Pause(ctx, r)
-		v := pauseView{Schema: api.Schema, Service: res.Service, Paused: !r.Resume, OnlyDown: r.OnlyDown,
-			Hosts: res.Hosts, NotReached: res.NotReached}
-		if r.For > 0 {
-			until := a.deps.Now().Add(r.For).UTC()
-			v.Until = &until
-		}
-		return v, err
-	}, func(p *page, v pauseView) { pauseText(p, v, r.For) })
+	res, err := call(ctx, a, api.OpPause, r)
+	if err != nil {
+		return err
+	}
+	v := pauseView{Schema: api.Schema, Service: res.Service, Paused: !r.Resume, OnlyDown: r.OnlyDown,
+		Hosts: res.Hosts, NotReached: res.NotReached}
+	if r.For > 0 {
+		until := a.deps.Now().Add(r.For).UTC()
+		v.Until = &until
+	}
+	err = emit(a, v, func(p *page, v pauseView) { pauseText(p, v, r.For) })
 	if err != nil || len(v.NotReached) == 0 {
 		return err
 	}
@@ -242,9 +232,8 @@ func restoreCmd(a *app) *cobra.Command {
 				return err
 			}
 		}
-		res, err := ask(ctx, a, func(ctx context.Context, c Client) (api.RestoreResult, error) {
-			return c.Restore(ctx, name)
-		}, func(p *page, res api.RestoreResult) { restoreText(p, clean(name), res) })
+		res, err := ask(ctx, a, api.OpRestore, api.RestoreRequest{Container: name},
+			func(p *page, res api.RestoreResult) { restoreText(p, clean(name), res) })
 		if err == nil && len(res.Failed) > 0 {
 			err = fmt.Errorf("could not restore everything on host %s; run it again:\n  %s",
 				clean(res.Host), strings.Join(scrub(res.Failed), "\n  "))
@@ -272,7 +261,7 @@ func reloadCmd(a *app) *cobra.Command {
 		Short: "Reload the configuration of this host's daemon (all or nothing)",
 		Args:  noArgs,
 		RunE: a.run(func(ctx context.Context, _ []string) error {
-			err := do(ctx, a, func(ctx context.Context, c Client) error { return c.Reload(ctx) }, "Configuration reloaded.")
+			err := do(ctx, a, api.OpReload, api.None{}, "Configuration reloaded.")
 			if api.KindOf(err) == api.KindBadRequest {
 				return Coded(ExitConfig, err)
 			}

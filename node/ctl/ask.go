@@ -16,17 +16,15 @@ import (
 const callTimeout = 60 * time.Second
 
 // call sends one request to the daemon.
-func call[T any](ctx context.Context, a *app, request func(context.Context, Client) (T, error)) (T, error) {
+func call[Q, R any](ctx context.Context, a *app, op api.Operation[Q, R], q Q) (R, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	return request(ctx, a.deps.Connect(a.socketPath()))
+	return op.Call(ctx, a.deps.Connect(a.socketPath()), q)
 }
 
 // ask sends one request to the daemon and prints the answer.
-func ask[T any](ctx context.Context, a *app, request func(context.Context, Client) (T, error),
-	render func(*page, T),
-) (T, error) {
-	answer, err := call(ctx, a, request)
+func ask[Q, R any](ctx context.Context, a *app, op api.Operation[Q, R], q Q, render func(*page, R)) (R, error) {
+	answer, err := call(ctx, a, op, q)
 	if err == nil {
 		err = emit(a, answer, render)
 	}
@@ -34,11 +32,11 @@ func ask[T any](ctx context.Context, a *app, request func(context.Context, Clien
 }
 
 // do sends one request without an answer and prints text, or that it is done as JSON.
-func do(ctx context.Context, a *app, request func(context.Context, Client) error, text string) error {
-	_, err := ask(ctx, a, func(ctx context.Context, c Client) (doneView, error) {
-		return doneView{api.Schema, true}, request(ctx, c)
-	}, func(p *page, _ doneView) { p.line("%s", text) })
-	return err
+func do[Q any](ctx context.Context, a *app, op api.Operation[Q, api.Done], q Q, text string) error {
+	if _, err := call(ctx, a, op, q); err != nil {
+		return err
+	}
+	return emit(a, doneView{api.Schema, true}, func(p *page, _ doneView) { p.line("%s", text) })
 }
 
 type doneView struct {

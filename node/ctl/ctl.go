@@ -18,34 +18,6 @@ import (
 	"github.com/effiscale/effiscale/node/api"
 )
 
-// Client is what the commands need of a daemon; *api.Client is one.
-type Client interface {
-	Queries
-	Changes
-}
-
-// Queries change nothing.
-type Queries interface {
-	Status(ctx context.Context) (api.Status, error)
-	Explain(ctx context.Context, container string) (api.Explain, error)
-	Records(ctx context.Context, name string, limit int) (api.History, error)
-	Plan(ctx context.Context, r api.PlanRequest) (api.Plan, error)
-	Trace(ctx context.Context, r api.TraceRequest) (api.Trace, error)
-	Members(ctx context.Context) (api.Members, error)
-	Keys(ctx context.Context) (api.Keys, error)
-}
-
-// Changes act on containers, the daemon or the cluster.
-type Changes interface {
-	Scale(ctx context.Context, r api.ScaleRequest) (api.ScaleResult, error)
-	Pause(ctx context.Context, r api.PauseRequest) (api.PauseResult, error)
-	Restore(ctx context.Context, container string) (api.RestoreResult, error)
-	Reload(ctx context.Context) error
-	Join(ctx context.Context, addrs []string) (api.JoinResult, error)
-	Leave(ctx context.Context, name string) error
-	KeyChange(ctx context.Context, r api.KeyRequest) (api.Keys, error)
-}
-
 // Stdio is the environment of the process.
 type Stdio struct {
 	In          io.Reader
@@ -97,7 +69,7 @@ type Deps struct {
 	// Sockets are the paths of the daemon's socket when none is named: the first
 	// one that exists is used, else the first.
 	Sockets []string
-	Connect func(socket string) Client
+	Connect func(socket string) api.Caller
 	Run     func(context.Context, RunOptions) error
 	Doctor  func(context.Context, DoctorOptions) []api.Check
 	// Validate reads a configuration file and returns the effective configuration.
@@ -126,7 +98,7 @@ func Main(ctx context.Context, args []string, stdio Stdio, deps Deps) int {
 		deps.Now = time.Now
 	}
 	if deps.Connect == nil {
-		deps.Connect = func(socket string) Client { return api.NewClient(socket) }
+		deps.Connect = func(socket string) api.Caller { return api.NewClient(socket) }
 	}
 	a := &app{Stdio: stdio, deps: deps}
 	root := newRoot(a)

@@ -281,8 +281,8 @@ func TestRequests(t *testing.T) {
 	f := &fakeClient{}
 	invoke(t, f, nil, "scale", "shop-web-1", "--cpu", "1.5", "--memory", "1.5GiB", "--dry-run")
 	invoke(t, f, func(s *Stdio) { s.Env = []string{"USER=root", "SUDO_USER=grace"} }, "scale", "batch", "--memory", "512m")
-	want := []api.ScaleRequest{{Container: "shop-web-1", CPU: 1.5, Memory: 3 << 29, By: "ada", DryRun: true},
-		{Container: "batch", Memory: 512 << 20, By: "grace"}}
+	want := []api.ScaleRequest{{Container: "shop-web-1", CPU: 1.5, Memory: 3 << 29, DryRun: true},
+		{Container: "batch", Memory: 512 << 20}}
 	if diff := cmp.Diff(want, f.scaled); diff != "" {
 		t.Errorf("scale: -want +got:\n%s", diff)
 	}
@@ -319,7 +319,7 @@ func TestSocketPath(t *testing.T) {
 		var got string
 		deps := testDeps(&fakeClient{})
 		deps.Sockets = tt.defaults
-		deps.Connect = func(s string) Client { got = s; return &fakeClient{} }
+		deps.Connect = func(s string) api.Caller { got = s; return &fakeClient{} }
 		Main(t.Context(), append([]string{"status"}, tt.args...), Stdio{Out: new(bytes.Buffer), Err: new(bytes.Buffer),
 			Env: tt.env}, deps)
 		if got != tt.want {

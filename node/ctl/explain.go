@@ -23,9 +23,7 @@ func explainCmd(a *app) *cobra.Command {
 		Args:              oneArg("NAME"),
 		ValidArgsFunction: completeNames(a, false),
 		RunE: a.runNamed(func(ctx context.Context, name string) error {
-			_, err := ask(ctx, a, func(ctx context.Context, c Client) (api.Explain, error) {
-				return c.Explain(ctx, name)
-			}, explainText)
+			_, err := ask(ctx, a, api.OpExplain, api.ExplainRequest{Name: name}, explainText)
 			return err
 		}),
 	}

@@ -85,9 +85,7 @@ func recorded(ctx context.Context, a *app, name, resource, since string) (api.Tr
 	if err != nil {
 		return api.Trace{}, err
 	}
-	return call(ctx, a, func(ctx context.Context, c Client) (api.Trace, error) {
-		return c.Trace(ctx, api.TraceRequest{Name: name, Resource: resource, Since: span})
-	})
+	return call(ctx, a, api.OpTrace, api.TraceRequest{Name: name, Resource: resource, Since: span})
 }
 
 func onHost(host string) string {

@@ -101,6 +101,47 @@ func (f *fakeClient) Status(context.Context) (api.Status, error) {
 	return st, f.err
 }
 
+// Call answers the operations.
+func (f *fakeClient) Call(ctx context.Context, row api.Row, request, answer any) (err error) {
+	switch into := answer.(type) {
+	case *api.Status:
+		*into, err = f.Status(ctx)
+	case *api.Explain:
+		*into, err = f.Explain(ctx, request.(api.ExplainRequest).Name)
+	case *api.History:
+		q := request.(api.RecordsRequest)
+		*into, err = f.Records(ctx, q.Name, q.Limit)
+	case *api.Plan:
+		*into, err = f.Plan(ctx, request.(api.PlanRequest))
+	case *api.Trace:
+		*into, err = f.Trace(ctx, request.(api.TraceRequest))
+	case *api.ScaleResult:
+		*into, err = f.Scale(ctx, request.(api.ScaleRequest))
+	case *api.PauseResult:
+		*into, err = f.Pause(ctx, request.(api.PauseRequest))
+	case *api.RestoreResult:
+		*into, err = f.Restore(ctx, request.(api.RestoreRequest).Container)
+	case *api.Members:
+		*into, err = f.Members(ctx)
+	case *api.JoinResult:
+		*into, err = f.Join(ctx, request.(api.JoinRequest).Addresses)
+	case *api.Keys:
+		if q, ok := request.(api.KeyRequest); ok {
+			*into, err = f.KeyChange(ctx, q)
+			break
+		}
+		*into, err = f.Keys(ctx)
+	case *api.Done:
+		if row.Name == api.OpLeave.Name {
+			return f.Leave(ctx, request.(api.LeaveRequest).Name)
+		}
+		return f.Reload(ctx)
+	default:
+		err = fmt.Errorf("the fake does not know %s", row.Name)
+	}
+	return err
+}
+
 func (f *fakeClient) find(name string) (api.ContainerView, error) {
 	if f.err != nil {
 		return api.ContainerView{}, f.err
@@ -313,7 +354,7 @@ var errTest = errors.New("it broke")
 // testDeps are fakes of the packages that ctl does not import.
 func testDeps(f *fakeClient) Deps {
 	return Deps{Version: "0.1.0 (commit 4f2a9c1, go1.26, linux/amd64)", Sockets: []string{"/nowhere/effiscale.sock"},
-		Connect: func(string) Client { return f },
+		Connect: func(string) api.Caller { return f },
 		Now:     func() time.Time { return testNow },
 		Run: func(_ context.Context, o RunOptions) error {
 			if o.ConfigFile == "locked.toml" {

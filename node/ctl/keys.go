@@ -77,7 +77,7 @@ func keysCmd(a *app) *cobra.Command {
 		&cobra.Command{
 			Use: "list", Short: "Show the keys' fingerprints and how many nodes have each", Args: noArgs,
 			RunE: a.run(func(ctx context.Context, _ []string) error {
-				_, err := ask(ctx, a, func(ctx context.Context, c Client) (api.Keys, error) { return c.Keys(ctx) }, keysText)
+				_, err := ask(ctx, a, api.OpKeys, api.None{}, keysText)
 				return err
 			}),
 		},
@@ -102,9 +102,7 @@ func keyCmd(a *app, change, short string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, err = ask(ctx, a, func(ctx context.Context, c Client) (api.Keys, error) {
-				return c.KeyChange(ctx, api.KeyRequest{Do: change, Key: key})
-			}, keysText)
+			_, err = ask(ctx, a, api.OpKeyChange, api.KeyRequest{Do: change, Key: key}, keysText)
 			return err
 		}),
 	}

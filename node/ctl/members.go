@@ -35,9 +35,7 @@ func membersCmd(a *app) *cobra.Command {
 			"listed for 72 h; nodes that were refused or replaced because of a duplicate name for ten minutes.",
 		Args: noArgs,
 		RunE: a.run(func(ctx context.Context, _ []string) error {
-			_, err := ask(ctx, a, func(ctx context.Context, c Client) (api.Members, error) {
-				return c.Members(ctx)
-			}, membersText)
+			_, err := ask(ctx, a, api.OpMembers, api.None{}, membersText)
 			return err
 		}),
 	}
@@ -186,9 +184,7 @@ func joinCmd(a *app) *cobra.Command {
 					return err
 				}
 			}
-			res, err := ask(ctx, a, func(ctx context.Context, c Client) (api.JoinResult, error) {
-				return c.Join(ctx, addrs)
-			}, func(p *page, res api.JoinResult) { joinText(p, len(addrs), res) })
+			res, err := ask(ctx, a, api.OpJoin, api.JoinRequest{Addresses: addrs}, func(p *page, res api.JoinResult) { joinText(p, len(addrs), res) })
 			if err == nil && res.Answered == 0 {
 				err = Coded(ExitUnreachable, errors.New("no address answered: check the addresses, the ports "+
 					"(7946, TCP and UDP) and that all nodes have the same key"))
@@ -221,7 +217,7 @@ func leaveCmd(a *app) *cobra.Command {
 			if name != "" {
 				text = fmt.Sprintf("Removed %s from the cluster.", clean(name))
 			}
-			return do(ctx, a, func(ctx context.Context, c Client) error { return c.Leave(ctx, name) }, text)
+			return do(ctx, a, api.OpLeave, api.LeaveRequest{Name: name}, text)
 		}),
 	}
 }

@@ -83,7 +83,7 @@ func completeNames(a *app, services bool) cobra.CompletionFunc {
 		}
 		ctx, cancel := context.WithTimeout(cmd.Context(), completeTimeout)
 		defer cancel()
-		st, err := call(ctx, a, func(ctx context.Context, c Client) (api.Status, error) { return c.Status(ctx) })
+		st, err := call(ctx, a, api.OpStatus, api.None{})
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}

@@ -29,9 +29,7 @@ func historyCmd(a *app) *cobra.Command {
 		if limit < 1 || limit > maxRecords {
 			return usagef("--limit %d: allowed are 1 to %d", limit, maxRecords)
 		}
-		_, err := ask(ctx, a, func(ctx context.Context, c Client) (api.History, error) {
-			return c.Records(ctx, name, limit)
-		}, historyText)
+		_, err := ask(ctx, a, api.OpRecords, api.RecordsRequest{Name: name, Limit: limit}, historyText)
 		return err
 	})
 	cmd.Flags().IntVarP(&limit, "limit", "n", 20, "how many records")
@@ -127,7 +125,7 @@ func planCmd(a *app) *cobra.Command {
 				return usagef("give NAME or --all-hosts, not both")
 			}
 		}
-		plan, err := ask(ctx, a, func(ctx context.Context, c Client) (api.Plan, error) { return c.Plan(ctx, r) }, planText)
+		plan, err := ask(ctx, a, api.OpPlan, r, planText)
 		switch {
 		case err != nil:
 			return err

@@ -44,7 +44,7 @@ func statusCmd(a *app) *cobra.Command {
 }
 
 func showStatus(ctx context.Context, a *app) error {
-	st, err := ask(ctx, a, func(ctx context.Context, c Client) (api.Status, error) { return c.Status(ctx) }, statusText)
+	st, err := ask(ctx, a, api.OpStatus, api.None{}, statusText)
 	if err == nil && st.Degraded {
 		return Coded(ExitDegraded, nil)
 	}

@@ -120,7 +120,7 @@ func (d *demo) unmanaged(ctx context.Context) error {
 	for _, socket := range d.Sockets {
 		c := api.NewClient(socket)
 		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-		_, err := c.Status(ctx)
+		_, err := api.OpStatus.Call(ctx, c, api.None{})
 		cancel()
 		c.Close()
 		if err == nil {

@@ -106,7 +106,7 @@ func (d *daemon) ready(ctx context.Context) error {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if st, err := d.client.Status(ctx); err == nil && st.Node.Ready {
+		if st, err := api.OpStatus.Call(ctx, d.client, api.None{}); err == nil && st.Node.Ready {
 			return nil
 		}
 		select {
@@ -152,7 +152,7 @@ func (d *daemon) lastWords() string {
 
 // view is the daemon's view of one container.
 func view(ctx context.Context, c *api.Client, name string) (api.ContainerView, error) {
-	st, err := c.Status(ctx)
+	st, err := api.OpStatus.Call(ctx, c, api.None{})
 	if err != nil {
 		return api.ContainerView{}, err
 	}

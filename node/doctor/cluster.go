@@ -26,11 +26,11 @@ func checkCluster(ctx context.Context, cfg config.Config) []api.Check {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	c := api.NewClient(cfg.API.Socket)
-	m, err := c.Members(ctx)
+	m, err := api.OpMembers.Call(ctx, c, api.None{})
 	if errors.Is(err, api.ErrNotRunning) {
 		return nil // it was said
 	}
-	k, keysErr := c.Keys(ctx)
+	k, keysErr := api.OpKeys.Call(ctx, c, api.None{})
 	if err = errors.Join(err, keysErr); err != nil {
 		return []api.Check{verdict("cluster", "warning", err, "", "see `effiscale members` and the daemon's log")}
 	}

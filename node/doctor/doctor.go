@@ -54,7 +54,7 @@ func runningFile(ctx context.Context, o Options) string {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	s, err := api.NewClient(cfg.API.Socket).Status(ctx)
+	s, err := api.OpStatus.Call(ctx, api.NewClient(cfg.API.Socket), api.None{})
 	if err != nil {
 		return ""
 	}
@@ -203,7 +203,7 @@ func checkDisk(cfg config.Config) api.Check {
 func checkDaemon(ctx context.Context, cfg config.Config) api.Check {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	s, err := api.NewClient(cfg.API.Socket).Status(ctx)
+	s, err := api.OpStatus.Call(ctx, api.NewClient(cfg.API.Socket), api.None{})
 	fine := "runs: " + s.Version
 	if err == nil && s.Degraded {
 		err = errors.New("runs, and is degraded: `effiscale status` says why")

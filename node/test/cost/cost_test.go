@@ -59,7 +59,7 @@ func TestCost(t *testing.T) {
 	with := share(engineTime(t)-engineStart, took)
 	whole, late := share(cpu, took), share(cpu-time.Duration(half), took-halfTime)
 
-	s, err := api.NewClient(daemon.socket).Status(t.Context())
+	s, err := api.OpStatus.Call(t.Context(), api.NewClient(daemon.socket), api.None{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +110,7 @@ func startDaemon(t *testing.T, binary string) process {
 	})
 	client := api.NewClient(socket)
 	for deadline := time.Now().Add(30 * time.Second); ; {
-		s, err := client.Status(t.Context())
+		s, err := api.OpStatus.Call(t.Context(), client, api.None{})
 		if err == nil && s.Node.Ready {
 			return process{cmd.Process.Pid, socket}
 		}

@@ -81,14 +81,14 @@ func TestRecreated(t *testing.T) {
 	d.start()
 	d.sees(old)
 	d.met(old)
-	if _, err := d.Scale(t.Context(), api.ScaleRequest{Container: old.name, CPU: 0.7, Memory: 160 * MiB}); err != nil {
+	if _, err := api.OpScale.Call(t.Context(), d.Client, api.ScaleRequest{Container: old.name, CPU: 0.7, Memory: 160 * MiB}); err != nil {
 		t.Fatal(err)
 	}
 	old.remove()
 	fresh := d.box(t, "web", spec{do: "idle", cpus: 0.3, memory: 64 * MiB})
 	d.sees(fresh)
 	d.met(fresh)
-	e, err := d.Explain(t.Context(), fresh.name)
+	e, err := api.OpExplain.Call(t.Context(), d.Client, api.ExplainRequest{Name: fresh.name})
 	if err != nil || e.Container.ID != fresh.id || *e.OriginalCPU != 0.3 || *e.OriginalMemory != 64*MiB {
 		t.Errorf("the new one is explained as %+v, %v", e, err)
 	}
@@ -117,7 +117,7 @@ func TestVanishes(t *testing.T) {
 		d.met(b)
 		var asking sync.WaitGroup
 		asking.Go(func() {
-			_, _ = d.Scale(t.Context(), api.ScaleRequest{Container: b.name, CPU: 0.3, Memory: 80 * MiB})
+			_, _ = api.OpScale.Call(t.Context(), d.Client, api.ScaleRequest{Container: b.name, CPU: 0.3, Memory: 80 * MiB})
 		})
 		_ = waitFor(time.Duration(i)*4*time.Millisecond, func() bool { return false })
 		b.remove()
@@ -125,7 +125,7 @@ func TestVanishes(t *testing.T) {
 		if !d.alive() {
 			t.Fatal("the daemon ended")
 		}
-		h, err := d.Records(t.Context(), b.name, 100) // by the service's name now
+		h, err := api.OpRecords.Call(t.Context(), d.Client, api.RecordsRequest{Name: b.name, Limit: 100}) // by the service's name now
 		if err != nil && api.KindOf(err) != api.KindNotFound {
 			t.Fatal(err)
 		}
@@ -154,7 +154,7 @@ func TestContainerRestart(t *testing.T) {
 	d.start()
 	d.sees(b)
 	d.met(b)
-	if _, err := d.Scale(t.Context(), api.ScaleRequest{Container: b.name, Memory: 96 * MiB}); err != nil {
+	if _, err := api.OpScale.Call(t.Context(), d.Client, api.ScaleRequest{Container: b.name, Memory: 96 * MiB}); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {

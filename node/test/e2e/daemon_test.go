@@ -201,7 +201,7 @@ func (d *daemon) kill() {
 func (d *daemon) status() (api.Status, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	return d.Client.Status(ctx)
+	return api.OpStatus.Call(ctx, d.Client, api.None{})
 }
 
 // view is the daemon's view of one container; ok is false when it has none.
@@ -232,7 +232,7 @@ func (d *daemon) sees(boxes ...*box) {
 // changes are the records of a container, newest first.
 func (d *daemon) changes(b *box) []api.Change {
 	d.t.Helper()
-	h, err := d.Records(d.t.Context(), b.name, 1000)
+	h, err := api.OpRecords.Call(d.t.Context(), d.Client, api.RecordsRequest{Name: b.name, Limit: 1000})
 	if err != nil {
 		d.t.Fatal(err)
 	}

@@ -22,7 +22,7 @@ func has(changes []api.Change, actor, resource string) (api.Change, bool) {
 func (d *daemon) met(b *box) {
 	d.t.Helper()
 	eventually(d.t, 20*time.Second, b.name+" was inspected and its limits kept", func() bool {
-		e, err := d.Explain(d.t.Context(), b.name)
+		e, err := api.OpExplain.Call(d.t.Context(), d.Client, api.ExplainRequest{Name: b.name})
 		return err == nil && e.EngineCPU != nil && e.OriginalCPU != nil
 	})
 }

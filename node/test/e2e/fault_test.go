@@ -160,7 +160,7 @@ func TestDiskFull(t *testing.T) {
 	eventually(t, 40*time.Second, "CPU grows on a full disk", func() bool { return b.kernel.Quota() > 0.2 })
 	// Requests write as well, until one finds no room.
 	eventually(t, 40*time.Second, "status says that the disk is full", func() bool {
-		_, err := d.Scale(t.Context(), api.ScaleRequest{Container: b.name, Memory: b.kernel.Memory() + 8*MiB})
+		_, err := api.OpScale.Call(t.Context(), d.Client, api.ScaleRequest{Container: b.name, Memory: b.kernel.Memory() + 8*MiB})
 		if err != nil {
 			t.Errorf("a person's request on a full disk: %v", err)
 		}
@@ -201,7 +201,7 @@ func TestDiskFull(t *testing.T) {
 	if err := json.NewDecoder(resp.Body).Decode(&health); err != nil || resp.StatusCode != http.StatusOK {
 		t.Errorf("read-only: GET /health: %s %v", resp.Status, err)
 	}
-	if _, err := d.Scale(t.Context(), api.ScaleRequest{Container: b.name, CPU: 0.9}); err != nil || !near(b.kernel.Quota(), 0.9) {
+	if _, err := api.OpScale.Call(t.Context(), d.Client, api.ScaleRequest{Container: b.name, CPU: 0.9}); err != nil || !near(b.kernel.Quota(), 0.9) {
 		t.Errorf("read-only: a person's request: %v, quota %v", err, b.kernel.Quota())
 	}
 	d.stop()

@@ -38,7 +38,7 @@ func (c *client) ask(ctx context.Context, d *daemon, b *box, life int) {
 		} else {
 			r.Memory = int64(64+(life*5+i)%32) * MiB
 		}
-		res, err := d.Scale(ctx, r)
+		res, err := api.OpScale.Call(ctx, d.Client, r)
 		c.mu.Lock()
 		if err != nil {
 			c.failed++
@@ -121,7 +121,7 @@ func TestKill(t *testing.T) {
 		if c, ok := has(d.changes(b), "external", "memory"); ok {
 			t.Errorf("its own change counts as somebody else's: %+v", c)
 		}
-		if e, err := d.Explain(t.Context(), b.name); err != nil || *e.OriginalCPU != 0.2 || *e.OriginalMemory != 64*MiB {
+		if e, err := api.OpExplain.Call(t.Context(), d.Client, api.ExplainRequest{Name: b.name}); err != nil || *e.OriginalCPU != 0.2 || *e.OriginalMemory != 64*MiB {
 			t.Errorf("the way back of %s leads to %v cores, %v bytes: %v", b.name, *e.OriginalCPU, *e.OriginalMemory, err)
 		}
 	}

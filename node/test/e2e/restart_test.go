@@ -74,7 +74,7 @@ func TestRestarts(t *testing.T) {
 			t.Errorf("after the restarts service %s has the pause %q", s.Name, s.Paused)
 		}
 	}
-	if e, err := d.Explain(t.Context(), moving.name); err != nil || e.OriginalCPU == nil || *e.OriginalCPU != 0.15 {
+	if e, err := api.OpExplain.Call(t.Context(), d.Client, api.ExplainRequest{Name: moving.name}); err != nil || e.OriginalCPU == nil || *e.OriginalCPU != 0.15 {
 		t.Errorf("the original limit is %v: %v", e.OriginalCPU, err)
 	}
 	stops = append(stops, d.stop())

@@ -65,7 +65,7 @@ func TestStopWithHungEngine(t *testing.T) {
 		p.set(hangs, 0)
 		ctx, cancel := context.WithCancel(t.Context())
 		t.Cleanup(cancel)
-		go func() { _, _ = d.Scale(ctx, api.ScaleRequest{Container: b.name, Memory: 80 * MiB}) }()
+		go func() { _, _ = api.OpScale.Call(ctx, d.Client, api.ScaleRequest{Container: b.name, Memory: 80 * MiB}) }()
 		eventually(t, 5*time.Second, "the update hangs", func() bool { return p.requests() > 0 })
 	}
 	hung()

@@ -112,7 +112,7 @@ type term struct {
 func (b *box) inForce() (t term, ok bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	e, err := b.host.Explain(ctx, b.name)
+	e, err := api.OpExplain.Call(ctx, b.host.Client, api.ExplainRequest{Name: b.name})
 	if err != nil {
 		return t, false
 	}
@@ -126,7 +126,7 @@ func (b *box) inForce() (t term, ok bool) {
 func (h *host) members() (api.Members, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
-	return h.Members(ctx)
+	return api.OpMembers.Call(ctx, h.Client, api.None{})
 }
 
 // short is how a term names this node; "" when it does not answer.

@@ -60,7 +60,7 @@ func TestHarnessDaemon(t *testing.T) {
 	path := h.fill()
 	// A request writes, until one finds no room.
 	eventually(t, 40*time.Second, "a full disk is said", func() bool {
-		_, err := h.Scale(t.Context(), api.ScaleRequest{Container: b.name, Memory: b.kernel.Memory() + MiB})
+		_, err := api.OpScale.Call(t.Context(), h.Client, api.ScaleRequest{Container: b.name, Memory: b.kernel.Memory() + MiB})
 		if err != nil {
 			t.Errorf("a request on a full disk: %v", err)
 		}

@@ -314,7 +314,7 @@ func (h *host) fill() (path string) {
 func (h *host) status() (api.Status, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
-	return h.Client.Status(ctx)
+	return api.OpStatus.Call(ctx, h.Client, api.None{})
 }
 
 // changes are the records of a container or service, newest first.
@@ -322,7 +322,7 @@ func (h *host) changes(name string) []api.Change {
 	h.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	r, err := h.Records(ctx, name, 1000)
+	r, err := api.OpRecords.Call(ctx, h.Client, api.RecordsRequest{Name: name, Limit: 1000})
 	if err != nil {
 		h.t.Fatal(err)
 	}

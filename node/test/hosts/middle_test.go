@@ -135,7 +135,7 @@ func (f *fleet) middle(door *between, b *box, at moment, want int64) {
 	was := b.kernel.Memory()
 	sprung, asked := door.set(at, b, want), make(chan error, 1)
 	go func() {
-		_, err := owner.Scale(t.Context(), api.ScaleRequest{Container: b.name, Memory: want})
+		_, err := api.OpScale.Call(t.Context(), owner.Client, api.ScaleRequest{Container: b.name, Memory: want})
 		asked <- err
 	}()
 	select {
@@ -190,7 +190,7 @@ func TestRow49FullDisk(t *testing.T) {
 	b := f.on("mail", full)[0]
 	ballast := full.fill()
 	eventually(t, 40*time.Second, "a full disk is said", func() bool {
-		_, err := full.Scale(t.Context(), api.ScaleRequest{Container: b.name, Memory: 64*MiB + int64(time.Now().UnixNano()%1000)*4096})
+		_, err := api.OpScale.Call(t.Context(), full.Client, api.ScaleRequest{Container: b.name, Memory: 64*MiB + int64(time.Now().UnixNano()%1000)*4096})
 		if err != nil {
 			t.Errorf("a request on a full disk: %v", err)
 		}

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/effiscale/effiscale/node/api"
 )
 
 // takeover is the goal for a crashed owner at the default timing.
@@ -26,7 +28,7 @@ func TestJoinFive(t *testing.T) {
 	for _, s := range services() {
 		owner := f.ownerOf(s)
 		for _, b := range f.on(s, f.hosts...) {
-			e, err := b.host.Explain(t.Context(), b.name)
+			e, err := api.OpExplain.Call(t.Context(), b.host.Client, api.ExplainRequest{Name: b.name})
 			if err != nil || e.Owner != owner.name() || len(e.Warm) != 2 || slices.Contains(e.Warm, e.Owner) {
 				t.Errorf("%s: owner %q, warm %q, want owner %s and two more: %v", b.name, e.Owner, e.Warm, owner.name(), err)
 			}

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/effiscale/effiscale/node/api"
 )
 
 // TestLostDisk: a node without its disk is a new one of the old name; its terms
@@ -55,7 +57,7 @@ func TestLostDisk(t *testing.T) {
 func (b *box) known() float64 {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	e, err := b.host.Explain(ctx, b.name)
+	e, err := api.OpExplain.Call(ctx, b.host.Client, api.ExplainRequest{Name: b.name})
 	if err != nil {
 		return 0
 	}

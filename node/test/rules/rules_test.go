@@ -70,6 +70,7 @@ func layout() []packageRule {
 		{path: "node/test/hosts", layer: tests, knows: []string{"*"}},
 
 		{path: "node", layer: wiring, knows: []string{"*"}, logs: true},
+		{path: "node/ops", layer: wiring, knows: []string{"mape", "knowledge/store", "node/api", "node/cluster", "node/cluster/member", "node/cluster/relay", "node/config", "node/view"}, logs: true},
 		{path: "node/view", layer: pure, knows: []string{"mape", "mape/execute", "node/api"}}, // their types
 		{path: "node/doctor", layer: wiring, knows: []string{"docker", "docker/cgroup", "node/api", "node/config"}, logs: true},
 		{path: "node/config", layer: effects},

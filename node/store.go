@@ -15,13 +15,12 @@ import (
 	"github.com/effiscale/effiscale/knowledge/store"
 	"github.com/effiscale/effiscale/mape"
 	"github.com/effiscale/effiscale/node/config"
+	"github.com/effiscale/effiscale/node/ops"
 )
 
 // The small documents in the store.
 const (
-	docPauses    = "pauses"
-	docNeighbors = "neighbors"
-	docStarts    = "starts"
+	docStarts = "starts"
 )
 
 // recentHours is how much of the record a course is read from after a restart.
@@ -243,7 +242,7 @@ func (n *Node) restored() mape.Restored {
 	for _, o := range n.store.Originals.All() {
 		r.Originals[o.ID] = o
 	}
-	_, err = n.store.Documents.Get(docPauses, &r.Pauses)
+	_, err = n.store.Documents.Get(ops.DocPauses, &r.Pauses)
 	n.unreadable("pauses", err)
 	// An action that was under way at the end may have been done all the same.
 	r.Last, r.Unclean = n.lastChanges(), n.unclean || len(n.store.Journal.OpenActions()) > 0

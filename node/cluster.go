@@ -9,10 +9,12 @@ import (
 
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/knowledge/store"
+	"github.com/effiscale/effiscale/mape/plan"
 	"github.com/effiscale/effiscale/node/cluster"
 	"github.com/effiscale/effiscale/node/cluster/member"
 	"github.com/effiscale/effiscale/node/cluster/trust"
 	"github.com/effiscale/effiscale/node/config"
+	"github.com/effiscale/effiscale/node/ops"
 )
 
 const (
@@ -64,27 +66,23 @@ func (n *Node) nextLife() uint64 {
 }
 
 // openCluster binds the sockets of gossip and calls.
-func (n *Node) openCluster(cfg config.Config) error {
+func (n *Node) openCluster(cfg config.Config, keys [][]byte) error {
 	c := cfg.Cluster
-	keys, err := n.clusterKeys(cfg)
-	if err != nil {
-		return err
-	}
 	o := cluster.Options{
 		Identity: n.key, Epoch: n.nextLife(), Attest: c.Attestation == "quorum", DeliberateEvery: cfg.Monitor.DeliberateEvery,
 		Starts: n.starts, Terms: n.store.Terms.All(), Keeper: keeper{n.store}, Log: n.log, Conflict: n.conflict,
-		Handlers: n.peerHandlers(), Load: func() knowledge.NanoCPU { return knowledge.NanoCPU(n.used.Load()) },
+		Handlers: n.ops.Handlers(), Load: func() knowledge.NanoCPU { return knowledge.NanoCPU(n.used.Load()) },
 		Meta: member.Meta{Name: n.identity.Name, Zone: cfg.Node.Zone, Version: n.o.Version[:min(len(n.o.Version), 32)],
 			Cores: knowledge.NanoCPU(n.host().CPUs) * knowledge.OneCPU, Memory: n.host().Memory},
 	}
-	_, err = n.store.Documents.Get(docMembers, &o.Known)
+	_, err := n.store.Documents.Get(docMembers, &o.Known)
 	n.unreadable("membership", err)
 	known := map[string]string{}
-	_, err = n.store.Documents.Get(docNeighbors, &known)
+	_, err = n.store.Documents.Get(ops.DocNeighbors, &known)
 	n.unreadable("neighbors", err)
 	o.Member = member.Options{
 		Cluster: c.Name, Bind: c.BindAddress().String(), Advertise: c.Advertise, Keys: keys, Timing: member.Timing(c.Timing),
-		Join: c.Peers(), Introduced: endpoints(known), AllowCIDRs: c.Allow, UDPBufferSize: c.PacketSize,
+		Join: c.Peers(), Introduced: ops.Endpoints(known), AllowCIDRs: c.Allow, UDPBufferSize: c.PacketSize,
 	}
 	err = n.bindCluster(o, c.RelayAddress().String())
 	if errors.Is(err, syscall.EADDRINUSE) && cfg.OriginOf("cluster.bind").Source == config.FromDefault {
@@ -97,6 +95,7 @@ func (n *Node) openCluster(cfg config.Config) error {
 	if err != nil {
 		return err
 	}
+	n.ops.Connect(n.cluster)
 	n.push("cluster", n.cluster.Close)
 	return nil
 }
@@ -124,4 +123,12 @@ func (n *Node) conflict(other member.Peer, yield bool) {
 	}
 }
 
-func sumText(sum uint64) string { return fmt.Sprintf("%016x", sum) }
+// owners hands this host's reports to the cluster.
+type owners struct{ n *Node }
+
+// Report sends reports to the owners of their services.
+func (o owners) Report(reports []plan.Report) {
+	if o.n.cluster != nil {
+		o.n.cluster.Report(reports)
+	}
+}

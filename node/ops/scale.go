@@ -1,0 +1,210 @@
+package ops
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/mape"
+	"github.com/effiscale/effiscale/node/api"
+	"github.com/effiscale/effiscale/node/view"
+)
+
+// The factors of POST /scale/vertical without resources.
+const (
+	scaleUp   = 1.5
+	scaleDown = 0.7
+)
+
+// scale sets limits of one container on request, inside every guard of its host.
+type scale struct {
+	finder
+	keyed chan struct{} // a token for the one request with an Idempotency-Key that is running
+}
+
+func (o scale) method() method[api.ScaleRequest, api.ScaleResult] {
+	return method[api.ScaleRequest, api.ScaleResult]{name: "scale", maxBody: 16 << 10, member: true, check: api.OpScale.Check,
+		here: func(ctx context.Context, _ knowledge.NodeID, q api.ScaleRequest) (res api.ScaleResult, err error) {
+			if q.Container, err = o.container(ctx, q.Container); err != nil {
+				return res, err
+			}
+			return o.here(ctx, q)
+		}}
+}
+
+// Scale sets limits of a container on whichever host it runs.
+func (o scale) Scale(ctx context.Context, q api.ScaleRequest) (res api.ScaleResult, err error) {
+	at, err := o.peers.locate(q.Container)
+	if err != nil {
+		return res, err
+	}
+	q.Container = at.name
+	name, err := o.onThisHost(ctx, &at)
+	if err != nil {
+		return res, err
+	}
+	if name != "" {
+		q.Container = name
+		return o.here(ctx, q)
+	}
+	if q.Key != "" { // the container may have been here at the first request
+		if res, again, err := o.repeated(q); again || err != nil {
+			return res, err
+		}
+	}
+	there, err := o.elsewhere(ctx, &at)
+	if err != nil {
+		return res, err
+	}
+	q.By += " at " + o.host.name
+	res, err = o.method().order(ctx, o.peers, &there, q)
+	res.Host = nameOr(there.peer)
+	return res, err
+}
+
+// here is Scale for a container of this host.
+func (o scale) here(ctx context.Context, q api.ScaleRequest) (res api.ScaleResult, err error) {
+	if q.Key != "" {
+		select { // of two requests with one key the second finds the result of the first
+		case o.keyed <- struct{}{}:
+			defer func() { <-o.keyed }()
+		case <-ctx.Done():
+			return res, ctx.Err()
+		}
+		if res, again, err := o.repeated(q); again || err != nil {
+			return res, err
+		}
+	}
+	var refused []string
+	applied := 0
+	for _, w := range wants(q) {
+		out, err := o.host.loop.Scale(ctx, q.Container, w)
+		if err != nil {
+			return res, loopError(err)
+		}
+		if out.Admission.Allowed != out.From {
+			applied++
+		} else if !out.Admission.Reason.IsZero() {
+			refused = append(refused, view.Unchanged(w.Resource, out.From)+": "+out.Admission.Reason.String())
+		}
+		if err := addResult(&res, w, out); err != nil {
+			return res, err
+		}
+	}
+	if applied == 0 && len(refused) > 0 {
+		return res, api.Errorf(api.KindRefused, "%s", strings.Join(refused, "; "))
+	}
+	u, err := o.host.find(ctx, q.Container)
+	if err != nil {
+		return res, err
+	}
+	c := view.WireLimits(u.Window.Quota, u.Window.Period, u.Window.MemoryLimit)
+	res.CPUQuota, res.CPUPeriod, res.Memory = c.CPUQuota, c.CPUPeriod, c.Memory
+	return res, nil
+}
+
+// wants are the limits of a request, one a resource: exact ones, or both by a factor.
+func wants(q api.ScaleRequest) (all []mape.ScaleRequest) {
+	w := mape.ScaleRequest{By: q.By, DryRun: q.DryRun, Key: q.Key}
+	exact := q.CPU > 0 || q.Memory > 0
+	if !exact {
+		w.Factor = map[string]float64{"up": scaleUp, "down": scaleDown}[q.Direction]
+		if w.Factor == 0 {
+			return nil // the check of the request does not let it through
+		}
+	}
+	if q.CPU > 0 || !exact {
+		w.Resource, w.To = knowledge.ResourceCPU, int64(knowledge.FromCores(q.CPU))
+		all = append(all, w)
+	}
+	if q.Memory > 0 || !exact {
+		w.Resource, w.To = knowledge.ResourceMemory, q.Memory
+		all = append(all, w)
+	}
+	return all
+}
+
+// addResult adds what came of one limit, with a note where a guard changed it.
+func addResult(res *api.ScaleResult, w mape.ScaleRequest, out mape.ScaleResult) error {
+	allowed, reason := out.Admission.Allowed, out.Admission.Reason
+	note := func(format string, args ...any) { res.Notes = append(res.Notes, fmt.Sprintf(format, args...)) }
+	if allowed == out.From {
+		text := view.Unchanged(w.Resource, out.From)
+		if !reason.IsZero() {
+			text += ": " + reason.String()
+		}
+		note("%s", text)
+		return nil
+	}
+	if !reason.IsZero() {
+		asked := view.Limit(w.Resource, w.To)
+		if w.Factor > 0 {
+			asked = fmt.Sprintf("%g times as much", w.Factor)
+		}
+		note("%s becomes %s instead of %s: %s", w.Resource, view.Limit(w.Resource, allowed), asked, reason)
+	}
+	if w.DryRun {
+		note("dry run: %s would go from %s to %s", w.Resource, view.Limit(w.Resource, out.From), view.Limit(w.Resource, allowed))
+		return nil
+	}
+	res.Changes = append(res.Changes, view.Change(out.Record))
+	if out.Record.Outcome.Result > knowledge.ResultAdjusted {
+		return failure(out.Record)
+	}
+	return nil
+}
+
+// failure is the error of a change that the Engine or the kernel refused.
+func failure(r knowledge.Record) error {
+	kind := api.KindUnavailable
+	if r.Outcome.Result == knowledge.ResultRefused || r.Outcome.Result == knowledge.ResultSuperseded {
+		kind = api.KindRefused
+	}
+	return api.Errorf(kind, "%s was not changed: %s", r.Action.Resize.Resource, r.Outcome.Message)
+}
+
+// repeated answers a request that was made before with the same key, as it was
+// answered then.
+func (o scale) repeated(q api.ScaleRequest) (res api.ScaleResult, again bool, err error) {
+	records, err := o.host.store.Journal.ByKey(q.Key)
+	if err != nil {
+		return res, false, fmt.Errorf("cannot look for the Idempotency-Key in the history: %w", err)
+	}
+	if len(records) == 0 {
+		return res, false, nil
+	}
+	res = api.ScaleResult{CPUPeriod: knowledge.DefaultPeriod.Microseconds(), CPUQuota: -1,
+		Notes: []string{"this request was made before (Idempotency-Key); nothing was done again"}}
+	for _, r := range records {
+		a := r.Action
+		switch {
+		case a.Name != q.Container && !strings.HasPrefix(string(a.ID), q.Container):
+			return res, true, api.Errorf(api.KindRefused,
+				"this Idempotency-Key belongs to a request about container %s: each request needs its own", a.Name)
+		case r.Outcome.Result == knowledge.ResultOpen:
+			return res, true, api.Errorf(api.KindUnavailable,
+				"the first request with this Idempotency-Key is still running: retry later")
+		case r.Outcome.Result > knowledge.ResultAdjusted && r.Outcome.Result != knowledge.ResultReverted:
+			return res, true, failure(r)
+		}
+		res.Changes = append(res.Changes, view.Change(r))
+		switch {
+		case a.Kind != knowledge.ActionResize:
+		case a.Resize.Resource == knowledge.ResourceMemory:
+			res.Memory = a.Resize.To
+		default:
+			res.CPUQuota = view.WireLimits(knowledge.NanoCPU(a.Resize.To), 0, 0).CPUQuota
+		}
+	}
+	return res, true, nil
+}
+
+// Replicate changes the number of replicas, which is one so far.
+func (o scale) Replicate(ctx context.Context, q api.ReplicaRequest) ([]string, error) {
+	if _, err := o.host.find(ctx, q.Container); err != nil {
+		return nil, err
+	}
+	return nil, api.Errorf(api.KindRefused,
+		"the number of replicas is bounded to 1..1 (effiscale.replicas); scale vertically instead: POST /scale/vertical")
+}

@@ -1,0 +1,62 @@
+package ops
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/knowledge/store"
+	"github.com/effiscale/effiscale/node/api"
+)
+
+// TestRow62SameRequestAgain: a key finds how its request ended, good or bad, and
+// is good for no other container.
+func TestRow62SameRequestAgain(t *testing.T) {
+	s, _, err := store.Open(store.Options{Dir: t.TempDir(), Log: zerolog.Nop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	o := scale{finder: finder{host: &host{store: s}}, keyed: make(chan struct{}, 1)}
+	id := knowledge.ContainerID(strings.Repeat("ab", 32))
+	for _, c := range []struct {
+		key    string
+		result knowledge.Result
+		kind   api.Kind
+		ok     bool
+	}{
+		{"applied", knowledge.ResultApplied, 0, true},
+		{"reverted", knowledge.ResultReverted, 0, true},
+		{"open", knowledge.ResultOpen, api.KindUnavailable, false},
+		{"refused", knowledge.ResultRefused, api.KindRefused, false},
+		{"failed", knowledge.ResultFailed, api.KindUnavailable, false},
+	} {
+		seq, err := s.Journal.Begin(knowledge.Action{
+			Kind: knowledge.ActionResize, ID: id, Name: "web", At: time.Now(), Key: c.key,
+			Resize: knowledge.Resize{Resource: knowledge.ResourceMemory, Verb: knowledge.Grow, To: 1 << 28},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.result != knowledge.ResultOpen {
+			if err := s.Journal.End(knowledge.Outcome{Seq: seq, Result: c.result, At: time.Now(), Message: "said"}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, ref := range []string{"web", string(id), string(id[:12])} {
+			res, err := o.here(t.Context(), api.ScaleRequest{Container: ref, Key: c.key})
+			if c.ok && (err != nil || res.Memory != 1<<28 || len(res.Changes) != 1) {
+				t.Errorf("%s: %+v, %v", c.key, res, err)
+			}
+			if !c.ok && api.KindOf(err) != c.kind {
+				t.Errorf("%s: %v", c.key, err)
+			}
+		}
+		if _, err := o.here(t.Context(), api.ScaleRequest{Container: "other", Key: c.key}); api.KindOf(err) != api.KindRefused {
+			t.Errorf("%s, of another container: %v", c.key, err)
+		}
+	}
+}
