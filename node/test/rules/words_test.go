@@ -36,7 +36,7 @@ func plainWords() []plainWord {
 		{`crew|fleet`, "members, hosts"},
 		{`wish(es)?`, "decision, requested"},
 		{`keepers?|tellers?|witness(es)?`, "the component's name"},
-		{`liars?|lies|lying`, "malicious, invalid"},
+		{`liars?|lying|lied`, "malicious, invalid"},
 		{`blinks?`, "flaps"},
 		{`doubts?`, "health score"},
 		{`(is|are|was|were|be|been) (said|told|heard)`, "name the sender and the message"},
@@ -73,13 +73,14 @@ func plainWords() []plainWord {
 func literalUse() []string {
 	return []string{
 		"container with a GPU or a foreign runtime is left alone",
+		"have room for", "has room for", "replicas-room",
 	}
 }
 
 // pendingText lists packages and documents whose text is not plain yet.
 func pendingText() []string {
 	return []string{
-		"docker", "knowledge", "knowledge/store", "mape", "mape/execute", "node", "node/api", "node/cluster",
+		"docker", "mape", "mape/execute", "node", "node/api", "node/cluster",
 		"node/cluster/member", "node/cluster/relay", "node/cluster/trust", "node/doctor", "node/view",
 		"ARCHITECTURE.md", "node/ctl/help/metrics.md",
 	}
