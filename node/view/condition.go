@@ -9,38 +9,41 @@ import (
 	"github.com/effiscale/effiscale/node/api"
 )
 
-// conditions are the statements that kubectl would print.
-func conditions(u *mape.ContainerStatus, source string, now time.Time) []api.Condition {
-	fresh := u.Finding.Quality == knowledge.QualityGood
-	freshWhy := "last sample " + now.Sub(u.Window.At).Round(100*time.Millisecond).String() + " ago, " + source
+// conditions are statements about a container, in the form of Kubernetes conditions.
+func conditions(c *mape.ContainerStatus, source string, now time.Time) []api.Condition {
+	fresh := c.Finding.Quality == knowledge.QualityGood
+	freshWhy := "last sample " + now.Sub(c.Window.At).Round(100*time.Millisecond).String() + " ago, " + source
 	if !fresh {
-		freshWhy = u.Finding.Reason.String()
+		freshWhy = c.Finding.Reason.String()
 	}
-	if !u.Measured {
-		freshWhy = u.AttachError
+	if !c.Measured {
+		freshWhy = c.AttachError
 	}
-	managed, managedWhy := "LabelEnabled", "effiscale.enable=true, mode "+u.Policy.Mode.String()
-	if !u.Policy.Managed {
+	managed, managedWhy := "LabelEnabled", "effiscale.enable=true, mode "+c.Policy.Mode.String()
+	if !c.Policy.Managed {
 		managed, managedWhy = "NotManaged", "did not opt in (effiscale.enable=true)"
 	}
-	if len(u.Policy.Problems) > 0 {
-		managed, managedWhy = "BadLabel", "a label cannot be read: nothing is changed until it can"
+	if len(c.Policy.Problems) > 0 {
+		managed, managedWhy = "BadLabel", "a label is invalid: nothing is changed until it is corrected"
 	}
-	valid, validWhy := "Ok", "all labels are understood"
-	if len(u.Policy.Problems) > 0 {
-		valid, validWhy = "BadLabel", u.Policy.Problems[0]
+	valid, validWhy := "Ok", "all labels are valid"
+	if len(c.Policy.Problems) > 0 {
+		valid, validWhy = "BadLabel", c.Policy.Problems[0]
 	}
-	limit, why, limited := limitation(u)
-	external := u.Marks.Pinned || now.Before(u.Marks.ExternalUntil)
+	limit, why, limited := limitation(c)
+	external := c.Marks.Pinned || now.Before(c.Marks.ExternalUntil)
 	out := []api.Condition{
-		{Type: "Managed", Status: u.Policy.Acts(), Since: u.Marks.Since.UTC(), Reason: managed, Message: managedWhy},
-		{Type: "ConfigValid", Status: len(u.Policy.Problems) == 0, Reason: valid, Message: validWhy},
-		{Type: "MetricsFresh", Status: fresh && u.Measured, Since: u.Window.Since.UTC(), Reason: camel(u.Finding.Quality.String()), Message: freshWhy},
+		{Type: "Managed", Status: c.Policy.Acts(), Since: c.Marks.Since.UTC(), Reason: managed, Message: managedWhy},
+		{Type: "ConfigValid", Status: len(c.Policy.Problems) == 0, Reason: valid, Message: validWhy},
+		{
+			Type: "MetricsFresh", Status: fresh && c.Measured, Since: c.Window.Since.UTC(),
+			Reason: camel(c.Finding.Quality.String()), Message: freshWhy,
+		},
 		{Type: "ScalingLimited", Status: limited, Since: limit.UTC(), Reason: camel(string(why.Rule)), Message: why.String()},
-		{Type: "ExternalOverride", Status: external, Reason: "SomebodyElse", Message: externalText(u, now)},
+		{Type: "ExternalOverride", Status: external, Reason: "SomebodyElse", Message: externalText(c, now)},
 	}
 	if !limited {
-		out[3].Reason, out[3].Message = "Ok", "nothing stands in the way of what is wanted"
+		out[3].Reason, out[3].Message = "Ok", "no guard and no bound changes the planned limits"
 	}
 	if !external {
 		out[4].Reason = "Ok"
@@ -48,13 +51,13 @@ func conditions(u *mape.ContainerStatus, source string, now time.Time) []api.Con
 	return out
 }
 
-// limitation is what keeps a container that is acted upon from what it wants.
-func limitation(u *mape.ContainerStatus) (since time.Time, why knowledge.Reason, limited bool) {
-	if !u.Policy.Acts() {
+// limitation is the reason for which a managed container does not get the planned limits.
+func limitation(c *mape.ContainerStatus) (since time.Time, why knowledge.Reason, limited bool) {
+	if !c.Policy.Acts() {
 		return since, why, false
 	}
-	for r := range u.Planned {
-		w := &u.Planned[r]
+	for r := range c.Planned {
+		w := &c.Planned[r]
 		if w.Admission.Guard != "" && w.Decision.Verb != knowledge.Hold {
 			return w.Since, w.Admission.Reason, true
 		}
@@ -76,12 +79,12 @@ func camel(s string) string {
 	return b.String()
 }
 
-func externalText(u *mape.ContainerStatus, now time.Time) string {
+func externalText(c *mape.ContainerStatus, now time.Time) string {
 	switch {
-	case u.Marks.Pinned:
+	case c.Marks.Pinned:
 		return knowledge.Because(knowledge.RulePinned).String()
-	case now.Before(u.Marks.ExternalUntil):
-		return knowledge.Because(knowledge.RuleExternal, u.Marks.ExternalUntil.Sub(now).Seconds()).String()
+	case now.Before(c.Marks.ExternalUntil):
+		return knowledge.Because(knowledge.RuleExternal, c.Marks.ExternalUntil.Sub(now).Seconds()).String()
 	}
-	return "nobody else has changed its limits of late"
+	return "no recent external change of the limits"
 }

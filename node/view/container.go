@@ -10,78 +10,78 @@ import (
 )
 
 // Container is one container: use, limits, state and the reason for it.
-func Container(u *mape.ContainerStatus, now time.Time) api.ContainerView {
-	w := u.Window
+func Container(c *mape.ContainerStatus, now time.Time) api.ContainerView {
+	w := c.Window
 	v := api.ContainerView{
-		ID: string(u.Container.ID), Name: u.Container.Name, Service: string(u.Container.Service),
-		Mode: u.Policy.Mode.String(), Managed: u.Policy.Managed, Class: u.Policy.Class.String(),
-		Run: u.Container.State.String(), Health: u.Container.Health.String(),
+		ID: string(c.Container.ID), Name: c.Container.Name, Service: string(c.Container.Service),
+		Mode: c.Policy.Mode.String(), Managed: c.Policy.Managed, Class: c.Policy.Class.String(),
+		Run: c.Container.State.String(), Health: c.Container.Health.String(),
 		CPUUsed: w.Usage.Cores(), CPULimit: coresOf(w.Quota), Throttled: w.ThrottleRatio,
 		MemoryUsed: int64(w.WorkingSet), MemoryLimit: bytesOf(w.MemoryLimit),
-		Problems: u.Policy.Problems, SampledAt: w.At.UTC(),
+		Problems: c.Policy.Problems, SampledAt: w.At.UTC(),
 	}
 	if v.Problems == nil {
 		v.Problems = []string{}
 	}
-	if cpu := wanted(u, knowledge.ResourceCPU); cpu != 0 {
+	if cpu := wanted(c, knowledge.ResourceCPU); cpu != 0 {
 		v.CPUWanted = coresOf(knowledge.NanoCPU(cpu))
 	}
-	if mem := wanted(u, knowledge.ResourceMemory); mem != 0 {
+	if mem := wanted(c, knowledge.ResourceMemory); mem != 0 {
 		v.MemoryWanted = bytesOf(knowledge.Bytes(mem))
 	}
-	v.State, v.Why = State(u, now)
-	if u.LastChange.Action.ID != "" {
-		c := Change(u.LastChange)
-		v.LastChange = &c
+	v.State, v.Why = State(c, now)
+	if c.LastChange.Action.ID != "" {
+		last := Change(c.LastChange)
+		v.LastChange = &last
 	}
 	return v
 }
 
-// wanted is the limit that the planner has in mind: the reflex's for a container
-// that is acted upon, else the one that it would have.
-func wanted(u *mape.ContainerStatus, r knowledge.Resource) int64 {
-	if u.Policy.Acts() {
-		if d := u.Planned[r].Decision; d.Verb != knowledge.Hold {
+// wanted is the limit that was planned: by the reflex for a container that is managed, else
+// the one that it would have.
+func wanted(c *mape.ContainerStatus, r knowledge.Resource) int64 {
+	if c.Policy.Acts() {
+		if d := c.Planned[r].Decision; d.Verb != knowledge.Hold {
 			return d.To
 		}
-		return u.Limit(r)
+		return c.Limit(r)
 	}
-	return u.IfManaged[r].To
+	return c.IfManaged[r].To
 }
 
-// State is what goes on with a container, in a word and a reason.
-func State(u *mape.ContainerStatus, now time.Time) (word, why string) {
-	cpu, mem := &u.Planned[knowledge.ResourceCPU], &u.Planned[knowledge.ResourceMemory]
+// State is the state of a container in one word, and the reason for it.
+func State(c *mape.ContainerStatus, now time.Time) (word, why string) {
+	cpu, mem := &c.Planned[knowledge.ResourceCPU], &c.Planned[knowledge.ResourceMemory]
 	switch {
-	case !u.Container.State.Runs():
-		return "stopped", "it is " + u.Container.State.String()
-	case u.Policy.Mode == knowledge.ModeOff:
-		return "off", "mode off: not even measured"
-	case !u.Measured:
-		return "unmeasured", u.AttachError
-	case len(u.Policy.Problems) > 0:
-		return "blocked", u.Policy.Problems[0]
-	case !u.Policy.Acts():
-		d := u.IfManaged[knowledge.ResourceCPU]
-		if m := u.IfManaged[knowledge.ResourceMemory]; d.Verb == knowledge.Hold && m.Verb != knowledge.Hold {
+	case !c.Container.State.Runs():
+		return "stopped", "it is " + c.Container.State.String()
+	case c.Policy.Mode == knowledge.ModeOff:
+		return "off", "mode off: not measured"
+	case !c.Measured:
+		return "unmeasured", c.AttachError
+	case len(c.Policy.Problems) > 0:
+		return "blocked", c.Policy.Problems[0]
+	case !c.Policy.Acts():
+		d := c.IfManaged[knowledge.ResourceCPU]
+		if m := c.IfManaged[knowledge.ResourceMemory]; d.Verb == knowledge.Hold && m.Verb != knowledge.Hold {
 			d = m
 		}
 		return "observing", d.Reason.String()
-	case u.Paused.On && !u.Paused.OnlyDown:
-		return "paused", pausedWhy(u, now)
+	case c.Paused.On && !c.Paused.OnlyDown:
+		return "paused", pausedWhy(c, now)
 	}
 	for _, w := range []*mape.Planned{mem, cpu} {
 		if w.Decision.Verb != knowledge.Hold && !w.Admission.Acted && w.Admission.Guard != "" {
 			return blocked(w), w.Decision.Reason.String() + "; " + w.Admission.Reason.String()
 		}
 	}
-	for r := range u.Planned {
-		if why, setting := limitedBy(&u.Planned[r], knowledge.Resource(r)); setting != "" {
+	for r := range c.Planned {
+		if why, setting := limitedBy(&c.Planned[r], knowledge.Resource(r)); setting != "" {
 			return "limited", why.String()
 		}
 	}
 	switch {
-	case u.Finding.Starting:
+	case c.Finding.Starting:
 		return "starting", cpu.Decision.Reason.String()
 	case mem.Decision.Verb == knowledge.Grow:
 		return "growing", mem.Decision.Reason.String()
@@ -99,7 +99,8 @@ func blocked(w *mape.Planned) string {
 	switch w.Admission.Reason.Rule {
 	case knowledge.RuleExternal, knowledge.RulePinned:
 		return "yielding"
-	case knowledge.RuleAtMax, knowledge.RuleAtMin, knowledge.RuleHostCPU, knowledge.RuleHostMemory, knowledge.RulePoolShort:
+	case knowledge.RuleAtMax, knowledge.RuleAtMin, knowledge.RuleHostCPU, knowledge.RuleHostMemory,
+		knowledge.RulePoolShort:
 		return "limited"
 	case knowledge.RuleInFlight, knowledge.RuleRate, knowledge.RuleStepUp, knowledge.RuleStepDown, knowledge.RuleOriginal,
 		knowledge.RuleRaisedFloor, knowledge.RuleShrinkBudget:
@@ -110,17 +111,18 @@ func blocked(w *mape.Planned) string {
 	return "blocked"
 }
 
-// pausedWhy tells how long a pause lasts, and how to end it.
-func pausedWhy(u *mape.ContainerStatus, now time.Time) string {
+// pausedWhy is how long a pause lasts, and how to end it.
+func pausedWhy(c *mape.ContainerStatus, now time.Time) string {
 	left := 0.0 // until resumed
-	if !u.Paused.Until.IsZero() {
-		left = max(u.Paused.Until.Sub(now).Seconds(), 1)
+	if !c.Paused.Until.IsZero() {
+		left = max(c.Paused.Until.Sub(now).Seconds(), 1)
 	}
-	return knowledge.Because(knowledge.RulePaused, left).String() + "; `effiscale resume " + string(u.Container.Service) + "` goes on"
+	why := knowledge.Because(knowledge.RulePaused, left)
+	return fmt.Sprintf("%s; to end the pause: `effiscale resume %s`", why, c.Container.Service)
 }
 
-func pauseText(u *mape.ContainerStatus) string {
-	p := u.Paused
+func pauseText(c *mape.ContainerStatus) string {
+	p := c.Paused
 	if !p.On {
 		return ""
 	}
@@ -134,34 +136,36 @@ func pauseText(u *mape.ContainerStatus) string {
 	return text + "until " + p.Until.UTC().Format(time.RFC3339)
 }
 
-// problems are the lines about one container that a person should read.
-func problems(u *mape.ContainerStatus) (out []string) {
-	name := u.Container.Name
-	for _, p := range u.Policy.Problems {
+// problems are what a user should look at.
+func problems(c *mape.ContainerStatus) (out []string) {
+	name := c.Container.Name
+	for _, p := range c.Policy.Problems {
 		out = append(out, fmt.Sprintf("%s is not managed: %s", name, p))
 	}
-	if u.Policy.Managed && !u.Measured && u.Container.State == knowledge.StateRunning && u.AttachError != "" {
-		out = append(out, fmt.Sprintf("%s cannot be measured: %s", name, u.AttachError))
+	if c.Policy.Managed && !c.Measured && c.Container.State == knowledge.StateRunning && c.AttachError != "" {
+		out = append(out, fmt.Sprintf("%s cannot be measured: %s", name, c.AttachError))
 	}
-	if u.Policy.Managed && u.KernelRefused != "" {
-		out = append(out, fmt.Sprintf("%s: its quota goes through the Engine, more slowly: %s", name, u.KernelRefused))
+	if c.Policy.Managed && c.KernelRefused != "" {
+		out = append(out, fmt.Sprintf("%s: the CPU quota is set through the Docker Engine, which is slower: %s",
+			name, c.KernelRefused))
 	}
-	for r := range u.Planned {
-		if why, setting := limitedBy(&u.Planned[r], knowledge.Resource(r)); setting != "" && u.Policy.Acts() {
+	for r := range c.Planned {
+		if why, setting := limitedBy(&c.Planned[r], knowledge.Resource(r)); setting != "" && c.Policy.Acts() {
 			out = append(out, fmt.Sprintf("%s: %s (%s)", name, why, setting))
 		}
 	}
-	if line := leak(u); line != "" {
+	if line := leak(c); line != "" {
 		out = append(out, line)
 	}
-	if u.Marks.Pinned {
-		out = append(out, fmt.Sprintf("%s: somebody else set a limit outside the policy's bounds; `effiscale resume %s` takes over again", name, u.Container.Service))
+	if c.Marks.Pinned {
+		out = append(out, fmt.Sprintf("%s: an external change set a limit outside the policy's bounds; "+
+			"to manage it again: `effiscale resume %s`", name, c.Container.Service))
 	}
 	return out
 }
 
-// limitedBy is what keeps a limit from growing as it should, and the setting that
-// would change that; "": nothing does.
+// limitedBy is the reason for which a limit does not grow as planned, and the setting that
+// would change that; "": there is none.
 func limitedBy(w *mape.Planned, r knowledge.Resource) (why knowledge.Reason, setting string) {
 	switch {
 	case w.Decision.Verb == knowledge.Hold:

@@ -22,14 +22,14 @@ type Explanation struct {
 
 // Explain is everything about one container of this host; it names this node as the owner.
 func Explain(e *Explanation, now time.Time) api.Explain {
-	u := e.Unit
+	c := e.Unit
 	out := api.Explain{
-		Schema: api.Schema, Container: Container(u, now), Node: e.Node, Owner: e.Node,
-		ManagedSince: u.Marks.Since.UTC(), Signals: signals(u), Thresholds: thresholds(u, now),
-		Forecasts: forecastViews(u), Patterns: patterns(u), Envelope: envelopeView(&u.Envelope),
-		Conditions: conditions(u, e.Source, now), Wishes: wishes(u), Rejected: rejected(u, now), History: []api.Change{},
-		ServiceLabels: serviceLabels(&u.Policy.Service),
-		OriginalKept:  u.OriginalKept, KernelCPU: coresOf(u.Window.Quota), KernelMemory: bytesOf(u.Window.MemoryLimit),
+		Schema: api.Schema, Container: Container(c, now), Node: e.Node, Owner: e.Node,
+		ManagedSince: c.Marks.Since.UTC(), Signals: signals(c), Thresholds: thresholds(c, now),
+		Forecasts: forecastViews(c), Patterns: patterns(c), Envelope: envelopeView(&c.Envelope),
+		Conditions: conditions(c, e.Source, now), Wishes: wishes(c), Rejected: rejected(c, now), History: []api.Change{},
+		ServiceLabels: serviceLabels(&c.Policy.Service),
+		OriginalKept:  c.OriginalKept, KernelCPU: coresOf(c.Window.Quota), KernelMemory: bytesOf(c.Window.MemoryLimit),
 	}
 	for r := range e.Verdicts {
 		out.Verdicts = append(out.Verdicts, verdictViews(knowledge.Resource(r), e.Verdicts[r])...)
@@ -37,11 +37,11 @@ func Explain(e *Explanation, now time.Time) api.Explain {
 	for _, r := range e.Records {
 		out.History = append(out.History, Change(r))
 	}
-	if u.OriginalKept {
-		out.OriginalCPU, out.OriginalMemory = coresOf(u.Original.CPU), bytesOf(u.Original.Memory)
+	if c.OriginalKept {
+		out.OriginalCPU, out.OriginalMemory = coresOf(c.Original.CPU), bytesOf(c.Original.Memory)
 	}
-	if u.Marks.EngineKnown {
-		out.EngineCPU, out.EngineMemory = coresOf(u.Marks.Engine.CPU), bytesOf(u.Marks.Engine.Memory)
+	if c.Marks.EngineKnown {
+		out.EngineCPU, out.EngineMemory = coresOf(c.Marks.Engine.CPU), bytesOf(c.Marks.Engine.Memory)
 	}
 	return out
 }
@@ -71,8 +71,8 @@ func serviceLabels(s *knowledge.ServicePolicy) []api.Label {
 	return out
 }
 
-func thresholds(u *mape.ContainerStatus, now time.Time) []api.Threshold {
-	p, e := &u.Policy, &u.Envelope
+func thresholds(c *mape.ContainerStatus, now time.Time) []api.Threshold {
+	p, e := &c.Policy, &c.Envelope
 	learned := "policy"
 	switch {
 	case e.Reason.Rule == knowledge.RuleImage:
@@ -91,11 +91,14 @@ func thresholds(u *mape.ContainerStatus, now time.Time) []api.Threshold {
 		{Name: "memory floor", Value: float64(e.MemoryFloor), Unit: "bytes", Source: learned},
 		{Name: "calm before memory shrinks", Value: p.ShrinkAfter.Seconds(), Unit: "seconds", Source: "policy"},
 	}
-	out = append(out, adaptive(u)...)
-	for r := range u.Marks.Raised {
-		f := u.Marks.Raised[r]
+	out = append(out, adaptive(c)...)
+	for r := range c.Marks.Raised {
+		f := c.Marks.Raised[r]
 		if now.Before(f.Until) {
-			t := api.Threshold{Name: "cpu floor after a cut that hurt", Value: knowledge.NanoCPU(f.Value).Cores(), Unit: "cores", Source: "learned"}
+			t := api.Threshold{
+				Name: "cpu floor after a cut that hurt", Value: knowledge.NanoCPU(f.Value).Cores(), Unit: "cores",
+				Source: "learned",
+			}
 			if knowledge.Resource(r) == knowledge.ResourceMemory {
 				t.Name, t.Value, t.Unit = "memory floor after a cut that hurt", float64(f.Value), "bytes"
 			}
@@ -122,17 +125,17 @@ func envelopeView(e *knowledge.Envelope) api.EnvelopeView {
 	}
 }
 
-func wishes(u *mape.ContainerStatus) []api.Wish {
+func wishes(c *mape.ContainerStatus) []api.Wish {
 	out := make([]api.Wish, 0, 2)
-	for r := range u.Planned {
-		w := &u.Planned[r]
+	for r := range c.Planned {
+		w := &c.Planned[r]
 		d := w.Decision
-		if !u.Policy.Acts() {
-			d = u.IfManaged[r]
+		if !c.Policy.Acts() {
+			d = c.IfManaged[r]
 		}
 		v := api.Wish{
-			Resource: knowledge.Resource(r).String(), Current: u.Limit(knowledge.Resource(r)), Wanted: d.To, Allowed: w.Admission.Allowed,
-			Verb: d.Verb.String(), Rule: string(d.Reason.Rule), Why: d.Reason.String(), Since: w.Since.UTC(),
+			Resource: knowledge.Resource(r).String(), Current: c.Limit(knowledge.Resource(r)), Wanted: d.To,
+			Allowed: w.Admission.Allowed, Verb: d.Verb.String(), Rule: string(d.Reason.Rule), Why: d.Reason.String(), Since: w.Since.UTC(),
 		}
 		if d.Verb == knowledge.Hold {
 			v.Wanted = v.Current
@@ -140,7 +143,7 @@ func wishes(u *mape.ContainerStatus) []api.Wish {
 				v.Wanted = inUnit(knowledge.Resource(r), d.Reason.Args[0])
 			}
 		}
-		if d.Verb == knowledge.Hold || !u.Policy.Acts() {
+		if d.Verb == knowledge.Hold || !c.Policy.Acts() {
 			v.Allowed = v.Current
 		}
 		out = append(out, v)
@@ -156,23 +159,24 @@ func inUnit(r knowledge.Resource, v float64) int64 {
 	return int64(v)
 }
 
-// rejected are the values that the planner did not take, with the reason.
-func rejected(u *mape.ContainerStatus, now time.Time) []string {
+// rejected are the limits that were considered and not set, with the reason.
+func rejected(c *mape.ContainerStatus, now time.Time) []string {
 	out := []string{}
-	for r := range u.Planned {
-		w := &u.Planned[r]
+	for r := range c.Planned {
+		w := &c.Planned[r]
 		name := knowledge.Resource(r).String()
 		if w.Admission.Guard != "" {
-			out = append(out, fmt.Sprintf("%s %s: %s (guard %s)", name, Limit(knowledge.Resource(r), w.Decision.To), w.Admission.Reason, w.Admission.Guard))
+			out = append(out, fmt.Sprintf("%s %s: %s (guard %s)",
+				name, Limit(knowledge.Resource(r), w.Decision.To), w.Admission.Reason, w.Admission.Guard))
 		}
-		would := u.IfManaged[r]
-		if would.Verb != knowledge.Hold && w.Decision.Verb == knowledge.Hold && u.Policy.Acts() {
-			out = append(out, fmt.Sprintf("%s %s, where it would settle in the long run (%s): not now, %s", name,
+		would := c.IfManaged[r]
+		if would.Verb != knowledge.Hold && w.Decision.Verb == knowledge.Hold && c.Policy.Acts() {
+			out = append(out, fmt.Sprintf("%s %s, the limit in the long run (%s): not now: %s", name,
 				Limit(knowledge.Resource(r), would.To), would.Reason, w.Decision.Reason))
 		}
 	}
-	if u.LastError != "" && now.Sub(u.LastErrorAt) < time.Hour {
-		out = append(out, "last failure: "+u.LastError)
+	if c.LastError != "" && now.Sub(c.LastErrorAt) < time.Hour {
+		out = append(out, "last failure: "+c.LastError)
 	}
 	return out
 }

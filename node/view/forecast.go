@@ -11,7 +11,7 @@ import (
 	"github.com/effiscale/effiscale/node/api"
 )
 
-// forecastView is one horizon of what is expected.
+// forecastView is the forecast for one horizon.
 func forecastView(o *service.Outlook) api.Forecast {
 	return api.Forecast{
 		Horizon: o.Horizon.Seconds(), Expected: o.Peak, Upper: o.Upper.Cores(), Level: o.Level, Coverage: o.Coverage,
@@ -19,39 +19,41 @@ func forecastView(o *service.Outlook) api.Forecast {
 	}
 }
 
-func forecastViews(u *mape.ContainerStatus) []api.Forecast {
+func forecastViews(c *mape.ContainerStatus) []api.Forecast {
 	var out []api.Forecast
-	for i := range u.Outlooks {
-		out = append(out, forecastView(&u.Outlooks[i]))
+	for i := range c.Outlooks {
+		out = append(out, forecastView(&c.Outlooks[i]))
 	}
 	return out
 }
 
 // nextForecast is the one that may raise a floor; nil: there is none.
-func nextForecast(u *mape.ContainerStatus) *api.Forecast {
-	if u.Ahead.Level == 0 {
+func nextForecast(c *mape.ContainerStatus) *api.Forecast {
+	if c.Ahead.Level == 0 {
 		return nil
 	}
-	v := forecastView(&u.Ahead)
+	v := forecastView(&c.Ahead)
 	return &v
 }
 
 const (
 	// predictStep is the spacing of a forecast's values.
 	predictStep = 10 * time.Second
-	// PredictFrom is how much of the past it is made from where the service has no
-	// forecaster: for memory, and for what moves too little.
+	// PredictFrom is how much of the past a forecast uses without a forecaster: for memory,
+	// and for services whose demand is steady.
 	PredictFrom = 5 * time.Minute
 )
 
 // Predictions are forecasts of use in the next window, one value each 10 s: of CPU by the
 // service's forecasters where it has any, of all else from points of the last minutes.
-func Predictions(u *mape.ContainerStatus, points []knowledge.Point, memory knowledge.Bytes, window time.Duration, now time.Time) api.Predictions {
+func Predictions(
+	c *mape.ContainerStatus, points []knowledge.Point, memory knowledge.Bytes, window time.Duration, now time.Time,
+) api.Predictions {
 	cpu, mem := steps(points, memory, now)
 	count := max(int(window/predictStep), 1)
 	p := api.Predictions{CPU: forecast.Holt(cpu, count), Memory: forecast.Holt(mem, count)}
-	if w := u.Window; len(u.Outlooks) > 0 && w.Samples > 0 {
-		p.CPU = along(w.UsageMean.Cores(), u.Outlooks, count)
+	if w := c.Window; len(c.Outlooks) > 0 && w.Samples > 0 {
+		p.CPU = along(w.UsageMean.Cores(), c.Outlooks, count)
 		if p.Memory == nil { // after a restart: as it is now
 			p.Memory = slices.Repeat([]float64{memoryShare(w.WorkingSet, w.MemoryLimit, memory)}, count)
 		}
@@ -79,8 +81,8 @@ func steps(points []knowledge.Point, memory knowledge.Bytes, now time.Time) (cpu
 	return cpu, mem
 }
 
-// along draws a line from now through what is expected at each horizon; beyond the
-// last one it stays.
+// along interpolates between now and the forecasts at each horizon; beyond the last one
+// the value is constant.
 func along(now float64, ahead []service.Outlook, steps int) []float64 {
 	out := make([]float64, 0, steps)
 	at, value := time.Duration(0), now

@@ -4,7 +4,7 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 )
 
-// Unchanged says that a limit is left as it is.
+// Unchanged is the text for a limit that stays as it is.
 func Unchanged(r knowledge.Resource, v int64) string {
 	if v == 0 {
 		return r.String() + " stays unlimited"
@@ -12,6 +12,7 @@ func Unchanged(r knowledge.Resource, v int64) string {
 	return r.String() + " stays at " + Limit(r, v)
 }
 
+// Limit is a limit as text.
 func Limit(r knowledge.Resource, v int64) string {
 	switch {
 	case v == 0:

@@ -9,18 +9,21 @@ import (
 	"github.com/effiscale/effiscale/node/api"
 )
 
-// Merger adds up what hosts run of the services.
+// Merger adds up the containers and limits of services over hosts.
 type Merger struct {
 	all    []api.ServiceView
 	at     map[string]int               // in all, by name
 	hosts  map[string]int               // how many run it, by its name
-	paused map[string]map[string]string // how it is paused, by its name and the host
+	paused map[string]map[string]string // the pause, by its name and the host
 	owner  func(knowledge.ServiceKey) (owner string, warm []string)
 }
 
 // NewMerger begins with what this host runs, owners included.
 func NewMerger(host string, own []api.ServiceView, owner func(knowledge.ServiceKey) (string, []string)) *Merger {
-	m := &Merger{all: own, at: make(map[string]int, len(own)), hosts: map[string]int{}, paused: map[string]map[string]string{}, owner: owner}
+	m := &Merger{
+		all: own, at: make(map[string]int, len(own)), hosts: map[string]int{},
+		paused: map[string]map[string]string{}, owner: owner,
+	}
 	for i := range own {
 		m.at[own[i].Name] = i
 		m.pause(host, &own[i])
@@ -28,7 +31,7 @@ func NewMerger(host string, own []api.ServiceView, owner func(knowledge.ServiceK
 	return m
 }
 
-// pause notes on how many hosts a service is, and how it is paused there.
+// pause counts the hosts of a service, and keeps the pause on each.
 func (m *Merger) pause(host string, v *api.ServiceView) {
 	m.hosts[v.Name]++
 	if v.Paused == "" {
@@ -40,14 +43,14 @@ func (m *Merger) pause(host string, v *api.ServiceView) {
 	m.paused[v.Name][host] = v.Paused
 }
 
-// pauses says of each service what holds on all of its hosts, or on which of them what does.
+// pauses sets each service's pause: one for all of its hosts, or one for each.
 func (m *Merger) pauses() {
 	for name, on := range m.paused {
 		v, kinds := &m.all[m.at[name]], map[string]bool{}
 		for _, text := range on {
 			kind, until, _ := strings.Cut(text, "until ")
 			kinds[kind+strconv.FormatBool(until == "resumed")] = true
-			v.Paused = max(v.Paused, text) // of seconds that differ, the last
+			v.Paused = max(v.Paused, text) // the latest, where they differ by seconds
 		}
 		if len(on) == m.hosts[name] && len(kinds) == 1 {
 			continue
@@ -56,7 +59,7 @@ func (m *Merger) pauses() {
 	}
 }
 
-// Add takes what another host runs.
+// Add adds the services of another host.
 func (m *Merger) Add(host string, more []api.ServiceView) {
 	for _, v := range more {
 		m.pause(host, &v)

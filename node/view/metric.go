@@ -9,21 +9,21 @@ import (
 )
 
 // Unmeasured is why a container has no reading.
-func Unmeasured(u *mape.ContainerStatus) string {
-	if u.AttachError != "" {
-		return u.AttachError
+func Unmeasured(c *mape.ContainerStatus) string {
+	if c.AttachError != "" {
+		return c.AttachError
 	}
-	return "it is " + u.Container.State.String()
+	return "it is " + c.Container.State.String()
 }
 
 // Metric is the newest reading of one container; memory is the host's.
-func Metric(ref string, u *mape.ContainerStatus, memory knowledge.Bytes) api.Metric {
-	w := u.Window
+func Metric(ref string, c *mape.ContainerStatus, memory knowledge.Bytes) api.Metric {
+	w := c.Window
 	m := api.Metric{
 		ContainerID: ref, CPUUsage: w.Usage.Cores(), MemoryUsage: memoryShare(w.WorkingSet, w.MemoryLimit, memory),
 		NetworkRx: w.RxBytes, NetworkTx: w.TxBytes, DiskRead: w.ReadBytes, DiskWrite: w.WriteBytes, Timestamp: w.At.UTC(),
 		CPULimit: coresOf(w.Quota), ThrottledRatio: w.ThrottleRatio, WorkingSet: int64(w.WorkingSet),
-		MemoryLimit: bytesOf(w.MemoryLimit), Pids: w.Pids, OOMKills: u.Kills,
+		MemoryLimit: bytesOf(w.MemoryLimit), Pids: w.Pids, OOMKills: c.Kills,
 	}
 	if w.Quota > 0 {
 		share := w.Usage.Cores() / w.Quota.Cores()
@@ -55,8 +55,8 @@ func pressure(w *knowledge.Window, has knowledge.Signals, p knowledge.Pressure) 
 }
 
 // Metrics are the readings at points, oldest first.
-func Metrics(ref string, u *mape.ContainerStatus, points []knowledge.Point, memory knowledge.Bytes) []api.Metric {
-	now := Metric(ref, u, memory)
+func Metrics(ref string, c *mape.ContainerStatus, points []knowledge.Point, memory knowledge.Bytes) []api.Metric {
+	now := Metric(ref, c, memory)
 	out := make([]api.Metric, 0, len(points))
 	for _, p := range points {
 		out = append(out, past(now, p, memory))

@@ -10,16 +10,16 @@ import (
 	"github.com/effiscale/effiscale/node/api"
 )
 
-// Plan is what the daemon would do now on this host with all containers, or with those
-// that name means: a container, a service or the beginning of an id. It sorts units by name; known is false
-// where name means none.
-func Plan(units []mape.ContainerStatus, name string, now time.Time) (p api.Plan, known bool) {
+// Plan is what the daemon would do now on this host, with all containers or with those of
+// a name: of a container, of a service, or the beginning of an id. It sorts containers by
+// name; known is false where none has the name.
+func Plan(containers []mape.ContainerStatus, name string, now time.Time) (p api.Plan, known bool) {
 	p = api.Plan{Schema: api.Schema, At: now.UTC(), Items: []api.PlanItem{}}
-	slices.SortFunc(units, byName)
+	slices.SortFunc(containers, byName)
 	known = name == ""
-	for i := range units {
-		if name == "" || named(&units[i].Container.Container, name) {
-			p.Items = append(p.Items, planItems(&units[i])...)
+	for i := range containers {
+		if name == "" || named(&containers[i].Container.Container, name) {
+			p.Items = append(p.Items, planItems(&containers[i])...)
 			known = true
 		}
 	}
@@ -36,12 +36,12 @@ func named(c *knowledge.Container, name string) bool {
 }
 
 // Decision is the plan for one container in the form of the wire contract.
-func Decision(u *mape.ContainerStatus, controllers []string, now time.Time) api.ContainerPlan {
+func Decision(c *mape.ContainerStatus, controllers []string, now time.Time) api.ContainerPlan {
 	p := api.ContainerPlan{
-		Action: "no_action", Plan: planItems(u), Controllers: controllers, Confidence: confidence(u, now),
-		Forecast: nextForecast(u), Pattern: patternOf(u),
+		Action: "no_action", Plan: planItems(c), Controllers: controllers, Confidence: confidence(c, now),
+		Forecast: nextForecast(c), Pattern: patternOf(c),
 	}
-	_, p.Reason = State(u, now)
+	_, p.Reason = State(c, now)
 	for _, item := range p.Plan {
 		if item.Mark != "~" && item.Mark != "." {
 			continue
@@ -55,18 +55,21 @@ func Decision(u *mape.ContainerStatus, controllers []string, now time.Time) api.
 	return p
 }
 
-func planItems(u *mape.ContainerStatus) (out []api.PlanItem) {
-	if u.Container.State != knowledge.StateRunning || !u.Measured {
+func planItems(c *mape.ContainerStatus) (out []api.PlanItem) {
+	if c.Container.State != knowledge.StateRunning || !c.Measured {
 		return nil
 	}
-	for r := range u.Planned {
+	for r := range c.Planned {
 		resource := knowledge.Resource(r)
-		item := api.PlanItem{Container: u.Container.Name, Service: string(u.Container.Service), Resource: resource.String(), From: u.Limit(resource)}
-		w := &u.Planned[r]
-		d, would := w.Decision, u.IfManaged[r]
+		item := api.PlanItem{
+			Container: c.Container.Name, Service: string(c.Container.Service),
+			Resource: resource.String(), From: c.Limit(resource),
+		}
+		w := &c.Planned[r]
+		d, would := w.Decision, c.IfManaged[r]
 		item.To, item.Why = item.From, d.Reason.String()
 		switch {
-		case !u.Policy.Acts():
+		case !c.Policy.Acts():
 			item.Mark, item.To, item.Why = ".", would.To, would.Reason.String()
 			if would.Verb == knowledge.Hold {
 				item.Mark, item.To = "=", item.From
@@ -84,14 +87,13 @@ func planItems(u *mape.ContainerStatus) (out []api.PlanItem) {
 	return out
 }
 
-// confidence is how far the evidence carries: none without a good window, full
-// once the service has been watched for an hour.
-func confidence(u *mape.ContainerStatus, now time.Time) float64 {
-	if u.Finding.Quality != knowledge.QualityGood {
+// confidence is 0 without a good window, and 1 for a service observed for an hour.
+func confidence(c *mape.ContainerStatus, now time.Time) float64 {
+	if c.Finding.Quality != knowledge.QualityGood {
 		return 0
 	}
-	if u.Envelope.Learned && u.Envelope.Reason.Rule != knowledge.RuleImage {
+	if c.Envelope.Learned && c.Envelope.Reason.Rule != knowledge.RuleImage {
 		return 1
 	}
-	return min(0.5+now.Sub(u.Window.Since).Hours()/2, 1)
+	return min(0.5+now.Sub(c.Window.Since).Hours()/2, 1)
 }

@@ -8,30 +8,33 @@ import (
 )
 
 // services are the services of this host with a running container, by name.
-func services(units []mape.ContainerStatus, owner string) []api.ServiceView {
+func services(containers []mape.ContainerStatus, owner string) []api.ServiceView {
 	views := map[string]*api.ServiceView{}
 	var names []string
-	for i := range units {
-		u := &units[i]
-		if !u.Container.State.Runs() {
+	for i := range containers {
+		c := &containers[i]
+		if !c.Container.State.Runs() {
 			continue
 		}
-		key := string(u.Container.Service)
+		key := string(c.Container.Service)
 		v := views[key]
 		if v == nil {
-			v = &api.ServiceView{Name: key, Owner: owner, CPULimit: new(float64), MemoryLimit: new(int64), Paused: pauseText(u), Forecast: nextForecast(u), Pattern: patternOf(u)}
+			v = &api.ServiceView{
+				Name: key, Owner: owner, CPULimit: new(float64), MemoryLimit: new(int64), Paused: pauseText(c),
+				Forecast: nextForecast(c), Pattern: patternOf(c),
+			}
 			views[key] = v
 			names = append(names, key)
 		}
-		v.Containers = append(v.Containers, u.Container.Name)
-		v.CPUUsed += u.Window.Usage.Cores()
-		v.MemoryUsed += int64(u.Window.WorkingSet)
-		if q := u.Window.Quota; q == 0 {
+		v.Containers = append(v.Containers, c.Container.Name)
+		v.CPUUsed += c.Window.Usage.Cores()
+		v.MemoryUsed += int64(c.Window.WorkingSet)
+		if q := c.Window.Quota; q == 0 {
 			v.CPULimit = nil
 		} else if v.CPULimit != nil {
 			*v.CPULimit += q.Cores()
 		}
-		if m := u.Window.MemoryLimit; m == 0 {
+		if m := c.Window.MemoryLimit; m == 0 {
 			v.MemoryLimit = nil
 		} else if v.MemoryLimit != nil {
 			*v.MemoryLimit += int64(m)
@@ -45,20 +48,20 @@ func services(units []mape.ContainerStatus, owner string) []api.ServiceView {
 	return out
 }
 
-// Saved is what managed containers reserve less than by their original limits;
-// negative: more. One that had no limit had reserved nothing.
-func Saved(units []mape.ContainerStatus) (cores float64, bytes int64) {
-	for i := range units {
-		u := &units[i]
-		if !u.OriginalKept || !u.Measured {
+// Saved is how much less managed containers reserve than by their original limits;
+// negative: more. A container without a limit reserved nothing.
+func Saved(containers []mape.ContainerStatus) (cores float64, bytes int64) {
+	for i := range containers {
+		c := &containers[i]
+		if !c.OriginalKept || !c.Measured {
 			continue
 		}
-		cpu, mem := u.Original.CPU, u.Original.Memory
-		if cpu > 0 && u.Window.Quota > 0 {
-			cores += (cpu - u.Window.Quota).Cores()
+		cpu, mem := c.Original.CPU, c.Original.Memory
+		if cpu > 0 && c.Window.Quota > 0 {
+			cores += (cpu - c.Window.Quota).Cores()
 		}
-		if mem > 0 && u.Window.MemoryLimit > 0 {
-			bytes += int64(mem - u.Window.MemoryLimit)
+		if mem > 0 && c.Window.MemoryLimit > 0 {
+			bytes += int64(mem - c.Window.MemoryLimit)
 		}
 	}
 	return cores, bytes
@@ -66,8 +69,11 @@ func Saved(units []mape.ContainerStatus) (cores float64, bytes int64) {
 
 // Host is the line of one host in a cluster's status, from that host's own.
 func Host(id string, s *api.Status) api.HostView {
-	h := api.HostView{ID: id, Name: s.Node.Name, CPUs: s.Node.CPUs, CPUUsed: s.Node.CPUUsed, MemoryBytes: s.Node.MemoryBytes,
-		MemoryUsed: s.Node.MemoryUsed, Containers: len(s.Containers), Degraded: s.Degraded, PoolCPU: s.Node.PoolCPU, PoolCPUGranted: s.Node.PoolCPUGranted}
+	h := api.HostView{
+		ID: id, Name: s.Node.Name, CPUs: s.Node.CPUs, CPUUsed: s.Node.CPUUsed, MemoryBytes: s.Node.MemoryBytes,
+		MemoryUsed: s.Node.MemoryUsed, Containers: len(s.Containers), Degraded: s.Degraded,
+		PoolCPU: s.Node.PoolCPU, PoolCPUGranted: s.Node.PoolCPUGranted,
+	}
 	for i := range s.Containers {
 		if s.Containers[i].Managed {
 			h.Managed++

@@ -11,7 +11,7 @@ import (
 	"github.com/effiscale/effiscale/node/api"
 )
 
-// Daemon is what a status tells of the daemon itself.
+// Daemon is the part of a status that is not about containers.
 type Daemon struct {
 	Version, ID, Name, Mode, ConfigFile string
 	StartedAt                           time.Time
@@ -36,22 +36,24 @@ type Engine struct {
 	Error string
 }
 
-// Status is the status of this host. It sorts units by name; records are those of the
+// Status is the status of this host. It sorts containers by name; records are those of the
 // last hour.
-func Status(d *Daemon, units []mape.ContainerStatus, sum *mape.Summary, records []knowledge.Record, now time.Time) api.Status {
+func Status(
+	d *Daemon, containers []mape.ContainerStatus, sum *mape.Summary, records []knowledge.Record, now time.Time,
+) api.Status {
 	s := api.Status{
 		Schema: api.Schema, Version: d.Version, Node: nodeView(d, sum, now), Problems: []string{},
-		Containers: make([]api.ContainerView, 0, len(units)),
+		Containers: make([]api.ContainerView, 0, len(containers)),
 	}
-	slices.SortFunc(units, byName)
-	for i := range units {
-		s.Containers = append(s.Containers, Container(&units[i], now))
-		s.Problems = append(s.Problems, problems(&units[i])...)
+	slices.SortFunc(containers, byName)
+	for i := range containers {
+		s.Containers = append(s.Containers, Container(&containers[i], now))
+		s.Problems = append(s.Problems, problems(&containers[i])...)
 	}
-	s.Services = services(units, d.Name)
+	s.Services = services(containers, d.Name)
 	s.Summary = summary(records)
 	s.Summary.DriftRepaired = sum.Repaired
-	s.Summary.SavedCPU, s.Summary.SavedMemory = Saved(units)
+	s.Summary.SavedCPU, s.Summary.SavedMemory = Saved(containers)
 	addProblems(&s, d, sum)
 	return s
 }
@@ -95,22 +97,22 @@ func addProblems(s *api.Status, d *Daemon, sum *mape.Summary) {
 	}
 	switch {
 	case !connected(d, sum):
-		add("the Docker Engine is %s (docker.host); measuring goes on, memory and new containers wait", s.Node.Engine)
+		add("the Docker Engine is %s (docker.host); measuring and CPU quotas continue, memory limits and new containers wait", s.Node.Engine)
 	case sum.ListError != "":
-		add("the Docker Engine does not list its containers (docker.host): %s; known ones are measured, new ones wait",
+		add("cannot list the containers of the Docker Engine (docker.host): %s; known ones are measured, new ones wait",
 			sum.ListError)
 	}
 	if d.Store != "" {
-		add("the knowledge file is %s (node.data_dir, store.max_size); scaling goes on from memory", s.Node.Store)
+		add("the knowledge file is %s (node.data_dir, store.max_size); scaling continues from memory", s.Node.Store)
 	}
 	if d.StoreOpened != "" {
 		s.Problems = append(s.Problems, "the knowledge file at the start: "+d.StoreOpened)
 	}
 	if d.Crashes > 0 {
-		add("safe mode: %d crashes within five minutes; only measuring. Look at the log, then restart the service", d.Crashes)
+		add("safe mode: %d crashes within five minutes; limits are not changed. Read the log, then restart the service", d.Crashes)
 	}
 	if d.Cgroup == "" {
-		add("samples come from the %s", d.Source)
+		add("samples come from %s", d.Source)
 	}
 	s.Problems = append(s.Problems, d.Disagreements...)
 }

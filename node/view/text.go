@@ -2,7 +2,7 @@ package view
 
 import "strings"
 
-// Names lists a few names.
+// Names joins names, and leaves out those beyond the eighth.
 func Names(names []string) string {
 	const most = 8
 	if len(names) > most {
