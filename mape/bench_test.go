@@ -45,7 +45,7 @@ func BenchmarkTickAllDue(b *testing.B) {
 	h := fleet(b, 1000)
 	b.ReportAllocs()
 	for b.Loop() {
-		clear(h.loop.due)
+		clear(h.loop.containers.due)
 		h.tick()
 	}
 }
@@ -77,7 +77,7 @@ func TestStartWithAThousand(t *testing.T) {
 		if !h.loop.ready {
 			return false
 		}
-		for _, c := range h.loop.order {
+		for _, c := range h.loop.containers.order {
 			if c.planned[knowledge.ResourceCPU].Decision.Reason.IsZero() {
 				return false
 			}

@@ -218,7 +218,15 @@ func (h *host) until(most time.Duration, what string, ok func() bool) time.Durat
 	return h.now.Sub(from)
 }
 
-func (h *host) container(b *box) *container { return h.loop.containers[b.c.ID] }
+func (h *host) container(b *box) *container { return h.loop.containers.byID[b.c.ID] }
+
+// pause pauses or resumes a container's service.
+func (h *host) pause(b *box, p knowledge.Pause) {
+	s := h.container(b).service
+	if s.Pause = p; !p.On {
+		h.loop.containers.endHold(s)
+	}
+}
 
 func (h *host) emit(kind knowledge.EventKind, b *box) {
 	h.loop.event(h.now, knowledge.Event{Kind: kind, ID: b.c.ID, Name: b.c.Name, At: h.now})

@@ -148,7 +148,7 @@ func TestAProvenForecastRaisesTheQuota(t *testing.T) {
 	for i := range c.service.Models.Ahead {
 		c.service.Models.Ahead[i] = service.Outlook{Forecast: proven(2*core, []float64{0.8, 0.95, 0.99}[i])}
 	}
-	h.loop.envelope(h.now, c)
+	h.loop.setEnvelope(h.now, c)
 	h.pass(5 * time.Second)
 	if e := &c.Envelope; web.kernel.CPU != 2*core || e.ForecastCPU != 2*core || e.Forecast.Rule != knowledge.RuleForecast {
 		t.Errorf("%s cores, %s", web.kernel.CPU, e.Forecast)

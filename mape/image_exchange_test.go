@@ -37,7 +37,7 @@ func (h *host) ask(f func() error) {
 	go func() { done <- f() }()
 	for {
 		select {
-		case ask := <-h.loop.queue:
+		case ask := <-h.loop.Calls():
 			ask()
 		case err := <-done:
 			if err != nil {

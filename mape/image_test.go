@@ -109,7 +109,7 @@ func TestImagesAreBounded(t *testing.T) {
 	}
 	h.until(10*time.Second, "ready", func() bool { return h.loop.ready })
 	without := 0
-	for _, c := range h.loop.order {
+	for _, c := range h.loop.containers.order {
 		if c.image == nil {
 			without++
 		}

@@ -19,10 +19,10 @@ func TestCoursesGetNames(t *testing.T) {
 		leaky.anon += 2 * mib
 		h.pass(time.Minute)
 	}
-	if k := h.loop.copy(h.container(leaky)).MemoryPattern; k.Kind != analyse.PatternLeak {
+	if k := h.container(leaky).status(h.now).MemoryPattern; k.Kind != analyse.PatternLeak {
 		t.Errorf("after three hours: %s (%.2f), %s", k.Kind, k.Confidence, k.Evidence)
 	}
-	v := h.loop.copy(h.container(steady))
+	v := h.container(steady).status(h.now)
 	if v.Pattern.Kind != analyse.PatternSteady || v.MemoryPattern.Kind == analyse.PatternLeak {
 		t.Errorf("%s, %s", v.Pattern.Kind, v.MemoryPattern.Kind)
 	}
@@ -35,7 +35,7 @@ func TestCoursesGetNames(t *testing.T) {
 	h.end()
 	h.boot(options{restored: Restored{Models: h.models, Recent: recent}})
 	h.pass(2 * time.Minute)
-	if k := h.loop.copy(h.container(steady)).Pattern; k.Kind != analyse.PatternSteady {
+	if k := h.container(steady).status(h.now).Pattern; k.Kind != analyse.PatternSteady {
 		t.Errorf("in the next life: %s, %s", k.Kind, k.Evidence)
 	}
 }

@@ -11,13 +11,13 @@ import (
 // had time to answer the kill.
 func TestByHandWhileItIsDown(t *testing.T) {
 	h, b := calm(t, options{})
-	h.loop.pause(h.container(b).service, knowledge.Pause{On: true})
+	h.pause(b, knowledge.Pause{On: true})
 	h.kill(b)
 	h.pass(5 * time.Second)
 	h.byHand(b, 512*mib)
 	h.emit(knowledge.EventUpdate, b)
 	h.pass(5 * time.Second)
-	h.loop.pause(h.container(b).service, knowledge.Pause{})
+	h.pause(b, knowledge.Pause{})
 	h.pass(5 * time.Second)
 	if b.engine.Memory < 512*mib {
 		t.Errorf("a person's 512 MiB became %s (original %s)", b.engine.Memory, h.container(b).Original.Memory)
@@ -69,7 +69,7 @@ func TestScaledDownAfterAKill(t *testing.T) {
 	h, b := raised(t)
 	h.pass(10 * time.Minute)
 	c := h.container(b)
-	d := h.loop.requested(h.now, c, ScaleRequest{Resource: knowledge.ResourceMemory, To: int64(220 * mib), By: "ann"})
+	d := c.requestedLimit(h.now, ScaleRequest{Resource: knowledge.ResourceMemory, To: int64(220 * mib), By: "ann"})
 	if r := h.loop.exec.Apply(h.now, &c.Container, d, func(knowledge.Record) {}); !r.Acted {
 		t.Fatalf("%+v", r)
 	}
@@ -105,13 +105,13 @@ func TestStoppedAndLowered(t *testing.T) {
 // Rows 61 and 65: a person has answered the kill; a restart of the daemon changes nothing.
 func TestAPersonAnswersAKill(t *testing.T) {
 	h, b := calm(t, options{})
-	h.loop.pause(h.container(b).service, knowledge.Pause{On: true})
+	h.pause(b, knowledge.Pause{On: true})
 	h.kill(b)
 	h.pass(2 * time.Second)
 	h.byHand(b, 512*mib)
 	h.start(b)
 	h.pass(5 * time.Second)
-	h.loop.pause(h.container(b).service, knowledge.Pause{})
+	h.pause(b, knowledge.Pause{})
 	h.container(b).Marks.ExternalUntil = h.now.Add(10 * time.Minute)
 	h.pass(30 * time.Second)
 	t.Logf("same life: %s", b.engine.Memory)

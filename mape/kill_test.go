@@ -208,7 +208,7 @@ func TestInspectOfTheLifeBefore(t *testing.T) {
 	time.Sleep(20 * time.Millisecond) // its answer waits
 	h.kill(b)
 	h.settle()
-	h.loop.listAt, h.loop.listBegan = h.now, h.now // the listing was answered before, too
+	h.loop.listing.at, h.loop.listing.began = h.now, h.now // the listing was answered before, too
 	h.pass(3 * time.Second)
 	if b.engine.Memory == 64*mib {
 		t.Errorf("not raised within 3 s; state %s", h.container(b).Container.State)
@@ -244,7 +244,7 @@ func TestUnwatchedIsNotDown(t *testing.T) {
 	h, b := calm(t, options{})
 	c := h.container(b)
 	c.watched, c.unwatched = false, true // what Watch does
-	h.loop.detach(c)
+	c.detach()
 	h.emit(knowledge.EventOOM, b)
 	h.pass(5 * time.Second)
 	if n := h.calls["memory"]; n != 0 {

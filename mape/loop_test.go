@@ -59,7 +59,7 @@ func TestAShortHostIsSharedByWeight(t *testing.T) {
 	quiet := h.run("quiet", usual, nil)
 	quiet.demand = 0.02
 	h.pass(3 * time.Minute)
-	pool, sum := h.loop.pool(), knowledge.NanoCPU(0)
+	pool, sum := h.loop.set.cpuPool(h.loop.o.Host), knowledge.NanoCPU(0)
 	for i, b := range boxes {
 		sum += b.kernel.CPU
 		if b.kernel.CPU < core/20 {
@@ -209,8 +209,8 @@ func TestTheListRepairsLostEvents(t *testing.T) {
 	b := h.run("b", usual, nil)
 	h.remove(a)
 	h.until(31*time.Second, "b is known", func() bool { return h.container(b) != nil })
-	if h.container(a) != nil || len(h.loop.order) != 1 || len(h.loop.due) != 1 || len(h.loop.subjects) != 1 {
-		t.Errorf("a is still there: %d units", len(h.loop.order))
+	if h.container(a) != nil || len(h.loop.containers.order) != 1 || len(h.loop.containers.due) != 1 {
+		t.Errorf("a is still there: %d containers", len(h.loop.containers.order))
 	}
 	for range 2 * eventsKept { // more than the queue holds
 		h.loop.Emit(knowledge.Event{Kind: knowledge.EventUpdate, ID: b.c.ID})
@@ -269,8 +269,8 @@ func TestChurn(t *testing.T) {
 	}
 	h.pass(time.Minute)
 	l := h.loop
-	if len(l.containers) != 20 || len(l.order) != 20 || len(l.due) != 20 || len(l.subjects) != 20 {
-		t.Errorf("%d containers, %d, %d, %d", len(l.containers), len(l.order), len(l.due), len(l.subjects))
+	if len(l.containers.byID) != 20 || len(l.containers.order) != 20 || len(l.containers.due) != 20 {
+		t.Errorf("%d containers, %d, %d", len(l.containers.byID), len(l.containers.order), len(l.containers.due))
 	}
 	services, maxIdle := 0, 512
 	for range l.services.All() {
@@ -279,8 +279,8 @@ func TestChurn(t *testing.T) {
 	if services > maxIdle+20 {
 		t.Errorf("%d services are kept", services)
 	}
-	if len(l.folds) > 100 {
-		t.Errorf("%d folds wait", len(l.folds))
+	if len(l.saving.folds) > 100 {
+		t.Errorf("%d folds wait", len(l.saving.folds))
 	}
 	if n := runtime.NumGoroutine(); n > before+2 {
 		t.Errorf("%d goroutines, %d before", n, before)
@@ -358,8 +358,8 @@ func TestIntervalsAreMonotonic(t *testing.T) {
 	h.pass(20 * time.Second)
 	c := h.container(b)
 	for name, at := range map[string]time.Time{
-		"tick": h.loop.lastTick, "list": h.loop.listAt, "flush": h.loop.flushAt, "deliberation": h.loop.deliberateAt, "window": c.Window.At,
-		"begin of the window": c.Window.Since, "growth": c.Marks.LastGrow[0], "slow tier": c.slow.At(), "wish": c.planned[0].Since, "envelope": c.Envelope.At,
+		"tick": h.loop.lastTick, "list": h.loop.listing.at, "flush": h.loop.saving.at, "deliberation": h.loop.deliberateAt, "window": c.Window.At,
+		"begin of the window": c.Window.Since, "growth": c.Marks.LastGrow[0], "slow tier": c.reading.slow.At(), "wish": c.planned[0].Since, "envelope": c.Envelope.At,
 	} {
 		if at == at.Round(0) {
 			t.Errorf("%s: %s is wall time only", name, at)
@@ -549,12 +549,12 @@ func TestFindingByName(t *testing.T) {
 	a, b := h.run("web", usual, nil), h.run("db", usual, nil)
 	h.pass(time.Second)
 	for ref, want := range map[string]*box{"web": a, "db": b, string(b.c.ID): b} {
-		if c, err := h.loop.find(ref); err != nil || c != h.container(want) {
+		if c, err := h.loop.containers.find(ref); err != nil || c != h.container(want) {
 			t.Errorf("%q: %v", ref, err)
 		}
 	}
 	for ref, want := range map[string]error{"we": ErrUnknown, "": ErrUnknown, "../web": ErrUnknown, string(a.c.ID[:12]): ErrAmbiguous, string(a.c.ID[:5]): ErrUnknown} {
-		if _, err := h.loop.find(ref); !errors.Is(err, want) {
+		if _, err := h.loop.containers.find(ref); !errors.Is(err, want) {
 			t.Errorf("%q: %v, want %v", ref, err, want)
 		}
 	}

@@ -1,71 +1,54 @@
 package mape
 
 import (
-	"context"
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/knowledge/profile"
 	"github.com/effiscale/effiscale/mape/analyse"
-	"github.com/effiscale/effiscale/mape/execute"
+	"github.com/effiscale/effiscale/mape/monitor"
 )
 
-// list is the job that reads the listing.
-func (l *Loop) list(ctx context.Context) func() {
-	list, err := l.o.Engine.List(ctx)
-	return func() {
-		l.listing = false
-		now := l.o.Now()
-		if err != nil {
-			// The next try comes with the back-off of the Engine's own door: calls
-			// fail at once while it is gone, and its events tell when it is back.
-			l.o.Log.Debug().Err(err).Msg("cannot list containers")
-			l.listErr = err.Error()
-			l.listAt = now.Add(time.Second - l.set.ListEvery)
-			return
-		}
-		l.listErr = ""
-		l.reconcile(now, list)
-	}
-}
-
-// measure reads the containers that are due and says what is wrong with them. It
-// returns how many were read.
-func (l *Loop) measure(now time.Time) (read int) {
-	at := int64(now.Sub(l.begin))
+// measure reads the containers that are due, and takes each through analysis and plan.
+func (l *Loop) measure(now time.Time) {
+	started := l.o.Now()
+	at, due := int64(now.Sub(l.begin)), l.containers.due
 	l.decided = l.decided[:0]
-	inspects := 0
-	for i := 0; i < len(l.due); i++ {
-		if l.due[i] > at {
+	inspects, read := 0, 0
+	for i, dueAt := range due {
+		if dueAt > at {
 			continue
 		}
-		c := l.order[i]
+		c := l.containers.order[i]
 		if c.Probe == nil {
-			if l.measured(c) && !now.Before(c.attachAt) {
+			if c.measurable() && !now.Before(c.reading.attachAt) {
 				l.attach(now, c)
 			}
 			if c.Probe == nil {
-				l.due[i] = at + int64(l.afterKill(now, c))
+				due[i] = at + int64(l.afterKill(now, c))
 				continue
 			}
 		}
-		if (!c.Inspected || c.inspect || c.Unread && !c.InFlight) && now.Sub(c.inspectedAt) >= inspectApart && inspects < inspectPerTick {
+		stale := !c.Inspected || c.inspect || c.Unread && !c.InFlight
+		if stale && now.Sub(c.inspected) >= inspectApart && inspects < inspectPerTick {
 			inspects++
-			c.inspect, c.inspectedAt = false, now
+			c.inspect, c.inspected = false, now
 			l.exec.Inspect(now, &c.Container)
 		}
 		read++
-		if l.due[i] != 0 && l.resting(now, c) {
-			l.due[i] = at + int64(c.rest.every)
+		if dueAt != 0 && l.resting(now, c) {
+			due[i] = at + int64(c.reading.rest.every)
 			continue
 		}
 		l.observe(now, c)
 		l.decide(now, c)
 		every := l.cadence.Next(&c.Finding, c.Window, c.Policy.Acts(), c.Watched(now))
-		l.rest(now, c, every)
-		l.due[i] = at + int64(every)
+		c.startRest(now, &l.cadence, every)
+		due[i] = at + int64(every)
 	}
-	return read
+	if read > 0 {
+		l.o.Meter.ObserveLoop("measure", l.o.Now().Sub(started))
+	}
 }
 
 const (
@@ -85,12 +68,12 @@ type rest struct {
 	at    time.Time // of the newest reading that found nothing; zero: none
 }
 
-// rest lets the next readings of a container that is calm look at its CPU time
+// startRest lets the next readings of a container that is calm look at its CPU time
 // alone.
-func (l *Loop) rest(now time.Time, c *container, every time.Duration) {
-	c.rest = rest{every: every}
-	if c.Probe == nil || !c.cpuAlone || c.Finding.Quality != knowledge.QualityGood || every < min(l.cadence.Busy, l.cadence.Idle) ||
-		c.InFlight || c.Unread || !c.Inspected && c.Policy.Acts() {
+func (c *container) startRest(now time.Time, cadence *monitor.Cadence, every time.Duration) {
+	c.reading.rest = rest{every: every}
+	if c.Probe == nil || !c.reading.cpuAlone || c.Finding.Quality != knowledge.QualityGood ||
+		every < min(cadence.Busy, cadence.Idle) || c.InFlight || c.Unread || !c.Inspected && c.Policy.Acts() {
 		return
 	}
 	for r := range c.planned {
@@ -98,14 +81,14 @@ func (l *Loop) rest(now time.Time, c *container, every time.Duration) {
 			return
 		}
 	}
-	c.rest.until = now.Add(restMost - tickEvery/2)
+	c.reading.rest.until = now.Add(restMost - tickEvery/2)
 }
 
 // resting reads the CPU time of a container that was calm, and reports whether it
 // stood still. What moved gets a whole reading, and until when it stood still is
 // part of the history: use is not spread over the time before.
 func (l *Loop) resting(now time.Time, c *container) bool {
-	if !now.Before(c.rest.until) || c.inspect {
+	if !now.Before(c.reading.rest.until) || c.inspect {
 		return false
 	}
 	s := &l.scratch
@@ -113,14 +96,14 @@ func (l *Loop) resting(now time.Time, c *container) bool {
 	if err := c.Probe.Read(s, knowledge.HasCPU); err != nil || s.Have&knowledge.HasCPU == 0 {
 		return false
 	}
-	if used := s.CPUUsage - c.sample.CPUUsage; used < 0 || used > restUse {
-		if !c.rest.at.IsZero() {
-			c.sample.At = c.rest.at
+	if used := s.CPUUsage - c.reading.sample.CPUUsage; used < 0 || used > restUse {
+		if !c.reading.rest.at.IsZero() {
+			c.reading.sample.At = c.reading.rest.at
 			l.fold(c)
 		}
 		return false
 	}
-	c.rest.at, c.Window.At = s.At, s.At
+	c.reading.rest.at, c.Window.At = s.At, s.At
 	return true
 }
 
@@ -130,11 +113,11 @@ func (l *Loop) resting(now time.Time, c *container) bool {
 // changed the limit meanwhile.
 func (l *Loop) afterKill(now time.Time, c *container) (again time.Duration) {
 	again = time.Second
-	if c.Window.LastOOM.IsZero() || !c.Policy.Acts() || !c.down() {
+	if c.Window.LastOOM.IsZero() || !c.Policy.Acts() || !c.waitsForStart() {
 		return again
 	}
 	if c.Gone { // is it still there? the listing tells
-		l.listAt = time.Time{}
+		l.listing.at = time.Time{}
 		return again
 	}
 	if c.InFlight {
@@ -152,28 +135,19 @@ func (l *Loop) afterKill(now time.Time, c *container) (again time.Duration) {
 	if d.Reason.Rule == "" {
 		d.Reason = knowledge.Reason{Rule: knowledge.RuleNotRunning, Note: c.State.String()}
 	}
-	l.keepDecision(now, c, d)
-	l.try(now, c, &c.planned[knowledge.ResourceMemory])
+	c.plan(now, d)
+	l.apply(now, c, &c.planned[knowledge.ResourceMemory])
 	return again
-}
-
-// down: it waits for its next life.
-func (c *container) down() bool {
-	switch c.State {
-	case knowledge.StateExited, knowledge.StateRestarting, knowledge.StateCreated:
-		return true
-	}
-	return false
 }
 
 // observe reads one container into its window.
 func (l *Loop) observe(now time.Time, c *container) {
-	s := &c.sample
+	s := &c.reading.sample
 	s.Have = 0
-	err := l.readFast(now, c)
-	c.tried = true
+	err := c.readFast(now)
+	c.reading.tried = true
 	if err == nil {
-		err = l.readSlow(now, c)
+		err = c.readSlow(now, &l.cadence)
 	}
 	if err != nil && s.Have&knowledge.HasCPU == 0 {
 		l.lost(now, c, err)
@@ -198,24 +172,25 @@ const (
 
 // readFast reads CPU, throttling unless there is no quota, and memory unless it was
 // read just now and is in no hurry.
-func (l *Loop) readFast(now time.Time, c *container) error {
-	s := &c.sample
+func (c *container) readFast(now time.Time) error {
+	s := &c.reading.sample
 	err := c.Probe.Read(s, knowledge.HasCPU)
-	c.cpuAlone = s.Have&^(knowledge.HasCPU|knowledge.HasThrottle) == 0
+	c.reading.cpuAlone = s.Have&^(knowledge.HasCPU|knowledge.HasThrottle) == 0
 	if err != nil || s.Have == 0 {
 		return err
 	}
 	more := knowledge.Signals(0)
 	if s.Have&knowledge.HasThrottle == 0 {
-		if c.Window.Quota > 0 || c.firstSlow || now.Sub(c.throttleAt) >= throttleEvery {
-			more, c.throttleAt = knowledge.HasThrottle, now
+		if c.Window.Quota > 0 || c.reading.firstSlow || now.Sub(c.reading.throttleAt) >= throttleEvery {
+			more, c.reading.throttleAt = knowledge.HasThrottle, now
 		} else {
 			s.Have |= c.Window.Have & knowledge.HasThrottle // as it was
 		}
 	}
-	calm := c.Finding.Memory < knowledge.SymptomTight && (c.Finding.TimeToFull == 0 || c.Finding.TimeToFull > 30*time.Second)
-	if s.Have&knowledge.HasMemory == 0 && !(calm && c.Window.Samples >= 3 && now.Sub(c.memoryAt) < memoryEvery) {
-		more, c.memoryAt = more|knowledge.HasMemory, now
+	f := &c.Finding
+	calm := f.Memory < knowledge.SymptomTight && (f.TimeToFull == 0 || f.TimeToFull > 30*time.Second)
+	if s.Have&knowledge.HasMemory == 0 && !(calm && c.Window.Samples >= 3 && now.Sub(c.reading.memoryAt) < memoryEvery) {
+		more, c.reading.memoryAt = more|knowledge.HasMemory, now
 	}
 	if more != 0 {
 		err = c.Probe.Read(s, more)
@@ -224,37 +199,37 @@ func (l *Loop) readFast(now time.Time, c *container) error {
 }
 
 // readSlow reads the part of the slow tier that is due.
-func (l *Loop) readSlow(now time.Time, c *container) error {
+func (c *container) readSlow(now time.Time, cadence *monitor.Cadence) error {
 	acts, watched := c.Policy.Acts(), c.Watched(now)
-	every := l.cadence.SlowEvery(c.Window, acts)
+	every := cadence.SlowEvery(c.Window, acts)
 	if watched {
-		every = l.cadence.Slow
+		every = cadence.Slow
 	}
-	groups := c.slow.Due(now, c.Window, c.sample.MemoryUsage, every, watched || acts && !c.Settled())
+	groups := c.reading.slow.Due(now, c.Window, c.reading.sample.MemoryUsage, every, watched || acts && !c.Settled())
 	if groups == 0 {
 		return nil
 	}
-	err := c.Probe.Read(&c.sample, groups)
-	if !c.firstSlow {
+	err := c.Probe.Read(&c.reading.sample, groups)
+	if !c.reading.firstSlow {
 		return err
 	}
-	c.slow.Start(now, every, c.slot)
+	c.reading.slow.Start(now, every, c.slot)
 	// What the kernel holds when a container starts again is taken as it is: a
 	// restart is no reason to change anything. A restart of the daemon is told from
 	// somebody else's change first.
-	if c.Settled() && c.Marks.QuotaSet && c.sample.Have&knowledge.HasLimits != 0 {
-		c.Marks.Quota = c.sample.Quota
+	if c.Settled() && c.Marks.QuotaSet && c.reading.sample.Have&knowledge.HasLimits != 0 {
+		c.Marks.Quota = c.reading.sample.Quota
 	}
-	c.firstSlow = false
+	c.reading.firstSlow = false
 	return err
 }
 
 // fold takes the sample into the window, and what a minute leaves into the profile.
 func (l *Loop) fold(c *container) bool {
-	if c.sample.Have == 0 { // the Engine's statistics have nothing new
+	if c.reading.sample.Have == 0 { // the Engine's statistics have nothing new
 		return false
 	}
-	accepted, minute := c.track.Observe(&c.sample, l.o.Host.CPUs)
+	accepted, minute := c.track.Observe(&c.reading.sample, l.o.Host.CPUs)
 	if !accepted {
 		l.o.Meter.Rejected("absurd")
 		return false
@@ -266,7 +241,7 @@ func (l *Loop) fold(c *container) bool {
 	if minute.Closed && minute.Peak > 0 {
 		c.learn(func(p *profile.Profile) { p.AddMemoryPeak(w.At, minute.Peak) })
 	}
-	l.second(c)
+	c.second(l.o.Host.CPUs)
 	return true
 }
 
@@ -284,19 +259,19 @@ type counters struct {
 // second takes in about a second of use at a time, whatever the cadence: bursts of
 // 100 ms are the reflex's business, not history's. Demand is what was used and what
 // the quota held back, a lower bound while it was throttled.
-func (l *Loop) second(c *container) {
-	w, from := c.Window, c.from
-	to := counters{w.At, c.sample.CPUUsage, c.sample.ThrottledTime, c.sample.Throttled}
+func (c *container) second(hostCPUs int) {
+	w, from := c.Window, c.reading.counted
+	to := counters{w.At, c.reading.sample.CPUUsage, c.reading.sample.ThrottledTime, c.reading.sample.Throttled}
 	if w.Samples < 2 || from.at.IsZero() || to.cpu < from.cpu || to.held < from.held || to.throttled < from.throttled {
-		c.from = to
+		c.reading.counted = to
 		return
 	}
 	dt := to.at.Sub(from.at)
 	if dt < secondLeast {
 		return
 	}
-	c.from = to
-	cpus := float64(l.o.Host.CPUs)
+	c.reading.counted = to
+	cpus := float64(hostCPUs)
 	use := min(float64(to.cpu-from.cpu)/float64(dt), 1.1*cpus)
 	demand := use + min(float64(to.held-from.held)/float64(dt), cpus)
 	censored := to.throttled > from.throttled
@@ -317,55 +292,34 @@ func (l *Loop) second(c *container) {
 // lost is what happens when the files cannot be read: the cgroup went away with
 // its container, or the container was restarted and has a new one.
 func (l *Loop) lost(now time.Time, c *container, err error) {
-	c.attachError = err.Error()
+	c.reading.attachError = err.Error()
 	l.o.Meter.Rejected("unreadable")
-	l.detach(c)
-	c.attachAt = now.Add(200 * time.Millisecond)
-	l.listAt = time.Time{}
+	c.detach()
+	c.reading.attachAt = now.Add(200 * time.Millisecond)
+	l.listing.at = time.Time{}
 }
 
-// think takes one window through analysis and planning.
+// decide takes one window through analysis and planning.
 func (l *Loop) decide(now time.Time, c *container) {
 	maxAge := time.Duration(l.set.StaleAfter) * max(l.cadence.Idle, time.Second)
 	c.Finding = analyse.Assess(now, c.Window, &c.Policy, &c.Container.Container, maxAge)
 	if c.Finding.Memory >= knowledge.SymptomTight && c.Probe != nil && !c.track.FreshDetail() {
 		// Page cache counts as use until memory.stat says otherwise: look before
 		// memory is given away for it.
-		c.sample.Have = 0
-		if c.Probe.Read(&c.sample, knowledge.HasMemoryStat|knowledge.HasOOM) == nil && l.fold(c) {
+		c.reading.sample.Have = 0
+		if c.Probe.Read(&c.reading.sample, knowledge.HasMemoryStat|knowledge.HasOOM) == nil && l.fold(c) {
 			c.Finding = analyse.Assess(now, c.Window, &c.Policy, &c.Container.Container, maxAge)
 		}
 	}
 	if c.Probe == nil {
 		return
 	}
-	l.measureStart(now, c)
+	c.learnStart(now)
 	l.exec.Review(now, &c.Container)
 	cpu := c.reflex.CPU(now, &c.Finding, c.Window, &c.Envelope, &c.Policy)
 	mem := c.reflex.Memory(now, &c.Finding, c.Window, &c.Envelope, &c.Policy)
-	l.keepDecision(now, c, cpu)
-	l.keepDecision(now, c, mem)
+	c.plan(now, cpu)
+	c.plan(now, mem)
 	c.decidedAt = now
 	l.decided = append(l.decided, c)
-}
-
-// wish keeps what is wanted, and since when for this reason.
-func (l *Loop) keepDecision(now time.Time, c *container, d knowledge.Decision) {
-	w := &c.planned[d.Resource]
-	if w.Decision.Reason.Rule != d.Reason.Rule || w.Since.IsZero() {
-		w.Since = now
-	}
-	w.Decision, w.Admission = d, execute.Admission{Allowed: d.To}
-}
-
-// measureStart learns how long the service takes from its start until it is
-// healthy or settled.
-func (l *Loop) measureStart(now time.Time, c *container) {
-	if c.settled || c.Finding.Starting || c.Window.Samples < 3 {
-		return
-	}
-	c.settled = true
-	if at := c.StartedAt; !at.IsZero() && now.Sub(at) < time.Hour && now.After(at) {
-		c.learn(func(p *profile.Profile) { p.AddStart(now, now.Sub(at)) })
-	}
 }

@@ -26,7 +26,7 @@ func TestOwnedElsewhere(t *testing.T) {
 	b := h.run("web", knowledge.Limits{CPU: 2 * core}, nil)
 	b.demand = 0.2
 	h.pass(3 * time.Minute)
-	c := h.loop.order[0]
+	c := h.loop.containers.order[0]
 	if len(o.last) != 1 || len(o.last[0].Replicas) != 1 || o.last[0].Check(nil) != nil {
 		t.Fatalf("reported %+v: %v", o.last, o.last[0].Check(nil))
 	}

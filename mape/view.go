@@ -6,13 +6,14 @@ import (
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/knowledge/history"
 	"github.com/effiscale/effiscale/mape/analyse"
 	"github.com/effiscale/effiscale/mape/execute"
 	"github.com/effiscale/effiscale/mape/plan"
 	"github.com/effiscale/effiscale/mape/service"
 )
 
-// Unit is a copy of what the loop knows of one container.
+// ContainerStatus is a copy of what the loop knows of one container.
 type ContainerStatus struct {
 	execute.Container
 	Planned   [2]Planned
@@ -54,15 +55,30 @@ type Summary struct {
 	Cadence                 time.Duration // of busy containers, after spreading
 }
 
-func (l *Loop) copy(c *container) ContainerStatus {
-	now := l.o.Now()
+func (l *Loop) summary() Summary {
+	s := Summary{
+		Host: l.exec.Host, Settings: l.set,
+		HostCPU: l.host.cpu, HostUsed: l.host.used, HostAvailable: l.host.available,
+		Pool: l.set.cpuPool(l.o.Host), Ready: l.ready, StoreError: l.saving.err, ListError: l.listing.err,
+		Repaired: l.exec.Repairs(), Started: l.begin, LastTick: l.lastTick, Cadence: l.cadence.Busy,
+	}
+	for _, c := range l.containers.order {
+		if c.managed() {
+			s.Granted += c.Window.Quota
+		}
+	}
+	return s
+}
+
+// status copies the container.
+func (c *container) status(now time.Time) ContainerStatus {
 	v := ContainerStatus{
-		Container: c.Container, Planned: c.planned, AttachError: c.attachError,
+		Container: c.Container, Planned: c.planned, AttachError: c.reading.attachError,
 		Measured: c.Probe != nil, Kills: c.track.Kills(), Busy: c.InFlight, Watching: c.Watched(now),
+		Ahead: c.service.Ahead(&c.Policy),
 	}
 	w := c.track.Window
 	v.Window = &w
-	v.Ahead = c.service.Ahead(&c.Policy)
 	v.Pattern, v.MemoryPattern = c.service.Patterns()
 	if c.Pause.Active(now) {
 		v.Paused = *c.Pause
@@ -73,39 +89,36 @@ func (l *Loop) copy(c *container) ContainerStatus {
 	return v
 }
 
-// Units copies all containers and the host's figures.
-func (l *Loop) Containers(ctx context.Context) (units []ContainerStatus, sum Summary, err error) {
+// Containers copies all containers and the host's figures.
+func (l *Loop) Containers(ctx context.Context) (all []ContainerStatus, sum Summary, err error) {
 	err = l.Do(ctx, func() {
-		units = make([]ContainerStatus, 0, len(l.order))
-		for _, c := range l.order {
-			units = append(units, l.copy(c))
+		all = make([]ContainerStatus, 0, len(l.containers.order))
+		for _, c := range l.containers.order {
+			all = append(all, c.status(l.o.Now()))
 		}
 		sum = l.summary()
 	})
-	return units, sum, err
+	return all, sum, err
 }
 
-func (l *Loop) summary() Summary {
-	s := Summary{
-		Host: l.exec.Host, Settings: l.set, HostCPU: l.hostCPU, HostUsed: l.hostUsed, HostAvailable: l.hostAvailable,
-		Pool: l.pool(), Ready: l.ready, StoreError: l.storeErr, ListError: l.listErr, Repaired: l.exec.Repairs(), Started: l.begin, LastTick: l.lastTick, Cadence: l.cadence.Busy,
-	}
-	for _, c := range l.order {
-		if c.Policy.Acts() && c.Probe != nil {
-			s.Granted += c.Window.Quota
+// with runs f for the container that ref names.
+func (l *Loop) with(ctx context.Context, ref string, f func(c *container)) error {
+	var findErr error
+	err := l.Do(ctx, func() {
+		var c *container
+		if c, findErr = l.containers.find(ref); findErr == nil {
+			f(c)
 		}
-	}
-	return s
+	})
+	return errors.Join(err, findErr)
 }
 
-// Find copies one container, with what every guard says of its wishes.
-func (l *Loop) Find(ctx context.Context, ref string) (v ContainerStatus, verdicts [2][]execute.GuardResult, err error) {
-	doErr := l.Do(ctx, func() {
-		c, findErr := l.find(ref)
-		if err = findErr; err != nil {
-			return
-		}
-		v = l.copy(c)
+// Find copies one container, with what every guard says of its decisions.
+func (l *Loop) Find(
+	ctx context.Context, ref string,
+) (v ContainerStatus, guards [2][]execute.GuardResult, err error) {
+	err = l.with(ctx, ref, func(c *container) {
+		v = c.status(l.o.Now())
 		now := l.o.Now()
 		v.Learned, v.Outlooks = c.service.Learned(now, &c.Policy), c.service.Outlooks(c.Policy.Class)
 		v.Learned.Image = c.facts(now).Image
@@ -118,41 +131,60 @@ func (l *Loop) Find(ctx context.Context, ref string) (v ContainerStatus, verdict
 			if d.Verb == knowledge.Hold {
 				d.To = d.From
 			}
-			req := execute.Request{Now: now, Decision: &d, Container: &c.Container, Host: &l.exec.Host, Rules: &l.exec.Rules}
-			verdicts[r] = execute.Explain(&req)
+			guards[r] = execute.Explain(l.exec.Request(now, &c.Container, &d))
 		}
 	})
-	return v, verdicts, errors.Join(doErr, err)
+	return v, guards, err
 }
 
 // Points are the readings of one container since t, oldest first.
-func (l *Loop) Points(ctx context.Context, ref string, t time.Time) (v ContainerStatus, points []knowledge.Point, err error) {
+func (l *Loop) Points(
+	ctx context.Context, ref string, t time.Time,
+) (v ContainerStatus, points []knowledge.Point, err error) {
+	err = l.with(ctx, ref, func(c *container) {
+		v = c.status(l.o.Now())
+		points = c.ring.Since(nil, t)
+	})
+	return v, points, err
+}
+
+// Recorded is what the loop has in memory of a service's demand; the disk has more.
+type Recorded struct {
+	Service knowledge.ServiceKey
+	Running [history.TierCount][]history.Bucket // complete ones, oldest first
+	Points  [][]knowledge.Point                 // of each container, oldest first
+}
+
+// Recorded finds a service by its name, or by a container of it. A name that it
+// does not know may be a service's that is on the disk alone: it is no error.
+func (l *Loop) Recorded(ctx context.Context, name string, since time.Time) (r Recorded, err error) {
 	doErr := l.Do(ctx, func() {
-		c, findErr := l.find(ref)
-		if err = findErr; err == nil {
-			v = l.copy(c)
-			points = c.ring.Since(nil, t)
+		r.Service = knowledge.ServiceKey(name)
+		if c, findErr := l.containers.find(name); findErr == nil {
+			r.Service = c.service.Key
+		} else if !errors.Is(findErr, ErrUnknown) {
+			err = findErr
+			return
+		}
+		s := l.services.Lookup(r.Service)
+		if s == nil {
+			return
+		}
+		for _, tier := range history.Tiers() {
+			r.Running[tier] = s.Series.Running(tier)
+		}
+		for c := range l.containers.of(s) {
+			r.Points = append(r.Points, c.ring.Since(nil, since))
 		}
 	})
-	return v, points, errors.Join(doErr, err)
+	return r, errors.Join(doErr, err)
 }
 
-// SetHost takes over what the Engine says of the machine, when it answers late.
-func (l *Loop) SetHost(h knowledge.Host) {
-	l.o.Host = h
-	l.exec.Host.CPUs, l.exec.Host.Memory = h.CPUs, h.Memory
-	l.exec.Host.CPUPool = l.pool()
-	for _, c := range l.order {
-		c.Policy = l.set.Policy(c.Container.Container)
-		l.envelope(l.lastTick, c)
-	}
-}
-
-// Held is the limit in force of a container's resource, as the kernel holds it;
-// waits is true while a container that is there is not measured yet. It runs on the
-// loop's goroutine, from OnReady and OnTick.
+// LimitInForce is the limit of a container's resource, as the kernel holds it; waits is
+// true while a container that is there is not measured yet. It runs on the loop's
+// goroutine, from OnReady and OnTick.
 func (l *Loop) LimitInForce(id knowledge.ContainerID, r knowledge.Resource) (limit int64, ok, waits bool) {
-	c := l.containers[id]
+	c := l.containers.byID[id]
 	if c == nil {
 		return 0, false, false
 	}
@@ -160,19 +192,4 @@ func (l *Loop) LimitInForce(id knowledge.ContainerID, r knowledge.Resource) (lim
 		return 0, false, true
 	}
 	return c.Limit(r), true, false
-}
-
-// Unadopted reports whether limits that a killed life left were not compared with the
-// Engine in this one, which was too short: the next life has to. It is for after the
-// loop's end.
-func (l *Loop) Unadopted() bool {
-	if !l.o.Restored.Unclean {
-		return false
-	}
-	for _, c := range l.order {
-		if c.Adopt && !c.Gone && c.Policy.Acts() {
-			return true
-		}
-	}
-	return !l.listed
 }

@@ -69,11 +69,16 @@ func New(o Options) *Executor {
 	}
 }
 
+// Request is a decision about a container as the guards need it.
+func (e *Executor) Request(now time.Time, c *Container, d *knowledge.Decision) *Request {
+	return &Request{Now: now, Decision: d, Container: c, Host: &e.Host, Rules: &e.Rules}
+}
+
 // Apply judges a decision and does what is left of it. done, when not nil, is
 // called on the loop's goroutine once the action is closed.
 func (e *Executor) Apply(now time.Time, c *Container, d knowledge.Decision, done func(knowledge.Record)) Admission {
-	req := Request{Now: now, Decision: &d, Container: c, Host: &e.Host, Rules: &e.Rules}
-	r := Admit(&req)
+	req := e.Request(now, c, &d)
+	r := Admit(req)
 	if r.Allowed == d.From {
 		return r
 	}

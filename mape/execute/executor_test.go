@@ -3,6 +3,7 @@ package execute
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -126,7 +127,7 @@ func TestGoneDuringTheUpdate(t *testing.T) {
 		t.Errorf("%+v, gone %v", w.closed, w.s.Gone)
 	}
 	w.exec.Inspect(w.now, w.s)
-	w.exec.SyncEngine(w.now.Add(time.Hour), []*Container{w.s})
+	w.exec.SyncEngine(w.now.Add(time.Hour), slices.Values([]*Container{w.s}))
 	if w.calls["inspect"]+w.calls["cpu"] != 0 || w.calls["memory"] != 1 {
 		t.Errorf("calls %v", w.calls)
 	}
@@ -150,7 +151,7 @@ func TestOneWriter(t *testing.T) {
 			case 3:
 				w.exec.SetShares(w.now, w.s, rapid.Int64Range(2, 4000).Draw(rt, "shares"))
 			case 4:
-				w.exec.SyncEngine(w.now, []*Container{w.s})
+				w.exec.SyncEngine(w.now, slices.Values([]*Container{w.s}))
 			case 5:
 				w.exec.Review(w.now, w.s)
 				w.pass(time.Duration(rapid.IntRange(0, 60000).Draw(rt, "ms")) * time.Millisecond)

@@ -2,6 +2,7 @@ package execute
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -79,7 +80,7 @@ func TestExternalMemoryKeepsTheLag(t *testing.T) {
 		t.Errorf("external until %s, dirty %v", w.s.Marks.ExternalUntil, w.s.Dirty())
 	}
 	w.pass(11 * time.Second)
-	w.exec.SyncEngine(w.now, []*Container{w.s})
+	w.exec.SyncEngine(w.now, slices.Values([]*Container{w.s}))
 	w.settle()
 	if w.engine.CPU != 12*core/10 {
 		t.Errorf("the Engine holds %s", w.engine.CPU)
@@ -209,7 +210,7 @@ func TestTheNextLifeTakesTheKernelsQuota(t *testing.T) {
 		t.Fatalf("kernel %s, dirty %v, external %s", w.kernel.CPU, w.s.Dirty(), w.s.Marks.ExternalUntil)
 	}
 	w.pass(time.Minute)
-	w.exec.SyncEngine(w.now, []*Container{w.s})
+	w.exec.SyncEngine(w.now, slices.Values([]*Container{w.s}))
 	w.settle()
 	if w.engine.CPU != 15*core/10 || w.exec.Repairs() != 0 {
 		t.Errorf("the Engine holds %s", w.engine.CPU)

@@ -109,7 +109,7 @@ func (e *Executor) reviewHigh(now time.Time, c *Container) {
 		ID: a.ID, Resource: resource, Verb: a.Resize.Verb, Actor: a.Actor, At: now,
 		From: c.Limit(resource), To: to, Reason: a.Reason,
 	}
-	r := Admit(&Request{Now: now, Decision: &d, Container: c, Host: &e.Host, Rules: &e.Rules})
+	r := Admit(e.Request(now, c, &d))
 	if r.Allowed != to {
 		e.cancelCut(now, c, "meanwhile: "+r.Reason.String())
 		return

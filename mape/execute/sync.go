@@ -2,6 +2,7 @@ package execute
 
 import (
 	"context"
+	"iter"
 	"sync"
 	"time"
 
@@ -13,12 +14,13 @@ func (c *Container) Dirty() bool { return !c.dirtySince.IsZero() }
 
 // SyncEngine sends the Engine one quota that the kernel already has: the one that
 // waits longest, when it is due. It looks for one once a second.
-func (e *Executor) SyncEngine(now time.Time, subjects []*Container) {
+func (e *Executor) SyncEngine(now time.Time, containers iter.Seq[*Container]) {
 	if !e.Host.EngineDown.IsZero() || now.Sub(e.syncedAt) < engineEvery {
 		return
 	}
+	e.syncedAt = now
 	var next *Container
-	for _, c := range subjects {
+	for c := range containers {
 		if !c.Dirty() || c.InFlight || c.Gone || !c.due(now) {
 			continue
 		}
@@ -26,7 +28,6 @@ func (e *Executor) SyncEngine(now time.Time, subjects []*Container) {
 			next = c
 		}
 	}
-	e.syncedAt = now
 	if next != nil {
 		e.sendQuota(next)
 	}
@@ -89,8 +90,8 @@ const flushWorkers = 4
 // Flush tells the Engine of every quota that the kernel is ahead with, until ctx
 // ends. The loop has stopped: nothing moves any more. It returns how many were
 // told and how many were not.
-func (e *Executor) Flush(ctx context.Context, subjects []*Container) (told, left int) {
-	for _, c := range subjects {
+func (e *Executor) Flush(ctx context.Context, containers iter.Seq[*Container]) (told, left int) {
+	for c := range containers {
 		if c.cut.on {
 			e.cancelCut(e.now(), c, "the daemon ends")
 		}
@@ -118,7 +119,7 @@ func (e *Executor) Flush(ctx context.Context, subjects []*Container) (told, left
 			}
 		})
 	}
-	for _, c := range subjects {
+	for c := range containers {
 		if c.Dirty() && !c.Gone && !sameCPU(c.Marks.Engine.CPU, c.Marks.Quota) {
 			select {
 			case work <- c:

@@ -3,6 +3,7 @@ package execute
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -16,14 +17,14 @@ func TestTheEngineFollows(t *testing.T) {
 	subjects := []*Container{w.s}
 	for range 100 { // ten seconds of ticks
 		w.pass(100 * time.Millisecond)
-		w.exec.SyncEngine(w.now, subjects)
+		w.exec.SyncEngine(w.now, slices.Values(subjects))
 	}
 	w.settle()
 	if w.calls["cpu"] != 0 {
 		t.Errorf("told after %d calls while it may still move", w.calls["cpu"])
 	}
 	w.pass(time.Second)
-	w.exec.SyncEngine(w.now, subjects)
+	w.exec.SyncEngine(w.now, slices.Values(subjects))
 	w.settle()
 	if w.calls["cpu"] != 1 || w.engine.CPU != 12*core/10 || w.s.Dirty() {
 		t.Errorf("%d calls, the Engine holds %s, dirty %v", w.calls["cpu"], w.engine.CPU, w.s.Dirty())
@@ -43,7 +44,7 @@ func TestTheEngineFollowsWithinAMinute(t *testing.T) {
 			w.cpu(max(q, w.s.Window.Quota*8/10))
 			w.s.watches = [2]watch{}
 		}
-		w.exec.SyncEngine(w.now, []*Container{w.s})
+		w.exec.SyncEngine(w.now, slices.Values([]*Container{w.s}))
 		w.settle()
 		if w.s.Dirty() {
 			behind = max(behind, w.now.Sub(w.s.dirtySince))
@@ -74,7 +75,7 @@ func TestFollowHasABudget(t *testing.T) {
 	w.now = w.now.Add(time.Hour)
 	for second := range 50 {
 		for range 10 {
-			w.exec.SyncEngine(w.now, subjects)
+			w.exec.SyncEngine(w.now, slices.Values(subjects))
 			w.settle()
 			w.now = w.now.Add(100 * time.Millisecond)
 		}
@@ -94,7 +95,7 @@ func TestARefusalOfTheLazyUpdate(t *testing.T) {
 	w.cpu(12 * core / 10)
 	w.fail = errSick
 	for range 3600 {
-		w.exec.SyncEngine(w.now, []*Container{w.s})
+		w.exec.SyncEngine(w.now, slices.Values([]*Container{w.s}))
 		w.settle()
 		w.pass(time.Second)
 	}
@@ -109,7 +110,7 @@ func TestARefusalOfTheLazyUpdate(t *testing.T) {
 	}
 	w.fail = nil
 	w.pass(time.Hour)
-	w.exec.SyncEngine(w.now, []*Container{w.s})
+	w.exec.SyncEngine(w.now, slices.Values([]*Container{w.s}))
 	w.settle()
 	if w.engine.CPU != 15*core/10 {
 		t.Errorf("the Engine holds %s", w.engine.CPU)
@@ -122,14 +123,14 @@ func TestAMoveDuringTheLazyUpdate(t *testing.T) {
 	w := newWorld(t)
 	w.cpu(12 * core / 10)
 	w.pass(11 * time.Second)
-	w.exec.SyncEngine(w.now, []*Container{w.s})
+	w.exec.SyncEngine(w.now, slices.Values([]*Container{w.s}))
 	w.cpu(15 * core / 10)
 	w.settle()
 	if w.kernel.CPU != 15*core/10 || !w.s.Dirty() {
 		t.Fatalf("kernel %s, dirty %v", w.kernel.CPU, w.s.Dirty())
 	}
 	w.pass(11 * time.Second)
-	w.exec.SyncEngine(w.now, []*Container{w.s})
+	w.exec.SyncEngine(w.now, slices.Values([]*Container{w.s}))
 	w.settle()
 	if w.engine.CPU != 15*core/10 || w.s.Dirty() {
 		t.Errorf("the Engine holds %s, dirty %v", w.engine.CPU, w.s.Dirty())
@@ -144,18 +145,18 @@ func TestFlush(t *testing.T) {
 	clean.Marks.Engine = w.engine
 	gone := usualSubject(w.now)
 	gone.Gone, gone.dirtySince = true, w.now
-	told, left := w.exec.Flush(t.Context(), []*Container{w.s, &clean, &gone})
+	told, left := w.exec.Flush(t.Context(), slices.Values([]*Container{w.s, &clean, &gone}))
 	if told != 1 || left != 0 || w.engine.CPU != 12*core/10 || w.s.Dirty() {
 		t.Errorf("told %d, left %d, the Engine holds %s", told, left, w.engine.CPU)
 	}
 	w.cpu(14 * core / 10)
 	w.fail = errSick
-	if told, left := w.exec.Flush(t.Context(), []*Container{w.s}); told != 0 || left != 1 {
+	if told, left := w.exec.Flush(t.Context(), slices.Values([]*Container{w.s})); told != 0 || left != 1 {
 		t.Errorf("told %d, left %d by an Engine that fails", told, left)
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	if told, left := w.exec.Flush(ended, []*Container{w.s}); told+left != 1 {
+	if told, left := w.exec.Flush(ended, slices.Values([]*Container{w.s})); told+left != 1 {
 		t.Errorf("told %d, left %d without time", told, left)
 	}
 }
@@ -210,7 +211,7 @@ func TestFlushAdoptsWhatAKilledLifeLeft(t *testing.T) {
 	w := newWorld(t)
 	w.kernel.CPU = core / 2
 	w.s.Adopt, w.s.settled = true, false
-	if told, left := w.exec.Flush(t.Context(), []*Container{w.s}); told != 1 || left != 0 || w.engine.CPU != core/2 {
+	if told, left := w.exec.Flush(t.Context(), slices.Values([]*Container{w.s})); told != 1 || left != 0 || w.engine.CPU != core/2 {
 		t.Errorf("told %d, left %d, the Engine holds %v, the kernel %v", told, left, w.engine.CPU, w.kernel.CPU)
 	}
 }

@@ -1,6 +1,7 @@
 package execute
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -229,7 +230,7 @@ func TestTheFirstStepGivesWay(t *testing.T) {
 		"a person": func(w *world) {
 			w.exec.Apply(w.now, w.s, w.decide(knowledge.ResourceMemory, int64(600*mib), knowledge.ActorUser), func(knowledge.Record) {})
 		},
-		"the end of the daemon": func(w *world) { w.exec.Flush(w.t.Context(), []*Container{w.s}) },
+		"the end of the daemon": func(w *world) { w.exec.Flush(w.t.Context(), slices.Values([]*Container{w.s})) },
 		"somebody else": func(w *world) {
 			w.kernel.Memory, w.engine.Memory = 800*mib, 800*mib
 			w.exec.Inspect(w.now, w.s)

@@ -55,7 +55,8 @@ func layout() []packageRule {
 		{path: "docker/cgroup", layer: effects},
 		{path: "docker/dockertest", layer: effects, knows: []string{"docker", "docker/cgroup"}},
 		{path: "docker/witness", layer: effects},
-		{path: "mape", layer: effects, knows: []string{"mape/monitor", "mape/execute"}, logs: true},
+		{path: "mape", layer: effects, knows: []string{"mape/actor", "mape/monitor", "mape/execute"}, logs: true},
+		{path: "mape/actor", layer: effects},
 		{path: "mape/monitor", layer: effects, logs: true},
 		{path: "mape/execute", layer: effects, logs: true},
 

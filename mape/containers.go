@@ -1,0 +1,125 @@
+package mape
+
+import (
+	"errors"
+	"fmt"
+	"iter"
+	"strings"
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/mape/execute"
+	"github.com/effiscale/effiscale/mape/service"
+)
+
+// ErrUnknown and ErrAmbiguous say why a reference names no container.
+var (
+	ErrUnknown   = errors.New("no such container")
+	ErrAmbiguous = errors.New("more than one container")
+)
+
+// containerSet is all containers of this host.
+type containerSet struct {
+	byID  map[knowledge.ContainerID]*container
+	order []*container
+	// due is when each of order is read next, in nanoseconds since the loop began. It
+	// lies apart so that a tick touches no container that is not due.
+	due []int64
+	// all are the containers as execution needs them; made once, because each tick uses
+	// it.
+	all iter.Seq[*execute.Container]
+}
+
+func newContainerSet() *containerSet {
+	s := &containerSet{byID: map[knowledge.ContainerID]*container{}}
+	s.all = func(yield func(*execute.Container) bool) {
+		for _, c := range s.order {
+			if !yield(&c.Container) {
+				return
+			}
+		}
+	}
+	return s
+}
+
+func (s *containerSet) add(c *container) {
+	c.slot = len(s.order)
+	s.byID[c.ID] = c
+	s.order = append(s.order, c)
+	s.due = append(s.due, 0)
+}
+
+func (s *containerSet) remove(c *container) {
+	delete(s.byID, c.ID)
+	last := len(s.order) - 1
+	s.order[c.slot], s.due[c.slot] = s.order[last], s.due[last]
+	s.order[c.slot].slot = c.slot
+	s.order[last] = nil
+	s.order, s.due = s.order[:last], s.due[:last]
+}
+
+// readFirst spreads first readings over the next ticks: a thousand containers would
+// else be due at the same instant for ever. at is now, as in due.
+func (s *containerSet) readFirst(c *container, at time.Duration) {
+	s.due[c.slot] = int64(at) + int64(c.slot%10)*int64(tickEvery)
+}
+
+// readSoon makes the container due in the next tick.
+func (s *containerSet) readSoon(c *container) { s.due[c.slot] = 0 }
+
+// inspectSoon lets the next tick inspect the container, at most once in inspectApart.
+func (s *containerSet) inspectSoon(c *container) {
+	c.inspect = true
+	s.readSoon(c)
+}
+
+// of are the containers of a service.
+func (s *containerSet) of(sv *service.Service) iter.Seq[*container] {
+	return func(yield func(*container) bool) {
+		for _, c := range s.order {
+			if c.service == sv && !yield(c) {
+				return
+			}
+		}
+	}
+}
+
+// endHold lets automation change a service's containers again after changes by others.
+func (s *containerSet) endHold(sv *service.Service) {
+	for c := range s.of(sv) {
+		c.Marks.ExternalUntil, c.Marks.Pinned, c.changed = time.Time{}, false, true
+	}
+}
+
+// managed is how many containers are measured and acted upon.
+func (s *containerSet) managed() (n int) {
+	for _, c := range s.order {
+		if c.managed() {
+			n++
+		}
+	}
+	return n
+}
+
+// find resolves a full id, a unique prefix of at least 12 hex digits, or an exact name.
+func (s *containerSet) find(ref string) (*container, error) {
+	if c := s.byID[knowledge.ContainerID(ref)]; c != nil {
+		return c, nil
+	}
+	var found *container
+	for _, c := range s.order {
+		if c.Name == ref {
+			return c, nil
+		}
+		if len(ref) >= 12 && strings.HasPrefix(string(c.ID), ref) {
+			if found != nil {
+				return nil, fmt.Errorf("%w begin with %q: give more digits", ErrAmbiguous, ref)
+			}
+			found = c
+		}
+	}
+	if found == nil {
+		return nil, fmt.Errorf("%w %q on this host: `effiscale status` lists them", ErrUnknown, ref)
+	}
+	return found, nil
+}

@@ -1,0 +1,86 @@
+package mape
+
+import (
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+)
+
+// hostUse is the newest reading of the whole host.
+type hostUse struct {
+	at              time.Time
+	cpu             knowledge.NanoCPU
+	used, available knowledge.Bytes
+	engineUp        bool
+}
+
+// watchHost keeps the guards' view of the host current, once a second.
+func (l *Loop) watchHost(now time.Time) {
+	if !elapsed(&l.host.at, now, time.Second) {
+		return
+	}
+	if l.o.HostUse != nil {
+		if cpu, used, available, ok := l.o.HostUse(); ok {
+			l.host.cpu, l.host.used, l.host.available = cpu, used, available
+		}
+	}
+	h := &l.exec.Host
+	h.MemoryFree = l.set.memoryFree(l.o.Host.Memory, l.host.available, l.containers.order)
+	up, since, lastErr := l.o.Engine.State()
+	switch {
+	case up && !l.host.engineUp:
+		h.EngineDown, h.EngineRestarted = time.Time{}, now
+		l.listing.at = time.Time{}
+		l.o.Log.Info().Msg("Docker Engine is back; listing all containers")
+	case !up && h.EngineDown.IsZero():
+		h.EngineDown = since
+		if h.EngineDown.IsZero() {
+			h.EngineDown = now
+		}
+		l.o.Log.Warn().Str("error", lastErr).Msg("Docker Engine does not answer; measuring continues")
+	case up:
+		h.EngineDown = time.Time{}
+	}
+	l.host.engineUp = up
+}
+
+// SetHost takes over the Engine's description of the machine, when it answers late.
+func (l *Loop) SetHost(h knowledge.Host) {
+	l.o.Host = h
+	l.exec.Host.CPUs, l.exec.Host.Memory = h.CPUs, h.Memory
+	l.exec.Host.CPUPool = l.set.cpuPool(l.o.Host)
+	for _, c := range l.containers.order {
+		c.Policy = l.set.Policy(c.Container.Container)
+		l.setEnvelope(l.lastTick, c)
+	}
+}
+
+// cpuPool is how many cores may be granted as quota in all.
+func (s *Settings) cpuPool(h knowledge.Host) knowledge.NanoCPU {
+	return knowledge.FromCores(float64(h.CPUs) * (1 - s.CPUReserve) * s.Overcommit)
+}
+
+// memoryFree is how much more the host's memory budget can promise: what it has,
+// less the reserve, less every limit that was promised and the use of those
+// without one, less what runs outside of containers.
+func (s *Settings) memoryFree(total, available knowledge.Bytes, all []*container) knowledge.Bytes {
+	promised, inside := knowledge.Bytes(0), knowledge.Bytes(0)
+	for _, c := range all {
+		if c.Probe == nil { // exited: it holds nothing
+			continue
+		}
+		w := &c.track.Window
+		inside += w.WorkingSet
+		if w.MemoryLimit > 0 && c.Policy.Acts() {
+			promised += max(w.MemoryLimit, w.WorkingSet, c.Promised)
+		} else {
+			promised += w.WorkingSet
+		}
+	}
+	outside := knowledge.Bytes(0)
+	if available > 0 {
+		outside = max(total-available-inside, 0)
+	}
+	reserve := max(knowledge.Bytes(float64(total)*s.MemoryReserve), s.MemoryLeast)
+	return total - reserve - outside - promised
+}

@@ -1,0 +1,239 @@
+package mape
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/knowledge/history"
+	"github.com/effiscale/effiscale/mape/monitor"
+)
+
+const (
+	// listApart and inspectApart are the least time between two listings, and between
+	// two inspects of one container, however many events ask for them.
+	listApart    = 500 * time.Millisecond
+	inspectApart = time.Second
+	// inspectPerTick bounds inspects of containers that are not managed, per tick.
+	inspectPerTick = 4
+	// foldsKept bounds the records that wait for a disk that does not answer.
+	foldsKept = 4096
+	// sameKill: an OOM event this soon after a kill that is known is that kill. The
+	// kernel counts it, the Engine reports it, and at times again after the exit.
+	sameKill = time.Second
+)
+
+// listing is the state of the Engine's list of containers.
+type listing struct {
+	at      time.Time // of the newest one, as the interval counts it; zero: it is due
+	began   time.Time
+	running bool
+	done    bool   // there was one
+	err     string // of the newest one; empty: it went well
+}
+
+// listIfDue asks for the listing. Events only make it come sooner.
+func (l *Loop) listIfDue(now time.Time) {
+	if l.overflow.Swap(false) {
+		l.listing.at = time.Time{}
+	}
+	s := &l.listing
+	if s.running || now.Sub(s.began) < listApart || !s.at.IsZero() && now.Sub(s.at) < l.set.ListEvery {
+		return
+	}
+	s.at, s.began = now, now
+	s.running = l.workers.Do(l.list)
+}
+
+// list is the job that reads the listing.
+func (l *Loop) list(ctx context.Context) func() {
+	list, err := l.o.Engine.List(ctx)
+	return func() {
+		l.listing.running = false
+		now := l.o.Now()
+		if err != nil {
+			// The Engine's client backs off: calls fail at once while it is gone, and
+			// its events tell when it is back.
+			l.o.Log.Debug().Err(err).Msg("cannot list containers")
+			l.listing.err = err.Error()
+			l.listing.at = now.Add(time.Second - l.set.ListEvery)
+			return
+		}
+		l.listing.err = ""
+		l.reconcile(now, list)
+	}
+}
+
+// reconcile makes the loop's containers those of the listing.
+func (l *Loop) reconcile(now time.Time, list []knowledge.Container) {
+	seen := make(map[knowledge.ContainerID]bool, len(list))
+	for i := range list {
+		info := &list[i]
+		seen[info.ID] = true
+		if c := l.containers.byID[info.ID]; c != nil {
+			l.refresh(now, c, info)
+		} else if info.State != knowledge.StateDead {
+			l.add(now, info)
+		}
+	}
+	for _, c := range slices.Clone(l.containers.order) {
+		if !seen[c.ID] {
+			l.remove(c)
+		}
+	}
+	l.cadence = l.set.Cadence.Spread(l.containers.managed())
+	l.listing.done = true
+	l.services.Forget(now)
+	l.images.Forget(now)
+}
+
+// refresh takes over what a listing says of a known container.
+func (l *Loop) refresh(now time.Time, c *container, info *knowledge.Container) {
+	restarted := info.State != c.State && info.State == knowledge.StateRunning
+	c.State, c.Name, c.Health = info.State, info.Name, info.Health
+	if info.Service != c.service.Key {
+		c.join(now, l.services.Get(info.Service))
+	}
+	c.Gone = false
+	if restarted || (c.Probe == nil && c.measurable()) {
+		l.attach(now, c)
+	}
+	if !c.measurable() {
+		c.detach()
+	}
+}
+
+// add takes a container in. Its limits and its files are read at once, the
+// Engine is asked only where something may be changed.
+func (l *Loop) add(now time.Time, info *knowledge.Container) {
+	c := &container{ring: history.NewRing(history.RingPoints)}
+	c.Container.Container = *info
+	c.Window = &c.track.Window
+	c.Window.ID = info.ID
+	c.Policy = l.set.Policy(*info)
+	c.join(now, l.services.Get(info.Service))
+	c.image = l.images.Use(now, info.Image)
+	r := &l.o.Restored
+	if b, ok := r.Marks[info.ID]; ok {
+		c.restoreMarks(now, b)
+		delete(r.Marks, info.ID)
+	}
+	c.Adopt = r.Unclean && !l.listing.done
+	if o, ok := r.Originals[info.ID]; ok {
+		c.OriginalKept, c.Original = true, o.Limits
+	}
+	if last, ok := r.Last[info.ID]; ok {
+		c.LastChange = last
+	}
+	l.setEnvelope(now, c)
+	l.containers.add(c)
+	l.containers.readFirst(c, l.o.Now().Sub(l.begin))
+	if c.measurable() {
+		l.attach(now, c)
+	}
+}
+
+// attach opens the source of a container's samples. A container whose cgroup cannot be
+// found without its process id is inspected first.
+func (l *Loop) attach(now time.Time, c *container) {
+	c.detach()
+	if now.Before(c.reading.attachAt) {
+		return
+	}
+	if c.Policy.Acts() && !c.Inspected {
+		l.exec.Inspect(now, &c.Container)
+	}
+	p, err := l.o.Attach(c.Container.Container)
+	if err != nil {
+		c.reading.attachError = err.Error()
+		c.reading.attachAt = now.Add(time.Second)
+		if !c.Inspected {
+			l.exec.Inspect(now, &c.Container)
+		}
+		return
+	}
+	c.Probe, c.reading.attachError, c.reading.firstSlow = p, "", true
+	c.reading.slow, c.reading.rest = monitor.Slow{}, rest{}
+	c.service.Replicas.Measured++
+	l.reports.pending = l.reports.pending || l.owned(c) && c.DeclaredAt.IsZero()
+	c.KernelRefused = ""
+	if l.set.Rules.Actuator == knowledge.ActuatorKernel && !p.Writable() {
+		c.KernelRefused = "the quota file cannot be written by this process"
+	}
+	l.containers.readFirst(c, l.o.Now().Sub(l.begin))
+}
+
+// remove forgets a container; what its service learned stays.
+func (l *Loop) remove(c *container) {
+	now := l.o.Now()
+	c.detach()
+	if r, ok := c.TakeFold(now); ok && len(l.saving.folds) < foldsKept {
+		l.saving.folds = append(l.saving.folds, r)
+	}
+	c.service.Replicas.Leave(now, false)
+	if c.image != nil {
+		c.image.Release(now)
+	}
+	l.containers.remove(c)
+	c.Gone = true
+	l.exec.DropOriginal(&c.Container)
+}
+
+// event takes one event of the Engine.
+func (l *Loop) event(now time.Time, ev knowledge.Event) {
+	c := l.containers.byID[ev.ID]
+	switch ev.Kind {
+	case knowledge.EventResync, knowledge.EventCreate, knowledge.EventStart, knowledge.EventRename:
+		if c != nil && ev.Kind == knowledge.EventStart {
+			l.started(now, c)
+		}
+		l.listing.at = time.Time{}
+	case knowledge.EventDestroy:
+		if c != nil {
+			l.remove(c)
+		}
+		return
+	}
+	if c == nil {
+		return
+	}
+	switch ev.Kind {
+	case knowledge.EventDie:
+		c.State, c.PID, c.Inspected = knowledge.StateExited, 0, false
+		c.Exited()
+		c.detach()
+		l.containers.readSoon(c)
+	case knowledge.EventPause:
+		c.State = knowledge.StatePaused
+	case knowledge.EventUnpause:
+		c.State = knowledge.StateRunning
+	case knowledge.EventHealth:
+		l.containers.inspectSoon(c)
+	case knowledge.EventOOM:
+		if last := c.Window.LastOOM; !last.IsZero() && now.Sub(last) < sameKill {
+			break
+		}
+		c.track.MarkOOM(now)
+		c.Marks.LastOOM, c.changed = now, true
+		c.reading.slow.Soon()
+		l.containers.readSoon(c)
+	case knowledge.EventUpdate:
+		if !c.InFlight { // else it is most likely our own
+			l.containers.inspectSoon(c)
+		}
+	}
+}
+
+// started takes over that the Engine started a known container.
+func (l *Loop) started(now time.Time, c *container) {
+	c.State = knowledge.StateRunning
+	c.Inspected = false
+	c.Restarts++
+	c.settled, c.reading.attachAt = false, time.Time{}
+	if c.Policy.Acts() {
+		l.exec.Host.MemoryFree -= c.Window.MemoryLimit // until it is counted anew
+	}
+	c.service.Restarted()
+	l.attach(now, c)
+}
