@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
@@ -20,6 +21,10 @@ const (
 	replicasVoted = plan.ReplicasMost
 )
 
+// attestation asks the other owners to agree to cuts on other hosts, votes on theirs, and
+// checks the votes on cuts for this host.
+type attestation struct{ c *Cluster }
+
 // cuts reports whether an intent takes anything from what is in force on a host.
 func cuts(r *plan.Report, in *knowledge.Intent) bool {
 	for i := range in.Envelopes {
@@ -36,14 +41,15 @@ func cuts(r *plan.Report, in *knowledge.Intent) bool {
 func digest(in *knowledge.Intent) ([32]byte, error) { return trust.Digest("effiscale intent 1", in) }
 
 // certify asks the other owners to check a cut, and sends it with their votes.
-func (c *Cluster) certify(s *service, d Declared) {
-	owners := c.owners(s.key)
+func (a *attestation) certify(s *service, d Declared) {
+	c := a.c
+	owners := c.owner.owners(s.key)
 	sum, err := digest(&d.Intent)
 	if err != nil {
 		return
 	}
 	d.Votes = []trust.Vote{c.o.Identity.Vote(sum)}
-	c.job(func(ctx context.Context) {
+	c.spawn(func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, voteWithin)
 		defer cancel()
 		votes := make(chan trust.Vote, len(owners))
@@ -53,7 +59,7 @@ func (c *Cluster) certify(s *service, d Declared) {
 				continue
 			}
 			asked++
-			c.job(func(context.Context) { votes <- c.askVote(ctx, id, &d.Intent) })
+			c.spawn(func(context.Context) { votes <- a.askVote(ctx, id, &d.Intent) })
 		}
 		for range asked {
 			if v := <-votes; v.Voter != "" {
@@ -63,40 +69,56 @@ func (c *Cluster) certify(s *service, d Declared) {
 				break
 			}
 		}
-		c.back(func() {
-			c.intents.put(d.Intent.Host, d.Intent.Service, d)
-			c.count.IntentsSent++
-			c.intents.flush(c.o.Now())
+		c.post(func() {
+			c.owner.send(d)
+			c.owner.intents.flush(c.o.Now())
 		})
 	})
 }
 
-func (c *Cluster) askVote(ctx context.Context, id knowledge.NodeID, in *knowledge.Intent) (v trust.Vote) {
-	b, err := c.seal("vote", id, in)
+func (a *attestation) askVote(ctx context.Context, id knowledge.NodeID, in *knowledge.Intent) (v trust.Vote) {
+	b, err := a.c.seal("vote", id, in)
 	if err != nil {
 		return v
 	}
-	answer, err := c.relay.Call(ctx, id, "votes", b)
+	answer, err := a.c.relay.Call(ctx, id, "votes", b)
 	if err != nil || trust.Unmarshal(answer, &v) != nil || v.Voter != id { // only the first of an owner counts
 		return trust.Vote{}
 	}
 	return v
 }
 
+// question is an intent to vote about.
+type question knowledge.Intent
+
+// UnmarshalCBOR implements cbor.Unmarshaler.
+func (q *question) UnmarshalCBOR(b []byte) error {
+	var shape struct {
+		Envelopes []counted `cbor:"5,keyasint"`
+	}
+	if err := trust.Unmarshal(b, &shape); err != nil {
+		return err
+	}
+	if n := len(shape.Envelopes); n > replicasVoted {
+		return fmt.Errorf("a vote about %d envelopes: at most %d", n, replicasVoted)
+	}
+	return trust.Unmarshal(b, (*knowledge.Intent)(q))
+}
+
 // vote checks another owner's cut against this node's own copy of the evidence.
-func (c *Cluster) vote(ctx context.Context, from knowledge.NodeID, body []byte) ([]byte, error) {
+func (a *attestation) vote(ctx context.Context, from knowledge.NodeID, body []byte) ([]byte, error) {
 	var asked question
-	if _, err := c.open(from, "vote", body, &asked); err != nil {
+	if _, err := a.c.open(from, "vote", body, &asked); err != nil {
 		return nil, err
 	}
 	in := knowledge.Intent(asked)
 	if in.Term.Owner != from {
-		return nil, errors.New("a vote is asked for another node's word")
+		return nil, errors.New("a vote on an intent in another node's term")
 	}
 	var no error
-	err := c.do(ctx, func() {
-		if no = c.disagree(&in); no == nil {
-			c.count.Votes++
+	err := a.c.do(ctx, func() {
+		if no = a.disagree(&in); no == nil {
+			a.c.count.Votes++
 		}
 	})
 	if err = errors.Join(err, no); err != nil {
@@ -106,34 +128,32 @@ func (c *Cluster) vote(ctx context.Context, from knowledge.NodeID, body []byte) 
 	if err != nil {
 		return nil, err
 	}
-	return trust.Marshal(c.o.Identity.Vote(sum))
+	return trust.Marshal(a.c.o.Identity.Vote(sum))
 }
 
-// disagree says why this node would not declare a cut; nil: it would.
-func (c *Cluster) disagree(in *knowledge.Intent) error {
-	now := c.o.Now()
-	s := c.services[in.Service]
-	if s == nil || c.terms.Highest(in.Service).After(in.Term) {
-		return errors.New("not known here, or of an old term")
+// disagree is why this node would not declare a cut; nil: it would.
+func (a *attestation) disagree(in *knowledge.Intent) error {
+	now := a.c.o.Now()
+	s := a.c.owner.services[in.Service]
+	if s == nil || a.c.terms.Highest(in.Service).After(in.Term) {
+		return errors.New("unknown service, or an old term")
 	}
 	var fresh []plan.Report
-	for _, h := range s.reports {
-		if c.within(now, h, freshFor) {
-			fresh = append(fresh, h.Report)
-		}
+	for _, r := range a.c.owner.fresh(now, s) {
+		fresh = append(fresh, r.Report)
 	}
 	own := map[knowledge.ContainerID]knowledge.Envelope{}
-	for _, a := range plan.Declare(now, fresh, in.Host) {
-		own[a.ID] = a.Envelope
+	for _, e := range plan.Declare(now, fresh, in.Host) {
+		own[e.ID] = e.Envelope
 	}
-	for _, a := range in.Envelopes {
-		mine, ok := own[a.ID]
+	for _, e := range in.Envelopes {
+		mine, ok := own[e.ID]
 		if !ok {
-			return errors.New("no fresh evidence of a replica")
+			return errors.New("no fresh report of a replica")
 		}
-		if under(a.Envelope.Memory, mine.Memory) || under(a.Envelope.MemoryFloor, mine.MemoryFloor) ||
-			under(a.Envelope.CPU.Min, mine.CPU.Min) || under(a.Envelope.CPU.Max, mine.CPU.Max) {
-			return errors.New("the evidence here asks for more")
+		if under(e.Envelope.Memory, mine.Memory) || under(e.Envelope.MemoryFloor, mine.MemoryFloor) ||
+			under(e.Envelope.CPU.Min, mine.CPU.Min) || under(e.Envelope.CPU.Max, mine.CPU.Max) {
+			return errors.New("local data requires a higher limit")
 		}
 	}
 	return nil
@@ -144,7 +164,8 @@ func under[T ~int64](v, mine T) bool { return float64(v) < (1-agreeWithin)*float
 
 // checkCuts takes out of intents for this host what takes something away and was
 // not agreed to by a quorum of owners.
-func (c *Cluster) checkCuts(ctx context.Context, declared []Declared, todo []knowledge.Intent) error {
+func (a *attestation) checkCuts(ctx context.Context, declared []Declared, todo []knowledge.Intent) error {
+	c := a.c
 	if !c.o.Attest {
 		return nil
 	}
@@ -158,10 +179,10 @@ func (c *Cluster) checkCuts(ctx context.Context, declared []Declared, todo []kno
 			continue
 		}
 		var owners []knowledge.NodeID
-		if err := c.do(ctx, func() { owners = c.owners(in.Service) }); err != nil {
+		if err := c.do(ctx, func() { owners = c.owner.owners(in.Service) }); err != nil {
 			return err
 		}
-		if len(owners) < copiesAttested { // fewer cannot outvote one that lies
+		if len(owners) < replicasAttested { // fewer cannot outvote a lying one
 			continue
 		}
 		if sum, err := digest(in); err == nil && trust.Certified(sum, votes[in.Service], owners) {
@@ -172,11 +193,11 @@ func (c *Cluster) checkCuts(ctx context.Context, declared []Declared, todo []kno
 			return err
 		}
 		for j := range in.Envelopes {
-			a := &in.Envelopes[j]
-			now, ok := held[a.ID]
-			if ok && plan.Cuts(&a.Envelope, &now) {
-				a.Envelope = plan.WithoutCuts(a.Envelope, now)
-				c.uncertified.Add(1)
+			e := &in.Envelopes[j]
+			now, ok := held[e.ID]
+			if ok && plan.Cuts(&e.Envelope, &now) {
+				e.Envelope = plan.WithoutCuts(e.Envelope, now)
+				c.applier.uncertified.Add(1)
 			}
 		}
 	}

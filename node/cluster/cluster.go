@@ -1,17 +1,26 @@
-// Package cluster makes one cluster of many daemons: it introduces membership,
-// ring, terms, trust and calls to each other, plans for the services that this node
-// owns, and obeys those that plan for this host. A single host is a cluster of one
-// and runs the same code.
+// Package cluster connects membership, ring, terms, trust and calls to other nodes: it
+// plans for the services that this node owns, and applies the intents of those that plan
+// for this host. A single host is a cluster of one and runs the same code.
 //
-// One goroutine owns everything in a Cluster, as in mape.Loop: what takes time runs
-// beside it and comes back as a closure.
+// One goroutine owns the state of a Cluster and of its parts, as in mape.Loop: what takes
+// time runs beside it and comes back as a closure (loop.go). The parts:
+//
+//	liveness       which members are alive: gossip, and direct probes
+//	majority       whether this side of a partition has more than half of the voters
+//	participation  whether this node may own services, and the hold-down after flaps
+//	placement      the ring in force, and the wait before a changed one is
+//	owner          reports of hosts, takeovers, plans, intents
+//	applier        intents for this host
+//	attestation    votes of owners for cuts on other hosts
+//	images         exchange of what hosts know of images
+//	storage        the membership record on the disk
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -23,22 +32,22 @@ import (
 	"github.com/effiscale/effiscale/mape/plan"
 	"github.com/effiscale/effiscale/node/cluster/claim"
 	"github.com/effiscale/effiscale/node/cluster/member"
+	"github.com/effiscale/effiscale/node/cluster/quorum"
 	"github.com/effiscale/effiscale/node/cluster/relay"
-	"github.com/effiscale/effiscale/node/cluster/ring"
 	"github.com/effiscale/effiscale/node/cluster/trust"
 )
 
 const (
-	// beat is the clock of this package: ownership is looked at four times a second.
-	beat = 250 * time.Millisecond
-	// frozenAfter is a gap between two beats after which nothing that was decided
-	// before is acted upon: the others have given this node up by then.
-	frozenAfter = 2 * time.Second
-	// asksMost bounds the closures that wait for the goroutine.
-	asksMost = 1024
-	// copies is R, how many nodes know each service; with attestation one more, so
+	// tickEvery is the clock of this package.
+	tickEvery = 250 * time.Millisecond
+	// stalledAfter is a gap between two ticks after which nothing that was decided
+	// before is acted upon: the others have replaced this node by then.
+	stalledAfter = 2 * time.Second
+	// replicas is R, how many nodes know each service; with attestation one more, so
 	// that one of four may lie.
-	copies, copiesAttested = 3, 4
+	replicas, replicasAttested = 3, 4
+	// leaveWithin bounds the leave notice, saveWithin the last write: systemd and people wait.
+	leaveWithin, saveWithin = 500 * time.Millisecond, 3 * time.Second
 )
 
 // Host is the loop of this host as the cluster needs it.
@@ -57,21 +66,19 @@ type Keeper interface {
 	SaveMembers(Membership) error
 }
 
-// Membership is what a node remembers of the others.
+// Membership is the record of the other nodes on the disk.
 type Membership struct {
-	// Self is the node that remembers. Another one, a clone of its host, was in none of
-	// its views.
+	// Self is the node that wrote it. A clone of its host has another id, and was in none
+	// of its lists.
 	Self knowledge.NodeID `json:"self,omitempty"`
 	Seen []member.Seen    `json:"seen"`
-	// Stable are the members of the last view that a majority of the one before held.
-	Stable []knowledge.NodeID `json:"stable"`
-	Ballot
+	quorum.Record
 }
 
 // Options are what a Cluster needs.
 type Options struct {
 	Identity *trust.Identity
-	// Epoch numbers this life of the node, higher than all before: gossip carries it
+	// Epoch numbers this start of the node, higher than all before: gossip carries it
 	// as Meta.Started, messages name that of their recipient.
 	Epoch  uint64
 	Meta   member.Meta
@@ -89,11 +96,11 @@ type Options struct {
 	Terms  map[knowledge.ServiceKey]knowledge.Term
 	Known  Membership
 	Keeper Keeper
-	// Load is the CPU in use on this host, for the others to see; nil: not told.
+	// Load is the CPU in use on this host, for the others to see; nil: not sent.
 	Load func() knowledge.NanoCPU
 	// Handlers are further calls that peers may make.
 	Handlers map[string]relay.Handler
-	// Conflict is told once of a living node with the name or the id of this one.
+	// Conflict is called once for a living node with the name or the id of this one.
 	// This one is to end when yield is true.
 	Conflict func(other member.Peer, yield bool)
 	Log      zerolog.Logger
@@ -102,72 +109,37 @@ type Options struct {
 
 // Cluster is this node among the others.
 type Cluster struct {
+	*loop
 	o       Options
 	self    knowledge.NodeID
 	log     zerolog.Logger
+	host    Host
 	members *member.Members
 	relay   *relay.Relay
 	sealer  *trust.Sealer
 	opener  *trust.Opener
 	terms   *claim.Terms
-	book    *claim.Book
-	host    Host
+	claims  *claim.Claims
 
-	asks chan func()
-	// turns is a token for whoever obeys: words reach the loop in the order in which
-	// their terms were admitted.
-	turns chan struct{}
-	// writing is a token for whoever writes the membership down, and guards onDisk.
-	writing chan struct{}
-	onDisk  Membership
+	left    atomic.Bool // the cluster; this node goes on alone
 	changed chan struct{}
-	stopped chan struct{}
-	jobs    sync.WaitGroup
-	ctx     context.Context // of the jobs
-	cancel  context.CancelFunc
-	left    atomic.Bool
 	view    atomic.Pointer[View]
-	// uncertified counts cuts that no quorum had agreed to.
-	uncertified atomic.Uint64
-	// apart: there is no other node, so terms that are kept in memory fence as well.
-	apart atomic.Bool
 
 	// Owned by the goroutine.
-	lastBeat time.Time
-	ring     *ring.Ring
-	next     candidate
-	state    standing
-	services map[knowledge.ServiceKey]*service
-	heardOf  map[knowledge.NodeID]tally // what each host tells of
-	warned   map[knowledge.NodeID]time.Time
-	expired  time.Time
-	reports  outbox[plan.Report]
-	intents  outbox[Declared]
-	obeyed   map[knowledge.ServiceKey]heard
-	shown    map[knowledge.ServiceKey]knowledge.Term // of obeyed, in the views; nil: it has changed
-	asOf     struct {                                // see peers
-		version uint64
-		peers   []member.Peer
-	}
-	imagesAt time.Time
-	turn     int // questions about images so far, and caughtUp those that brought nothing new
-	caughtUp int
-	savedAt  time.Time
-	saved    Membership // what is known to be on the disk
-	saving   bool
-	toldDisk time.Time // when it was last said that the disk does not take it
-	count    Counts
-	unowned  bool // a service came that nobody may own yet
-	alive    map[knowledge.NodeID]probe
-	said     struct { // to the others
-		owned    uint32
-		load     uint8
-		views    member.Views
-		features uint32
-	}
+	lastTick      time.Time
+	count         Counts
+	liveness      *liveness
+	majority      *majority
+	participation *participation
+	placement     *placement
+	owner         *owner
+	applier       *applier
+	attestation   *attestation
+	images        *images
+	storage       *storage
 }
 
-// New binds the sockets. Run starts it; Close lets go.
+// New binds the sockets. Run starts it; Close releases them.
 func New(o Options, host Host) (*Cluster, error) {
 	if o.Now == nil {
 		o.Now = time.Now
@@ -175,45 +147,47 @@ func New(o Options, host Host) (*Cluster, error) {
 	if o.DeliberateEvery <= 0 {
 		o.DeliberateEvery = 10 * time.Second
 	}
-	c := &Cluster{
-		o: o, self: o.Identity.ID(), log: o.Log, host: host,
-		asks: make(chan func(), asksMost), turns: make(chan struct{}, 1), writing: make(chan struct{}, 1), changed: make(chan struct{}, 1), stopped: make(chan struct{}),
-		services: map[knowledge.ServiceKey]*service{}, obeyed: map[knowledge.ServiceKey]heard{}, heardOf: map[knowledge.NodeID]tally{}, warned: map[knowledge.NodeID]time.Time{}, alive: map[knowledge.NodeID]probe{},
+	if o.Known.Self != "" && o.Known.Self != o.Identity.ID() { // the disk of another node, which this one is a clone of
+		o.Known.Record = quorum.Record{}
 	}
-	c.ctx, c.cancel = context.WithCancel(context.Background())
-	c.terms = claim.NewTerms(o.Terms, &softKeeper{Keeper: o.Keeper, c: c})
-	c.book = claim.NewBook(c.ctx, c.self, c.terms)
+	c := &Cluster{loop: newLoop(), o: o, self: o.Identity.ID(), log: o.Log, host: host, changed: make(chan struct{}, 1)}
+	c.storage = newStorage(c)
+	c.terms = claim.NewTerms(o.Terms, c.storage)
+	c.claims = claim.NewClaims(c.ctx, c.self, c.terms)
 	c.sealer, c.opener = &trust.Sealer{Identity: o.Identity, Epoch: o.Epoch}, trust.NewOpener(c.self, o.Epoch, c.known)
-	c.reports = newOutbox(c, "reports", c.sendReports)
-	c.intents = newOutbox(c, "intents", c.sendIntents)
-	c.state.begin(c)
-	var err error
-	m := o.Member
-	m.ID, m.Meta, m.Kept, m.Log, m.Now = c.self, o.Meta, o.Known.Seen, o.Log, o.Now
-	m.Meta.Started = int64(o.Epoch)
-	m.Meta.Protocol, m.Meta.State, m.Meta.Relay = member.Protocol, member.Waiting, relayAddr(o.Listener, m)
-	views, features := c.state.ballot.says()
-	m.Meta.Views, m.Meta.Features = views, m.Meta.Features|features
-	m.Changed, m.Conflict = c.noteChange, o.Conflict
-	if c.members, err = member.Open(m); err != nil {
+	c.liveness, c.majority, c.placement = newLiveness(c), newMajority(c), &placement{c: c}
+	c.owner, c.applier = newOwner(c), newApplier(c)
+	c.attestation, c.images = &attestation{c: c}, &images{c: c}
+	c.participation = newParticipation(c)
+	if err := c.bind(); err != nil {
 		c.cancel()
 		return nil, err
 	}
-	c.relay, err = relay.New(relay.Options{
-		Self: o.Identity, Listener: o.Listener, Dial: o.Dial, Lookup: c.lookup, Known: c.known,
-		Log: o.Log, Now: o.Now, Handlers: c.handlers(),
-	})
-	if err != nil {
-		c.cancel()
-		return nil, errors.Join(err, c.members.Close())
-	}
-	c.ring = ring.New(nil)
-	c.apart.Store(c.alone())
-	if c.alone() {
-		c.ring, c.state.settled = ring.New([]ring.Node{{ID: c.self, Eligible: true}}), true
-	}
+	c.placement.begin()
 	c.publish()
 	return c, nil
+}
+
+// bind opens the sockets of gossip and relay.
+func (c *Cluster) bind() (err error) {
+	m := c.o.Member
+	m.ID, m.Meta, m.Kept, m.Log, m.Now = c.self, c.o.Meta, c.o.Known.Seen, c.log, c.o.Now
+	m.Meta.Started = int64(c.o.Epoch)
+	m.Meta.Protocol, m.Meta.State, m.Meta.Relay = member.Protocol, member.Waiting, relayAddr(c.o.Listener, m)
+	m.Meta.Voters = c.majority.gossip()
+	m.Meta.Features |= member.FeatureVoters
+	m.Changed, m.Conflict = c.noteChange, c.o.Conflict
+	if c.members, err = member.Open(m); err != nil {
+		return err
+	}
+	c.relay, err = relay.New(relay.Options{
+		Self: c.o.Identity, Listener: c.o.Listener, Dial: c.o.Dial, Lookup: c.liveness.lookup, Known: c.known,
+		Log: c.log, Now: c.o.Now, Handlers: c.handlers(),
+	})
+	if err != nil {
+		return errors.Join(err, c.members.Close())
+	}
+	return nil
 }
 
 // relayAddr is where peers reach the relay: at its own address where that is one, or
@@ -226,10 +200,7 @@ func relayAddr(l net.Listener, m member.Options) string {
 	if ip := net.ParseIP(own); m.Advertise == "" && ip != nil && !ip.IsUnspecified() {
 		return l.Addr().String()
 	}
-	at := m.Advertise
-	if at == "" {
-		at = m.Bind
-	}
+	at := cmp.Or(m.Advertise, m.Bind)
 	host, _, err := net.SplitHostPort(at)
 	if err != nil {
 		host = at
@@ -237,21 +208,21 @@ func relayAddr(l net.Listener, m member.Options) string {
 	return net.JoinHostPort(host, port)
 }
 
-// Run plans and obeys until ctx ends, then leaves the cluster.
+// Run plans and applies until ctx ends, then leaves the cluster.
 func (c *Cluster) Run(ctx context.Context) {
 	defer close(c.stopped)
 	work, stop := context.WithCancel(c.ctx)
 	defer stop()
 	c.jobs.Go(func() {
 		if err := c.relay.Serve(work); err != nil && work.Err() == nil {
-			c.log.Error().Err(err).Msg("the calls of other nodes are not answered any more")
+			c.log.Error().Err(err).Msg("relay stopped serving")
 		}
 	})
 	c.jobs.Go(func() { c.members.Run(work) })
-	c.lastBeat = c.o.Now()
-	ticker := time.NewTicker(beat)
+	c.lastTick = c.o.Now()
+	ticker := time.NewTicker(tickEvery)
 	defer ticker.Stop()
-	c.adopt(c.o.Now())
+	c.placement.follow(c.o.Now())
 	for {
 		select {
 		case <-ctx.Done():
@@ -260,25 +231,22 @@ func (c *Cluster) Run(ctx context.Context) {
 		case <-ticker.C:
 			c.tick(c.o.Now())
 		case <-c.changed:
-			c.adopt(c.o.Now())
-		case ask := <-c.asks:
-			ask()
+			c.placement.follow(c.o.Now())
+		case f := <-c.queue:
+			f()
 		}
 	}
 }
 
-// end gives up what this node owns and says goodbye.
+// end releases what this node owns and sends the leave notice.
 func (c *Cluster) end() {
-	c.book.EndAll(claim.ErrStopped)
-	if !c.left.Load() {
-		c.state.ballot.goodbye() // on the disk before others count on it
-	}
-	saved := c.saveLast()
+	c.claims.EndAll(claim.ErrStopped)
+	saved := c.storage.saveLast()
 	if !c.left.Load() {
 		c.members.Update(func(m *member.Meta) { m.State = member.Leaving })
 		defer func() {
 			if err := c.members.Leave(leaveWithin); err != nil {
-				c.log.Debug().Err(err).Msg("nobody heard that this node leaves")
+				c.log.Debug().Err(err).Msg("leave notice not acknowledged")
 			}
 		}()
 	}
@@ -287,12 +255,9 @@ func (c *Cluster) end() {
 	select {
 	case <-saved:
 	case <-timer.C:
-		c.log.Warn().Stringer("after", saveWithin).Msg("the membership is not written down in time: the next start begins with an older one")
+		c.log.Warn().Stringer("after", saveWithin).Msg("membership not saved in time; the next start uses an older record")
 	}
 }
-
-// leaveWithin bounds the goodbye, saveWithin the last write: systemd and people wait.
-const leaveWithin, saveWithin = 500 * time.Millisecond, 3 * time.Second
 
 // Close ends all that New and Run began. Run has ended, or was never called.
 func (c *Cluster) Close() error {
@@ -317,59 +282,12 @@ func (c *Cluster) Relay() *relay.Relay { return c.relay }
 // Name is that of the cluster, in force since New.
 func (c *Cluster) Name() string { return c.o.Member.Cluster }
 
-// Members is who is there.
+// Members is the membership.
 func (c *Cluster) Members() *member.Members { return c.members }
 
-var (
-	errBusy    = errors.New("this node has too much to do")
-	errStopped = errors.New("this node stops")
-)
-
-// do runs f on the goroutine and waits for it; a goroutine that is behind refuses.
-// With an error f has not run, and never will.
-func (c *Cluster) do(ctx context.Context, f func()) error {
-	ran := make(chan struct{})
-	var begun atomic.Bool // by the goroutine, or never by the caller
-	select {
-	case c.asks <- func() {
-		if begun.CompareAndSwap(false, true) {
-			f()
-			close(ran)
-		}
-	}:
-	case <-c.stopped:
-		return errStopped
-	case <-ctx.Done():
-		return errBusy
-	}
-	var err error
-	select {
-	case <-ran:
-		return nil
-	case <-c.stopped:
-		err = errStopped
-	case <-ctx.Done():
-		err = ctx.Err()
-	}
-	if begun.CompareAndSwap(false, true) {
-		return err
-	}
-	<-ran
-	return nil
-}
-
-// job runs f beside the goroutine; its result comes back by back.
-func (c *Cluster) job(f func(ctx context.Context)) {
-	c.jobs.Go(func() { f(c.ctx) })
-}
-
-// back queues what a job brings; it is dropped when the cluster ends.
-func (c *Cluster) back(f func()) {
-	select {
-	case c.asks <- f:
-	case <-c.stopped:
-	case <-c.ctx.Done():
-	}
+func (c *Cluster) known(id knowledge.NodeID) bool {
+	_, ok := c.liveness.lookup(id)
+	return ok
 }
 
 func (c *Cluster) noteChange() {
@@ -379,64 +297,59 @@ func (c *Cluster) noteChange() {
 	}
 }
 
-// tick is one beat.
+// tick runs four times a second.
 func (c *Cluster) tick(now time.Time) {
-	gap := now.Sub(c.lastBeat)
-	c.lastBeat = now
-	if gap > frozenAfter {
-		c.thaw(now, gap)
+	gap := now.Sub(c.lastTick)
+	c.lastTick = now
+	if gap > stalledAfter {
+		c.stalled(now, gap)
 	}
-	c.standing(now)
-	if len(c.alive) > 0 {
-		c.adopt(now)
+	c.participation.update(now)
+	if c.liveness.probing() {
+		c.placement.follow(now)
 	}
-	c.adoptIfDue(now)
-	c.takeDue(now)
-	c.planDue(now)
-	c.expire(now)
-	c.reports.retry(now)
-	c.intents.retry(now)
-	c.exchangeIfDue(now)
-	c.tellLoad()
-	c.saveIfDue(now)
+	c.placement.adoptIfDue(now)
+	c.owner.tick(now)
+	c.images.exchangeIfDue(now)
+	c.placement.sendLoad()
+	c.storage.saveIfDue(now)
 	c.publish()
 }
 
-// thaw is what happens after a gap: the claims of before are others' by now.
-func (c *Cluster) thaw(now time.Time, gap time.Duration) {
-	c.log.Warn().Dur("gap_ms", gap).Int("claims", c.book.Len()).Msg("this node was frozen; what it owned is given up until it has looked around")
-	c.count.Thaws++
-	c.book.EndAll(claim.ErrFrozen)
-	c.state.flap(c, now)
+// stalled releases all claims after a gap: other nodes have taken them over by now.
+func (c *Cluster) stalled(now time.Time, gap time.Duration) {
+	c.log.Warn().Dur("gap_ms", gap).Int("claims", c.claims.Len()).Msg("event loop stalled; releasing owned services")
+	c.count.Stalls++
+	c.claims.EndAll(claim.ErrStalled)
+	c.participation.flap(now)
 }
 
 // Report takes this host's reports; it is mape.Owners' only method.
 func (c *Cluster) Report(reports []plan.Report) {
 	select {
-	case c.asks <- func() { c.ownReports(reports) }:
+	case c.queue <- func() { c.owner.ownReports(reports) }:
 	default: // behind: the next ones come in ten seconds
 	}
 }
 
 var _ mape.Owners = (*Cluster)(nil)
 
-// Leave takes this node out of the cluster; the daemon goes on alone. On the side of a
-// majority that is a stop in order: after a restart it is one of the members that it was
-// one of. Where none is in sight it is the operator's word that the others do not come
-// back: the next life counts from itself.
+// Leave takes this node out of the cluster; the daemon goes on alone. With a majority in
+// sight it is, after a restart, the voter that it was. Without one it is the operator's
+// statement that the others do not come back: after a restart it counts from itself.
 func (c *Cluster) Leave() error {
 	written := make(chan struct{})
-	c.back(func() {
+	c.post(func() {
 		c.left.Store(true)
-		if c.state.majority {
-			c.state.ballot.goodbye()
-		} else {
-			c.state.ballot = newBallot(c.self, Membership{}, c.o.Now())
-		}
-		saved := c.saveLast()
-		c.job(func(context.Context) {
-			<-saved
-			close(written)
+		had := c.majority.has
+		c.spawn(func(ctx context.Context) {
+			defer close(written)
+			if had {
+				return
+			}
+			if err := c.majority.voters.Reset(ctx); err != nil {
+				c.log.Warn().Err(err).Msg("cannot save membership; the next start counts the voters of before")
+			}
 		})
 	})
 	timer := time.NewTimer(saveWithin)
@@ -452,8 +365,30 @@ func (c *Cluster) Leave() error {
 	return c.members.Leave(leaveWithin)
 }
 
+// Forget removes failed nodes with a name that are gone for good, so that nobody waits for
+// them and they are not counted as voters.
+func (c *Cluster) Forget(ctx context.Context, name string) error {
+	ids, err := c.members.Forget(name)
+	if err != nil {
+		return err
+	}
+	return c.majority.voters.Remove(ctx, ids...)
+}
+
+// Reached reports whether other members can call this node. One that they cannot call gets
+// no reports, so it releases what it owns, for as long.
+func (c *Cluster) Reached(yes bool) {
+	c.post(func() { c.participation.reached(yes) })
+}
+
 // Uncertified counts cuts for this host that no quorum had agreed to.
-func (c *Cluster) Uncertified() uint64 { return c.uncertified.Load() }
+func (c *Cluster) Uncertified() uint64 { return c.applier.uncertified.Load() }
 
 // Refusals counts signed messages that were not opened, by cause.
 func (c *Cluster) Refusals() trust.Refusals { return c.opener.Counts() }
+
+// Settings are those that all members should have alike: attestation by quorum, and the
+// timing of gossip.
+func (c *Cluster) Settings() (attest bool, timing member.Timing) {
+	return c.o.Attest, cmp.Or(c.o.Member.Timing, member.Fast)
+}

@@ -198,7 +198,7 @@ func TestAttestedCuts(t *testing.T) {
 		for _, h := range hosts {
 			if !done(h) {
 				e, ok := h.newest()
-				t.Errorf("%s obeys %s of memory, %v: want less than %s; %d cuts left out", h.c.o.Meta.Name, e.Memory, ok, rich.Memory, h.c.uncertified.Load())
+				t.Errorf("%s obeys %s of memory, %v: want less than %s; %d cuts left out", h.c.o.Meta.Name, e.Memory, ok, rich.Memory, h.c.Uncertified())
 			}
 		}
 	})
@@ -212,17 +212,17 @@ func TestALyingOwnerCutsNothing(t *testing.T) {
 		liar, victim := ownerOf(hosts)
 		lie := rich
 		lie.Memory, lie.MemoryFloor, lie.CPU.Max = 8*knowledge.MiB, knowledge.MiB, knowledge.OneCPU/100
-		before, said := victim.c.uncertified.Load(), uint64(0)
+		before, said := victim.c.Uncertified(), uint64(0)
 		err := liar.c.do(t.Context(), func() {
-			held, ok := liar.c.book.Held(web)
+			held, ok := liar.c.claims.Get(web)
 			if !ok {
 				t.Error("the owner has no claim")
 				return
 			}
-			s := liar.c.services[web]
+			s := liar.c.owner.services[web]
 			s.seq++
 			said = s.seq
-			liar.c.certify(s, Declared{Intent: knowledge.Intent{Service: web, Host: victim.c.self, Term: held.Term, Seq: s.seq,
+			liar.c.attestation.certify(s, Declared{Intent: knowledge.Intent{Service: web, Host: victim.c.self, Term: held.Term, Seq: s.seq,
 				Envelopes: []knowledge.Assigned{{ID: replica, Envelope: lie}}}})
 		})
 		if err != nil {
@@ -239,7 +239,7 @@ func TestALyingOwnerCutsNothing(t *testing.T) {
 		if !ok || e.Memory < rich.Memory || e.MemoryFloor < rich.MemoryFloor || e.CPU.Max < rich.CPU.Max {
 			t.Errorf("the host obeys %s of memory, %s cores", e.Memory, e.CPU.Max)
 		}
-		if victim.c.uncertified.Load() == before {
+		if victim.c.Uncertified() == before {
 			t.Error("nothing is counted")
 		}
 	})
@@ -361,11 +361,11 @@ func TestToldWhenInSight(t *testing.T) {
 			t.Fatal("nothing was declared for the host in sight")
 		}
 		err := owner.c.do(t.Context(), func() {
-			s := owner.c.services[web]
+			s := owner.c.owner.services[web]
 			s.reports[early.c.self].planned = knowledge.Term{} // it said something since
 			s.dirty = true
-			owner.c.state.lastView = slices.DeleteFunc(slices.Clone(owner.c.state.lastView), func(id knowledge.NodeID) bool { return id == early.c.self })
-			owner.c.planDue(owner.c.o.Now())
+			owner.c.liveness.visible = slices.DeleteFunc(slices.Clone(owner.c.liveness.visible), func(id knowledge.NodeID) bool { return id == early.c.self })
+			owner.c.owner.planDue(owner.c.o.Now())
 			if s.dirty || s.reports[early.c.self].planned != (knowledge.Term{}) {
 				t.Error("planned for a host out of sight")
 			}
@@ -401,7 +401,7 @@ func TestALieThatLeavesNoTermAbove(t *testing.T) {
 			}
 		}
 		reportAll(hosts)
-		if held, ok := owner.c.book.Held(web); !ok || victim.c.View().Terms[web] != held.Term {
+		if held, ok := owner.c.claims.Get(web); !ok || victim.c.View().Terms[web] != held.Term {
 			t.Errorf("the host obeys %v, the owner holds %v, %v", victim.c.View().Terms[web], held, ok)
 		}
 	})
@@ -414,20 +414,20 @@ func TestALyingHostFillsNothing(t *testing.T) {
 		liar, victim := hosts[1], hosts[2]
 		err := victim.c.do(t.Context(), func() {
 			now := victim.c.o.Now()
-			for i := range 3 * toldMost {
+			for i := range 3 * perHostMost {
 				r := liar.report()
 				r.Service, r.Version = knowledge.ServiceKey(fmt.Sprintf("s%d", i)), knowledge.Version{Epoch: 1, Seq: uint64(i + 1)}
-				if err := victim.c.takeReport(now, liar.c.self, &r); (err == nil) != (i < toldMost) {
+				if err := victim.c.owner.takeReport(now, liar.c.self, &r); (err == nil) != (i < perHostMost) {
 					t.Errorf("service %d: %v", i, err)
 				}
 			}
 			r := liar.report()
 			r.Service = knowledge.ServiceKey(strings.Repeat("\x01", 1<<14))
-			if err := victim.c.takeReport(now, liar.c.self, &r); err == nil {
+			if err := victim.c.owner.takeReport(now, liar.c.self, &r); err == nil {
 				t.Error("a service without a name")
 			}
-			if n := len(victim.c.services); n != toldMost {
-				t.Errorf("%d services, want %d", n, toldMost)
+			if n := len(victim.c.owner.services); n != perHostMost {
+				t.Errorf("%d services, want %d", n, perHostMost)
 			}
 		})
 		if err != nil {

@@ -34,7 +34,7 @@ type wanted struct {
 	Have []image.Digest `cbor:"2,keyasint,omitempty"`
 }
 
-// given is the answer. Same: there is nothing to give. More: tell what you have.
+// given is the answer. Same: there is nothing to give. More: send the list of what you have.
 type given struct {
 	Same  bool         `cbor:"1,keyasint,omitempty"`
 	More  bool         `cbor:"2,keyasint,omitempty"`
@@ -53,7 +53,7 @@ type sealedPart struct {
 
 const partDomain = "effiscale image 1"
 
-// SealPart is image.Sign: the public key and the signature.
+// SealPart is mape.Options.Seal: the public key and the signature.
 func SealPart(id *trust.Identity) func(key knowledge.ImageKey, epoch, version uint64, packed []byte) []byte {
 	return func(key knowledge.ImageKey, epoch, version uint64, packed []byte) []byte {
 		b, err := trust.Marshal(sealedPart{partDomain, key, id.ID(), epoch, version, packed})
@@ -64,15 +64,23 @@ func SealPart(id *trust.Identity) func(key knowledge.ImageKey, epoch, version ui
 	}
 }
 
-// imagesApart is the time to the next question.
-func (c *Cluster) imagesApart() time.Duration {
-	if c.caughtUp < imagesCaughtUp && c.turn < imagesSoonMost {
+// images exchanges with other hosts what is known of images.
+type images struct {
+	c        *Cluster
+	askedAt  time.Time
+	turn     int // questions so far, and caughtUp those that brought nothing new
+	caughtUp int
+}
+
+// interval is the time to the next question.
+func (i *images) interval() time.Duration {
+	if i.caughtUp < imagesCaughtUp && i.turn < imagesSoonMost {
 		return imagesSoon
 	}
 	return imagesEvery
 }
 
-// nextPeer is whom the node asks in that turn, counted from its own place among the
+// nextPeer is the node to ask in that turn, counted from its own place among the
 // members: the 1st after it, the 2nd, 4th, 8th and so on, and then all over, shifted by
 // one. So what one node knows reaches n of them in about log2(n) turns, since no two
 // ask the same one in the same turn, and after n rounds each has asked each.
@@ -89,94 +97,95 @@ func nextPeer(members []knowledge.NodeID, self knowledge.NodeID, turn int) (to k
 
 // exchangeIfDue asks the next peer; the first question comes as soon as there is
 // anybody to ask.
-func (c *Cluster) exchangeIfDue(now time.Time) {
-	if now.Sub(c.imagesAt) < c.imagesApart() {
+func (i *images) exchangeIfDue(now time.Time) {
+	if now.Sub(i.askedAt) < i.interval() {
 		return
 	}
-	to, ok := nextPeer(c.alives(), c.self, c.turn)
+	c := i.c
+	to, ok := nextPeer(c.liveness.alive(now), c.self, i.turn)
 	if !ok {
 		return
 	}
-	c.imagesAt = now
-	c.turn++
-	c.job(func(ctx context.Context) {
+	i.askedAt = now
+	i.turn++
+	c.spawn(func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, imagesWithin)
 		defer cancel()
-		news, refused, err := c.exchange(ctx, to)
-		c.back(func() {
+		news, refused, err := i.exchange(ctx, to)
+		c.post(func() {
 			c.count.ImagesTaken += uint64(news)
 			c.count.ImagesRefused += uint64(refused)
 			if err == nil && news == 0 {
-				c.caughtUp++
+				i.caughtUp++
 			}
 		})
 		if err != nil && ctx.Err() == nil {
-			c.log.Debug().Err(err).Str("peer", to.Short()).Msg("what it knows of images could not be read")
+			c.log.Debug().Err(err).Str("peer", to.Short()).Msg("cannot fetch image profiles")
 		}
 	})
 }
 
 // exchange pulls what one peer has newer.
-func (c *Cluster) exchange(ctx context.Context, to knowledge.NodeID) (news, refused int, err error) {
-	have, err := c.host.ImageDigests(ctx)
+func (i *images) exchange(ctx context.Context, to knowledge.NodeID) (news, refused int, err error) {
+	have, err := i.c.host.ImageDigests(ctx)
 	if err != nil {
 		return 0, 0, err
 	}
-	answer, err := c.askImages(ctx, to, wanted{Sum: image.Checksum(have)})
+	answer, err := i.ask(ctx, to, wanted{Sum: image.Checksum(have)})
 	if err != nil || answer.Same {
 		return 0, 0, err
 	}
-	if answer, err = c.askImages(ctx, to, wanted{Sum: image.Checksum(have), Have: have}); err != nil {
+	if answer, err = i.ask(ctx, to, wanted{Sum: image.Checksum(have), Have: have}); err != nil {
 		return 0, 0, err
 	}
 	good := answer.Parts[:0]
 	for _, p := range answer.Parts {
-		if c.genuine(&p) {
+		if genuine(&p) {
 			good = append(good, p)
 		} else {
 			refused++
 		}
 	}
-	news, err = c.host.MergeImages(ctx, good)
+	news, err = i.c.host.MergeImages(ctx, good)
 	return news, refused, err
 }
 
 // genuine reports whether a part was signed by the host that it names.
-func (c *Cluster) genuine(p *image.Copy) bool {
+func genuine(p *image.Copy) bool {
 	b, err := trust.Marshal(sealedPart{partDomain, p.Image, p.Host, p.Epoch, p.Version, p.Packed})
 	return err == nil && trust.Signed(p.Host, b, p.Seal)
 }
 
-func (c *Cluster) askImages(ctx context.Context, to knowledge.NodeID, w wanted) (given, error) {
+func (i *images) ask(ctx context.Context, to knowledge.NodeID, w wanted) (given, error) {
 	var g given
 	b, err := trust.Marshal(w)
 	if err != nil {
 		return g, err
 	}
-	answer, err := c.relay.Call(ctx, to, "images", b)
+	answer, err := i.c.relay.Call(ctx, to, "images", b)
 	if err != nil {
 		return g, err
 	}
 	return g, trust.Unmarshal(answer, &g)
 }
 
-// tellImages answers a peer that asks.
-func (c *Cluster) tellImages(ctx context.Context, _ knowledge.NodeID, body []byte) ([]byte, error) {
+// answer serves a peer that asks.
+func (i *images) answer(ctx context.Context, _ knowledge.NodeID, body []byte) ([]byte, error) {
 	var w wanted
 	if err := trust.Unmarshal(body, &w); err != nil {
 		return nil, err
 	}
 	if w.Have == nil {
-		mine, err := c.host.ImageDigests(ctx)
+		mine, err := i.c.host.ImageDigests(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("cannot look at what is known of images: %w", err)
+			return nil, fmt.Errorf("cannot list image profiles: %w", err)
 		}
 		same := image.Checksum(mine) == w.Sum
 		return trust.Marshal(given{Same: same, More: !same})
 	}
-	parts, err := c.host.ImageCopies(ctx, w.Have, imageBytes)
+	parts, err := i.c.host.ImageCopies(ctx, w.Have, imageBytes)
 	if err != nil {
-		return nil, fmt.Errorf("cannot look at what is known of images: %w", err)
+		return nil, fmt.Errorf("cannot read image profiles: %w", err)
 	}
 	return trust.Marshal(given{Parts: parts})
 }

@@ -42,7 +42,7 @@ func TestLiesBelowALeap(t *testing.T) {
 			reportAll(hosts)
 			time.Sleep(7 * time.Second)
 		}
-		held, ok := owner.c.book.Held(web)
+		held, ok := owner.c.claims.Get(web)
 		for _, h := range hosts {
 			if term := h.c.View().Terms[web]; !ok || term != held.Term {
 				t.Errorf("two minutes after the last lie %s obeys %v, and the owner holds %+v", h.c.o.Meta.Name, term, held)
@@ -60,24 +60,24 @@ func TestFrozenWhileItAsks(t *testing.T) {
 		c := owner.c
 		err := c.do(t.Context(), func() {
 			now := c.o.Now()
-			c.book.End(web, claim.ErrMoved)
-			c.takeDue(now)
-			if !c.services[web].taking {
+			c.claims.End(web, claim.ErrMoved)
+			c.owner.takeDue(now)
+			if !c.owner.services[web].taking {
 				t.Error("it does not ask")
 			}
-			c.thaw(now, 3*time.Second)
+			c.stalled(now, 3*time.Second)
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(settleFor / 2)
-		if held, ok := c.book.Held(web); ok {
+		if held, ok := c.claims.Get(web); ok {
 			t.Errorf("it holds %v, and has not looked around", held.Term)
 		}
 		time.Sleep(30 * time.Second)
 		reportAll(hosts)
 		owner, other := ownerOf(hosts)
-		if held, ok := owner.c.book.Held(web); !ok || other.c.View().Terms[web] != held.Term {
+		if held, ok := owner.c.claims.Get(web); !ok || other.c.View().Terms[web] != held.Term {
 			t.Errorf("30 s later the host obeys %v, the owner holds %+v", other.c.View().Terms[web], held)
 		}
 	})
@@ -154,7 +154,7 @@ func TestGivenUpIsNotHeard(t *testing.T) {
 // TestWarnedOfOnce: a peer that sends nonsense all the time is said once a minute, and
 // many that do are bounded.
 func TestWarnedOfOnce(t *testing.T) {
-	c, now := &Cluster{warned: map[knowledge.NodeID]time.Time{}}, time.Now()
+	c, now := &owner{warned: map[knowledge.NodeID]time.Time{}}, time.Now()
 	if !c.mayWarn(now, "a") || c.mayWarn(now.Add(warnEvery-1), "a") || !c.mayWarn(now.Add(warnEvery), "a") {
 		t.Error("not once a minute")
 	}

@@ -10,7 +10,7 @@ import (
 const (
 	// perPeer bounds what waits for one peer; the rest comes with the next round.
 	perPeer = 4096
-	// batchMost is how many services one message tells of.
+	// batchMost is how many services one message is about.
 	batchMost = 256
 	// resendFirst and resendMost are the waits between two tries.
 	resendFirst, resendMost = 250 * time.Millisecond, 5 * time.Second
@@ -18,7 +18,7 @@ const (
 	sendWithin = 5 * time.Second
 )
 
-// outbox holds the newest word for each peer and service until it is acknowledged.
+// outbox holds the newest message for each peer and service until it is acknowledged.
 // One call is under way per peer, so that a slow one delays nobody.
 type outbox[T any] struct {
 	c     *Cluster
@@ -28,55 +28,55 @@ type outbox[T any] struct {
 }
 
 type pending[T any] struct {
-	words   map[knowledge.ServiceKey]T
-	sending bool
-	retryAt time.Time
-	wait    time.Duration
-	failed  string // what the newest try said; "": it was acknowledged
+	messages map[knowledge.ServiceKey]T
+	sending  bool
+	retryAt  time.Time
+	wait     time.Duration
+	failed   string // what the newest try said; "": it was acknowledged
 }
 
 func newOutbox[T any](c *Cluster, name string, send func(context.Context, knowledge.NodeID, map[knowledge.ServiceKey]T) error) outbox[T] {
 	return outbox[T]{c: c, name: name, send: send, peers: map[knowledge.NodeID]*pending[T]{}}
 }
 
-// put replaces what waits for a peer about a service.
-func (b *outbox[T]) put(to knowledge.NodeID, key knowledge.ServiceKey, word T) {
+// put replaces the message that waits for a peer about a service.
+func (b *outbox[T]) put(to knowledge.NodeID, key knowledge.ServiceKey, message T) {
 	p := b.peers[to]
 	if p == nil {
-		p = &pending[T]{words: map[knowledge.ServiceKey]T{}}
+		p = &pending[T]{messages: map[knowledge.ServiceKey]T{}}
 		b.peers[to] = p
 	}
-	if _, again := p.words[key]; !again && len(p.words) >= perPeer {
+	if _, again := p.messages[key]; !again && len(p.messages) >= perPeer {
 		b.c.count.Dropped++
 		return
 	}
-	p.words[key] = word
+	p.messages[key] = message
 }
 
 // flush begins to send what waits, to each peer for which nothing is under way.
 func (b *outbox[T]) flush(now time.Time) {
 	for to, p := range b.peers {
-		if len(p.words) > 0 && !p.sending && !now.Before(p.retryAt) {
+		if len(p.messages) > 0 && !p.sending && !now.Before(p.retryAt) {
 			b.begin(to, p)
 		}
 	}
 }
 
 func (b *outbox[T]) begin(to knowledge.NodeID, p *pending[T]) {
-	batch := make(map[knowledge.ServiceKey]T, min(len(p.words), batchMost))
-	for key, word := range p.words {
+	batch := make(map[knowledge.ServiceKey]T, min(len(p.messages), batchMost))
+	for key, message := range p.messages {
 		if len(batch) == batchMost {
 			break
 		}
-		batch[key] = word
-		delete(p.words, key)
+		batch[key] = message
+		delete(p.messages, key)
 	}
 	p.sending = true
-	b.c.job(func(ctx context.Context) {
+	b.c.spawn(func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, sendWithin)
 		defer cancel()
 		err := b.send(ctx, to, batch)
-		b.c.back(func() { b.finish(to, p, batch, err) })
+		b.c.post(func() { b.finish(to, p, batch, err) })
 	})
 }
 
@@ -85,27 +85,27 @@ func (b *outbox[T]) finish(to knowledge.NodeID, p *pending[T], batch map[knowled
 	now := b.c.o.Now()
 	if err == nil {
 		p.wait, p.failed, p.retryAt = 0, "", time.Time{}
-		if len(p.words) > 0 {
+		if len(p.messages) > 0 {
 			b.begin(to, p)
 		}
 		return
 	}
-	for key, word := range batch { // what is newer stays
-		if _, newer := p.words[key]; !newer && len(p.words) < perPeer {
-			p.words[key] = word
+	for key, message := range batch { // what is newer stays
+		if _, newer := p.messages[key]; !newer && len(p.messages) < perPeer {
+			p.messages[key] = message
 		}
 	}
 	p.wait = min(max(2*p.wait, resendFirst), resendMost)
 	p.retryAt, p.failed = now.Add(p.wait), err.Error()
 	b.c.count.SendErrors++
-	b.c.log.Debug().Err(err).Str("peer", to.Short()).Str("what", b.name).Msg("not acknowledged; it is sent again")
+	b.c.log.Debug().Err(err).Str("peer", to.Short()).Str("kind", b.name).Msg("message not acknowledged, retrying")
 }
 
 // retry sends again, and forgets peers that are members no more, or were given up long
 // ago. One of these that comes back is told of what is new then.
 func (b *outbox[T]) retry(now time.Time) {
 	for to, p := range b.peers {
-		if !p.sending && b.c.gone(now, to) {
+		if !p.sending && b.c.liveness.gone(now, to) {
 			delete(b.peers, to)
 		}
 	}
@@ -115,21 +115,21 @@ func (b *outbox[T]) retry(now time.Time) {
 // drop forgets what waits about a service.
 func (b *outbox[T]) drop(key knowledge.ServiceKey) {
 	for _, p := range b.peers {
-		delete(p.words, key)
+		delete(p.messages, key)
 	}
 }
 
 // clear forgets all that waits.
 func (b *outbox[T]) clear() {
 	for _, p := range b.peers {
-		clear(p.words)
+		clear(p.messages)
 	}
 }
 
 // waiting is how much has not been acknowledged yet.
 func (b *outbox[T]) waiting() (n int) {
 	for _, p := range b.peers {
-		n += len(p.words)
+		n += len(p.messages)
 	}
 	return n
 }

@@ -18,12 +18,12 @@ type leave struct {
 
 // Leave leaves the cluster, or, with the name of another node, which failed, makes all forget
 // that one. The daemon goes on alone.
-func (o leave) Leave(_ context.Context, q api.LeaveRequest) (api.Done, error) {
+func (o leave) Leave(ctx context.Context, q api.LeaveRequest) (api.Done, error) {
 	left := api.Done{Status: "left"}
 	if q.Name == "" || q.Name == o.peers.self {
 		return left, o.peers.cluster.Leave()
 	}
-	err := o.peers.cluster.Members().Forget(q.Name)
+	err := o.peers.cluster.Forget(ctx, q.Name)
 	switch {
 	case errors.Is(err, member.ErrUnknown):
 		return left, api.Errorf(api.KindNotFound, "%s", err)

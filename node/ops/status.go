@@ -173,7 +173,7 @@ func (o status) ClusterStats() api.ClusterStats {
 		ReportsRefused: map[string]uint64{"absurd": v.Counts.ReportsRefused},
 		Intents:        map[string]uint64{"obeyed": v.Counts.IntentsObeyed, "refused": v.Counts.IntentsRefused},
 		Events: map[string]uint64{"ring": v.Counts.Rings, "superseded": v.Counts.Superseded,
-			"false-alarm": v.Counts.FalseAlarms, "freeze": v.Counts.Thaws, "cut-refused": cluster.Uncertified()},
+			"false-alarm": v.Counts.FalseAlarms, "freeze": v.Counts.Stalls, "cut-refused": cluster.Uncertified()},
 	}
 	for _, p := range m.Peers() {
 		s.Members[p.Status]++

@@ -104,7 +104,7 @@ func TestRow49NothingHigherWithoutTheDisk(t *testing.T) {
 	full := errors.New("no space left on device")
 	d := &disk{}
 	h := NewTerms(terms{"s": term(2, "a"), "t": term(2, "a")}, d)
-	b := NewBook(t.Context(), "c", h)
+	b := NewClaims(t.Context(), "c", h)
 	d.err = full
 	refused, err := h.Admit(terms{"s": term(2, "a"), "t": term(3, "b")})
 	if !errors.Is(err, full) || !maps.Equal(refused, terms{"t": term(2, "a")}) {
@@ -197,7 +197,7 @@ func TestForget(t *testing.T) {
 		}
 	}
 	h = NewTerms(d.kept, d)
-	c, err := NewBook(t.Context(), "a", h).Take("gone", knowledge.Term{})
+	c, err := NewClaims(t.Context(), "a", h).Take("gone", knowledge.Term{})
 	if err != nil || c.Term.Round <= 7 {
 		t.Errorf("took %v, %v", c, err)
 	}
@@ -264,17 +264,17 @@ func TestForgetStopsAtTheBound(t *testing.T) {
 
 func TestTake(t *testing.T) {
 	h := NewTerms(terms{"s": term(4, "z")}, &disk{})
-	b := NewBook(t.Context(), "a", h)
+	b := NewClaims(t.Context(), "a", h)
 	for _, c := range []struct {
 		above knowledge.Term
 		want  uint64
 	}{{term(0, ""), 5}, {term(9, "z"), 10}, {term(3, "z"), 11}} {
-		old, _ := b.Held("s")
+		old, _ := b.Get("s")
 		got, err := b.Take("s", c.above)
 		if err != nil || got.Term != term(c.want, "a") || got.Service != "s" || h.Highest("s") != got.Term {
 			t.Fatalf("above %v: %v, %v", c.above, got, err)
 		}
-		if held, ok := b.Held("s"); !ok || held != got || got.Context().Err() != nil {
+		if held, ok := b.Get("s"); !ok || held != got || got.Context().Err() != nil {
 			t.Errorf("holds %v", held)
 		}
 		if old != nil && context.Cause(old.Context()) != ErrSuperseded {
@@ -285,7 +285,7 @@ func TestTake(t *testing.T) {
 
 func TestTakeAllSavesOnce(t *testing.T) {
 	d := &disk{}
-	b := NewBook(t.Context(), "a", NewTerms(terms{"z": term(math.MaxUint64, "liar")}, d))
+	b := NewClaims(t.Context(), "a", NewTerms(terms{"z": term(math.MaxUint64, "liar")}, d))
 	got, err := b.TakeAll(terms{"s": {}, "t": term(5, "b"), "z": {}})
 	if !errors.Is(err, ErrExhausted) || len(got) != 2 || got["s"].Term != term(1, "a") || got["t"].Term != term(6, "a") {
 		t.Errorf("%v, %v", got, err)
@@ -300,14 +300,14 @@ func TestTakeAllSavesOnce(t *testing.T) {
 
 // The later term stays, also when its taker was the faster of two.
 func TestTheLaterTermStays(t *testing.T) {
-	b := NewBook(t.Context(), "a", NewTerms(nil, &disk{}))
+	b := NewClaims(t.Context(), "a", NewTerms(nil, &disk{}))
 	slow, _ := b.begin(terms{"s": {}})
 	fast, err := b.Take("s", term(1, "a"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	b.install(slow, terms{"s": term(1, "a")})
-	if held, _ := b.Held("s"); held != fast || fast.Context().Err() != nil {
+	if held, _ := b.Get("s"); held != fast || fast.Context().Err() != nil {
 		t.Errorf("holds %v", held)
 	}
 	if cause := context.Cause(slow["s"].Context()); cause != ErrSuperseded {
@@ -327,20 +327,20 @@ func hook(c *Claim) (ended chan error) {
 func TestRow6ClaimsEndWithTheirCause(t *testing.T) {
 	for _, c := range []struct {
 		name string
-		end  func(b *Book, stop func())
+		end  func(b *Claims, stop func())
 		s, o error // of "s" and of the other; nil: goes on
 	}{
-		{"moved", func(b *Book, _ func()) { b.End("s", ErrMoved) }, ErrMoved, nil},
-		{"superseded", func(b *Book, _ func()) { b.End("s", ErrSuperseded) }, ErrSuperseded, nil},
-		{"not its own", func(b *Book, _ func()) { b.End("x", ErrMoved) }, nil, nil},
-		{"a ring that keeps one", func(b *Book, _ func()) { b.Keep(func(k key) bool { return k == "o" }, ErrMoved) }, ErrMoved, nil},
-		{"frozen", func(b *Book, _ func()) { b.EndAll(ErrFrozen) }, ErrFrozen, ErrFrozen},
-		{"stopped", func(_ *Book, stop func()) { stop() }, ErrStopped, ErrStopped},
+		{"moved", func(b *Claims, _ func()) { b.End("s", ErrMoved) }, ErrMoved, nil},
+		{"superseded", func(b *Claims, _ func()) { b.End("s", ErrSuperseded) }, ErrSuperseded, nil},
+		{"not its own", func(b *Claims, _ func()) { b.End("x", ErrMoved) }, nil, nil},
+		{"a ring that keeps one", func(b *Claims, _ func()) { b.Keep(func(k key) bool { return k == "o" }, ErrMoved) }, ErrMoved, nil},
+		{"frozen", func(b *Claims, _ func()) { b.EndAll(ErrStalled) }, ErrStalled, ErrStalled},
+		{"stopped", func(_ *Claims, stop func()) { stop() }, ErrStopped, ErrStopped},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ctx, stop := context.WithCancel(t.Context())
-				b := NewBook(ctx, "a", NewTerms(nil, &disk{}))
+				b := NewClaims(ctx, "a", NewTerms(nil, &disk{}))
 				all, err := b.TakeAll(terms{"s": {}, "o": {}})
 				if err != nil {
 					t.Fatal(err)
@@ -349,7 +349,7 @@ func TestRow6ClaimsEndWithTheirCause(t *testing.T) {
 				c.end(b, stop)
 				synctest.Wait()
 				for k, want := range map[key]error{"s": c.s, "o": c.o} {
-					if _, holds := b.Held(k); holds != (want == nil) {
+					if _, holds := b.Get(k); holds != (want == nil) {
 						t.Errorf("%s is held: %v", k, holds)
 					}
 					if got := context.Cause(all[k].Context()); got != want {
@@ -372,16 +372,16 @@ func TestRow6ClaimsEndWithTheirCause(t *testing.T) {
 // A claim that ends while its term is being saved never begins, and a slow disk
 // holds up nobody who only asks.
 func TestEndWhileTheDiskIsSlow(t *testing.T) {
-	for name, end := range map[string]func(*Book){
-		"End":    func(b *Book) { b.End("s", ErrFrozen) },
-		"EndAll": func(b *Book) { b.EndAll(ErrFrozen) },
-		"Keep":   func(b *Book) { b.Keep(func(key) bool { return false }, ErrFrozen) },
+	for name, end := range map[string]func(*Claims){
+		"End":    func(b *Claims) { b.End("s", ErrStalled) },
+		"EndAll": func(b *Claims) { b.EndAll(ErrStalled) },
+		"Keep":   func(b *Claims) { b.Keep(func(key) bool { return false }, ErrStalled) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				d := &disk{during: func() { time.Sleep(time.Minute) }}
 				h := NewTerms(terms{"s": term(2, "b")}, d)
-				b := NewBook(t.Context(), "a", h)
+				b := NewClaims(t.Context(), "a", h)
 				start := time.Now()
 				go func() {
 					time.Sleep(time.Second)
@@ -389,12 +389,12 @@ func TestEndWhileTheDiskIsSlow(t *testing.T) {
 						t.Errorf("meanwhile: %v, %v", refused, err)
 					}
 					end(b)
-					if _, holds := b.Held("s"); holds || b.Len() != 0 || time.Since(start) != time.Second {
+					if _, holds := b.Get("s"); holds || b.Len() != 0 || time.Since(start) != time.Second {
 						t.Error("holds a service without a term, or waited")
 					}
 				}()
 				c, err := b.Take("s", knowledge.Term{})
-				if err != ErrFrozen || c != nil || b.Len() != 0 || len(b.taking) != 0 {
+				if err != ErrStalled || c != nil || b.Len() != 0 || len(b.taking) != 0 {
 					t.Errorf("took %v, %v", c, err)
 				}
 				if h.Highest("s") != term(3, "a") {
@@ -429,7 +429,7 @@ func TestAdmitsOfOneMomentAreOrdered(t *testing.T) {
 // For the race detector: many take and admit the same few services at once.
 func TestTogether(t *testing.T) {
 	h := NewTerms(nil, &disk{during: runtime.Gosched})
-	b := NewBook(t.Context(), "a", h)
+	b := NewClaims(t.Context(), "a", h)
 	var (
 		wg   sync.WaitGroup
 		mu   sync.Mutex
@@ -465,7 +465,7 @@ func TestTogether(t *testing.T) {
 	}
 	wg.Wait()
 	for k, claims := range seen {
-		held, _ := b.Held(k)
+		held, _ := b.Get(k)
 		for _, c := range claims {
 			if alive := c.Context().Err() == nil; alive != (c == held) {
 				t.Errorf("%s in %v: held %v, alive %v", k, c.Term, c == held, alive)
@@ -477,16 +477,16 @@ func TestTogether(t *testing.T) {
 // Row 11: a node that comes and goes every 10 s owns something for 5 s, and then
 // nothing until it stays.
 func TestRow11FlappingNodeOwnsNothing(t *testing.T) {
-	var p Penalty
+	var p HoldDown
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	if !p.Until(now).IsZero() || p.Hold() != 0 {
+	if !p.Until(now).IsZero() || p.Wait() != 0 {
 		t.Error("a node that never flapped is held down")
 	}
 	owned := time.Duration(0)
 	for i, want := range []time.Duration{5, 10, 20, 40, 80, 160, 300, 300} {
 		p.Flap(now)
-		if p.Hold() != want*time.Second || p.Until(now) != now.Add(p.Hold()) {
-			t.Errorf("flap %d: held for %v until %v", i, p.Hold(), p.Until(now))
+		if p.Wait() != want*time.Second || p.Until(now) != now.Add(p.Wait()) {
+			t.Errorf("flap %d: held for %v until %v", i, p.Wait(), p.Until(now))
 		}
 		for range 10 {
 			if p.Until(now).IsZero() {
@@ -500,33 +500,33 @@ func TestRow11FlappingNodeOwnsNothing(t *testing.T) {
 		t.Errorf("it owned something for %v", owned)
 	}
 	last := now.Add(-20 * time.Second)
-	if got := p.Until(last.Add(penaltyMost - 1)); got != last.Add(penaltyMost) {
+	if got := p.Until(last.Add(holdDownMost - 1)); got != last.Add(holdDownMost) {
 		t.Errorf("ends %v", got)
 	}
-	if got := p.Until(last.Add(penaltyMost)); !got.IsZero() {
+	if got := p.Until(last.Add(holdDownMost)); !got.IsZero() {
 		t.Errorf("does not end: %v", got)
 	}
-	p.Flap(last.Add(penaltyCalm - 1))
-	if p.Hold() != penaltyMost {
-		t.Errorf("forgotten too early: %v", p.Hold())
+	p.Flap(last.Add(holdDownCalm - 1))
+	if p.Wait() != holdDownMost {
+		t.Errorf("forgotten too early: %v", p.Wait())
 	}
-	p.Flap(last.Add(2*penaltyCalm - 1))
-	if p.Hold() != penaltyFirst {
-		t.Errorf("not forgotten: %v", p.Hold())
+	p.Flap(last.Add(2*holdDownCalm - 1))
+	if p.Wait() != holdDownFirst {
+		t.Errorf("not forgotten: %v", p.Wait())
 	}
 }
 
 // Row 41: a clock that jumps back a day does not hold a node down for a day.
 func TestRow41PenaltyAndTheClock(t *testing.T) {
-	var p Penalty
+	var p HoldDown
 	now := time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)
 	p.Flap(now)
 	back := now.Add(-24 * time.Hour)
-	if got := p.Until(back); got != back.Add(penaltyFirst) {
+	if got := p.Until(back); got != back.Add(holdDownFirst) {
 		t.Errorf("held until %v", got)
 	}
 	p.Flap(back)
-	if p.Hold() != 2*penaltyFirst || p.Until(back) != back.Add(2*penaltyFirst) {
-		t.Errorf("held for %v until %v", p.Hold(), p.Until(back))
+	if p.Wait() != 2*holdDownFirst || p.Until(back) != back.Add(2*holdDownFirst) {
+		t.Errorf("held for %v until %v", p.Wait(), p.Until(back))
 	}
 }

@@ -26,7 +26,7 @@ type machine struct {
 	id    knowledge.NodeID
 	disk  *disk
 	terms *Terms
-	book  *Book
+	book  *Claims
 	stop  context.CancelFunc
 	// The model: what the book must hold, why each claim of all lives must have
 	// ended (nil: it goes on), and the highest term ever obeyed, over all lives.
@@ -52,7 +52,7 @@ func (m *machine) boot(ctx context.Context) {
 	ctx, m.stop = context.WithCancel(ctx)
 	m.terms = NewTerms(m.disk.kept, m.disk)
 	m.terms.most = 1
-	m.book = NewBook(ctx, m.id, m.terms)
+	m.book = NewClaims(ctx, m.id, m.terms)
 	m.held = map[key]*Claim{}
 }
 
@@ -76,9 +76,9 @@ func (w *world) take(t *rapid.T) {
 	var cut key // ends in the middle of the save
 	if rapid.IntRange(0, 4).Draw(t, "cut") == 0 {
 		cut = drawService(t)
-		m.disk.during = func() { m.book.End(cut, ErrFrozen) }
+		m.disk.during = func() { m.book.End(cut, ErrStalled) }
 		defer func() { m.disk.during = nil }()
-		m.ended(cut, ErrFrozen)
+		m.ended(cut, ErrStalled)
 	}
 	got, err := m.book.TakeAll(above)
 	if failed := m.disk.err; failed != nil {
@@ -180,7 +180,7 @@ func (w *world) deliver(t *rapid.T) {
 // end ends claims for a reason.
 func (w *world) end(t *rapid.T) {
 	m := w.draw(t)
-	cause := rapid.SampledFrom([]error{ErrMoved, ErrSuperseded, ErrFrozen}).Draw(t, "cause")
+	cause := rapid.SampledFrom([]error{ErrMoved, ErrSuperseded, ErrStalled}).Draw(t, "cause")
 	s := drawService(t)
 	gone := func(k key) bool { return k == s }
 	switch rapid.IntRange(0, 2).Draw(t, "how") {
@@ -230,7 +230,7 @@ func (w *world) check(t *rapid.T) {
 			t.Fatalf("%s holds %v, want %v", m.id, got, want)
 		}
 		for s, c := range m.held {
-			if held, _ := m.book.Held(s); held != c {
+			if held, _ := m.book.Get(s); held != c {
 				t.Fatalf("%s holds %v of %s, want %v", m.id, held, s, c)
 			}
 		}

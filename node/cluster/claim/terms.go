@@ -1,8 +1,8 @@
 // Package claim keeps the promise that at most one node plans for a service in a
 // term. Terms are what a host has seen: it obeys the highest, for ever, also over
-// restarts. A Book is what this node owns: scopes that end with a cause.
+// restarts. A Claims is what this node owns: scopes that end with a cause.
 //
-// A takeover: ask the service's hosts for Highest, Book.Take above the answers, and
+// A takeover: ask the service's hosts for Highest, Claims.Take above the answers, and
 // send intents with the claim's term; each host Admits it before it obeys.
 package claim
 

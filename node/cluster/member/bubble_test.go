@@ -210,7 +210,7 @@ func TestGoodbyeIsKept(t *testing.T) {
 func TestForget(t *testing.T) {
 	inBubble(t, 3, func(t *testing.T, b *bubble) {
 		for name, want := range map[string]string{"host9": "no member has this name", "host2": "alive"} {
-			if err := b.all[0].Forget(name); err == nil || !strings.Contains(err.Error(), want) {
+			if _, err := b.all[0].Forget(name); err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
@@ -219,7 +219,7 @@ func TestForget(t *testing.T) {
 		b.within(t, 20*time.Second, "it failed", func() bool {
 			return peerOf(b.all[0], idOf(2)).Status == "failed" && peerOf(b.all[1], idOf(2)).Status == "failed"
 		})
-		if err := b.all[0].Forget("host2"); err != nil {
+		if ids, err := b.all[0].Forget("host2"); err != nil || len(ids) != 1 || ids[0] != idOf(2) {
 			t.Fatal(err)
 		}
 		b.within(t, 10*time.Second, "all are told", func() bool { return peerOf(b.all[1], idOf(2)).Status == "left" })
@@ -366,17 +366,17 @@ func TestVersion(t *testing.T) {
 	})
 }
 
-// TestViewsAreToldAtOnce: also two words of them that follow each other.
-func TestViewsAreToldAtOnce(t *testing.T) {
+// TestVotersAreSentAtOnce: also two updates of them that follow each other.
+func TestVotersAreSentAtOnce(t *testing.T) {
 	inBubble(t, 3, func(t *testing.T, b *bubble) {
 		time.Sleep(time.Minute)
 		for base := uint64(1); base < 6; base++ {
-			for _, v := range []Views{{Base: base - 1, Tried: base, Sum: 1}, {Base: base, Tried: base, Sum: 1}} {
-				b.all[0].Update(func(m *Meta) { m.Views, m.Features = v, m.Features|FeatureViews })
+			for _, v := range []Voters{{Number: base - 1, Next: base, Sum: 1}, {Number: base, Next: base, Sum: 1}} {
+				b.all[0].Update(func(m *Meta) { m.Voters, m.Features = v, m.Features|FeatureVoters })
 			}
 			time.Sleep(2 * time.Second)
-			if p, _ := b.all[1].Peer(b.all[0].self); p.Views.Base != base {
-				t.Errorf("view %d, two seconds later %d is heard", base, p.Views.Base)
+			if p, _ := b.all[1].Peer(b.all[0].self); p.Voters.Number != base {
+				t.Errorf("list %d, two seconds later %d arrived", base, p.Voters.Number)
 			}
 		}
 	})

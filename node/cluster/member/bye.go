@@ -104,8 +104,8 @@ var ErrUnknown = errors.New("no member has this name: `effiscale members` lists 
 
 // Forget says goodbye for nodes of a name that are down, so that nobody waits for them.
 // One that lives after all is alive again when it is heard.
-func (m *Members) Forget(name string) error {
-	err := fmt.Errorf("%.64q: %w", name, ErrUnknown)
+func (m *Members) Forget(name string) (ids []knowledge.NodeID, err error) {
+	err = fmt.Errorf("%.64q: %w", name, ErrUnknown)
 	var byes []goodbye
 	m.mu.Lock()
 	for _, e := range m.book {
@@ -115,13 +115,14 @@ func (m *Members) Forget(name string) error {
 			err = fmt.Errorf("%.64q is alive: run `effiscale leave` on that host", name)
 		case !e.alive:
 			byes, err = append(byes, goodbye{e.id, max(e.meta.Started, 1)}), nil
+			ids = append(ids, e.id)
 		}
 	}
 	m.mu.Unlock()
 	if len(byes) > 0 {
 		m.hearBye(packByes(byes))
 	}
-	return err
+	return ids, err
 }
 
 // allByes are those of the last to leave.

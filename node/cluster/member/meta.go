@@ -67,14 +67,14 @@ type Meta struct {
 	// Keys are fingerprints of the gossip keys that the node has, the one that it
 	// uses first: see KeyNames. Members fills it in.
 	Keys [4]uint32
-	// Views is what the node says of views of the members: with FeatureViews.
-	Views
+	// Voters is the node's list of voters, with FeatureVoters.
+	Voters Voters
 }
 
-// Views are the numbers of the view that a node is in and of the newest that it agreed
-// to; who is in that, as a checksum, and who is in the first.
-type Views struct {
-	Base, Tried, Sum, BaseSum uint64
+// Voters are the numbers of the list of voters that is in force on a node, and of the next
+// one that it has accepted (the same where there is none), and the checksum of the first.
+type Voters struct {
+	Number, Next, Sum uint64
 }
 
 // FeatureSettled: this life of the node has taken its part once. It is set with the first
@@ -85,20 +85,12 @@ const FeatureSettled uint32 = 1
 // while any other node can, also where most wait.
 const FeatureUnfit uint32 = 2
 
-// What a node says of views besides: that it has them at all, which older versions do not;
-// that it sees a majority; that it follows a view that it was not in; that it said goodbye
-// and was in no new view since; that it cannot write down what it agrees to; that most of
-// those that make its majority see one, too; that it looked, and sees none.
-const (
-	FeatureViews uint32 = 1 << (iota + 2)
-	FeatureMajority
-	FeatureBehind
-	FeatureBack
-	FeatureMute
-	FeatureCounts
-	FeatureMinority
-	FeaturesOfViews = FeatureViews | FeatureMajority | FeatureBehind | FeatureBack | FeatureMute | FeatureCounts | FeatureMinority
-)
+// FeatureViews is that of earlier versions: they agree on voters in another way, and
+// gossip four numbers for it.
+const FeatureViews uint32 = 1 << 2
+
+// FeatureVoters: the node has a list of voters, and answers proposals for the next one.
+const FeatureVoters uint32 = 1 << 9
 
 // Unfit: the node cannot own anything.
 func (m Meta) Unfit() bool { return m.Features&FeatureUnfit != 0 }
@@ -106,12 +98,16 @@ func (m Meta) Unfit() bool { return m.Features&FeatureUnfit != 0 }
 // settled: the node was at home in its cluster when this was said.
 func (m Meta) settled() bool { return m.Features&FeatureSettled != 0 }
 
-// views are the numbers of Views, where the node has them.
-func (m *Meta) views() []*uint64 {
-	if m.Features&FeatureViews == 0 {
-		return nil
+// voters are the numbers of Voters as they are packed. An earlier version has the number
+// in force, the newest that it agreed to, the checksum of the newest, and of that in force.
+func (m *Meta) voters() []*uint64 {
+	switch v := &m.Voters; {
+	case m.Features&FeatureVoters != 0:
+		return []*uint64{&v.Number, &v.Next, &v.Sum}
+	case m.Features&FeatureViews != 0:
+		return []*uint64{&v.Number, &v.Next, &v.Sum, &v.Sum}
 	}
-	return []*uint64{&m.Base, &m.Tried, &m.Sum, &m.BaseSum}
+	return nil
 }
 
 // KeyNames are the fingerprints of the node's keys as Members.Keys has them.
@@ -150,7 +146,7 @@ func (m Meta) Pack() ([]byte, error) {
 	for _, k := range m.Keys {
 		b = binary.BigEndian.AppendUint32(b, k)
 	}
-	for _, n := range m.views() {
+	for _, n := range m.voters() {
 		b = binary.BigEndian.AppendUint64(b, *n)
 	}
 	return b, nil
@@ -175,7 +171,7 @@ func Unpack(b []byte) (Meta, error) {
 			m.Keys[i] = binary.BigEndian.Uint32(key)
 		}
 	}
-	for _, n := range m.views() { // an older version has zeros there, or nothing
+	for _, n := range m.voters() { // an older version has zeros there, or nothing
 		if v := r.take(8); r.err == nil {
 			*n = binary.BigEndian.Uint64(v)
 		}

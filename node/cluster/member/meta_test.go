@@ -18,7 +18,7 @@ func full() Meta {
 		Name: strings.Repeat("n", maxName), Zone: strings.Repeat("z", maxZone), Version: strings.Repeat("v", maxBuild),
 		Relay: strings.Repeat("r", maxRelay-6) + ":65535", Protocol: math.MaxUint8, Features: math.MaxUint32, State: Leaving,
 		Cores: maxCores, Memory: knowledge.MaxBytes, Load: 100, Services: math.MaxUint32, Ring: math.MaxUint64, Started: math.MaxInt64,
-		Keys: [4]uint32{math.MaxUint32, 1, 2, 3}, Views: Views{math.MaxUint64, 1, 2, 3},
+		Keys: [4]uint32{math.MaxUint32, 1, 2, 3}, Voters: Voters{math.MaxUint64, 1, 2},
 	}
 }
 
@@ -64,12 +64,12 @@ func TestMetaRoundTrip(t *testing.T) {
 	})
 }
 
-// TestMetaOfOlderVersions: without views the metadata is what older versions write, whose
-// padding is no view.
+// TestMetaOfOlderVersions: without voters the metadata is what older versions write, whose
+// padding is no list. What an earlier version gossips of voters is read.
 func TestMetaOfOlderVersions(t *testing.T) {
 	m := full()
-	m.Features &^= FeaturesOfViews
-	m.Views = Views{}
+	m.Features &^= FeatureVoters | FeatureViews
+	m.Voters = Voters{}
 	b, err := m.Pack()
 	if err != nil {
 		t.Fatal(err)
@@ -79,10 +79,19 @@ func TestMetaOfOlderVersions(t *testing.T) {
 			t.Errorf("padded with %d: %+v, %v", pad, got, err)
 		}
 	}
-	m.Features |= FeatureViews
-	m.Views = Views{7, 8, 9, 10}
-	if more, _ := m.Pack(); len(more) != len(b)+32 || string(more[len(b):len(b)+7]) != string(make([]byte, 7)) {
-		t.Errorf("%d bytes, %d with views: an older version must be able to skip them", len(b), len(more))
+	m.Features |= FeatureVoters
+	m.Voters = Voters{7, 8, 9}
+	if more, _ := m.Pack(); len(more) != len(b)+24 || string(more[len(b):len(b)+7]) != string(make([]byte, 7)) {
+		t.Errorf("%d bytes, %d with voters: an older version must be able to skip them", len(b), len(more))
+	}
+	m.Features = m.Features&^FeatureVoters | FeatureViews
+	if b, err = m.Pack(); err != nil || len(b) < 32 {
+		t.Fatal(err)
+	}
+	copy(b[len(b)-16:], make([]byte, 16))
+	b[len(b)-9], b[len(b)-1] = 1, 5 // the checksums of the newest list, and of the one in force
+	if got, err := Unpack(b); err != nil || got.Voters != (Voters{7, 8, 5}) {
+		t.Errorf("an earlier version's voters: %+v, %v", got.Voters, err)
 	}
 }
 

@@ -50,11 +50,11 @@ func TestTimings(t *testing.T) {
 		if says := time.Duration(c.says) * time.Second; worst > says || worst < c.least {
 			t.Errorf("%s: the worst is %v, and the help says %v", c.timing, worst, says)
 		}
-		help, err := os.ReadFile("../config/cluster.go")
+		help, err := os.ReadFile("../../config/cluster.go")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if word := fmt.Sprintf("%s %d s", c.timing, c.says); !strings.Contains(string(help), word) {
+		if word := fmt.Sprintf("%d s (%s)", c.says, c.timing); !strings.Contains(string(help), word) {
 			t.Errorf("the help of cluster.timing does not say %q", word)
 		}
 	}

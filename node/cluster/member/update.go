@@ -5,7 +5,7 @@ import (
 )
 
 // A broadcast costs every node its size times some transmissions: 12 below ten
-// members, 36 from a hundred on, 300 bytes each. So a state, a view or a key is said at
+// members, 36 from a hundred on, 300 bytes each. So a state, a list of voters or a key is sent at
 // once, the ring within a second, and the rest (load, services) every
 // five seconds for each member there is: the whole cluster then says one thing in
 // five seconds.
@@ -15,7 +15,7 @@ const (
 )
 
 // Update changes this node's metadata and lets the others know: at once where its
-// state, views or keys change, the ring's checksum within a second, the rest when it is
+// state, voters or keys change, the ring's checksum within a second, the rest when it is
 // due. It does not wait. Name, Started and Keys
 // stay what they are, FeatureSettled stays once it is set; what is out of bounds is not taken over.
 func (m *Members) Update(f func(*Meta)) {
@@ -100,7 +100,7 @@ func (m *Members) loop(sent Meta) {
 // pace is how long after the last broadcast the next is due.
 func (m *Members) pace(old, next Meta) time.Duration {
 	switch {
-	case old.State != next.State || old.Keys != next.Keys || old.Features != next.Features || old.Views != next.Views:
+	case old.State != next.State || old.Keys != next.Keys || old.Features != next.Features || old.Voters != next.Voters:
 		return 0
 	case old.Ring != next.Ring:
 		return updateEvery

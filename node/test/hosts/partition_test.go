@@ -17,15 +17,14 @@ func (f *fleet) majority(h *host, want bool) {
 	})
 }
 
-// viewed waits until all hosts have agreed to be members of one view: before, each counts
-// from itself.
-func (f *fleet) viewed() *fleet {
+// voting waits until all hosts are in one list of voters: before, each counts from itself.
+func (f *fleet) voting() *fleet {
 	f.t.Helper()
-	word := fmt.Sprintf(`"members":%d,`, len(f.hosts))
-	eventually(f.t, 2*time.Minute, "all agreed to who the members are", func() bool {
+	members := fmt.Sprintf(`"members":%d,`, len(f.hosts))
+	eventually(f.t, 2*time.Minute, "all are voters", func() bool {
 		for _, h := range f.hosts {
 			if !slices.ContainsFunc(strings.Split(string(h.log()), "\n"), func(line string) bool {
-				return strings.Contains(line, "all members agreed") && strings.Contains(line, word)
+				return strings.Contains(line, "voter list changed") && strings.Contains(line, members)
 			}) {
 				return false
 			}
@@ -151,7 +150,7 @@ func (f *fleet) demand(h *host) {
 
 // TestRow7Row8Partition: three against two, and back.
 func TestRow7Row8Partition(t *testing.T) {
-	f := newFleet(t, 5).start().viewed().watch()
+	f := newFleet(t, 5).start().voting().watch()
 	owner := f.ownerOf("web") // on the lesser side
 	others := f.without(owner)
 	f.parted(others[:3], []*host{owner, others[3]}, true)
@@ -161,7 +160,7 @@ func TestRow7Row8Partition(t *testing.T) {
 // TestRow7Row8EvenSplit: of two halves none is greater.
 func TestRow7Row8EvenSplit(t *testing.T) {
 	needAll(t)
-	f := newFleet(t, 4).start().viewed().watch()
+	f := newFleet(t, 4).start().voting().watch()
 	f.parted(f.hosts[:2], f.hosts[2:], false)
 	f.intact()
 }
@@ -169,7 +168,7 @@ func TestRow7Row8EvenSplit(t *testing.T) {
 // TestRow7OwnerCutOff: the owner's host loses its cable, and finds its way back.
 func TestRow7OwnerCutOff(t *testing.T) {
 	needAll(t)
-	f := newFleet(t, 5).start().viewed().watch()
+	f := newFleet(t, 5).start().voting().watch()
 	owner := f.ownerOf("shop")
 	at := time.Now()
 	owner.unplug()

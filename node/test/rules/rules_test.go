@@ -62,10 +62,11 @@ func layout() []packageRule {
 
 		{path: "node/cluster/ring", layer: pure},
 		{path: "node/cluster/claim", layer: effects},
+		{path: "node/cluster/quorum", layer: effects},
 		{path: "node/cluster/trust", layer: effects},
 		{path: "node/cluster/relay", layer: effects, knows: []string{"node/cluster/trust"}, logs: true},
 		{path: "node/cluster/member", layer: effects, logs: true},
-		{path: "node/cluster", layer: wiring, knows: []string{"mape", "node/cluster/claim", "node/cluster/member", "node/cluster/relay", "node/cluster/trust"}, logs: true},
+		{path: "node/cluster", layer: wiring, knows: []string{"mape", "node/cluster/claim", "node/cluster/member", "node/cluster/quorum", "node/cluster/relay", "node/cluster/trust"}, logs: true},
 		{path: "node/test/sim", layer: tests, knows: []string{"*"}, logs: true},
 		{path: "node/test/sim/simnet", layer: effects},
 		{path: "node/test/hosts", layer: tests, knows: []string{"*"}},

@@ -115,7 +115,7 @@ func TestThawIsCounted(t *testing.T) {
 		time.Sleep(time.Second) // its next beat: one that owned nothing changes nothing
 		w.until(time.Minute, "a host stood still")
 		for i, h := range w.hosts {
-			if got := h.c.View().Counts.Thaws; got != uint64(1-min(i, 1)) {
+			if got := h.c.View().Counts.Stalls; got != uint64(1-min(i, 1)) {
 				w.t.Errorf("%s counts %d thaws", h.name, got)
 			}
 		}
@@ -236,8 +236,8 @@ func TestLeaveAndReturn(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		h.net.Thaw()
 		time.Sleep(time.Second)
-		if v := h.c.View(); v.Why != "" || v.Counts.Thaws != 1 {
-			t.Errorf("after %d thaws the node that left waits: %s", v.Counts.Thaws, v.Why)
+		if v := h.c.View(); v.Why != "" || v.Counts.Stalls != 1 {
+			t.Errorf("after %d thaws the node that left waits: %s", v.Counts.Stalls, v.Why)
 		}
 		time.Sleep(5 * time.Minute)
 		w.until(time.Second, h.name+" has left for long")

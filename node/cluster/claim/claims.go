@@ -14,7 +14,7 @@ import (
 var (
 	ErrMoved      = errors.New("the ring gives the service to another node")
 	ErrSuperseded = errors.New("a host has seen a higher term")
-	ErrFrozen     = errors.New("the node was frozen")
+	ErrStalled    = errors.New("the node was frozen")
 	ErrStopped    = errors.New("the node stops")
 )
 
@@ -30,8 +30,8 @@ type Claim struct {
 // Context ends with the claim; context.Cause says why.
 func (c *Claim) Context() context.Context { return c.ctx }
 
-// Book is what a node owns.
-type Book struct {
+// Claims is what a node owns.
+type Claims struct {
 	self  knowledge.NodeID
 	terms *Terms
 	ctx   context.Context // of nothing: its values only
@@ -42,10 +42,10 @@ type Book struct {
 	closed bool
 }
 
-// NewBook is an empty book of self. When ctx ends, so does every claim, with
+// NewClaims is an empty book of self. When ctx ends, so does every claim, with
 // ErrStopped, and no further one can be taken.
-func NewBook(ctx context.Context, self knowledge.NodeID, terms *Terms) *Book {
-	b := &Book{
+func NewClaims(ctx context.Context, self knowledge.NodeID, terms *Terms) *Claims {
+	b := &Claims{
 		self: self, terms: terms, ctx: context.WithoutCancel(ctx),
 		held: map[knowledge.ServiceKey]*Claim{}, taking: map[*Claim]struct{}{},
 	}
@@ -60,7 +60,7 @@ func NewBook(ctx context.Context, self knowledge.NodeID, terms *Terms) *Book {
 
 // Take claims one service: see TakeAll. A claim that ended while its term was being
 // saved is an error, namely its cause.
-func (b *Book) Take(key knowledge.ServiceKey, above knowledge.Term) (*Claim, error) {
+func (b *Claims) Take(key knowledge.ServiceKey, above knowledge.Term) (*Claim, error) {
 	mine, err := b.take(map[knowledge.ServiceKey]knowledge.Term{key: above})
 	if err != nil {
 		return nil, err
@@ -75,14 +75,14 @@ func (b *Book) Take(key knowledge.ServiceKey, above knowledge.Term) (*Claim, err
 // node has seen, with one save. Older claims of the same services end with
 // ErrSuperseded. What ended while its term was being saved is left out; so is, with
 // ErrExhausted, what has no higher term. After any other error nothing is claimed.
-func (b *Book) TakeAll(above map[knowledge.ServiceKey]knowledge.Term) (map[knowledge.ServiceKey]*Claim, error) {
+func (b *Claims) TakeAll(above map[knowledge.ServiceKey]knowledge.Term) (map[knowledge.ServiceKey]*Claim, error) {
 	mine, err := b.take(above)
 	maps.DeleteFunc(mine, func(_ knowledge.ServiceKey, c *Claim) bool { return c.ctx.Err() != nil })
 	return mine, err
 }
 
 // take returns the claims that got a term. Those that ended meanwhile are not held.
-func (b *Book) take(above map[knowledge.ServiceKey]knowledge.Term) (map[knowledge.ServiceKey]*Claim, error) {
+func (b *Claims) take(above map[knowledge.ServiceKey]knowledge.Term) (map[knowledge.ServiceKey]*Claim, error) {
 	mine, err := b.begin(above)
 	if err != nil {
 		return nil, err
@@ -93,7 +93,7 @@ func (b *Book) take(above map[knowledge.ServiceKey]knowledge.Term) (map[knowledg
 }
 
 // begin makes claims that can be ended, but have no terms yet.
-func (b *Book) begin(above map[knowledge.ServiceKey]knowledge.Term) (map[knowledge.ServiceKey]*Claim, error) {
+func (b *Claims) begin(above map[knowledge.ServiceKey]knowledge.Term) (map[knowledge.ServiceKey]*Claim, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
@@ -110,7 +110,7 @@ func (b *Book) begin(above map[knowledge.ServiceKey]knowledge.Term) (map[knowled
 }
 
 // install makes the claims that got terms held, and takes the others out of mine.
-func (b *Book) install(mine map[knowledge.ServiceKey]*Claim, terms map[knowledge.ServiceKey]knowledge.Term) {
+func (b *Claims) install(mine map[knowledge.ServiceKey]*Claim, terms map[knowledge.ServiceKey]knowledge.Term) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for key, c := range mine {
@@ -136,8 +136,8 @@ func (b *Book) install(mine map[knowledge.ServiceKey]*Claim, terms map[knowledge
 	}
 }
 
-// Held is the claim of a service, if this node has one.
-func (b *Book) Held(key knowledge.ServiceKey) (*Claim, bool) {
+// Get is the claim of a service, if this node has one.
+func (b *Claims) Get(key knowledge.ServiceKey) (*Claim, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	c, ok := b.held[key]
@@ -145,32 +145,32 @@ func (b *Book) Held(key knowledge.ServiceKey) (*Claim, bool) {
 }
 
 // Keys are the services that this node claims, in order.
-func (b *Book) Keys() []knowledge.ServiceKey {
+func (b *Claims) Keys() []knowledge.ServiceKey {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return slices.Sorted(maps.Keys(b.held))
 }
 
 // Len is how many services this node claims.
-func (b *Book) Len() int {
+func (b *Claims) Len() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return len(b.held)
 }
 
 // End ends the claim of a service, also one that is being taken.
-func (b *Book) End(key knowledge.ServiceKey, cause error) {
+func (b *Claims) End(key knowledge.ServiceKey, cause error) {
 	b.endThose(func(k knowledge.ServiceKey) bool { return k == key }, cause)
 }
 
 // EndAll ends all claims, also those that are being taken.
-func (b *Book) EndAll(cause error) {
+func (b *Claims) EndAll(cause error) {
 	b.endThose(func(knowledge.ServiceKey) bool { return true }, cause)
 }
 
 // Keep ends the claims of services that keep says false to, also those that are
 // being taken.
-func (b *Book) Keep(keep func(knowledge.ServiceKey) bool, cause error) {
+func (b *Claims) Keep(keep func(knowledge.ServiceKey) bool, cause error) {
 	b.mu.Lock()
 	keys := slices.Collect(maps.Keys(b.held))
 	for c := range b.taking {
@@ -186,7 +186,7 @@ func (b *Book) Keep(keep func(knowledge.ServiceKey) bool, cause error) {
 
 // endThose cancels with the lock held, so that no held claim has an ended context;
 // what hangs on the contexts runs elsewhere. The same goes for end.
-func (b *Book) endThose(end func(knowledge.ServiceKey) bool, cause error) {
+func (b *Claims) endThose(end func(knowledge.ServiceKey) bool, cause error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for key, c := range b.held {

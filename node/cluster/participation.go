@@ -1,0 +1,250 @@
+package cluster
+
+import (
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/node/cluster/claim"
+	"github.com/effiscale/effiscale/node/cluster/member"
+	"github.com/effiscale/effiscale/node/cluster/ring"
+)
+
+const (
+	// settleFor is how long a new node must see the same members before it offers itself,
+	// and settleMost how long it waits for others.
+	settleFor, settleMost = time.Second, 5 * time.Second
+	// excludedWithin is how close together the others must show that they went on
+	// without this node.
+	excludedWithin = 15 * time.Second
+)
+
+// participation decides whether this node may own services, and tells the others.
+type participation struct {
+	c        *Cluster
+	state    member.State
+	since    time.Time // when it began to wait
+	until    time.Time // it waits at least until then
+	settled  bool      // it has seen the same members for a while since it started, or stalled
+	holdDown claim.HoldDown
+	// diskFailed: no term can be saved; the node owns nothing until one can.
+	// unreachable: others cannot call it, so no report comes.
+	diskFailed, unreachable bool
+	exclusion               exclusion
+}
+
+func newParticipation(c *Cluster) *participation {
+	now := c.o.Now()
+	p := &participation{c: c, since: now}
+	p.exclusion.reset()
+	for range min(c.o.Starts-1, 8) {
+		p.holdDown.Flap(now)
+	}
+	p.until = later(p.until, p.holdDown.Until(now))
+	return p
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+// flap releases what this node owned while it was away, since others own it by now, and
+// makes it wait before it owns anything again: longer each time.
+func (p *participation) flap(now time.Time) {
+	c := p.c
+	c.claims.EndAll(claim.ErrMoved)
+	c.owner.intents.clear()
+	p.holdDown.Flap(now)
+	c.count.Flaps++
+	p.exclusion.reset()
+	p.since, c.liveness.changedAt, p.settled = now, now, false
+	p.until = later(now.Add(settleFor), p.holdDown.Until(now))
+	p.become(member.Waiting)
+}
+
+// become changes the state, and lets the others know at once.
+func (p *participation) become(state member.State) {
+	p.state = state
+	p.c.members.Update(func(m *member.Meta) { m.State = state })
+}
+
+// why is the reason for waiting; "" when the node does not wait, or is about to participate.
+func (p *participation) why(now time.Time) string {
+	switch {
+	case p.state != member.Waiting:
+	case p.diskFailed:
+		return "cannot persist terms: it owns no service until node.data_dir is writable"
+	case p.unreachable:
+		return "other nodes cannot call it: it owns no service until they reach cluster.advertise"
+	case !p.settled:
+		return "gossip has not settled: it owns no service until then"
+	case !p.c.majority.has:
+		return "no majority of the cluster in sight: replica counts do not change"
+	case now.Before(p.until):
+		return "hold-down after restarts or disconnections: other nodes own its services until " + p.until.UTC().Format("15:04:05 UTC")
+	}
+	return ""
+}
+
+// update looks on which side of the cluster this node is, and whether it has waited long
+// enough.
+func (p *participation) update(now time.Time) {
+	c := p.c
+	c.storage.alone.Store(c.left.Load() || c.placement.ring.Len() <= 1 && c.alone() && len(c.liveness.peers()) == 1)
+	if c.left.Load() { // alone, on purpose
+		c.majority.has, p.settled = true, true
+		c.liveness.visible, p.state = []knowledge.NodeID{c.self}, member.Participant // nobody else has what is its own
+		return
+	}
+	alive := c.liveness.update(now)
+	company := len(alive) > 1 || c.alone()
+	calm := now.Sub(c.liveness.changedAt) >= settleFor || len(alive) == 1
+	settled := company && calm || now.Sub(p.since) >= settleMost
+	p.settled = p.settled || settled
+	if !p.settled {
+		return
+	}
+	if c.majority.update(now, alive) && p.majorityChanged(now, alive) {
+		return
+	}
+	if p.exclusion.detect(c, now) {
+		c.log.Warn().Msg("excluded by peers, rejoining")
+		p.flap(now)
+		return
+	}
+	if p.state == member.Waiting && p.fit() && !now.Before(p.until) && settled && c.majority.has {
+		p.become(member.Participant)
+		c.log.Info().Int("members", len(alive)).Msg("participating: owning the services that the ring assigns")
+	}
+}
+
+// majorityChanged releases what a side without a majority owned: first so that nobody
+// takes this node for an owner on its return, then because others have it by now.
+func (p *participation) majorityChanged(now time.Time, alive []knowledge.NodeID) (flapped bool) {
+	c := p.c
+	if !c.majority.has {
+		p.become(member.Waiting)
+		c.log.Error().Int("alive", c.majority.status.Alive).Int("of", c.majority.status.Voters).
+			Msg("no majority of the cluster in sight: containers stay at the right size, replica counts do not change; check the network between the hosts and `effiscale members`")
+		return false
+	}
+	c.log.Info().Int("alive", len(alive)).Int("of", c.majority.status.Voters).Msg("majority of the cluster in sight again")
+	p.flap(now)
+	return true
+}
+
+// alone reports whether no other node is configured or known.
+func (c *Cluster) alone() bool {
+	return len(c.o.Member.Join)+len(c.o.Member.Introduced)+len(c.o.Known.Seen) == 0
+}
+
+// exclusion detects that the other nodes went on without this one: it was disconnected,
+// and may not have noticed, since a node alone takes up to ten seconds to see that it is.
+type exclusion struct {
+	// shared are the members that had the ring of this node, and this node as an owner in it.
+	shared map[knowledge.NodeID]bool
+	// full is that ring without this node, as a checksum.
+	full uint64
+	// without is when each of them was seen with a ring that lacks this node only.
+	without map[knowledge.NodeID]time.Time
+}
+
+func (e *exclusion) reset() {
+	e.shared, e.without, e.full = map[knowledge.NodeID]bool{}, map[knowledge.NodeID]time.Time{}, 0
+}
+
+// detect reports whether more than half of the other members went over from this node's
+// ring to the one without it. Where this node waits it is left out by right.
+func (e *exclusion) detect(c *Cluster, now time.Time) bool {
+	if c.participation.state != member.Participant {
+		e.reset()
+		return false
+	}
+	mine, has, peers := c.placement.ring.Checksum(), c.placement.ring.Has(c.self), c.liveness.peers()
+	seen := func(keep func(*member.Peer) bool) uint64 { return ring.ChecksumOf(c.placement.nodesOf(keep)) }
+	others, without := 0, uint64(0)
+	for i := range peers {
+		p := &peers[i]
+		if p.Self || !p.Alive {
+			continue
+		}
+		others++
+		switch {
+		case p.Ring == mine && has:
+			e.shared[p.ID] = true
+			delete(e.without, p.ID)
+		case e.shared[p.ID]:
+			if without == 0 {
+				without = seen(func(p *member.Peer) bool { return p.Alive && !p.Self })
+			}
+			if p.Ring == without || p.Ring == e.full {
+				e.without[p.ID] = now
+			}
+		}
+	}
+	if has && len(e.shared) == others && others > 0 { // all agree: what their ring without this node would be
+		e.full = seen(func(p *member.Peer) bool { return c.liveness.sees(p.ID) && !p.Self })
+	}
+	gone := 0
+	for id, at := range e.without {
+		if now.Sub(at) > excludedWithin {
+			delete(e.without, id)
+			continue
+		}
+		gone++
+	}
+	if len(e.shared) > len(peers) { // some are forgotten
+		clear(e.shared)
+	}
+	return 2*gone > others
+}
+
+// fit reports whether the node can plan for what it would own.
+func (p *participation) fit() bool { return !p.diskFailed && !p.unreachable }
+
+// cannotSave releases what a node without a disk cannot own: a term that is forgotten by
+// a crash could be taken twice.
+func (p *participation) cannotSave() {
+	if p.diskFailed || p.c.left.Load() {
+		return
+	}
+	p.diskFailed = true
+	p.release()
+	p.c.log.Error().Msg("cannot persist terms to node.data_dir; releasing all services until writes succeed")
+}
+
+// canSave ends what cannotSave began.
+func (p *participation) canSave() {
+	if p.diskFailed {
+		p.diskFailed = false
+		p.resume()
+		p.c.log.Info().Msg("terms persisted again; participating")
+	}
+}
+
+func (p *participation) reached(yes bool) {
+	switch {
+	case p.unreachable != yes || p.c.left.Load(): // nothing new
+	case yes:
+		p.unreachable = false
+		p.resume()
+		p.c.log.Info().Msg("reachable from other nodes again; participating")
+	default:
+		p.unreachable = true
+		p.release()
+		p.c.log.Error().Msg("unreachable from other nodes; releasing all services until they can call this one")
+	}
+}
+
+func (p *participation) release() {
+	p.state = member.Waiting
+	p.c.members.Update(func(m *member.Meta) { m.State, m.Features = member.Waiting, m.Features|member.FeatureUnfit })
+}
+
+func (p *participation) resume() {
+	if p.fit() {
+		p.c.members.Update(func(m *member.Meta) { m.Features &^= member.FeatureUnfit })
+	}
+}
