@@ -39,6 +39,17 @@ func newRig(t *testing.T, o dockertest.Options) *rig {
 // newRigOver begins with what an earlier life left in the store, and other settings.
 func newRigOver(t *testing.T, o dockertest.Options, leave func(*store.Store, *config.Config)) *rig {
 	t.Helper()
+	s, _, err := store.Open(store.Options{Dir: t.TempDir(), Log: zerolog.Nop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newRigWith(t, o, s, func(cfg *config.Config) { leave(s, cfg) })
+}
+
+// newRigWith begins with a store, and other settings.
+func newRigWith(t *testing.T, o dockertest.Options, s *store.Store, set func(*config.Config)) *rig {
+	t.Helper()
+	t.Cleanup(func() { _ = s.Close() })
 	o.Files = true
 	r := &rig{t: t, e: dockertest.New(t, o)}
 	cfg := config.Defaults()
@@ -53,12 +64,7 @@ func newRigOver(t *testing.T, o dockertest.Options, leave func(*store.Store, *co
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, _, err := store.Open(store.Options{Dir: t.TempDir(), Log: zerolog.Nop()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = s.Close() })
-	leave(s, &cfg)
+	set(&cfg)
 	kernel, err := cgroup.Open(cgroup.Options{Root: r.e.Root(), Driver: o.Driver})
 	if err != nil {
 		t.Fatal(err)

@@ -173,8 +173,9 @@ func (e *Engine) Restart() {
 
 // Spec is a container to run.
 type Spec struct {
-	Name         string // "c1", "c2", … unless given
-	Image        string // "app"
+	ID           knowledge.ContainerID // made from the name unless given
+	Name         string                // "c1", "c2", … unless given
+	Image        string                // "app"
 	Args         []string
 	Labels       map[string]string
 	Limits       knowledge.Limits
@@ -206,8 +207,11 @@ func (e *Engine) make(s Spec) *box {
 	if s.Image == "" {
 		s.Image = "app"
 	}
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s %d", s.Name, e.seq))
-	b := &box{id: knowledge.ContainerID(hex.EncodeToString(sum[:])), spec: s, state: "created", made: time.Now(), record: recordOf(s.Limits)}
+	if s.ID == "" {
+		sum := sha256.Sum256(fmt.Appendf(nil, "%s %d", s.Name, e.seq))
+		s.ID = knowledge.ContainerID(hex.EncodeToString(sum[:]))
+	}
+	b := &box{id: s.ID, spec: s, state: "created", made: time.Now(), record: recordOf(s.Limits)}
 	b.before = b.record
 	e.containers[b.id] = b
 	e.emit(b, "create")
