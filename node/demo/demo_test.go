@@ -76,7 +76,8 @@ func TestGeneratorIsAnOpenLoop(t *testing.T) {
 		for x := 0.0; x < 1; x += 0.001 {
 			want += p.demand(x) * p.each.Seconds() / workPerRequest.Seconds() / 1000
 		}
-		if sent := float64(g.sent.Load()); sent < 0.9*want || sent > 1.1*want || got.Load() != g.sent.Load() || g.failed.Load() != 0 {
+		if sent := float64(g.sent.Load()); sent < 0.9*want || sent > 1.1*want || got.Load() != g.sent.Load() ||
+			g.failed.Load() != 0 {
 			t.Errorf("%s: sent %g, arrived %d, failed %d; planned %.0f", tt.name, sent, got.Load(), g.failed.Load(), want)
 		}
 		if p50 := g.all.quantile(0.5); p50 < tt.delay {
@@ -123,7 +124,8 @@ func TestService(t *testing.T) {
 		code int
 		body string
 	}{{"/hold/8192", 200, "8192"}, {"/hold/4096", 200, "8192"}, {"/hold/0", 200, "8192"},
-		{"/hold/-1", 400, ""}, {"/hold/99999999999999999999", 400, ""}, {"/hold/2147483648", 400, ""}, {"/hold/NaN", 400, ""}} {
+		{"/hold/-1", 400, ""}, {"/hold/99999999999999999999", 400, ""}, {"/hold/2147483648", 400, ""}, {"/hold/NaN", 400,
+			""}} {
 		if code, body := do("POST", tt.path); code != tt.code || tt.body != "" && body != tt.body {
 			t.Errorf("%s: %d %q", tt.path, code, body)
 		}
@@ -205,10 +207,12 @@ func TestPictureAndSummary(t *testing.T) {
 		p := planFor(shape, time.Minute, 2, 2)
 		m := update(picture{plan: &p}, stepMsg("making an image"), beginMsg(false), decisionMsg("cpu 0.50 -> 1.00"))
 		for i := range 27 {
-			m = update(m, tick{at: time.Duration(i) * time.Second, x: float64(i) / 27, demand: p.demand(float64(i) / 27), limit: 0.4, use: 0.3,
+			m = update(m, tick{at: time.Duration(i) * time.Second, x: float64(i) / 27, demand: p.demand(float64(i) / 27),
+				limit: 0.4, use: 0.3,
 				memory: 40 * knowledge.MiB, memLimit: 96 * knowledge.MiB, p99: 15 * time.Millisecond})
 		}
-		if v := m.View().Content; !strings.Contains(v, shape) || !strings.Contains(v, "limit") || strings.Count(v, "\n") > 30 {
+		if v := m.View().Content; !strings.Contains(v, shape) || !strings.Contains(v, "limit") ||
+			strings.Count(v, "\n") > 30 {
 			t.Errorf("%s:\n%s", shape, v)
 		}
 		var b strings.Builder

@@ -157,7 +157,8 @@ func left(t *testing.T, c *docker.Client, id string) []string {
 		found = append(found, "directory "+dirOf(id))
 	}
 	// An image that exists makes a container; one that does not is refused.
-	if ctr, err := c.Create(t.Context(), knowledge.ContainerSpec{Name: "effiscale-demo-probe-" + id, Image: imageOf(id), Command: []string{"/effiscale"}}); err == nil {
+	if ctr, err := c.Create(t.Context(), knowledge.ContainerSpec{Name: "effiscale-demo-probe-" + id, Image: imageOf(id),
+		Command: []string{"/effiscale"}}); err == nil {
 		found = append(found, "image "+imageOf(id))
 		_ = c.Remove(t.Context(), ctr)
 	}
@@ -190,7 +191,8 @@ func TestEngineDemo(t *testing.T) {
 			return false
 		}
 		out := d.out.String()
-		for _, want := range []string{"first run: fixed limits", "second run", "latency p99", "reserved core-seconds", "effiscale.enable=true"} {
+		for _, want := range []string{"first run: fixed limits", "second run", "latency p99", "reserved core-seconds",
+			"effiscale.enable=true"} {
 			if !strings.Contains(out, want) {
 				t.Errorf("it does not say %q", want)
 			}
@@ -265,7 +267,8 @@ func TestEngineDemoKilled(t *testing.T) {
 // An address that is none, and a program that cannot run alone in an image, are errors that
 // say what to do.
 func TestDemoCannotStart(t *testing.T) {
-	err := Run(t.Context(), Options{Shape: "step", Duration: 10 * time.Second, Plain: true, Out: &output{}, Host: "ssh://host"})
+	err := Run(t.Context(), Options{Shape: "step", Duration: 10 * time.Second, Plain: true, Out: &output{},
+		Host: "ssh://host"})
 	if err == nil || !strings.Contains(err.Error(), "allowed: unix://") {
 		t.Errorf("no address: %v", err)
 	}

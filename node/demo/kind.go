@@ -17,7 +17,7 @@ import (
 	"github.com/effiscale/effiscale/node/demo/process"
 )
 
-// kind is what carries the load.
+// kind is what runs the load.
 type kind uint8
 
 const (
@@ -83,16 +83,18 @@ func (d *demo) engineNote() string {
 	if os.Geteuid() == 0 {
 		return ""
 	}
-	return fmt.Sprintf("This user has access to the Docker Engine and is not root: limits are changed through the Engine.\n"+
-		"As root, EffiScale also writes the CPU quota to the kernel directly, which is faster:\n\n    sudo %s demo", d.Command)
+	return fmt.Sprintf("This user has access to the Docker Engine and is not root: "+
+		"limits are changed through the Engine.\n"+
+		"As root, EffiScale also writes the CPU quota to the kernel directly, which is faster:\n\n"+
+		"    sudo %s demo", d.Command)
 }
 
 // forbidden says what to type for a user whom the Engine's socket refuses.
 func (d *demo) forbidden() string {
 	name := userName()
 	socket := strings.TrimPrefix(d.Host, "unix://")
-	note := fmt.Sprintf("User %s has no access to the Docker Engine at %s.\nTo see the demo in containers:\n\n    sudo %s demo",
-		name, socket, d.Command)
+	note := fmt.Sprintf("User %s has no access to the Docker Engine at %s.\n"+
+		"To see the demo in containers:\n\n    sudo %s demo", name, socket, d.Command)
 	var st syscall.Stat_t
 	if err := syscall.Stat(socket, &st); err != nil || st.Gid == 0 || st.Mode&0o060 != 0o060 {
 		return note
@@ -134,12 +136,11 @@ func (d *demo) useProcesses(ctx context.Context) (note string, err error) {
 		return "", err
 	}
 	d.host, err = d.engine.Host(ctx)
-	return fmt.Sprintf("%s.\nThe load is a plain process in a control group of its own (cgroup version %d) instead of a container.\n"+
-		"Kernel, limits and daemon are real.", none, d.host.CgroupVersion), err
+	return fmt.Sprintf("%s.\nThe load is a plain process in a control group of its own (cgroup version %d) "+
+		"instead of a container.\nKernel, limits and daemon are real.", none, d.host.CgroupVersion), err
 }
 
-// print prints a text before the demonstration. A demo goes on when nobody reads it: what
-// it made must be removed in order.
+// print prints a text before the demonstration. A demo continues when its output is closed.
 func (d *demo) print(text string) {
 	if text != "" {
 		_, _ = fmt.Fprintf(d.Out, "%s\n\n", ansi.Wordwrap(text, pageCols(d.Out), ""))

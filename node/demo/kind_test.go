@@ -96,7 +96,8 @@ func TestEngineDemoOfAMember(t *testing.T) {
 			return false
 		}
 		out := d.out.String()
-		says(t, out, "limits are changed through the Engine", "sudo "+file+" demo", "second run", "cpu 0.", "Nothing of the demo is left behind")
+		says(t, out, "limits are changed through the Engine", "sudo "+file+" demo", "second run", "cpu 0.",
+			"Nothing of the demo is left behind")
 		if found := left(t, c, d.id); code != 0 || len(found) > 0 || strings.Contains(strings.ToLower(out), "simulated") {
 			t.Errorf("exit %d, left behind: %q\n%s", code, found, out)
 		}
@@ -113,7 +114,8 @@ func TestEngineDemoWithoutAccess(t *testing.T) {
 	d := startAs(t, file, &syscall.Credential{Uid: nobody, Gid: nobody})
 	code := d.wait(t)
 	out := d.out.String()
-	says(t, out, "no access to the Docker Engine", "\n    sudo "+file+" demo\n", "sudo usermod -aG", "SIMULATED", "first run: fixed limits (simulated)",
+	says(t, out, "no access to the Docker Engine", "\n    sudo "+file+" demo\n", "sudo usermod -aG", "SIMULATED",
+		"first run: fixed limits (simulated)",
 		"second run: the same load, with EffiScale (simulated)", "load, simulated", "nothing was changed on this host")
 	if _, err := os.Stat(dirOf(d.id)); code != 0 || err == nil {
 		t.Errorf("exit %d, directory %v", code, err)
@@ -213,7 +215,8 @@ func TestDemoSimulated(t *testing.T) {
 		t.Setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
 		d := startAs(t, file, &syscall.Credential{Uid: nobody, Gid: nobody})
 		code := d.wait(t)
-		says(t, d.out.String(), "No Docker Engine answers", "sudo "+file+" demo", "SIMULATED", "second run: the same load, with EffiScale (simulated)")
+		says(t, d.out.String(), "No Docker Engine answers", "sudo "+file+" demo", "SIMULATED",
+			"second run: the same load, with EffiScale (simulated)")
 		if code != 0 {
 			t.Errorf("exit %d", code)
 		}
@@ -222,14 +225,16 @@ func TestDemoSimulated(t *testing.T) {
 		t.Run(shape, func(t *testing.T) {
 			var outs [2]output
 			for i := range outs {
-				d := &demo{Options: Options{Shape: shape, Plain: true, Out: &outs[i], Command: "effiscale"}, kind: simulated, plan: planFor(shape, time.Minute, 4, 4)}
+				d := &demo{Options: Options{Shape: shape, Plain: true, Out: &outs[i], Command: "effiscale"}, kind: simulated,
+					plan: planFor(shape, time.Minute, 4, 4)}
 				d.screen = newScreen(d, nil)
 				began := time.Now()
 				fixed, scaled, err := d.simulate(t.Context())
 				if err != nil || time.Since(began) > 10*time.Second {
 					t.Fatalf("%v after %s", err, time.Since(began))
 				}
-				if scaled.failed > fixed.failed || scaled.kills > fixed.kills || scaled.p99 > fixed.p99 || fixed.sent != scaled.sent {
+				if scaled.failed > fixed.failed || scaled.kills > fixed.kills || scaled.p99 > fixed.p99 ||
+					fixed.sent != scaled.sent {
 					t.Errorf("with EffiScale it is worse: %+v, %+v", fixed, scaled)
 				}
 				if shape == "leak" && (fixed.kills == 0 || scaled.kills > 0 || scaled.peakMem > d.plan.maxMem) {
@@ -302,8 +307,10 @@ func TestProcessEngine(t *testing.T) {
 		t.Helper()
 		s, err := r.sampler.read(t.Context())
 		k, inspectErr := c.Inspect(t.Context(), id)
-		if err != nil || inspectErr != nil || s.Quota != cpu || s.MemoryLimit != memory || k.Limits.CPU != cpu || k.Limits.Memory != memory {
-			t.Errorf("kernel %v %v, record %+v, %v, %v; want %v %v", s.Quota, s.MemoryLimit, k.Limits, err, inspectErr, cpu, memory)
+		if err != nil || inspectErr != nil || s.Quota != cpu || s.MemoryLimit != memory || k.Limits.CPU != cpu ||
+			k.Limits.Memory != memory {
+			t.Errorf("kernel %v %v, record %+v, %v, %v; want %v %v", s.Quota, s.MemoryLimit, k.Limits, err, inspectErr, cpu,
+				memory)
 		}
 	}
 	limits(p.limits.CPU, p.limits.Memory)
@@ -330,7 +337,8 @@ func TestProcessEngine(t *testing.T) {
 	if err := c.Remove(t.Context(), id); err != nil {
 		t.Fatal(err)
 	}
-	if all, err := c.List(t.Context()); err != nil || slices.ContainsFunc(all, func(k knowledge.Container) bool { return k.ID == id }) {
+	if all, err := c.List(t.Context()); err != nil || slices.ContainsFunc(all,
+		func(k knowledge.Container) bool { return k.ID == id }) {
 		t.Errorf("%v, %v", all, err)
 	}
 	for _, kind := range []knowledge.EventKind{

@@ -25,7 +25,7 @@ func newLive(d *demo, interrupt func()) *live {
 	m := picture{plan: &d.plan, kind: d.kind, colour: d.Colour, interrupt: interrupt}
 	l := &live{program: tea.NewProgram(m, tea.WithOutput(d.Out), tea.WithoutSignalHandler(), tea.WithFPS(20))}
 	l.ended.Go(func() {
-		// A terminal that went away ends the picture, and the demo with it.
+		// A terminal that was closed ends the picture, and the demo with it.
 		if _, err := l.program.Run(); err != nil {
 			interrupt()
 		}
@@ -44,13 +44,13 @@ func (l *live) begin(scaled bool)    { l.program.Send(beginMsg(scaled)) }
 func (l *live) tick(t tick)          { l.program.Send(t) }
 func (l *live) decision(text string) { l.program.Send(decisionMsg(text)) }
 
-// close ends the picture and gives the terminal back.
+// close ends the picture and restores the terminal.
 func (l *live) close() {
 	l.program.Quit()
 	l.ended.Wait()
 }
 
-// picture is what stands on the terminal; bubbletea's loop owns it.
+// picture is what is shown on the terminal; bubbletea's loop owns it.
 type picture struct {
 	plan      *scenario
 	kind      kind
@@ -84,7 +84,8 @@ func (m picture) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		m.res, m.decisions, m.now = result{}, nil, tick{}
 	case decisionMsg:
 		line := fmt.Sprintf("%4.0fs  %s", m.now.at.Seconds(), msg)
-		m.decisions = append(m.decisions[max(0, len(m.decisions)+1-maxDecisions):len(m.decisions):len(m.decisions)], shown(line, 5*width))
+		m.decisions = append(m.decisions[max(0, len(m.decisions)+1-maxDecisions):len(m.decisions):len(m.decisions)],
+			shown(line, 5*width))
 	case tick:
 		m.now = msg
 		m.res.add(msg)
@@ -100,7 +101,8 @@ func (m picture) View() tea.View {
 	top := ansi.Wrap(m.top(cols, min(chartRows, max(rows-14, 4))), cols, "")
 	var lines []string
 	for _, d := range m.decisions {
-		lines = append(lines, strings.Split(strings.ReplaceAll(ansi.Wordwrap(d, max(cols-7, 10), ""), "\n", "\n       "), "\n")...)
+		lines = append(lines, strings.Split(strings.ReplaceAll(ansi.Wordwrap(d, max(cols-7, 10), ""), "\n", "\n       "),
+			"\n")...)
 	}
 	room := max(rows-1-strings.Count(top, "\n"), 0)
 	return tea.NewView(top + strings.Join(lines[max(len(lines)-room, 0):], "\n"))
@@ -113,7 +115,8 @@ func (m picture) top(cols, height int) string {
 	if m.scaled {
 		done += 0.5
 	}
-	fmt.Fprintf(&b, "EffiScale demo   %s load on %d cores   q quits, and nothing is left behind\n", m.plan.shape, m.plan.cores)
+	fmt.Fprintf(&b, "EffiScale demo   %s load on %d cores   q quits, and nothing is left behind\n", m.plan.shape,
+		m.plan.cores)
 	fmt.Fprintf(&b, "%s   %s\n\n", bar(done), m.heading())
 	if c := m.res.chart(m.plan, m.colour, cols, height); c != "" {
 		b.WriteString(c + "\n\n")
@@ -129,7 +132,7 @@ func (m picture) top(cols, height int) string {
 func (m picture) heading() string {
 	switch {
 	case m.leaving:
-		return "leaving: removing everything"
+		return "stopping: removing everything"
 	case m.step != "":
 		return m.step
 	}

@@ -13,10 +13,10 @@ import (
 )
 
 const (
-	// patience is how long a client waits; slower is an error.
-	patience = 2 * time.Second
-	// maxWaiting bounds the requests under way: at the peak of 200 a second and
-	// the full patience 400 would wait; a request beyond the bound is an error.
+	// timeout is how long a client waits; slower is an error.
+	timeout = 2 * time.Second
+	// maxWaiting bounds the requests in progress: at the peak of 200 a second and
+	// the full timeout 400 would wait; a request beyond the bound is an error.
 	maxWaiting = 512
 	// holdEvery is the step of a leak.
 	holdEvery = 200 * time.Millisecond
@@ -29,14 +29,14 @@ type latencies struct {
 }
 
 func newLatencies() *latencies {
-	return &latencies{hist: hdrhistogram.New(100, int64(2*patience/time.Microsecond), 3)}
+	return &latencies{hist: hdrhistogram.New(100, int64(2*timeout/time.Microsecond), 3)}
 }
 
 func (l *latencies) add(d time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	// What lies beyond the highest value is recorded as that.
-	_ = l.hist.RecordValue(min(max(d.Microseconds(), 100), int64(2*patience/time.Microsecond)))
+	_ = l.hist.RecordValue(min(max(d.Microseconds(), 100), int64(2*timeout/time.Microsecond)))
 }
 
 // quantile is the latency that a share q, 0..1, of the requests stayed under.
@@ -52,8 +52,8 @@ func (l *latencies) reset() {
 	l.hist.Reset()
 }
 
-// generator sends requests at a rate that does not care how the service does:
-// an open loop. A closed one would be slowed by what it measures.
+// generator sends requests at a rate that does not depend on the service: an open loop.
+// A closed one would be slowed by what it measures.
 type generator struct {
 	plan   *scenario
 	client *http.Client
@@ -70,7 +70,7 @@ type generator struct {
 
 func newGenerator(p *scenario, born time.Time) *generator {
 	g := &generator{plan: p, all: newLatencies(), recent: newLatencies(), client: &http.Client{
-		Timeout:   patience,
+		Timeout:   timeout,
 		Transport: &http.Transport{MaxIdleConnsPerHost: maxWaiting, MaxConnsPerHost: maxWaiting, DisableCompression: true},
 	}}
 	g.target.Store(new(string))
@@ -78,7 +78,7 @@ func newGenerator(p *scenario, born time.Time) *generator {
 	return g
 }
 
-// run sends until the plan or the context ends, and waits for what is under way.
+// run sends until the plan or the context ends, and waits for the requests in progress.
 func (g *generator) run(ctx context.Context) {
 	defer g.client.CloseIdleConnections()
 	var wg sync.WaitGroup
@@ -132,8 +132,7 @@ func (g *generator) request(ctx context.Context, due time.Time) {
 	}
 }
 
-// leak tells the service what to hold, again and again; one that is down holds
-// nothing.
+// leak sets the memory that the service holds, again and again.
 func (g *generator) leak(ctx context.Context) {
 	tick := time.NewTicker(holdEvery)
 	defer tick.Stop()

@@ -21,7 +21,7 @@ const (
 	readyWithin = 20 * time.Second
 	// stopWithin is how long it may take to end: the daemon promises 2 s.
 	stopWithin = 5 * time.Second
-	// maxDaemonLog bounds what is shown of its last words.
+	// maxDaemonLog bounds what is shown of its log.
 	maxDaemonLog = 2 << 10
 )
 
@@ -34,8 +34,8 @@ type daemon struct {
 	ended  chan struct{} // closed when the process is gone
 }
 
-// config is the private daemon's. The boost of a start would hold every cut back
-// for a minute, which is longer than a run. It sees the demo's containers and no others.
+// config is that of the demo's daemon. It manages the demo's containers and no others. The
+// start boost would prevent a cut for a minute, which is longer than a run.
 func config(dir, dockerHost, id string) string {
 	return fmt.Sprintf(`[node]
 name = "demo"
@@ -111,12 +111,12 @@ func (d *daemon) ready(ctx context.Context) error {
 		}
 		select {
 		case <-d.ended:
-			return fmt.Errorf("the demo's daemon ended at once; its last words:\n%s", d.lastWords())
+			return fmt.Errorf("the demo's daemon ended at once; the end of its log:\n%s", d.endOfLog())
 		case <-ctx.Done():
 			if err := context.Cause(ctx); !errors.Is(err, context.DeadlineExceeded) {
 				return err
 			}
-			return fmt.Errorf("the demo's daemon was not ready within %s; its last words:\n%s", readyWithin, d.lastWords())
+			return fmt.Errorf("the demo's daemon was not ready within %s; the end of its log:\n%s", readyWithin, d.endOfLog())
 		case <-tick.C:
 		}
 	}
@@ -136,8 +136,8 @@ func (d *daemon) stop() error {
 	return fmt.Errorf("the demo's daemon did not end within %s and was killed", stopWithin)
 }
 
-// lastWords is the end of the daemon's log.
-func (d *daemon) lastWords() string {
+// endOfLog is the end of the daemon's log.
+func (d *daemon) endOfLog() string {
 	f, err := os.Open(d.log)
 	if err != nil {
 		return "(no log)"

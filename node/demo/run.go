@@ -20,7 +20,7 @@ const (
 	lookEvery = 250 * time.Millisecond
 )
 
-// result is what one run came to.
+// result is the outcome of one run.
 type result struct {
 	sent, failed int64
 	p50, p99     time.Duration
@@ -47,8 +47,7 @@ func (r *result) add(t tick) {
 	r.memLimit = append(r.memLimit, float64(t.memLimit)/float64(knowledge.MiB))
 }
 
-// run is one of the two runs under way. One goroutine owns it; the generator
-// has its own.
+// run is one of the two runs. One goroutine owns it; the generator has its own.
 type run struct {
 	*demo
 	id      knowledge.ContainerID
@@ -122,7 +121,7 @@ func (r *run) up(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	slices.Reverse(targets) // the container's own address first: no proxy stands before it
+	slices.Reverse(targets) // the container's own address first: it needs no proxy
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -159,8 +158,8 @@ func (r *run) seen(ctx context.Context) error {
 	}
 }
 
-// watch samples, tells the screen, and starts a killed service anew, until the
-// load has ended.
+// watch samples, shows the figures, and starts a killed service again, until the load has
+// ended.
 func (r *run) watch(ctx context.Context, done <-chan struct{}) error {
 	sample := time.NewTicker(r.sampler.pace())
 	defer sample.Stop()
@@ -196,7 +195,7 @@ func (r *run) watch(ctx context.Context, done <-chan struct{}) error {
 	}
 }
 
-// others notes what the rest of the host used while the load ran.
+// others records what the rest of the host used while the load ran.
 func (r *run) others() error {
 	var after cgroup.HostSample
 	if r.usage == nil || r.usage.Read(&after) != nil {
@@ -224,8 +223,8 @@ func (r *run) sample(ctx context.Context) error {
 	return nil
 }
 
-// revive starts the service again when its container has died: with these
-// loads only the kernel's out-of-memory killer ends it.
+// revive starts the service again when its container has ended: with these loads only the
+// kernel's out-of-memory killer ends it.
 func (r *run) revive(ctx context.Context) error {
 	c, err := r.engine.Inspect(ctx, r.id)
 	if err != nil {
@@ -259,8 +258,8 @@ func (r *run) tick(window knowledge.Sample) {
 	r.screen.tick(t)
 }
 
-// decisions shows what the daemon did since the last look, in its own words.
-// What the daemon cannot say now it says at the next look.
+// decisions shows the changes since the last call, with the daemon's reasons. A call that
+// fails is repeated at the next one.
 func (r *run) decisions(ctx context.Context) {
 	v, err := view(ctx, r.daemon, r.name)
 	if err != nil || v.CPULimit == nil || v.MemoryLimit == nil {
@@ -276,7 +275,7 @@ func (r *run) decisions(ctx context.Context) {
 	r.lastCPU, r.lastMem = cpu, mem
 }
 
-// why is the reason of the last change of a resource, as far as the view tells.
+// why is the reason of the last change of a resource.
 func why(v api.ContainerView, resource string) string {
 	if c := v.LastChange; c != nil && c.Resource == resource && c.Why != "" {
 		return c.Why

@@ -74,7 +74,7 @@ type lines struct {
 	kind kind
 }
 
-// A demo goes on when nobody reads it: the containers must go away in order.
+// A demo continues when its output is closed: its containers must be removed in order.
 func (l *lines) line(format string, args ...any) { _, _ = fmt.Fprintf(l.out, format+"\n", args...) }
 
 func (l *lines) step(text string) { l.line("- %s", text) }
@@ -103,7 +103,7 @@ func runName(k kind, scaled bool) string {
 	return name
 }
 
-// shown makes a text safe and short for a terminal.
+// shown removes control characters from a text and bounds its length.
 func shown(text string, limit int) string {
 	text = strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {
@@ -140,7 +140,8 @@ func (r *result) chart(p *scenario, colour bool, cols, height int) string {
 			top = max(top, v)
 		}
 	}
-	options := []asciigraph.Option{asciigraph.Height(height), asciigraph.Width(max(cols-20, 10)), asciigraph.LowerBound(0), asciigraph.UpperBound(top * 1.05),
+	options := []asciigraph.Option{asciigraph.Height(height), asciigraph.Width(max(cols-20, 10)), asciigraph.LowerBound(0),
+		asciigraph.UpperBound(top * 1.05),
 		asciigraph.SeriesChars(asciigraph.CreateCharSet("·"), asciigraph.CreateCharSet("*"), asciigraph.DefaultCharSet),
 		asciigraph.YAxisValueFormatter(func(v float64) string { return fmt.Sprintf("%6.4g", v) })}
 	caption := unit + ":   ── limit   * use   · demand"

@@ -24,16 +24,15 @@ const servePort = 8080
 // maxHeld bounds what the service can be told to hold.
 const maxHeld = 1 << 30
 
-// service is the thing under load: it burns CPU time per request and holds
-// memory as it is told.
+// service uses CPU time for each request, and holds as much memory as requested.
 type service struct {
 	slots chan struct{} // bounds the requests at work; the rest wait
 	mu    sync.Mutex    // guards held
 	held  [][]byte
 }
 
-// Serve runs the service inside the demo's container. args hold its longest
-// life, so that a container whose demo was killed ends by itself.
+// Serve runs the service inside the demo's container. args hold its lifetime, so that a
+// container whose demo was killed ends by itself.
 func Serve(ctx context.Context, args []string) error {
 	if len(args) != 1 {
 		return errors.New("demo-serve is the demo's own: run `effiscale demo`")
@@ -51,7 +50,8 @@ func Serve(ctx context.Context, args []string) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /work", s.work)
 	mux.HandleFunc("POST /hold/{bytes}", s.hold)
-	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
+	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second,
+		BaseContext: func(net.Listener) context.Context { return ctx }}
 	l, err := listen(ctx)
 	if err != nil {
 		return fmt.Errorf("cannot listen: %w", err)
@@ -87,8 +87,8 @@ func join(files []string) error {
 	return unix.Exec("/proc/self/exe", os.Args, os.Environ())
 }
 
-// work answers after workPerRequest of CPU time, however long that takes. Who
-// stopped waiting is not worked for.
+// work answers after workPerRequest of CPU time, however long that takes. A request whose
+// client has gone is dropped.
 func (s *service) work(w http.ResponseWriter, r *http.Request) {
 	select {
 	case s.slots <- struct{}{}:
@@ -107,8 +107,7 @@ func (s *service) work(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, "%x\n", sum)
 }
 
-// burn uses CPU time, measured by the thread's own clock: a throttled thread
-// has not worked.
+// burn uses CPU time, measured by the thread's own clock, which does not count throttled time.
 func burn(d time.Duration) (uint64, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()

@@ -18,7 +18,7 @@ type scenario struct {
 	peak  float64       // cores asked for at the height
 	// limits are what both runs start with, and what the first one keeps.
 	limits knowledge.Limits
-	// room is what the labels of the second run allow.
+	// The maxima are those of the labels of the second run.
 	maxCPU float64
 	maxMem knowledge.Bytes
 	cores  int
@@ -31,9 +31,9 @@ const (
 	leaked = 256 * knowledge.MiB
 )
 
-// planFor fits a shape to a host: the peak takes at most half of its cores, and
-// of those that are free 70 %, so that the load generator and everybody else
-// have theirs; at most 2, and 0.4 on the smallest or busiest host.
+// planFor fits a shape to a host: the peak takes at most half of its cores and 70 % of those
+// that are idle, which leaves some to the load generator and to others; at most 2, and 0.4 on
+// the smallest or busiest host.
 func planFor(shape string, total time.Duration, cores int, free float64) scenario {
 	peak := max(min(0.5*float64(cores), 0.7*free, 2), 0.4)
 	p := scenario{shape: shape, each: total * 9 / 20, base: peak / 10, peak: peak, cores: cores,
@@ -64,8 +64,8 @@ func (p *scenario) demand(x float64) float64 {
 	return p.base + (p.peak-p.base)*height
 }
 
-// held is what the service is told to hold in memory when it has run for so
-// long: a leak begins anew with the process.
+// held is the memory that the service is to hold when it has run for so long: a leak begins
+// again with the process.
 func (p *scenario) held(age time.Duration) knowledge.Bytes {
 	if p.shape != "leak" {
 		return 0

@@ -63,7 +63,8 @@ func (d *demo) simulate(ctx context.Context) (fixed, scaled result, err error) {
 
 func (d *demo) newSimulation(scaled bool) *simulation {
 	s := &simulation{demo: d, scaled: scaled, all: newLatencies(), recent: newLatencies()}
-	s.kernel.Have = knowledge.HasCPU | knowledge.HasThrottle | knowledge.HasMemory | knowledge.HasMemoryStat | knowledge.HasLimits | knowledge.HasOOM
+	s.kernel.Have = knowledge.HasCPU | knowledge.HasThrottle | knowledge.HasMemory | knowledge.HasMemoryStat |
+		knowledge.HasLimits | knowledge.HasOOM
 	s.kernel.Quota, s.kernel.Period, s.kernel.MemoryLimit = d.plan.limits.CPU, period, d.plan.limits.Memory
 	s.policy = knowledge.Policy{
 		Managed: true, Mode: knowledge.ModeAuto, ThrottleTarget: 0.06, MemoryPercentile: 0.98, MemoryShrink: true,
@@ -121,12 +122,12 @@ func (s *simulation) work() {
 	if s.at-s.born < restartTakes && s.born > 0 {
 		limit = 0
 	}
-	wait := patience
+	wait := timeout
 	if limit > 0 {
-		wait = min(time.Duration(s.backlog/limit*float64(time.Second)), patience)
+		wait = min(time.Duration(s.backlog/limit*float64(time.Second)), timeout)
 	}
 	s.requests(arrived, wait)
-	if wait >= patience {
+	if wait >= timeout {
 		arrived = 0 // those have given up
 	}
 	s.backlog += arrived
@@ -152,7 +153,7 @@ func (s *simulation) requests(work float64, wait time.Duration) {
 		s.res.sent++
 		s.all.add(wait + workPerRequest)
 		s.recent.add(wait + workPerRequest)
-		if wait >= patience {
+		if wait >= timeout {
 			s.res.failed++
 		}
 	}

@@ -19,10 +19,10 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 )
 
-// label marks everything that a demo makes with the demo's id.
+// label marks the containers of a demo with its id.
 const label = "effiscale.demo"
 
-// ErrBusy says that the host is not free for a demo; the error says what to do.
+// ErrBusy says that the host is not free for a demo. The error contains the remedy.
 var ErrBusy = errors.New("this host is not free for a demo")
 
 // idOf names the demo of a process: its number and when it started, so that a
@@ -32,8 +32,8 @@ func idOf(pid int) string {
 	if err != nil {
 		return ""
 	}
-	// The command stands in parentheses and may hold anything; the 20th field
-	// behind it is the start time (proc_pid_stat(5), field 22).
+	// The command is in parentheses and may hold any character; the 20th field after it is
+	// the start time (proc_pid_stat(5), field 22).
 	fields := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
 	if len(fields) < 20 {
 		return ""
@@ -41,7 +41,7 @@ func idOf(pid int) string {
 	return fmt.Sprintf("%d-%s", pid, fields[19])
 }
 
-// dead reports whether the process of a demo is gone. What is no id is not ours.
+// dead reports whether the process of a demo has ended; false for what is not an id.
 func dead(id string) bool {
 	pid, start, ok := strings.Cut(id, "-")
 	n, err := strconv.Atoi(pid)
@@ -137,7 +137,8 @@ func checkStatic(program string) error {
 	case err != nil:
 		return fmt.Errorf("cannot read the program %s: %w", program, err)
 	case linker:
-		return errors.New("this program is linked dynamically and cannot run alone in an image: build it with `CGO_ENABLED=0 go build`")
+		return errors.New("this program is linked dynamically and cannot run alone in an image: " +
+			"build it with `CGO_ENABLED=0 go build`")
 	}
 	return nil
 }
@@ -185,7 +186,8 @@ func pack(w io.Writer, binary string) error {
 		return err
 	}
 	t := tar.NewWriter(w)
-	if err := t.WriteHeader(&tar.Header{Name: "effiscale", Mode: 0o755, Size: info.Size(), ModTime: time.Unix(0, 0)}); err != nil {
+	if err := t.WriteHeader(&tar.Header{Name: "effiscale", Mode: 0o755, Size: info.Size(),
+		ModTime: time.Unix(0, 0)}); err != nil {
 		return err
 	}
 	if _, err := io.Copy(t, f); err != nil {

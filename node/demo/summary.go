@@ -43,12 +43,12 @@ func (d *demo) summary(fixed, scaled result) error {
 		b.WriteString("\n" + ansi.Wordwrap(fmt.Sprintf(
 			"A fixed limit as high as EffiScale's highest would have reserved %.1f core-seconds.", whole), cols, "") + "\n")
 	} else {
-		b.WriteString("\n" + ansi.Wordwrap("A higher limit does not cure a leak: EffiScale stops at the maximum of the label, "+
-			"and reports the leak.", cols, "") + "\n")
+		b.WriteString("\n" + ansi.Wordwrap("A higher limit does not cure a leak: "+
+			"EffiScale stops at the maximum of the label, and reports the leak.", cols, "") + "\n")
 	}
 	if busy := max(fixed.others, scaled.others); busy > float64(d.plan.cores)-d.plan.peak {
-		b.WriteString(ansi.Wordwrap(fmt.Sprintf("This host is busy: other processes used up to %.1f of its %d cores during the runs, "+
-			"and both runs had to wait for them.", busy, d.plan.cores), cols, "") + "\n")
+		b.WriteString(ansi.Wordwrap(fmt.Sprintf("This host is busy: other processes used up to %.1f of its %d cores "+
+			"during the runs, and both runs had to wait for them.", busy, d.plan.cores), cols, "") + "\n")
 	}
 	b.WriteString("\nFor a container of your own, in a Compose file:\n\n    labels:\n")
 	for _, l := range d.plan.labels() {

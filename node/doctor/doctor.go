@@ -27,13 +27,14 @@ type Options struct {
 	Env                []string
 }
 
-// Run looks at everything that the daemon needs, and changes nothing.
+// Run checks everything that the daemon needs, and changes nothing.
 func Run(ctx context.Context, o Options) []api.Check {
 	if o.ConfigFile == "" {
 		o.ConfigFile = runningFile(ctx, o)
 	}
 	cfg, err := config.LoadForUser(o.ConfigFile, o.Env, o.Socket)
-	checks := []api.Check{verdict("configuration", "error", err, configurationText(cfg.File), "correct what is named; `effiscale validate FILE` tells more")}
+	checks := []api.Check{verdict("configuration", "error", err, configurationText(cfg.File),
+		"correct the keys that are named; `effiscale validate FILE` shows more")}
 	if err != nil {
 		cfg = config.Defaults()
 		cfg.FitUser()
@@ -45,8 +46,7 @@ func Run(ctx context.Context, o Options) []api.Check {
 	return append(checks, checkCluster(ctx, cfg)...)
 }
 
-// runningFile is the configuration file of the daemon that answers, if there is one:
-// the defaults are not what runs here.
+// runningFile is the configuration file of the running daemon; "": none runs.
 func runningFile(ctx context.Context, o Options) string {
 	cfg, err := config.LoadForUser("", o.Env, o.Socket)
 	if err != nil {
@@ -61,6 +61,7 @@ func runningFile(ctx context.Context, o Options) string {
 	return s.Node.ConfigFile
 }
 
+// verdict is a check that failed with err, or is fine.
 func verdict(name, severity string, err error, fine, remedy string) api.Check {
 	if err != nil {
 		return api.Check{Name: name, Severity: severity, Detail: err.Error(), Remedy: remedy}
@@ -70,21 +71,21 @@ func verdict(name, severity string, err error, fine, remedy string) api.Check {
 
 func configurationText(file string) string {
 	if file == "" {
-		return "the defaults, no file named"
+		return "defaults, no file"
 	}
-	return file + " can be read"
+	return file + " is valid"
 }
 
 func driverText(driver string) string {
 	if driver == "" {
-		return "driver unknown: the Engine did not say"
+		return "driver unknown: the Engine does not report it"
 	}
 	return "driver " + driver
 }
 
-// checkEngine asks the Engine who it is and what runs.
+// checkEngine asks the Engine for its version and its containers.
 func checkEngine(ctx context.Context, cfg config.Config) (api.Check, knowledge.Host, []knowledge.Container) {
-	remedy := "start it (`sudo systemctl start docker`), or name its address in docker.host"
+	remedy := "start it (`sudo systemctl start docker`), or set its address in docker.host"
 	c, err := docker.Open(docker.Options{Host: cfg.Docker.Host, Log: zerolog.Nop()})
 	if err != nil {
 		return verdict("engine", "error", err, "", "correct docker.host"), knowledge.Host{}, nil
@@ -100,16 +101,18 @@ func checkEngine(ctx context.Context, cfg config.Config) (api.Check, knowledge.H
 		return verdict("engine", "error", err, "", remedy), h, nil
 	}
 	list, err := c.List(ctx)
-	fine := fmt.Sprintf("%s, API %s, %d containers, %d cores, %s", h.EngineVersion, h.APIVersion, len(list), h.CPUs, h.Memory)
+	fine := fmt.Sprintf("%s, API %s, %d containers, %d cores, %s",
+		h.EngineVersion, h.APIVersion, len(list), h.CPUs, h.Memory)
 	return verdict("engine", "error", err, fine, remedy), h, list
 }
 
-// checkKernel looks for the cgroup files, for the right to write them, and for
-// what the kernel measures.
+// checkKernel checks the cgroup files, the right to write them, and which signals the kernel
+// measures.
 func checkKernel(h knowledge.Host, containers []knowledge.Container, cfg config.Config) []api.Check {
 	k, err := cgroup.Open(cgroup.Options{Driver: h.CgroupDriver})
 	if err != nil {
-		return []api.Check{verdict("cgroups", "warning", err, "", "mount the cgroup file system where the daemon runs; until then samples come from the Engine's statistics, slower and coarser")}
+		return []api.Check{verdict("cgroups", "warning", err, "", "mount the cgroup file system where the daemon runs; "+
+			"until then samples come from the Engine's statistics, which are slower and coarser")}
 	}
 	checks := []api.Check{verdict("cgroups", "warning", nil, k.Version()+", "+driverText(h.CgroupDriver), "")}
 	checks = append(checks, checkWrite(k, containers, cfg))
@@ -117,12 +120,14 @@ func checkKernel(h knowledge.Host, containers []knowledge.Container, cfg config.
 	if !k.PSI() {
 		noPSI = errors.New("this kernel does not measure pressure (PSI)")
 	}
-	checks = append(checks, verdict("pressure", "warning", noPSI, "PSI is measured", "boot with psi=1; without it throttling and refaults have to do"))
+	checks = append(checks, verdict("pressure", "warning", noPSI, "PSI is measured",
+		"boot with psi=1; without it decisions use throttling and refaults only"))
 	var noSwap error
 	if h.EngineVersion != "" && !h.SwapLimit {
 		noSwap = errors.New("the kernel does not account for swap of containers")
 	}
-	return append(checks, verdict("swap accounting", "warning", noSwap, "swap is accounted", "boot with swapaccount=1; without it a container's swap is not bounded"))
+	return append(checks, verdict("swap accounting", "warning", noSwap, "swap is accounted",
+		"boot with swapaccount=1; without it a container's swap has no limit"))
 }
 
 func checkWrite(k *cgroup.Host, containers []knowledge.Container, cfg config.Config) api.Check {
@@ -143,22 +148,25 @@ func checkWrite(k *cgroup.Host, containers []knowledge.Container, cfg config.Con
 			refused = fmt.Errorf("cannot be written below %s", c.Path())
 		}
 		_ = c.Close()
-		return verdict(name, "warning", refused, "can be written", `run as root; or set docker.actuator = "engine": slower, and nothing is missing`)
+		return verdict(name, "warning", refused, "can be written",
+			`run as root; or set docker.actuator = "engine", which is slower and has all functions`)
 	}
-	return verdict(name, "warning", nil, "no running container to try it on", "")
+	return verdict(name, "warning", nil, "not checked: no container runs", "")
 }
 
-// checkClock compares the wall clock with the newest file that the system wrote:
-// a clock before that is wrong. Intervals are monotonic and do not care.
+// checkClock compares the wall clock with the time at which this program was made: a clock
+// before that is wrong. Intervals use the monotonic clock.
 func checkClock() api.Check {
 	var err error
 	if info, statErr := os.Stat("/proc/self/exe"); statErr == nil && time.Now().Before(info.ModTime().Add(-time.Hour)) {
-		err = fmt.Errorf("the clock says %s, before this program was made (%s)", time.Now().UTC().Format(time.RFC3339), info.ModTime().UTC().Format(time.RFC3339))
+		err = fmt.Errorf("the clock is at %s, before this program was made (%s)",
+			time.Now().UTC().Format(time.RFC3339), info.ModTime().UTC().Format(time.RFC3339))
 	}
-	return verdict("clock", "warning", err, time.Now().UTC().Format(time.RFC3339), "set the clock (timedatectl set-ntp true); history and learning by time of day use it")
+	return verdict("clock", "warning", err, time.Now().UTC().Format(time.RFC3339),
+		"set the clock (timedatectl set-ntp true): the history and patterns of the day use it")
 }
 
-// descriptorsWanted is room for a thousand containers at three files each.
+// descriptorsWanted suffices for a thousand containers at three files each.
 const descriptorsWanted = 4096
 
 func checkDescriptors() api.Check {
@@ -167,10 +175,11 @@ func checkDescriptors() api.Check {
 	if err == nil && l.Max < descriptorsWanted {
 		err = fmt.Errorf("at most %d open files are allowed", l.Max)
 	}
-	return verdict("open files", "warning", err, fmt.Sprintf("%d", l.Max), "raise LimitNOFILE (ulimit -n): three files for each container, and some more")
+	return verdict("open files", "warning", err, fmt.Sprintf("%d", l.Max),
+		"raise LimitNOFILE (ulimit -n): each container needs three files")
 }
 
-// diskWanted is free space that the knowledge file may need at its default bound.
+// diskWanted is the free space that the knowledge file may need at its default maximum.
 const diskWanted = 64 << 20
 
 func checkDisk(cfg config.Config) api.Check {
@@ -187,15 +196,16 @@ func checkDisk(cfg config.Config) api.Check {
 	free := int64(s.Bavail) * s.Bsize
 	switch {
 	case err != nil:
-		err = fmt.Errorf("cannot look at %s: %w", dir, err)
+		err = fmt.Errorf("cannot check %s: %w", dir, err)
 	case unix.Access(existing, unix.W_OK) != nil:
 		err = fmt.Errorf("%s cannot be written: %w", existing, fs.ErrPermission)
 	case free < diskWanted:
-		err = fmt.Errorf("%s has %s left", dir, knowledge.Bytes(free))
+		err = fmt.Errorf("%s has %s of free space", dir, knowledge.Bytes(free))
 	}
-	remedy := "free some space, or point node.data_dir elsewhere; without it nothing is learned, and scaling goes on"
+	remedy := "free disk space, or change node.data_dir; without it nothing is stored, and scaling continues"
 	if errors.Is(err, fs.ErrPermission) {
-		remedy = "run as root, or point node.data_dir to a directory that this user may write: the daemon does not start without one"
+		remedy = "run as root, or set node.data_dir to a directory that this user can write; " +
+			"without one the daemon does not start"
 	}
 	return verdict("disk", "warning", err, fmt.Sprintf("%s, %s free", dir, knowledge.Bytes(free)), remedy)
 }
@@ -204,14 +214,15 @@ func checkDaemon(ctx context.Context, cfg config.Config) api.Check {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	s, err := api.OpStatus.Call(ctx, api.NewClient(cfg.API.Socket), api.None{})
-	fine := "runs: " + s.Version
+	fine := "running: " + s.Version
 	if err == nil && s.Degraded {
-		err = errors.New("runs, and is degraded: `effiscale status` says why")
+		err = errors.New("running, and degraded: `effiscale status` shows why")
 	}
-	remedy := "" // most errors say it themselves
+	remedy := "" // most errors contain it
 	if errors.Is(err, api.ErrNotRunning) {
 		err = fmt.Errorf("not running: nothing answers at %s", cfg.API.Socket)
-		remedy = "start it (`sudo systemctl start effiscale`, or `effiscale run`), or name its socket (--socket, EFFISCALE_SOCKET)"
+		remedy = "start it (`sudo systemctl start effiscale`, or `effiscale run`), " +
+			"or set its socket (--socket, EFFISCALE_SOCKET)"
 	}
 	return verdict("daemon", "warning", err, fine, remedy)
 }

@@ -135,7 +135,8 @@ func wishes(c *mape.ContainerStatus) []api.Wish {
 		}
 		v := api.Wish{
 			Resource: knowledge.Resource(r).String(), Current: c.Limit(knowledge.Resource(r)), Wanted: d.To,
-			Allowed: w.Admission.Allowed, Verb: d.Verb.String(), Rule: string(d.Reason.Rule), Why: d.Reason.String(), Since: w.Since.UTC(),
+			Allowed: w.Admission.Allowed, Verb: d.Verb.String(), Rule: string(d.Reason.Rule), Why: d.Reason.String(),
+			Since: w.Since.UTC(),
 		}
 		if d.Verb == knowledge.Hold {
 			v.Wanted = v.Current

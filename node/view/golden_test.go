@@ -59,7 +59,8 @@ func steady(name string) *mape.ContainerStatus {
 	w := &knowledge.Window{
 		At: now.Add(-200 * time.Millisecond), Since: now.Add(-3 * time.Hour), Samples: 100, Interval: time.Second,
 		Have:  knowledge.HasCPU | knowledge.HasThrottle | knowledge.HasMemory | knowledge.HasMemoryStat | knowledge.HasLimits,
-		Usage: core / 2, UsageMax: core * 6 / 10, UsageMean: core / 2, Usage60: core * 7 / 10, Quota: core, Period: 100 * time.Millisecond,
+		Usage: core / 2, UsageMax: core * 6 / 10, UsageMean: core / 2, Usage60: core * 7 / 10, Quota: core,
+		Period: 100 * time.Millisecond,
 		WindowMemory: knowledge.WindowMemory{MemoryUsage: 120 * mib, WorkingSet: 100 * mib, Anon: 80 * mib, Hard: 85 * mib,
 			AnonPeak: 90 * mib, MemoryLimit: 256 * mib},
 		Traffic: knowledge.Traffic{Pids: 12, RxBytes: 1000, TxBytes: 2000, ReadBytes: 4096, WriteBytes: 8192},
@@ -67,26 +68,32 @@ func steady(name string) *mape.ContainerStatus {
 	u := &mape.ContainerStatus{Measured: true}
 	u.Container = execute.Container{
 		Container: knowledge.Container{
-			ID: knowledge.ContainerID(strings.Repeat("ab", 32)), Name: name, Service: knowledge.ServiceKey(strings.TrimRight(name, "-0123456789")),
+			ID: knowledge.ContainerID(strings.Repeat("ab",
+				32)), Name: name, Service: knowledge.ServiceKey(strings.TrimRight(name, "-0123456789")),
 			State: knowledge.StateRunning, Inspected: true,
 		},
 		Policy: knowledge.Policy{
-			Managed: true, Mode: knowledge.ModeAuto, CPU: knowledge.Range[knowledge.NanoCPU]{Min: core / 10, Max: 2 * core}, CPUSource: "label",
+			Managed: true, Mode: knowledge.ModeAuto, CPU: knowledge.Range[knowledge.NanoCPU]{Min: core / 10,
+				Max: 2 * core}, CPUSource: "label",
 			Memory: knowledge.Range[knowledge.Bytes]{Min: 64 * mib, Max: gib}, MemorySource: "default", ThrottleTarget: 0.06,
 			MemoryPercentile: 0.98, ShrinkAfter: 10 * time.Minute,
 		},
-		Window:  w,
-		Finding: knowledge.Finding{Quality: knowledge.QualityGood, Demand: core / 2, Reason: knowledge.Because(knowledge.RuleSteady, 0.5, 1)},
+		Window: w,
+		Finding: knowledge.Finding{Quality: knowledge.QualityGood, Demand: core / 2,
+			Reason: knowledge.Because(knowledge.RuleSteady, 0.5, 1)},
 		Envelope: knowledge.Envelope{
 			CPU: knowledge.Range[knowledge.NanoCPU]{Min: core / 4, Max: 2 * core}, ThrottleTarget: 0.06, LearnedCPU: core / 4,
 			Memory: 200 * mib, MemoryFloor: 128 * mib, MemoryCeiling: gib, Learned: true, At: now.Add(-5 * time.Second),
-			Reason: knowledge.Because(knowledge.RuleProfile, 0.95, 0.25, 3600), Forecast: knowledge.Because(knowledge.RuleNoForecast),
+			Reason: knowledge.Because(knowledge.RuleProfile, 0.95, 0.25,
+				3600), Forecast: knowledge.Because(knowledge.RuleNoForecast),
 		},
-		Marks:        execute.Marks{Since: now.Add(-2 * time.Hour), EngineKnown: true, Engine: knowledge.Limits{CPU: core, Memory: 256 * mib}},
+		Marks: execute.Marks{Since: now.Add(-2 * time.Hour), EngineKnown: true,
+			Engine: knowledge.Limits{CPU: core, Memory: 256 * mib}},
 		OriginalKept: true, Original: knowledge.Limits{CPU: 2 * core, Memory: 512 * mib},
 	}
 	for r := range u.Planned {
-		u.Planned[r].Decision = knowledge.Decision{Verb: knowledge.Hold, Reason: knowledge.Because(knowledge.RuleSteady, 0.5, 1)}
+		u.Planned[r].Decision = knowledge.Decision{Verb: knowledge.Hold, Reason: knowledge.Because(knowledge.RuleSteady, 0.5,
+			1)}
 		u.Planned[r].Since = now.Add(-time.Minute)
 		u.IfManaged[r] = u.Planned[r].Decision
 	}
@@ -97,7 +104,8 @@ func steady(name string) *mape.ContainerStatus {
 func grows(u *mape.ContainerStatus) *mape.Planned {
 	w := &u.Planned[knowledge.ResourceCPU]
 	w.Decision = knowledge.Decision{
-		Verb: knowledge.Grow, From: int64(core), To: int64(core * 3 / 2), Reason: knowledge.Because(knowledge.RuleThrottled, 0.4, 0.06, 1),
+		Verb: knowledge.Grow, From: int64(core), To: int64(core * 3 / 2), Reason: knowledge.Because(knowledge.RuleThrottled,
+			0.4, 0.06, 1),
 	}
 	w.Admission = execute.Admission{Allowed: w.Decision.To, Acted: true}
 	return w
@@ -113,14 +121,16 @@ func cases() map[string]func(u *mape.ContainerStatus) {
 		"labelled": func(u *mape.ContainerStatus) {
 			drain := 30 * time.Second
 			u.Policy.Service = knowledge.ServicePolicy{
-				Replicas: &knowledge.ReplicaRange{Min: 1, Max: 5}, Target: knowledge.ReplicaTarget{Signal: knowledge.TargetCPU, Value: 0.7},
+				Replicas: &knowledge.ReplicaRange{Min: 1, Max: 5}, Target: knowledge.ReplicaTarget{Signal: knowledge.TargetCPU,
+					Value: 0.7},
 				Port: 8080, Listen: knowledge.Listen{Port: 8088}, Drain: &drain,
 			}
 		},
 		"stopped": func(u *mape.ContainerStatus) { u.Container.State = knowledge.StateExited },
 		"off":     func(u *mape.ContainerStatus) { u.Policy.Mode = knowledge.ModeOff },
 		"unmeasured": func(u *mape.ContainerStatus) {
-			u.Measured, u.AttachError, u.Window = false, "cannot attach to container abababababab: no cgroup found", &knowledge.Window{}
+			u.Measured, u.Window = false, &knowledge.Window{}
+			u.AttachError = "cannot attach to container abababababab: no cgroup found"
 		},
 		"bad-label": func(u *mape.ContainerStatus) {
 			u.Policy.Managed, u.Policy.Mode = false, knowledge.ModeObserve
@@ -130,7 +140,8 @@ func cases() map[string]func(u *mape.ContainerStatus) {
 			u.Policy.Managed, u.Policy.Mode, u.OriginalKept = false, knowledge.ModeObserve, false
 			u.Window.Quota, u.Window.MemoryLimit = 0, 0
 			u.IfManaged[knowledge.ResourceMemory] = knowledge.Decision{
-				Verb: knowledge.Shrink, To: int64(192 * mib), Reason: knowledge.Because(knowledge.RuleMemoryProfile, float64(150*mib), 1.3),
+				Verb: knowledge.Shrink, To: int64(192 * mib), Reason: knowledge.Because(knowledge.RuleMemoryProfile,
+					float64(150*mib), 1.3),
 			}
 		},
 		"growing": func(u *mape.ContainerStatus) { grows(u); u.LastChange = history()[0] },
@@ -141,7 +152,8 @@ func cases() map[string]func(u *mape.ContainerStatus) {
 		"shrinking-memory": func(u *mape.ContainerStatus) {
 			w := &u.Planned[knowledge.ResourceMemory]
 			w.Decision = knowledge.Decision{
-				Verb: knowledge.Shrink, From: int64(256 * mib), To: int64(200 * mib), Reason: knowledge.Because(knowledge.RuleMemoryProfile, float64(150*mib), 1.3),
+				Verb: knowledge.Shrink, From: int64(256 * mib), To: int64(200 * mib),
+				Reason: knowledge.Because(knowledge.RuleMemoryProfile, float64(150*mib), 1.3),
 			}
 			w.Admission = execute.Admission{Allowed: w.Decision.To, Acted: true}
 		},
@@ -149,8 +161,10 @@ func cases() map[string]func(u *mape.ContainerStatus) {
 		"paused":   func(u *mape.ContainerStatus) { u.Paused = knowledge.Pause{On: true, Until: now.Add(90 * time.Second)} },
 		"paused-down": func(u *mape.ContainerStatus) {
 			u.Paused = knowledge.Pause{On: true, OnlyDown: true}
-			u.Planned[0].Decision = knowledge.Decision{Verb: knowledge.Shrink, From: int64(core), To: int64(core / 2), Reason: knowledge.Because(knowledge.RuleSettled, 0.4, 1.2, 0.1)}
-			u.Planned[0].Admission = execute.Admission{Allowed: int64(core), Guard: "pause", Reason: knowledge.Because(knowledge.RulePaused)}
+			u.Planned[0].Decision = knowledge.Decision{Verb: knowledge.Shrink, From: int64(core), To: int64(core / 2),
+				Reason: knowledge.Because(knowledge.RuleSettled, 0.4, 1.2, 0.1)}
+			u.Planned[0].Admission = execute.Admission{Allowed: int64(core), Guard: "pause",
+				Reason: knowledge.Because(knowledge.RulePaused)}
 		},
 		"limited-by-label": func(u *mape.ContainerStatus) {
 			u.Planned[0].Decision.Reason = knowledge.Because(knowledge.RuleAtMax, 2.5, 2)
@@ -158,16 +172,19 @@ func cases() map[string]func(u *mape.ContainerStatus) {
 		},
 		"limited-by-host": func(u *mape.ContainerStatus) {
 			w := grows(u)
-			w.Admission = execute.Admission{Allowed: int64(core), Guard: "host-cpu", Reason: knowledge.Because(knowledge.RuleHostCPU, 1.5, 4)}
+			w.Admission = execute.Admission{Allowed: int64(core), Guard: "host-cpu",
+				Reason: knowledge.Because(knowledge.RuleHostCPU, 1.5, 4)}
 		},
 		"waiting": func(u *mape.ContainerStatus) {
 			w := grows(u)
-			w.Admission = execute.Admission{Allowed: int64(core), Guard: "in-flight", Reason: knowledge.Because(knowledge.RuleInFlight)}
+			w.Admission = execute.Admission{Allowed: int64(core), Guard: "in-flight",
+				Reason: knowledge.Because(knowledge.RuleInFlight)}
 		},
 		"yielding": func(u *mape.ContainerStatus) {
 			u.Marks.ExternalUntil = now.Add(5 * time.Minute)
 			w := grows(u)
-			w.Admission = execute.Admission{Allowed: int64(core), Guard: "external", Reason: knowledge.Because(knowledge.RuleExternal, 300)}
+			w.Admission = execute.Admission{Allowed: int64(core), Guard: "external",
+				Reason: knowledge.Because(knowledge.RuleExternal, 300)}
 		},
 		"pinned": func(u *mape.ContainerStatus) { u.Marks.Pinned = true },
 		"stale": func(u *mape.ContainerStatus) {
@@ -177,17 +194,20 @@ func cases() map[string]func(u *mape.ContainerStatus) {
 		},
 		"kernel-refused": func(u *mape.ContainerStatus) { u.KernelRefused = "permission denied" },
 		"leak": func(u *mape.ContainerStatus) {
-			u.MemoryPattern = analyse.Pattern{Kind: analyse.PatternLeak, Confidence: 0.9, Evidence: knowledge.Because(knowledge.RulePatternLeak, 1e4, float64(100*mib), 7200, 0.95)}
+			u.MemoryPattern = analyse.Pattern{Kind: analyse.PatternLeak, Confidence: 0.9,
+				Evidence: knowledge.Because(knowledge.RulePatternLeak, 1e4, float64(100*mib), 7200, 0.95)}
 			u.Finding.TimeToFull = 90 * time.Second
 		},
 		"learned": func(u *mape.ContainerStatus) {
-			u.Learned = service.Learned{ObservedFor: 26 * time.Hour, CPUMean: 0.4, CPUUsual: 0.6, CPUMax: 0.9, Censored: 0.01, MemoryNeed: 150 * mib, MemoryMax: 180 * mib, Growth: 2e6, Start: 4 * time.Second}
+			u.Learned = service.Learned{ObservedFor: 26 * time.Hour, CPUMean: 0.4, CPUUsual: 0.6, CPUMax: 0.9, Censored: 0.01,
+				MemoryNeed: 150 * mib, MemoryMax: 180 * mib, Growth: 2e6, Start: 4 * time.Second}
 			u.Learned.Cuts[0].Applied, u.Learned.Cuts[0].Reverted = 10, 1
 			u.Learned.Image.ObservedFor, u.Learned.Image.CPU, u.Learned.Image.CPUMax = 40*time.Hour, core/2, core
 			u.Learned.Image.MemoryNeed, u.Learned.Image.MemoryPeak = 160*mib, 190*mib
 			u.Outlooks, u.Ahead = []service.Outlook{outlook}, outlook
 			u.Envelope.ForecastCPU = core / 2
-			u.Pattern = analyse.Pattern{Kind: analyse.PatternPeriodic, Confidence: 0.8, Period: time.Hour, Evidence: knowledge.Because(knowledge.RulePatternPeriodic, 3600, 0.9, 7200, 0.1)}
+			u.Pattern = analyse.Pattern{Kind: analyse.PatternPeriodic, Confidence: 0.8, Period: time.Hour,
+				Evidence: knowledge.Because(knowledge.RulePatternPeriodic, 3600, 0.9, 7200, 0.1)}
 			u.Marks.Raised[1] = execute.RaisedFloor{Value: int64(128 * mib), Until: now.Add(time.Hour), Times: 1}
 			u.Window.Have |= knowledge.HasCPUPressure | knowledge.HasMemoryPressure | knowledge.HasIOPressure
 			u.Window.CPUPressure.Some10 = 12.5
@@ -209,7 +229,8 @@ func history() []knowledge.Record {
 	memory := knowledge.Action{
 		Seq: 7, Kind: knowledge.ActionResize, ID: "ab", Name: "web-1", Service: "web", At: now.Add(-time.Hour),
 		Reason: knowledge.Because(knowledge.RuleMemoryTight, float64(120*mib), float64(128*mib)),
-		Resize: knowledge.Resize{Resource: knowledge.ResourceMemory, Verb: knowledge.Grow, From: int64(128 * mib), To: int64(256 * mib)},
+		Resize: knowledge.Resize{Resource: knowledge.ResourceMemory, Verb: knowledge.Grow, From: int64(128 * mib),
+			To: int64(256 * mib)},
 	}
 	return []knowledge.Record{
 		{Action: cpu, Outcome: knowledge.Outcome{Seq: 9, Result: knowledge.ResultApplied, Took: 300 * time.Microsecond}},
@@ -226,7 +247,8 @@ func TestGoldenContainer(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			u := steady("web-1")
 			change(u)
-			verdicts := [2][]execute.GuardResult{{{Guard: "mode", Allowed: true}, {Guard: "rate", Reason: knowledge.Because(knowledge.RuleRate, 60, 60)}}}
+			verdicts := [2][]execute.GuardResult{{{Guard: "mode", Allowed: true},
+				{Guard: "rate", Reason: knowledge.Because(knowledge.RuleRate, 60, 60)}}}
 			golden(t, "container-"+name, struct {
 				Problems []string
 				Explain  api.Explain
@@ -243,8 +265,10 @@ func TestGoldenContainer(t *testing.T) {
 // daemon is one in which all is well.
 func daemon() *Daemon {
 	return &Daemon{
-		Version: "1.0", ID: "0a1b", Name: "alpha", Mode: "auto", ConfigFile: "/etc/effiscale/effiscale.toml", StartedAt: now.Add(-time.Hour),
-		Engine: Engine{Up: true, Since: now.Add(-time.Hour)}, Machine: knowledge.Host{EngineVersion: "20.10.24", APIVersion: "1.41", CgroupDriver: "cgroupfs"},
+		Version: "1.0", ID: "0a1b", Name: "alpha", Mode: "auto", ConfigFile: "/etc/effiscale/effiscale.toml",
+		StartedAt: now.Add(-time.Hour),
+		Engine:    Engine{Up: true, Since: now.Add(-time.Hour)}, Machine: knowledge.Host{EngineVersion: "20.10.24",
+			APIVersion: "1.41", CgroupDriver: "cgroupfs"},
 		Cgroup: "v1", Actuator: "kernel", Source: "kernel files",
 	}
 }
@@ -253,7 +277,8 @@ func daemon() *Daemon {
 // and of one without containers.
 func TestGoldenStatus(t *testing.T) {
 	sum := mape.Summary{
-		Host: execute.Host{CPUs: 4, Memory: 8 * gib}, HostCPU: core, HostUsed: 2 * gib, Pool: 3 * core, Granted: core, Ready: true, Repaired: 1,
+		Host: execute.Host{CPUs: 4, Memory: 8 * gib}, HostCPU: core, HostUsed: 2 * gib, Pool: 3 * core, Granted: core,
+		Ready: true, Repaired: 1,
 	}
 	all := func() []mape.ContainerStatus {
 		db := steady("db-1")
@@ -282,10 +307,12 @@ func TestGoldenPlan(t *testing.T) {
 	web, db, off := steady("web-1"), steady("db-1"), steady("job-1")
 	grows(web)
 	db.Policy.Managed, db.Policy.Mode = false, knowledge.ModeObserve
-	db.IfManaged[0] = knowledge.Decision{Verb: knowledge.Shrink, To: int64(core / 2), Reason: knowledge.Because(knowledge.RuleSettled, 0.4, 1.2, 0.1)}
+	db.IfManaged[0] = knowledge.Decision{Verb: knowledge.Shrink, To: int64(core / 2),
+		Reason: knowledge.Because(knowledge.RuleSettled, 0.4, 1.2, 0.1)}
 	db.Container.ID = knowledge.ContainerID(strings.Repeat("cd", 32))
 	off.Container.State = knowledge.StateExited
-	for name, of := range map[string]string{"all": "", "service": "web", "id": strings.Repeat("cd", 6), "unknown": "nothing"} {
+	for name, of := range map[string]string{"all": "", "service": "web", "id": strings.Repeat("cd", 6),
+		"unknown": "nothing"} {
 		p, known := Plan([]mape.ContainerStatus{*web, *db, *off}, of, now)
 		if known == (name == "unknown") {
 			t.Errorf("%s: known %t", name, known)
@@ -297,7 +324,8 @@ func TestGoldenPlan(t *testing.T) {
 // TestGoldenWire: the readings, forecasts and records of the wire contract.
 func TestGoldenWire(t *testing.T) {
 	u := steady("web-1")
-	point := knowledge.Point{At: now.Add(-time.Minute).UnixNano(), CPU: 0.25, CPULimit: 1, Throttled: 0.1, WorkingSet: 64 * mib, MemoryLimit: 128 * mib}
+	point := knowledge.Point{At: now.Add(-time.Minute).UnixNano(), CPU: 0.25, CPULimit: 1, Throttled: 0.1,
+		WorkingSet: 64 * mib, MemoryLimit: 128 * mib}
 	free := point
 	free.CPULimit, free.MemoryLimit = 0, 0
 	points := []knowledge.Point{point, free}

@@ -21,11 +21,13 @@ func TestExplainThresholds(t *testing.T) {
 	}
 	u := mape.ContainerStatus{Adaptive: a.Thresholds(0, 1), HasAdaptive: true}
 	lesson := a.Judge()
-	u.Envelope = plan.Deliberate(at, plan.Facts{Strain: plan.Strain{Knee: lesson.Knee, Use: knowledge.OneCPU, Mean: knowledge.OneCPU}},
+	u.Envelope = plan.Deliberate(at, plan.Facts{Strain: plan.Strain{Knee: lesson.Knee, Use: knowledge.OneCPU,
+		Mean: knowledge.OneCPU}},
 		&u.Policy, knowledge.Host{CPUs: 4, Memory: knowledge.GiB}, knowledge.Envelope{})
 	u.Threshold = u.Envelope.Threshold
 	rows := adaptive(&u)
-	if len(rows) != 5 || !*rows[0].Steers || len(rows[0].Changes) == 0 || rows[0].Changes[0].Use < 0.5 || rows[0].Changes[0].Harm < 0.3 ||
+	if len(rows) != 5 || !*rows[0].Steers || len(rows[0].Changes) == 0 || rows[0].Changes[0].Use < 0.5 ||
+		rows[0].Changes[0].Harm < 0.3 ||
 		!strings.Contains(rows[1].Why, "learned threshold") || rows[3].Value != 1.5 || rows[4].Value < 1.74 {
 		t.Errorf("%+v", rows)
 	}
@@ -37,7 +39,8 @@ func TestExplainThresholds(t *testing.T) {
 		policy knowledge.Policy
 		why    string
 	}{
-		{analyse.Lesson{Knee: 0.7, Watched: time.Hour, Hurt: 9 * time.Minute}, knowledge.Policy{}, "not used yet: observed for 1h of 1h, throttled below full use for 9m of 10m"},
+		{analyse.Lesson{Knee: 0.7, Watched: time.Hour, Hurt: 9 * time.Minute}, knowledge.Policy{},
+			"not used yet: observed for 1h of 1h, throttled below full use for 9m of 10m"},
 		{analyse.Lesson{Knee: 0.9, Watched: 3 * time.Hour}, knowledge.Policy{}, "up to 90% of its limit it is not throttled"},
 		{lesson, knowledge.Policy{CPUTarget: 0.6}, "CPU target is 60% of the limit"},
 		{lesson, knowledge.Policy{CPUMode: knowledge.CPUWeight}, "no quota"},

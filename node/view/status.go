@@ -97,7 +97,8 @@ func addProblems(s *api.Status, d *Daemon, sum *mape.Summary) {
 	}
 	switch {
 	case !connected(d, sum):
-		add("the Docker Engine is %s (docker.host); measuring and CPU quotas continue, memory limits and new containers wait", s.Node.Engine)
+		add("the Docker Engine is %s (docker.host); measuring and CPU quotas continue, memory limits and new containers wait",
+			s.Node.Engine)
 	case sum.ListError != "":
 		add("cannot list the containers of the Docker Engine (docker.host): %s; known ones are measured, new ones wait",
 			sum.ListError)
@@ -109,7 +110,8 @@ func addProblems(s *api.Status, d *Daemon, sum *mape.Summary) {
 		s.Problems = append(s.Problems, "the knowledge file at the start: "+d.StoreOpened)
 	}
 	if d.Crashes > 0 {
-		add("safe mode: %d crashes within five minutes; limits are not changed. Read the log, then restart the service", d.Crashes)
+		add("safe mode: %d crashes within five minutes; limits are not changed. Read the log, then restart the service",
+			d.Crashes)
 	}
 	if d.Cgroup == "" {
 		add("samples come from %s", d.Source)

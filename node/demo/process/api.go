@@ -38,7 +38,8 @@ type actor struct {
 // emit sends an event to all streams; mu is held. A stream that does not keep up loses it,
 // as with a real Engine.
 func (e *Engine) emit(action string, c *container) {
-	ev := event{Type: "container", Action: action, Actor: actor{c.id, map[string]string{"name": c.name}}, TimeNano: time.Now().UnixNano()}
+	ev := event{Type: "container", Action: action, Actor: actor{c.id, map[string]string{"name": c.name}},
+		TimeNano: time.Now().UnixNano()}
 	for w := range e.watchers {
 		select {
 		case w <- ev:
@@ -58,7 +59,7 @@ func (e *Engine) routes() http.Handler {
 		"POST /containers/create":      e.createRequest,
 		"POST /images/create":          e.importImage,
 		"DELETE /images/{name}":        func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, []string{}) },
-		"GET /containers/{id}/json":    e.of(func(w http.ResponseWriter, _ *http.Request, c *container) { answer(w, http.StatusOK, e.inspect(c)) }),
+		"GET /containers/{id}/json":    e.of(e.inspectRequest),
 		"POST /containers/{id}/start":  e.of(e.startRequest),
 		"POST /containers/{id}/update": e.of(e.updateRequest),
 		"DELETE /containers/{id}":      e.of(e.removeRequest),
@@ -113,7 +114,8 @@ func (e *Engine) info(w http.ResponseWriter, _ *http.Request) {
 	}
 	name, _ := os.Hostname() // for people only
 	answer(w, http.StatusOK, map[string]any{
-		"Name": name, "NCPU": runtime.NumCPU(), "MemTotal": uint64(s.Totalram) * uint64(s.Unit), "ServerVersion": "none (processes)",
+		"Name": name, "NCPU": runtime.NumCPU(), "MemTotal": uint64(s.Totalram) * uint64(s.Unit),
+		"ServerVersion": "none (processes)",
 		"CgroupVersion": version, "CgroupDriver": cgroup.DriverCgroupfs, "SwapLimit": true, "OSType": "linux",
 	})
 }
@@ -169,9 +171,14 @@ func (c *container) state() string {
 	return "exited"
 }
 
-func (e *Engine) inspect(c *container) any {
+func (e *Engine) inspectRequest(w http.ResponseWriter, _ *http.Request, c *container) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	answer(w, http.StatusOK, e.inspect(c))
+}
+
+// inspect is what the Engine tells of one container; mu is held.
+func (e *Engine) inspect(c *container) any {
 	pid := 0
 	if c.process != nil {
 		pid = c.process.Pid
@@ -182,9 +189,11 @@ func (e *Engine) inspect(c *container) any {
 		ports[c.port] = []map[string]string{{"HostIp": host, "HostPort": port}}
 	}
 	return map[string]any{
-		"Id": c.id, "Name": "/" + c.name, "Created": c.created.UTC().Format(time.RFC3339Nano), "Path": e.o.Program, "Args": c.args,
+		"Id": c.id, "Name": "/" + c.name, "Created": c.created.UTC().Format(time.RFC3339Nano), "Path": e.o.Program,
+		"Args": c.args,
 		"State": map[string]any{
-			"Status": c.state(), "Running": c.group != nil, "Pid": pid, "ExitCode": c.exit, "StartedAt": c.started.UTC().Format(time.RFC3339Nano),
+			"Status": c.state(), "Running": c.group != nil, "Pid": pid, "ExitCode": c.exit,
+			"StartedAt": c.started.UTC().Format(time.RFC3339Nano),
 		},
 		"HostConfig": struct {
 			resources
@@ -209,7 +218,8 @@ func (e *Engine) createRequest(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, "cannot read the container: %v", err)
 		return
 	}
-	c := &container{name: r.URL.Query().Get("name"), image: q.Image, args: q.Cmd[1:], env: q.Env, labels: q.Labels, limits: q.HostConfig.resources}
+	c := &container{name: r.URL.Query().Get("name"), image: q.Image, args: q.Cmd[1:], env: q.Env, labels: q.Labels,
+		limits: q.HostConfig.resources}
 	for port := range q.HostConfig.PortBindings {
 		c.port = port
 	}

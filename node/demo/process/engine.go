@@ -74,7 +74,8 @@ type resources struct {
 }
 
 func (r *resources) limits() knowledge.Limits {
-	l := knowledge.Limits{CPU: knowledge.NanoCPU(r.NanoCpus), Memory: knowledge.Bytes(r.Memory), MemorySwap: knowledge.Bytes(r.MemorySwap)}
+	l := knowledge.Limits{CPU: knowledge.NanoCPU(r.NanoCpus), Memory: knowledge.Bytes(r.Memory),
+		MemorySwap: knowledge.Bytes(r.MemorySwap)}
 	if r.CpuQuota > 0 && r.CpuPeriod > 0 {
 		l.Period = time.Duration(r.CpuPeriod) * time.Microsecond
 		l.CPU = knowledge.NanoCPU(r.CpuQuota * int64(knowledge.OneCPU) / r.CpuPeriod)

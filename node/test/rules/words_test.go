@@ -81,7 +81,7 @@ func literalUse() []string {
 func pendingText() []string {
 	return []string{
 		"docker", "mape", "mape/execute", "node", "node/api", "node/cluster",
-		"node/cluster/member", "node/cluster/relay", "node/cluster/trust", "node/doctor",
+		"node/cluster/member", "node/cluster/relay", "node/cluster/trust",
 		"ARCHITECTURE.md", "node/ctl/help/metrics.md",
 	}
 }
