@@ -26,6 +26,11 @@ const (
 	// writeModelsEvery spaces the records of one service's models: at 64 services of
 	// 64 KB 7 KB a second. A crash loses what came since.
 	writeModelsEvery = 10 * time.Minute
+	// writeAtOnce is how many profiles one transaction holds, those that wait longest
+	// first, and writeWithin how long any waits: a thousand of 3 KB at once would double
+	// the heap. A crash loses what came since.
+	writeAtOnce = 100
+	writeWithin = 2 * time.Minute
 )
 
 // Registry is all services of this host.
@@ -206,18 +211,32 @@ func (r *Registry) Pack(now time.Time, all bool) Packed {
 		Profiles: map[knowledge.ServiceKey][]byte{}, Series: map[knowledge.ServiceKey][]history.Chunk{},
 		Models: map[knowledge.ServiceKey][]byte{},
 	}
+	var changed []*Service
 	for key, s := range r.services {
 		if m := s.Models; m != nil && m.dirty && (all || now.Sub(m.writtenAt) >= writeModelsEvery) {
 			m.dirty, m.writtenAt = false, now
 			p.Models[key] = m.Marshal()
 		}
-		if !s.dirty && !all {
-			continue
+		if s.dirty || all {
+			changed = append(changed, s)
 		}
-		s.dirty = false
-		p.Profiles[key] = s.Profile.Marshal()
+	}
+	if len(changed) > writeAtOnce && !all {
+		slices.SortFunc(changed, func(a, b *Service) int { return a.writtenAt.Compare(b.writtenAt) })
+	}
+	for i, s := range changed {
+		if i >= writeAtOnce && !all {
+			if s.writtenAt.IsZero() { // it waits from now on
+				s.writtenAt = now
+			}
+			if now.Sub(s.writtenAt) < writeWithin {
+				continue
+			}
+		}
+		s.dirty, s.writtenAt = false, now
+		p.Profiles[s.Key] = s.Profile.Marshal()
 		if c := s.Series.Chunks(); len(c) > 0 {
-			p.Series[key] = c
+			p.Series[s.Key] = c
 		}
 	}
 	return p

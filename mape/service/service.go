@@ -28,6 +28,7 @@ type Service struct {
 	demand      Demand // since the last forecast
 	leastMemory knowledge.Bytes
 	dirty       bool // the profile differs from what is on the disk
+	writtenAt   time.Time
 }
 
 // Demand is the highest second of demand of a service's busiest container over an
