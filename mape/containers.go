@@ -22,9 +22,10 @@ var (
 type containerSet struct {
 	byID  map[knowledge.ContainerID]*container
 	order []*container
-	// due is when each of order is read next, in nanoseconds since the loop began. It
-	// lies apart so that a tick touches no container that is not due.
-	due []int64
+	// due is when each of order is read next, since the loop began. It lies apart so
+	// that a tick touches no container that is not due. next is the earliest of them.
+	due  []time.Duration
+	next time.Duration
 	// all are the containers as execution needs them; made once, because each tick uses
 	// it.
 	all iter.Seq[*execute.Container]
@@ -61,7 +62,32 @@ func (s *containerSet) remove(c *container) {
 // readFirst spreads first readings over the next ticks: a thousand containers would
 // else be due at the same instant for ever. at is now, as in due.
 func (s *containerSet) readFirst(c *container, at time.Duration) {
-	s.due[c.slot] = int64(at) + int64(c.slot%10)*int64(tickEvery)
+	s.due[c.slot] = at + time.Duration(c.slot%10)*tickEvery
+}
+
+// readAgain makes the container due after about that time.
+func (s *containerSet) readAgain(c *container, at, every time.Duration) {
+	s.due[c.slot] = onGrid(at, every, c.slot)
+	s.next = min(s.next, s.due[c.slot])
+}
+
+// onGrid is when what happens at an instant is due again. What is not urgent falls on
+// whole seconds, so that the process sleeps in between, and slots that wait longer
+// than one share the seconds evenly.
+func onGrid(at, every time.Duration, slot int) time.Duration {
+	grid := tickEvery
+	if every >= time.Second {
+		grid = time.Second
+	}
+	steps := max((every+grid/2)/grid, 1)
+	next := (at+grid/2)/grid + steps
+	if grid == time.Second {
+		next -= ((next-time.Duration(slot))%steps + steps) % steps
+	}
+	if next*grid <= at {
+		next += steps
+	}
+	return next * grid
 }
 
 // readSoon makes the container due in the next tick.

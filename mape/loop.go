@@ -1,7 +1,7 @@
 // Package mape is the loop: monitor, analyse, plan, execute, over knowledge.
 //
-// One goroutine owns everything in a Loop. It ticks ten times a second; each tick
-// takes the containers that are due through the phases. This reflex needs no network
+// One goroutine owns everything in a Loop. It ticks when a container is due, at most
+// ten times a second and at least once; each tick takes the containers that are due through the phases. This reflex needs no network
 // and no Engine; the deliberation is the same loop on a slower clock, over services
 // instead of containers. Calls of the Engine and the disk are made by execute.Workers;
 // their results come back to the goroutine as closures.
@@ -24,6 +24,8 @@ import (
 const (
 	// tickEvery is the reflex's clock: one CFS period of 100 ms.
 	tickEvery = 100 * time.Millisecond
+	// pauseMost is the longest time between two ticks, when nothing is due sooner.
+	pauseMost = time.Second
 	// lateBy is how late a tick may come before nothing is decided in it.
 	lateBy = time.Second
 	// frozenFor is a gap after which rates begin anew: the daemon was stopped, or the
@@ -63,6 +65,7 @@ type Loop struct {
 	saving       saving
 	begin        time.Time
 	lastTick     time.Time
+	tickAt       time.Time // when Run lets the next tick come
 	deliberateAt time.Time
 	ready        bool // the first full pass is done
 
@@ -123,18 +126,24 @@ func (l *Loop) Emit(ev knowledge.Event) {
 func (l *Loop) Run(ctx context.Context) {
 	defer l.Stop()
 	l.lastTick = l.o.Now() // what came between New and Run was no late pass
-	ticker := time.NewTicker(tickEvery)
-	defer ticker.Stop()
+	l.tickAt = l.lastTick.Add(tickEvery)
+	timer := time.NewTimer(tickEvery)
+	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			l.end()
 			return
-		case <-ticker.C:
+		case <-timer.C:
 			l.Tick(l.o.Now())
 			if l.o.OnTick != nil {
 				l.o.OnTick()
 			}
+			now := l.o.Now()
+			pause := l.untilNext(now)
+			l.tickAt = now.Add(pause)
+			timer.Reset(pause)
+			continue
 		case ev := <-l.events:
 			l.event(l.o.Now(), ev)
 		case result := <-l.workers.Results():
@@ -143,7 +152,19 @@ func (l *Loop) Run(ctx context.Context) {
 		case call := <-l.Calls():
 			call()
 		}
+		if soon := l.o.Now().Add(tickEvery); l.tickAt.After(soon) { // what came may be urgent
+			l.tickAt = soon
+			timer.Reset(tickEvery)
+		}
 	}
+}
+
+// untilNext is how long the loop may sleep: until the next container is due.
+func (l *Loop) untilNext(now time.Time) time.Duration {
+	if !l.ready || l.reports.pending || l.listing.at.IsZero() || l.exec.Urgent || l.services.Pending() || len(l.waiting) > 0 {
+		return tickEvery
+	}
+	return min(max(l.containers.next-now.Sub(l.begin), tickEvery/10), pauseMost)
 }
 
 // Tick is one pass of the loop: monitor, analyse, plan, execute, record.
@@ -162,6 +183,9 @@ func (l *Loop) Tick(now time.Time) {
 // frozen or starved) rates begin anew.
 func (l *Loop) checkLate(now time.Time) {
 	gap := now.Sub(l.lastTick)
+	if !l.tickAt.IsZero() { // Run planned it
+		gap = tickEvery + now.Sub(l.tickAt)
+	}
 	l.lastTick = now
 	l.exec.Host.Late = 0
 	if gap <= lateBy {

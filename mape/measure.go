@@ -12,20 +12,22 @@ import (
 // measure reads the containers that are due, and takes each through analysis and plan.
 func (l *Loop) measure(now time.Time) {
 	started := l.o.Now()
-	at, due := int64(now.Sub(l.begin)), l.containers.due
+	at, set := now.Sub(l.begin), l.containers
+	set.next = at + pauseMost
 	l.decided = l.decided[:0]
 	inspects, read := 0, 0
-	for i, dueAt := range due {
+	for i, dueAt := range set.due {
 		if dueAt > at {
+			set.next = min(set.next, dueAt)
 			continue
 		}
-		c := l.containers.order[i]
+		c := set.order[i]
 		if c.Probe == nil {
 			if c.measurable() && !now.Before(c.reading.attachAt) {
 				l.attach(now, c)
 			}
 			if c.Probe == nil {
-				due[i] = at + int64(l.afterKill(now, c))
+				set.readAgain(c, at, l.afterKill(now, c))
 				continue
 			}
 		}
@@ -36,15 +38,15 @@ func (l *Loop) measure(now time.Time) {
 			l.exec.Inspect(now, &c.Container)
 		}
 		read++
-		if dueAt != 0 && l.resting(now, c) {
-			due[i] = at + int64(c.reading.rest.every)
+		if dueAt != 0 && l.resting(at, c) {
+			set.readAgain(c, at, c.reading.rest.every)
 			continue
 		}
 		l.observe(now, c)
 		l.decide(now, c)
 		every := l.cadence.Next(&c.Finding, c.Window, c.Policy.Acts(), c.Watched(now))
-		c.startRest(now, &l.cadence, every)
-		due[i] = at + int64(every)
+		c.startRest(at, &l.cadence, every)
+		set.readAgain(c, at, every)
 	}
 	if read > 0 {
 		l.o.Meter.ObserveLoop("measure", l.o.Now().Sub(started))
@@ -63,14 +65,14 @@ const (
 
 // rest is what a container that does nothing is compared with.
 type rest struct {
-	until time.Time // a whole reading is due then; zero: now
+	until time.Duration // a whole reading is due then, since the loop began
 	every time.Duration
 	at    time.Time // of the newest reading that found nothing; zero: none
 }
 
 // startRest lets the next readings of a container that is calm look at its CPU time
 // alone.
-func (c *container) startRest(now time.Time, cadence *monitor.Cadence, every time.Duration) {
+func (c *container) startRest(at time.Duration, cadence *monitor.Cadence, every time.Duration) {
 	c.reading.rest = rest{every: every}
 	if c.Probe == nil || !c.reading.cpuAlone || c.Finding.Quality != knowledge.QualityGood ||
 		every < min(cadence.Busy, cadence.Idle) || c.InFlight || c.Unread || !c.Inspected && c.Policy.Acts() {
@@ -81,14 +83,14 @@ func (c *container) startRest(now time.Time, cadence *monitor.Cadence, every tim
 			return
 		}
 	}
-	c.reading.rest.until = now.Add(restMost - tickEvery/2)
+	c.reading.rest.until = onGrid(at, restMost, c.slot)
 }
 
 // resting reads the CPU time of a container that was calm, and reports whether it
 // stood still. What moved gets a whole reading, and until when it stood still is
 // part of the history: use is not spread over the time before.
-func (l *Loop) resting(now time.Time, c *container) bool {
-	if !now.Before(c.reading.rest.until) || c.inspect {
+func (l *Loop) resting(at time.Duration, c *container) bool {
+	if at >= c.reading.rest.until || c.inspect {
 		return false
 	}
 	s := &l.scratch
@@ -165,15 +167,16 @@ const (
 	// memoryEvery is how often memory is read of a container that is watched ten
 	// times a second for its CPU alone.
 	memoryEvery = 500 * time.Millisecond
-	// throttleEvery is how often throttling is read of a container without a quota,
-	// which may have been given one.
-	throttleEvery = 10 * time.Second
+	// throttleEvery is how often throttling is read of a container that has no quota,
+	// or did next to nothing.
+	throttleEvery = 30 * time.Second
 )
 
-// readFast reads CPU, throttling unless there is no quota, and memory unless it was
+// readFast reads CPU, throttling where there may have been some, and memory unless it was
 // read just now and is in no hurry.
 func (c *container) readFast(now time.Time) error {
 	s := &c.reading.sample
+	before := s.CPUUsage
 	err := c.Probe.Read(s, knowledge.HasCPU)
 	c.reading.cpuAlone = s.Have&^(knowledge.HasCPU|knowledge.HasThrottle) == 0
 	if err != nil || s.Have == 0 {
@@ -181,7 +184,8 @@ func (c *container) readFast(now time.Time) error {
 	}
 	more := knowledge.Signals(0)
 	if s.Have&knowledge.HasThrottle == 0 {
-		if c.Window.Quota > 0 || c.reading.firstSlow || now.Sub(c.reading.throttleAt) >= throttleEvery {
+		still := c.Window.Quota == 0 || c.Window.ThrottledRun == 0 && s.CPUUsage-before < restUse
+		if !still || c.reading.firstSlow || now.Sub(c.reading.throttleAt) >= throttleEvery {
 			more, c.reading.throttleAt = knowledge.HasThrottle, now
 		} else {
 			s.Have |= c.Window.Have & knowledge.HasThrottle // as it was

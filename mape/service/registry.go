@@ -152,6 +152,9 @@ func (r *Registry) Forecast(now time.Time, step time.Duration, clock func() time
 	r.ForecastPending(now, step, clock)
 }
 
+// Pending reports whether the last pass left services.
+func (r *Registry) Pending() bool { return len(r.pending) > 0 }
+
 // ForecastPending goes on with the services that the last pass left.
 func (r *Registry) ForecastPending(now time.Time, step time.Duration, clock func() time.Time) {
 	if len(r.pending) == 0 {
