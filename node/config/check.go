@@ -9,7 +9,7 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 )
 
-// crossCheck holds values against each other. It runs when each is fine alone.
+// crossCheck compares values with each other. It runs when each of them is valid.
 func (l *loader) crossCheck() {
 	c := &l.config
 	l.checkServing()
@@ -84,7 +84,7 @@ func (l *loader) ordered(least, most string, ok bool) {
 	}
 }
 
-// checkPolicy holds the bounds of one layer against each other and the caps.
+// checkPolicy compares the bounds of one layer with each other and with the caps.
 func (l *loader) checkPolicy(layer string, p knowledge.Policy) {
 	keys := func(name string) []string { return l.inherited(layer, name, p.Class) }
 	limits := &l.config.Limits

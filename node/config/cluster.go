@@ -78,7 +78,7 @@ func checkPeer(s string) error {
 	return nil
 }
 
-// checkAdvertise refuses addresses at which nobody can be reached (row 23).
+// checkAdvertise refuses addresses that no other node can reach.
 func checkAdvertise(s string) error {
 	if err := checkPeer(s); err != nil {
 		return err

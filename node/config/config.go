@@ -2,10 +2,10 @@
 // checked values. It is the only package that imports a TOML library.
 //
 // Defaults holds every default. Load puts a file and then the environment over
-// them and reports everything that is wrong at once, each with its place, the
-// value and what is allowed. PolicyFor joins the defaults, the class preset, the
+// them and reports all problems at once, each with its place, the value and the
+// valid values. PolicyFor joins the defaults, the class preset, the
 // service's table and the labels of one container. A value that was loaded
-// without an error is inside its bounds: nobody needs to check it again.
+// without an error is inside its bounds and needs no further check.
 package config
 
 import (
@@ -42,13 +42,13 @@ type Config struct {
 
 // Node is the daemon itself.
 type Node struct {
-	Name    string         // shown to people and peers; "": the host's name
+	Name    string         // shown to users and peers; "": the host's name
 	DataDir string         // absolute
-	Mode    knowledge.Mode // of managed containers that say nothing else
+	Mode    knowledge.Mode // of managed containers without a mode of their own
 	Zone    string
 }
 
-// Docker is the Engine and the way to it.
+// Docker is the Engine and the connection to it.
 type Docker struct {
 	Host     string // unix:///path or tcp://host:port
 	Actuator knowledge.Actuator
@@ -68,14 +68,14 @@ type API struct {
 	Hosts                          []string
 }
 
-// Cluster is this node among others. BindAddress, AdvertiseAddress, RelayAddress
+// Cluster is the membership of this node. BindAddress, AdvertiseAddress, RelayAddress
 // and Peers give the addresses with everything filled in.
 type Cluster struct {
 	Name string // the same on all members
 	// Bind is where gossip listens, TCP and UDP: an IP address with a port; port 0:
 	// any free one.
 	Bind      string
-	Advertise string   // what others are told: host:port or host; "": Bind
+	Advertise string   // announced to others: host:port or host; "": Bind
 	Relay     string   // where calls of other nodes are answered: as Bind; "": the port after Bind's
 	Join      []string // host:port or host, as written
 	// KeyFile holds the keys that encrypt gossip. It is "" only where Bind and Relay
@@ -87,7 +87,7 @@ type Cluster struct {
 	PacketSize  int      // most bytes of a gossip packet
 }
 
-// Monitor holds the cadences of measuring.
+// Monitor holds the measuring intervals.
 type Monitor struct {
 	HotEvery        time.Duration // throttled or fast growing containers
 	Every           time.Duration // busy containers
@@ -95,7 +95,7 @@ type Monitor struct {
 	SlowEvery       time.Duration // memory detail, pressure, I/O, pids
 	ListEvery       time.Duration // the listing that repairs missed events
 	DeliberateEvery time.Duration // the slow loop
-	StaleAfter      int           // intervals after which a reading proves nothing
+	StaleAfter      int           // intervals after which a reading is stale
 	Budget          float64       // share of one core that measuring may cost, 0..1
 }
 
@@ -103,7 +103,7 @@ type Monitor struct {
 type Limits struct {
 	HostCPUReserve    float64 // share of the host's cores, 0..1
 	HostMemoryReserve float64 // share of the host's memory, 0..1
-	// HostMemoryLeast is kept free at least, whatever the share says.
+	// HostMemoryLeast is kept free at least, if it is more than the share.
 	HostMemoryLeast knowledge.Bytes
 	CPUOvercommit   float64 // sum of quotas over the cores that may be granted
 	// ContainerCPUMax and ContainerMemoryMax are above every label; 0: the host.

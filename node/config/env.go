@@ -58,8 +58,8 @@ func (l *loader) envTargets() map[string][]string {
 	return targets
 }
 
-// strangeVariable explains a variable that sets nothing. One that is neither
-// near a known name nor in a section's name space is somebody else's.
+// strangeVariable explains a variable that sets no key. One that is neither
+// near a known name nor in a section's name space is of another program.
 func strangeVariable(name string, known []string) string {
 	if s := Suggest(name, known); s != "" {
 		return "sets nothing; did you mean " + s + "?"

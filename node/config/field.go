@@ -11,14 +11,14 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 )
 
-// field is one value of the configuration: where it lives, how it is read, and
-// the allowed values.
+// field is one value of the configuration: where it is stored, how it is read, and the
+// allowed values.
 type field interface {
 	// set reads and checks; its error is a predicate ("is too small").
 	set(literal) error
 	// text is the value as the environment or a label would carry it.
 	text() string
-	// kind is the type in a word, allowed the values in a phrase.
+	// kind is the type, allowed describes the valid values.
 	kind() string
 	allowed() string
 }
@@ -264,7 +264,7 @@ func (f wordField) text() string    { return f.get() }
 func (f wordField) kind() string    { return "word" }
 func (f wordField) allowed() string { return strings.Join(f.words, ", ") }
 
-// textField is free text with a check; its phrase says what is allowed.
+// textField is free text with a check; its allowed text describes the valid values.
 type textField struct {
 	p      *string
 	check  func(string) error

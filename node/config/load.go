@@ -16,8 +16,8 @@ const maxFile = 1 << 20
 
 // Load reads the file at path, "" for none, and the variables of env
 // ("NAME=value", as os.Environ gives them), in this order over the defaults.
-// When something is wrong the error is Errors with all of it, or says why the
-// file cannot be read, and the Config must not be used.
+// The error is Errors with all problems, or the reason why the file cannot be read; the
+// Config must then not be used.
 func Load(path string, env []string) (Config, error) {
 	var data []byte
 	if path != "" {
@@ -39,7 +39,7 @@ func Validate(path string, env []string) (string, error) {
 }
 
 func read(path string) ([]byte, error) {
-	// A pipe would block for ever, so look before opening.
+	// Opening a pipe would block, so check the type first.
 	if info, err := os.Stat(path); err != nil {
 		return nil, errors.Unwrap(err)
 	} else if !info.Mode().IsRegular() {

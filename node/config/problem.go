@@ -6,13 +6,13 @@ import (
 	"unicode/utf8"
 )
 
-// Problem is one thing that is wrong with the configuration.
+// Problem is one fault of the configuration.
 type Problem struct {
 	Origin  Origin
 	Key     string // "node.mode"; "": the file's form
 	Value   string // as it was written, shortened and escaped; "": none
 	Message string // a predicate: "is too small"
-	Allowed string // what would be right; "": the message says it
+	Allowed string // the valid values; "": they are in the message
 	// Excerpt is the offending line, Mark and Width the place in it, in
 	// characters from 0. Excerpt is "" for the environment.
 	Excerpt     string
@@ -46,7 +46,7 @@ func (p Problem) String() string {
 	return b.String()
 }
 
-// joinAllowed goes on after a message, which may end in a question.
+// joinAllowed appends the valid values to a message, which may end in a question.
 func joinAllowed(message, allowed string) string {
 	if strings.HasSuffix(message, "?") {
 		return " Allowed: " + allowed

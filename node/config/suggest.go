@@ -2,7 +2,7 @@ package config
 
 import "strings"
 
-// Suggest returns the candidate that word was probably meant to be, or "". The
+// Suggest returns the candidate nearest to a misspelt word, or "". The
 // distance counts single insertions, deletions, replacements and swaps of
 // neighbours (optimal string alignment); up to a third of the word may differ.
 func Suggest(word string, candidates []string) string {

@@ -53,7 +53,7 @@ const maxSocketPath = 107
 
 const maxOwnSocket = maxSocketPath - len(".new")
 
-// checkOwnSocket leaves room for the ending under which the daemon makes its own.
+// checkOwnSocket leaves space for the suffix under which the daemon creates its own.
 func checkOwnSocket(s string) error {
 	if len(s) > maxOwnSocket {
 		return errors.New("is longer than the 103 bytes that fit")

@@ -28,11 +28,11 @@ type fault struct {
 	message string
 }
 
-// maxSyntaxErrors bounds how often parsing is taken up again after an error.
+// maxSyntaxErrors bounds how often parsing continues after an error.
 const maxSyntaxErrors = 10
 
-// parse reads a TOML document into its entries. After a line that cannot be read
-// it goes on with the next one, where that line was an expression of its own.
+// parse reads a TOML document into its entries. After an invalid line it continues with
+// the next one, where that line was an expression of its own.
 func parse(data []byte) (entries []entry, faults []fault) {
 	text := bytes.Clone(data)
 	for {
@@ -57,7 +57,7 @@ func parse(data []byte) (entries []entry, faults []fault) {
 // it are not taken for those of the table above.
 const brokenTable = "_"
 
-// blank makes a line that cannot be read harmless, without moving any other.
+// blank replaces an invalid line by blanks, so that no other line moves.
 func blank(line []byte) {
 	header := bytes.HasPrefix(bytes.TrimSpace(line), []byte("[")) && len(line) >= 3
 	for i := range line {

@@ -136,7 +136,7 @@ func (l literal) span() (time.Duration, error) {
 	return d, nil
 }
 
-// The ways back: text that the readers above turn into the same value.
+// The inverse: text that the functions above read as the same value.
 
 func formatNumber(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }
 
