@@ -184,7 +184,8 @@ func joinCmd(a *app) *cobra.Command {
 					return err
 				}
 			}
-			res, err := ask(ctx, a, api.OpJoin, api.JoinRequest{Addresses: addrs}, func(p *page, res api.JoinResult) { joinText(p, len(addrs), res) })
+			text := func(p *page, res api.JoinResult) { joinText(p, len(addrs), res) }
+			res, err := ask(ctx, a, api.OpJoin, api.JoinRequest{Addresses: addrs}, text)
 			if err == nil && res.Answered == 0 {
 				err = Coded(ExitUnreachable, errors.New("no address answered: check the addresses, the ports "+
 					"(7946, TCP and UDP) and that all nodes have the same key"))
