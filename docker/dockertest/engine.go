@@ -33,29 +33,17 @@ type Options struct {
 
 // Engine is the fake. All methods may be called at any time from any goroutine.
 type Engine struct {
-	t    testing.TB
-	o    Options
-	dir  string // of the socket: short, for a socket's path is
-	root string
+	dir string // of the socket: the length of a socket's path is limited
 
-	mu         sync.Mutex // guards all below
-	server     *http.Server
-	down       chan struct{} // closed when the server goes away
-	handlers   sync.WaitGroup
-	containers map[knowledge.ContainerID]*box
-	images     map[string]string // tag to id
-	networks   map[string]*subnet
-	seq        int
-	pid        int
-	busy       time.Duration // CPU time of the host
-	faults     []*Fault
-	healed     chan struct{} // closed by Heal
-	deaf       bool          // events are lost
-	calls      map[string]int
-	updates    []Update
-	events     []message // the newest 256
-	listeners  map[chan message]bool
-	stamp      int64
+	mu sync.Mutex // guards all below
+	machine
+	server   *http.Server
+	down     chan struct{} // closed when the server goes away
+	handlers sync.WaitGroup
+	faults   []*Fault
+	healed   chan struct{} // closed by Heal
+	calls    map[string]int
+	updates  []Update
 }
 
 // New starts an Engine that ends with the test.
@@ -81,13 +69,17 @@ func New(t testing.TB, o Options) *Engine {
 		t.Fatal(err)
 	}
 	e := &Engine{
-		t: t, o: o, dir: dir, root: filepath.Join(dir, "root"), pid: 1000,
-		containers: map[knowledge.ContainerID]*box{},
-		images:     map[string]string{},
-		networks:   map[string]*subnet{},
-		calls:      map[string]int{},
-		listeners:  map[chan message]bool{},
-		healed:     make(chan struct{}),
+		machine: machine{
+			tree:       tree{t: t, o: o, root: filepath.Join(dir, "root")},
+			hub:        hub{listeners: map[chan message]bool{}},
+			containers: map[knowledge.ContainerID]*box{},
+			images:     map[string]string{},
+			networks:   map[string]*subnet{},
+			pid:        1000,
+		},
+		dir:    dir,
+		calls:  map[string]int{},
+		healed: make(chan struct{}),
 	}
 	t.Cleanup(func() {
 		e.Gone()
@@ -97,6 +89,7 @@ func New(t testing.TB, o Options) *Engine {
 	})
 	if o.Files {
 		e.hostFiles()
+		e.writeHost()
 	}
 	e.Back()
 	return e
@@ -122,7 +115,7 @@ func (e *Engine) Back() {
 	if err != nil {
 		e.t.Fatal(err)
 	}
-	server := &http.Server{Handler: http.HandlerFunc(e.serve)}
+	server := &http.Server{Handler: http.HandlerFunc(api{e}.serve)}
 	e.server, e.down = server, make(chan struct{})
 	e.handlers.Go(func() { _ = server.Serve(l) })
 }
@@ -199,22 +192,22 @@ func (e *Engine) Run(s Spec) knowledge.ContainerID {
 }
 
 // make adds a stopped container. The lock is held, as in all unexported methods.
-func (e *Engine) make(s Spec) *box {
-	e.seq++
+func (m *machine) make(s Spec) *box {
+	m.seq++
 	if s.Name == "" {
-		s.Name = fmt.Sprintf("c%d", e.seq)
+		s.Name = fmt.Sprintf("c%d", m.seq)
 	}
 	if s.Image == "" {
 		s.Image = "app"
 	}
 	if s.ID == "" {
-		sum := sha256.Sum256(fmt.Appendf(nil, "%s %d", s.Name, e.seq))
+		sum := sha256.Sum256(fmt.Appendf(nil, "%s %d", s.Name, m.seq))
 		s.ID = knowledge.ContainerID(hex.EncodeToString(sum[:]))
 	}
 	b := &box{id: s.ID, spec: s, state: "created", made: time.Now(), record: recordOf(s.Limits)}
 	b.before = b.record
-	e.containers[b.id] = b
-	e.emit(b, "create")
+	m.containers[b.id] = b
+	m.emit(b, "create")
 	return b
 }
 

@@ -15,6 +15,14 @@ const (
 	buffered = 1024
 )
 
+// hub is the Engine's stream of events.
+type hub struct {
+	events    []message // the newest 256
+	listeners map[chan message]bool
+	stamp     int64
+	deaf      bool // events are lost
+}
+
 type message struct {
 	Type     string
 	Action   string
@@ -29,20 +37,20 @@ type actor struct {
 }
 
 // emit tells all listeners. The lock is held.
-func (e *Engine) emit(b *box, action string) {
-	e.stamp = max(e.stamp+1, time.Now().UnixNano())
+func (h *hub) emit(b *box, action string) {
+	h.stamp = max(h.stamp+1, time.Now().UnixNano())
 	m := message{
-		Type: "container", Action: action, Time: e.stamp / 1e9, TimeNano: e.stamp,
+		Type: "container", Action: action, Time: h.stamp / 1e9, TimeNano: h.stamp,
 		Actor: actor{string(b.id), map[string]string{"name": b.spec.Name, "image": b.spec.Image}},
 	}
-	if e.deaf {
+	if h.deaf {
 		return
 	}
-	e.events = append(e.events, m)
-	if len(e.events) > kept {
-		e.events = e.events[1:]
+	h.events = append(h.events, m)
+	if len(h.events) > kept {
+		h.events = h.events[1:]
 	}
-	for l := range e.listeners {
+	for l := range h.listeners {
 		select {
 		case l <- m:
 		default:
@@ -50,7 +58,7 @@ func (e *Engine) emit(b *box, action string) {
 	}
 }
 
-func (e *Engine) serveEvents(w http.ResponseWriter, r *http.Request) {
+func (a api) serveEvents(w http.ResponseWriter, r *http.Request) {
 	var want struct{ Type, Event map[string]bool }
 	if f := r.URL.Query().Get("filters"); f != "" {
 		if err := json.Unmarshal([]byte(f), &want); err != nil {
@@ -63,22 +71,22 @@ func (e *Engine) serveEvents(w http.ResponseWriter, r *http.Request) {
 		return (len(want.Type) == 0 || want.Type[m.Type]) && (len(want.Event) == 0 || want.Event[action] || want.Event[m.Action])
 	}
 	listener := make(chan message, buffered)
-	e.mu.Lock()
-	down := e.down
+	a.mu.Lock()
+	down := a.down
 	var backlog []message
 	if since := nanoseconds(r.URL.Query().Get("since")); since > 0 {
-		for _, m := range e.events {
+		for _, m := range a.events {
 			if m.TimeNano >= since {
 				backlog = append(backlog, m)
 			}
 		}
 	}
-	e.listeners[listener] = true
-	e.mu.Unlock()
+	a.listeners[listener] = true
+	a.mu.Unlock()
 	defer func() {
-		e.mu.Lock()
-		delete(e.listeners, listener)
-		e.mu.Unlock()
+		a.mu.Lock()
+		delete(a.listeners, listener)
+		a.mu.Unlock()
 	}()
 
 	w.Header().Set("Content-Type", "application/json")

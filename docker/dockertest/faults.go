@@ -84,15 +84,15 @@ func (e *Engine) Calls(op string) int {
 }
 
 // strikes finds the fault for a request and uses it up. The lock is held.
-func (e *Engine) strikes(op string) *Fault {
-	for i, f := range e.faults {
+func (a api) strikes(op string) *Fault {
+	for i, f := range a.faults {
 		if f.Op != "" && f.Op != op {
 			continue
 		}
 		hit := *f
 		if f.Times > 0 {
 			if f.Times--; f.Times == 0 {
-				e.faults = append(e.faults[:i:i], e.faults[i+1:]...)
+				a.faults = append(a.faults[:i:i], a.faults[i+1:]...)
 			}
 		}
 		return &hit
@@ -101,26 +101,26 @@ func (e *Engine) strikes(op string) *Fault {
 }
 
 // suffer lets a fault happen around the true handler.
-func (e *Engine) suffer(f *Fault, w http.ResponseWriter, r *http.Request, q *request) {
+func (a api) suffer(f *Fault, w http.ResponseWriter, r *http.Request, q *request) {
 	if f.Delay > 0 || f.Hang {
-		if !e.wait(f, r) {
+		if !a.wait(f, r) {
 			panic(http.ErrAbortHandler)
 		}
 	}
-	e.mu.Lock()
-	if b, refused := e.find(q.id); refused == nil && q.id != "" {
+	a.mu.Lock()
+	if b, refused := a.find(q.id); refused == nil && q.id != "" {
 		switch {
 		case f.Vanish:
-			e.remove(b)
+			a.remove(b)
 		case f.StopFirst:
-			e.end(b, 137)
+			a.end(b, 137)
 		}
 	}
 	q.stale = f.Stale
-	e.mu.Unlock()
+	a.mu.Unlock()
 	truth := httptest.NewRecorder()
 	if f.After || f.Truncate {
-		e.handle(truth, r, q)
+		a.handle(truth, r, q)
 	}
 	switch {
 	case f.Drop:
@@ -139,16 +139,16 @@ func (e *Engine) suffer(f *Fault, w http.ResponseWriter, r *http.Request, q *req
 		w.WriteHeader(truth.Code)
 		_, _ = w.Write(truth.Body.Bytes())
 	default:
-		e.handle(w, r, q)
+		a.handle(w, r, q)
 	}
 }
 
 // wait is a slow Engine; false: the client, the Engine or the fault went away
 // before the time.
-func (e *Engine) wait(f *Fault, r *http.Request) bool {
-	e.mu.Lock()
-	down, healed := e.down, e.healed
-	e.mu.Unlock()
+func (a api) wait(f *Fault, r *http.Request) bool {
+	a.mu.Lock()
+	down, healed := a.down, a.healed
+	a.mu.Unlock()
 	var late <-chan time.Time
 	if !f.Hang {
 		timer := time.NewTimer(f.Delay)

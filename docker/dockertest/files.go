@@ -7,18 +7,26 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"testing"
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
 )
 
+// tree is the machine's kernel files, where Options.Files asks for them.
+type tree struct {
+	t    testing.TB
+	o    Options
+	root string
+}
+
 // v1 controllers each have a tree of their own, with the files that matter here.
 var v1Trees = []string{"cpu", "cpuacct", "memory", "blkio", "pids"}
 
 // place is a container's cgroup below a tree's root.
-func (e *Engine) place(b *box) string {
+func (t *tree) place(b *box) string {
 	parent := b.spec.CgroupParent
-	if e.o.Driver == "systemd" {
+	if t.o.Driver == "systemd" {
 		if parent == "" {
 			parent = "system.slice"
 		}
@@ -31,47 +39,46 @@ func (e *Engine) place(b *box) string {
 }
 
 // hostFiles makes what is there before any container.
-func (e *Engine) hostFiles() {
+func (t *tree) hostFiles() {
 	var mounts strings.Builder
-	if e.o.Cgroup == 1 {
-		for i, t := range v1Trees {
-			fmt.Fprintf(&mounts, "%d 31 0:%d / /sys/fs/cgroup/%s rw,relatime - cgroup cgroup rw,%s\n", 32+i, 29+i, t, t)
-			e.mkdir("sys/fs/cgroup/" + t)
+	if t.o.Cgroup == 1 {
+		for i, name := range v1Trees {
+			fmt.Fprintf(&mounts, "%d 31 0:%d / /sys/fs/cgroup/%s rw,relatime - cgroup cgroup rw,%[3]s\n", 32+i, 29+i, name)
+			t.mkdir("sys/fs/cgroup/" + name)
 		}
 	} else {
 		mounts.WriteString("31 23 0:28 / /sys/fs/cgroup rw,relatime - cgroup2 cgroup2 rw\n")
-		e.mkdir("sys/fs/cgroup")
-		e.put(nil, "proc/pressure/cpu", "some avg10=0.00 avg60=0.00 avg300=0.00 total=0\n")
+		t.mkdir("sys/fs/cgroup")
+		t.put(nil, "proc/pressure/cpu", "some avg10=0.00 avg60=0.00 avg300=0.00 total=0\n")
 	}
-	e.put(nil, "proc/self/mountinfo", mounts.String())
-	e.writeHost()
+	t.put(nil, "proc/self/mountinfo", mounts.String())
 }
 
-func (e *Engine) writeHost() {
-	if !e.o.Files {
+func (m *machine) writeHost() {
+	if !m.o.Files {
 		return
 	}
 	used := int64(1 << 30)
-	for _, b := range e.containers {
+	for _, b := range m.containers {
 		used += b.k.anon
 	}
-	free := max(int64(e.o.Memory)-used, 0)
-	e.put(nil, "proc/stat", fmt.Sprintf("cpu  %d 0 0 0 0 0 0 0 0 0\n", e.busy/(10*time.Millisecond)))
-	e.put(nil, "proc/meminfo", fmt.Sprintf("MemTotal: %15d kB\nMemFree: %16d kB\nMemAvailable: %11d kB\n", e.o.Memory/1024, free/1024, free/1024))
+	free := max(int64(m.o.Memory)-used, 0)
+	m.put(nil, "proc/stat", fmt.Sprintf("cpu  %d 0 0 0 0 0 0 0 0 0\n", m.busy/(10*time.Millisecond)))
+	m.put(nil, "proc/meminfo", fmt.Sprintf("MemTotal: %15d kB\nMemFree: %16d kB\nMemAvailable: %11d kB\n", m.o.Memory/1024, free/1024, free/1024))
 }
 
 // makeFiles makes a started container's directories and files.
-func (e *Engine) makeFiles(b *box) {
-	if !e.o.Files {
+func (t *tree) makeFiles(b *box) {
+	if !t.o.Files {
 		return
 	}
 	b.files, b.dirs = map[string]string{}, nil
-	rel := e.place(b)
+	rel := t.place(b)
 	var cgroups string
-	if e.o.Cgroup == 1 {
-		for i, t := range v1Trees {
-			b.dirs = append(b.dirs, filepath.Join("sys/fs/cgroup", t, rel))
-			cgroups += fmt.Sprintf("%d:%s:/%s\n", i+1, t, rel)
+	if t.o.Cgroup == 1 {
+		for i, name := range v1Trees {
+			b.dirs = append(b.dirs, filepath.Join("sys/fs/cgroup", name, rel))
+			cgroups += fmt.Sprintf("%d:%s:/%s\n", i+1, name, rel)
 		}
 	} else {
 		b.dirs = append(b.dirs, filepath.Join("sys/fs/cgroup", rel))
@@ -80,136 +87,136 @@ func (e *Engine) makeFiles(b *box) {
 	proc := "proc/" + strconv.Itoa(b.pid)
 	b.dirs = append(b.dirs, proc)
 	for _, d := range b.dirs {
-		e.mkdir(d)
+		t.mkdir(d)
 	}
-	e.put(b, proc+"/cgroup", cgroups)
-	e.put(b, proc+"/net/dev", "Inter-|   Receive                                                |  Transmit\n"+
+	t.put(b, proc+"/cgroup", cgroups)
+	t.put(b, proc+"/net/dev", "Inter-|   Receive                                                |  Transmit\n"+
 		" face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed\n"+
 		"    lo:       0       0    0    0    0     0          0         0        0       0    0    0    0     0       0          0\n"+
 		"  eth0:     100       1    0    0    0     0          0         0      200       2    0    0    0     0       0          0\n")
-	e.writeLimits(b)
-	e.writeFiles(b)
+	t.writeLimits(b)
+	t.writeFiles(b)
 }
 
 // dropFiles removes them. A kernel refuses to read a cgroup that is gone; a file
 // on disk can at least become empty for who holds it open.
-func (e *Engine) dropFiles(b *box) {
-	if !e.o.Files {
+func (t *tree) dropFiles(b *box) {
+	if !t.o.Files {
 		return
 	}
 	for name := range b.files {
-		_ = os.Truncate(filepath.Join(e.root, name), 0) // may be gone with its directory
+		_ = os.Truncate(filepath.Join(t.root, name), 0) // may be gone with its directory
 	}
 	for _, d := range b.dirs {
-		if err := os.RemoveAll(filepath.Join(e.root, d)); err != nil {
-			e.t.Error(err)
+		if err := os.RemoveAll(filepath.Join(t.root, d)); err != nil {
+			t.t.Error(err)
 		}
 	}
 	b.files, b.dirs = nil, nil
 }
 
 // in is the path of a file: tree is the v1 controller.
-func (e *Engine) in(b *box, tree, name string) string {
-	if e.o.Cgroup == 1 {
-		return filepath.Join("sys/fs/cgroup", tree, e.place(b), name)
+func (t *tree) in(b *box, tree, name string) string {
+	if t.o.Cgroup == 1 {
+		return filepath.Join("sys/fs/cgroup", tree, t.place(b), name)
 	}
-	return filepath.Join("sys/fs/cgroup", e.place(b), name)
+	return filepath.Join("sys/fs/cgroup", t.place(b), name)
 }
 
 // writeLimits writes what the kernel model holds into the files of limits.
-func (e *Engine) writeLimits(b *box) {
-	if !e.o.Files || !b.running() {
+func (t *tree) writeLimits(b *box) {
+	if !t.o.Files || !b.running() {
 		return
 	}
 	k := &b.k
-	if e.o.Cgroup == 1 {
-		e.put(b, e.in(b, "cpu", "cpu.cfs_period_us"), lines(k.period))
-		e.put(b, e.in(b, "cpu", "cpu.cfs_quota_us"), lines(k.quota))
-		e.put(b, e.in(b, "cpu", "cpu.shares"), lines(k.shares))
-		e.put(b, e.in(b, "memory", "memory.limit_in_bytes"), lines(orMost(k.memory)))
-		e.put(b, e.in(b, "memory", "memory.memsw.limit_in_bytes"), lines(orMost(k.swap)))
+	if t.o.Cgroup == 1 {
+		t.put(b, t.in(b, "cpu", "cpu.cfs_period_us"), lines(k.period))
+		t.put(b, t.in(b, "cpu", "cpu.cfs_quota_us"), lines(k.quota))
+		t.put(b, t.in(b, "cpu", "cpu.shares"), lines(k.shares))
+		t.put(b, t.in(b, "memory", "memory.limit_in_bytes"), lines(orMost(k.memory)))
+		t.put(b, t.in(b, "memory", "memory.memsw.limit_in_bytes"), lines(orMost(k.swap)))
 		return
 	}
-	e.put(b, e.in(b, "", "cpu.max"), orMax(k.quota)+" "+lines(k.period))
+	t.put(b, t.in(b, "", "cpu.max"), orMax(k.quota)+" "+lines(k.period))
 	// The conversion of runc before 1.3.2.
-	e.put(b, e.in(b, "", "cpu.weight"), lines(1+((k.shares-2)*9999)/262142))
-	e.put(b, e.in(b, "", "memory.max"), orMax(k.memory)+"\n")
-	e.put(b, e.in(b, "", "memory.high"), orMax(k.high)+"\n")
+	t.put(b, t.in(b, "", "cpu.weight"), lines(1+((k.shares-2)*9999)/262142))
+	t.put(b, t.in(b, "", "memory.max"), orMax(k.memory)+"\n")
+	t.put(b, t.in(b, "", "memory.high"), orMax(k.high)+"\n")
 }
 
 // writeFiles writes the counters and levels.
-func (e *Engine) writeFiles(b *box) {
-	if !e.o.Files || !b.running() {
+func (t *tree) writeFiles(b *box) {
+	if !t.o.Files || !b.running() {
 		return
 	}
 	k := &b.k
-	if e.o.Cgroup == 1 {
-		e.put(b, e.in(b, "cpuacct", "cpuacct.usage"), lines(int64(k.usage)))
-		e.put(b, e.in(b, "cpu", "cpu.stat"), fmt.Sprintf("nr_periods %d\nnr_throttled %d\nthrottled_time %d\n", k.periods, k.throttled, int64(k.throttledTime)))
-		e.put(b, e.in(b, "memory", "memory.usage_in_bytes"), lines(k.anon+k.cache))
-		e.put(b, e.in(b, "memory", "memory.stat"), fmt.Sprintf("cache %[2]d\nrss %[1]d\ntotal_cache %[2]d\ntotal_rss %[1]d\ntotal_shmem 0\ntotal_inactive_file %[2]d\ntotal_active_file 0\ntotal_unevictable 0\n", k.anon, k.cache))
-		e.put(b, e.in(b, "memory", "memory.oom_control"), fmt.Sprintf("oom_kill_disable 0\nunder_oom 0\noom_kill %d\n", k.kill))
-		e.put(b, e.in(b, "memory", "memory.failcnt"), lines(int64(k.max)))
-		e.put(b, e.in(b, "pids", "pids.current"), lines(1))
-		e.put(b, e.in(b, "blkio", "blkio.throttle.io_service_bytes_recursive"), "8:0 Read 4096\n8:0 Write 0\n8:0 Total 4096\nTotal 4096\n")
+	if t.o.Cgroup == 1 {
+		t.put(b, t.in(b, "cpuacct", "cpuacct.usage"), lines(int64(k.usage)))
+		t.put(b, t.in(b, "cpu", "cpu.stat"), fmt.Sprintf("nr_periods %d\nnr_throttled %d\nthrottled_time %d\n", k.periods, k.throttled, int64(k.throttledTime)))
+		t.put(b, t.in(b, "memory", "memory.usage_in_bytes"), lines(k.anon+k.cache))
+		t.put(b, t.in(b, "memory", "memory.stat"), fmt.Sprintf("cache %[2]d\nrss %[1]d\ntotal_cache %[2]d\ntotal_rss %[1]d\ntotal_shmem 0\ntotal_inactive_file %[2]d\ntotal_active_file 0\ntotal_unevictable 0\n", k.anon, k.cache))
+		t.put(b, t.in(b, "memory", "memory.oom_control"), fmt.Sprintf("oom_kill_disable 0\nunder_oom 0\noom_kill %d\n", k.kill))
+		t.put(b, t.in(b, "memory", "memory.failcnt"), lines(int64(k.max)))
+		t.put(b, t.in(b, "pids", "pids.current"), lines(1))
+		t.put(b, t.in(b, "blkio", "blkio.throttle.io_service_bytes_recursive"), "8:0 Read 4096\n8:0 Write 0\n8:0 Total 4096\nTotal 4096\n")
 		return
 	}
 	us := k.usage.Microseconds()
-	e.put(b, e.in(b, "", "cpu.stat"), fmt.Sprintf("usage_usec %d\nuser_usec %d\nsystem_usec 0\nnr_periods %d\nnr_throttled %d\nthrottled_usec %d\n", us, us, k.periods, k.throttled, k.throttledTime.Microseconds()))
-	e.put(b, e.in(b, "", "memory.current"), lines(k.anon+k.cache))
-	e.put(b, e.in(b, "", "memory.stat"), fmt.Sprintf("anon %d\nfile %[2]d\nkernel 0\nshmem 0\ninactive_file %[2]d\nactive_file 0\nunevictable 0\nworkingset_refault_anon 0\nworkingset_refault_file 0\n", k.anon, k.cache))
-	e.put(b, e.in(b, "", "memory.events"), fmt.Sprintf("low 0\nhigh %d\nmax %d\noom %d\noom_kill %d\n", k.highs, k.max, k.oom, k.kill))
-	e.put(b, e.in(b, "", "pids.current"), lines(1))
-	e.put(b, e.in(b, "", "io.stat"), "8:0 rbytes=4096 wbytes=0 rios=1 wios=0 dbytes=0 dios=0\n")
+	t.put(b, t.in(b, "", "cpu.stat"), fmt.Sprintf("usage_usec %d\nuser_usec %d\nsystem_usec 0\nnr_periods %d\nnr_throttled %d\nthrottled_usec %d\n", us, us, k.periods, k.throttled, k.throttledTime.Microseconds()))
+	t.put(b, t.in(b, "", "memory.current"), lines(k.anon+k.cache))
+	t.put(b, t.in(b, "", "memory.stat"), fmt.Sprintf("anon %d\nfile %[2]d\nkernel 0\nshmem 0\ninactive_file %[2]d\nactive_file 0\nunevictable 0\nworkingset_refault_anon 0\nworkingset_refault_file 0\n", k.anon, k.cache))
+	t.put(b, t.in(b, "", "memory.events"), fmt.Sprintf("low 0\nhigh %d\nmax %d\noom %d\noom_kill %d\n", k.highs, k.max, k.oom, k.kill))
+	t.put(b, t.in(b, "", "pids.current"), lines(1))
+	t.put(b, t.in(b, "", "io.stat"), "8:0 rbytes=4096 wbytes=0 rios=1 wios=0 dbytes=0 dios=0\n")
 	for name, v := range map[string]float64{"cpu": b.psiCPU, "memory": b.psiMem, "io": 0} {
-		e.put(b, e.in(b, "", name+".pressure"), fmt.Sprintf("some avg10=%.2f avg60=%.2f avg300=%.2f total=0\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n", v, v, v))
+		t.put(b, t.in(b, "", name+".pressure"), fmt.Sprintf("some avg10=%.2f avg60=%.2f avg300=%.2f total=0\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n", v, v, v))
 	}
 }
 
 // adopt takes over what was written into the files of the quota and of
 // memory.high since they were written last.
-func (e *Engine) adopt(b *box) {
-	if !e.o.Files || !b.running() {
+func (t *tree) adopt(b *box) {
+	if !t.o.Files || !b.running() {
 		return
 	}
 	k := &b.k
-	if e.o.Cgroup == 1 {
-		if text, ok := e.changed(b, e.in(b, "cpu", "cpu.cfs_period_us")); ok {
-			k.period = e.number(text, 100_000)
+	if t.o.Cgroup == 1 {
+		if text, ok := t.changed(b, t.in(b, "cpu", "cpu.cfs_period_us")); ok {
+			k.period = t.number(text, 100_000)
 		}
-		if text, ok := e.changed(b, e.in(b, "cpu", "cpu.cfs_quota_us")); ok {
-			k.quota = e.number(text, -1)
+		if text, ok := t.changed(b, t.in(b, "cpu", "cpu.cfs_quota_us")); ok {
+			k.quota = t.number(text, -1)
 		}
 		return
 	}
-	if text, ok := e.changed(b, e.in(b, "", "cpu.max")); ok {
+	if text, ok := t.changed(b, t.in(b, "", "cpu.max")); ok {
 		quota, period, _ := strings.Cut(text, " ")
-		k.quota = e.number(quota, -1)
+		k.quota = t.number(quota, -1)
 		if period != "" {
-			k.period = e.number(period, 100_000)
+			k.period = t.number(period, 100_000)
 		}
 	}
-	if text, ok := e.changed(b, e.in(b, "", "memory.high")); ok {
-		k.high = e.number(text, 0)
+	if text, ok := t.changed(b, t.in(b, "", "memory.high")); ok {
+		k.high = t.number(text, 0)
 	}
 }
 
 // number reads a written number; "max" and -1 are none.
-func (e *Engine) number(text string, none int64) int64 {
+func (t *tree) number(text string, none int64) int64 {
 	if text == "max" || text == "-1" {
 		return none
 	}
 	v, err := strconv.ParseInt(text, 10, 64)
 	if err != nil {
-		e.t.Errorf("dockertest: %q was written where the kernel wants a number", text)
+		t.t.Errorf("dockertest: %q was written where the kernel wants a number", text)
 		return none
 	}
 	return v
 }
 
 // changed returns the first line of a file that somebody else wrote.
-func (e *Engine) changed(b *box, name string) (string, bool) {
-	text, err := os.ReadFile(filepath.Join(e.root, name))
+func (t *tree) changed(b *box, name string) (string, bool) {
+	text, err := os.ReadFile(filepath.Join(t.root, name))
 	if err != nil || string(text) == b.files[name] {
 		return "", false
 	}
@@ -220,7 +227,7 @@ func (e *Engine) changed(b *box, name string) (string, bool) {
 
 // put writes a file in one piece and in place, for readers hold it open; shorter
 // content than before is padded with empty lines.
-func (e *Engine) put(b *box, name, text string) {
+func (t *tree) put(b *box, name, text string) {
 	if b != nil {
 		old := b.files[name]
 		if pad := len(old) - len(text); pad > 0 {
@@ -231,25 +238,25 @@ func (e *Engine) put(b *box, name, text string) {
 		}
 		b.files[name] = text
 	}
-	path := filepath.Join(e.root, name)
+	path := filepath.Join(t.root, name)
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o644)
 	if os.IsNotExist(err) {
-		e.mkdir(filepath.Dir(name))
+		t.mkdir(filepath.Dir(name))
 		f, err = os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o644)
 	}
 	if err != nil {
-		e.t.Errorf("dockertest: %v", err)
+		t.t.Errorf("dockertest: %v", err)
 		return
 	}
 	defer f.Close()
 	if _, err := f.WriteAt([]byte(text), 0); err != nil {
-		e.t.Errorf("dockertest: %v", err)
+		t.t.Errorf("dockertest: %v", err)
 	}
 }
 
-func (e *Engine) mkdir(name string) {
-	if err := os.MkdirAll(filepath.Join(e.root, name), 0o755); err != nil {
-		e.t.Errorf("dockertest: %v", err)
+func (t *tree) mkdir(name string) {
+	if err := os.MkdirAll(filepath.Join(t.root, name), 0o755); err != nil {
+		t.t.Errorf("dockertest: %v", err)
 	}
 }
 

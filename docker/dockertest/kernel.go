@@ -113,36 +113,48 @@ type box struct {
 	dirs   []string
 }
 
+// machine is the host: its kernel, and the Engine's own state of what runs on it.
+type machine struct {
+	tree
+	hub
+	containers map[knowledge.ContainerID]*box
+	images     map[string]string // tag to id
+	networks   map[string]*subnet
+	seq        int
+	pid        int
+	busy       time.Duration // CPU time of the host
+}
+
 func (b *box) running() bool { return b.state == "running" || b.state == "paused" }
 
-func (e *Engine) begin(b *box) {
+func (m *machine) begin(b *box) {
 	if b.running() {
 		return
 	}
-	e.pid++
-	b.pid, b.state, b.started, b.oomed = e.pid, "running", time.Now(), false
+	m.pid++
+	b.pid, b.state, b.started, b.oomed = m.pid, "running", time.Now(), false
 	b.k = load(b.record)
-	e.makeFiles(b)
-	e.emit(b, "start")
+	m.makeFiles(b)
+	m.emit(b, "start")
 }
 
 // end is the death of the main process; the cgroup goes with it.
-func (e *Engine) end(b *box, code int) {
+func (m *machine) end(b *box, code int) {
 	if !b.running() {
 		return
 	}
-	e.dropFiles(b)
+	m.dropFiles(b)
 	b.state, b.exit, b.pid, b.k = "exited", code, 0, cgroup{}
-	e.emit(b, "die")
+	m.emit(b, "die")
 }
 
-func (e *Engine) remove(b *box) {
-	e.end(b, 137)
-	delete(e.containers, b.id)
-	for _, n := range e.networks {
+func (m *machine) remove(b *box) {
+	m.end(b, 137)
+	delete(m.containers, b.id)
+	for _, n := range m.networks {
 		delete(n.on, b.id)
 	}
-	e.emit(b, "destroy")
+	m.emit(b, "destroy")
 }
 
 // SetUsage is how many cores the container wants from now on.
@@ -174,11 +186,11 @@ func (e *Engine) SetPressure(id knowledge.ContainerID, cpu, memory float64) {
 }
 
 // charge sets the container's memory, reclaims and kills. The lock is held.
-func (e *Engine) charge(b *box, anon, cache int64) {
+func (m *machine) charge(b *box, anon, cache int64) {
 	if !b.running() {
 		return
 	}
-	e.adopt(b)
+	m.adopt(b)
 	k := &b.k
 	k.anon, k.cache = anon, cache
 	if k.high > 0 && k.anon+k.cache > k.high {
@@ -189,26 +201,26 @@ func (e *Engine) charge(b *box, anon, cache int64) {
 		k.max++
 		k.cache = max(min(k.cache, k.memory-k.anon), 0)
 		if k.anon > k.memory {
-			e.oomKill(b)
+			m.oomKill(b)
 		}
 	}
-	e.writeFiles(b)
+	m.writeFiles(b)
 }
 
-func (e *Engine) oomKill(b *box) {
+func (m *machine) oomKill(b *box) {
 	b.oomKills++
 	b.k.oom++
 	b.k.kill++
 	b.k.anon, b.k.cache = 0, 0
-	e.emit(b, "oom")
+	m.emit(b, "oom")
 	if b.spec.Survives {
 		return
 	}
-	e.end(b, 137)
+	m.end(b, 137)
 	b.oomed = true
 	if b.spec.Restart {
 		b.restarts++
-		e.begin(b)
+		m.begin(b)
 		b.oomed = true
 	}
 }

@@ -48,12 +48,12 @@ func routeNetwork(method string, rest []string) (op, name string) {
 }
 
 // image is the id of an image by tag, id or digest; "": there is none.
-func (e *Engine) image(reference string) string {
-	if id := e.images[reference]; id != "" {
+func (m *machine) image(reference string) string {
+	if id := m.images[reference]; id != "" {
 		return id
 	}
 	_, digest, _ := strings.Cut(reference, "@")
-	for _, id := range e.images {
+	for _, id := range m.images {
 		if id == reference || id == digest {
 			return id
 		}
@@ -62,27 +62,27 @@ func (e *Engine) image(reference string) string {
 }
 
 // doImage carries out an operation on images. The lock is held.
-func (e *Engine) doImage(r *http.Request, q *request) (int, any, *refusal) {
+func (a api) doImage(r *http.Request, q *request) (int, any, *refusal) {
 	if q.op == Import {
 		tag := r.URL.Query().Get("repo")
-		e.images[tag] = digest(tag)
+		a.images[tag] = digest(tag)
 		return http.StatusOK, map[string]string{"status": digest(tag)}, nil
 	}
-	id := e.image(q.id)
+	id := a.image(q.id)
 	if id == "" {
 		return 0, nil, no(http.StatusNotFound, "No such image: %s", q.id)
 	}
 	switch q.op {
 	case Tag:
 		repo := strings.TrimPrefix(r.URL.Query().Get("repo"), "docker.io/library/")
-		e.images[repo+":"+r.URL.Query().Get("tag")] = id
+		a.images[repo+":"+r.URL.Query().Get("tag")] = id
 		return http.StatusCreated, nil, nil
 	case RemoveI:
-		delete(e.images, q.id)
+		delete(a.images, q.id)
 		return http.StatusOK, []map[string]string{{"Untagged": q.id}}, nil
 	}
 	tags := []string{}
-	for tag, of := range e.images {
+	for tag, of := range a.images {
 		if of == id {
 			tags = append(tags, tag)
 		}
@@ -93,7 +93,7 @@ func (e *Engine) doImage(r *http.Request, q *request) (int, any, *refusal) {
 }
 
 // doNetwork carries out an operation on networks. The lock is held.
-func (e *Engine) doNetwork(q *request, body []byte) (int, any, *refusal) {
+func (a api) doNetwork(q *request, body []byte) (int, any, *refusal) {
 	var c struct {
 		Name, Container string
 		EndpointConfig  struct{ Aliases []string }
@@ -104,16 +104,16 @@ func (e *Engine) doNetwork(q *request, body []byte) (int, any, *refusal) {
 		}
 	}
 	if q.op == CreateN {
-		if e.networks[c.Name] != nil {
+		if a.networks[c.Name] != nil {
 			return 0, nil, no(http.StatusConflict, "network with name %s already exists", c.Name)
 		}
-		e.seq++
-		_, id, _ := strings.Cut(digest(fmt.Sprint("network ", e.seq)), ":")
-		e.networks[c.Name] = &subnet{id: id, on: map[knowledge.ContainerID][]string{}}
+		a.seq++
+		_, id, _ := strings.Cut(digest(fmt.Sprint("network ", a.seq)), ":")
+		a.networks[c.Name] = &subnet{id: id, on: map[knowledge.ContainerID][]string{}}
 		return http.StatusCreated, map[string]string{"Id": id, "Warning": ""}, nil
 	}
-	n := e.networks[q.id]
-	for _, other := range e.networks {
+	n := a.networks[q.id]
+	for _, other := range a.networks {
 		if other.id == q.id {
 			n = other
 		}
@@ -126,10 +126,10 @@ func (e *Engine) doNetwork(q *request, body []byte) (int, any, *refusal) {
 	case q.op == RemoveN && len(n.on) > 0:
 		return 0, nil, no(http.StatusForbidden, "error while removing network: network %s id %s has active endpoints", q.id, n.id)
 	case q.op == RemoveN:
-		delete(e.networks, q.id)
+		delete(a.networks, q.id)
 		return http.StatusNoContent, nil, nil
 	}
-	b, refused := e.find(c.Container)
+	b, refused := a.find(c.Container)
 	if refused != nil {
 		return 0, nil, refused
 	}

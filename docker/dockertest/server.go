@@ -14,6 +14,9 @@ import (
 	"time"
 )
 
+// api answers requests.
+type api struct{ *Engine }
+
 // request is one call, taken apart.
 type request struct {
 	op    string
@@ -60,24 +63,24 @@ func route(method, path string) (q request) {
 }
 
 // serve is the API: version, faults, operation.
-func (e *Engine) serve(w http.ResponseWriter, r *http.Request) {
+func (a api) serve(w http.ResponseWriter, r *http.Request) {
 	path := r.URL.Path
 	version := ""
 	if rest, ok := strings.CutPrefix(path, "/v"); ok {
 		version, path, _ = strings.Cut(rest, "/")
 	}
 	q := route(r.Method, path)
-	e.mu.Lock()
-	if e.server == nil { // a connection that was accepted while the socket closed
-		e.mu.Unlock()
+	a.mu.Lock()
+	if a.server == nil { // a connection that was accepted while the socket closed
+		a.mu.Unlock()
 		panic(http.ErrAbortHandler)
 	}
-	e.handlers.Add(1)
-	defer e.handlers.Done()
-	e.calls[q.op]++
-	f := e.strikes(q.op)
-	api := e.o.API
-	e.mu.Unlock()
+	a.handlers.Add(1)
+	defer a.handlers.Done()
+	a.calls[q.op]++
+	f := a.strikes(q.op)
+	api := a.o.API
+	a.mu.Unlock()
 	w.Header().Set("Api-Version", api)
 	w.Header().Set("Ostype", "linux")
 	switch {
@@ -86,28 +89,28 @@ func (e *Engine) serve(w http.ResponseWriter, r *http.Request) {
 	case q.op == "":
 		fail(w, no(http.StatusNotFound, "page not found"))
 	default:
-		defer e.underway(&q)()
+		defer a.underway(&q)()
 		if f != nil {
-			e.suffer(f, w, r, &q)
+			a.suffer(f, w, r, &q)
 			return
 		}
-		e.handle(w, r, &q)
+		a.handle(w, r, &q)
 	}
 }
 
 // underway counts updates of one container that are being served.
-func (e *Engine) underway(q *request) (done func()) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	b, refused := e.find(q.id)
+func (a api) underway(q *request) (done func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	b, refused := a.find(q.id)
 	if q.op != UpdateC || refused != nil {
 		return func() {}
 	}
 	b.updating++
 	return func() {
-		e.mu.Lock()
+		a.mu.Lock()
 		b.updating--
-		e.mu.Unlock()
+		a.mu.Unlock()
 	}
 }
 
@@ -121,10 +124,10 @@ func newer(a, b string) bool {
 	return num(a) > num(b)
 }
 
-func (e *Engine) handle(w http.ResponseWriter, r *http.Request, q *request) {
+func (a api) handle(w http.ResponseWriter, r *http.Request, q *request) {
 	switch q.op {
 	case Events:
-		e.serveEvents(w, r)
+		a.serveEvents(w, r)
 		return
 	case Ping:
 		_, _ = io.WriteString(w, "OK")
@@ -135,9 +138,9 @@ func (e *Engine) handle(w http.ResponseWriter, r *http.Request, q *request) {
 		fail(w, no(http.StatusBadRequest, "%v", err))
 		return
 	}
-	e.mu.Lock()
-	status, answer, refused := e.do(r, q, body)
-	e.mu.Unlock()
+	a.mu.Lock()
+	status, answer, refused := a.do(r, q, body)
+	a.mu.Unlock()
 	if refused != nil {
 		fail(w, refused)
 		return
@@ -146,50 +149,50 @@ func (e *Engine) handle(w http.ResponseWriter, r *http.Request, q *request) {
 }
 
 // do carries an operation out. The lock is held.
-func (e *Engine) do(r *http.Request, q *request, body []byte) (status int, answer any, refused *refusal) {
+func (a api) do(r *http.Request, q *request, body []byte) (status int, answer any, refused *refusal) {
 	switch q.op {
 	case Info:
-		return http.StatusOK, e.info(), nil
+		return http.StatusOK, a.info(), nil
 	case List:
-		return http.StatusOK, e.list(r.URL.Query().Get("all") == "1"), nil
+		return http.StatusOK, a.list(r.URL.Query().Get("all") == "1"), nil
 	case UpdateC:
-		answer, refused = e.update(q.id, body)
+		answer, refused = a.update(q.id, body)
 		return http.StatusOK, answer, refused
 	case Create:
-		return e.create(r.URL.Query().Get("name"), body)
+		return a.create(r.URL.Query().Get("name"), body)
 	case Import, Image, Tag, RemoveI:
-		return e.doImage(r, q)
+		return a.doImage(r, q)
 	case CreateN, RemoveN, Network, Connect:
-		return e.doNetwork(q, body)
+		return a.doNetwork(q, body)
 	}
-	b, refused := e.find(q.id)
+	b, refused := a.find(q.id)
 	if refused != nil {
 		return 0, nil, refused
 	}
 	switch q.op {
 	case Inspect:
-		return http.StatusOK, e.inspect(b, q.stale), nil
+		return http.StatusOK, a.inspect(b, q.stale), nil
 	case Stats:
-		return http.StatusOK, e.stats(b), nil
+		return http.StatusOK, a.stats(b), nil
 	case StartC, StopC:
 		if (q.op == StartC) == b.running() {
 			return http.StatusNotModified, nil, nil
 		}
 		if q.op == StartC {
-			e.begin(b)
+			a.begin(b)
 		} else {
-			e.end(b, 0)
+			a.end(b, 0)
 		}
 	case Restart:
-		e.end(b, 0)
-		e.begin(b)
+		a.end(b, 0)
+		a.begin(b)
 	case RemoveC:
-		e.remove(b)
+		a.remove(b)
 	}
 	return http.StatusNoContent, nil, nil
 }
 
-func (e *Engine) create(name string, body []byte) (int, any, *refusal) {
+func (a api) create(name string, body []byte) (int, any, *refusal) {
 	var c struct {
 		Image      string
 		Labels     map[string]string
@@ -198,15 +201,15 @@ func (e *Engine) create(name string, body []byte) (int, any, *refusal) {
 	if err := json.Unmarshal(body, &c); err != nil {
 		return 0, nil, no(http.StatusBadRequest, "%v", err)
 	}
-	if e.image(c.Image) == "" {
+	if a.image(c.Image) == "" {
 		return 0, nil, no(http.StatusNotFound, "No such image: %s", c.Image)
 	}
-	for _, b := range e.containers {
+	for _, b := range a.containers {
 		if b.spec.Name == name {
 			return 0, nil, no(http.StatusConflict, "Conflict. The container name %q is already in use by container %q.", "/"+name, b.id)
 		}
 	}
-	b := e.make(Spec{Name: name, Image: c.Image, Labels: c.Labels})
+	b := a.make(Spec{Name: name, Image: c.Image, Labels: c.Labels})
 	h := c.HostConfig
 	b.record = record{NanoCPUs: h.NanoCpus, Quota: h.CpuQuota, Period: h.CpuPeriod, Shares: h.CpuShares, Memory: h.Memory, Swap: h.MemorySwap}
 	if h.Memory > 0 && h.MemorySwap == 0 {
@@ -216,18 +219,18 @@ func (e *Engine) create(name string, body []byte) (int, any, *refusal) {
 	return http.StatusCreated, map[string]any{"Id": b.id, "Warnings": []string{}}, nil
 }
 
-func (e *Engine) info() any {
+func (a api) info() any {
 	security := []string{"name=seccomp,profile=default"}
 	return map[string]any{
-		"Name": "fake", "NCPU": e.o.NCPU, "MemTotal": e.o.Memory, "ServerVersion": "20.10.24", "KernelVersion": "6.1.0",
-		"CgroupVersion": strconv.Itoa(e.o.Cgroup), "CgroupDriver": e.o.Driver, "SecurityOptions": security,
-		"SwapLimit": true, "LiveRestoreEnabled": e.o.LiveRestore, "DockerRootDir": "/var/lib/docker", "OSType": "linux",
+		"Name": "fake", "NCPU": a.o.NCPU, "MemTotal": a.o.Memory, "ServerVersion": "20.10.24", "KernelVersion": "6.1.0",
+		"CgroupVersion": strconv.Itoa(a.o.Cgroup), "CgroupDriver": a.o.Driver, "SecurityOptions": security,
+		"SwapLimit": true, "LiveRestoreEnabled": a.o.LiveRestore, "DockerRootDir": "/var/lib/docker", "OSType": "linux",
 	}
 }
 
-func (e *Engine) list(all bool) any {
+func (a api) list(all bool) any {
 	out := []map[string]any{}
-	for _, b := range sorted(e.containers) {
+	for _, b := range sorted(a.containers) {
 		if !all && !b.running() {
 			continue
 		}
@@ -266,7 +269,7 @@ type hostConfig struct {
 	DeviceRequests                                               []map[string]any `json:",omitempty"`
 }
 
-func (e *Engine) inspect(b *box, stale bool) any {
+func (a api) inspect(b *box, stale bool) any {
 	r := b.record
 	if stale {
 		r = b.before
@@ -293,19 +296,19 @@ func (e *Engine) inspect(b *box, stale bool) any {
 }
 
 // stats is a one-shot answer in the shape of each cgroup version.
-func (e *Engine) stats(b *box) any {
+func (a api) stats(b *box) any {
 	if !b.running() {
 		return map[string]any{"read": "0001-01-01T00:00:00Z", "id": b.id}
 	}
-	e.adopt(b)
+	a.adopt(b)
 	k := &b.k
 	limit := k.memory
 	if limit == 0 {
-		limit = int64(e.o.Memory)
+		limit = int64(a.o.Memory)
 	}
 	memory := map[string]any{"usage": k.anon + k.cache, "limit": limit}
 	op := "read"
-	if e.o.Cgroup == 1 {
+	if a.o.Cgroup == 1 {
 		op = "Read"
 		memory["failcnt"] = k.max
 		memory["stats"] = map[string]int64{"total_rss": k.anon, "total_cache": k.cache, "total_inactive_file": k.cache, "inactive_file": 1, "total_unevictable": 0}

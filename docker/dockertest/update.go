@@ -58,7 +58,7 @@ func no(status int, format string, a ...any) *refusal {
 	return &refusal{status, fmt.Sprintf(format, a...)}
 }
 
-func (e *Engine) update(id string, body []byte) (any, *refusal) {
+func (a api) update(id string, body []byte) (any, *refusal) {
 	var q struct {
 		NanoCpus, CpuQuota, CpuPeriod, CpuShares int64
 		Memory, MemorySwap                       int64
@@ -72,19 +72,19 @@ func (e *Engine) update(id string, body []byte) (any, *refusal) {
 		Shares: q.CpuShares, Memory: q.Memory, Swap: q.MemorySwap, RestartPolicy: q.RestartPolicy.Name != "",
 		Status: http.StatusOK,
 	}
-	refused := e.verify(&u)
+	refused := a.verify(&u)
 	b := (*box)(nil)
 	if refused == nil {
-		b, refused = e.find(id)
+		b, refused = a.find(id)
 	}
 	if refused == nil {
 		u.ID, u.Overlapped = b.id, b.updating > 1
-		refused = e.apply(b, &u)
+		refused = a.apply(b, &u)
 	}
 	if refused != nil {
 		u.Status = refused.status
 	}
-	e.updates = append(e.updates, u)
+	a.updates = append(a.updates, u)
 	if refused != nil {
 		return nil, refused
 	}
@@ -92,7 +92,7 @@ func (e *Engine) update(id string, body []byte) (any, *refusal) {
 }
 
 // verify is daemon_unix.go, verifyPlatformContainerResources.
-func (e *Engine) verify(u *Update) *refusal {
+func (a api) verify(u *Update) *refusal {
 	bad := func(format string, a ...any) *refusal { return no(http.StatusBadRequest, format, a...) }
 	switch {
 	case u.Memory != 0 && u.Memory < 6<<20:
@@ -101,18 +101,18 @@ func (e *Engine) verify(u *Update) *refusal {
 		return bad("Minimum memoryswap limit should be larger than memory limit, see usage")
 	case u.NanoCPUs > 0 && (u.Period > 0 || u.Quota > 0):
 		return bad("Conflicting options: Nano CPUs and CPU Period cannot both be set")
-	case u.NanoCPUs < 0 || u.NanoCPUs > int64(e.o.NCPU)*1e9:
-		return bad("range of CPUs is from 0.01 to %[1]d.00, as there are only %[1]d CPUs available", e.o.NCPU)
+	case u.NanoCPUs < 0 || u.NanoCPUs > int64(a.o.NCPU)*1e9:
+		return bad("range of CPUs is from 0.01 to %[1]d.00, as there are only %[1]d CPUs available", a.o.NCPU)
 	case u.Period != 0 && (u.Period < 1000 || u.Period > 1_000_000):
-		return bad("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
+		return bad("CPU cfs period can not be less than 1ms (i.a. 1000) or larger than 1s (i.a. 1000000)")
 	case u.Quota > 0 && u.Quota < 1000:
-		return bad("CPU cfs quota can not be less than 1ms (i.e. 1000)")
+		return bad("CPU cfs quota can not be less than 1ms (i.a. 1000)")
 	}
 	return nil
 }
 
 // apply is container_unix.go, UpdateContainer, then runc.
-func (e *Engine) apply(b *box, u *Update) *refusal {
+func (a api) apply(b *box, u *Update) *refusal {
 	conflict := func(text string) *refusal {
 		return no(http.StatusConflict, "Cannot update container %s: Conflicting options: %s", b.id, text)
 	}
@@ -134,18 +134,18 @@ func (e *Engine) apply(b *box, u *Update) *refusal {
 		b.before = old
 		return nil
 	}
-	e.adopt(b)
-	if r := e.runc(b, u); r != nil {
+	a.adopt(b)
+	if r := a.runc(b, u); r != nil {
 		b.record = old
 		return no(r.status, "Cannot update container %s: %s", b.id, r.text)
 	}
-	if e.o.Driver == "systemd" { // its own idea of the unit comes back
+	if a.o.Driver == "systemd" { // its own idea of the unit comes back
 		b.k.cpu(b.record)
 		b.k.high = 0
 	}
 	b.before = old
-	e.writeLimits(b)
-	e.emit(b, "update")
+	a.writeLimits(b)
+	a.emit(b, "update")
 	return nil
 }
 
@@ -166,24 +166,24 @@ func merged(r record, u *Update) record {
 
 // runc writes memory first, then CPU, and does not take the first back when the
 // second fails: an update is not atomic (measured with runc 1.1.5 on v1).
-func (e *Engine) runc(b *box, u *Update) *refusal {
+func (a api) runc(b *box, u *Update) *refusal {
 	failed := func(format string, a ...any) *refusal {
 		return no(http.StatusInternalServerError, "OCI runtime update failed: runc did not terminate successfully: exit status 1: "+format, a...)
 	}
 	k := &b.k
 	if u.Memory > 0 {
 		to := u.Memory / page * page
-		if e.o.Cgroup == 1 && k.anon > to {
+		if a.o.Cgroup == 1 && k.anon > to {
 			return failed("unable to set memory limit to %d (current usage: %d, peak usage: %d)", u.Memory, k.anon, k.anon)
 		}
 		k.memory = to
 		if u.Swap > 0 { // -1 is not passed on
 			k.swap = u.Swap / page * page
 		}
-		e.writeLimits(b)
+		a.writeLimits(b)
 		kills := b.oomKills
-		e.charge(b, k.anon, k.cache)
-		if b.oomKills > kills && e.o.KilledIsError {
+		a.charge(b, k.anon, k.cache)
+		if b.oomKills > kills && a.o.KilledIsError {
 			return failed("container not running")
 		}
 		if !b.running() {
@@ -203,12 +203,12 @@ func (e *Engine) runc(b *box, u *Update) *refusal {
 }
 
 // find resolves a reference as the Engine does: id, name, then a prefix of one.
-func (e *Engine) find(ref string) (*box, *refusal) {
-	if b, ok := e.containers[knowledge.ContainerID(ref)]; ok {
+func (a api) find(ref string) (*box, *refusal) {
+	if b, ok := a.containers[knowledge.ContainerID(ref)]; ok {
 		return b, nil
 	}
 	var found *box
-	for id, b := range e.containers {
+	for id, b := range a.containers {
 		switch {
 		case b.spec.Name == ref:
 			return b, nil
