@@ -17,10 +17,10 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 )
 
-// DefaultHost is where the Engine listens unless told otherwise.
+// DefaultHost is where the Engine listens by default.
 const DefaultHost = "unix:///var/run/docker.sock"
 
-// MinAPI is the oldest API that is spoken: Engine 20.10, the first with one-shot
+// MinAPI is the oldest supported API: that of Engine 20.10, the first with one-shot
 // statistics and cgroup v2.
 const MinAPI = "1.41"
 
@@ -28,16 +28,16 @@ const MinAPI = "1.41"
 type Options struct {
 	Host string // DefaultHost; unix:///path or tcp://host:port (plain: for a tunnel or a proxy on this host)
 	// Deadlines of one call. An update starts a runc process, which took 52 ms
-	// at the 95th percentile; a hundred times that is an Engine in trouble.
+	// at the 95th percentile.
 	UpdateTimeout  time.Duration // 10 s
 	InspectTimeout time.Duration // 5 s, also for statistics
 	ListTimeout    time.Duration // 10 s
-	// Cooldown is how long calls fail at once after five failures in a row; 3 s.
+	// Cooldown is how long the circuit breaker stays open after five failures in a row; 3 s.
 	Cooldown time.Duration
 	// ResyncEvery is how often Watch asks for a new listing; 30 s.
 	ResyncEvery time.Duration
 	Log         zerolog.Logger
-	// Observe is told of every call that was made: HTTP status (0: no answer).
+	// Observe is called after every request, with its HTTP status (0: no answer).
 	// It must be quick and may be called from several goroutines at once.
 	Observe func(op string, status int, took time.Duration)
 }
@@ -48,25 +48,25 @@ type Client struct {
 	host, network, address string
 	http                   *http.Transport
 	breaker                *gobreaker.CircuitBreaker[struct{}]
-	negotiating            chan struct{} // holds a token while someone asks for the version
+	negotiating            chan struct{} // a semaphore: one negotiation at a time
 
 	mu        sync.Mutex // guards what follows
-	session   *session   // nil: to be negotiated anew
+	session   *session   // nil: to be negotiated
 	connected bool
 	since     time.Time // of connected
 	lastErr   string
 	lastKind  Kind
-	hadOne    bool // there was a connection once
-	lost      bool // it was lost since
+	hadOne    bool // it was connected before
+	lost      bool // the connection broke since
 	restarts  int
 	restarted time.Time
 }
 
-// session is what was negotiated with one life of the Engine.
+// session is a client of the API version that the running Engine negotiated.
 type session struct {
 	api  *client.Client
 	mu   sync.Mutex
-	host knowledge.Host // guarded by mu; CPUs 0: not asked yet
+	host knowledge.Host // guarded by mu; CPUs 0: not read yet
 }
 
 // operation is a kind of call: its name in metrics and errors.
@@ -101,8 +101,8 @@ var (
 	opConnectNetwork = operation{"connect_network", otherBound}
 )
 
-// Open makes a client. It does not touch the network: an Engine that is not
-// there yet is waited for by the callers, not an error here.
+// Open makes a client without connecting: an Engine that is not up yet is an error of
+// the calls.
 func Open(o Options) (*Client, error) {
 	if o.Host == "" {
 		o.Host = DefaultHost
@@ -121,13 +121,13 @@ func Open(o Options) (*Client, error) {
 		http:        transport(network, address),
 		negotiating: make(chan struct{}, 1),
 		since:       time.Now(),
-		lastErr:     "not asked yet",
+		lastErr:     "not connected yet",
 	}
 	c.breaker = gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{
 		Name:    "docker",
 		Timeout: o.Cooldown,
-		// Five: one restart of the Engine breaks the calls that are on their
-		// way, and those are no reason to stop asking.
+		// Five: a restart of the Engine breaks the few calls in progress, which
+		// should not open the breaker.
 		ReadyToTrip:  func(n gobreaker.Counts) bool { return n.ConsecutiveFailures >= 5 },
 		IsSuccessful: func(err error) bool { return err == nil || !engineTrouble(err) },
 		IsExcluded: func(err error) bool {
@@ -135,38 +135,39 @@ func Open(o Options) (*Client, error) {
 			return ok && (e.Kind == KindCanceled || e.early)
 		},
 		OnStateChange: func(_ string, from, to gobreaker.State) {
-			o.Log.Debug().Str("from", from.String()).Str("to", to.String()).Msg("the circuit breaker before the Docker Engine")
+			o.Log.Debug().Str("from", from.String()).Str("to", to.String()).Msg("circuit breaker changed state")
 		},
 	})
 	return c, nil
 }
 
-// Close drops the connections that are idle. Calls after it open new ones.
+// Close closes idle connections. Later calls open new ones.
 func (c *Client) Close() error {
 	c.http.CloseIdleConnections()
 	return nil
 }
 
-// State tells whether the last call that says anything about the connection
-// reached the Engine, since when that is so, and the last error ("" if connected).
+// State returns whether the Engine is connected, since when, and the last error ("" if
+// it is connected).
 func (c *Client) State() (connected bool, since time.Time, lastErr string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.connected, c.since, c.lastErr
 }
 
-// Restarts counts how often the Engine was found again after its connection had
-// broken (a timeout alone does not count), and when that was last. Containers
-// that exited around such a moment went down with the Engine, not for want of
-// work.
+// Restarts counts how often the Engine was reached again after its connection broke (a
+// timeout alone does not count), and when that was last. Containers that exited around
+// that time were stopped with the Engine.
 func (c *Client) Restarts() (n int, last time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.restarts, c.restarted
 }
 
-// do makes one call: breaker, session, deadline, verdict, books.
-func (c *Client) do(ctx context.Context, op operation, id string, timeout time.Duration, call func(context.Context, *session) error) error {
+// do makes one call within the circuit breaker and its deadline, and classifies its error.
+func (c *Client) do(ctx context.Context, op operation, id string, timeout time.Duration,
+	call func(context.Context, *session) error,
+) error {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -181,9 +182,9 @@ func (c *Client) do(ctx context.Context, op operation, id string, timeout time.D
 			c.reached()
 			return struct{}{}, nil
 		}
-		e := c.verdict(op, id, x, err)
+		e := c.classify(op, id, x, err)
 		if e.Status != 0 && !engineTrouble(e) {
-			c.reached() // it said no: it is there
+			c.reached() // it answered
 		}
 		c.failed(s, e)
 		return struct{}{}, e
@@ -197,15 +198,15 @@ func (c *Client) do(ctx context.Context, op operation, id string, timeout time.D
 	return err
 }
 
-// shortcut is the answer while the breaker is open: the last failure, at once.
+// shortcut is the error of a call while the breaker is open.
 func (c *Client) shortcut(op operation, id string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return &Error{Op: op.name, ID: id, Kind: c.lastKind, Message: "not asked again yet: " + c.lastErr}
+	return &Error{Op: op.name, ID: id, Kind: c.lastKind, Message: "circuit breaker open: " + c.lastErr}
 }
 
-// attach returns the present session, negotiating one if there is none. One
-// caller asks, the others wait for it or for their deadline.
+// attach returns the session, and negotiates one if there is none: one caller at a
+// time, the others wait for it until their deadline.
 func (c *Client) attach(ctx context.Context) (*session, error) {
 	c.mu.Lock()
 	s := c.session
@@ -251,11 +252,12 @@ func (c *Client) negotiate(ctx context.Context) (*session, error) {
 	}
 	if !isVersion(ping.APIVersion) {
 		return nil, &Error{Op: opPing.name, Kind: KindUnreachable,
-			Message: fmt.Sprintf("what answers at %s is not a Docker Engine: it names no API version", c.host)}
+			Message: fmt.Sprintf("%s is not a Docker Engine: its answer has no API version", c.host)}
 	}
 	if versions.LessThan(ping.APIVersion, MinAPI) {
 		return nil, &Error{Op: opPing.name, Kind: KindRefused,
-			Message: fmt.Sprintf("the Docker Engine speaks API %s, at least %s is needed (Engine 20.10 or newer)", ping.APIVersion, MinAPI)}
+			Message: fmt.Sprintf("the Docker Engine has API %s, at least %s is required (Engine 20.10 or newer)",
+				ping.APIVersion, MinAPI)}
 	}
 	api.NegotiateAPIVersionPing(ping)
 	return &session{api: api}, nil
@@ -270,13 +272,13 @@ func isVersion(s string) bool {
 	return ok && digits(major) && digits(minor)
 }
 
-// engineTrouble: the failure speaks of the Engine, not of the question.
+// engineTrouble reports whether the error is one of the Engine, not of this request.
 func engineTrouble(err error) bool {
 	e, ok := errors.AsType[*Error](err)
 	return ok && !e.early && (e.Kind == KindUnreachable || e.Kind == KindTimeout || e.Kind == KindPermission)
 }
 
-// reached notes that the Engine answered.
+// reached records that the Engine answered.
 func (c *Client) reached() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -288,15 +290,16 @@ func (c *Client) reached() {
 		c.restarts, c.restarted = c.restarts+1, now
 	}
 	if c.hadOne {
-		c.o.Log.Info().Dur("after", now.Sub(c.since)).Msg("docker engine answers again")
+		c.o.Log.Info().Dur("after", now.Sub(c.since)).Msg("Docker Engine reachable again")
 	}
 	c.connected, c.since, c.lastErr, c.hadOne, c.lost = true, now, "", true, false
 }
 
-// failed notes a failure of s (nil: none was negotiated). A broken connection
-// ends the session: whoever answers next may be another version.
+// failed records an error of s (nil: none was negotiated). A broken connection ends the
+// session: the Engine may come back in another version.
 func (c *Client) failed(s *session, e *Error) {
-	stale := e.Kind == KindUnreachable || e.Status == http.StatusBadRequest && strings.Contains(e.Message, "client version")
+	stale := e.Kind == KindUnreachable ||
+		e.Status == http.StatusBadRequest && strings.Contains(e.Message, "client version")
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if stale && s != nil && c.session == s {
@@ -310,7 +313,7 @@ func (c *Client) failed(s *session, e *Error) {
 	c.lost = c.lost || e.Kind == KindUnreachable
 	if c.connected {
 		c.connected, c.since = false, time.Now()
-		c.o.Log.Warn().Str("op", e.Op).Str("kind", e.Kind.String()).Msg("docker engine: " + e.Message)
+		c.o.Log.Warn().Str("op", e.Op).Str("kind", e.Kind.String()).Str("error", e.Message).Msg("Docker Engine unreachable")
 	}
 }
 

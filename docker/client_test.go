@@ -96,12 +96,15 @@ func TestInspect(t *testing.T) {
 		want    knowledge.Limits
 		hazards []string
 	}{
-		{"nano", dockertest.Spec{Limits: nano}, knowledge.Limits{CPU: nano.CPU, Dialect: nano.Dialect, Period: knowledge.DefaultPeriod, Shares: 512, Memory: nano.Memory, MemorySwap: 2 * nano.Memory}, nil},
+		{"nano", dockertest.Spec{Limits: nano},
+			knowledge.Limits{CPU: nano.CPU, Dialect: nano.Dialect, Period: knowledge.DefaultPeriod, Shares: 512,
+				Memory: nano.Memory, MemorySwap: 2 * nano.Memory}, nil},
 		{"quota", dockertest.Spec{Limits: quota}, quota, nil},
 		{"none", dockertest.Spec{Runtime: "io.containerd.runc.v2"}, knowledge.Limits{}, nil},
 		{"gpu", dockertest.Spec{GPU: true, Runtime: "nvidia"}, knowledge.Limits{}, []string{"gpu", "runtime"}},
 		{"kata", dockertest.Spec{Runtime: "kata"}, knowledge.Limits{}, []string{"runtime"}},
-		{"swarm", dockertest.Spec{Labels: map[string]string{"com.docker.swarm.task.id": "x", "com.docker.swarm.service.name": "s"}}, knowledge.Limits{}, []string{"swarm"}},
+		{"swarm", dockertest.Spec{Labels: map[string]string{"com.docker.swarm.task.id": "x",
+			"com.docker.swarm.service.name": "s"}}, knowledge.Limits{}, []string{"swarm"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			c.spec.Name, c.spec.CgroupParent = c.name, "/custom"
@@ -116,7 +119,8 @@ func TestInspect(t *testing.T) {
 			if d := cmp.Diff(c.hazards, k.Hazards); d != "" {
 				t.Error(d)
 			}
-			if !k.Inspected || k.ID != id || k.Name != c.name || k.PID == 0 || k.StartedAt.IsZero() || k.CgroupParent != "/custom" || k.State != knowledge.StateRunning {
+			if !k.Inspected || k.ID != id || k.Name != c.name || k.PID == 0 || k.StartedAt.IsZero() ||
+				k.CgroupParent != "/custom" || k.State != knowledge.StateRunning {
 				t.Errorf("%+v", k)
 			}
 		})
@@ -128,7 +132,8 @@ func TestInspect(t *testing.T) {
 func TestImageKeyOfListAndInspect(t *testing.T) {
 	e := dockertest.New(t, dockertest.Options{})
 	for _, s := range []dockertest.Spec{
-		{Name: "a", Image: "web:1", Args: []string{"--port", "80"}}, {Name: "b", Image: "web:1", Args: []string{"--port", "80"}},
+		{Name: "a", Image: "web:1", Args: []string{"--port", "80"}},
+		{Name: "b", Image: "web:1", Args: []string{"--port", "80"}},
 		{Name: "c", Image: "web:1"}, {Name: "d", Image: "web:2", Args: []string{"--port", "80"}},
 	} {
 		e.Run(s)

@@ -15,13 +15,13 @@ import (
 )
 
 var (
-	errNotHost      = errors.New("it tells neither CPUs nor memory of the host")
-	errNotContainer = errors.New("the answer is about another container, or none")
+	errNotHost      = errors.New("the answer has no CPUs or no memory of the host")
+	errNotContainer = errors.New("the answer describes another container, or none")
 	errNotImage     = errors.New("the answer describes no image")
 	errNotNetwork   = errors.New("the answer names no network")
 )
 
-// Host asks the Engine about the machine.
+// Host reads what the Engine reports of the host.
 func (c *Client) Host(ctx context.Context) (knowledge.Host, error) {
 	var h knowledge.Host
 	err := c.do(ctx, opInfo, "", c.o.ListTimeout, func(ctx context.Context, s *session) (err error) {
@@ -47,7 +47,7 @@ func (s *session) askHost(ctx context.Context) (knowledge.Host, error) {
 	return h, nil
 }
 
-// knownHost is the host as this life of the Engine told it last.
+// knownHost is the host as it was read last in this session.
 func (s *session) knownHost(ctx context.Context) (knowledge.Host, error) {
 	s.mu.Lock()
 	h := s.host
@@ -74,8 +74,8 @@ func hostOf(i system.Info) knowledge.Host {
 	return h
 }
 
-// List is every container, the stopped ones too, in one call. What only an
-// inspect tells is missing (Inspected is false).
+// List is every container, also the stopped ones, in one call, without the fields of an
+// inspect (Inspected is false).
 func (c *Client) List(ctx context.Context) ([]knowledge.Container, error) {
 	var all []knowledge.Container
 	err := c.do(ctx, opList, "", c.o.ListTimeout, func(ctx context.Context, s *session) error {
@@ -108,8 +108,8 @@ func summaryOf(s *container.Summary) knowledge.Container {
 	}
 }
 
-// nameOf picks the container's own name: others in the list are what links of
-// other containers call it, "/web/db".
+// nameOf picks the container's own name; links of other containers add names such as
+// "/web/db".
 func nameOf(names []string) string {
 	for _, n := range names {
 		if n = strings.TrimPrefix(n, "/"); !strings.Contains(n, "/") {
@@ -119,7 +119,7 @@ func nameOf(names []string) string {
 	return ""
 }
 
-// healthOf reads "Up 3 minutes (healthy)": a listing has no other place for it.
+// healthOf reads "Up 3 minutes (healthy)": a listing has no other field for it.
 func healthOf(status string) knowledge.Health {
 	_, word, ok := strings.Cut(status, "(")
 	if !ok || !strings.HasPrefix(status, "Up ") {
@@ -132,7 +132,7 @@ func healthOf(status string) knowledge.Health {
 	return knowledge.ParseHealth(strings.TrimPrefix(word, "health: "))
 }
 
-// Inspect is one container with everything that is asked about it.
+// Inspect is one container with all fields.
 func (c *Client) Inspect(ctx context.Context, id knowledge.ContainerID) (knowledge.Container, error) {
 	var k knowledge.Container
 	if err := checkID(opInspect, id); err != nil {
@@ -150,7 +150,8 @@ func (s *session) inspect(ctx context.Context, id knowledge.ContainerID) (knowle
 	if err != nil {
 		return knowledge.Container{}, err
 	}
-	if j.ContainerJSONBase == nil || j.State == nil || j.HostConfig == nil || !isID(j.ID) || !strings.HasPrefix(j.ID, string(id)) {
+	if j.ContainerJSONBase == nil || j.State == nil || j.HostConfig == nil || !isID(j.ID) ||
+		!strings.HasPrefix(j.ID, string(id)) {
 		return knowledge.Container{}, errNotContainer
 	}
 	return inspectedOf(&j), nil
@@ -181,8 +182,8 @@ func inspectedOf(j *container.InspectResponse) knowledge.Container {
 	return k
 }
 
-// commandOf writes a command as the Engine's listing does (moby container/view.go):
-// an argument with a blank in it stands in quotes.
+// commandOf writes a command as the Engine's listing does (moby container/view.go): an
+// argument with a blank is in quotes.
 func commandOf(path string, args []string) string {
 	words := append(make([]string, 0, len(args)+1), path)
 	for _, a := range args {
@@ -202,8 +203,8 @@ const (
 	CPUQuota                  // CpuQuota and CpuPeriod
 )
 
-// limitsOf reads the Engine's record. A quota of -1 (someone lifted it) keeps
-// its dialect: the stored field blocks the other one.
+// limitsOf reads the Engine's record. A quota of -1 (a removed limit) keeps its dialect:
+// the stored field blocks the other one.
 func limitsOf(r *container.Resources) knowledge.Limits {
 	l := knowledge.Limits{
 		Shares:     max(r.CPUShares, 0),
@@ -226,7 +227,7 @@ func limitsOf(r *container.Resources) knowledge.Limits {
 	return l
 }
 
-// cpuOf turns a quota in microseconds per period into cores; no quota is 0.
+// cpuOf converts a quota in microseconds per period to cores; no quota is 0.
 func cpuOf(quota int64, period time.Duration) knowledge.NanoCPU {
 	switch {
 	case quota <= 0:
@@ -238,9 +239,9 @@ func cpuOf(quota int64, period time.Duration) knowledge.NanoCPU {
 	return min(knowledge.NanoCPU(quota*int64(knowledge.OneCPU)/us), knowledge.MaxCPU)
 }
 
-// hazardsOf names the reasons for which an update could do harm. Updates rewrite
-// device rules and can take a GPU away (nvidia-container-toolkit issue 48);
-// runtimes other than runc do as they like; Swarm's tasks belong to Swarm.
+// hazardsOf names why an update could do harm: updates rewrite device rules and can take
+// a GPU away (nvidia-container-toolkit issue 48); runtimes other than runc may behave
+// differently; Swarm manages its tasks.
 func hazardsOf(h *container.HostConfig, labels map[string]string) []string {
 	var out []string
 	nvidia := func(d container.DeviceMapping) bool { return strings.HasPrefix(d.PathOnHost, "/dev/nvidia") }
@@ -258,7 +259,7 @@ func hazardsOf(h *container.HostConfig, labels map[string]string) []string {
 	return out
 }
 
-// parseTime reads the Engine's RFC 3339; "never" (the year 1) and nonsense are zero.
+// parseTime reads RFC 3339; the year 1 ("never") and invalid values are zero.
 func parseTime(s string) time.Time {
 	t, err := time.Parse(time.RFC3339Nano, s)
 	if err != nil || t.Year() < 1970 {
@@ -267,8 +268,8 @@ func parseTime(s string) time.Time {
 	return t
 }
 
-// isID: 64 lower-case hex digits. The Engine itself resolves a one-digit prefix,
-// and a path of a stranger's making would go into a URL.
+// isID reports whether s is a full id, 64 lower-case hex digits. The Engine itself
+// resolves a prefix of one digit, and any other text would become part of a URL.
 func isID(s string) bool {
 	return len(s) == 64 && strings.Trim(s, "0123456789abcdef") == ""
 }

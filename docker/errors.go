@@ -11,23 +11,23 @@ import (
 	"unicode"
 )
 
-// Kind says what a failed call means for the caller.
+// Kind classifies the error of a call.
 type Kind uint8
 
 // The kinds.
 const (
-	KindUnreachable Kind = iota // nothing answers, or what answers is not the Engine
+	KindUnreachable Kind = iota // no connection, or not to a Docker Engine
 	KindTimeout                 // no answer within the deadline: the call may have had its effect
-	KindPermission              // the socket may not be opened
-	KindGone                    // the container does not exist or does not run any more
-	KindConflict                // it contradicts what the Engine has stored: inspect and think again
-	KindRefused                 // the Engine, runc or the kernel said no; Message says why
-	KindCanceled                // the caller gave up
+	KindPermission              // the socket cannot be opened
+	KindGone                    // the container, image or network does not exist, or the container does not run
+	KindConflict                // it contradicts what the Engine has stored, or the name is in use
+	KindRefused                 // the Engine, runc or the kernel rejected it
+	KindCanceled                // the caller's context ended
 )
 
 var kindNames = [...]string{"unreachable", "timeout", "permission", "gone", "conflict", "refused", "canceled"}
 
-// String is the kind in one word.
+// String is the name of the kind.
 func (k Kind) String() string {
 	if int(k) < len(kindNames) {
 		return kindNames[k]
@@ -38,15 +38,15 @@ func (k Kind) String() string {
 // Error is the one error type of this package.
 type Error struct {
 	Op      string // "list", "inspect", "update_cpu", …
-	ID      string // the container, image or network meant; may be empty
+	ID      string // of the container, image or network; may be empty
 	Kind    Kind
-	Message string // the Engine's, runc's or the kernel's own words; one line, at most 512 bytes
+	Message string // of the Engine, runc or the kernel; one line, at most 512 bytes
 	Status  int    // HTTP status; 0: there was no answer
-	early   bool   // timed out on a deadline of the caller's that says nothing of the Engine
+	early   bool   // the caller's deadline was too short to blame the Engine
 	cause   error
 }
 
-// Error is a sentence for people.
+// Error is a sentence.
 func (e *Error) Error() string {
 	what, ok := opWords[e.Op]
 	if !ok {
@@ -58,10 +58,10 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("cannot %s: %s", what, e.Message)
 }
 
-// Unwrap is the cause: context.Canceled, fs.ErrPermission and the like.
+// Unwrap is the cause, such as context.Canceled or fs.ErrPermission.
 func (e *Error) Unwrap() error { return e.cause }
 
-// KindOf finds the kind of an error of this package; ok is false for others.
+// KindOf is the kind of an error of this package; ok is false for others.
 func KindOf(err error) (k Kind, ok bool) {
 	if e, is := errors.AsType[*Error](err); is {
 		return e.Kind, true
@@ -69,7 +69,7 @@ func KindOf(err error) (k Kind, ok bool) {
 	return 0, false
 }
 
-// IsGone reports whether err says that the container is no more.
+// IsGone reports whether err is of KindGone.
 func IsGone(err error) bool {
 	k, ok := KindOf(err)
 	return ok && k == KindGone
@@ -77,7 +77,7 @@ func IsGone(err error) bool {
 
 var opWords = map[string]string{
 	opPing.name:         "reach the Docker Engine",
-	opInfo.name:         "ask the Docker Engine about the host",
+	opInfo.name:         "read the host's data from the Docker Engine",
 	opList.name:         "list containers",
 	opInspect.name:      "inspect container",
 	opUpdateCPU.name:    "update the CPU limit of container",
@@ -101,35 +101,36 @@ var opWords = map[string]string{
 	opConnectNetwork.name: "connect to network",
 }
 
-// patience is how long the Engine must have been given before a caller's own
-// deadline speaks against it: its slowest honest answer is one-shot statistics,
-// 1.0 s on 20.10.
+// patience is how long a call must have waited before its timeout counts as an error of
+// the Engine: its slowest regular answer is one-shot statistics, 1.0 s on 20.10.
 const patience = 2 * time.Second
 
-// goneWords are the Engine's, containerd's and runc's ways to say, with 409 or
-// 500, that the process went away while the request was on its way.
+// goneWords are in the messages of the Engine, containerd and runc, with 409 or 500,
+// when the process ended during the request.
 var goneWords = []string{
 	"is not running", "no such container", "container not running", "container is dead",
 	"stopped container", "deleted process", "no running task",
 	"marked for removal", "removal of container", "process already finished", "no such process",
 }
 
-// goneText reports whether a lower-case message says so. A cgroup's file, or a
-// systemd scope, that is not there any more says it as well.
+// goneText reports whether a lower-case message is one of these, or names a cgroup file
+// or a systemd scope that does not exist any more.
 func goneText(msg string) bool {
 	for _, w := range goneWords {
 		if strings.Contains(msg, w) {
 			return true
 		}
 	}
-	if strings.Contains(msg, ".scope not found") || strings.Contains(msg, ".scope not loaded") {
+	if strings.Contains(msg, ".scope not found") || strings.Contains(msg, ".scope not loaded") ||
+		strings.Contains(msg, "task ") && strings.Contains(msg, " not found: not found") { // of containerd
 		return true
 	}
-	return strings.Contains(msg, "cgroup") && (strings.Contains(msg, "no such file or directory") || strings.Contains(msg, "no such device"))
+	return strings.Contains(msg, "cgroup") &&
+		(strings.Contains(msg, "no such file or directory") || strings.Contains(msg, "no such device"))
 }
 
-// verdict turns a failed call into an Error. x holds what the transport saw.
-func (c *Client) verdict(op operation, id string, x *exchange, err error) *Error {
+// classify makes an Error of a failed call; x is what the transport recorded.
+func (c *Client) classify(op operation, id string, x *exchange, err error) *Error {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e
 	}
@@ -150,15 +151,14 @@ func (c *Client) verdict(op operation, id string, x *exchange, err error) *Error
 	default:
 		e.Kind = kindOf(status, x.json.Load(), strings.ToLower(e.Message))
 		if e.Kind == KindUnreachable && (status < 400 || !x.json.Load()) {
-			e.Message = fmt.Sprintf("what answers at %s does not speak like the Docker Engine (HTTP %d): %s", c.host, status, e.Message)
+			e.Message = fmt.Sprintf("%s does not answer like a Docker Engine (HTTP %d): %s", c.host, status, e.Message)
 		}
 	}
 	return e
 }
 
-// kindOf reads a status and the lower-case message that came with it. Only an
-// error in JSON is the Engine's own word: a page of HTML comes from something
-// else in between, and must not make a container look gone.
+// kindOf classifies a status and its lower-case message. Only JSON is an error of the
+// Engine: a page of HTML comes from a proxy, and must not make a container look gone.
 func kindOf(status int, json bool, msg string) Kind {
 	switch {
 	case status < 400 || !json:
@@ -177,7 +177,7 @@ func kindOf(status int, json bool, msg string) Kind {
 	return KindRefused
 }
 
-// clean makes one bounded line without control characters of a stranger's text.
+// clean makes one bounded line without control characters of untrusted text.
 func clean(s string) string {
 	for _, p := range []string{"Error response from daemon: ", "error during connect: "} {
 		s = strings.TrimPrefix(s, p)

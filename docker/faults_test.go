@@ -25,7 +25,7 @@ func TestRow25SlowEngine(t *testing.T) {
 	began := time.Now()
 	for range 3 {
 		slow.Go(func() {
-			_, err := c.UpdateShares(t.Context(), id, 512)
+			err := c.UpdateShares(t.Context(), id, 512)
 			if k, _ := docker.KindOf(err); k != docker.KindTimeout || !strings.Contains(err.Error(), "no answer within") {
 				t.Errorf("slow update: %v", err)
 			}
@@ -131,7 +131,8 @@ func TestRow27EngineRestart(t *testing.T) {
 	}
 	resyncs := w.count(knowledge.EventResync, "")
 	e.Restart()
-	eventually(t, "a resync after the restart", func() bool { return w.count(knowledge.EventResync, "") > resyncs && e.Listeners() == 1 })
+	eventually(t, "a resync after the restart",
+		func() bool { return w.count(knowledge.EventResync, "") > resyncs && e.Listeners() == 1 })
 	if n, last := c.Restarts(); n != 1 || last.IsZero() {
 		t.Errorf("%d restarts seen, last %v", n, last)
 	}
@@ -146,7 +147,7 @@ func TestRow27EngineRestart(t *testing.T) {
 	if err != nil || k.State != knowledge.StateExited {
 		t.Errorf("%v %v", k.State, err)
 	}
-	if _, err := c.UpdateCPU(t.Context(), ids[0], knowledge.Limits{CPU: core / 2}); err != nil {
+	if err := c.UpdateCPU(t.Context(), ids[0], knowledge.Limits{CPU: core / 2}); err != nil {
 		t.Error(err)
 	}
 }
@@ -167,7 +168,8 @@ func TestRow28EngineAbsentAtBoot(t *testing.T) {
 	watch(t, c, &w)
 	eventually(t, "a first resync", func() bool { return w.count(knowledge.EventResync, "") == 1 })
 	e.Back()
-	eventually(t, "a resync with the stream", func() bool { return w.count(knowledge.EventResync, "") == 2 && e.Listeners() == 1 })
+	eventually(t, "a resync with the stream",
+		func() bool { return w.count(knowledge.EventResync, "") == 2 && e.Listeners() == 1 })
 	e.Stop(id)
 	eventually(t, "the event", func() bool { return w.count(knowledge.EventDie, id) == 1 })
 	if n, _ := c.Restarts(); n != 0 {
@@ -185,24 +187,38 @@ func TestRow30BadAnswers(t *testing.T) {
 		says  string
 	}{
 		{"404", dockertest.Fault{Status: 404, Message: "No such container: x"}, docker.KindGone, "No such container"},
-		{"404 of another server", dockertest.Fault{Status: 404, Body: "<html>not found", Type: "text/html"}, docker.KindUnreachable, "does not speak like the Docker Engine"},
+		{"404 of another server", dockertest.Fault{Status: 404, Body: "<html>not found", Type: "text/html"},
+			docker.KindUnreachable, "does not answer like a Docker Engine"},
 		{"404 page", dockertest.Fault{Status: 404, Message: "page not found"}, docker.KindRefused, ""},
-		{"409", dockertest.Fault{Status: 409, Message: "Conflicting options: Nano CPUs cannot be updated"}, docker.KindConflict, "Nano CPUs"},
-		{"409 marked", dockertest.Fault{Status: 409, Message: `container is marked for removal and cannot be "update"`}, docker.KindGone, ""},
+		{"409", dockertest.Fault{Status: 409, Message: "Conflicting options: Nano CPUs cannot be updated"},
+			docker.KindConflict, "Nano CPUs"},
+		{"409 marked", dockertest.Fault{Status: 409, Message: `container is marked for removal and cannot be "update"`},
+			docker.KindGone, ""},
 		{"400", dockertest.Fault{Status: 400, Message: "Minimum memory limit allowed is 6MB"}, docker.KindRefused, "6MB"},
 		{"403 of a socket proxy", dockertest.Fault{Status: 403, Message: "forbidden"}, docker.KindRefused, "forbidden"},
-		{"500 of the kernel", dockertest.Fault{Status: 500, Message: "OCI runtime update failed: invalid argument"}, docker.KindRefused, "invalid argument"},
-		{"500 of a race", dockertest.Fault{Status: 500, Message: "cannot update a stopped container: unknown"}, docker.KindGone, ""},
-		{"500 of a later race", dockertest.Fault{Status: 500, Message: "cannot update a deleted process: unknown"}, docker.KindGone, ""},
-		{"500 of a lost scope", dockertest.Fault{Status: 500, Message: "runc did not terminate successfully: exit status 1: unable to set unit properties: Unit docker-1f.scope not found. : unknown"}, docker.KindGone, ""},
-		{"500 of an ended scope", dockertest.Fault{Status: 500, Message: "unable to set unit properties: Unit docker-1f.scope not loaded."}, docker.KindGone, ""},
-		{"500 of a missing unit", dockertest.Fault{Status: 500, Message: "Unit docker.service not found."}, docker.KindRefused, "docker.service"},
-		{"500 of a lost cgroup", dockertest.Fault{Status: 500, Message: "open /sys/fs/cgroup/cpu/docker/x/cpu.shares: no such file or directory"}, docker.KindGone, ""},
-		{"500 of a missing file", dockertest.Fault{Status: 500, Message: "open /etc/x: no such file or directory"}, docker.KindRefused, "/etc/x"},
+		{"500 of the kernel", dockertest.Fault{Status: 500, Message: "OCI runtime update failed: invalid argument"},
+			docker.KindRefused, "invalid argument"},
+		{"500 of a race", dockertest.Fault{Status: 500, Message: "cannot update a stopped container: unknown"},
+			docker.KindGone, ""},
+		{"500 of a later race", dockertest.Fault{Status: 500, Message: "cannot update a deleted process: unknown"},
+			docker.KindGone, ""},
+		{"500 of a lost task", dockertest.Fault{Status: 500, Message: "task 293b53 not found: not found"}, docker.KindGone, ""},
+		{"500 of a lost scope", dockertest.Fault{Status: 500,
+			Message: "runc did not terminate successfully: exit status 1: unable to set unit properties: " +
+				"Unit docker-1f.scope not found. : unknown"}, docker.KindGone, ""},
+		{"500 of an ended scope", dockertest.Fault{Status: 500,
+			Message: "unable to set unit properties: Unit docker-1f.scope not loaded."}, docker.KindGone, ""},
+		{"500 of a missing unit", dockertest.Fault{Status: 500, Message: "Unit docker.service not found."},
+			docker.KindRefused, "docker.service"},
+		{"500 of a lost cgroup", dockertest.Fault{Status: 500,
+			Message: "open /sys/fs/cgroup/cpu/docker/x/cpu.shares: no such file or directory"}, docker.KindGone, ""},
+		{"500 of a missing file", dockertest.Fault{Status: 500, Message: "open /etc/x: no such file or directory"},
+			docker.KindRefused, "/etc/x"},
 		{"500 of a proxy", dockertest.Fault{Status: 500, Body: "oops", Type: "text/plain"}, docker.KindUnreachable, ""},
 		{"502", dockertest.Fault{Status: 502, Message: "bad gateway"}, docker.KindUnreachable, ""},
 		{"503", dockertest.Fault{Status: 503, Message: "shutting down"}, docker.KindUnreachable, "shutting down"},
-		{"200 with HTML", dockertest.Fault{Body: "<html><body>Hello", Type: "text/html"}, docker.KindUnreachable, "does not speak like"},
+		{"200 with HTML", dockertest.Fault{Body: "<html><body>Hello", Type: "text/html"}, docker.KindUnreachable,
+			"does not answer like"},
 		{"200 with HTML called JSON", dockertest.Fault{Body: "<html>", Type: json}, docker.KindUnreachable, ""},
 		{"200 with nothing", dockertest.Fault{Status: 200, Body: " ", Type: json}, docker.KindUnreachable, ""},
 		{"200 with another shape", dockertest.Fault{Body: `{"State":[1,2]}`, Type: json}, docker.KindUnreachable, ""},
@@ -210,8 +226,10 @@ func TestRow30BadAnswers(t *testing.T) {
 		{"200 with an empty object", dockertest.Fault{Body: `{}`, Type: json}, docker.KindUnreachable, ""},
 		{"truncated", dockertest.Fault{Truncate: true}, docker.KindUnreachable, ""},
 		{"closed", dockertest.Fault{Drop: true}, docker.KindUnreachable, "closed before an answer"},
-		{"endless", dockertest.Fault{Body: `{"Name":"` + strings.Repeat("x", 9<<20), Type: json}, docker.KindUnreachable, "larger than any"},
-		{"escape sequences", dockertest.Fault{Status: 400, Message: "\x1b[31mred\n\x00" + strings.Repeat("é", 5000)}, docker.KindRefused, "[31mred"},
+		{"endless", dockertest.Fault{Body: `{"Name":"` + strings.Repeat("x", 9<<20), Type: json}, docker.KindUnreachable,
+			"larger than any"},
+		{"escape sequences", dockertest.Fault{Status: 400, Message: "\x1b[31mred\n\x00" + strings.Repeat("é", 5000)},
+			docker.KindRefused, "[31mred"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			e := dockertest.New(t, dockertest.Options{})
@@ -241,9 +259,10 @@ func TestRow30RefusalsOpenNoBreakerAndAreNotRepeated(t *testing.T) {
 	e := dockertest.New(t, dockertest.Options{})
 	id := e.Run(dockertest.Spec{})
 	c := open(t, e, func(o *docker.Options) { o.Cooldown = time.Hour })
-	e.Inject(dockertest.Fault{Op: dockertest.UpdateC, Status: http.StatusInternalServerError, Message: "runc: invalid argument"})
+	e.Inject(dockertest.Fault{Op: dockertest.UpdateC, Status: http.StatusInternalServerError,
+		Message: "runc: invalid argument"})
 	for i := 1; i <= 20; i++ {
-		_, err := c.UpdateShares(t.Context(), id, 512)
+		err := c.UpdateShares(t.Context(), id, 512)
 		wantKind(t, err, docker.KindRefused)
 		if n := e.Calls(dockertest.UpdateC); n != i {
 			t.Fatalf("%d requests for %d calls", n, i)
@@ -260,7 +279,7 @@ func TestLostAnswerIsNotAskedForAgain(t *testing.T) {
 	e := dockertest.New(t, dockertest.Options{})
 	id := e.Run(dockertest.Spec{})
 	e.Inject(dockertest.Fault{Op: dockertest.UpdateC, After: true, Drop: true, Times: 1})
-	_, err := open(t, e).UpdateMemory(t.Context(), id, 64*knowledge.MiB, 0)
+	err := open(t, e).UpdateMemory(t.Context(), id, 64*knowledge.MiB, 0)
 	wantKind(t, err, docker.KindUnreachable)
 	if n := e.Calls(dockertest.UpdateC); n != 1 {
 		t.Errorf("%d requests", n)
@@ -309,7 +328,8 @@ func TestRow31ReceiverTooSlow(t *testing.T) {
 	c := open(t, e, func(o *docker.Options) { o.ResyncEvery = time.Hour })
 	var w watched
 	watch(t, c, &w)
-	eventually(t, "the resyncs of the start and of the stream", func() bool { return w.count(knowledge.EventResync, "") == 2 })
+	eventually(t, "the resyncs of the start and of the stream",
+		func() bool { return w.count(knowledge.EventResync, "") == 2 })
 	hold := make(chan struct{})
 	w.mu.Lock()
 	w.hold = hold
@@ -360,15 +380,16 @@ func TestRow32Churn(t *testing.T) {
 // Row 33: the container goes away while an update is on its way: gone, once.
 func TestRow33GoneDuringUpdate(t *testing.T) {
 	for name, f := range map[string]dockertest.Fault{
-		"removed":                     {Vanish: true},
-		"stopped, and runc finds out": {StopFirst: true, Status: 500, Message: "Cannot update container x: OCI runtime update failed: cannot update a stopped container: unknown"},
+		"removed": {Vanish: true},
+		"stopped, and runc finds out": {StopFirst: true, Status: 500,
+			Message: "Cannot update container x: OCI runtime update failed: cannot update a stopped container: unknown"},
 	} {
 		e := dockertest.New(t, dockertest.Options{})
 		id := e.Run(dockertest.Spec{})
 		f.Op = dockertest.UpdateC
 		e.Inject(f)
 		c := open(t, e)
-		_, err := c.UpdateCPU(t.Context(), id, knowledge.Limits{CPU: core})
+		err := c.UpdateCPU(t.Context(), id, knowledge.Limits{CPU: core})
 		if !docker.IsGone(err) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -380,7 +401,7 @@ func TestRow33GoneDuringUpdate(t *testing.T) {
 	e := dockertest.New(t, dockertest.Options{})
 	id := e.Run(dockertest.Spec{})
 	e.Inject(dockertest.Fault{Op: dockertest.Inspect, Vanish: true})
-	if _, err := open(t, e).UpdateMemory(t.Context(), id, 64*knowledge.MiB, 0); !docker.IsGone(err) {
+	if err := open(t, e).UpdateMemory(t.Context(), id, 64*knowledge.MiB, 0); !docker.IsGone(err) {
 		t.Error(err)
 	}
 	if len(e.Updates()) != 0 {
@@ -400,7 +421,7 @@ func TestRow34Recreated(t *testing.T) {
 	eventually(t, "both", func() bool {
 		return w.count(knowledge.EventDestroy, old) == 1 && w.count(knowledge.EventStart, fresh) == 1
 	})
-	_, err := c.UpdateCPU(t.Context(), old, knowledge.Limits{CPU: core / 2})
+	err := c.UpdateCPU(t.Context(), old, knowledge.Limits{CPU: core / 2})
 	wantKind(t, err, docker.KindGone)
 	if k := e.Kernel(fresh); k.CPU != core {
 		t.Errorf("the new one has %v", k.CPU)
@@ -461,7 +482,8 @@ func TestNegotiation(t *testing.T) {
 	e.Back()
 	eventually(t, "the newest", func() bool { return version() == "1.51" })
 	// Too old, and not an Engine at all.
-	for api, want := range map[string]docker.Kind{"1.40": docker.KindRefused, "": docker.KindUnreachable, "one": docker.KindUnreachable} {
+	for api, want := range map[string]docker.Kind{"1.40": docker.KindRefused, "": docker.KindUnreachable,
+		"one": docker.KindUnreachable} {
 		e := dockertest.New(t, dockertest.Options{})
 		e.SetAPI(api)
 		_, err := open(t, e).List(t.Context())
@@ -478,7 +500,7 @@ func TestOverlappingUpdatesAreSeen(t *testing.T) {
 	e.Inject(dockertest.Fault{Op: dockertest.UpdateC, Hang: true, Times: 1})
 	var wg sync.WaitGroup
 	for range 2 {
-		wg.Go(func() { _, _ = c.UpdateShares(t.Context(), id, 512) })
+		wg.Go(func() { _ = c.UpdateShares(t.Context(), id, 512) })
 	}
 	eventually(t, "both", func() bool { return e.Calls(dockertest.UpdateC) == 2 && len(e.Updates()) == 1 })
 	e.Heal()
@@ -488,7 +510,7 @@ func TestOverlappingUpdatesAreSeen(t *testing.T) {
 	}
 	// Its answer comes before the fake has noted the end of an update.
 	eventually(t, "one alone overlaps none", func() bool {
-		_, _ = c.UpdateShares(t.Context(), id, 512)
+		_ = c.UpdateShares(t.Context(), id, 512)
 		u := e.Updates()
 		return !u[len(u)-1].Overlapped
 	})

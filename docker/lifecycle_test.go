@@ -115,7 +115,8 @@ func TestNetworks(t *testing.T) {
 	if err := c.ConnectNetwork(ctx, "front", two); err != nil {
 		t.Fatal(err)
 	}
-	if on, ok := e.Network("front"); !ok || len(on) != 2 || !slices.Equal(on[one], []string{"web", "app"}) || on[two] != nil {
+	if on, ok := e.Network("front"); !ok || len(on) != 2 || !slices.Equal(on[one], []string{"web", "app"}) ||
+		on[two] != nil {
 		t.Errorf("%v %v", on, ok)
 	}
 	wantKind(t, c.RemoveNetwork(ctx, "front"), docker.KindRefused)
@@ -141,7 +142,8 @@ func TestHostileReferences(t *testing.T) {
 	c := open(t, e)
 	ctx := t.Context()
 	id := e.Run(dockertest.Spec{})
-	for _, name := range []string{"", "..", "../containers/" + string(id), "a/../b", "a//b", "a b", "a?force=1", "a\n", strings.Repeat("a", 600)} {
+	for _, name := range []string{"", "..", "../containers/" + string(id), "a/../b", "a//b", "a b", "a?force=1", "a\n",
+		strings.Repeat("a", 600)} {
 		_, err := c.Image(ctx, name)
 		wantKind(t, err, docker.KindRefused)
 		_, err = c.Create(ctx, knowledge.ContainerSpec{Name: "one", Image: name})
@@ -169,7 +171,8 @@ func TestRealLifecycle(t *testing.T) {
 	r := openReal(t)
 	ctx := t.Context()
 	image, err := r.Image(ctx, r.image)
-	if err != nil || !slices.Contains(image.Tags, r.image) || image.OS != "linux" || image.Architecture == "" || image.Size <= 0 {
+	if err != nil || !slices.Contains(image.Tags, r.image) || image.OS != "linux" || image.Architecture == "" ||
+		image.Size <= 0 {
 		t.Fatalf("%+v, %v", image, err)
 	}
 	_, err = r.Image(ctx, "effiscale-docker-test-none:1")
@@ -184,7 +187,8 @@ func TestRealLifecycle(t *testing.T) {
 	}
 
 	name := fmt.Sprintf("effiscale-docker-test-%d-life", os.Getpid())
-	network, err := r.CreateNetwork(ctx, knowledge.NetworkSpec{Name: name, Labels: map[string]string{"effiscale.test": "docker"}})
+	network, err := r.CreateNetwork(ctx, knowledge.NetworkSpec{Name: name,
+		Labels: map[string]string{"effiscale.test": "docker"}})
 	if err != nil || len(network) != 64 {
 		t.Fatalf("%q, %v", network, err)
 	}

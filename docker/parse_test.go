@@ -79,11 +79,15 @@ func FuzzClean(f *testing.F) {
 func FuzzLimitsOf(f *testing.F) {
 	f.Add(int64(5e8), int64(0), int64(0), int64(64<<20), int64(128<<20), int64(0))
 	f.Add(int64(0), int64(-1), int64(0), int64(0), int64(-1), int64(-5))
-	f.Add(int64(math.MaxInt64), int64(math.MaxInt64), int64(1), int64(math.MaxInt64), int64(math.MaxInt64), int64(math.MaxInt64))
-	f.Add(int64(0), int64(math.MaxInt64), int64(math.MinInt64), int64(math.MinInt64), int64(math.MinInt64), int64(math.MinInt64))
+	f.Add(int64(math.MaxInt64), int64(math.MaxInt64), int64(1), int64(math.MaxInt64), int64(math.MaxInt64),
+		int64(math.MaxInt64))
+	f.Add(int64(0), int64(math.MaxInt64), int64(math.MinInt64), int64(math.MinInt64), int64(math.MinInt64),
+		int64(math.MinInt64))
 	f.Fuzz(func(t *testing.T, nano, quota, period, mem, swap, shares int64) {
-		l := limitsOf(&container.Resources{NanoCPUs: nano, CPUQuota: quota, CPUPeriod: period, Memory: mem, MemorySwap: swap, CPUShares: shares})
-		if l.CPU < 0 || l.CPU > knowledge.MaxCPU || l.Memory < 0 || l.Memory > knowledge.MaxBytes || l.MemorySwap < -1 || l.MemorySwap > knowledge.MaxBytes || l.Shares < 0 {
+		l := limitsOf(&container.Resources{NanoCPUs: nano, CPUQuota: quota, CPUPeriod: period, Memory: mem, MemorySwap: swap,
+			CPUShares: shares})
+		if l.CPU < 0 || l.CPU > knowledge.MaxCPU || l.Memory < 0 || l.Memory > knowledge.MaxBytes || l.MemorySwap < -1 ||
+			l.MemorySwap > knowledge.MaxBytes || l.Shares < 0 {
 			t.Errorf("%+v", l)
 		}
 		if (l.Dialect == 0) != (l.Period == 0) || l.Period < 0 || l.Period > time.Second {
@@ -96,10 +100,12 @@ func TestLimitsOfALiftedQuotaKeepTheDialect(t *testing.T) {
 	if l := limitsOf(&container.Resources{CPUQuota: -1}); l.Dialect != CPUQuota || l.CPU != 0 {
 		t.Errorf("%+v", l)
 	}
-	if l := limitsOf(&container.Resources{NanoCPUs: 1e9, CPUQuota: -1}); l.Dialect != CPUNano || l.CPU != knowledge.OneCPU {
+	if l := limitsOf(&container.Resources{NanoCPUs: 1e9, CPUQuota: -1}); l.Dialect != CPUNano ||
+		l.CPU != knowledge.OneCPU {
 		t.Errorf("%+v", l)
 	}
-	if l := limitsOf(&container.Resources{CPUPeriod: 50_000}); l.Dialect != CPUQuota || l.CPU != 0 || l.Period != 50*time.Millisecond {
+	if l := limitsOf(&container.Resources{CPUPeriod: 50_000}); l.Dialect != CPUQuota || l.CPU != 0 ||
+		l.Period != 50*time.Millisecond {
 		t.Errorf("%+v", l)
 	}
 }
@@ -113,11 +119,13 @@ func TestSampleOfAbsurdNumbers(t *testing.T) {
 	j.MemoryStats.Stats = map[string]uint64{"anon": math.MaxUint64, "inactive_file": 1 << 63}
 	j.PidsStats.Current = math.MaxUint64
 	s := sampleOf(&j, knowledge.GiB)
-	if s.CPUUsage < 0 || s.ThrottledTime < 0 || s.MemoryUsage < 0 || s.MemoryLimit != 0 || s.Anon < 0 || s.InactiveFile < 0 || s.Pids < 0 {
+	if s.CPUUsage < 0 || s.ThrottledTime < 0 || s.MemoryUsage < 0 || s.MemoryLimit != 0 || s.Anon < 0 ||
+		s.InactiveFile < 0 || s.Pids < 0 {
 		t.Errorf("%+v", s)
 	}
 	var nothing container.StatsResponse
-	if s := sampleOf(&nothing, knowledge.GiB); s.Have&(knowledge.HasMemory|knowledge.HasMemoryStat|knowledge.HasIO|knowledge.HasNetwork) != 0 {
+	const groups = knowledge.HasMemory | knowledge.HasMemoryStat | knowledge.HasIO | knowledge.HasNetwork
+	if s := sampleOf(&nothing, knowledge.GiB); s.Have&groups != 0 {
 		t.Errorf("%b", s.Have)
 	}
 }
@@ -125,7 +133,8 @@ func TestSampleOfAbsurdNumbers(t *testing.T) {
 func TestEventOf(t *testing.T) {
 	id := strings.Repeat("a", 64)
 	for action, want := range map[string]knowledge.EventKind{
-		"start": knowledge.EventStart, "health_status: healthy": knowledge.EventHealth, "health_status": knowledge.EventHealth, "oom": knowledge.EventOOM,
+		"start": knowledge.EventStart, "health_status: healthy": knowledge.EventHealth,
+		"health_status": knowledge.EventHealth, "oom": knowledge.EventOOM,
 	} {
 		m := events.Message{Type: "container", Action: events.Action(action), Actor: events.Actor{ID: id}, TimeNano: 5}
 		if e, ok := eventOf(&m); !ok || e.Kind != want || string(e.ID) != id {
@@ -145,7 +154,8 @@ func TestEventOf(t *testing.T) {
 }
 
 func TestIsVersion(t *testing.T) {
-	for s, want := range map[string]bool{"1.41": true, "2.0": true, "": false, "1": false, "1.": false, ".1": false, "1.x": false, "1.4.1": false, "1.99999": false, "-1.2": false} {
+	for s, want := range map[string]bool{"1.41": true, "2.0": true, "": false, "1": false, "1.": false, ".1": false,
+		"1.x": false, "1.4.1": false, "1.99999": false, "-1.2": false} {
 		if isVersion(s) != want {
 			t.Errorf("%q", s)
 		}

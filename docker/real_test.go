@@ -111,8 +111,9 @@ func (r *real) run(mib int, l knowledge.Limits) knowledge.ContainerID {
 	r.seq++
 	id, err := r.Create(r.t.Context(), knowledge.ContainerSpec{
 		Name: fmt.Sprintf("effiscale-docker-test-%d-%s-%d", os.Getpid(), r.t.Name(), r.seq), Image: r.image,
-		Command: []string{"/sleeper", fmt.Sprint(mib), "a word that is ignored"}, Labels: map[string]string{"effiscale.test": "docker"},
-		Limits: l, Network: "none",
+		Command: []string{"/sleeper", fmt.Sprint(mib), "a word that is ignored"},
+		Labels:  map[string]string{"effiscale.test": "docker"},
+		Limits:  l, Network: "none",
 	})
 	if err != nil {
 		r.t.Fatal(err)
@@ -160,17 +161,20 @@ func (r *real) record(id knowledge.ContainerID) knowledge.Limits {
 
 func TestRealListAndInspect(t *testing.T) {
 	r := openReal(t)
-	if r.host.CPUs < 1 || r.host.Memory < 64*knowledge.MiB || r.host.APIVersion < "1.41" || r.host.EngineVersion == "" || r.host.CgroupDriver == "" {
+	if r.host.CPUs < 1 || r.host.Memory < 64*knowledge.MiB || r.host.APIVersion < "1.41" || r.host.EngineVersion == "" ||
+		r.host.CgroupDriver == "" {
 		t.Errorf("%+v", r.host)
 	}
-	limits := knowledge.Limits{CPU: core / 2, Dialect: docker.CPUQuota, Period: 50 * time.Millisecond, Memory: 64 * knowledge.MiB, Shares: 512}
+	limits := knowledge.Limits{CPU: core / 2, Dialect: docker.CPUQuota, Period: 50 * time.Millisecond,
+		Memory: 64 * knowledge.MiB, Shares: 512}
 	id := r.run(1, limits)
 	k, err := r.Inspect(t.Context(), id)
 	if err != nil {
 		t.Fatal(err)
 	}
 	limits.MemorySwap = k.Limits.MemorySwap // twice the memory, or -1 without swap accounting
-	if k.Limits != limits || k.PID == 0 || k.State != knowledge.StateRunning || time.Since(k.StartedAt) > time.Hour || len(k.Hazards) != 0 {
+	if k.Limits != limits || k.PID == 0 || k.State != knowledge.StateRunning || time.Since(k.StartedAt) > time.Hour ||
+		len(k.Hazards) != 0 {
 		t.Errorf("%+v", k)
 	}
 	all, err := r.List(t.Context())
@@ -181,7 +185,8 @@ func TestRealListAndInspect(t *testing.T) {
 		if l.ID != id {
 			continue
 		}
-		if l.Name != k.Name || l.Labels["effiscale.test"] != "docker" || l.State != k.State || l.Service != k.Service || l.Inspected ||
+		if l.Name != k.Name || l.Labels["effiscale.test"] != "docker" || l.State != k.State || l.Service != k.Service ||
+			l.Inspected ||
 			l.Image != k.Image || l.Image == "" || l.ImageName != r.image || k.ImageName != r.image {
 			t.Errorf("listed as %+v", l)
 		}
@@ -206,7 +211,7 @@ func TestRealCPUInBothDialects(t *testing.T) {
 		}
 		for _, to := range []knowledge.NanoCPU{small, core, 0} {
 			l.CPU = to
-			if _, err := r.UpdateCPU(t.Context(), id, l); err != nil {
+			if err := r.UpdateCPU(t.Context(), id, l); err != nil {
 				t.Fatalf("%+v: %v", l, err)
 			}
 			want := to
@@ -227,7 +232,7 @@ func TestRealCPUInBothDialects(t *testing.T) {
 func TestRealWrongDialectIsAConflict(t *testing.T) {
 	r := openReal(t)
 	id := r.run(1, knowledge.Limits{CPU: core / 2, Dialect: docker.CPUNano})
-	_, err := r.UpdateCPU(t.Context(), id, knowledge.Limits{CPU: core / 4, Dialect: docker.CPUQuota})
+	err := r.UpdateCPU(t.Context(), id, knowledge.Limits{CPU: core / 4, Dialect: docker.CPUQuota})
 	wantKind(t, err, docker.KindConflict)
 }
 
@@ -237,7 +242,7 @@ func TestRealMemoryGrowsAndShrinks(t *testing.T) {
 	for _, made := range []knowledge.Bytes{0, 64 * mib} { // 0: the first limit of an unlimited container
 		id := r.run(8, knowledge.Limits{Memory: made})
 		for _, to := range []knowledge.Bytes{96 * mib, 512 * mib, 48 * mib, 200_000_000, 0} {
-			if _, err := r.UpdateMemory(t.Context(), id, to, 0); err != nil {
+			if err := r.UpdateMemory(t.Context(), id, to, 0); err != nil {
 				t.Fatalf("made with %v, to %v: %v", made, to, err)
 			}
 			want := to / 4096 * 4096
@@ -258,7 +263,7 @@ func TestRealMemoryBelowUseIsRefusedOnV1(t *testing.T) {
 	}
 	id := r.run(48, knowledge.Limits{Memory: 256 * knowledge.MiB})
 	eventually(t, "memory in use", func() bool { return r.kernel(id).MemoryUsage > 48*knowledge.MiB })
-	_, err := r.UpdateMemory(t.Context(), id, 16*knowledge.MiB, 0)
+	err := r.UpdateMemory(t.Context(), id, 16*knowledge.MiB, 0)
 	wantKind(t, err, docker.KindRefused)
 	if !strings.Contains(err.Error(), "memory limit") {
 		t.Error(err)
@@ -282,7 +287,7 @@ func TestRealGoneAndStopped(t *testing.T) {
 	if err := r.Remove(t.Context(), id); err != nil {
 		t.Fatal(err)
 	}
-	_, err := r.UpdateCPU(t.Context(), id, knowledge.Limits{CPU: core / 2})
+	err := r.UpdateCPU(t.Context(), id, knowledge.Limits{CPU: core / 2})
 	wantKind(t, err, docker.KindGone)
 	_, err = r.Inspect(t.Context(), id)
 	wantKind(t, err, docker.KindGone)
@@ -302,7 +307,7 @@ func TestRealRow33KillRacesUpdate(t *testing.T) {
 			}
 		})
 		for range 5 {
-			_, err := r.UpdateCPU(t.Context(), id, knowledge.Limits{CPU: core / 4, Dialect: docker.CPUNano})
+			err := r.UpdateCPU(t.Context(), id, knowledge.Limits{CPU: core / 4, Dialect: docker.CPUNano})
 			switch {
 			case err == nil:
 				said["done"]++
@@ -328,7 +333,8 @@ func TestRealStats(t *testing.T) {
 		return s.MemoryUsage > 32*knowledge.MiB
 	})
 	want := knowledge.HasCPU | knowledge.HasThrottle | knowledge.HasMemory | knowledge.HasMemoryStat
-	if s.Have&want != want || s.CPUUsage <= 0 || s.Anon < 32*knowledge.MiB || s.Anon > 128*knowledge.MiB || s.MemoryLimit != 128*knowledge.MiB {
+	if s.Have&want != want || s.CPUUsage <= 0 || s.Anon < 32*knowledge.MiB || s.Anon > 128*knowledge.MiB ||
+		s.MemoryLimit != 128*knowledge.MiB {
 		t.Errorf("%+v", s)
 	}
 	if k := r.kernel(id); k.MemoryUsage < s.MemoryUsage/2 || k.MemoryUsage > s.MemoryUsage*2 {
@@ -342,14 +348,15 @@ func TestRealEvents(t *testing.T) {
 	watch(t, r.Client, &w)
 	eventually(t, "the stream", func() bool { return w.count(knowledge.EventResync, "") >= 2 })
 	id := r.run(1, knowledge.Limits{CPU: core / 2})
-	if _, err := r.UpdateCPU(t.Context(), id, knowledge.Limits{CPU: core / 4, Dialect: docker.CPUNano}); err != nil {
+	if err := r.UpdateCPU(t.Context(), id, knowledge.Limits{CPU: core / 4, Dialect: docker.CPUNano}); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.Remove(t.Context(), id); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "its whole life", func() bool { return w.count(knowledge.EventDestroy, id) == 1 })
-	for _, k := range []knowledge.EventKind{knowledge.EventCreate, knowledge.EventStart, knowledge.EventUpdate, knowledge.EventDie} {
+	for _, k := range []knowledge.EventKind{knowledge.EventCreate, knowledge.EventStart, knowledge.EventUpdate,
+		knowledge.EventDie} {
 		if n := w.count(k, id); n != 1 {
 			t.Errorf("%d %s events", n, k)
 		}
@@ -366,7 +373,8 @@ func TestRealEvents(t *testing.T) {
 func TestRealEndpoints(t *testing.T) {
 	r := openReal(t)
 	id, err := r.Create(t.Context(), knowledge.ContainerSpec{
-		Name: fmt.Sprintf("effiscale-docker-test-%d-port", os.Getpid()), Image: r.image, Command: []string{"/sleeper"}, Publish: []int{8080},
+		Name: fmt.Sprintf("effiscale-docker-test-%d-port", os.Getpid()), Image: r.image, Command: []string{"/sleeper"},
+		Publish: []int{8080},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -403,11 +411,11 @@ func TestRealLatency(t *testing.T) {
 	measure("list", 50, func(int) error { _, err := r.List(ctx); return err })
 	measure("inspect", 50, func(int) error { _, err := r.Inspect(ctx, id); return err })
 	measure("update cpu", 20, func(i int) error {
-		_, err := r.UpdateCPU(ctx, id, knowledge.Limits{CPU: core/4 + knowledge.NanoCPU(i)*1e7, Dialect: docker.CPUNano})
+		err := r.UpdateCPU(ctx, id, knowledge.Limits{CPU: core/4 + knowledge.NanoCPU(i)*1e7, Dialect: docker.CPUNano})
 		return err
 	})
 	measure("update memory", 20, func(i int) error {
-		_, err := r.UpdateMemory(ctx, id, 64*knowledge.MiB+knowledge.Bytes(i)*knowledge.MiB, 0)
+		err := r.UpdateMemory(ctx, id, 64*knowledge.MiB+knowledge.Bytes(i)*knowledge.MiB, 0)
 		return err
 	})
 }

@@ -12,11 +12,10 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 )
 
-// Stats fills s from one-shot statistics, for hosts whose cgroup files cannot be
-// read. It costs the Engine about a millisecond of CPU, and on 20.10 a second of
-// waiting. The kernel's quota, pressure and OOM kills are not in it: their
-// groups are missing from s.Have. MemoryLimit is set when it is below the host's
-// total, without HasLimits, for the quota is not known.
+// Stats fills s from one-shot statistics, for hosts whose cgroup files cannot be read. It
+// costs the Engine about 1 ms of CPU, and takes a second on 20.10. Quota, pressure and OOM
+// kills are not part of it, and missing from s.Have. MemoryLimit is set when it is below
+// the host's total, without HasLimits: the quota is not known.
 func (c *Client) Stats(ctx context.Context, id knowledge.ContainerID, s *knowledge.Sample) error {
 	if err := checkID(opStats, id); err != nil {
 		return err
@@ -35,8 +34,8 @@ func (c *Client) Stats(ctx context.Context, id knowledge.ContainerID, s *knowled
 		if err := json.NewDecoder(io.LimitReader(r.Body, otherBound)).Decode(&j); err != nil {
 			return err
 		}
-		if j.Read.Year() < 1970 { // the Engine's zero: it does not run
-			return &Error{Op: opStats.name, ID: string(id), Kind: KindGone, Message: "it is not running", Status: 200}
+		if j.Read.Year() < 1970 { // it does not run
+			return &Error{Op: opStats.name, ID: string(id), Kind: KindGone, Message: "the container is not running", Status: 200}
 		}
 		*s = sampleOf(&j, h.Memory)
 		s.At = time.Now()
@@ -44,8 +43,8 @@ func (c *Client) Stats(ctx context.Context, id knowledge.ContainerID, s *knowled
 	})
 }
 
-// sampleOf translates statistics of cgroup v1 and v2 alike: the names inside
-// memory.stat differ, total_ stands for the whole tree on v1.
+// sampleOf converts statistics of cgroup v1 and v2: the names in memory.stat differ;
+// total_ is the whole tree on v1.
 func sampleOf(j *container.StatsResponse, host knowledge.Bytes) knowledge.Sample {
 	var s knowledge.Sample
 	s.Have = knowledge.HasCPU | knowledge.HasThrottle
@@ -110,6 +109,6 @@ func memoryOf(m *container.MemoryStats, host knowledge.Bytes, s *knowledge.Sampl
 	s.MaxEvents = m.Failcnt
 }
 
-// bounded keeps a counter of the Engine's inside an int64; one beyond it makes
-// no sense, and the largest value lets the reader see that.
+// bounded keeps a counter within an int64; a larger one is invalid, and the largest value
+// shows that.
 func bounded(v uint64) int64 { return int64(min(v, math.MaxInt64)) }

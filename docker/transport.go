@@ -17,24 +17,24 @@ import (
 	"time"
 )
 
-// Bounds on one answer. A container is about 2 KB in a listing and 10 KB in an
-// inspect: room for 30 000 containers, and for one with a thousand mounts.
+// Limits on the size of an answer. A container is about 2 KB in a listing and 10 KB in an
+// inspect: enough for 30,000 containers, and for one with a thousand mounts.
 const (
 	listBound  = 64 << 20
 	otherBound = 8 << 20
 	eventBound = 1 << 20
 )
 
-var errTooLarge = errors.New("the answer is larger than any that the Docker Engine gives")
+var errTooLarge = errors.New("the answer is larger than any of the Docker Engine")
 
-// exchange is what the transport saw of one call. The client module turns a
-// status into an error class and loses the number; here it is kept.
+// exchange is what the transport recorded of one call: the client module converts the
+// status to an error class and loses the number.
 type exchange struct {
 	began  time.Time
-	enough time.Duration // of waiting, for a timeout to speak against the Engine
-	left   atomic.Int64  // bytes that the answer may still have
+	enough time.Duration // of waiting, for a timeout to count as an error of the Engine
+	left   atomic.Int64  // bytes that may still be read
 	status atomic.Int64  // 0: no answer
-	json   atomic.Bool   // the answer calls itself JSON
+	json   atomic.Bool   // the content type is JSON
 	dial   atomic.Pointer[error]
 }
 
@@ -55,7 +55,7 @@ func withExchange(ctx context.Context, bound int64) (context.Context, *exchange)
 	return context.WithValue(ctx, exchangeKey{}, x), x
 }
 
-// meter is the transport: it bounds bodies and notes what happened.
+// meter is the transport: it limits bodies and fills the exchange.
 type meter struct{ next *http.Transport }
 
 func (m *meter) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -94,8 +94,7 @@ func (b *boundedBody) Read(p []byte) (int, error) {
 }
 
 // transport makes the HTTP transport for a host that parseHost accepted. Sixteen
-// connections are more than the workers of a daemon: a burst waits its turn
-// here, not in the Engine.
+// connections are more than a daemon has workers; beyond them calls wait here.
 func transport(network, address string) *http.Transport {
 	dialer := &net.Dialer{Timeout: 5 * time.Second}
 	return &http.Transport{
@@ -116,12 +115,13 @@ func transport(network, address string) *http.Transport {
 // parseHost accepts unix:///absolute/path and tcp://host:port.
 func parseHost(host string) (network, address string, err error) {
 	bad := func(why string) (string, string, error) {
-		return "", "", fmt.Errorf("cannot use Docker host %q: %s (allowed: unix:///path/to/docker.sock, tcp://host:port)", host, why)
+		return "", "", fmt.Errorf("cannot use Docker host %q: %s (allowed: unix:///path/to/docker.sock, tcp://host:port)",
+			host, why)
 	}
 	scheme, rest, ok := strings.Cut(host, "://")
 	switch {
 	case !ok || rest == "":
-		return bad("it is not an address")
+		return bad("it is not a URL")
 	case strings.ContainsFunc(host, func(r rune) bool { return r <= ' ' || r == 0x7f }):
 		return bad("it holds a blank or a control character")
 	case scheme == "unix":
@@ -145,32 +145,33 @@ func parseHost(host string) (network, address string, err error) {
 	return bad("the scheme is unknown")
 }
 
-// permissionHelp says whose the socket is and what opens it.
+// permissionHelp names the socket's group and how to get access.
 func (c *Client) permissionHelp() string {
 	var st syscall.Stat_t
 	if err := syscall.Stat(c.address, &st); err != nil {
-		return fmt.Sprintf("permission denied on %s: run effiscale as root, or let its user reach that path", c.address)
+		return fmt.Sprintf("permission denied on %s: run effiscale as root, or give its user access to that path", c.address)
 	}
 	gid := strconv.FormatUint(uint64(st.Gid), 10)
 	group := gid
 	if g, err := user.LookupGroupId(gid); err == nil {
 		group = g.Name
 	}
-	return fmt.Sprintf("permission denied on %s, which belongs to group %s (gid %s, mode %04o): run effiscale as root, or add its user to that group (in the unit: SupplementaryGroups=%s) and restart",
+	return fmt.Sprintf("permission denied on %s, which belongs to group %s (gid %s, mode %04o): run effiscale as root, "+
+		"or add its user to that group (in the unit: SupplementaryGroups=%s) and restart",
 		c.address, group, gid, st.Mode&0o7777, group)
 }
 
-// dialHelp is the reason for which nothing answered, with the next step.
+// dialHelp is why there is no connection, and what to do.
 func (c *Client) dialHelp(dial, err error) string {
 	switch {
 	case errors.Is(dial, fs.ErrNotExist):
-		return fmt.Sprintf("there is no socket at %s: is the Docker Engine installed and running?", c.address)
+		return fmt.Sprintf("%s does not exist: is the Docker Engine installed and running?", c.address)
 	case errors.Is(dial, syscall.ECONNREFUSED):
-		return fmt.Sprintf("nobody listens at %s: is the Docker Engine running?", c.address)
+		return fmt.Sprintf("connection refused at %s: is the Docker Engine running?", c.address)
 	case dial != nil:
 		return dial.Error()
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, os.ErrClosed):
-		return fmt.Sprintf("the connection to %s was closed before an answer came", c.address)
+		return fmt.Sprintf("the connection to %s was closed before an answer", c.address)
 	}
 	return err.Error()
 }

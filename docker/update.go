@@ -10,7 +10,7 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 )
 
-// The Engine's and the kernel's own bounds.
+// Limits of the Engine and the kernel.
 const (
 	page       = 4096                   // the kernel rounds a memory limit down to pages
 	leastMem   = 6 * knowledge.MiB      // less is HTTP 400 (moby issue 41167)
@@ -20,21 +20,20 @@ const (
 	mostShare  = 262144
 )
 
-// UpdateCPU sets l.CPU in the dialect of l.Dialect and nothing else (a
-// container without a limit takes NanoCPUs, which then is its dialect). 0 lifts
-// the limit by asking for all CPUs of the host: a quota of -1 would stay in the
-// Engine's record and turn a later limit off at the next restart. Less than 0.01
-// and more than the Engine's CPUs are brought into bounds.
-func (c *Client) UpdateCPU(ctx context.Context, id knowledge.ContainerID, l knowledge.Limits) (warnings []string, err error) {
+// UpdateCPU sets l.CPU in the form of l.Dialect, and nothing else. 0 removes the limit
+// by setting all CPUs of the host: a quota of -1 would stay in the Engine's record and
+// disable a later limit at the next restart. A limit is brought between 0.01 and the
+// CPUs of the host.
+func (c *Client) UpdateCPU(ctx context.Context, id knowledge.ContainerID, l knowledge.Limits) error {
 	period := l.Period
 	if period == 0 {
 		period = knowledge.DefaultPeriod
 	}
 	switch {
 	case l.CPU < 0:
-		return nil, refuse(opUpdateCPU, string(id), fmt.Sprintf("%d nano-CPUs is negative", l.CPU))
+		return refuse(opUpdateCPU, string(id), fmt.Sprintf("%d nano-CPUs is negative", l.CPU))
 	case period < time.Millisecond || period > time.Second:
-		return nil, refuse(opUpdateCPU, string(id), fmt.Sprintf("a period of %s is outside 1ms to 1s", period))
+		return refuse(opUpdateCPU, string(id), fmt.Sprintf("a period of %s is outside 1ms to 1s", period))
 	}
 	return c.update(ctx, opUpdateCPU, id, func(ctx context.Context, s *session) (r container.Resources, err error) {
 		h, err := s.knownHost(ctx)
@@ -50,8 +49,7 @@ func (c *Client) UpdateCPU(ctx context.Context, id knowledge.ContainerID, l know
 			r.NanoCPUs = int64(cpu)
 			return r, nil
 		}
-		// The period goes along: after an update of memory alone runc has
-		// forgotten one that is not 100 ms (v2).
+		// With the period: after an update of memory alone runc uses 100 ms (v2).
 		r.CPUPeriod = period.Microseconds()
 		r.CPUQuota = max(quotaOf(cpu, period), leastQuota.Microseconds())
 		return r, nil
@@ -63,21 +61,20 @@ func quotaOf(cpu knowledge.NanoCPU, period time.Duration) int64 {
 	return (int64(cpu)*period.Microseconds() + int64(knowledge.OneCPU)/2) / int64(knowledge.OneCPU)
 }
 
-// UpdateMemory sets the memory limit, and memory+swap in the same request: one
-// without the other is refused when growing, and for the first limit of a
-// container (moby issues 39541 and 47874). mem 0 lifts, which the Engine cannot
-// do: the host's total takes its place. mem is rounded down to whole pages and
-// brought between 6 MiB and the host's total.
+// UpdateMemory sets the memory limit and memory+swap in one request: one without the
+// other is refused for growth, and for the first limit of a container (moby issues 39541
+// and 47874). mem 0 removes the limit, which the Engine cannot do: the host's total is
+// set. mem is rounded down to whole pages and brought between 6 MiB and the host's total.
 //
-// swap is the memory+swap to be held, as knowledge.Limits counts it; never less
-// than mem is sent. 0 keeps the container's own allowance of swap beside the
-// memory, as the Engine has it on record; a container that had no limit yet gets
-// as much swap as memory, which is the Engine's own default for one. Unlimited
-// swap (-1, given or on record) is sent as an allowance of the host's total,
-// never as -1: the Engine stores that, and the kernel does not get to know it.
-func (c *Client) UpdateMemory(ctx context.Context, id knowledge.ContainerID, mem, swap knowledge.Bytes) (warnings []string, err error) {
+// swap is memory+swap, as knowledge.Limits counts it, and at least mem. 0 keeps the
+// container's allowance of swap beside the memory, as recorded by the Engine; a container
+// without a limit gets as much swap as memory, the Engine's default. Unlimited swap (-1,
+// given or recorded) is sent as an allowance of the host's total: the Engine stores -1,
+// and does not pass it to the kernel.
+func (c *Client) UpdateMemory(ctx context.Context, id knowledge.ContainerID, mem, swap knowledge.Bytes) error {
 	if mem < 0 || swap < -1 {
-		return nil, refuse(opUpdateMemory, string(id), fmt.Sprintf("a size of %d bytes with %d of memory and swap is negative", mem, swap))
+		return refuse(opUpdateMemory, string(id),
+			fmt.Sprintf("a size of %d bytes with %d of memory and swap is negative", mem, swap))
 	}
 	return c.update(ctx, opUpdateMemory, id, func(ctx context.Context, s *session) (r container.Resources, err error) {
 		h, err := s.knownHost(ctx)
@@ -117,11 +114,10 @@ func allowance(l knowledge.Limits, to, host knowledge.Bytes) knowledge.Bytes {
 	return max(l.MemorySwap-l.Memory, 0)
 }
 
-// UpdateShares sets the CPU shares, 2 to 262144 (others are brought into bounds);
-// 0 means the default, 1024.
-func (c *Client) UpdateShares(ctx context.Context, id knowledge.ContainerID, shares int64) (warnings []string, err error) {
+// UpdateShares sets the CPU shares, brought between 2 and 262144; 0 is the default, 1024.
+func (c *Client) UpdateShares(ctx context.Context, id knowledge.ContainerID, shares int64) error {
 	if shares < 0 {
-		return nil, refuse(opUpdateShares, string(id), fmt.Sprintf("%d shares is negative", shares))
+		return refuse(opUpdateShares, string(id), fmt.Sprintf("%d shares is negative", shares))
 	}
 	if shares == 0 {
 		shares = 1024
@@ -131,16 +127,12 @@ func (c *Client) UpdateShares(ctx context.Context, id knowledge.ContainerID, sha
 	})
 }
 
-// update sends the one resource that is decided on; a restart policy never
-// goes along.
+// update sends one resource, never a restart policy.
 func (c *Client) update(ctx context.Context, op operation, id knowledge.ContainerID,
-	decide func(context.Context, *session) (container.Resources, error),
-) (warnings []string, err error) {
-	if err := checkID(op, id); err != nil {
-		return nil, err
-	}
-	err = c.do(ctx, op, string(id), c.o.UpdateTimeout, func(ctx context.Context, s *session) error {
-		r, err := decide(ctx, s)
+	resources func(context.Context, *session) (container.Resources, error),
+) error {
+	return c.act(ctx, op, id, c.o.UpdateTimeout, func(ctx context.Context, s *session) error {
+		r, err := resources(ctx, s)
 		if err != nil {
 			return err
 		}
@@ -149,14 +141,13 @@ func (c *Client) update(ctx context.Context, op operation, id knowledge.Containe
 			return err
 		}
 		for _, w := range answer.Warnings[:min(len(answer.Warnings), 16)] {
-			warnings = append(warnings, clean(w))
+			c.o.Log.Debug().Str("op", op.name).Str("id", string(id)).Str("warning", clean(w)).Msg("Docker Engine warned")
 		}
 		return nil
 	})
-	return warnings, err
 }
 
-// refuse is a value that is not sent.
+// refuse is the error of a value that is not sent.
 func refuse(op operation, id, why string) error {
 	return &Error{Op: op.name, ID: clean(id), Kind: KindRefused, Message: why}
 }

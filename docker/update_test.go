@@ -43,19 +43,25 @@ func TestUpdateCPUSpeaksTheDialect(t *testing.T) {
 	}{
 		{"nano", knowledge.Limits{CPU: core, Dialect: nano}, knowledge.Limits{CPU: core / 2, Dialect: nano}, 5e8, 0, 0},
 		{"first limit", knowledge.Limits{}, knowledge.Limits{CPU: core / 2}, 5e8, 0, 0},
-		{"quota", knowledge.Limits{CPU: core, Dialect: quota}, knowledge.Limits{CPU: core / 2, Dialect: quota}, 0, 50000, 100000},
-		{"own period", knowledge.Limits{CPU: core, Dialect: quota, Period: 20 * ms}, knowledge.Limits{CPU: core / 2, Dialect: quota, Period: 20 * ms}, 0, 10000, 20000},
+		{"quota", knowledge.Limits{CPU: core, Dialect: quota}, knowledge.Limits{CPU: core / 2, Dialect: quota}, 0, 50000,
+			100000},
+		{"own period", knowledge.Limits{CPU: core, Dialect: quota, Period: 20 * ms},
+			knowledge.Limits{CPU: core / 2, Dialect: quota, Period: 20 * ms}, 0, 10000, 20000},
 		{"lift nano", knowledge.Limits{CPU: core, Dialect: nano}, knowledge.Limits{Dialect: nano}, 4e9, 0, 0},
-		{"lift quota", knowledge.Limits{CPU: core, Dialect: quota, Period: 50 * ms}, knowledge.Limits{Dialect: quota, Period: 50 * ms}, 0, 200000, 50000},
-		{"more than the host", knowledge.Limits{CPU: core, Dialect: nano}, knowledge.Limits{CPU: knowledge.MaxCPU, Dialect: nano}, 4e9, 0, 0},
-		{"quota beyond the host", knowledge.Limits{CPU: core, Dialect: quota}, knowledge.Limits{CPU: knowledge.MaxCPU, Dialect: quota}, 0, 400000, 100000},
+		{"lift quota", knowledge.Limits{CPU: core, Dialect: quota, Period: 50 * ms},
+			knowledge.Limits{Dialect: quota, Period: 50 * ms}, 0, 200000, 50000},
+		{"more than the host", knowledge.Limits{CPU: core, Dialect: nano},
+			knowledge.Limits{CPU: knowledge.MaxCPU, Dialect: nano}, 4e9, 0, 0},
+		{"quota beyond the host", knowledge.Limits{CPU: core, Dialect: quota},
+			knowledge.Limits{CPU: knowledge.MaxCPU, Dialect: quota}, 0, 400000, 100000},
 		{"next to nothing", knowledge.Limits{CPU: core, Dialect: nano}, knowledge.Limits{CPU: 1, Dialect: nano}, 1e7, 0, 0},
-		{"next to no quota", knowledge.Limits{CPU: core, Dialect: quota, Period: 20 * ms}, knowledge.Limits{CPU: 1, Dialect: quota, Period: 20 * ms}, 0, 1000, 20000},
+		{"next to no quota", knowledge.Limits{CPU: core, Dialect: quota, Period: 20 * ms},
+			knowledge.Limits{CPU: 1, Dialect: quota, Period: 20 * ms}, 0, 1000, 20000},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			e := dockertest.New(t, dockertest.Options{NCPU: 4})
 			id := e.Run(dockertest.Spec{Limits: c.made})
-			if _, err := open(t, e).UpdateCPU(t.Context(), id, c.set); err != nil {
+			if err := open(t, e).UpdateCPU(t.Context(), id, c.set); err != nil {
 				t.Fatal(err)
 			}
 			if u := lastUpdate(t, e); u.NanoCPUs != c.nano || u.Quota != c.us || u.Period != c.of {
@@ -70,9 +76,9 @@ func TestUpdateCPUInTheWrongDialectIsAConflict(t *testing.T) {
 	c := open(t, e)
 	nano := e.Run(dockertest.Spec{Limits: knowledge.Limits{CPU: core, Dialect: docker.CPUNano}})
 	quota := e.Run(dockertest.Spec{Limits: knowledge.Limits{CPU: core, Dialect: docker.CPUQuota}})
-	_, err := c.UpdateCPU(t.Context(), nano, knowledge.Limits{CPU: core, Dialect: docker.CPUQuota})
+	err := c.UpdateCPU(t.Context(), nano, knowledge.Limits{CPU: core, Dialect: docker.CPUQuota})
 	wantKind(t, err, docker.KindConflict)
-	_, err = c.UpdateCPU(t.Context(), quota, knowledge.Limits{CPU: core})
+	err = c.UpdateCPU(t.Context(), quota, knowledge.Limits{CPU: core})
 	wantKind(t, err, docker.KindConflict)
 }
 
@@ -87,20 +93,23 @@ func TestUpdateMemory(t *testing.T) {
 		{"first limit of an unlimited container", knowledge.Limits{}, 64 * mib, 0, 64 * mib, 128 * mib},
 		{"grow, the Engine's default swap", knowledge.Limits{Memory: 64 * mib}, 200 * mib, 0, 200 * mib, 264 * mib},
 		{"shrink keeps the allowance", knowledge.Limits{Memory: 200 * mib}, 64 * mib, 0, 64 * mib, 264 * mib},
-		{"no swap stays no swap", knowledge.Limits{Memory: 64 * mib, MemorySwap: 64 * mib}, 200 * mib, 0, 200 * mib, 200 * mib},
+		{"no swap stays no swap", knowledge.Limits{Memory: 64 * mib, MemorySwap: 64 * mib}, 200 * mib, 0, 200 * mib,
+			200 * mib},
 		{"unlimited swap on record", knowledge.Limits{Memory: 64 * mib, MemorySwap: -1}, 200 * mib, 0, 200 * mib, 8392 * mib},
 		{"unlimited swap given", knowledge.Limits{Memory: 64 * mib}, 200 * mib, -1, 200 * mib, 8392 * mib},
 		{"total given", knowledge.Limits{Memory: 64 * mib}, 200 * mib, 300 * mib, 200 * mib, 300 * mib},
 		{"total below memory", knowledge.Limits{Memory: 64 * mib}, 200 * mib, 100 * mib, 200 * mib, 200 * mib},
-		{"down to a page", knowledge.Limits{Memory: 64 * mib, MemorySwap: 64 * mib}, 200_000_000, 0, 199_999_488, 199_999_488},
+		{"down to a page", knowledge.Limits{Memory: 64 * mib, MemorySwap: 64 * mib}, 200_000_000, 0, 199_999_488,
+			199_999_488},
 		{"never under 6 MiB", knowledge.Limits{Memory: 64 * mib, MemorySwap: 64 * mib}, 1, 0, 6 * mib, 6 * mib},
-		{"never beyond the host", knowledge.Limits{Memory: 64 * mib, MemorySwap: 64 * mib}, knowledge.MaxBytes, 0, 8192 * mib, 8192 * mib},
+		{"never beyond the host", knowledge.Limits{Memory: 64 * mib, MemorySwap: 64 * mib}, knowledge.MaxBytes, 0,
+			8192 * mib, 8192 * mib},
 		{"lift", knowledge.Limits{Memory: 64 * mib, MemorySwap: 64 * mib}, 0, 0, 8192 * mib, 8192 * mib},
 	} {
 		for version := 1; version <= 2; version++ {
 			e := dockertest.New(t, dockertest.Options{Cgroup: version})
 			id := e.Run(dockertest.Spec{Limits: c.made})
-			if _, err := open(t, e).UpdateMemory(t.Context(), id, c.mem, c.swap); err != nil {
+			if err := open(t, e).UpdateMemory(t.Context(), id, c.mem, c.swap); err != nil {
 				t.Errorf("%s, v%d: %v", c.name, version, err)
 				continue
 			}
@@ -121,7 +130,7 @@ func TestMemoryBelowUse(t *testing.T) {
 		e := dockertest.New(t, dockertest.Options{Cgroup: 1})
 		id := e.Run(spec)
 		e.SetMemory(id, 100*mib)
-		_, err := open(t, e).UpdateMemory(t.Context(), id, 64*mib, 0)
+		err := open(t, e).UpdateMemory(t.Context(), id, 64*mib, 0)
 		wantKind(t, err, docker.KindRefused)
 		if !strings.Contains(err.Error(), "current usage: 104857600") {
 			t.Error(err)
@@ -135,7 +144,7 @@ func TestMemoryBelowUse(t *testing.T) {
 			e := dockertest.New(t, dockertest.Options{Cgroup: 2, KilledIsError: isError})
 			id := e.Run(spec)
 			e.SetMemory(id, 100*mib)
-			_, err := open(t, e).UpdateMemory(t.Context(), id, 64*mib, 0)
+			err := open(t, e).UpdateMemory(t.Context(), id, 64*mib, 0)
 			if isError {
 				wantKind(t, err, docker.KindGone)
 			} else if err != nil {
@@ -153,7 +162,7 @@ func TestUpdateShares(t *testing.T) {
 	id := e.Run(dockertest.Spec{})
 	c := open(t, e)
 	for shares, want := range map[int64]int64{0: 1024, 1: 2, 512: 512, 1 << 40: 262144} {
-		if _, err := c.UpdateShares(t.Context(), id, shares); err != nil {
+		if err := c.UpdateShares(t.Context(), id, shares); err != nil {
 			t.Fatal(err)
 		}
 		if u := lastUpdate(t, e); u.Shares != want {
@@ -169,25 +178,26 @@ func TestNonsenseIsRefusedHere(t *testing.T) {
 	good := e.Run(dockertest.Spec{Name: "web"})
 	c := open(t, e)
 	ctx := t.Context()
-	for _, id := range []knowledge.ContainerID{"", "web", "a", good[:12], good + "0", "../" + good, good[:60] + "/../", knowledge.ContainerID(strings.ToUpper(string(good)))} {
+	for _, id := range []knowledge.ContainerID{"", "web", "a", good[:12], good + "0", "../" + good, good[:60] + "/../",
+		knowledge.ContainerID(strings.ToUpper(string(good)))} {
 		if id == good {
 			continue
 		}
 		_, err := c.Inspect(ctx, id)
 		wantKind(t, err, docker.KindRefused)
-		_, err = c.UpdateCPU(ctx, id, knowledge.Limits{CPU: core})
+		err = c.UpdateCPU(ctx, id, knowledge.Limits{CPU: core})
 		wantKind(t, err, docker.KindRefused)
 		wantKind(t, c.Remove(ctx, id), docker.KindRefused)
 	}
-	_, err := c.UpdateCPU(ctx, good, knowledge.Limits{CPU: -1})
+	err := c.UpdateCPU(ctx, good, knowledge.Limits{CPU: -1})
 	wantKind(t, err, docker.KindRefused)
-	_, err = c.UpdateCPU(ctx, good, knowledge.Limits{CPU: core, Period: 2 * time.Second})
+	err = c.UpdateCPU(ctx, good, knowledge.Limits{CPU: core, Period: 2 * time.Second})
 	wantKind(t, err, docker.KindRefused)
-	_, err = c.UpdateMemory(ctx, good, -1, 0)
+	err = c.UpdateMemory(ctx, good, -1, 0)
 	wantKind(t, err, docker.KindRefused)
-	_, err = c.UpdateMemory(ctx, good, 64*knowledge.MiB, -2)
+	err = c.UpdateMemory(ctx, good, 64*knowledge.MiB, -2)
 	wantKind(t, err, docker.KindRefused)
-	_, err = c.UpdateShares(ctx, good, -1)
+	err = c.UpdateShares(ctx, good, -1)
 	wantKind(t, err, docker.KindRefused)
 	if n := len(e.Updates()) + e.Calls(dockertest.Inspect) + e.Calls(dockertest.RemoveC); n != 0 {
 		t.Errorf("the Engine was asked %d times", n)
@@ -212,18 +222,19 @@ func TestUpdatesAreAlwaysLegal(t *testing.T) {
 		if made.CPU == 0 {
 			l.Dialect = 0
 		}
-		if _, err := c.UpdateCPU(t.Context(), id, l); err != nil {
+		if err := c.UpdateCPU(t.Context(), id, l); err != nil {
 			r.Fatalf("cpu: %v", err)
 		}
 		lastUpdate(t, e)
 		mem := knowledge.Bytes(rapid.Int64Range(0, 1<<62).Draw(r, "memory"))
 		swap := knowledge.Bytes(rapid.Int64Range(-1, 1<<62).Draw(r, "swap"))
-		if _, err := c.UpdateMemory(t.Context(), id, mem, swap); err != nil {
+		if err := c.UpdateMemory(t.Context(), id, mem, swap); err != nil {
 			r.Fatalf("memory: %v", err)
 		}
 		lastUpdate(t, e)
 		k, rec := e.Kernel(id), e.Record(id)
-		if k.CPU != rec.CPU || k.Memory != rec.Memory || k.CPU > 4*core || k.CPU < core/100 || k.Memory > 8*knowledge.GiB || k.Memory < 6*knowledge.MiB {
+		if k.CPU != rec.CPU || k.Memory != rec.Memory || k.CPU > 4*core || k.CPU < core/100 || k.Memory > 8*knowledge.GiB ||
+			k.Memory < 6*knowledge.MiB {
 			r.Fatalf("kernel %+v, record %+v", k, rec)
 		}
 	})

@@ -16,20 +16,19 @@ import (
 )
 
 const (
-	// queued events wait for a busy receiver; the Engine itself buffers 1024.
+	// queued is how many events may wait for the receiver; the Engine buffers 1024.
 	queued = 1024
-	// longestPause is between two attempts to follow the events, for ever: a
-	// client that stops trying is blind and does not know it (traefik issue 13549).
+	// longestPause is between two attempts to open the stream, which never end (compare
+	// traefik issue 13549).
 	longestPause = 30 * time.Second
-	// openWithin bounds the wait for the stream's first byte, which has no end.
+	// openWithin bounds the wait for the first byte of the stream, which itself has no deadline.
 	openWithin = 10 * time.Second
-	// settled: a stream that lived this long was a good one, and the next
-	// attempt is made at once.
+	// settled: after a stream that lasted this long the pause starts over.
 	settled = 5 * time.Second
 )
 
-// eventKinds are the actions that are asked for. Health checks alone make three
-// exec events each time; the Engine leaves those out for us.
+// eventKinds are the subscribed actions. The Engine filters the others: each health check
+// causes three exec events.
 var eventKinds = map[string]knowledge.EventKind{
 	"create":        knowledge.EventCreate,
 	"start":         knowledge.EventStart,
@@ -43,11 +42,10 @@ var eventKinds = map[string]knowledge.EventKind{
 	"unpause":       knowledge.EventUnpause,
 }
 
-// Watch tells emit of containers that change, until ctx ends. It never gives up:
-// a stream that breaks is opened again after 0.1 to 30 s, from the last event on.
-// An EventResync, which says that events may be missing, comes at the start,
-// with every stream that opens, when emit was too slow for the events, and every
-// ResyncEvery. Events may come twice. emit is called from one goroutine.
+// Watch calls emit with the events of containers, until ctx ends. A stream that breaks is
+// opened again after 0.1 to 30 s, from the last event on. EventResync means that events
+// may be missing: it comes at the start, whenever a stream opens, when emit was too slow,
+// and every ResyncEvery. Events may be repeated. emit is called from one goroutine.
 func (c *Client) Watch(ctx context.Context, emit func(knowledge.Event)) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -76,7 +74,7 @@ type follower struct {
 	c      *Client
 	queue  chan knowledge.Event
 	resync chan struct{}
-	last   int64 // the newest event's own time, or when the first stream opened; unix nanoseconds; 0: neither yet
+	last   int64 // time of the newest event, else when the first stream opened; unix nanoseconds; 0: neither
 }
 
 func (f *follower) run(ctx context.Context) {
@@ -94,7 +92,7 @@ func (f *follower) run(ctx context.Context) {
 			pause.Reset()
 		}
 		wait := min(pause.NextBackOff(), longestPause)
-		f.c.o.Log.Debug().Err(err).Dur("again_in", wait).Msg("docker events lost")
+		f.c.o.Log.Debug().Err(err).Dur("retry_in", wait).Msg("event stream of the Docker Engine ended")
 		select {
 		case <-ctx.Done():
 			return
@@ -105,8 +103,7 @@ func (f *follower) run(ctx context.Context) {
 
 // follow opens one stream and reads it to its end.
 func (f *follower) follow(ctx context.Context) error {
-	// The breaker and the negotiation are those of any call; the stream itself
-	// has no deadline and stands beside them.
+	// A ping goes through circuit breaker and negotiation; the stream has no deadline.
 	var s *session
 	err := f.c.do(ctx, opPing, "", openWithin, func(ctx context.Context, now *session) error {
 		s = now
@@ -145,9 +142,10 @@ func (f *follower) follow(ctx context.Context) error {
 	case !alive:
 		return ctx.Err()
 	case opened:
-		err = &Error{Op: opEvents.name, Kind: KindUnreachable, Message: clean("the event stream ended: " + err.Error()), cause: err}
+		message := clean("the event stream ended: " + err.Error())
+		err = &Error{Op: opEvents.name, Kind: KindUnreachable, Message: message, cause: err}
 	}
-	e := f.c.verdict(opEvents, "", x, err)
+	e := f.c.classify(opEvents, "", x, err)
 	f.c.failed(s, e)
 	return e
 }
@@ -156,7 +154,7 @@ func (f *follower) read(messages <-chan events.Message, errs <-chan error, x *ex
 	for {
 		select {
 		case m := <-messages:
-			x.left.Store(eventBound) // the bound is for one event, the stream has no end
+			x.left.Store(eventBound) // the bound is for each event
 			f.take(&m)
 		case err := <-errs:
 			if err == nil {
@@ -167,8 +165,8 @@ func (f *follower) read(messages <-chan events.Message, errs <-chan error, x *ex
 	}
 }
 
-// take queues one event; it never waits, for the Engine drops what a slow
-// reader does not take, without a word.
+// take queues one event without waiting: the Engine silently drops what a slow reader
+// does not take.
 func (f *follower) take(m *events.Message) {
 	f.last = max(f.last, m.TimeNano)
 	e, ok := eventOf(m)
@@ -189,7 +187,7 @@ func (f *follower) askResync() {
 	}
 }
 
-// options ask for container events since the last one.
+// options request container events since the last one.
 func (f *follower) options() events.ListOptions {
 	args := filters.NewArgs(filters.Arg("type", string(events.ContainerEventType)))
 	for action := range eventKinds {
@@ -203,7 +201,7 @@ func (f *follower) options() events.ListOptions {
 	return o
 }
 
-// eventOf reads one message; ok is false for what is not asked about.
+// eventOf converts one message; ok is false for those that are not subscribed.
 func eventOf(m *events.Message) (e knowledge.Event, ok bool) {
 	action, _, _ := strings.Cut(string(m.Action), ":")
 	kind, ok := eventKinds[action]

@@ -279,14 +279,14 @@ func (h *host) Inspect(_ context.Context, id knowledge.ContainerID) (info knowle
 	return info, err
 }
 
-func (h *host) UpdateCPU(_ context.Context, id knowledge.ContainerID, l knowledge.Limits) ([]string, error) {
-	return nil, h.call("cpu", id, func(b *box) {
+func (h *host) UpdateCPU(_ context.Context, id knowledge.ContainerID, l knowledge.Limits) error {
+	return h.call("cpu", id, func(b *box) {
 		b.advance(h.now)
 		b.kernel.CPU, b.engine.CPU, b.engine.Dialect = l.CPU, l.CPU, 1
 	})
 }
 
-func (h *host) UpdateMemory(_ context.Context, id knowledge.ContainerID, mem, swap knowledge.Bytes) ([]string, error) {
+func (h *host) UpdateMemory(_ context.Context, id knowledge.ContainerID, mem, swap knowledge.Bytes) error {
 	dying := false
 	err := h.call("memory", id, func(b *box) {
 		if dying = b.dying; dying {
@@ -298,11 +298,11 @@ func (h *host) UpdateMemory(_ context.Context, id knowledge.ContainerID, mem, sw
 	if dying {
 		err = errGone
 	}
-	return nil, err
+	return err
 }
 
-func (h *host) UpdateShares(_ context.Context, id knowledge.ContainerID, shares int64) ([]string, error) {
-	return nil, h.call("shares", id, func(b *box) { h.writes++; b.kernel.Shares, b.engine.Shares = shares, shares })
+func (h *host) UpdateShares(_ context.Context, id knowledge.ContainerID, shares int64) error {
+	return h.call("shares", id, func(b *box) { h.writes++; b.kernel.Shares, b.engine.Shares = shares, shares })
 }
 
 func (h *host) Gone(err error) bool { return errors.Is(err, errGone) }

@@ -223,7 +223,7 @@ func TestLoopSeesAPersonsUpdate(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer person.Close()
-	if _, err := person.UpdateCPU(t.Context(), id, knowledge.Limits{CPU: 2 * knowledge.OneCPU}); err != nil {
+	if err := person.UpdateCPU(t.Context(), id, knowledge.Limits{CPU: 2 * knowledge.OneCPU}); err != nil {
 		t.Fatal(err)
 	}
 	r.soon(10*time.Second, "seen", func() bool { u, _ := r.unit(id); return !u.Marks.ExternalUntil.IsZero() })

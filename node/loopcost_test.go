@@ -40,16 +40,16 @@ func (l *listing) Inspect(_ context.Context, id knowledge.ContainerID) (knowledg
 	return knowledge.Container{}, errNotHere
 }
 
-func (l *listing) UpdateCPU(context.Context, knowledge.ContainerID, knowledge.Limits) ([]string, error) {
-	return nil, nil
+func (l *listing) UpdateCPU(context.Context, knowledge.ContainerID, knowledge.Limits) error {
+	return nil
 }
 
-func (l *listing) UpdateMemory(context.Context, knowledge.ContainerID, knowledge.Bytes, knowledge.Bytes) ([]string, error) {
-	return nil, errNotHere
+func (l *listing) UpdateMemory(context.Context, knowledge.ContainerID, knowledge.Bytes, knowledge.Bytes) error {
+	return errNotHere
 }
 
-func (l *listing) UpdateShares(context.Context, knowledge.ContainerID, int64) ([]string, error) {
-	return nil, errNotHere
+func (l *listing) UpdateShares(context.Context, knowledge.ContainerID, int64) error {
+	return errNotHere
 }
 func (l *listing) Gone(error) bool    { return false }
 func (l *listing) Refused(error) bool { return true }

@@ -55,7 +55,7 @@ func TestManyStatsProbes(t *testing.T) {
 	if answered < len(probes) {
 		t.Errorf("%d of %d have been answered", answered, len(probes))
 	}
-	if _, err := c.UpdateMemory(t.Context(), last, 160*knowledge.MiB, 160*knowledge.MiB); err != nil {
+	if err := c.UpdateMemory(t.Context(), last, 160*knowledge.MiB, 160*knowledge.MiB); err != nil {
 		t.Error(err)
 	}
 }

@@ -90,26 +90,29 @@ func TestFilesTellWhatTheKernelModelHolds(t *testing.T) {
 		if s.Have&want != want {
 			t.Errorf("read %b of %b", s.Have, want)
 		}
-		if s.CPUUsage != 500*time.Millisecond || s.Periods != 10 || s.Throttled != 10 || s.ThrottledTime != 1500*time.Millisecond {
+		if s.CPUUsage != 500*time.Millisecond || s.Periods != 10 || s.Throttled != 10 ||
+			s.ThrottledTime != 1500*time.Millisecond {
 			t.Errorf("cpu: %+v", s)
 		}
-		if s.MemoryUsage != 128*mib || s.Anon != 100*mib || s.InactiveFile != 28*mib || s.MemoryLimit != 256*mib || s.Quota != core/2 {
+		if s.MemoryUsage != 128*mib || s.Anon != 100*mib || s.InactiveFile != 28*mib || s.MemoryLimit != 256*mib ||
+			s.Quota != core/2 {
 			t.Errorf("memory: %+v", s)
 		}
 		if o.Cgroup == 2 != (s.Have&knowledge.HasMemoryPressure != 0) {
 			t.Errorf("pressure: %b", s.Have)
 		}
 		// An update of the Engine's shows in the files that are held open.
-		if _, err := m.c.UpdateMemory(t.Context(), id, 512*mib, 0); err != nil {
+		if err := m.c.UpdateMemory(t.Context(), id, 512*mib, 0); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := m.c.UpdateCPU(t.Context(), id, knowledge.Limits{CPU: 3 * core}); err != nil {
+		if err := m.c.UpdateCPU(t.Context(), id, knowledge.Limits{CPU: 3 * core}); err != nil {
 			t.Fatal(err)
 		}
 		m.SetMemory(id, 9*mib) // fewer digits than before
 		m.SetCache(id, 0)
 		m.Advance(time.Second)
-		if s = read(t, a); s.MemoryUsage != 9*mib || s.MemoryLimit != 512*mib || s.Quota != 3*core || s.Throttled != 10 || s.CPUUsage != 2500*time.Millisecond {
+		if s = read(t, a); s.MemoryUsage != 9*mib || s.MemoryLimit != 512*mib || s.Quota != 3*core || s.Throttled != 10 ||
+			s.CPUUsage != 2500*time.Millisecond {
 			t.Errorf("after: %+v", s)
 		}
 		var host cgroup.HostSample
@@ -152,7 +155,7 @@ func TestDirectWritesAreObeyed(t *testing.T) {
 		}
 		// What becomes of it when the Engine sets memory: with systemd the unit's
 		// own quota comes back.
-		if _, err := m.c.UpdateMemory(t.Context(), id, 64*mib, 0); err != nil {
+		if err := m.c.UpdateMemory(t.Context(), id, 64*mib, 0); err != nil {
 			t.Fatal(err)
 		}
 		want := core / 4
@@ -341,7 +344,7 @@ func TestStaleInspect(t *testing.T) {
 	}
 	defer c.Close()
 	id := e.Run(dockertest.Spec{Limits: knowledge.Limits{CPU: core}})
-	if _, err := c.UpdateCPU(t.Context(), id, knowledge.Limits{CPU: 2 * core}); err != nil {
+	if err := c.UpdateCPU(t.Context(), id, knowledge.Limits{CPU: 2 * core}); err != nil {
 		t.Fatal(err)
 	}
 	e.Inject(dockertest.Fault{Op: dockertest.Inspect, Stale: true, Times: 1})
@@ -369,7 +372,8 @@ func TestChangesFromOutside(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 		k, err := m.c.Inspect(t.Context(), id)
-		if err != nil || k.Health != knowledge.HealthHealthy || k.State != knowledge.StatePaused || k.Limits.CPU != core || k.Limits.Memory != 64*mib {
+		if err != nil || k.Health != knowledge.HealthHealthy || k.State != knowledge.StatePaused || k.Limits.CPU != core ||
+			k.Limits.Memory != 64*mib {
 			t.Errorf("%+v %v", k, err)
 		}
 		m.SetKernel(id, knowledge.Limits{})

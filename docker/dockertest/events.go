@@ -68,7 +68,8 @@ func (a api) serveEvents(w http.ResponseWriter, r *http.Request) {
 	}
 	fits := func(m message) bool {
 		action, _, _ := strings.Cut(m.Action, ":")
-		return (len(want.Type) == 0 || want.Type[m.Type]) && (len(want.Event) == 0 || want.Event[action] || want.Event[m.Action])
+		return (len(want.Type) == 0 || want.Type[m.Type]) &&
+			(len(want.Event) == 0 || want.Event[action] || want.Event[m.Action])
 	}
 	listener := make(chan message, buffered)
 	a.mu.Lock()

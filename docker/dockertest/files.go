@@ -64,8 +64,18 @@ func (m *machine) writeHost() {
 	}
 	free := max(int64(m.o.Memory)-used, 0)
 	m.put(nil, "proc/stat", fmt.Sprintf("cpu  %d 0 0 0 0 0 0 0 0 0\n", m.busy/(10*time.Millisecond)))
-	m.put(nil, "proc/meminfo", fmt.Sprintf("MemTotal: %15d kB\nMemFree: %16d kB\nMemAvailable: %11d kB\n", m.o.Memory/1024, free/1024, free/1024))
+	m.put(nil, "proc/meminfo", fmt.Sprintf("MemTotal: %15d kB\nMemFree: %16d kB\nMemAvailable: %11d kB\n",
+		m.o.Memory/1024, free/1024, free/1024))
 }
+
+// netDev is a container's proc/PID/net/dev.
+const netDev = "Inter-|   Receive                                                |  Transmit\n" +
+	" face |bytes    packets errs drop fifo frame compressed multicast" +
+	"|bytes    packets errs drop fifo colls carrier compressed\n" +
+	"    lo:       0       0    0    0    0     0          0         0" +
+	"        0       0    0    0    0     0       0          0\n" +
+	"  eth0:     100       1    0    0    0     0          0         0" +
+	"      200       2    0    0    0     0       0          0\n"
 
 // makeFiles makes a started container's directories and files.
 func (t *tree) makeFiles(b *box) {
@@ -90,10 +100,7 @@ func (t *tree) makeFiles(b *box) {
 		t.mkdir(d)
 	}
 	t.put(b, proc+"/cgroup", cgroups)
-	t.put(b, proc+"/net/dev", "Inter-|   Receive                                                |  Transmit\n"+
-		" face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed\n"+
-		"    lo:       0       0    0    0    0     0          0         0        0       0    0    0    0     0       0          0\n"+
-		"  eth0:     100       1    0    0    0     0          0         0      200       2    0    0    0     0       0          0\n")
+	t.put(b, proc+"/net/dev", netDev)
 	t.writeLimits(b)
 	t.writeFiles(b)
 }
@@ -150,26 +157,33 @@ func (t *tree) writeFiles(b *box) {
 		return
 	}
 	k := &b.k
+	put := func(tree, name, format string, a ...any) { t.put(b, t.in(b, tree, name), fmt.Sprintf(format, a...)) }
 	if t.o.Cgroup == 1 {
-		t.put(b, t.in(b, "cpuacct", "cpuacct.usage"), lines(int64(k.usage)))
-		t.put(b, t.in(b, "cpu", "cpu.stat"), fmt.Sprintf("nr_periods %d\nnr_throttled %d\nthrottled_time %d\n", k.periods, k.throttled, int64(k.throttledTime)))
-		t.put(b, t.in(b, "memory", "memory.usage_in_bytes"), lines(k.anon+k.cache))
-		t.put(b, t.in(b, "memory", "memory.stat"), fmt.Sprintf("cache %[2]d\nrss %[1]d\ntotal_cache %[2]d\ntotal_rss %[1]d\ntotal_shmem 0\ntotal_inactive_file %[2]d\ntotal_active_file 0\ntotal_unevictable 0\n", k.anon, k.cache))
-		t.put(b, t.in(b, "memory", "memory.oom_control"), fmt.Sprintf("oom_kill_disable 0\nunder_oom 0\noom_kill %d\n", k.kill))
-		t.put(b, t.in(b, "memory", "memory.failcnt"), lines(int64(k.max)))
-		t.put(b, t.in(b, "pids", "pids.current"), lines(1))
-		t.put(b, t.in(b, "blkio", "blkio.throttle.io_service_bytes_recursive"), "8:0 Read 4096\n8:0 Write 0\n8:0 Total 4096\nTotal 4096\n")
+		put("cpuacct", "cpuacct.usage", "%d\n", int64(k.usage))
+		put("cpu", "cpu.stat", "nr_periods %d\nnr_throttled %d\nthrottled_time %d\n",
+			k.periods, k.throttled, int64(k.throttledTime))
+		put("memory", "memory.usage_in_bytes", "%d\n", k.anon+k.cache)
+		put("memory", "memory.stat", "cache %[2]d\nrss %[1]d\ntotal_cache %[2]d\ntotal_rss %[1]d\ntotal_shmem 0\n"+
+			"total_inactive_file %[2]d\ntotal_active_file 0\ntotal_unevictable 0\n", k.anon, k.cache)
+		put("memory", "memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill %d\n", k.kill)
+		put("memory", "memory.failcnt", "%d\n", k.max)
+		put("pids", "pids.current", "1\n")
+		put("blkio", "blkio.throttle.io_service_bytes_recursive",
+			"8:0 Read 4096\n8:0 Write 0\n8:0 Total 4096\nTotal 4096\n")
 		return
 	}
-	us := k.usage.Microseconds()
-	t.put(b, t.in(b, "", "cpu.stat"), fmt.Sprintf("usage_usec %d\nuser_usec %d\nsystem_usec 0\nnr_periods %d\nnr_throttled %d\nthrottled_usec %d\n", us, us, k.periods, k.throttled, k.throttledTime.Microseconds()))
-	t.put(b, t.in(b, "", "memory.current"), lines(k.anon+k.cache))
-	t.put(b, t.in(b, "", "memory.stat"), fmt.Sprintf("anon %d\nfile %[2]d\nkernel 0\nshmem 0\ninactive_file %[2]d\nactive_file 0\nunevictable 0\nworkingset_refault_anon 0\nworkingset_refault_file 0\n", k.anon, k.cache))
-	t.put(b, t.in(b, "", "memory.events"), fmt.Sprintf("low 0\nhigh %d\nmax %d\noom %d\noom_kill %d\n", k.highs, k.max, k.oom, k.kill))
-	t.put(b, t.in(b, "", "pids.current"), lines(1))
-	t.put(b, t.in(b, "", "io.stat"), "8:0 rbytes=4096 wbytes=0 rios=1 wios=0 dbytes=0 dios=0\n")
+	put("", "cpu.stat", "usage_usec %d\nuser_usec %[1]d\nsystem_usec 0\nnr_periods %d\nnr_throttled %d\n"+
+		"throttled_usec %d\n",
+		k.usage.Microseconds(), k.periods, k.throttled, k.throttledTime.Microseconds())
+	put("", "memory.current", "%d\n", k.anon+k.cache)
+	put("", "memory.stat", "anon %d\nfile %[2]d\nkernel 0\nshmem 0\ninactive_file %[2]d\nactive_file 0\nunevictable 0\n"+
+		"workingset_refault_anon 0\nworkingset_refault_file 0\n", k.anon, k.cache)
+	put("", "memory.events", "low 0\nhigh %d\nmax %d\noom %d\noom_kill %d\n", k.highs, k.max, k.oom, k.kill)
+	put("", "pids.current", "1\n")
+	put("", "io.stat", "8:0 rbytes=4096 wbytes=0 rios=1 wios=0 dbytes=0 dios=0\n")
 	for name, v := range map[string]float64{"cpu": b.psiCPU, "memory": b.psiMem, "io": 0} {
-		t.put(b, t.in(b, "", name+".pressure"), fmt.Sprintf("some avg10=%.2f avg60=%.2f avg300=%.2f total=0\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n", v, v, v))
+		put("", name+".pressure", "some avg10=%.2f avg60=%.2[1]f avg300=%.2[1]f total=0\n"+
+			"full avg10=0.00 avg60=0.00 avg300=0.00 total=0\n", v)
 	}
 }
 

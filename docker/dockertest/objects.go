@@ -124,7 +124,8 @@ func (a api) doNetwork(q *request, body []byte) (int, any, *refusal) {
 	case q.op == Network:
 		return http.StatusOK, map[string]string{"Name": q.id, "Id": n.id}, nil
 	case q.op == RemoveN && len(n.on) > 0:
-		return 0, nil, no(http.StatusForbidden, "error while removing network: network %s id %s has active endpoints", q.id, n.id)
+		return 0, nil, no(http.StatusForbidden, "error while removing network: network %s id %s has active endpoints", q.id,
+			n.id)
 	case q.op == RemoveN:
 		delete(a.networks, q.id)
 		return http.StatusNoContent, nil, nil

@@ -20,7 +20,8 @@ func post(t *testing.T, e *dockertest.Engine, id knowledge.ContainerID, body str
 		return d.DialContext(ctx, "unix", socket)
 	}}
 	defer tr.CloseIdleConnections()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://engine/v1.41/containers/"+string(id)+"/update", strings.NewReader(body))
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost,
+		"http://engine/v1.41/containers/"+string(id)+"/update", strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}

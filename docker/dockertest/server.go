@@ -206,12 +206,14 @@ func (a api) create(name string, body []byte) (int, any, *refusal) {
 	}
 	for _, b := range a.containers {
 		if b.spec.Name == name {
-			return 0, nil, no(http.StatusConflict, "Conflict. The container name %q is already in use by container %q.", "/"+name, b.id)
+			return 0, nil, no(http.StatusConflict, "Conflict. The container name %q is already in use by container %q.",
+				"/"+name, b.id)
 		}
 	}
 	b := a.make(Spec{Name: name, Image: c.Image, Labels: c.Labels})
 	h := c.HostConfig
-	b.record = record{NanoCPUs: h.NanoCpus, Quota: h.CpuQuota, Period: h.CpuPeriod, Shares: h.CpuShares, Memory: h.Memory, Swap: h.MemorySwap}
+	b.record = record{NanoCPUs: h.NanoCpus, Quota: h.CpuQuota, Period: h.CpuPeriod, Shares: h.CpuShares, Memory: h.Memory,
+		Swap: h.MemorySwap}
 	if h.Memory > 0 && h.MemorySwap == 0 {
 		b.record.Swap = 2 * h.Memory
 	}
@@ -247,7 +249,8 @@ func (a api) list(all bool) any {
 		}
 		out = append(out, map[string]any{
 			"Id": b.id, "Names": []string{"/" + b.spec.Name}, "Image": b.spec.Image, "ImageID": digest(b.spec.Image),
-			"Command": strings.Join(append([]string{"app"}, b.spec.Args...), " "), "Created": b.made.Unix(), "Labels": b.spec.Labels, "State": b.state, "Status": status,
+			"Command": strings.Join(append([]string{"app"}, b.spec.Args...), " "), "Created": b.made.Unix(),
+			"Labels": b.spec.Labels, "State": b.state, "Status": status,
 		})
 	}
 	return out
@@ -289,7 +292,8 @@ func (a api) inspect(b *box, stale bool) any {
 		state["Health"] = map[string]any{"Status": b.spec.Health}
 	}
 	return map[string]any{
-		"Id": b.id, "Created": b.made.UTC().Format(time.RFC3339Nano), "Path": "app", "Args": append([]string{}, b.spec.Args...), "Name": "/" + b.spec.Name,
+		"Id": b.id, "Created": b.made.UTC().Format(time.RFC3339Nano), "Path": "app",
+		"Args": append([]string{}, b.spec.Args...), "Name": "/" + b.spec.Name,
 		"Image": digest(b.spec.Image), "RestartCount": b.restarts, "State": state, "HostConfig": h,
 		"Config": map[string]any{"Image": b.spec.Image, "Labels": b.spec.Labels},
 	}
@@ -311,20 +315,24 @@ func (a api) stats(b *box) any {
 	if a.o.Cgroup == 1 {
 		op = "Read"
 		memory["failcnt"] = k.max
-		memory["stats"] = map[string]int64{"total_rss": k.anon, "total_cache": k.cache, "total_inactive_file": k.cache, "inactive_file": 1, "total_unevictable": 0}
+		memory["stats"] = map[string]int64{"total_rss": k.anon, "total_cache": k.cache, "total_inactive_file": k.cache,
+			"inactive_file": 1, "total_unevictable": 0}
 	} else {
-		memory["stats"] = map[string]int64{"anon": k.anon, "file": k.cache, "inactive_file": k.cache, "unevictable": 0, "shmem": 0}
+		memory["stats"] = map[string]int64{"anon": k.anon, "file": k.cache, "inactive_file": k.cache, "unevictable": 0,
+			"shmem": 0}
 	}
 	return map[string]any{
 		"read": time.Now().UTC().Format(time.RFC3339Nano), "id": b.id,
 		"cpu_stats": map[string]any{
-			"cpu_usage":       map[string]any{"total_usage": int64(k.usage)},
-			"throttling_data": map[string]any{"periods": k.periods, "throttled_periods": k.throttled, "throttled_time": int64(k.throttledTime)},
+			"cpu_usage": map[string]any{"total_usage": int64(k.usage)},
+			"throttling_data": map[string]any{"periods": k.periods, "throttled_periods": k.throttled,
+				"throttled_time": int64(k.throttledTime)},
 		},
 		"memory_stats": memory,
 		"pids_stats":   map[string]any{"current": 1},
-		"blkio_stats":  map[string]any{"io_service_bytes_recursive": []map[string]any{{"op": op, "value": 4096}, {"op": "Total", "value": 4096}}},
-		"networks":     map[string]any{"eth0": map[string]any{"rx_bytes": 100, "tx_bytes": 200}},
+		"blkio_stats": map[string]any{"io_service_bytes_recursive": []map[string]any{{"op": op, "value": 4096},
+			{"op": "Total", "value": 4096}}},
+		"networks": map[string]any{"eth0": map[string]any{"rx_bytes": 100, "tx_bytes": 200}},
 	}
 }
 

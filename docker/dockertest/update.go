@@ -127,7 +127,8 @@ func (a api) apply(b *box, u *Update) *refusal {
 	case u.Quota > 0 && old.NanoCPUs > 0:
 		return conflict("CPU Quota cannot be updated as NanoCPUs has already been set")
 	case u.Memory > old.Swap && u.Memory != 0 && u.Swap == 0:
-		return conflict("Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time")
+		return conflict("Memory limit should be smaller than already set memoryswap limit, " +
+			"update the memoryswap at the same time")
 	}
 	b.record = merged(old, u)
 	if !b.running() {
@@ -168,7 +169,8 @@ func merged(r record, u *Update) record {
 // second fails: an update is not atomic (measured with runc 1.1.5 on v1).
 func (a api) runc(b *box, u *Update) *refusal {
 	failed := func(format string, a ...any) *refusal {
-		return no(http.StatusInternalServerError, "OCI runtime update failed: runc did not terminate successfully: exit status 1: "+format, a...)
+		return no(http.StatusInternalServerError,
+			"OCI runtime update failed: runc did not terminate successfully: exit status 1: "+format, a...)
 	}
 	k := &b.k
 	if u.Memory > 0 {

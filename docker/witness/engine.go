@@ -142,5 +142,6 @@ type Container struct {
 
 // Undisturbed reports whether the container is the one that was started, alive.
 func (c Container) Undisturbed(was Container) bool {
-	return c.RestartCount == was.RestartCount && c.State.StartedAt == was.State.StartedAt && c.State.Running && !c.State.OOMKilled
+	return c.RestartCount == was.RestartCount && c.State.StartedAt == was.State.StartedAt && c.State.Running &&
+		!c.State.OOMKilled
 }

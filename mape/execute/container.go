@@ -17,10 +17,10 @@ import (
 type Resizer interface {
 	Inspect(ctx context.Context, id knowledge.ContainerID) (knowledge.Container, error)
 	// UpdateCPU sets the quota; l.CPU 0 removes it.
-	UpdateCPU(ctx context.Context, id knowledge.ContainerID, l knowledge.Limits) ([]string, error)
+	UpdateCPU(ctx context.Context, id knowledge.ContainerID, l knowledge.Limits) error
 	// UpdateMemory sets memory and memory+swap in one request; mem 0 lifts it.
-	UpdateMemory(ctx context.Context, id knowledge.ContainerID, mem, swap knowledge.Bytes) ([]string, error)
-	UpdateShares(ctx context.Context, id knowledge.ContainerID, shares int64) ([]string, error)
+	UpdateMemory(ctx context.Context, id knowledge.ContainerID, mem, swap knowledge.Bytes) error
+	UpdateShares(ctx context.Context, id knowledge.ContainerID, shares int64) error
 	// Gone and Refused classify an error: the container is no more; the Engine or
 	// the kernel said no to the value. Anything else may pass.
 	Gone(err error) bool

@@ -267,8 +267,7 @@ func (e *Executor) cpu(now time.Time, c *Container, a knowledge.Action, done fun
 	l := c.Marks.Engine
 	l.CPU, l.Period = knowledge.NanoCPU(a.Resize.To), c.Window.Period
 	return e.send(c, a, done, func(ctx context.Context) error {
-		_, err := e.engine.UpdateCPU(ctx, a.ID, l)
-		return err
+		return e.engine.UpdateCPU(ctx, a.ID, l)
 	})
 }
 
@@ -289,8 +288,7 @@ func (e *Executor) sendMemory(c *Container, a knowledge.Action, done func(knowle
 	mem := knowledge.Bytes(a.Resize.To)
 	swap := e.swapFor(c, mem)
 	return e.send(c, a, done, func(ctx context.Context) error {
-		_, err := e.engine.UpdateMemory(ctx, a.ID, mem, swap)
-		return err
+		return e.engine.UpdateMemory(ctx, a.ID, mem, swap)
 	})
 }
 

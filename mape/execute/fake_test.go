@@ -69,7 +69,7 @@ func (w *world) Inspect(_ context.Context, id knowledge.ContainerID) (knowledge.
 	return info, w.inspect
 }
 
-func (w *world) update(what string, do func()) ([]string, error) {
+func (w *world) update(what string, do func()) error {
 	w.mu.Lock()
 	w.calls[what]++
 	w.writing++
@@ -84,13 +84,13 @@ func (w *world) update(what string, do func()) ([]string, error) {
 		if w.partly {
 			do()
 		}
-		return nil, w.fail
+		return w.fail
 	}
 	do()
-	return nil, nil
+	return nil
 }
 
-func (w *world) UpdateCPU(_ context.Context, _ knowledge.ContainerID, l knowledge.Limits) ([]string, error) {
+func (w *world) UpdateCPU(_ context.Context, _ knowledge.ContainerID, l knowledge.Limits) error {
 	return w.update("cpu", func() {
 		if l.CPU == 0 {
 			l.CPU = 8 * core
@@ -102,7 +102,7 @@ func (w *world) UpdateCPU(_ context.Context, _ knowledge.ContainerID, l knowledg
 	})
 }
 
-func (w *world) UpdateMemory(_ context.Context, _ knowledge.ContainerID, mem, swap knowledge.Bytes) ([]string, error) {
+func (w *world) UpdateMemory(_ context.Context, _ knowledge.ContainerID, mem, swap knowledge.Bytes) error {
 	return w.update("memory", func() {
 		if mem == 0 {
 			mem = 16 * gib
@@ -117,7 +117,7 @@ func (w *world) UpdateMemory(_ context.Context, _ knowledge.ContainerID, mem, sw
 	})
 }
 
-func (w *world) UpdateShares(_ context.Context, _ knowledge.ContainerID, shares int64) ([]string, error) {
+func (w *world) UpdateShares(_ context.Context, _ knowledge.ContainerID, shares int64) error {
 	return w.update("shares", func() { w.kernel.Shares, w.engine.Shares = shares, shares })
 }
 

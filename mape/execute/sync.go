@@ -56,7 +56,7 @@ func (e *Executor) sendQuota(c *Container) {
 	}
 	id, started := c.ID, e.now()
 	c.InFlight = e.workers.Do(func(ctx context.Context) func() {
-		_, err := e.engine.UpdateCPU(ctx, id, l)
+		err := e.engine.UpdateCPU(ctx, id, l)
 		return func() {
 			c.InFlight = false
 			c.updates++
@@ -107,7 +107,7 @@ func (e *Executor) Flush(ctx context.Context, containers iter.Seq[*Container]) (
 			for c := range work {
 				l := c.Marks.Engine
 				l.CPU, l.Period = c.Marks.Quota, c.Window.Period
-				_, err := e.engine.UpdateCPU(ctx, c.ID, l)
+				err := e.engine.UpdateCPU(ctx, c.ID, l)
 				mu.Lock()
 				if err == nil {
 					told++
@@ -187,7 +187,7 @@ func (e *Executor) updateShares(now time.Time, c *Container, shares int64) bool 
 	c.sharesAt = now
 	id := c.ID
 	c.InFlight = e.workers.Do(func(ctx context.Context) func() {
-		_, err := e.engine.UpdateShares(ctx, id, shares)
+		err := e.engine.UpdateShares(ctx, id, shares)
 		return func() {
 			c.InFlight = false
 			c.updates++
