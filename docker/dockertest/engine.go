@@ -224,7 +224,9 @@ func (e *Engine) Remove(id knowledge.ContainerID) { e.with(id, e.remove) }
 func (e *Engine) Recreate(id knowledge.ContainerID) (fresh knowledge.ContainerID) {
 	e.with(id, func(b *box) {
 		e.remove(b)
-		n := e.make(b.spec)
+		spec := b.spec
+		spec.ID = ""
+		n := e.make(spec)
 		e.begin(n)
 		fresh = n.id
 	})

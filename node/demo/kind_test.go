@@ -314,11 +314,11 @@ func TestProcessEngine(t *testing.T) {
 		}
 	}
 	limits(p.limits.CPU, p.limits.Memory)
-	if _, err := c.UpdateCPU(t.Context(), id, knowledge.Limits{CPU: knowledge.OneCPU / 2}); err != nil {
+	if err := c.UpdateCPU(t.Context(), id, knowledge.Limits{CPU: knowledge.OneCPU / 2}); err != nil {
 		t.Fatal(err)
 	}
 	for _, memory := range []knowledge.Bytes{128 * knowledge.MiB, 64 * knowledge.MiB} {
-		if _, err := c.UpdateMemory(t.Context(), id, memory, memory); err != nil {
+		if err := c.UpdateMemory(t.Context(), id, memory, memory); err != nil {
 			t.Fatal(err)
 		}
 		limits(knowledge.OneCPU/2, memory)
