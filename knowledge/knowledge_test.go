@@ -37,7 +37,8 @@ func TestImageKeyOf(t *testing.T) {
 	if len(key) != 64+1+16 || key != ImageKeyOf(digest, "nginx -g 'daemon off;'") || key == ImageKeyOf(digest, "nginx") {
 		t.Errorf("%q", key)
 	}
-	for _, bad := range []string{"", "sha256:", "sha256:" + strings.Repeat("0A", 32), "md5:" + strings.Repeat("0a", 32), strings.Repeat("0a", 32), digest + "0a", "nginx:latest"} {
+	for _, bad := range []string{"", "sha256:", "sha256:" + strings.Repeat("0A", 32), "md5:" + strings.Repeat("0a", 32),
+		strings.Repeat("0a", 32), digest + "0a", "nginx:latest"} {
 		if got := ImageKeyOf(bad, "x"); got != "" {
 			t.Errorf("%q has the key %q", bad, got)
 		}
@@ -46,7 +47,8 @@ func TestImageKeyOf(t *testing.T) {
 
 func TestFromCores(t *testing.T) {
 	for in, want := range map[float64]NanoCPU{
-		0: 0, -1: 0, math.Inf(-1): 0, 0.25: 250_000_000, 0.29: 290_000_000, 1e-10: 0, 4096: MaxCPU, 5000: MaxCPU, math.Inf(1): MaxCPU,
+		0: 0, -1: 0, math.Inf(-1): 0, 0.25: 250_000_000, 0.29: 290_000_000, 1e-10: 0, 4096: MaxCPU, 5000: MaxCPU,
+		math.Inf(1): MaxCPU,
 	} {
 		if got := FromCores(in); got != want {
 			t.Errorf("FromCores(%g) = %d, want %d", in, got, want)
@@ -60,7 +62,8 @@ func TestFromCores(t *testing.T) {
 func TestTexts(t *testing.T) {
 	for got, want := range map[string]string{
 		NanoCPU(250e6).String(): "0.25", NanoCPU(5e6).String(): "0.005", NanoCPU(0).String(): "0.00",
-		(128 * MiB).String(): "128 MiB", (GiB + GiB/2).String(): "1.5 GiB", Bytes(512).String(): "512 B", (-MiB).String(): "-1 MiB", Bytes(math.MinInt64).String(): "-8388608 TiB",
+		(128 * MiB).String(): "128 MiB", (GiB + GiB/2).String(): "1.5 GiB", Bytes(512).String(): "512 B",
+		(-MiB).String(): "-1 MiB", Bytes(math.MinInt64).String(): "-8388608 TiB",
 		Mode(77).String(): "unknown(77)",
 	} {
 		if got != want {

@@ -21,7 +21,8 @@ var (
 	verbNames     = []string{"hold", "grow", "shrink"}
 	actorNames    = []string{"reflex", "deliberation", "user", "undo", "repair", "restore", "external"}
 	resultNames   = []string{"open", "applied", "adjusted", "superseded", "refused", "failed", "reverted"}
-	eventNames    = []string{"resync", "create", "start", "die", "destroy", "update", "rename", "health", "oom", "pause", "unpause"}
+	eventNames    = []string{"resync", "create", "start", "die", "destroy", "update", "rename", "health", "oom", "pause",
+		"unpause"}
 )
 
 func name[T ~uint8](names []string, v T) string {

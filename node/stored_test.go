@@ -136,7 +136,8 @@ func TestStoredRestore(t *testing.T) {
 	if err != nil || opened.Why != "" {
 		t.Fatal(opened, err)
 	}
-	r := newRigWith(t, dockertest.Options{Cgroup: 1, Files: true}, s, func(cfg *config.Config) { cfg.Node.Mode = knowledge.ModeAuto })
+	r := newRigWith(t, dockertest.Options{Cgroup: 1, Files: true}, s,
+		func(cfg *config.Config) { cfg.Node.Mode = knowledge.ModeAuto })
 	run := func(id knowledge.ContainerID, name, service string, cpu knowledge.NanoCPU, memory, swap knowledge.Bytes) {
 		r.e.Run(dockertest.Spec{ID: id, Name: name,
 			Labels: map[string]string{"effiscale.enable": "true", "effiscale.service": service},

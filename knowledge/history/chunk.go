@@ -54,8 +54,10 @@ func (b *Bucket) appendTo(to []byte, gap int) []byte {
 // bucket is what the sums are of.
 func (s *sums) bucket() Bucket {
 	return Bucket{
-		MeanCPU: s.cpu / s.seconds, MaxCPU: float64(s.maxCPU), MeanDemand: s.demand / s.seconds, MaxDemand: float64(s.maxDemand),
-		Throttled: float64(s.throttled), WorkingSet: s.workingSet, CPULimit: float64(s.cpuLimit), MemoryLimit: s.memory, Containers: s.containers,
+		MeanCPU: s.cpu / s.seconds, MaxCPU: float64(s.maxCPU), MeanDemand: s.demand / s.seconds,
+		MaxDemand: float64(s.maxDemand),
+		Throttled: float64(s.throttled), WorkingSet: s.workingSet, CPULimit: float64(s.cpuLimit), MemoryLimit: s.memory,
+		Containers: s.containers,
 	}
 }
 

@@ -14,7 +14,8 @@ import (
 )
 
 func point(at time.Time, cpu float32, mib knowledge.Bytes) knowledge.Point {
-	return knowledge.Point{At: at.UnixNano(), CPU: cpu, CPULimit: 2, Throttled: 0.1, WorkingSet: mib * knowledge.MiB, MemoryLimit: 512 * knowledge.MiB}
+	return knowledge.Point{At: at.UnixNano(), CPU: cpu, CPULimit: 2, Throttled: 0.1, WorkingSet: mib * knowledge.MiB,
+		MemoryLimit: 512 * knowledge.MiB}
 }
 
 func TestRingAgreesWithSlice(t *testing.T) {
@@ -80,7 +81,8 @@ func TestSeriesAgreesWithGroupedPoints(t *testing.T) {
 		now := epoch.Add(time.Duration(rapid.Int64Range(0, int64(24*time.Hour)).Draw(t, "begin")))
 		for range rapid.IntRange(1, 300).Draw(t, "n") {
 			now = now.Add(time.Duration(rapid.Int64Range(int64(time.Second), int64(4*time.Minute)).Draw(t, "step")))
-			points = append(points, point(now, rapid.Float32Range(0, 64).Draw(t, "cpu"), knowledge.Bytes(rapid.IntRange(0, 1<<16).Draw(t, "mib"))))
+			points = append(points, point(now, rapid.Float32Range(0, 64).Draw(t, "cpu"),
+				knowledge.Bytes(rapid.IntRange(0, 1<<16).Draw(t, "mib"))))
 			points[len(points)-1].Throttled = rapid.Float32Range(0, 1).Draw(t, "throttled")
 		}
 		chunks := collect(points, 9) // at least once in 36 min
@@ -239,7 +241,8 @@ func TestSeriesWeighsAndKeepsDemand(t *testing.T) {
 	}
 	add(60, 0, 0, time.Second, 1)
 	b := s.Running(Fine)
-	if len(b) != 1 || b[0].MeanCPU != 1.3 || b[0].MaxCPU != 4 || b[0].MeanDemand != 1.5 || b[0].MaxDemand != 6 || b[0].Containers != 3 {
+	if len(b) != 1 || b[0].MeanCPU != 1.3 || b[0].MaxCPU != 4 || b[0].MeanDemand != 1.5 || b[0].MaxDemand != 6 ||
+		b[0].Containers != 3 {
 		t.Errorf("%+v", b)
 	}
 }
@@ -256,7 +259,8 @@ func TestSeriesAbsurdPoints(t *testing.T) {
 			t.Fatalf("point %d was counted", i)
 		}
 	}
-	s.Add(knowledge.Point{At: epoch.UnixNano(), CPU: math.MaxFloat32, CPULimit: math.MaxFloat32, Throttled: 9, WorkingSet: math.MaxInt64, MemoryLimit: -5}, time.Hour, -7)
+	s.Add(knowledge.Point{At: epoch.UnixNano(), CPU: math.MaxFloat32, CPULimit: math.MaxFloat32, Throttled: 9,
+		WorkingSet: math.MaxInt64, MemoryLimit: -5}, time.Hour, -7)
 	s.Add(point(epoch, 1, 1), 0, 1)
 	s.Add(point(epoch.Add(time.Minute), 1, 1), time.Second, 1)
 	c := s.Chunks()
@@ -264,7 +268,8 @@ func TestSeriesAbsurdPoints(t *testing.T) {
 		t.Fatalf("%d chunks", len(c))
 	}
 	b, err := c[0].Decode()
-	if err != nil || len(b) != 1 || b[0].MaxCPU != knowledge.MaxCPU.Cores() || b[0].WorkingSet != knowledge.MaxBytes || b[0].MemoryLimit != 0 || b[0].Throttled != 1 || b[0].Containers != 1 {
+	if err != nil || len(b) != 1 || b[0].MaxCPU != knowledge.MaxCPU.Cores() || b[0].WorkingSet != knowledge.MaxBytes ||
+		b[0].MemoryLimit != 0 || b[0].Throttled != 1 || b[0].Containers != 1 {
 		t.Fatalf("%+v, %v", b, err)
 	}
 }

@@ -21,8 +21,10 @@ func TestEven(t *testing.T) {
 		Start: epoch, Step: time.Minute, Demand: []float64{1, 3, 3, 3, 2, 0.5}, Peak: []float64{2, 5, 5, 5, 2, 1},
 		Memory: []float64{100, 300, 300, 300, 50, 10}, Filled: 2, Gaps: 1, Throttled: 1,
 	}
-	if !slices.Equal(got.Demand, want.Demand) || !slices.Equal(got.Peak, want.Peak) || !slices.Equal(got.Memory, want.Memory) ||
-		got.Filled != want.Filled || got.Gaps != want.Gaps || got.Throttled != want.Throttled || got.Start != want.Start || got.Step != want.Step {
+	if !slices.Equal(got.Demand, want.Demand) || !slices.Equal(got.Peak, want.Peak) ||
+		!slices.Equal(got.Memory, want.Memory) ||
+		got.Filled != want.Filled || got.Gaps != want.Gaps || got.Throttled != want.Throttled || got.Start != want.Start ||
+		got.Step != want.Step {
 		t.Errorf("%+v", got)
 	}
 	if got := Even(nil, Coarse); len(got.Demand) != 0 || got.Step != 10*time.Minute {
@@ -33,7 +35,8 @@ func TestEven(t *testing.T) {
 func TestSecondsOfSeveralContainers(t *testing.T) {
 	points := func(use float32, every, until int) (out []knowledge.Point) {
 		for s := every; s <= until; s += every {
-			out = append(out, knowledge.Point{At: epoch.Add(time.Duration(s) * time.Second).UnixNano(), CPU: use, Demand: 2 * use, WorkingSet: 10})
+			out = append(out, knowledge.Point{At: epoch.Add(time.Duration(s) * time.Second).UnixNano(), CPU: use,
+				Demand: 2 * use, WorkingSet: 10})
 		}
 		return out
 	}
@@ -51,7 +54,8 @@ func TestSecondsOfSeveralContainers(t *testing.T) {
 		t.Errorf("ends at %s", end)
 	}
 	hole := append(points(1, 1, 2), knowledge.Point{At: epoch.Add(20 * time.Second).UnixNano(), CPU: 3})
-	if got := Seconds([][]knowledge.Point{hole}, epoch, epoch.Add(20*time.Second)); got.Gaps != 1 || got.Filled != 6 || got.Demand[7] != 2 || got.Demand[19] != 3 {
+	if got := Seconds([][]knowledge.Point{hole}, epoch, epoch.Add(20*time.Second)); got.Gaps != 1 || got.Filled != 6 ||
+		got.Demand[7] != 2 || got.Demand[19] != 3 {
 		t.Errorf("%+v", got)
 	}
 	if got := Seconds(nil, epoch, epoch.Add(time.Minute)); len(got.Demand) != 0 {

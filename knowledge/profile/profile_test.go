@@ -87,7 +87,8 @@ func TestStartsGrowthOutcomes(t *testing.T) {
 	if got := p.Growth(epoch.Add(24 * time.Hour)); math.Abs(got-500) > 1 {
 		t.Errorf("growth %g after a day", got)
 	}
-	for _, r := range []knowledge.Result{knowledge.ResultApplied, knowledge.ResultAdjusted, knowledge.ResultReverted, knowledge.ResultFailed, knowledge.ResultRefused, 99} {
+	for _, r := range []knowledge.Result{knowledge.ResultApplied, knowledge.ResultAdjusted, knowledge.ResultReverted,
+		knowledge.ResultFailed, knowledge.ResultRefused, 99} {
 		p.AddOutcome(knowledge.ResourceMemory, knowledge.Shrink, r)
 	}
 	p.AddOutcome(9, 9, knowledge.ResultApplied)
@@ -140,7 +141,8 @@ func draw(t *rapid.T, name string) *Profile {
 		p.AddMemoryPeak(at, knowledge.Bytes(rapid.Int64Range(0, int64(64*knowledge.GiB)).Draw(t, "peak")))
 		p.AddGrowth(at, rapid.Float64Range(0, 1e6).Draw(t, "growth"))
 		p.AddStart(at, time.Duration(rapid.Int64Range(0, int64(time.Hour)).Draw(t, "start")))
-		p.AddOutcome(knowledge.Resource(rapid.IntRange(0, 1).Draw(t, "resource")), knowledge.Verb(rapid.IntRange(0, 2).Draw(t, "verb")),
+		p.AddOutcome(knowledge.Resource(rapid.IntRange(0, 1).Draw(t, "resource")),
+			knowledge.Verb(rapid.IntRange(0, 2).Draw(t, "verb")),
 			knowledge.Result(rapid.IntRange(0, 6).Draw(t, "result")))
 	}
 	return p
@@ -171,7 +173,8 @@ func TestProfileEncodesAndDecodes(t *testing.T) {
 func alike(a, b *Profile) bool {
 	near := func(x, y float64) bool { return math.Abs(x-y) <= 0.06*max(x, y)+0.011 }
 	ok := a.observed == b.observed && a.censored == b.censored && a.first == b.first && a.last == b.last &&
-		a.peaks == b.peaks && a.tallies == b.tallies && near(a.CPUMean(), b.CPUMean()) && near(a.CPUWeight(), b.CPUWeight()) &&
+		a.peaks == b.peaks && a.tallies == b.tallies && near(a.CPUMean(), b.CPUMean()) &&
+		near(a.CPUWeight(), b.CPUWeight()) &&
 		near(a.MemoryMinutes(), b.MemoryMinutes()) && near(a.Starts(), b.Starts())
 	at := epoch.Add(30 * 24 * time.Hour)
 	return ok && math.Abs(a.Growth(at)-b.Growth(at)) <= 1e-9*a.Growth(at)

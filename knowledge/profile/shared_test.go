@@ -109,13 +109,20 @@ func TestRead(t *testing.T) {
 	}{
 		{"self alone, just begun", hosts{"self": observed(1, 100*mib, time.Minute)}, 1, 100 * mib},
 		{"another alone", hosts{"b": observed(2, 200*mib, time.Hour)}, 2, 200 * mib},
-		{"self young: by its time", hosts{"self": observed(1, 100*mib, 5*time.Minute), "b": observed(4, 400*mib, 9*time.Hour)}, 3, 300 * mib},
-		{"self mature: half", hosts{"self": observed(1, 100*mib, 10*time.Minute), "b": observed(3, 300*mib, 99*time.Hour), "c": observed(3, 300*mib, 99*time.Hour)}, 2, 200 * mib},
-		{"self is the one who knows", hosts{"self": observed(1, 100*mib, 9*time.Hour), "b": observed(3, 300*mib, time.Hour)}, 1.2, 120 * mib},
-		{"one that went mad, beside self", hosts{"self": observed(1, 100*mib, 10*time.Minute), "b": observed(60, 6000*mib, 99*time.Hour)}, 2, 200 * mib},
-		{"one that went mad of three", hosts{"b": observed(1, 100*mib, time.Hour), "c": observed(1, 100*mib, time.Hour), "d": observed(60, 6000*mib, time.Hour)}, 2, 200 * mib},
-		{"one that knows nothing of memory", hosts{"b": observed(1, 100*mib, time.Hour), "c": observed(1, 100*mib, time.Hour), "d": blind(1, time.Hour)}, 1, 100 * mib},
-		{"none above a third", hosts{"b": observed(1, 100*mib, 300*time.Hour), "c": observed(4, 400*mib, time.Hour), "d": observed(4, 400*mib, time.Hour)}, 3, 300 * mib},
+		{"self young: by its time", hosts{"self": observed(1, 100*mib, 5*time.Minute),
+			"b": observed(4, 400*mib, 9*time.Hour)}, 3, 300 * mib},
+		{"self mature: half", hosts{"self": observed(1, 100*mib, 10*time.Minute), "b": observed(3, 300*mib, 99*time.Hour),
+			"c": observed(3, 300*mib, 99*time.Hour)}, 2, 200 * mib},
+		{"self is the one who knows", hosts{"self": observed(1, 100*mib, 9*time.Hour), "b": observed(3, 300*mib, time.Hour)},
+			1.2, 120 * mib},
+		{"one that went mad, beside self", hosts{"self": observed(1, 100*mib, 10*time.Minute),
+			"b": observed(60, 6000*mib, 99*time.Hour)}, 2, 200 * mib},
+		{"one that went mad of three", hosts{"b": observed(1, 100*mib, time.Hour), "c": observed(1, 100*mib, time.Hour),
+			"d": observed(60, 6000*mib, time.Hour)}, 2, 200 * mib},
+		{"one that knows nothing of memory", hosts{"b": observed(1, 100*mib, time.Hour), "c": observed(1, 100*mib, time.Hour),
+			"d": blind(1, time.Hour)}, 1, 100 * mib},
+		{"none above a third", hosts{"b": observed(1, 100*mib, 300*time.Hour), "c": observed(4, 400*mib, time.Hour),
+			"d": observed(4, 400*mib, time.Hour)}, 3, 300 * mib},
 		{"one that went mad of five", hosts{
 			"b": observed(1, 100*mib, time.Hour), "c": observed(1, 100*mib, time.Hour), "d": observed(1, 100*mib, time.Hour),
 			"e": observed(1, 100*mib, time.Hour), "f": observed(60, 6000*mib, time.Hour),
@@ -128,7 +135,8 @@ func TestRead(t *testing.T) {
 			total += p.ObservedFor()
 		}
 		got := s.Read("self", 0.95, 0.98)
-		if got.CPU < c.cpu*0.999 || got.CPU > c.cpu*1.06 || got.CPUMax < got.CPU*0.999 || got.MemoryNeed < c.need || float64(got.MemoryNeed) > float64(c.need)*1.06 {
+		if got.CPU < c.cpu*0.999 || got.CPU > c.cpu*1.06 || got.CPUMax < got.CPU*0.999 || got.MemoryNeed < c.need ||
+			float64(got.MemoryNeed) > float64(c.need)*1.06 {
 			t.Errorf("%s: %+v, want %g cores and %s", c.name, got, c.cpu, c.need)
 		}
 		if c.name == "none above a third" {
@@ -225,7 +233,8 @@ func TestOneLiarIsBounded(t *testing.T) {
 		}
 		draw := func() *Profile {
 			cores := rapid.Float64Range(0, 64).Draw(t, "cores")
-			return observed(cores, knowledge.Bytes(rapid.Int64Range(0, 1<<36).Draw(t, "peak")), time.Duration(rapid.IntRange(10, 100).Draw(t, "minutes"))*time.Minute)
+			return observed(cores, knowledge.Bytes(rapid.Int64Range(0, 1<<36).Draw(t, "peak")),
+				time.Duration(rapid.IntRange(10, 100).Draw(t, "minutes"))*time.Minute)
 		}
 		for i := range others - 1 {
 			p := draw()
@@ -268,7 +277,8 @@ func TestLevelAndTrim(t *testing.T) {
 		all := make([]figures, rapid.IntRange(1, 12).Draw(t, "hosts"))
 		low, high := math.Inf(1), 0.0
 		for i := range all {
-			all[i] = figures{weight: rapid.Float64Range(1e-3, 1e9).Draw(t, "weight"), cpu: rapid.Float64Range(1e-3, 64).Draw(t, "cpu")}
+			all[i] = figures{weight: rapid.Float64Range(1e-3, 1e9).Draw(t, "weight"),
+				cpu: rapid.Float64Range(1e-3, 64).Draw(t, "cpu")}
 			low, high = min(low, all[i].cpu), max(high, all[i].cpu)
 		}
 		level(all)

@@ -16,7 +16,8 @@ func TestRecordsSinceOutOfOrder(t *testing.T) {
 	now := epoch.Add(24 * time.Hour)
 	s, _ := mustOpen(t, options(t, &clock{now}))
 	var folds []knowledge.Record
-	for _, age := range []time.Duration{20 * time.Hour, 10 * time.Hour, 50 * time.Minute, 90 * time.Minute, 5 * time.Minute} {
+	for _, age := range []time.Duration{20 * time.Hour, 10 * time.Hour, 50 * time.Minute, 90 * time.Minute,
+		5 * time.Minute} {
 		folds = append(folds, knowledge.Record{
 			Action:  knowledge.Action{Kind: knowledge.ActionResize, ID: "c", At: now.Add(-age)},
 			Outcome: knowledge.Outcome{Result: knowledge.ResultApplied},

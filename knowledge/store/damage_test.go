@@ -48,7 +48,8 @@ func fill(t testing.TB, o Options) []byte {
 		Series: map[knowledge.ServiceKey][]history.Chunk{},
 	}
 	for i := range 200 {
-		check(s.Originals.Put(knowledge.Original{ID: knowledge.ContainerID(hex64(i)), Name: "c", Limits: knowledge.Limits{CPU: 1e9}}))
+		check(s.Originals.Put(knowledge.Original{ID: knowledge.ContainerID(hex64(i)), Name: "c",
+			Limits: knowledge.Limits{CPU: 1e9}}))
 		seq, err := s.Journal.Begin(action(i))
 		check(err)
 		if i%2 == 0 {
@@ -491,7 +492,8 @@ func FuzzInspect(f *testing.F) {
 		if err := os.WriteFile(path, b, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		db, err := bolt.Open(path, 0o600, &bolt.Options{NoFreelistSync: true, FreelistType: bolt.FreelistMapType, Timeout: time.Second})
+		db, err := bolt.Open(path, 0o600, &bolt.Options{NoFreelistSync: true, FreelistType: bolt.FreelistMapType,
+			Timeout: time.Second})
 		if err != nil {
 			t.Fatalf("inspect let through what bbolt refuses: %v", err)
 		}

@@ -84,7 +84,8 @@ func checkDegraded(t *testing.T, s *Store, word string) (seq uint64) {
 	if err := s.Documents.Put("pauses", "p"); !errors.Is(err, ErrDegraded) {
 		t.Fatal(err)
 	}
-	if err := s.Originals.Put(knowledge.Original{ID: "new", Limits: knowledge.Limits{CPU: 7}}); !errors.Is(err, ErrDegraded) {
+	err = s.Originals.Put(knowledge.Original{ID: "new", Limits: knowledge.Limits{CPU: 7}})
+	if !errors.Is(err, ErrDegraded) {
 		t.Fatal(err)
 	}
 	a := action(71)
@@ -104,7 +105,8 @@ func checkDegraded(t *testing.T, s *Store, word string) (seq uint64) {
 func checkKept(t *testing.T, s *Store, seq uint64) {
 	t.Helper()
 	got, err := s.Journal.Records(Filter{Limit: 2})
-	if err != nil || len(got) != 2 || got[0].Action.Seq != seq+1 || got[1].Action.Seq != seq || got[1].Outcome.Result != knowledge.ResultApplied {
+	if err != nil || len(got) != 2 || got[0].Action.Seq != seq+1 || got[1].Action.Seq != seq ||
+		got[1].Outcome.Result != knowledge.ResultApplied {
 		t.Fatalf("records %+v, %v", got, err)
 	}
 	if got, err := s.Journal.ByKey("k"); err != nil || len(got) != 1 || got[0].Action.Seq != seq+1 { // row 62
@@ -114,7 +116,10 @@ func checkKept(t *testing.T, s *Store, seq uint64) {
 	if ok, err := s.Documents.Get("pauses", &doc); !ok || err != nil || doc != "p" {
 		t.Fatal(ok, err, doc)
 	}
-	if !slices.ContainsFunc(s.Originals.All(), func(o knowledge.Original) bool { return o.ID == "new" && o.Limits.CPU == 7 }) {
+	if !slices.ContainsFunc(s.Originals.All(), func(o knowledge.Original) bool {
+		return o.ID == "new" &&
+			o.Limits.CPU == 7
+	}) {
 		t.Fatal(s.Originals.All())
 	}
 }

@@ -50,14 +50,16 @@ func child(dir string) error {
 		}
 		fmt.Printf("B %d\n", seq)
 		if i%3 != 0 {
-			if err := s.Journal.End(knowledge.Outcome{Seq: seq, Result: knowledge.ResultApplied, Kernel: int64(seq)}); err != nil {
+			if err := s.Journal.End(knowledge.Outcome{Seq: seq, Result: knowledge.ResultApplied,
+				Kernel: int64(seq)}); err != nil {
 				return err
 			}
 			fmt.Printf("E %d\n", seq)
 		}
 		if i%4 == 0 {
 			commits++
-			b := Batch{Profiles: map[knowledge.ServiceKey][]byte{}, Images: map[ImageCopy][]byte{}, Seals: map[ImageCopy][]byte{}}
+			b := Batch{Profiles: map[knowledge.ServiceKey][]byte{}, Images: map[ImageCopy][]byte{},
+				Seals: map[ImageCopy][]byte{}}
 			for k := range 3 { // copies of other hosts, with their seals
 				at := ImageCopy{"image", knowledge.NodeID(fmt.Sprint("n", k))}
 				b.Images[at] = bytes.Repeat(binary.BigEndian.AppendUint64(nil, commits), 50)

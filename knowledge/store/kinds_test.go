@@ -29,7 +29,8 @@ func oldRecords() []knowledge.Record {
 	first := resize(knowledge.ActorUser, 0,
 		knowledge.Reason{Rule: knowledge.RuleOOM, Args: [4]float64{1, 0, 2.5}, Note: "by \"hand\" ü"})
 	first.Key = "a-key"
-	first.Resize = knowledge.Resize{Resource: knowledge.ResourceMemory, Verb: knowledge.Grow, From: 256 << 20, To: 512 << 20}
+	first.Resize = knowledge.Resize{Resource: knowledge.ResourceMemory, Verb: knowledge.Grow, From: 256 << 20,
+		To: 512 << 20}
 	second := resize(knowledge.ActorReflex, time.Minute, knowledge.Because(knowledge.RuleDrift, 2, 1))
 	second.Resize = knowledge.Resize{Verb: knowledge.Shrink, From: 2e9, To: 1e9, Count: 17}
 	third := resize(knowledge.ActorRestore, time.Hour, knowledge.Because(knowledge.RuleRestore))

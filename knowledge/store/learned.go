@@ -231,7 +231,9 @@ func values[K comparable](s *Store, bucket string, key func(string) K) (map[K][]
 
 // Series are the buckets of a service in a tier that begin at from or later and
 // before to, oldest first. What cannot be decoded is dropped and counted.
-func (l *Learned) Series(service knowledge.ServiceKey, tier history.Tier, from, to time.Time) ([]history.Bucket, error) {
+func (l *Learned) Series(
+	service knowledge.ServiceKey, tier history.Tier, from, to time.Time,
+) ([]history.Bucket, error) {
 	var out []history.Bucket
 	err := l.chunks(service, tier, from, to, func(c history.Chunk) bool {
 		buckets, err := c.Decode()

@@ -14,9 +14,11 @@ func TestSeriesComeBack(t *testing.T) {
 	series := history.NewSeries()
 	for i := range 26 * 60 {
 		at := epoch.Add(time.Duration(i) * time.Minute)
-		series.Add(knowledge.Point{At: at.UnixNano(), CPU: float32(i%60) / 10, WorkingSet: 64 * knowledge.MiB}, time.Second, 1)
+		series.Add(knowledge.Point{At: at.UnixNano(), CPU: float32(i%60) / 10, WorkingSet: 64 * knowledge.MiB}, time.Second,
+			1)
 		if i%7 == 0 {
-			if err := s.Learned.Commit(Batch{Series: map[knowledge.ServiceKey][]history.Chunk{"w": series.Chunks(), "ww": nil}}); err != nil {
+			if err := s.Learned.Commit(Batch{Series: map[knowledge.ServiceKey][]history.Chunk{"w": series.Chunks(),
+				"ww": nil}}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -66,7 +68,8 @@ func TestRow41Row51Prune(t *testing.T) {
 		return history.Chunk{Tier: tier, Start: epoch.Truncate(tier.Span()).Unix(), Data: []byte{1}}
 	}
 	commit(Batch{
-		Profiles: map[knowledge.ServiceKey][]byte{"a": {1}, "b": {1}}, States: map[knowledge.ContainerID][]byte{"x": {1}, "y": {1}, "z": {1}},
+		Profiles: map[knowledge.ServiceKey][]byte{"a": {1}, "b": {1}}, States: map[knowledge.ContainerID][]byte{"x": {1},
+			"y": {1}, "z": {1}},
 		Series: map[knowledge.ServiceKey][]history.Chunk{"a": {chunk(history.Fine), chunk(history.Coarse)}},
 	})
 	if p, st, ch := prune(25 * time.Hour); p != 2 || st != 3 || ch != 2 {
@@ -99,8 +102,10 @@ func TestRow51OldestGoFirst(t *testing.T) {
 	for i := range 100 {
 		c.now = c.now.Add(time.Minute)
 		key := knowledge.ServiceKey(fmt.Sprint(i))
-		chunks := []history.Chunk{{Tier: history.Fine, Start: int64(i) * 3600, Data: make([]byte, 2000)}, {Tier: history.Coarse, Start: 0, Data: make([]byte, 500)}}
-		b := Batch{Profiles: map[knowledge.ServiceKey][]byte{key: make([]byte, 100)}, Series: map[knowledge.ServiceKey][]history.Chunk{key: chunks}}
+		chunks := []history.Chunk{{Tier: history.Fine, Start: int64(i) * 3600, Data: make([]byte, 2000)},
+			{Tier: history.Coarse, Start: 0, Data: make([]byte, 500)}}
+		b := Batch{Profiles: map[knowledge.ServiceKey][]byte{key: make([]byte, 100)},
+			Series: map[knowledge.ServiceKey][]history.Chunk{key: chunks}}
 		if err := s.Learned.Commit(b); err != nil {
 			t.Fatal(err)
 		}
@@ -113,7 +118,8 @@ func TestRow51OldestGoFirst(t *testing.T) {
 	if err != nil || len(ps) != 64 || ps["99"] == nil || ps["35"] != nil {
 		t.Fatalf("%d profiles, %v", len(ps), err)
 	}
-	if got, err := s.Learned.Running("99", time.Unix(10, 0)); err != nil || len(got) != 1 || got[0].Tier != history.Coarse {
+	if got, err := s.Learned.Running("99", time.Unix(10, 0)); err != nil || len(got) != 1 ||
+		got[0].Tier != history.Coarse {
 		t.Fatalf("a day's chunk went before an hour's: %v, %v", got, err)
 	}
 	if n := keysIn(t, s, bucketSeries); n < 100 || n > 150 {

@@ -18,11 +18,13 @@ func TestAFileOfAnEarlierVersion(t *testing.T) {
 	c := &clock{epoch}
 	o := options(t, c)
 	s, _ := mustOpen(t, o)
-	if err := errors.Join(s.SetIdentity(Identity{Node: "n1"}), s.Learned.Commit(Batch{Profiles: map[knowledge.ServiceKey][]byte{"web": {1}}})); err != nil {
+	if err := errors.Join(s.SetIdentity(Identity{Node: "n1"}),
+		s.Learned.Commit(Batch{Profiles: map[knowledge.ServiceKey][]byte{"web": {1}}})); err != nil {
 		t.Fatal(err)
 	}
 	err := s.file.db.Update(func(tx *bolt.Tx) error {
-		return errors.Join(tx.DeleteBucket([]byte(bucketImages)), tx.DeleteBucket([]byte(bucketModels)), tx.DeleteBucket([]byte(bucketSeals)))
+		return errors.Join(tx.DeleteBucket([]byte(bucketImages)), tx.DeleteBucket([]byte(bucketModels)),
+			tx.DeleteBucket([]byte(bucketSeals)))
 	})
 	if err := errors.Join(err, s.Close()); err != nil {
 		t.Fatal(err)
@@ -32,13 +34,15 @@ func TestAFileOfAnEarlierVersion(t *testing.T) {
 		t.Errorf("%+v", opened)
 	}
 	at := ImageCopy{"image", "n1"}
-	if err := s.Learned.Commit(Batch{Images: map[ImageCopy][]byte{at: {2}}, Models: map[knowledge.ServiceKey][]byte{"web": {3}}}); err != nil {
+	if err := s.Learned.Commit(Batch{Images: map[ImageCopy][]byte{at: {2}},
+		Models: map[knowledge.ServiceKey][]byte{"web": {3}}}); err != nil {
 		t.Fatal(err)
 	}
 	profiles, err1 := s.Learned.Profiles()
 	images, err2 := s.Learned.Images()
 	models, err3 := s.Learned.Models()
-	if err := errors.Join(err1, err2, err3); err != nil || len(profiles) != 1 || len(images) != 1 || images[at][0] != 2 || models["web"][0] != 3 {
+	if err := errors.Join(err1, err2, err3); err != nil || len(profiles) != 1 || len(images) != 1 || images[at][0] != 2 ||
+		models["web"][0] != 3 {
 		t.Errorf("%v, %v, %v, %v", profiles, images, models, err)
 	}
 }
@@ -52,7 +56,8 @@ func TestImagesAndModelsAreBounded(t *testing.T) {
 	o.MaxSize = 1 << 20 // 64 copies of images, one model
 	s, _ := mustOpen(t, o)
 	err := s.Learned.Commit(Batch{
-		Images: map[ImageCopy][]byte{{"", "n1"}: {1}, {"old", ""}: {1}, {"large", "n1"}: make([]byte, maxProfile+1), {"old", "n1"}: {1}},
+		Images: map[ImageCopy][]byte{{"", "n1"}: {1}, {"old", ""}: {1}, {"large", "n1"}: make([]byte, maxProfile+1),
+			{"old", "n1"}: {1}},
 		Models: map[knowledge.ServiceKey][]byte{"large": make([]byte, maxModel+1), "old": {1}},
 	})
 	if !errors.Is(err, ErrInvalid) {

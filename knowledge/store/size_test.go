@@ -18,7 +18,8 @@ func yearOfChurn(t *testing.T, s *Store, c *clock) {
 	t.Helper()
 	const services = 100
 	body := fullProfile()
-	chunk := map[history.Tier][]byte{history.Fine: bytes.Repeat([]byte{1}, 600), history.Coarse: bytes.Repeat([]byte{1}, 1440)}
+	chunk := map[history.Tier][]byte{history.Fine: bytes.Repeat([]byte{1}, 600),
+		history.Coarse: bytes.Repeat([]byte{1}, 1440)}
 	for i := range 6 * 365 {
 		c.now = c.now.Add(4 * time.Hour)
 		b := Batch{

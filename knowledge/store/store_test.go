@@ -31,7 +31,8 @@ func (c *clock) Now() time.Time { return c.now }
 
 func options(t *testing.T, c *clock) Options {
 	t.Helper()
-	return Options{Dir: t.TempDir(), Log: zerolog.New(zerolog.NewTestWriter(t)), Now: c.Now, LockTimeout: 200 * time.Millisecond}
+	return Options{Dir: t.TempDir(), Log: zerolog.New(zerolog.NewTestWriter(t)), Now: c.Now,
+		LockTimeout: 200 * time.Millisecond}
 }
 
 func mustOpen(t *testing.T, o Options) (*Store, Opened) {
@@ -83,7 +84,8 @@ func TestJournalSurvivesRestart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Journal.End(knowledge.Outcome{Seq: seq1, Result: knowledge.ResultApplied, At: epoch.Add(time.Minute), Kernel: 256 << 20}); err != nil {
+	if err := s.Journal.End(knowledge.Outcome{Seq: seq1, Result: knowledge.ResultApplied, At: epoch.Add(time.Minute),
+		Kernel: 256 << 20}); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Close(); err != nil {
@@ -128,7 +130,8 @@ func TestRow3OpenActionIsClosedAfterRestart(t *testing.T) {
 			t.Fatal(err)
 		}
 		s, _ = mustOpen(t, o)
-		if err := s.Journal.End(knowledge.Outcome{Seq: seq, Result: result, At: epoch, Message: "found in the kernel"}); err != nil {
+		if err := s.Journal.End(knowledge.Outcome{Seq: seq, Result: result, At: epoch,
+			Message: "found in the kernel"}); err != nil {
 			t.Fatal(err)
 		}
 		if got := s.Journal.OpenActions(); len(got) != 0 {
@@ -212,7 +215,8 @@ func TestRow62ByKey(t *testing.T) {
 	}
 	look := func() {
 		t.Helper()
-		for key, want := range map[string][]uint64{"a": seqs[:2], "ab": seqs[2:3], "a\x00b": seqs[4:], "": nil, "x": nil, strings.Repeat("k", 300): nil} {
+		for key, want := range map[string][]uint64{"a": seqs[:2], "ab": seqs[2:3], "a\x00b": seqs[4:], "": nil, "x": nil,
+			strings.Repeat("k", 300): nil} {
 			got, err := s.Journal.ByKey(key)
 			var have []uint64
 			for _, r := range got {
@@ -277,8 +281,10 @@ func TestRecordsFilters(t *testing.T) {
 		f    Filter
 		want int
 	}{
-		{Filter{}, 32}, {Filter{Limit: 5}, 5}, {Filter{Service: "a"}, 15}, {Filter{Service: "b<&>"}, 16}, {Filter{Service: "b"}, 0},
-		{Filter{Container: knowledge.ContainerID(hex64(1))}, 10}, {Filter{Container: knowledge.ContainerID(hex64(1)), Service: "a"}, 5},
+		{Filter{}, 32}, {Filter{Limit: 5}, 5}, {Filter{Service: "a"}, 15}, {Filter{Service: "b<&>"}, 16},
+		{Filter{Service: "b"}, 0},
+		{Filter{Container: knowledge.ContainerID(hex64(1))}, 10},
+		{Filter{Container: knowledge.ContainerID(hex64(1)), Service: "a"}, 5},
 		{Filter{Since: epoch.Add(20 * time.Second)}, 12}, {Filter{Container: "nobody"}, 0},
 	} {
 		got, err := s.Journal.Records(c.f)
@@ -335,7 +341,8 @@ func TestOriginalsAndDocs(t *testing.T) {
 	o := options(t, &clock{epoch})
 	s, _ := mustOpen(t, o)
 	orig := knowledge.Original{ID: knowledge.ContainerID(hex64(1)), Name: "web", Service: "w", At: epoch,
-		Limits: knowledge.Limits{CPU: 5e8, Dialect: 2, Period: 50 * time.Millisecond, Shares: 512, Memory: 1 << 28, MemorySwap: -1}}
+		Limits: knowledge.Limits{CPU: 5e8, Dialect: 2, Period: 50 * time.Millisecond, Shares: 512, Memory: 1 << 28,
+			MemorySwap: -1}}
 	if err := s.Originals.Put(orig); err != nil {
 		t.Fatal(err)
 	}
@@ -360,7 +367,8 @@ func TestOriginalsAndDocs(t *testing.T) {
 		}
 		s, _ = mustOpen(t, o)
 	}
-	if err := errors.Join(s.Originals.Drop(orig.ID), s.Originals.Drop(orig.ID), s.Documents.Put("d", nil), s.Documents.Put("d", nil)); err != nil {
+	if err := errors.Join(s.Originals.Drop(orig.ID), s.Originals.Drop(orig.ID), s.Documents.Put("d", nil),
+		s.Documents.Put("d", nil)); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Close(); err != nil {
@@ -371,7 +379,8 @@ func TestOriginalsAndDocs(t *testing.T) {
 		t.Fatalf("%v %v %v", ok, err, s.Originals.All())
 	}
 	for i, err := range []error{
-		s.Documents.Put("", 1), s.Documents.Put(strings.Repeat("n", 65), 1), s.Documents.Put("big", strings.Repeat("x", maxDoc)), s.Documents.Put("odd", math.NaN()),
+		s.Documents.Put("", 1), s.Documents.Put(strings.Repeat("n", 65), 1),
+		s.Documents.Put("big", strings.Repeat("x", maxDoc)), s.Documents.Put("odd", math.NaN()),
 		s.Originals.Put(knowledge.Original{}), s.SetIdentity(Identity{}),
 		s.Learned.Commit(Batch{Profiles: map[knowledge.ServiceKey][]byte{"": nil}}),
 		s.Learned.Commit(Batch{States: map[knowledge.ContainerID][]byte{"a": make([]byte, maxState+1)}}),
@@ -403,7 +412,8 @@ func TestManyAtOnce(t *testing.T) {
 					err = s.Journal.End(knowledge.Outcome{Seq: seq, Result: knowledge.ResultApplied})
 				}
 				if err == nil {
-					err = s.Learned.Commit(Batch{Profiles: map[knowledge.ServiceKey][]byte{"a": {byte(i)}}, Folds: []knowledge.Record{{Action: action(g)}}})
+					err = s.Learned.Commit(Batch{Profiles: map[knowledge.ServiceKey][]byte{"a": {byte(i)}},
+						Folds: []knowledge.Record{{Action: action(g)}}})
 				}
 				if err != nil {
 					t.Error(err)

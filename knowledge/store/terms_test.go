@@ -50,7 +50,8 @@ func TestTerms(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Terms.Put(map[knowledge.ServiceKey]knowledge.Term{"web": term(5)}); !errors.Is(err, ErrClosed) || !maps.Equal(s.Terms.All(), want) {
+	if err := s.Terms.Put(map[knowledge.ServiceKey]knowledge.Term{"web": term(5)}); !errors.Is(err, ErrClosed) ||
+		!maps.Equal(s.Terms.All(), want) {
 		t.Errorf("after the end: %v, %v", err, s.Terms.All())
 	}
 }

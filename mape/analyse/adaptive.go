@@ -61,7 +61,8 @@ func (a *Adaptive) Judge() Lesson {
 	if a.steers {
 		need = kneeKept
 	}
-	a.steers = l.Knee < KneeHarmless && l.Watched.Seconds() >= need*KneeWatched.Seconds() && l.Hurt.Seconds() >= need*KneeHurt.Seconds()
+	a.steers = l.Knee < KneeHarmless && l.Watched.Seconds() >= need*KneeWatched.Seconds() &&
+		l.Hurt.Seconds() >= need*KneeHurt.Seconds()
 	l.Steers = a.steers
 	return l
 }
@@ -74,7 +75,8 @@ func (l *Lesson) Doubt() knowledge.Reason {
 	case l.Watched >= KneeWatched && l.Knee >= KneeHarmless:
 		return knowledge.Because(knowledge.RuleKneeHarmless, l.Knee)
 	}
-	return knowledge.Because(knowledge.RuleKneeYoung, l.Watched.Seconds(), KneeWatched.Seconds(), l.Hurt.Seconds(), KneeHurt.Seconds())
+	return knowledge.Because(knowledge.RuleKneeYoung, l.Watched.Seconds(), KneeWatched.Seconds(), l.Hurt.Seconds(),
+		KneeHurt.Seconds())
 }
 
 // Keep restores the verdict of an earlier life.

@@ -48,7 +48,8 @@ func TestNoisyAndSmooth(t *testing.T) {
 
 func TestThresholdsStart(t *testing.T) {
 	var a analyse.Adaptive
-	if th := a.Thresholds(0, 1); math.Abs(th.Knee-0.7) > 1e-9 || math.Abs(th.Low-0.6) > 1e-9 || math.Abs(a.Knee.At()-0.7) > 1e-6 {
+	if th := a.Thresholds(0, 1); math.Abs(th.Knee-0.7) > 1e-9 || math.Abs(th.Low-0.6) > 1e-9 ||
+		math.Abs(a.Knee.At()-0.7) > 1e-6 {
 		t.Errorf("%+v, knee %g", th, a.Knee.At())
 	}
 	for _, q := range []float64{math.NaN(), math.Inf(1), -1} {
@@ -127,7 +128,8 @@ func TestJudge(t *testing.T) {
 func drawKnee(t *rapid.T, k *analyse.Knee) {
 	for range rapid.IntRange(0, 40).Draw(t, "n") {
 		k.Observe(now.Add(time.Duration(rapid.IntRange(0, 60*24*30).Draw(t, "minute"))*time.Minute),
-			rapid.Float64Range(0, 1.5).Draw(t, "u"), rapid.Float64Range(0, 1).Draw(t, "harm"), rapid.Float64Range(0, 1e4).Draw(t, "s"))
+			rapid.Float64Range(0, 1.5).Draw(t, "u"), rapid.Float64Range(0, 1).Draw(t, "harm"), rapid.Float64Range(0, 1e4).Draw(t,
+				"s"))
 	}
 }
 
@@ -179,7 +181,8 @@ func TestAdaptiveTravels(t *testing.T) {
 	if err := back.Unmarshal(raw); err != nil || len(raw) != analyse.AdaptiveSize {
 		t.Fatal(err, len(raw))
 	}
-	if x, y := a.Thresholds(0.1, 1), back.Thresholds(0.1, 1); x.Knee != y.Knee || !x.Changes[0].At.Equal(y.Changes[0].At) || x.Reason != y.Reason {
+	if x, y := a.Thresholds(0.1, 1), back.Thresholds(0.1, 1); x.Knee != y.Knee ||
+		!x.Changes[0].At.Equal(y.Changes[0].At) || x.Reason != y.Reason {
 		t.Errorf("%+v became %+v", x, y)
 	}
 }

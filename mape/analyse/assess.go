@@ -13,7 +13,9 @@ import (
 
 // Assess makes a finding of a window. A window older than maxAge is stale. c
 // may be nil when the container has not been inspected.
-func Assess(now time.Time, w *knowledge.Window, p *knowledge.Policy, c *knowledge.Container, maxAge time.Duration) knowledge.Finding {
+func Assess(
+	now time.Time, w *knowledge.Window, p *knowledge.Policy, c *knowledge.Container, maxAge time.Duration,
+) knowledge.Finding {
 	f := knowledge.Finding{ID: w.ID, At: now}
 	f.Quality, f.Reason = quality(now, w, maxAge)
 	if f.Quality < knowledge.QualityWarming {
@@ -61,12 +63,14 @@ func sane(w *knowledge.Window) bool {
 			return false
 		}
 	}
-	for _, v := range [...]knowledge.Bytes{w.MemoryUsage, w.WorkingSet, w.Anon, w.Hard, w.AnonPeak, w.PeakMinute, w.MemoryLimit} {
+	for _, v := range [...]knowledge.Bytes{w.MemoryUsage, w.WorkingSet, w.Anon, w.Hard, w.AnonPeak, w.PeakMinute,
+		w.MemoryLimit} {
 		if v < 0 || v > knowledge.MaxBytes {
 			return false
 		}
 	}
-	for _, v := range [...]float64{w.ThrottleRatio, w.Growth, w.RefaultRate, w.MemoryPressure.Some10, w.MemoryPressure.Some60} {
+	for _, v := range [...]float64{w.ThrottleRatio, w.Growth, w.RefaultRate, w.MemoryPressure.Some10,
+		w.MemoryPressure.Some60} {
 		if math.IsNaN(v) || v < 0 || v > float64(knowledge.MaxBytes) {
 			return false
 		}
@@ -247,7 +251,8 @@ func explain(w *knowledge.Window, p *knowledge.Policy, f *knowledge.Finding) kno
 	case f.Boost:
 		return knowledge.Because(knowledge.RuleBoost, (f.Demand - w.Usage).Cores(), w.Usage.Cores(), w.Quota.Cores())
 	case f.CPU == knowledge.SymptomStarved:
-		return knowledge.Because(knowledge.RuleThrottled, w.ThrottleRatio, ThrottleTolerance*p.ThrottleTarget, w.Quota.Cores())
+		return knowledge.Because(knowledge.RuleThrottled, w.ThrottleRatio, ThrottleTolerance*p.ThrottleTarget,
+			w.Quota.Cores())
 	case f.Memory == knowledge.SymptomStarved && Waiting(w):
 		return knowledge.Because(knowledge.RuleMemoryPressure, w.MemoryPressure.Some10)
 	case f.Memory == knowledge.SymptomStarved:

@@ -24,7 +24,8 @@ func policy() knowledge.Policy {
 // window is a container in good health: 0.7 of 1 core, 100 of 256 MiB.
 func window() knowledge.Window {
 	return knowledge.Window{
-		At: now.Add(-50 * time.Millisecond), Have: knowledge.HasCPU | knowledge.HasThrottle | knowledge.HasMemory | knowledge.HasMemoryStat | knowledge.HasMemoryPressure,
+		At: now.Add(-50 * time.Millisecond), Have: knowledge.HasCPU | knowledge.HasThrottle | knowledge.HasMemory |
+			knowledge.HasMemoryStat | knowledge.HasMemoryPressure,
 		Interval: 100 * time.Millisecond, Samples: 100, Since: now.Add(-time.Hour),
 		Usage: core * 7 / 10, UsageMax: core * 8 / 10, UsageMean: core / 2, UsageStd: core / 10, Usage60: core * 8 / 10,
 		Quota: core, Period: 100 * time.Millisecond, Periods: 1,
@@ -48,20 +49,28 @@ func TestQuality(t *testing.T) {
 	}{
 		{"good", func(*knowledge.Window) {}, knowledge.QualityGood, knowledge.RuleSteady},
 		{"nothing read", func(w *knowledge.Window) { w.Have = 0 }, knowledge.QualityMissing, knowledge.RuleMissing},
-		{"only memory", func(w *knowledge.Window) { w.Have = knowledge.HasMemory }, knowledge.QualityMissing, knowledge.RuleMissing},
-		{"row 38: frozen", func(w *knowledge.Window) { w.At = now.Add(-maxAge - 1) }, knowledge.QualityStale, knowledge.RuleStale},
+		{"only memory", func(w *knowledge.Window) { w.Have = knowledge.HasMemory }, knowledge.QualityMissing,
+			knowledge.RuleMissing},
+		{"row 38: frozen", func(w *knowledge.Window) { w.At = now.Add(-maxAge - 1) }, knowledge.QualityStale,
+			knowledge.RuleStale},
 		{"just fresh", func(w *knowledge.Window) { w.At = now.Add(-maxAge) }, knowledge.QualityGood, knowledge.RuleSteady},
-		{"from the future", func(w *knowledge.Window) { w.At = now.Add(time.Hour) }, knowledge.QualityStale, knowledge.RuleStale},
+		{"from the future", func(w *knowledge.Window) { w.At = now.Add(time.Hour) }, knowledge.QualityStale,
+			knowledge.RuleStale},
 		{"zero time", func(w *knowledge.Window) { w.At = time.Time{} }, knowledge.QualityStale, knowledge.RuleStale},
 		{"two dropped", func(w *knowledge.Window) { w.Rejected = 2 }, knowledge.QualityGood, knowledge.RuleSteady},
-		{"row 36: three dropped", func(w *knowledge.Window) { w.Rejected = 3 }, knowledge.QualityAbsurd, knowledge.RuleAbsurd},
+		{"row 36: three dropped", func(w *knowledge.Window) { w.Rejected = 3 }, knowledge.QualityAbsurd,
+			knowledge.RuleAbsurd},
 		{"row 35: restarted", func(w *knowledge.Window) { w.Samples = 2 }, knowledge.QualityWarming, knowledge.RuleWarming},
-		{"row 36: NaN ratio", func(w *knowledge.Window) { w.ThrottleRatio = math.NaN() }, knowledge.QualityAbsurd, knowledge.RuleAbsurd},
-		{"row 36: infinite growth", func(w *knowledge.Window) { w.Growth = math.Inf(1) }, knowledge.QualityAbsurd, knowledge.RuleAbsurd},
+		{"row 36: NaN ratio", func(w *knowledge.Window) { w.ThrottleRatio = math.NaN() }, knowledge.QualityAbsurd,
+			knowledge.RuleAbsurd},
+		{"row 36: infinite growth", func(w *knowledge.Window) { w.Growth = math.Inf(1) }, knowledge.QualityAbsurd,
+			knowledge.RuleAbsurd},
 		{"row 36: negative use", func(w *knowledge.Window) { w.Usage = -1 }, knowledge.QualityAbsurd, knowledge.RuleAbsurd},
-		{"row 36: 2^63", func(w *knowledge.Window) { w.WorkingSet = math.MaxInt64 }, knowledge.QualityAbsurd, knowledge.RuleAbsurd},
+		{"row 36: 2^63", func(w *knowledge.Window) { w.WorkingSet = math.MaxInt64 }, knowledge.QualityAbsurd,
+			knowledge.RuleAbsurd},
 		{"row 36: ratio 2", func(w *knowledge.Window) { w.ThrottleRatio = 2 }, knowledge.QualityAbsurd, knowledge.RuleAbsurd},
-		{"row 36: NaN pressure", func(w *knowledge.Window) { w.MemoryPressure.Some60 = math.NaN() }, knowledge.QualityAbsurd, knowledge.RuleAbsurd},
+		{"row 36: NaN pressure", func(w *knowledge.Window) { w.MemoryPressure.Some60 = math.NaN() }, knowledge.QualityAbsurd,
+			knowledge.RuleAbsurd},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := window()
@@ -70,7 +79,8 @@ func TestQuality(t *testing.T) {
 			if f.Quality != c.want || f.Reason.Rule != c.rule {
 				t.Errorf("got %v (%v), want %v (%v)", f.Quality, f.Reason, c.want, c.rule)
 			}
-			if f.Quality < knowledge.QualityWarming && (f.Boost || f.Demand != 0 || f.CPU != knowledge.SymptomNone || f.Memory != knowledge.SymptomNone) {
+			if f.Quality < knowledge.QualityWarming && (f.Boost || f.Demand != 0 || f.CPU != knowledge.SymptomNone ||
+				f.Memory != knowledge.SymptomNone) {
 				t.Errorf("something was found in what cannot be trusted: %+v", f)
 			}
 		})
@@ -82,7 +92,8 @@ func TestSymptoms(t *testing.T) {
 		cpu, memory knowledge.Symptom
 		boost       bool
 	}
-	const none, idle, roomy, tight, starved, critical = knowledge.SymptomNone, knowledge.SymptomIdle, knowledge.SymptomRoomy,
+	const none, idle, roomy, tight, starved, critical = knowledge.SymptomNone, knowledge.SymptomIdle,
+		knowledge.SymptomRoomy,
 		knowledge.SymptomTight, knowledge.SymptomStarved, knowledge.SymptomCritical
 	throttled := func(w *knowledge.Window, held knowledge.NanoCPU, run int) {
 		w.Usage, w.Missing, w.ThrottledPeriods, w.ThrottledRun = core, held, 1, run
@@ -99,24 +110,39 @@ func TestSymptoms(t *testing.T) {
 		{"roomy", func(w *knowledge.Window) {
 			w.Usage, w.UsageMax, w.WorkingSet = core/4, core/2, 100*knowledge.MiB
 		}, want{roomy, roomy, false}},
-		{"roomy once, and a high peak of anon", func(w *knowledge.Window) { w.WorkingSet, w.AnonPeak = 100*knowledge.MiB, 200*knowledge.MiB }, want{none, none, false}},
+		{"roomy once, and a high peak of anon", func(w *knowledge.Window) {
+			w.WorkingSet, w.AnonPeak = 100*knowledge.MiB,
+				200*knowledge.MiB
+		}, want{none, none, false}},
 		{"near the quota", func(w *knowledge.Window) { w.Usage = core * 95 / 100 }, want{tight, none, false}},
 		{"a little throttled", func(w *knowledge.Window) { w.ThrottleRatio = 0.1 }, want{tight, none, false}},
 		{"throttled", func(w *knowledge.Window) { w.ThrottleRatio = 0.2 }, want{starved, none, false}},
 		{"hard at once", func(w *knowledge.Window) { throttled(w, core/2, 1) }, want{critical, none, true}},
 		{"softly at first", func(w *knowledge.Window) { throttled(w, core/10, 1) }, want{tight, none, false}},
 		{"softly twice", func(w *knowledge.Window) { throttled(w, core/10, 2) }, want{critical, none, true}},
-		{"hard, in half a period", func(w *knowledge.Window) { throttled(w, core, 1); w.Interval = 50 * time.Millisecond }, want{tight, none, false}},
-		{"held back by the quota before", func(w *knowledge.Window) { throttled(w, core, 1); w.ThrottledPeriods = 0 }, want{tight, none, false}},
-		{"one period of a second", func(w *knowledge.Window) { throttled(w, core*3/100, 1); w.Interval, w.Periods = time.Second, 10 }, want{critical, none, true}},
-		{"unlimited", func(w *knowledge.Window) { throttled(w, core, 5); w.Quota, w.ThrottleRatio = 0, 0.9 }, want{none, none, false}},
+		{"hard, in half a period", func(w *knowledge.Window) { throttled(w, core, 1); w.Interval = 50 * time.Millisecond },
+			want{tight, none, false}},
+		{"held back by the quota before", func(w *knowledge.Window) { throttled(w, core, 1); w.ThrottledPeriods = 0 },
+			want{tight, none, false}},
+		{"one period of a second", func(w *knowledge.Window) {
+			throttled(w, core*3/100, 1)
+			w.Interval,
+				w.Periods = time.Second, 10
+		}, want{critical, none, true}},
+		{"unlimited", func(w *knowledge.Window) { throttled(w, core, 5); w.Quota, w.ThrottleRatio = 0, 0.9 },
+			want{none, none, false}},
 		{"killed", func(w *knowledge.Window) { w.OOMKills = 1 }, want{none, critical, false}},
 		{"full", func(w *knowledge.Window) { w.WorkingSet = 240 * knowledge.MiB }, want{none, tight, false}},
 		{"soon full", func(w *knowledge.Window) { w.Growth = 20 * float64(knowledge.MiB) }, want{none, tight, false}},
 		{"not so soon", func(w *knowledge.Window) { w.Growth = float64(knowledge.MiB) }, want{none, none, false}},
-		{"reclaims what is needed", func(w *knowledge.Window) { w.MaxEvents, w.WorkingSet, w.Hard = 3, 200*knowledge.MiB, 190*knowledge.MiB }, want{none, starved, false}},
-		{"recycles page cache", func(w *knowledge.Window) { w.MaxEvents, w.MemoryUsage = 3, 256*knowledge.MiB }, want{none, none, false}},
-		{"waits at its limit", func(w *knowledge.Window) { w.MemoryUsage, w.MemoryPressure.Some10 = 250*knowledge.MiB, 2 }, want{none, starved, false}},
+		{"reclaims what is needed", func(w *knowledge.Window) {
+			w.MaxEvents, w.WorkingSet, w.Hard = 3, 200*knowledge.MiB,
+				190*knowledge.MiB
+		}, want{none, starved, false}},
+		{"recycles page cache", func(w *knowledge.Window) { w.MaxEvents, w.MemoryUsage = 3, 256*knowledge.MiB },
+			want{none, none, false}},
+		{"waits at its limit", func(w *knowledge.Window) { w.MemoryUsage, w.MemoryPressure.Some10 = 250*knowledge.MiB, 2 },
+			want{none, starved, false}},
 		{"the host is short", func(w *knowledge.Window) { w.MemoryPressure.Some10 = 20 }, want{none, none, false}},
 		{"no memory limit", func(w *knowledge.Window) { w.MemoryLimit, w.Growth = 0, 1e9 }, want{none, none, false}},
 	} {
@@ -221,16 +247,19 @@ func TestAnyWindow(t *testing.T) {
 		size := rapid.OneOf(rapid.Int64Range(0, int64(knowledge.GiB)), rapid.Int64())
 		number := rapid.OneOf(rapid.Float64Range(0, 1), rapid.Float64())
 		w.Have = knowledge.Signals(rapid.Uint16().Draw(t, "have"))
-		w.Usage, w.Missing, w.Quota = knowledge.NanoCPU(cpu.Draw(t, "usage")), knowledge.NanoCPU(cpu.Draw(t, "missing")), knowledge.NanoCPU(cpu.Draw(t, "quota"))
+		w.Usage, w.Missing, w.Quota = knowledge.NanoCPU(cpu.Draw(t, "usage")), knowledge.NanoCPU(cpu.Draw(t,
+			"missing")), knowledge.NanoCPU(cpu.Draw(t, "quota"))
 		w.WorkingSet, w.MemoryLimit = knowledge.Bytes(size.Draw(t, "set")), knowledge.Bytes(size.Draw(t, "limit"))
 		w.ThrottleRatio, w.Growth = number.Draw(t, "ratio"), number.Draw(t, "growth")
-		w.Interval, w.Period = time.Duration(rapid.Int64().Draw(t, "interval")), time.Duration(rapid.Int64().Draw(t, "period"))
+		w.Interval, w.Period = time.Duration(rapid.Int64().Draw(t, "interval")), time.Duration(rapid.Int64().Draw(t,
+			"period"))
 		w.ThrottledPeriods = rapid.Uint64().Draw(t, "throttled")
 		f := assess(w, nil)
 		if again := assess(w, nil); f != again {
 			t.Fatalf("twice the same, and two findings: %+v, %+v", f, again)
 		}
-		if f.Demand < 0 || f.Demand > knowledge.MaxCPU || f.TimeToFull < 0 || f.MemoryCalm < 0 || f.Quality > knowledge.QualityGood {
+		if f.Demand < 0 || f.Demand > knowledge.MaxCPU || f.TimeToFull < 0 || f.MemoryCalm < 0 ||
+			f.Quality > knowledge.QualityGood {
 			t.Fatalf("out of bounds: %+v", f)
 		}
 		if f.Quality >= knowledge.QualityWarming && f.Demand < w.Usage {

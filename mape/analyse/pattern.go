@@ -157,7 +157,8 @@ func (sh *shape) evidence(k PatternKind, s *Series) knowledge.Reason {
 	case PatternStep:
 		return knowledge.Because(knowledge.RulePatternStep, sh.trend.from, sh.trend.to, sh.trend.ago*span, sh.trend.explained)
 	case PatternRamp:
-		return knowledge.Because(knowledge.RulePatternRamp, sh.trend.from, sh.trend.to, sh.trend.width*span, sh.trend.explained)
+		return knowledge.Because(knowledge.RulePatternRamp, sh.trend.from, sh.trend.to, sh.trend.width*span,
+			sh.trend.explained)
 	case PatternSpike:
 		return knowledge.Because(knowledge.RulePatternSpike, sh.top, sh.median, sh.out.share, float64(sh.out.runs))
 	case PatternBursty:

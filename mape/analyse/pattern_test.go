@@ -123,9 +123,15 @@ func TestLeakOrLoad(t *testing.T) {
 		load, memory func(i int, load float64, r *rand.Rand) float64
 		leak         bool
 	}{
-		{"growth with a load that ramps", func(i int, _ float64, r *rand.Rand) float64 { return 1 + float64(i)/100 + 0.1*r.NormFloat64() },
+		{"growth with a load that ramps", func(i int, _ float64, r *rand.Rand) float64 {
+			return 1 + float64(i)/100 +
+				0.1*r.NormFloat64()
+		},
 			func(_ int, load float64, r *rand.Rand) float64 { return 100*load + 2*r.NormFloat64() }, false},
-		{"a pool that keeps its highest", func(i int, _ float64, r *rand.Rand) float64 { return 1 + float64(i/80) + 0.1*r.NormFloat64() },
+		{"a pool that keeps its highest", func(i int, _ float64, r *rand.Rand) float64 {
+			return 1 + float64(i/80) +
+				0.1*r.NormFloat64()
+		},
 			func(i int, _ float64, r *rand.Rand) float64 { return 100 + 80*float64(i/80) + 2*r.NormFloat64() }, false},
 		{"a cache that filled", func(int, float64, *rand.Rand) float64 { return 1 },
 			func(i int, _ float64, r *rand.Rand) float64 {
@@ -133,11 +139,17 @@ func TestLeakOrLoad(t *testing.T) {
 			}, false},
 		{"noise", func(_ int, _ float64, r *rand.Rand) float64 { return 1 + 0.2*r.NormFloat64() },
 			func(_ int, _ float64, r *rand.Rand) float64 { return 300 + 30*r.NormFloat64() }, false},
-		{"a leak under a wave of load", func(i int, _ float64, r *rand.Rand) float64 { return 2 + math.Sin(float64(i)/20) + 0.1*r.NormFloat64() },
+		{"a leak under a wave of load", func(i int, _ float64, r *rand.Rand) float64 {
+			return 2 + math.Sin(float64(i)/20) +
+				0.1*r.NormFloat64()
+		},
 			func(i int, load float64, r *rand.Rand) float64 {
 				return 100 + 20*load + 0.6*float64(i) + 2*r.NormFloat64()
 			}, true},
-		{"a leak while the load falls", func(i int, _ float64, r *rand.Rand) float64 { return 5 - float64(i)/100 + 0.1*r.NormFloat64() },
+		{"a leak while the load falls", func(i int, _ float64, r *rand.Rand) float64 {
+			return 5 - float64(i)/100 +
+				0.1*r.NormFloat64()
+		},
 			func(i int, _ float64, r *rand.Rand) float64 { return 100 + 0.6*float64(i) + 2*r.NormFloat64() }, true},
 		{"a leak under a collector's saw", func(_ int, _ float64, r *rand.Rand) float64 { return 1 + 0.1*r.NormFloat64() },
 			func(i int, _ float64, r *rand.Rand) float64 {
@@ -228,7 +240,8 @@ func TestTrackerFollows(t *testing.T) {
 		level float64
 		n     int
 		want  analyse.PatternKind
-	}{{1, 256, analyse.PatternSteady}, {4, 80, analyse.PatternStep}, {4, 300, analyse.PatternSteady}, {0.002, 300, analyse.PatternIdle}} {
+	}{{1, 256, analyse.PatternSteady}, {4, 80, analyse.PatternStep}, {4, 300, analyse.PatternSteady}, {0.002, 300,
+		analyse.PatternIdle}} {
 		if got := feed(c.level, c.n); got.Kind != c.want {
 			t.Errorf("%d values at %g: %s (%s), want %s", 2*c.n, c.level, got.Kind, got.Evidence, c.want)
 		}
@@ -238,7 +251,8 @@ func TestTrackerFollows(t *testing.T) {
 // Row 36: what cannot be is a gap, and too many gaps are no pattern.
 func TestPatternAbsurdInput(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		v := rapid.SliceOfN(rapid.OneOf(rapid.Float64(), rapid.Just(math.NaN()), rapid.Just(math.Inf(1)), rapid.Float64Range(0, 4)), 0, 700)
+		v := rapid.SliceOfN(rapid.OneOf(rapid.Float64(), rapid.Just(math.NaN()), rapid.Just(math.Inf(1)),
+			rapid.Float64Range(0, 4)), 0, 700)
 		s := analyse.Series{
 			Step: time.Duration(rapid.Int64().Draw(t, "step")), CPU: v.Draw(t, "cpu"), Memory: v.Draw(t, "memory"),
 			Period: time.Duration(rapid.Int64().Draw(t, "period")), Strength: rapid.Float64().Draw(t, "strength"),
@@ -249,7 +263,8 @@ func TestPatternAbsurdInput(t *testing.T) {
 			}
 		}
 	})
-	if p := analyse.Recognise(&analyse.Series{CPU: make([]float64, analyse.MinPoints-1)}); p.Kind != analyse.PatternUnknown {
+	if p := analyse.Recognise(&analyse.Series{CPU: make([]float64,
+		analyse.MinPoints-1)}); p.Kind != analyse.PatternUnknown {
 		t.Errorf("%s from too little", p.Kind)
 	}
 }
@@ -293,7 +308,8 @@ func TestPatternsOfTraces(t *testing.T) {
 			}
 			last = p.Kind
 			if i == len(values)-1 {
-				t.Logf("%-26s %d values, %d changes, last %s %.2f: %s", filepath.Base(file), len(values), changes, p.Kind, p.Confidence, p.Evidence)
+				t.Logf("%-26s %d values, %d changes, last %s %.2f: %s", filepath.Base(file), len(values), changes, p.Kind,
+					p.Confidence, p.Evidence)
 			}
 		}
 		if changes > 1+len(values)/40 {

@@ -87,7 +87,8 @@ func (t *Tracker) look(step, period time.Duration, strength float64) {
 	if sh.read(s.CPU) {
 		v := sh.vote(&s)
 		k := t.demand.settle(&v)
-		t.demandPattern = Pattern{Kind: k, Confidence: t.demand.share[k], Period: sh.period(k, &s), Evidence: sh.evidence(k, &s)}
+		t.demandPattern = Pattern{Kind: k, Confidence: t.demand.share[k], Period: sh.period(k, &s),
+			Evidence: sh.evidence(k, &s)}
 	} else {
 		t.demand, t.demandPattern = label{}, short(sh.n)
 	}

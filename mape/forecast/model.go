@@ -172,5 +172,6 @@ func (m *Model) Period() (Period, bool) {
 		return Period{}, false
 	}
 	steps := z.cycle.bins * z.bins().width
-	return Period{Length: time.Duration(steps) * m.config.Step, Steps: steps, Strength: math.Max(0, z.cycle.strength)}, true
+	return Period{Length: time.Duration(steps) * m.config.Step, Steps: steps,
+		Strength: math.Max(0, z.cycle.strength)}, true
 }

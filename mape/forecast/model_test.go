@@ -79,7 +79,8 @@ func TestLowerBoundsNeverLower(t *testing.T) {
 			}
 			m.Observe(rapid.Float64Range(0, 10).Draw(t, "bound"), true)
 			for h := range was {
-				if m.Value(h) < was[h].saidValue || m.horizons[h].now.saidPeak < was[h].saidPeak || m.Upper(h, 2) < was[h].upper[2] {
+				if m.Value(h) < was[h].saidValue || m.horizons[h].now.saidPeak < was[h].saidPeak ||
+					m.Upper(h, 2) < was[h].upper[2] {
 					t.Fatalf("horizon %d: a lower bound lowered the forecast", h)
 				}
 			}
@@ -145,9 +146,10 @@ func TestUnmarshalRefuses(t *testing.T) {
 		m *Model
 		b []byte
 	}{
-		"nothing":       {New(testConfig()), nil},
-		"cut":           {New(testConfig()), good[:len(good)-9]},
-		"flipped":       {New(testConfig()), append(append([]byte(nil), good[:99]...), append([]byte{good[99] ^ 1}, good[100:]...)...)},
+		"nothing": {New(testConfig()), nil},
+		"cut":     {New(testConfig()), good[:len(good)-9]},
+		"flipped": {New(testConfig()), append(append([]byte(nil), good[:99]...),
+			append([]byte{good[99] ^ 1}, good[100:]...)...)},
 		"other horizon": {New(other), good},
 	} {
 		if err := c.m.Unmarshal(c.b); !errors.Is(err, knowledge.ErrEncoding) {

@@ -278,7 +278,8 @@ func (c *chooser) reject(x Candidate, why knowledge.Reason) {
 func (c *chooser) most() Plan {
 	best := c.price(c.now)
 	for _, x := range c.out {
-		if x.Reason.Rule == knowledge.RuleReplicasShort && x.Useful > best.Useful && x.Replicas >= c.now.Replicas && x.Cores >= c.now.Cores {
+		if x.Reason.Rule == knowledge.RuleReplicasShort && x.Useful > best.Useful && x.Replicas >= c.now.Replicas &&
+			x.Cores >= c.now.Cores {
 			best = x.Candidate
 		}
 	}

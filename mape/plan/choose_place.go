@@ -108,7 +108,8 @@ func (f *Fleet) valid() bool {
 		}
 	}
 	n := f.Replicas()
-	return finite(f.Cores, f.Law.Serial, f.Law.Crosstalk, f.Law.Parallel) && f.Cores > 0 && f.Memory >= 0 && n > 0 && f.Starting >= 0 && f.Starting <= n
+	return finite(f.Cores, f.Law.Serial, f.Law.Crosstalk, f.Law.Parallel) && f.Cores > 0 && f.Memory >= 0 && n > 0 &&
+		f.Starting >= 0 && f.Starting <= n
 }
 
 func (o *Outlook) valid() bool {

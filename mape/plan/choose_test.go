@@ -10,17 +10,20 @@ import (
 )
 
 func usualRules() Rules {
-	return Rules{Axis: AxisBoth, Least: 1, Most: 20, CoresLeast: 0.1, CoresMost: 8, Target: 0.7, Knee: 0.9, Risk: 0.01, Start: 10 * time.Second}
+	return Rules{Axis: AxisBoth, Least: 1, Most: 20, CoresLeast: 0.1, CoresMost: 8, Target: 0.7, Knee: 0.9, Risk: 0.01,
+		Start: 10 * time.Second}
 }
 
 func fleetOf(cores float64, sites ...Site) Fleet { return Fleet{Cores: cores, Sites: sites} }
 
 func drawFleet(t *rapid.T) Fleet {
-	f := Fleet{Cores: rapid.Float64Range(0.2, 4).Draw(t, "cores"), Memory: knowledge.Bytes(rapid.IntRange(0, 2<<30).Draw(t, "memory"))}
+	f := Fleet{Cores: rapid.Float64Range(0.2, 4).Draw(t, "cores"),
+		Memory: knowledge.Bytes(rapid.IntRange(0, 2<<30).Draw(t, "memory"))}
 	for range rapid.IntRange(1, 4).Draw(t, "hosts") {
 		n := rapid.IntRange(0, 4).Draw(t, "replicas")
 		f.Sites = append(f.Sites, Site{
-			Cores: rapid.Float64Range(0, 16).Draw(t, "free"), Memory: knowledge.Bytes(rapid.IntRange(0, 8<<30).Draw(t, "free memory")),
+			Cores:    rapid.Float64Range(0, 16).Draw(t, "free"),
+			Memory:   knowledge.Bytes(rapid.IntRange(0, 8<<30).Draw(t, "free memory")),
 			Replicas: n, Ours: rapid.IntRange(0, n).Draw(t, "ours"),
 		})
 	}
@@ -113,12 +116,18 @@ func TestChooseCases(t *testing.T) {
 		why  knowledge.Rule
 	}{
 		{"fits", AxisBoth, Law{}, wide, 1.95, func(p Plan) bool { return p.Size == Size{2, 1} }, knowledge.RuleReplicasFit},
-		{"more, by count", AxisHorizontal, Law{}, wide, 6.5, func(p Plan) bool { return p.Size == Size{7, 1} }, knowledge.RuleReplicasMore},
-		{"more, by size", AxisVertical, Law{}, wide, 2.9, func(p Plan) bool { return p.Size == Size{2, 1.5} }, knowledge.RuleReplicasMore},
-		{"one thread: only a count helps", AxisBoth, Law{Parallel: 1}, wide, 3.5, func(p Plan) bool { return p.Replicas >= 4 && p.Cores <= 1 }, knowledge.RuleReplicasMore},
-		{"less", AxisHorizontal, Law{}, wide, 0.8, func(p Plan) bool { return p.Size == Size{1, 1} }, knowledge.RuleReplicasLess},
-		{"not ours", AxisHorizontal, Law{}, Site{Cores: 32, Replicas: 2}, 0.8, func(p Plan) bool { return p.Size == Size{2, 1} }, knowledge.RuleReplicasFit},
-		{"full", AxisBoth, Law{}, Site{Cores: 0, Replicas: 2, Ours: 2}, 5, func(p Plan) bool { return p.Size == Size{2, 1} }, knowledge.RuleReplicasFull},
+		{"more, by count", AxisHorizontal, Law{}, wide, 6.5, func(p Plan) bool { return p.Size == Size{7, 1} },
+			knowledge.RuleReplicasMore},
+		{"more, by size", AxisVertical, Law{}, wide, 2.9, func(p Plan) bool { return p.Size == Size{2, 1.5} },
+			knowledge.RuleReplicasMore},
+		{"one thread: only a count helps", AxisBoth, Law{Parallel: 1}, wide, 3.5,
+			func(p Plan) bool { return p.Replicas >= 4 && p.Cores <= 1 }, knowledge.RuleReplicasMore},
+		{"less", AxisHorizontal, Law{}, wide, 0.8, func(p Plan) bool { return p.Size == Size{1, 1} },
+			knowledge.RuleReplicasLess},
+		{"not ours", AxisHorizontal, Law{}, Site{Cores: 32, Replicas: 2}, 0.8,
+			func(p Plan) bool { return p.Size == Size{2, 1} }, knowledge.RuleReplicasFit},
+		{"full", AxisBoth, Law{}, Site{Cores: 0, Replicas: 2, Ours: 2}, 5, func(p Plan) bool { return p.Size == Size{2, 1} },
+			knowledge.RuleReplicasFull},
 	} {
 		f, r, o := fleetOf(1, c.site), usualRules(), need(c.need)
 		f.Law, r.Axis = c.law, c.axis

@@ -171,7 +171,9 @@ func (c *Climb) Bound(now time.Time) {
 // MemorySize is what r learned of how the container's memory rises: what it may
 // need before a raise takes effect, and the limit for that. It reports false where
 // too little is known.
-func (r *Reflex) MemorySize(now time.Time, w *knowledge.Window, p *knowledge.Policy) (need, limit knowledge.Bytes, ok bool) {
+func (r *Reflex) MemorySize(
+	now time.Time, w *knowledge.Window, p *knowledge.Policy,
+) (need, limit knowledge.Bytes, ok bool) {
 	c := &r.memory.climb
 	if !c.learned(now, w, p) {
 		return 0, 0, false

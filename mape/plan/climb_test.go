@@ -31,7 +31,8 @@ func newClimber(limit knowledge.Bytes) *climber {
 }
 
 // read lets time pass, with so much in use, of which cache can be taken.
-func (c *climber) read(t interface{ Fatalf(string, ...any) }, dt time.Duration, use, cache knowledge.Bytes, p *knowledge.Policy) {
+func (c *climber) read(t interface{ Fatalf(string, ...any) }, dt time.Duration, use, cache knowledge.Bytes,
+	p *knowledge.Policy) {
 	c.now = c.now.Add(dt)
 	w := &c.w
 	w.At, w.Interval = c.now, dt
@@ -40,7 +41,8 @@ func (c *climber) read(t interface{ Fatalf(string, ...any) }, dt time.Duration, 
 	w.Samples++
 	e := knowledge.Envelope{MemoryCeiling: 64 * knowledge.GiB}
 	if need, limit, ok := c.reflex.MemorySize(c.now, w, p); ok {
-		e = plan.Deliberate(c.now, plan.Facts{ObservedFor: c.now.Sub(epoch), MemoryNeed: need, MemoryLimit: limit}, p, knowledge.Host{CPUs: 1, Memory: 64 * knowledge.GiB}, e)
+		e = plan.Deliberate(c.now, plan.Facts{ObservedFor: c.now.Sub(epoch), MemoryNeed: need, MemoryLimit: limit}, p,
+			knowledge.Host{CPUs: 1, Memory: 64 * knowledge.GiB}, e)
 	}
 	f := analyse.Assess(c.now, w, p, nil, time.Minute)
 	d := c.reflex.Memory(c.now, &f, w, &e, p)

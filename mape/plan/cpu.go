@@ -43,7 +43,9 @@ type room struct {
 // CPU decides on the quota. It is asked at every sample: ten times a second
 // when the container is hot. Without good evidence it holds; growth needs no
 // more than a rate.
-func (r *Reflex) CPU(now time.Time, f *knowledge.Finding, w *knowledge.Window, e *knowledge.Envelope, p *knowledge.Policy) knowledge.Decision {
+func (r *Reflex) CPU(
+	now time.Time, f *knowledge.Finding, w *knowledge.Window, e *knowledge.Envelope, p *knowledge.Policy,
+) knowledge.Decision {
 	d := hold(now, w, knowledge.ResourceCPU, int64(w.Quota))
 	if f.Quality < knowledge.QualityWarming {
 		return because(d, f.Reason)
@@ -106,7 +108,9 @@ func (c *captain) lean(by float64) { c.margin = min(max(c.margin+by, 0), marginM
 // growth is what throttling, or the policy's target, asks for: the most of all
 // that do, with the reason of the most urgent. With no wish, soon above 0 is how
 // long one must wait to be judged.
-func (c *captain) growth(now time.Time, f *knowledge.Finding, w *knowledge.Window, e *knowledge.Envelope, p *knowledge.Policy) (g wish, soon time.Duration) {
+func (c *captain) growth(
+	now time.Time, f *knowledge.Finding, w *knowledge.Window, e *knowledge.Envelope, p *knowledge.Policy,
+) (g wish, soon time.Duration) {
 	allowed := analyse.ThrottleTolerance * e.ThrottleTarget
 	ratio := w.ThrottleRatio
 	if p.CPUTarget > 0 && w.UsageMean.Cores() > p.CPUTarget*(1+targetTolerance)*w.Quota.Cores() {
@@ -167,7 +171,9 @@ func grow(d knowledge.Decision, g wish, quota knowledge.NanoCPU, b room) knowled
 
 // cut is the captain's other half: when the peak of 5 s and its margin leave a
 // tenth of the quota unused, the quota goes there, by half at most.
-func (c *captain) cut(d knowledge.Decision, f *knowledge.Finding, w *knowledge.Window, p *knowledge.Policy, b room) knowledge.Decision {
+func (c *captain) cut(
+	d knowledge.Decision, f *knowledge.Finding, w *knowledge.Window, p *knowledge.Policy, b room,
+) knowledge.Decision {
 	if f.Quality < knowledge.QualityGood {
 		return because(d, f.Reason)
 	}
@@ -240,7 +246,8 @@ func (c *captain) waits(now time.Time) time.Duration {
 func (c *captain) applied(now time.Time, d knowledge.Decision, grew bool) {
 	if !grew {
 		c.before, c.cutAt = 0, now
-		if rule := d.Reason.Rule; rule == knowledge.RuleSettled || rule == knowledge.RuleTriggerDown { // not a person's, nor the pool's
+		if rule := d.Reason.Rule; rule == knowledge.RuleSettled ||
+			rule == knowledge.RuleTriggerDown { // not a person's, nor the pool's
 			c.before = knowledge.NanoCPU(d.From)
 		}
 		if d.From == 0 { // a first limit is watched like a growth before it is cut
@@ -264,7 +271,9 @@ func (c *captain) applied(now time.Time, d knowledge.Decision, grew bool) {
 // first gives a container without a limit its first one: after it has been
 // watched for long enough, from the highest use seen, never below that. Where its
 // image is known, the length of the captain's window is enough, a start included.
-func first(d knowledge.Decision, f *knowledge.Finding, w *knowledge.Window, p *knowledge.Policy, b room) knowledge.Decision {
+func first(
+	d knowledge.Decision, f *knowledge.Finding, w *knowledge.Window, p *knowledge.Policy, b room,
+) knowledge.Decision {
 	watched, wait := d.At.Sub(w.Since), p.ObserveFirst
 	if b.first > 0 {
 		wait = min(wait, cutWindow)

@@ -57,7 +57,8 @@ func (b *bench) apply(d knowledge.Decision) {
 }
 
 func (b *bench) throttle(held knowledge.NanoCPU) {
-	b.w.Usage, b.w.UsageMax, b.w.Missing, b.w.ThrottledPeriods, b.w.ThrottledRun, b.w.ThrottleRatio = b.w.Quota, b.w.Quota, held, 1, 1, 0.1
+	b.w.Usage, b.w.UsageMax, b.w.Missing = b.w.Quota, b.w.Quota, held
+	b.w.ThrottledPeriods, b.w.ThrottledRun, b.w.ThrottleRatio = 1, 1, 0.1
 }
 
 func (b *bench) quiet(use knowledge.NanoCPU) {
@@ -222,7 +223,8 @@ func TestRow65AfterKill(t *testing.T) {
 // The learned envelope moves the reflex: a floor for the quota, a want for memory.
 func TestEnvelopeMovesTheReflex(t *testing.T) {
 	b := newBench()
-	b.e = plan.Deliberate(b.now, plan.Facts{ObservedFor: 2 * time.Hour, CPU: 3 * core, MemoryNeed: 2 * knowledge.GiB}, &b.p, smallHost, b.e)
+	b.e = plan.Deliberate(b.now, plan.Facts{ObservedFor: 2 * time.Hour, CPU: 3 * core, MemoryNeed: 2 * knowledge.GiB},
+		&b.p, smallHost, b.e)
 	d := b.cpu()
 	expect(t, "under the learned floor", d, knowledge.Grow, knowledge.RuleBelowFloor)
 	b.apply(d)
@@ -262,7 +264,8 @@ func TestRow66LeakEndsAtItsCeiling(t *testing.T) {
 	}
 	raises := len(h.done)
 	w := &h.track.Window
-	expect(t, "near the ceiling", h.reflex.Memory(h.now(), &h.finding, w, &h.envelope, &h.policy), knowledge.Hold, knowledge.RuleLeak)
+	expect(t, "near the ceiling", h.reflex.Memory(h.now(), &h.finding, w, &h.envelope, &h.policy), knowledge.Hold,
+		knowledge.RuleLeak)
 	h.run(time.Minute)
 	if h.oomKills == 0 || h.limit != 256*knowledge.MiB || len(h.done) != raises {
 		t.Errorf("full: limit %v, %d kills, then %v", h.limit, h.oomKills, h.done[raises:])

@@ -34,7 +34,9 @@ type Facts struct {
 // Deliberate sets the envelope of a service's containers: policy and host are
 // the bounds, and what was learned raises the floors. Small changes against prev
 // are not made, so that asking again with little news gives prev again.
-func Deliberate(now time.Time, facts Facts, p *knowledge.Policy, host knowledge.Host, prev knowledge.Envelope) knowledge.Envelope {
+func Deliberate(
+	now time.Time, facts Facts, p *knowledge.Policy, host knowledge.Host, prev knowledge.Envelope,
+) knowledge.Envelope {
 	e := knowledge.Envelope{
 		CPU:            knowledge.Range[knowledge.NanoCPU]{Min: max(p.CPU.Min, floorCPU), Max: cpuCeiling(facts, p, host)},
 		ThrottleTarget: p.ThrottleTarget,
@@ -167,7 +169,9 @@ func under[T ~int64](v, top T) T {
 // what observe and recommend show, for containers that did not opt in too. It is
 // where the reflex would end, without its steps, waits and undos. A Hold says
 // why there is no such limit, or that the present one fits.
-func WouldBe(now time.Time, facts Facts, w *knowledge.Window, e *knowledge.Envelope, p *knowledge.Policy) (cpu, memory knowledge.Decision) {
+func WouldBe(
+	now time.Time, facts Facts, w *knowledge.Window, e *knowledge.Envelope, p *knowledge.Policy,
+) (cpu, memory knowledge.Decision) {
 	cpu = hold(now, w, knowledge.ResourceCPU, int64(w.Quota))
 	memory = hold(now, w, knowledge.ResourceMemory, int64(w.MemoryLimit))
 	cpu.Actor, memory.Actor = knowledge.ActorDeliberation, knowledge.ActorDeliberation
@@ -194,7 +198,9 @@ func WouldBe(now time.Time, facts Facts, w *knowledge.Window, e *knowledge.Envel
 
 // wouldCPU is the quota for a learned percentile with a margin; without one, for
 // the highest use of the last minute.
-func wouldCPU(facts Facts, w *knowledge.Window, e *knowledge.Envelope, p *knowledge.Policy) (knowledge.NanoCPU, knowledge.Reason) {
+func wouldCPU(
+	facts Facts, w *knowledge.Window, e *knowledge.Envelope, p *knowledge.Policy,
+) (knowledge.NanoCPU, knowledge.Reason) {
 	b := cpuRoom(e, p, false)
 	peak := max(w.Usage60, w.UsageMax, w.Usage)
 	to, why := firstCPU(peak, w.UsageMean, p), knowledge.Because(knowledge.RuleUsePeak, peak.Cores(), firstMargin-1)
@@ -213,7 +219,9 @@ func wouldCPU(facts Facts, w *knowledge.Window, e *knowledge.Envelope, p *knowle
 }
 
 // wouldMemory is the limit for the learned need, or for the present one.
-func wouldMemory(watched time.Duration, facts Facts, w *knowledge.Window, e *knowledge.Envelope, p *knowledge.Policy) (knowledge.Bytes, knowledge.Reason) {
+func wouldMemory(
+	watched time.Duration, facts Facts, w *knowledge.Window, e *knowledge.Envelope, p *knowledge.Policy,
+) (knowledge.Bytes, knowledge.Reason) {
 	room := memoryRoom(e, p)
 	use := max(w.WorkingSet, w.Hard, w.AnonPeak, facts.MemoryNeed)
 	if facts.startsKnown(p) {

@@ -11,7 +11,8 @@ import (
 
 func TestDeliberate(t *testing.T) {
 	host := knowledge.Host{CPUs: 4, Memory: 16 * knowledge.GiB}
-	day := plan.Facts{ObservedFor: 24 * time.Hour, CPU: core, CPUMax: core * 3 / 2, MemoryNeed: knowledge.GiB, MemoryPeak: 1200 * knowledge.MiB}
+	day := plan.Facts{ObservedFor: 24 * time.Hour, CPU: core, CPUMax: core * 3 / 2, MemoryNeed: knowledge.GiB,
+		MemoryPeak: 1200 * knowledge.MiB}
 	type want struct {
 		floor, ceiling           knowledge.NanoCPU
 		memory, memFloor, memTop knowledge.Bytes
@@ -23,13 +24,19 @@ func TestDeliberate(t *testing.T) {
 		edit  func(p *knowledge.Policy)
 		want  want
 	}{
-		{"nothing known", plan.Facts{}, nil, want{core / 20, 4 * core, 0, 32 * knowledge.MiB, 8 * knowledge.GiB, knowledge.RuleNoProfile}},
-		{"known for 59 minutes", plan.Facts{ObservedFor: 59 * time.Minute, CPU: core}, nil, want{core / 20, 4 * core, 0, 32 * knowledge.MiB, 8 * knowledge.GiB, knowledge.RuleNoProfile}},
+		{"nothing known", plan.Facts{}, nil, want{core / 20, 4 * core, 0, 32 * knowledge.MiB, 8 * knowledge.GiB,
+			knowledge.RuleNoProfile}},
+		{"known for 59 minutes", plan.Facts{ObservedFor: 59 * time.Minute, CPU: core}, nil,
+			want{core / 20, 4 * core, 0, 32 * knowledge.MiB, 8 * knowledge.GiB, knowledge.RuleNoProfile}},
 		// d = 0.15 + 0.35/√145 = 0.179: 1024 · 1.179 = 1207.4, up to 1216 MiB.
-		{"known for a day", day, nil, want{core, 4 * core, 1216 * knowledge.MiB, knowledge.GiB, 8 * knowledge.GiB, knowledge.RuleProfile}},
+		{"known for a day", day, nil, want{core, 4 * core, 1216 * knowledge.MiB, knowledge.GiB, 8 * knowledge.GiB,
+			knowledge.RuleProfile}},
 		{"batch is bounded by its past", day, func(p *knowledge.Policy) { p.Class = knowledge.ClassBatch; day.CPUMax = core / 2 },
 			want{core, 4 * core, 1216 * knowledge.MiB, knowledge.GiB, 8 * knowledge.GiB, knowledge.RuleProfile}},
-		{"a floor over the policy's maximum", day, func(p *knowledge.Policy) { p.CPU.Max, p.Memory.Max = core/2, 512*knowledge.MiB },
+		{"a floor over the policy's maximum", day, func(p *knowledge.Policy) {
+			p.CPU.Max, p.Memory.Max = core/2,
+				512*knowledge.MiB
+		},
 			want{core / 2, core / 2, 512 * knowledge.MiB, 512 * knowledge.MiB, 512 * knowledge.MiB, knowledge.RuleProfile}},
 		{"the host is the ceiling", plan.Facts{}, func(p *knowledge.Policy) { p.CPU.Max, p.Memory.Max = 0, 0 },
 			want{core / 20, 4 * core, 0, 32 * knowledge.MiB, 16*knowledge.GiB - 16*knowledge.GiB/10, knowledge.RuleNoProfile}},
@@ -80,7 +87,8 @@ func TestEnvelopeDoesNotFlap(t *testing.T) {
 		p, facts := drawPolicy(t), drawFacts(t)
 		prev := plan.Deliberate(epoch, drawFacts(t), &p, smallHost, knowledge.Envelope{})
 		e := plan.Deliberate(epoch.Add(time.Minute), facts, &p, smallHost, prev)
-		if e.CPU.Min > e.CPU.Max || e.MemoryFloor > e.MemoryCeiling || e.Memory > e.MemoryCeiling || e.CPU.Max > 8*core || e.CPU.Max > p.CPU.Max {
+		if e.CPU.Min > e.CPU.Max || e.MemoryFloor > e.MemoryCeiling || e.Memory > e.MemoryCeiling || e.CPU.Max > 8*core ||
+			e.CPU.Max > p.CPU.Max {
 			t.Fatalf("out of order: %+v", e)
 		}
 		if again := plan.Deliberate(epoch.Add(time.Hour), facts, &p, smallHost, e); again != e {
@@ -110,16 +118,25 @@ func TestWouldBe(t *testing.T) {
 		rules       [2]knowledge.Rule
 	}{
 		// 1 core · 1.3; 200 MiB · (1 + 0.15 + 0.35/√7) = 256.5, at least + 64 MiB, up to 272 MiB.
-		{"by its use", plan.Facts{}, nil, int64(core * 13 / 10), int64(272 * knowledge.MiB), [2]knowledge.Rule{knowledge.RuleUsePeak, knowledge.RuleMemoryProfile}},
-		{"by its profile", hour, nil, int64(core * 575 / 1000), int64(384 * knowledge.MiB), [2]knowledge.Rule{knowledge.RuleProfile, knowledge.RuleMemoryProfile}},
-		{"too new", plan.Facts{}, func(w *knowledge.Window, _ *knowledge.Policy) { w.Since = now.Add(-time.Second) }, int64(2 * core), int64(knowledge.GiB), [2]knowledge.Rule{knowledge.RuleWatching, knowledge.RuleWatching}},
-		{"unlimited", hour, func(w *knowledge.Window, _ *knowledge.Policy) { w.Quota, w.MemoryLimit = 0, 0 }, int64(core * 575 / 1000), int64(384 * knowledge.MiB), [2]knowledge.Rule{knowledge.RuleProfile, knowledge.RuleMemoryProfile}},
+		{"by its use", plan.Facts{}, nil, int64(core * 13 / 10), int64(272 * knowledge.MiB),
+			[2]knowledge.Rule{knowledge.RuleUsePeak, knowledge.RuleMemoryProfile}},
+		{"by its profile", hour, nil, int64(core * 575 / 1000), int64(384 * knowledge.MiB),
+			[2]knowledge.Rule{knowledge.RuleProfile, knowledge.RuleMemoryProfile}},
+		{"too new", plan.Facts{}, func(w *knowledge.Window, _ *knowledge.Policy) { w.Since = now.Add(-time.Second) },
+			int64(2 * core), int64(knowledge.GiB), [2]knowledge.Rule{knowledge.RuleWatching, knowledge.RuleWatching}},
+		{"unlimited", hour, func(w *knowledge.Window, _ *knowledge.Policy) { w.Quota, w.MemoryLimit = 0, 0 },
+			int64(core * 575 / 1000), int64(384 * knowledge.MiB), [2]knowledge.Rule{knowledge.RuleProfile,
+				knowledge.RuleMemoryProfile}},
 		{"fits", plan.Facts{}, func(w *knowledge.Window, _ *knowledge.Policy) {
 			w.Quota, w.MemoryLimit = core*135/100, 280*knowledge.MiB
-		}, int64(core * 135 / 100), int64(280 * knowledge.MiB), [2]knowledge.Rule{knowledge.RuleTolerance, knowledge.RuleTolerance}},
-		{"never gives memory back", hour, func(_ *knowledge.Window, p *knowledge.Policy) { p.MemoryShrink = false }, int64(core * 575 / 1000), int64(knowledge.GiB), [2]knowledge.Rule{knowledge.RuleProfile, knowledge.RuleTolerance}},
-		{"weights", hour, func(_ *knowledge.Window, p *knowledge.Policy) { p.CPUMode = knowledge.CPUWeight }, 0, int64(384 * knowledge.MiB), [2]knowledge.Rule{knowledge.RuleNoCPULimit, knowledge.RuleMemoryProfile}},
-		{"no memory read", hour, func(w *knowledge.Window, _ *knowledge.Policy) { w.Have = knowledge.HasCPU }, int64(core * 575 / 1000), int64(knowledge.GiB), [2]knowledge.Rule{knowledge.RuleProfile, knowledge.RuleMissing}},
+		}, int64(core * 135 / 100), int64(280 * knowledge.MiB), [2]knowledge.Rule{knowledge.RuleTolerance,
+			knowledge.RuleTolerance}},
+		{"never gives memory back", hour, func(_ *knowledge.Window, p *knowledge.Policy) { p.MemoryShrink = false },
+			int64(core * 575 / 1000), int64(knowledge.GiB), [2]knowledge.Rule{knowledge.RuleProfile, knowledge.RuleTolerance}},
+		{"weights", hour, func(_ *knowledge.Window, p *knowledge.Policy) { p.CPUMode = knowledge.CPUWeight }, 0,
+			int64(384 * knowledge.MiB), [2]knowledge.Rule{knowledge.RuleNoCPULimit, knowledge.RuleMemoryProfile}},
+		{"no memory read", hour, func(w *knowledge.Window, _ *knowledge.Policy) { w.Have = knowledge.HasCPU },
+			int64(core * 575 / 1000), int64(knowledge.GiB), [2]knowledge.Rule{knowledge.RuleProfile, knowledge.RuleMissing}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w, p := w, p
@@ -128,7 +145,8 @@ func TestWouldBe(t *testing.T) {
 			}
 			cpu, memory := plan.WouldBe(now, c.facts, &w, &e, &p)
 			if cpu.To != c.cpu || memory.To != c.memory {
-				t.Errorf("cpu %v, memory %v; want %v, %v", knowledge.NanoCPU(cpu.To), knowledge.Bytes(memory.To), knowledge.NanoCPU(c.cpu), knowledge.Bytes(c.memory))
+				t.Errorf("cpu %v, memory %v; want %v, %v", knowledge.NanoCPU(cpu.To), knowledge.Bytes(memory.To),
+					knowledge.NanoCPU(c.cpu), knowledge.Bytes(c.memory))
 			}
 			if got := [2]knowledge.Rule{cpu.Reason.Rule, memory.Reason.Rule}; got != c.rules {
 				t.Errorf("rules %v, want %v", got, c.rules)

@@ -96,7 +96,8 @@ func (c *Reported) check(r *Report, prev *Reported) error {
 		}
 	}
 	for _, v := range [...]float64{
-		f.Forecast.Level, f.Forecast.Coverage, f.Forecast.Gain, f.Advice.Margin, f.Advice.Waste, f.Strain.Knee, c.Policy.ThrottleTarget,
+		f.Forecast.Level, f.Forecast.Coverage, f.Forecast.Gain, f.Advice.Margin, f.Advice.Waste, f.Strain.Knee,
+		c.Policy.ThrottleTarget,
 		c.Policy.CPUPercentile,
 		c.Policy.MemoryPercentile, c.Policy.CPUTarget, c.Policy.MemoryTarget, c.Policy.StartBoost,
 	} {
@@ -106,7 +107,8 @@ func (c *Reported) check(r *Report, prev *Reported) error {
 	}
 	p := &c.Policy
 	switch {
-	case len(c.ID) > textMost || len(f.Advice.Model) > textMost || len(p.Allow) > allowMost || len(p.Problems) > 0 || len(p.CPUSource)+len(p.MemorySource) > 0:
+	case len(c.ID) > textMost || len(f.Advice.Model) > textMost || len(p.Allow) > allowMost || len(p.Problems) > 0 ||
+		len(p.CPUSource)+len(p.MemorySource) > 0:
 		return errors.New("more words than a report needs")
 	case slices.ContainsFunc(p.Allow, func(s string) bool { return len(s) > textMost }):
 		return errors.New("more words than a report needs")
@@ -135,7 +137,8 @@ func (c *Reported) Plausible(cpus int, memory knowledge.Bytes) {
 	top, f := mostCPU(cpus), &c.Facts
 	f.CPU, f.CPUMax, c.Quota = min(f.CPU, top), min(f.CPUMax, top), min(c.Quota, top)
 	f.Strain.Use, f.Strain.Mean = min(f.Strain.Use, top), min(f.Strain.Mean, top)
-	f.MemoryNeed, f.MemoryPeak, c.WorkingSet = min(f.MemoryNeed, memory), min(f.MemoryPeak, memory), min(c.WorkingSet, memory)
+	f.MemoryNeed, f.MemoryPeak, c.WorkingSet = min(f.MemoryNeed, memory), min(f.MemoryPeak, memory), min(c.WorkingSet,
+		memory)
 	f.MemoryLimit = min(f.MemoryLimit, memory)
 }
 
@@ -174,7 +177,10 @@ func elsewhere(reports []Report, host knowledge.NodeID) Image {
 		if r.Host == host || len(r.Replicas) == 0 {
 			continue
 		}
-		longest := slices.MaxFunc(r.Replicas, func(a, b Reported) int { return cmp.Compare(a.Facts.ObservedFor, b.Facts.ObservedFor) })
+		longest := slices.MaxFunc(r.Replicas, func(a, b Reported) int {
+			return cmp.Compare(a.Facts.ObservedFor,
+				b.Facts.ObservedFor)
+		})
 		if longest.Facts.ObservedFor > 0 {
 			known = append(known, longest.Facts)
 		}
@@ -261,7 +267,8 @@ func told(r knowledge.Reason) knowledge.Reason {
 // Cuts reports whether an envelope allows less than the one in force did: what a
 // host wants other nodes to have agreed to.
 func Cuts(next, prev *knowledge.Envelope) bool {
-	return next.Memory < prev.Memory || next.MemoryFloor < prev.MemoryFloor || next.CPU.Min < prev.CPU.Min || next.CPU.Max < prev.CPU.Max
+	return next.Memory < prev.Memory || next.MemoryFloor < prev.MemoryFloor || next.CPU.Min < prev.CPU.Min ||
+		next.CPU.Max < prev.CPU.Max
 }
 
 // WithoutCuts is next with nothing in it below prev.

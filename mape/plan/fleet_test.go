@@ -15,8 +15,9 @@ import (
 func fleetPolicy() knowledge.Policy {
 	return knowledge.Policy{
 		Managed: true, Mode: knowledge.ModeAuto, CPU: knowledge.Range[knowledge.NanoCPU]{Min: knowledge.OneCPU / 20},
-		Memory: knowledge.Range[knowledge.Bytes]{Min: 32 * knowledge.MiB}, ThrottleTarget: 0.06, CPUPercentile: 0.95, MemoryPercentile: 0.98,
-		MemoryShrink: true, StartBoost: 2, ObserveFirst: time.Minute,
+		Memory: knowledge.Range[knowledge.Bytes]{Min: 32 * knowledge.MiB}, ThrottleTarget: 0.06, CPUPercentile: 0.95,
+		MemoryPercentile: 0.98,
+		MemoryShrink:     true, StartBoost: 2, ObserveFirst: time.Minute,
 	}
 }
 
@@ -37,7 +38,8 @@ func TestDeclareIsDeliberate(t *testing.T) {
 	r := reportOf("a", known(1, knowledge.GiB, 3*time.Hour))
 	got := Declare(now, []Report{r}, "a")
 	c := &r.Replicas[0]
-	want := Deliberate(now, c.Facts, &c.Policy, knowledge.Host{CPUs: 4, Memory: 8 * knowledge.GiB}, knowledge.Envelope{At: now})
+	want := Deliberate(now, c.Facts, &c.Policy, knowledge.Host{CPUs: 4, Memory: 8 * knowledge.GiB},
+		knowledge.Envelope{At: now})
 	if len(got) != 1 || got[0].ID != "c-a" || got[0].Envelope != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
@@ -57,7 +59,8 @@ func TestDeclareIsDeliberate(t *testing.T) {
 func TestOthersTeach(t *testing.T) {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	honest := []Report{
-		reportOf("new", Facts{}), reportOf("a", known(0.8, 700*knowledge.MiB, 5*time.Hour)), reportOf("b", known(1, 800*knowledge.MiB, 4*time.Hour)),
+		reportOf("new", Facts{}), reportOf("a", known(0.8, 700*knowledge.MiB, 5*time.Hour)),
+		reportOf("b", known(1, 800*knowledge.MiB, 4*time.Hour)),
 	}
 	alone := Declare(now, honest[:1], "new")[0].Envelope
 	taught := Declare(now, honest, "new")[0].Envelope
@@ -66,7 +69,8 @@ func TestOthersTeach(t *testing.T) {
 	}
 	for _, lie := range []Facts{known(4, 8*knowledge.GiB, 1e6*time.Hour), known(0, 0, 1e6*time.Hour)} {
 		e := Declare(now, append(honest, reportOf("liar", lie)), "new")[0].Envelope
-		if e.CPU.Min < knowledge.FromCores(0.8) || e.CPU.Min > knowledge.FromCores(1.2) || e.MemoryFloor < 600*knowledge.MiB || e.MemoryFloor > 900*knowledge.MiB {
+		if e.CPU.Min < knowledge.FromCores(0.8) || e.CPU.Min > knowledge.FromCores(1.2) ||
+			e.MemoryFloor < 600*knowledge.MiB || e.MemoryFloor > 900*knowledge.MiB {
 			t.Errorf("a liar moved it to %+v", e)
 		}
 		mature := Declare(now, append(honest, reportOf("liar", lie)), "a")[0].Envelope
@@ -120,17 +124,21 @@ func TestConfine(t *testing.T) {
 		p := fleetPolicy()
 		p.CPU.Max = knowledge.FromCores(rapid.Float64Range(0.05, 8).Draw(t, "most"))
 		p.Memory.Max = knowledge.Bytes(rapid.Int64Range(int64(64*knowledge.MiB), int64(32*knowledge.GiB)).Draw(t, "memory"))
-		host := knowledge.Host{CPUs: rapid.IntRange(1, 8).Draw(t, "cpus"), Memory: knowledge.Bytes(rapid.Int64Range(int64(knowledge.GiB), int64(64*knowledge.GiB)).Draw(t, "host"))}
+		host := knowledge.Host{CPUs: rapid.IntRange(1, 8).Draw(t, "cpus"),
+			Memory: knowledge.Bytes(rapid.Int64Range(int64(knowledge.GiB), int64(64*knowledge.GiB)).Draw(t, "host"))}
 		e := Confine(knowledge.Envelope{
-			CPU: knowledge.Range[knowledge.NanoCPU]{Min: anyCPU("floor"), Max: anyCPU("ceiling")}, ThrottleTarget: rapid.Float64().Draw(t, "throttle"),
-			Memory: anyBytes("want"), MemoryFloor: anyBytes("memory floor"), MemoryCeiling: anyBytes("memory ceiling"),
-			FirstCPU: anyCPU("first"), FirstMemory: anyBytes("first memory"), LearnedCPU: anyCPU("learned"), ForecastCPU: anyCPU("forecast"),
+			CPU:            knowledge.Range[knowledge.NanoCPU]{Min: anyCPU("floor"), Max: anyCPU("ceiling")},
+			ThrottleTarget: rapid.Float64().Draw(t, "throttle"),
+			Memory:         anyBytes("want"), MemoryFloor: anyBytes("memory floor"), MemoryCeiling: anyBytes("memory ceiling"),
+			FirstCPU: anyCPU("first"), FirstMemory: anyBytes("first memory"), LearnedCPU: anyCPU("learned"),
+			ForecastCPU: anyCPU("forecast"),
 		}, &p, host)
 		top := min(p.CPU.Max, knowledge.NanoCPU(host.CPUs)*knowledge.OneCPU)
 		switch {
 		case e.CPU.Min < 0 || e.CPU.Max > top || e.CPU.Min > e.CPU.Max || e.FirstCPU < 0 || e.FirstCPU > top:
 			t.Fatalf("cpu %+v of at most %v", e, top)
-		case e.Memory < 0 || e.Memory > p.Memory.Max || e.MemoryFloor > p.Memory.Max || e.MemoryFloor < 0 || e.MemoryCeiling > p.Memory.Max || e.Memory > host.Memory:
+		case e.Memory < 0 || e.Memory > p.Memory.Max || e.MemoryFloor > p.Memory.Max || e.MemoryFloor < 0 ||
+			e.MemoryCeiling > p.Memory.Max || e.Memory > host.Memory:
 			t.Fatalf("memory %+v of at most %v", e, p.Memory.Max)
 		case !(e.ThrottleTarget > 0 && e.ThrottleTarget <= 1):
 			t.Fatalf("throttle target %g", e.ThrottleTarget)
@@ -162,10 +170,12 @@ func TestConfineLeavesNoWayAround(t *testing.T) {
 	p.CPU.Min, p.Memory.Min = knowledge.OneCPU/2, 256*knowledge.MiB
 	host := knowledge.Host{CPUs: 4, Memory: 8 * knowledge.GiB}
 	lie := knowledge.Envelope{
-		CPU: knowledge.Range[knowledge.NanoCPU]{Min: 1, Max: 1}, ThrottleTarget: 1, Memory: 1, MemoryFloor: 1, MemoryCeiling: knowledge.MiB,
-		FirstCPU: 1, FirstMemory: 1,
-		Reason:   knowledge.Reason{Rule: knowledge.Rule(strings.Repeat("x", 1<<20)), Note: "y"},
-		Forecast: knowledge.Reason{Rule: knowledge.RuleNoProfile, Note: strings.Repeat("z", 1<<20), Args: [4]float64{math.NaN(), math.Inf(1), 3}},
+		CPU: knowledge.Range[knowledge.NanoCPU]{Min: 1, Max: 1}, ThrottleTarget: 1, Memory: 1, MemoryFloor: 1,
+		MemoryCeiling: knowledge.MiB,
+		FirstCPU:      1, FirstMemory: 1,
+		Reason: knowledge.Reason{Rule: knowledge.Rule(strings.Repeat("x", 1<<20)), Note: "y"},
+		Forecast: knowledge.Reason{Rule: knowledge.RuleNoProfile, Note: strings.Repeat("z", 1<<20),
+			Args: [4]float64{math.NaN(), math.Inf(1), 3}},
 	}
 	e := Confine(lie, &p, host)
 	if e.CPU.Min < p.CPU.Min || e.CPU.Max < p.CPU.Min || e.Memory < p.Memory.Min || e.MemoryFloor < p.Memory.Min ||

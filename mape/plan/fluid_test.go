@@ -188,7 +188,8 @@ func (h *world) land() {
 func serving(cpus int) knowledge.Policy {
 	return knowledge.Policy{
 		Managed: true, Mode: knowledge.ModeAuto,
-		CPU:    knowledge.Range[knowledge.NanoCPU]{Min: knowledge.OneCPU / 20, Max: knowledge.NanoCPU(cpus) * knowledge.OneCPU},
+		CPU: knowledge.Range[knowledge.NanoCPU]{Min: knowledge.OneCPU / 20,
+			Max: knowledge.NanoCPU(cpus) * knowledge.OneCPU},
 		Memory: knowledge.Range[knowledge.Bytes]{Min: 32 * knowledge.MiB, Max: 8 * knowledge.GiB},
 
 		ThrottleTarget: 0.06, CPUPercentile: 0.95, MemoryPercentile: 0.98, MemoryShrink: true,
@@ -198,9 +199,11 @@ func serving(cpus int) knowledge.Policy {
 }
 
 func newWorld(cpus int) *world {
-	h := &world{policy: serving(cpus), cpus: cpus, every: at100ms, cpuTakes: tick, memTakes: 100 * time.Millisecond, stepUp: 1.5}
+	h := &world{policy: serving(cpus), cpus: cpus, every: at100ms, cpuTakes: tick, memTakes: 100 * time.Millisecond,
+		stepUp: 1.5}
 	h.threads = float64(cpus)
 	h.load = func(time.Duration) float64 { return 0 }
-	h.envelope = plan.Deliberate(epoch, plan.Facts{}, &h.policy, knowledge.Host{CPUs: cpus, Memory: 16 * knowledge.GiB}, knowledge.Envelope{})
+	h.envelope = plan.Deliberate(epoch, plan.Facts{}, &h.policy, knowledge.Host{CPUs: cpus, Memory: 16 * knowledge.GiB},
+		knowledge.Envelope{})
 	return h
 }

@@ -10,7 +10,8 @@ import (
 )
 
 var proven = plan.Forecast{
-	Upper: 3 * core, Level: 0.95, Horizon: 5 * time.Minute, Coverage: 0.94, Gain: 0.3, ScoredFor: 2 * time.Hour, Trusted: true,
+	Upper: 3 * core, Level: 0.95, Horizon: 5 * time.Minute, Coverage: 0.94, Gain: 0.3, ScoredFor: 2 * time.Hour,
+	Trusted: true,
 }
 
 // A forecast raises a floor only when all that is asked of it holds.
@@ -23,15 +24,19 @@ func TestForecastFloor(t *testing.T) {
 	}{
 		{"proven", func(*plan.Facts) {}, 3 * core, knowledge.RuleForecast},
 		{"none", func(f *plan.Facts) { f.Forecast = plan.Forecast{} }, core / 20, knowledge.RuleNoForecast},
-		{"59 minutes", func(f *plan.Facts) { f.Forecast.ScoredFor = 59 * time.Minute }, core / 20, knowledge.RuleForecastYoung},
+		{"59 minutes", func(f *plan.Facts) { f.Forecast.ScoredFor = 59 * time.Minute }, core / 20,
+			knowledge.RuleForecastYoung},
 		{"holds too seldom", func(f *plan.Facts) { f.Forecast.Coverage = 0.91 }, core / 20, knowledge.RuleForecastOff},
 		{"holds too often", func(f *plan.Facts) { f.Forecast.Coverage = 0.99 }, core / 20, knowledge.RuleForecastOff},
 		{"no better than now", func(f *plan.Facts) { f.Forecast.Gain = 0 }, core / 20, knowledge.RuleForecastWorse},
-		{"worse than now", func(f *plan.Facts) { f.Forecast.Gain, f.Forecast.Trusted = -0.2, false }, core / 20, knowledge.RuleForecastWorse},
+		{"worse than now", func(f *plan.Facts) { f.Forecast.Gain, f.Forecast.Trusted = -0.2, false }, core / 20,
+			knowledge.RuleForecastWorse},
 		{"does not trust itself", func(f *plan.Facts) { f.Forecast.Trusted = false }, core / 20, knowledge.RuleForecastWorse},
-		{"beyond all that was seen", func(f *plan.Facts) { f.Forecast.Upper, f.CPUMax = 39*core/10, 2*core }, 23 * core / 10, knowledge.RuleForecast},
+		{"beyond all that was seen", func(f *plan.Facts) { f.Forecast.Upper, f.CPUMax = 39*core/10, 2*core }, 23 * core / 10,
+			knowledge.RuleForecast},
 		{"beyond the ceiling", func(f *plan.Facts) { f.Forecast.Upper = 99 * core }, 4 * core, knowledge.RuleForecast},
-		{"under the floor that there is", func(f *plan.Facts) { f.Forecast.Upper = core / 100 }, core / 20, knowledge.RuleForecast},
+		{"under the floor that there is", func(f *plan.Facts) { f.Forecast.Upper = core / 100 }, core / 20,
+			knowledge.RuleForecast},
 	} {
 		p := serving(4)
 		facts := plan.Facts{Forecast: proven}
@@ -50,9 +55,11 @@ func TestForecastsOnlyRaise(t *testing.T) {
 		p, facts := drawPolicy(t), drawFacts(t)
 		without := plan.Deliberate(epoch, facts, &p, smallHost, knowledge.Envelope{})
 		facts.Forecast = plan.Forecast{
-			Upper: knowledge.NanoCPU(rapid.Int64Range(0, int64(knowledge.MaxCPU)).Draw(t, "upper")), Level: plan.ForecastLevel(p.Class),
+			Upper:    knowledge.NanoCPU(rapid.Int64Range(0, int64(knowledge.MaxCPU)).Draw(t, "upper")),
+			Level:    plan.ForecastLevel(p.Class),
 			Coverage: rapid.Float64Range(0, 1).Draw(t, "coverage"), Gain: rapid.Float64Range(-1, 1).Draw(t, "gain"),
-			ScoredFor: time.Duration(rapid.Int64Range(0, int64(9*time.Hour)).Draw(t, "scored")), Trusted: rapid.Bool().Draw(t, "trusted"),
+			ScoredFor: time.Duration(rapid.Int64Range(0, int64(9*time.Hour)).Draw(t, "scored")),
+			Trusted:   rapid.Bool().Draw(t, "trusted"),
 		}
 		with := plan.Deliberate(epoch, facts, &p, smallHost, knowledge.Envelope{})
 		if with.CPU.Min < without.CPU.Min || with.CPU.Min > with.CPU.Max {
@@ -75,7 +82,8 @@ func TestReflexFollowsAForecast(t *testing.T) {
 	now, f, w, _, p := steadyWorld()
 	e := plan.Deliberate(epoch, plan.Facts{Forecast: proven}, &p, smallHost, knowledge.Envelope{})
 	var r plan.Reflex
-	if d := r.CPU(now, &f, &w, &e, &p); d.Verb != knowledge.Grow || d.To != int64(3*core) || d.Reason.Rule != knowledge.RuleForecast {
+	if d := r.CPU(now, &f, &w, &e, &p); d.Verb != knowledge.Grow || d.To != int64(3*core) ||
+		d.Reason.Rule != knowledge.RuleForecast {
 		t.Errorf("%+v", d)
 	}
 	w.Quota, w.UsageMax, w.Usage = 3*core, core, core

@@ -64,7 +64,8 @@ func (f *Facts) NeedsImage() bool { return f.ObservedFor < learnAfter }
 
 // Because is the reason of floors that come from the image.
 func (i *Image) Because(f *Facts, p *knowledge.Policy) knowledge.Reason {
-	return knowledge.Because(knowledge.RuleImage, i.ObservedFor.Seconds(), p.Percentile(), i.CPU.Cores(), 1-ownShare(f.ObservedFor))
+	return knowledge.Because(knowledge.RuleImage, i.ObservedFor.Seconds(), p.Percentile(), i.CPU.Cores(),
+		1-ownShare(f.ObservedFor))
 }
 
 // begin sets the limits of a container that has none yet: above all that any of

@@ -11,7 +11,8 @@ import (
 
 // An image stands in for a history of the service's own, and gives way to it.
 func TestFloorsFromAnImage(t *testing.T) {
-	image := plan.Image{ObservedFor: 5 * time.Hour, CPU: core, CPUMax: 2 * core, MemoryNeed: 400 * knowledge.MiB, MemoryPeak: 500 * knowledge.MiB}
+	image := plan.Image{ObservedFor: 5 * time.Hour, CPU: core, CPUMax: 2 * core, MemoryNeed: 400 * knowledge.MiB,
+		MemoryPeak: 500 * knowledge.MiB}
 	short := image
 	short.ObservedFor = 2 * time.Minute
 	for _, c := range []struct {
@@ -24,25 +25,32 @@ func TestFloorsFromAnImage(t *testing.T) {
 		rule        knowledge.Rule
 	}{
 		// 1 core · 1.15; 500 MiB · 1.5 = 750, up to 752 MiB.
-		{"at first sight", plan.Facts{Image: image}, core * 115 / 100, 400 * knowledge.MiB, core * 23 / 10, 752 * knowledge.MiB, knowledge.RuleImage},
+		{"at first sight", plan.Facts{Image: image}, core * 115 / 100, 400 * knowledge.MiB, core * 23 / 10,
+			752 * knowledge.MiB, knowledge.RuleImage},
 		// Half of 0.2 and half of 1.15; 500 MiB · (0.15 + 0.35/√2 + 1) = 698.7, up to 704 MiB.
-		{"after ten minutes", plan.Facts{ObservedFor: 10 * time.Minute, CPU: core / 5, MemoryNeed: 100 * knowledge.MiB, Image: image},
+		{"after ten minutes", plan.Facts{ObservedFor: 10 * time.Minute, CPU: core / 5, MemoryNeed: 100 * knowledge.MiB,
+			Image: image},
 			core * 675 / 1000, 250 * knowledge.MiB, core * 23 / 10, 704 * knowledge.MiB, knowledge.RuleImage},
-		{"memory never less than was seen", plan.Facts{ObservedFor: 10 * time.Minute, CPU: core / 5, MemoryNeed: knowledge.GiB, Image: image},
+		{"memory never less than was seen", plan.Facts{ObservedFor: 10 * time.Minute, CPU: core / 5,
+			MemoryNeed: knowledge.GiB, Image: image},
 			core * 675 / 1000, knowledge.GiB, core * 23 / 10, 704 * knowledge.MiB, knowledge.RuleImage},
-		{"an hour of its own", plan.Facts{ObservedFor: time.Hour, CPU: core / 5, MemoryNeed: 100 * knowledge.MiB, Image: image},
+		{"an hour of its own", plan.Facts{ObservedFor: time.Hour, CPU: core / 5, MemoryNeed: 100 * knowledge.MiB,
+			Image: image},
 			core / 5, 100 * knowledge.MiB, 0, 0, knowledge.RuleProfile},
 		{"an image of two minutes gives first limits alone", plan.Facts{Image: short},
 			core / 20, 32 * knowledge.MiB, core * 23 / 10, 752 * knowledge.MiB, knowledge.RuleNoProfile},
-		{"an image of half a minute gives nothing", plan.Facts{Image: plan.Image{ObservedFor: 30 * time.Second, CPU: core, CPUMax: core}},
+		{"an image of half a minute gives nothing",
+			plan.Facts{Image: plan.Image{ObservedFor: 30 * time.Second, CPU: core, CPUMax: core}},
 			core / 20, 32 * knowledge.MiB, 0, 0, knowledge.RuleNoProfile},
 		{"an image that has done nothing", plan.Facts{Image: plan.Image{ObservedFor: time.Hour}},
 			core / 20, 32 * knowledge.MiB, 0, 0, knowledge.RuleImage},
 	} {
 		p := serving(4)
 		e := plan.Deliberate(epoch, c.facts, &p, knowledge.Host{CPUs: 4, Memory: 16 * knowledge.GiB}, knowledge.Envelope{})
-		if e.CPU.Min != c.floor || e.MemoryFloor != c.memFloor || e.FirstCPU != c.firstCPU || e.FirstMemory != c.firstMemory || e.Reason.Rule != c.rule {
-			t.Errorf("%s: floors %s and %s, first %s and %s, %s", c.name, e.CPU.Min, e.MemoryFloor, e.FirstCPU, e.FirstMemory, e.Reason)
+		if e.CPU.Min != c.floor || e.MemoryFloor != c.memFloor || e.FirstCPU != c.firstCPU ||
+			e.FirstMemory != c.firstMemory || e.Reason.Rule != c.rule {
+			t.Errorf("%s: floors %s and %s, first %s and %s, %s", c.name, e.CPU.Min, e.MemoryFloor, e.FirstCPU, e.FirstMemory,
+				e.Reason)
 		}
 	}
 }
@@ -65,10 +73,12 @@ func TestFirstLimitsFromAnImage(t *testing.T) {
 			}
 			return
 		}
-		if least := max(e.FirstCPU, w.UsageMax*13/10, e.CPU.Min); knowledge.NanoCPU(cpu.To) < least || cpu.Reason.Rule != knowledge.RuleFirstImage {
+		if least := max(e.FirstCPU, w.UsageMax*13/10, e.CPU.Min); knowledge.NanoCPU(cpu.To) < least ||
+			cpu.Reason.Rule != knowledge.RuleFirstImage {
 			t.Fatalf("%s, want %s at least: %s", knowledge.NanoCPU(cpu.To), least, cpu.Reason)
 		}
-		if least := max(e.FirstMemory, w.WorkingSet+64*knowledge.MiB); knowledge.Bytes(memory.To) < least || memory.Reason.Rule != knowledge.RuleFirstImage {
+		if least := max(e.FirstMemory, w.WorkingSet+64*knowledge.MiB); knowledge.Bytes(memory.To) < least ||
+			memory.Reason.Rule != knowledge.RuleFirstImage {
 			t.Fatalf("%s, want %s at least: %s", knowledge.Bytes(memory.To), least, memory.Reason)
 		}
 	})

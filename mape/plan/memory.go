@@ -45,7 +45,9 @@ type ask struct {
 
 // Memory decides on the memory limit: up before it is full, and down slowly
 // when all has been calm. A limit is never wanted under the working set.
-func (r *Reflex) Memory(now time.Time, f *knowledge.Finding, w *knowledge.Window, e *knowledge.Envelope, p *knowledge.Policy) knowledge.Decision {
+func (r *Reflex) Memory(
+	now time.Time, f *knowledge.Finding, w *knowledge.Window, e *knowledge.Envelope, p *knowledge.Policy,
+) knowledge.Decision {
 	d := hold(now, w, knowledge.ResourceMemory, int64(w.MemoryLimit))
 	if f.Quality < knowledge.QualityWarming {
 		return because(d, f.Reason)
@@ -74,7 +76,9 @@ func (r *Reflex) Memory(now time.Time, f *knowledge.Finding, w *knowledge.Window
 // AfterKill decides on the memory limit of a container that does not run: w is its
 // last life's, with the limit that the next one will begin with. After an OOM kill
 // it gets more; a hold without a reason: no kill asks for that.
-func (r *Reflex) AfterKill(now time.Time, w *knowledge.Window, e *knowledge.Envelope, p *knowledge.Policy) knowledge.Decision {
+func (r *Reflex) AfterKill(
+	now time.Time, w *knowledge.Window, e *knowledge.Envelope, p *knowledge.Policy,
+) knowledge.Decision {
 	d := hold(now, w, knowledge.ResourceMemory, int64(w.MemoryLimit))
 	g := &r.memory
 	g.killed(now, w, p)
@@ -137,7 +141,8 @@ func (g *guard) growth(a *ask) (knowledge.Bytes, knowledge.Reason) {
 	case limit < g.oomFloor:
 		return max(g.oomFloor, a.want), g.oomReason(w)
 	case a.learned && limit < a.bare:
-		return more, knowledge.Because(knowledge.RuleMemoryRise, float64(w.WorkingSet), float64(g.climb.known().Rise), float64(limit))
+		return more, knowledge.Because(knowledge.RuleMemoryRise, float64(w.WorkingSet), float64(g.climb.known().Rise),
+			float64(limit))
 	case float64(w.WorkingSet) > analyse.TightRatio*float64(limit):
 		return more, knowledge.Because(knowledge.RuleMemoryTight, float64(w.WorkingSet), float64(limit))
 	case a.f.TimeToFull > 0 && a.f.TimeToFull < analyse.FullSoon:
@@ -200,7 +205,8 @@ func (g *guard) shrink(d knowledge.Decision, a *ask) knowledge.Decision {
 		switch {
 		case float64(a.want) > g.worth(a)*float64(limit) || low <= a.want:
 		case low == g.oomFloor:
-			return because(d, knowledge.Because(knowledge.RuleMemoryNotCalm, a.now.Sub(g.oomAt).Seconds(), a.p.OOMProtect.Seconds()))
+			return because(d, knowledge.Because(knowledge.RuleMemoryNotCalm, a.now.Sub(g.oomAt).Seconds(),
+				a.p.OOMProtect.Seconds()))
 		default:
 			return because(d, knowledge.Because(knowledge.RuleMemoryFloor, float64(a.want), float64(low)))
 		}
@@ -291,7 +297,8 @@ func (g *guard) first(d knowledge.Decision, a *ask) knowledge.Decision {
 		return because(d, knowledge.Because(knowledge.RuleUnlimited, max(wait-watched, 0).Seconds()))
 	}
 	if protect := left(a.now, g.oomAt, a.p.OOMProtect); protect > 0 {
-		return because(d, knowledge.Because(knowledge.RuleMemoryNotCalm, a.now.Sub(g.oomAt).Seconds(), a.p.OOMProtect.Seconds()))
+		return because(d, knowledge.Because(knowledge.RuleMemoryNotCalm, a.now.Sub(g.oomAt).Seconds(),
+			a.p.OOMProtect.Seconds()))
 	}
 	low := a.least()
 	to := max(roundUp(max(a.want, low, a.e.FirstMemory), grain), a.room.Min)

@@ -24,15 +24,23 @@ func TestPool(t *testing.T) {
 		want     []knowledge.NanoCPU // of the last ones
 	}{
 		{"nobody", core, nil, nil},
-		{"room for all", 4 * core, []plan.Share{{Min: core, Want: 2 * core}, {Want: core}}, []knowledge.NanoCPU{2 * core, core}},
+		{"room for all", 4 * core, []plan.Share{{Min: core, Want: 2 * core}, {Want: core}},
+			[]knowledge.NanoCPU{2 * core, core}},
 		// (4 − 1) / (3 + 3) = 1/2 of what is wanted beyond the minima.
-		{"short", 4 * core, []plan.Share{{Min: core / 2, Want: 7 * core / 2, Weight: 50}, {Min: core / 2, Want: 7 * core / 2, Weight: 50}}, []knowledge.NanoCPU{2 * core, 2 * core}},
-		{"by weight", 4 * core, []plan.Share{{Want: 6 * core, Weight: 75}, {Want: 6 * core, Weight: 25}}, []knowledge.NanoCPU{3 * core, core}},
-		{"the heavy one is served in full", 4 * core, []plan.Share{{Want: 2 * core, Weight: 100}, {Want: 6 * core, Weight: 1}}, []knowledge.NanoCPU{2 * core, 2 * core}},
-		{"a spike starves nobody under the floor", 2 * core, []plan.Share{{Min: core / 2, Want: core / 2, Weight: 1}, {Want: 100 * core, Weight: 100}}, []knowledge.NanoCPU{core / 2, 3 * core / 2}},
-		{"100 idle ones on 2 cores, and one that works", 2 * core, idle(100, plan.Share{Min: core / 20, Want: 2 * core, Weight: 50}), []knowledge.NanoCPU{core / 20, 21 * core / 20}},
-		{"no capacity", 0, []plan.Share{{Min: core, Want: 2 * core}, {Min: core, Want: core / 2}}, []knowledge.NanoCPU{core, core / 2}},
-		{"garbage", -5, []plan.Share{{Min: -core, Want: -core, Weight: -7}, {Min: 1 << 62, Want: 1 << 62, Weight: 1 << 40}}, []knowledge.NanoCPU{0, knowledge.MaxCPU}},
+		{"short", 4 * core, []plan.Share{{Min: core / 2, Want: 7 * core / 2, Weight: 50},
+			{Min: core / 2, Want: 7 * core / 2, Weight: 50}}, []knowledge.NanoCPU{2 * core, 2 * core}},
+		{"by weight", 4 * core, []plan.Share{{Want: 6 * core, Weight: 75}, {Want: 6 * core, Weight: 25}},
+			[]knowledge.NanoCPU{3 * core, core}},
+		{"the heavy one is served in full", 4 * core, []plan.Share{{Want: 2 * core, Weight: 100},
+			{Want: 6 * core, Weight: 1}}, []knowledge.NanoCPU{2 * core, 2 * core}},
+		{"a spike starves nobody under the floor", 2 * core, []plan.Share{{Min: core / 2, Want: core / 2, Weight: 1},
+			{Want: 100 * core, Weight: 100}}, []knowledge.NanoCPU{core / 2, 3 * core / 2}},
+		{"100 idle ones on 2 cores, and one that works", 2 * core, idle(100,
+			plan.Share{Min: core / 20, Want: 2 * core, Weight: 50}), []knowledge.NanoCPU{core / 20, 21 * core / 20}},
+		{"no capacity", 0, []plan.Share{{Min: core, Want: 2 * core}, {Min: core, Want: core / 2}},
+			[]knowledge.NanoCPU{core, core / 2}},
+		{"garbage", -5, []plan.Share{{Min: -core, Want: -core, Weight: -7}, {Min: 1 << 62, Want: 1 << 62, Weight: 1 << 40}},
+			[]knowledge.NanoCPU{0, knowledge.MaxCPU}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			plan.Pool(c.capacity, c.shares)

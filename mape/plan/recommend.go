@@ -132,7 +132,8 @@ func (r *Recommender) Advise(risk Risk) Advice {
 	if !ok {
 		return Advice{}
 	}
-	return Advice{CPU: knowledge.FromCores(rec.Limit), Risk: risk, Model: rec.Model, Margin: rec.Margin, Seen: rec.Seen, Waste: min(rec.Waste, wasteMost)}
+	return Advice{CPU: knowledge.FromCores(rec.Limit), Risk: risk, Model: rec.Model, Margin: rec.Margin, Seen: rec.Seen,
+		Waste: min(rec.Waste, wasteMost)}
 }
 
 // floor is the learned CPU floor: the advice where the policy leaves it to that
@@ -281,7 +282,8 @@ func (r *Recommender) mix(dear, margin, wastes *[models]float64) Recommendation 
 		limit += share * margin[j] * said[j]
 		waste += share * wastes[j]
 	}
-	out := Recommendation{Limit: limit / sum, Model: modelNames[best], Margin: margin[best], Waste: waste / sum, Seen: r.Seen()}
+	out := Recommendation{Limit: limit / sum, Model: modelNames[best], Margin: margin[best], Waste: waste / sum,
+		Seen: r.Seen()}
 	if held := r.signal.top * r.holds(); held > out.Limit {
 		out.Limit, out.Held = held, true
 	}

@@ -16,10 +16,12 @@ var modelNames = [models]string{
 	"mean of 7 and 3 deviations", "mean of 20 and 3 deviations", "mean of 65 and 3 deviations",
 	"highest mean of 7 in 12", "highest mean of 3 in 36",
 	"90th percentile of the day", "95th percentile of 3 hours",
-	"last value over the day's level", "mean of 3 over the day's level", "mean of 7 over the day's level", "mean of 7 over 0.9 of the day's level",
+	"last value over the day's level", "mean of 3 over the day's level", "mean of 7 over the day's level",
+	"mean of 7 over 0.9 of the day's level",
 	"highest ever",
 	// since version 2 of the record
-	"mean of the day", "90th percentile of the day by load", "95th percentile of the day by load", "99th percentile of the day by load",
+	"mean of the day", "90th percentile of the day by load", "95th percentile of the day by load",
+	"99th percentile of the day by load",
 }
 
 const (

@@ -25,7 +25,9 @@ func (n *noise) next() float64 {
 // replayed is what a recommender would have given, in force during each step and
 // decided from the steps before, and the shares of demand that it wasted and
 // left unserved after a first warm share of the values.
-func replayed(step time.Duration, risk plan.Risk, values []float64, warm float64) (given []float64, waste, unserved float64) {
+func replayed(
+	step time.Duration, risk plan.Risk, values []float64, warm float64,
+) (given []float64, waste, unserved float64) {
 	r := plan.NewRecommender(step)
 	var over, under, demand float64
 	for i, v := range values {
@@ -206,7 +208,8 @@ func TestRecommendCensored(t *testing.T) {
 func TestRecommendAnything(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		step := time.Duration(rapid.Int64Range(0, int64(2*time.Hour)).Draw(t, "step"))
-		value := rapid.OneOf(rapid.Float64Range(0, 10), rapid.SampledFrom([]float64{0, 1, math.NaN(), math.Inf(1), -1, 1e-300, 1e300}))
+		value := rapid.OneOf(rapid.Float64Range(0, 10),
+			rapid.SampledFrom([]float64{0, 1, math.NaN(), math.Inf(1), -1, 1e-300, 1e300}))
 		a := plan.NewRecommender(step)
 		for range rapid.IntRange(0, 400).Draw(t, "steps") {
 			a.Observe(value.Draw(t, "value"), rapid.Bool().Draw(t, "censored"))
@@ -312,7 +315,8 @@ func FuzzUnmarshalRecommender(f *testing.F) {
 }
 
 func TestRiskOf(t *testing.T) {
-	if plan.RiskOf(knowledge.ClassLatency) >= plan.RiskOf(knowledge.ClassServing) || plan.RiskOf(knowledge.ClassServing) >= plan.RiskOf(knowledge.ClassBatch) {
+	if plan.RiskOf(knowledge.ClassLatency) >= plan.RiskOf(knowledge.ClassServing) ||
+		plan.RiskOf(knowledge.ClassServing) >= plan.RiskOf(knowledge.ClassBatch) {
 		t.Error("latency before serving before batch")
 	}
 }
@@ -354,7 +358,8 @@ func TestAdviceIsTheFloor(t *testing.T) {
 	} {
 		p := serving(4)
 		p.CPUPercentile = c.percentile
-		f := plan.Facts{CPU: core, ObservedFor: 2 * time.Hour, Advice: plan.Advice{CPU: 800 * core / 1000, Seen: c.seen, Model: "last value", Margin: 1.1}}
+		f := plan.Facts{CPU: core, ObservedFor: 2 * time.Hour, Advice: plan.Advice{CPU: 800 * core / 1000, Seen: c.seen,
+			Model: "last value", Margin: 1.1}}
 		e := plan.Deliberate(epoch, f, &p, host, knowledge.Envelope{})
 		if e.CPU.Min != c.want || e.Reason.Rule != c.rule {
 			t.Errorf("%s: floor %v by %q, want %v by %q", c.name, e.CPU.Min, e.Reason, c.want, c.rule)

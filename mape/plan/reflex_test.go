@@ -15,13 +15,16 @@ import (
 // times absurd.
 func drawWindow(t *rapid.T, now time.Time) knowledge.Window {
 	cpu := func(name string) knowledge.NanoCPU {
-		return knowledge.NanoCPU(rapid.OneOf(rapid.Int64Range(0, int64(4*core)), rapid.Int64Range(0, int64(64*core)), rapid.SampledFrom([]int64{0, 0, -1, math.MaxInt64})).Draw(t, name))
+		return knowledge.NanoCPU(rapid.OneOf(rapid.Int64Range(0, int64(4*core)), rapid.Int64Range(0, int64(64*core)),
+			rapid.SampledFrom([]int64{0, 0, -1, math.MaxInt64})).Draw(t, name))
 	}
 	size := func(name string) knowledge.Bytes {
-		return knowledge.Bytes(rapid.OneOf(rapid.Int64Range(0, int64(512*knowledge.MiB)), rapid.Int64Range(0, int64(8*knowledge.GiB)), rapid.SampledFrom([]int64{0, 0, -1, math.MaxInt64})).Draw(t, name))
+		return knowledge.Bytes(rapid.OneOf(rapid.Int64Range(0, int64(512*knowledge.MiB)),
+			rapid.Int64Range(0, int64(8*knowledge.GiB)), rapid.SampledFrom([]int64{0, 0, -1, math.MaxInt64})).Draw(t, name))
 	}
 	ratio := func(name string) float64 {
-		return rapid.OneOf(rapid.Just(0.0), rapid.Just(0.0), rapid.Float64Range(0, 1), rapid.SampledFrom([]float64{math.NaN(), math.Inf(1), -1, 1e308})).Draw(t, name)
+		return rapid.OneOf(rapid.Just(0.0), rapid.Just(0.0), rapid.Float64Range(0, 1),
+			rapid.SampledFrom([]float64{math.NaN(), math.Inf(1), -1, 1e308})).Draw(t, name)
 	}
 	ago := func(name string) time.Time {
 		if d := rapid.Int64Range(0, int64(2*time.Hour)).Draw(t, name); d%3 > 0 {
@@ -31,11 +34,15 @@ func drawWindow(t *rapid.T, now time.Time) knowledge.Window {
 	}
 	w := knowledge.Window{
 		ID: "x", At: now.Add(-time.Duration(rapid.Int64Range(0, int64(12*time.Second)).Draw(t, "age"))),
-		Have:    knowledge.HasCPU | knowledge.HasThrottle | knowledge.HasMemory | knowledge.HasMemoryStat | knowledge.HasMemoryPressure,
-		Samples: rapid.IntRange(1, 9).Draw(t, "samples"), Since: now.Add(-time.Duration(rapid.Int64Range(0, int64(time.Hour)).Draw(t, "since"))),
+		Have: knowledge.HasCPU | knowledge.HasThrottle | knowledge.HasMemory | knowledge.HasMemoryStat |
+			knowledge.HasMemoryPressure,
+		Samples:  rapid.IntRange(1, 9).Draw(t, "samples"),
+		Since:    now.Add(-time.Duration(rapid.Int64Range(0, int64(time.Hour)).Draw(t, "since"))),
 		Interval: 100 * time.Millisecond, Period: cfsPeriod, Periods: 1,
-		Usage: cpu("usage"), UsageMax: cpu("max"), UsageMean: cpu("mean"), UsageStd: cpu("std"), Usage60: cpu("peak60"), Missing: cpu("missing"), Quota: cpu("quota"),
-		ThrottledPeriods: rapid.Uint64Range(0, 1).Draw(t, "throttled"), ThrottledRun: rapid.IntRange(0, 3).Draw(t, "run"), ThrottleRatio: ratio("ratio"),
+		Usage: cpu("usage"), UsageMax: cpu("max"), UsageMean: cpu("mean"), UsageStd: cpu("std"), Usage60: cpu("peak60"),
+		Missing: cpu("missing"), Quota: cpu("quota"),
+		ThrottledPeriods: rapid.Uint64Range(0, 1).Draw(t, "throttled"), ThrottledRun: rapid.IntRange(0, 3).Draw(t, "run"),
+		ThrottleRatio: ratio("ratio"),
 		WindowMemory: knowledge.WindowMemory{MemoryUsage: size("memory"), WorkingSet: size("set"), Anon: size("anon"),
 			Hard: size("hard"), AnonPeak: size("anonpeak"), MemoryLimit: size("limit"), Growth: 1e7 * ratio("growth"),
 			RefaultRate: ratio("refaults"), LastOOM: ago("oom"), LastMemoryEvent: ago("event")},
@@ -52,7 +59,8 @@ func drawPolicy(t *rapid.T) knowledge.Policy {
 	p.CPU.Min = knowledge.NanoCPU(rapid.Int64Range(0, int64(core)).Draw(t, "cpu.min"))
 	p.CPU.Max = p.CPU.Min + knowledge.NanoCPU(rapid.Int64Range(int64(core/50), int64(16*core)).Draw(t, "cpu.more"))
 	p.Memory.Min = knowledge.Bytes(rapid.Int64Range(0, int64(knowledge.GiB)).Draw(t, "memory.min"))
-	p.Memory.Max = p.Memory.Min + knowledge.Bytes(rapid.Int64Range(int64(knowledge.MiB), int64(8*knowledge.GiB)).Draw(t, "memory.more"))
+	p.Memory.Max = p.Memory.Min + knowledge.Bytes(rapid.Int64Range(int64(knowledge.MiB), int64(8*knowledge.GiB)).Draw(t,
+		"memory.more"))
 	p.MemoryShrink = rapid.Bool().Draw(t, "shrink")
 	p.CPUTarget = rapid.SampledFrom([]float64{0, 0, 0.5, 0.9}).Draw(t, "cpu.target")
 	p.MemoryTarget = rapid.SampledFrom([]float64{0, 0, 0.5, 0.9}).Draw(t, "memory.target")
@@ -89,7 +97,8 @@ func TestDecisionsAreInBounds(t *testing.T) {
 		for range rapid.IntRange(1, 6).Draw(t, "steps") {
 			now = now.Add(time.Duration(rapid.Int64Range(1, int64(15*time.Minute)).Draw(t, "later")))
 			w := drawWindow(t, now)
-			f := analyse.Assess(now, &w, &p, &knowledge.Container{StartedAt: now.Add(-time.Duration(rapid.Int64Range(0, int64(3*time.Minute)).Draw(t, "started")))}, 5*time.Second)
+			f := analyse.Assess(now, &w, &p, &knowledge.Container{StartedAt: now.Add(-time.Duration(rapid.Int64Range(0,
+				int64(3*time.Minute)).Draw(t, "started")))}, 5*time.Second)
 			cpu, memory := r.CPU(now, &f, &w, &e, &p), r.Memory(now, &f, &w, &e, &p)
 			checkCPU(t, cpu, &f, &w, &e, &p)
 			checkMemory(t, memory, &f, &w, &e, &p)
@@ -124,7 +133,9 @@ func checkShape(t *rapid.T, d knowledge.Decision, f *knowledge.Finding) {
 	}
 }
 
-func checkCPU(t *rapid.T, d knowledge.Decision, f *knowledge.Finding, w *knowledge.Window, e *knowledge.Envelope, p *knowledge.Policy) {
+func checkCPU(
+	t *rapid.T, d knowledge.Decision, f *knowledge.Finding, w *knowledge.Window, e *knowledge.Envelope, p *knowledge.Policy,
+) {
 	checkShape(t, d, f)
 	if d.Verb == knowledge.Hold {
 		return
@@ -141,7 +152,9 @@ func checkCPU(t *rapid.T, d knowledge.Decision, f *knowledge.Finding, w *knowled
 	}
 }
 
-func checkMemory(t *rapid.T, d knowledge.Decision, f *knowledge.Finding, w *knowledge.Window, e *knowledge.Envelope, p *knowledge.Policy) {
+func checkMemory(
+	t *rapid.T, d knowledge.Decision, f *knowledge.Finding, w *knowledge.Window, e *knowledge.Envelope, p *knowledge.Policy,
+) {
 	checkShape(t, d, f)
 	if d.Verb == knowledge.Hold {
 		return
@@ -234,9 +247,11 @@ func TestOnlyItsOwnCutIsUndone(t *testing.T) {
 		p := serving(4)
 		e := plan.Deliberate(epoch, plan.Facts{}, &p, smallHost, knowledge.Envelope{})
 		var r plan.Reflex
-		r.Applied(epoch, knowledge.Decision{Verb: knowledge.Shrink, From: int64(2 * core), To: int64(core), Reason: knowledge.Because(c.rule)})
+		r.Applied(epoch, knowledge.Decision{Verb: knowledge.Shrink, From: int64(2 * core), To: int64(core),
+			Reason: knowledge.Because(c.rule)})
 		now := epoch.Add(2 * time.Second)
-		w := knowledge.Window{Have: knowledge.HasCPU | knowledge.HasThrottle, At: now, Samples: 9, Quota: core, Usage: core, UsageMax: core, ThrottleRatio: 0.3}
+		w := knowledge.Window{Have: knowledge.HasCPU | knowledge.HasThrottle, At: now, Samples: 9, Quota: core, Usage: core,
+			UsageMax: core, ThrottleRatio: 0.3}
 		f := analyse.Assess(now, &w, &p, nil, time.Second)
 		d := r.CPU(now, &f, &w, &e, &p)
 		if d.Verb != knowledge.Grow || d.Reason.Rule != c.want {
@@ -275,7 +290,8 @@ func TestRow68NeverBeyondTheHost(t *testing.T) {
 }
 
 func TestShares(t *testing.T) {
-	w := knowledge.Window{Have: knowledge.HasCPU | knowledge.HasCPUPressure, At: epoch, Since: epoch.Add(-time.Hour), Samples: 9, Usage60: 2 * core}
+	w := knowledge.Window{Have: knowledge.HasCPU | knowledge.HasCPUPressure, At: epoch, Since: epoch.Add(-time.Hour),
+		Samples: 9, Usage60: 2 * core}
 	p := serving(8)
 	p.CPUMode = knowledge.CPUWeight
 	for _, c := range []struct {
@@ -338,7 +354,8 @@ func steadyWorld() (now time.Time, f knowledge.Finding, w knowledge.Window, e kn
 	e = plan.Deliberate(epoch, plan.Facts{}, &p, smallHost, knowledge.Envelope{})
 	now = epoch.Add(time.Hour)
 	w = knowledge.Window{
-		Have: knowledge.HasCPU | knowledge.HasThrottle | knowledge.HasMemory | knowledge.HasMemoryStat, At: now, Since: epoch, Samples: 99, Interval: 100 * time.Millisecond,
+		Have: knowledge.HasCPU | knowledge.HasThrottle | knowledge.HasMemory | knowledge.HasMemoryStat, At: now, Since: epoch,
+		Samples: 99, Interval: 100 * time.Millisecond,
 		Quota: 2 * core, Usage: core, UsageMax: core, UsageMean: core, UsageStd: core / 10,
 		WindowMemory: knowledge.WindowMemory{MemoryLimit: knowledge.GiB, WorkingSet: 200 * knowledge.MiB,
 			MemoryUsage: 300 * knowledge.MiB, Anon: 100 * knowledge.MiB, AnonPeak: 120 * knowledge.MiB},

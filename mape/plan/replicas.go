@@ -164,7 +164,8 @@ func (s *Scaler) outlook(now time.Time, dt time.Duration, seen *Seen, r *Rules) 
 	}
 	// What was just started is an answer to few readings; the next ones correct it
 	// when they are averaged, or at once where they are beyond it.
-	if all := float64(f.Replicas()) * f.Law.Useful(f.Cores); s.full < censoredSteps && f.Starting > 0 && now.Sub(s.grown) < panicSpan && demand <= r.Knee*all {
+	if all := float64(f.Replicas()) * f.Law.Useful(f.Cores); s.full < censoredSteps && f.Starting > 0 &&
+		now.Sub(s.grown) < panicSpan && demand <= r.Knee*all {
 		o.Out, o.Upper, in = min(o.Out, all), min(o.Upper, r.Knee*all), min(in, r.Knee*all)
 	}
 	instant := (1 + scaleInRoom) * max(o.Out, in/r.Knee)
@@ -195,7 +196,8 @@ func (s *Scaler) surging(now time.Time, dt time.Duration, o *Outlook, seen *Seen
 	if s.last/r.Target >= panicRatio*ready {
 		s.panics = now.Add(panicFor)
 	}
-	if now.Before(s.panics) && o.Out > ready || s.full >= censoredSteps || o.Upper > r.Knee*ready && s.last > r.Target*ready {
+	if now.Before(s.panics) && o.Out > ready || s.full >= censoredSteps || o.Upper > r.Knee*ready &&
+		s.last > r.Target*ready {
 		s.surged = now
 	}
 	return s.surged.Equal(now)
@@ -271,7 +273,8 @@ func (s *Scaler) settle(now time.Time, c *chooser, p Plan) Plan {
 		return p
 	}
 	if p.Cores > c.now.Cores { // first larger, then fewer
-		return c.delay(p, c.now.Replicas, knowledge.Because(knowledge.RuleReplicasMore, float64(c.now.Replicas), p.Cores, c.o.Out, c.worth(p.Size)))
+		return c.delay(p, c.now.Replicas, knowledge.Because(knowledge.RuleReplicasMore, float64(c.now.Replicas), p.Cores,
+			c.o.Out, c.worth(p.Size)))
 	}
 	since := s.surplus
 	if s.changed.After(since) {
@@ -279,7 +282,8 @@ func (s *Scaler) settle(now time.Time, c *chooser, p Plan) Plan {
 	}
 	gone, many := 0, c.now.Replicas-p.Replicas
 	if lasts := now.Sub(s.surplus); s.surplus.IsZero() || lasts < s.waits(now) {
-		return c.delay(p, c.now.Replicas, knowledge.Because(knowledge.RuleReplicasPace, float64(many), max(s.waits(now)-lasts, scaleInEvery).Seconds()))
+		return c.delay(p, c.now.Replicas, knowledge.Because(knowledge.RuleReplicasPace, float64(many),
+			max(s.waits(now)-lasts, scaleInEvery).Seconds()))
 	}
 	if !s.surplus.IsZero() {
 		gone = min(int(now.Sub(since)/scaleInEvery), many)

@@ -35,7 +35,8 @@ type figures struct {
 }
 
 func (f figures) String() string {
-	return fmt.Sprintf("%3d changes, %4.0f s overloaded, %.1f replica-hours, surge covered after %.0f s", f.changes, f.overloaded, f.hours, f.wait)
+	return fmt.Sprintf("%3d changes, %4.0f s overloaded, %.1f replica-hours, surge covered after %.0f s", f.changes,
+		f.overloaded, f.hours, f.wait)
 }
 
 type decider func(at time.Duration, demand float64, short bool, ready, starting int) int
@@ -98,7 +99,8 @@ func (b bed) replay(demand []float64, surge time.Duration, decide decider) figur
 // scaler decides with the shipped code, without a forecast.
 func (b bed) scaler(together int) decider {
 	s := &Scaler{}
-	r := &Rules{Axis: AxisHorizontal, Least: b.least, Most: b.most, Target: b.target, Knee: 1, Risk: b.risk, Start: b.start, Together: together}
+	r := &Rules{Axis: AxisHorizontal, Least: b.least, Most: b.most, Target: b.target, Knee: 1, Risk: b.risk,
+		Start: b.start, Together: together}
 	t0 := time.Unix(1e9, 0)
 	return func(at time.Duration, demand float64, short bool, ready, starting int) int {
 		n := ready + starting
@@ -256,7 +258,8 @@ func median(v []float64) float64 {
 func TestOtherTraces(t *testing.T) {
 	for name, step := range map[string]time.Duration{
 		"nab-asg-cpu": 300 * time.Second, "nab-elb-requests": 300 * time.Second, "nab-tweets-aapl": 300 * time.Second,
-		"nasa-http": time.Minute, "worldcup98-week-jun24": time.Minute, "azure-llm-code-1s": time.Second, "mooncake-chat-3s": 3 * time.Second,
+		"nasa-http": time.Minute, "worldcup98-week-jun24": time.Minute, "azure-llm-code-1s": time.Second,
+		"mooncake-chat-3s": 3 * time.Second,
 	} {
 		demand := shared(t, name)
 		if demand == nil {

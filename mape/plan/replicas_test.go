@@ -78,7 +78,8 @@ func demands(t *rapid.T, n int) []float64 {
 // than ours goes; capacity falls only while nothing starts, in calm.
 func TestDelaysNeverReverse(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		c := newCrew(Axis(rapid.IntRange(0, 2).Draw(t, "axis")), time.Duration(rapid.SampledFrom([]int{2, 10}).Draw(t, "dt"))*time.Second)
+		c := newCrew(Axis(rapid.IntRange(0, 2).Draw(t, "axis")),
+			time.Duration(rapid.SampledFrom([]int{2, 10}).Draw(t, "dt"))*time.Second)
 		c.r.Together = rapid.IntRange(0, 2).Draw(t, "together")
 		c.room = rapid.Float64Range(0, 30).Draw(t, "room")
 		var removals []time.Duration
@@ -92,7 +93,8 @@ func TestDelaysNeverReverse(t *testing.T) {
 			p := c.step(seen)
 			surge := p.Reason.Rule == knowledge.RuleReplicasSurge
 			checkPlan(t, &seen.Fleet, &c.r, &p)
-			if !surge && !between(float64(p.Replicas), float64(n), float64(wish.Replicas)) || !surge && !between(p.Cores, cores, wish.Cores) {
+			if !surge && !between(float64(p.Replicas), float64(n), float64(wish.Replicas)) || !surge &&
+				!between(p.Cores, cores, wish.Cores) {
 				t.Fatalf("from %d×%g towards %+v it went to %+v (%v)", n, cores, wish.Size, p.Size, p.Reason)
 			}
 			if surge && (p.Replicas < n || p.Cores < cores) {
@@ -208,7 +210,10 @@ func TestVerticalFirst(t *testing.T) {
 		ok    func(p Plan) bool
 	}{
 		{"room", 100, 4, func(p Plan) bool { return p.Replicas == 2 && p.Cores >= 4/0.9/2 }},
-		{"no room for larger ones", 0.5, 4, func(p Plan) bool { return p.Cores > 1 || p.Reason.Rule == knowledge.RuleReplicasFull }},
+		{"no room for larger ones", 0.5, 4, func(p Plan) bool {
+			return p.Cores > 1 ||
+				p.Reason.Rule == knowledge.RuleReplicasFull
+		}},
 		{"beyond the largest size", 100, 30, func(p Plan) bool { return p.Cores == 8 && p.Replicas > 2 }},
 	} {
 		c := newCrew(AxisBoth, 2*time.Second)

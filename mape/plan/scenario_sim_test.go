@@ -169,7 +169,8 @@ func TestIdleShrinksToItsFloorAndGrowsBack(t *testing.T) {
 // stabilisation window after the growth before it, and a load that swings as
 // fast as the loop sees no cut at all.
 func TestRow67OscillatingLoad(t *testing.T) {
-	for _, period := range []time.Duration{200 * time.Millisecond, time.Second, 2 * time.Second, 5 * time.Second, 9 * time.Second, 15 * time.Second, 25 * time.Second, time.Minute} {
+	for _, period := range []time.Duration{200 * time.Millisecond, time.Second, 2 * time.Second, 5 * time.Second,
+		9 * time.Second, 15 * time.Second, 25 * time.Second, time.Minute} {
 		h := newWorld(4)
 		h.threads, h.quota = 2, knowledge.OneCPU/5
 		h.load = func(at time.Duration) float64 {

@@ -64,7 +64,8 @@ type player struct {
 func play(text string) (string, error) {
 	s := &player{p: serving(8)}
 	s.w = knowledge.Window{
-		Have:    knowledge.HasCPU | knowledge.HasThrottle | knowledge.HasMemory | knowledge.HasMemoryStat | knowledge.HasMemoryPressure,
+		Have: knowledge.HasCPU | knowledge.HasThrottle | knowledge.HasMemory | knowledge.HasMemoryStat |
+			knowledge.HasMemoryPressure,
 		Samples: 10, Since: epoch, Interval: 100 * time.Millisecond, Period: cfsPeriod, Periods: 1,
 	}
 	for i, line := range strings.Split(strings.TrimRight(text, "\n"), "\n") {
@@ -130,7 +131,8 @@ func (s *player) decide() {
 	} {
 		if key := d.Verb.String() + string(d.Reason.Rule); d.Verb != knowledge.Hold || key != s.printed[i] {
 			s.printed[i] = key
-			fmt.Fprintf(&s.out, "\t%-6s %-6s %-6s %s: %s (%s)\n", s.now.Sub(epoch), d.Resource, d.Verb, amounts(d), d.Reason, d.Reason.Rule)
+			fmt.Fprintf(&s.out, "\t%-6s %-6s %-6s %s: %s (%s)\n", s.now.Sub(epoch), d.Resource, d.Verb, amounts(d), d.Reason,
+				d.Reason.Rule)
 		}
 		if d.Verb == knowledge.Hold {
 			continue

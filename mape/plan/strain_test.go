@@ -21,7 +21,10 @@ func TestThresholdFloor(t *testing.T) {
 	}{
 		{"nothing learned", func(f *plan.Facts, _ *knowledge.Policy) { f.Strain = plan.Strain{} }, 0, 0},
 		{"use over the knee", func(*plan.Facts, *knowledge.Policy) {}, 1.25, 1.458333},
-		{"a forecast expects more", func(f *plan.Facts, _ *knowledge.Policy) { f.Forecast, f.Forecast.Upper = proven, 5*core/4 }, 1.5625, 1.5625},
+		{"a forecast expects more", func(f *plan.Facts, _ *knowledge.Policy) {
+			f.Forecast, f.Forecast.Upper = proven,
+				5*core/4
+		}, 1.5625, 1.5625},
 		{"far more than the mean of now", func(f *plan.Facts, _ *knowledge.Policy) { f.Forecast = proven }, 2, 2},
 		{"peaks of seconds", func(f *plan.Facts, _ *knowledge.Policy) { f.Strain.Mean = core / 4 }, 0.5, 0.583333},
 		{"a lesson that is absurd", func(f *plan.Facts, _ *knowledge.Policy) { f.Strain.Knee = 1e-9 }, 1.5, 1.75},
@@ -36,7 +39,8 @@ func TestThresholdFloor(t *testing.T) {
 		without := facts
 		without.Strain = plan.Strain{}
 		e := plan.Deliberate(epoch, facts, &p, smallHost, knowledge.Envelope{})
-		if math.Abs(e.ThresholdCPU.Cores()-c.floor) > 1e-6 || math.Abs(e.CutCPU.Cores()-c.cut) > 1e-5 || (c.floor > 0) != (e.Threshold.Rule == knowledge.RuleTriggerUp) {
+		if math.Abs(e.ThresholdCPU.Cores()-c.floor) > 1e-6 || math.Abs(e.CutCPU.Cores()-c.cut) > 1e-5 ||
+			(c.floor > 0) != (e.Threshold.Rule == knowledge.RuleTriggerUp) {
 			t.Errorf("%s: floor %s, cut %s, %s", c.name, e.ThresholdCPU, e.CutCPU, e.Threshold)
 		}
 		e.ThresholdCPU, e.CutCPU, e.Threshold = 0, 0, knowledge.Reason{}
@@ -54,9 +58,12 @@ func TestThresholdsAreBounded(t *testing.T) {
 		e := plan.Deliberate(epoch, facts, &p, smallHost, knowledge.Envelope{})
 		for range rapid.IntRange(1, 8).Draw(t, "times") {
 			facts.Strain = plan.Strain{
-				Knee: rapid.OneOf(rapid.Float64Range(0, 1), rapid.SampledFrom([]float64{math.NaN(), math.Inf(1), -1, 1e-300})).Draw(t, "knee"),
-				Use:  knowledge.NanoCPU(rapid.OneOf(rapid.Int64Range(0, int64(16*core)), rapid.SampledFrom([]int64{-1, math.MaxInt64})).Draw(t, "use")),
-				Mean: knowledge.NanoCPU(rapid.OneOf(rapid.Int64Range(0, int64(16*core)), rapid.SampledFrom([]int64{-1, math.MaxInt64})).Draw(t, "mean")),
+				Knee: rapid.OneOf(rapid.Float64Range(0, 1),
+					rapid.SampledFrom([]float64{math.NaN(), math.Inf(1), -1, 1e-300})).Draw(t, "knee"),
+				Use: knowledge.NanoCPU(rapid.OneOf(rapid.Int64Range(0, int64(16*core)),
+					rapid.SampledFrom([]int64{-1, math.MaxInt64})).Draw(t, "use")),
+				Mean: knowledge.NanoCPU(rapid.OneOf(rapid.Int64Range(0, int64(16*core)),
+					rapid.SampledFrom([]int64{-1, math.MaxInt64})).Draw(t, "mean")),
 			}
 			e = plan.Deliberate(e.At.Add(10*time.Second), facts, &p, smallHost, e)
 			law := max(e.CPU.Min, min(max(facts.Strain.Use, 0), e.CPU.Max)).Cores()
@@ -98,7 +105,8 @@ func (h *taught) second(demand float64) {
 	h.past = append(h.past, use)
 	h.past = h.past[max(len(h.past)-300, 0):]
 	w := knowledge.Window{
-		Have: knowledge.HasCPU | knowledge.HasThrottle, At: h.now, Since: epoch.Add(-time.Hour), Samples: 99, Interval: 100 * time.Millisecond, Period: cfsPeriod,
+		Have: knowledge.HasCPU | knowledge.HasThrottle, At: h.now, Since: epoch.Add(-time.Hour), Samples: 99,
+		Interval: 100 * time.Millisecond, Period: cfsPeriod,
 		Quota: h.quota, Usage: knowledge.FromCores(use), UsageMean: knowledge.FromCores(use), Periods: 1,
 	}
 	for _, v := range h.past[max(len(h.past)-5, 0):] {
@@ -113,7 +121,8 @@ func (h *taught) second(demand float64) {
 		for _, v := range h.past {
 			most, mean = max(most, v), mean+v/float64(len(h.past))
 		}
-		facts := plan.Facts{Strain: plan.Strain{Knee: h.knee, Use: knowledge.FromCores(most), Mean: knowledge.FromCores(mean)}}
+		facts := plan.Facts{Strain: plan.Strain{Knee: h.knee, Use: knowledge.FromCores(most),
+			Mean: knowledge.FromCores(mean)}}
 		h.e = plan.Deliberate(h.now, facts, &h.p, smallHost, h.e)
 	}
 	f := analyse.Assess(h.now, &w, &h.p, nil, time.Minute)
@@ -191,7 +200,8 @@ func TestGrowthIsNotUndone(t *testing.T) {
 // smaller or none for it.
 func TestReflexFollowsAThreshold(t *testing.T) {
 	now, f, w, _, p := steadyWorld()
-	e := plan.Deliberate(epoch, plan.Facts{Strain: plan.Strain{Knee: 0.5, Use: 2 * core, Mean: 2 * core}}, &p, smallHost, knowledge.Envelope{})
+	e := plan.Deliberate(epoch, plan.Facts{Strain: plan.Strain{Knee: 0.5, Use: 2 * core, Mean: 2 * core}}, &p, smallHost,
+		knowledge.Envelope{})
 	for _, c := range []struct {
 		name  string
 		quota knowledge.NanoCPU
@@ -206,11 +216,13 @@ func TestReflexFollowsAThreshold(t *testing.T) {
 		var r plan.Reflex
 		w.Quota = c.quota
 		r.CPU(now.Add(-time.Minute), &f, &w, &e, &p)
-		if d := r.CPU(now, &f, &w, &e, &p); d.Verb != c.verb || knowledge.NanoCPU(d.To)/1000 != c.to/1000 || d.Reason.Rule != c.rule {
+		if d := r.CPU(now, &f, &w, &e, &p); d.Verb != c.verb || knowledge.NanoCPU(d.To)/1000 != c.to/1000 ||
+			d.Reason.Rule != c.rule {
 			t.Errorf("%s: %+v, %s", c.name, d, d.Reason)
 		}
 		p.CPUTarget = 0.9 // set meanwhile: it outranks at once
-		if d := r.CPU(now, &f, &w, &e, &p); d.Reason.Rule == knowledge.RuleTriggerUp || d.Reason.Rule == knowledge.RuleTriggerDown {
+		if d := r.CPU(now, &f, &w, &e, &p); d.Reason.Rule == knowledge.RuleTriggerUp ||
+			d.Reason.Rule == knowledge.RuleTriggerDown {
 			t.Errorf("%s, with a fixed target: %+v", c.name, d)
 		}
 		p.CPUTarget = 0

@@ -38,7 +38,9 @@ func Shares(w *knowledge.Window, p *knowledge.Policy) int64 {
 // Weight decides on the share in weight mode. current is the container's share
 // as the Engine counts it (0: the default, 1024). A result equal to current is
 // to leave it: it moves by a fifth or not at all, each 30 s at most.
-func (r *Reflex) Weight(now time.Time, current int64, f *knowledge.Finding, w *knowledge.Window, p *knowledge.Policy) (int64, knowledge.Reason) {
+func (r *Reflex) Weight(
+	now time.Time, current int64, f *knowledge.Finding, w *knowledge.Window, p *knowledge.Policy,
+) (int64, knowledge.Reason) {
 	was := current
 	if was == 0 {
 		was = sharesPerCPU

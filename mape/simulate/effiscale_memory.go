@@ -41,7 +41,8 @@ func newMemoryLoop(o Options) *memoryLoop {
 		host = knowledge.Bytes(o.HostMemory)
 	}
 	return &memoryLoop{
-		policy: o.Policy, host: knowledge.Host{CPUs: 1, Memory: 2 * host}, profile: profile.New(), anon: highest{window: memoryAnon},
+		policy: o.Policy, host: knowledge.Host{CPUs: 1, Memory: 2 * host}, profile: profile.New(),
+		anon: highest{window: memoryAnon},
 		window: knowledge.Window{
 			Have:  knowledge.HasCPU | knowledge.HasMemory | knowledge.HasMemoryStat | knowledge.HasOOM | knowledge.HasLimits,
 			Since: epoch(0),

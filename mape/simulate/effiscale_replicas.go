@@ -29,7 +29,8 @@ func newReplicaLoop(o Options) *replicaLoop {
 		axis = plan.AxisBoth
 	}
 	return &replicaLoop{room: o.HostCores, rules: plan.Rules{
-		Axis: axis, Least: o.least(), Most: o.most(), CoresLeast: leastCores, Target: o.Target, Knee: fleetKnee, Risk: fleetRisk, Start: o.StartDelay,
+		Axis: axis, Least: o.least(), Most: o.most(), CoresLeast: leastCores, Target: o.Target, Knee: fleetKnee,
+		Risk: fleetRisk, Start: o.StartDelay,
 	}}
 }
 
@@ -42,7 +43,8 @@ func (l *replicaLoop) Decide(s *Seen) Want {
 	}
 	p := l.scaler.Step(epoch(s.At), s.Dt, &plan.Seen{
 		Demand: s.Demand,
-		Fleet:  plan.Fleet{Cores: s.Cores, Starting: s.Starting, Sites: []plan.Site{{Name: "host", Cores: free, Replicas: n, Ours: n}}},
+		Fleet: plan.Fleet{Cores: s.Cores, Starting: s.Starting,
+			Sites: []plan.Site{{Name: "host", Cores: free, Replicas: n, Ours: n}}},
 	}, &l.rules)
 	return Want{Cores: p.Cores, Replicas: p.Replicas}
 }

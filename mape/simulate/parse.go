@@ -108,7 +108,8 @@ func (p *parser) row(row []byte, before []point) (point, error) {
 	}
 	if n := len(before); n > 0 && !p.fill {
 		if last := before[n-1].seconds; seconds <= last {
-			return point{}, p.broken(p.line, "%s s comes after %s s: rows must be in order, each instant once", number(seconds), number(last))
+			return point{}, p.broken(p.line, "%s s comes after %s s: rows must be in order, each instant once", number(seconds),
+				number(last))
 		}
 	}
 	value, err := strconv.ParseFloat(string(bytes.TrimSpace(right)), 64)
@@ -178,7 +179,8 @@ func (p *parser) even(points []point, step time.Duration) (Trace, error) {
 		case i >= MaxRows:
 			return Trace{}, p.at(pt.line, "the trace has more than %d steps of %s", MaxRows, step)
 		case !p.fill && math.Abs(place-float64(i)) > 0.1:
-			return Trace{}, p.broken(pt.line, "%s s is not a whole number of %s steps after the first row", number(pt.seconds), step)
+			return Trace{}, p.broken(pt.line, "%s s is not a whole number of %s steps after the first row", number(pt.seconds),
+				step)
 		case i < n && !p.fill:
 			return Trace{}, p.broken(pt.line, "two rows in one step of %s", step)
 		case i < n: // of two in one step the later counts

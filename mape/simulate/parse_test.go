@@ -33,7 +33,8 @@ func TestParseRefuses(t *testing.T) {
 		{"NaN", head + "0,1\n1,NaN\n2,1\n", `t.csv:3: value "NaN"`, true},
 		{"infinite", head + "0,1\n1,Inf\n2,1\n", `t.csv:3: value "Inf"`, true},
 		{"negative", head + "0,1\n1,-1\n2,1\n", `t.csv:3: value "-1"`, true},
-		{"more cores than there are", head + "0,1\n1,4097\n2,1\n", `t.csv:3: value "4097": allowed are numbers from 0 to 4096 cores`, false},
+		{"more cores than there are", head + "0,1\n1,4097\n2,1\n",
+			`t.csv:3: value "4097": allowed are numbers from 0 to 4096 cores`, false},
 		{"no value", head + "0,1\n1,\n2,1\n", `t.csv:3: value ""`, true},
 		{"out of order", head + "0,1\n2,1\n1,1\n3,1\n", "t.csv:4: 1 s comes after 2 s", true},
 		{"twice", head + "0,1\n1,1\n1,2\n2,1\n", "t.csv:4: 1 s comes after 1 s", true},
@@ -51,16 +52,19 @@ func TestParseRefuses(t *testing.T) {
 			if errors.Is(err, ErrRepairable) != c.repairable && c.name != "too far apart" {
 				t.Errorf("%v: repairable %t, want %t", err, !c.repairable, c.repairable)
 			}
-			if _, err := Parse("t.csv", UnitCores, []byte(c.text), true); (err == nil) != (c.repairable && c.name != "too far apart") {
+			if _, err := Parse("t.csv", UnitCores, []byte(c.text), true); (err == nil) != (c.repairable &&
+				c.name != "too far apart") {
 				t.Errorf("filled: %v", err)
 			}
 		})
 	}
 	rows := []byte(head + strings.Repeat("0,1\n", MaxRows+1))
-	if _, err := Parse("t.csv", UnitCores, rows, true); err == nil || !strings.Contains(err.Error(), "more than 2000000 rows") {
+	if _, err := Parse("t.csv", UnitCores, rows, true); err == nil || !strings.Contains(err.Error(),
+		"more than 2000000 rows") {
 		t.Errorf("too many rows: %v", err)
 	}
-	if _, err := Parse("t.csv", UnitCores, make([]byte, MaxBytes+1), true); err == nil || !strings.Contains(err.Error(), "bytes") {
+	if _, err := Parse("t.csv", UnitCores, make([]byte, MaxBytes+1), true); err == nil ||
+		!strings.Contains(err.Error(), "bytes") {
 		t.Errorf("too many bytes: %v", err)
 	}
 }
@@ -75,13 +79,15 @@ func TestParse(t *testing.T) {
 		filled     int
 	}{
 		{"plain", head + "0,1\n2,2.5\n4,0\n", false, 2 * time.Second, []float64{1, 2.5, 0}, 0},
-		{"Windows, blanks, no newline at the end", "\ufeffseconds, value\r\n0 , 1\r\n\r\n300, 2", false, 5 * time.Minute, []float64{1, 2}, 0},
+		{"Windows, blanks, no newline at the end", "\ufeffseconds, value\r\n0 , 1\r\n\r\n300, 2", false, 5 * time.Minute,
+			[]float64{1, 2}, 0},
 		{"begins later", head + "1000,1\n1060,2\n", false, time.Minute, []float64{1, 2}, 0},
 		{"a tenth beside", head + "0,1\n1,2\n2.05,3\n3,4\n", false, time.Second, []float64{1, 2, 3, 4}, 0},
 		{"a hole", head + "0,1\n1,2\n4,5\n5,9\n", true, time.Second, []float64{1, 2, 3, 4, 5, 9}, 2},
 		{"out of order", head + "0,1\n2,3\n1,2\n3,4\n", true, time.Second, []float64{1, 2, 3, 4}, 0},
 		{"twice: the later counts", head + "0,1\n1,2\n1,7\n2,3\n", true, time.Second, []float64{1, 7, 3}, 0},
-		{"no numbers", head + "0,1\n1,NaN\n2,oops\n3,4\n4,-1\n5,6\n6,7\n", true, time.Second, []float64{1, 2, 3, 4, 5, 6, 7}, 3},
+		{"no numbers", head + "0,1\n1,NaN\n2,oops\n3,4\n4,-1\n5,6\n6,7\n", true, time.Second, []float64{1, 2, 3, 4, 5, 6, 7},
+			3},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got, err := Parse("t.csv", UnitCores, []byte(c.text), c.fill)
@@ -120,7 +126,8 @@ func TestTraceRoundTrip(t *testing.T) {
 // FuzzParse: whatever a stranger's file holds, it is an error or a trace that can
 // be replayed.
 func FuzzParse(f *testing.F) {
-	for _, s := range []string{"", "seconds,value\n0,1\n1,2\n", "seconds,value\n0,1\n1,NaN\n9,2\n", "seconds,value\n5,1\n1,2\n1,3\n", "seconds,value\n0,1e308\n1e9,2"} {
+	for _, s := range []string{"", "seconds,value\n0,1\n1,2\n", "seconds,value\n0,1\n1,NaN\n9,2\n",
+		"seconds,value\n5,1\n1,2\n1,3\n", "seconds,value\n0,1e308\n1e9,2"} {
 		f.Add([]byte(s), true)
 		f.Add([]byte(s), false)
 	}

@@ -29,7 +29,8 @@ func Knows(name string, unit Unit, axis Axis) bool {
 func New(name string, t *Trace, o Options) (Policy, error) {
 	memory := t.Unit == UnitBytes
 	if name != EffiScale && !slices.Contains(Baselines(), name) {
-		return nil, fmt.Errorf("policy %q: allowed are %s", name, strings.Join(append([]string{EffiScale}, Baselines()...), ", "))
+		return nil, fmt.Errorf("policy %q: allowed are %s", name, strings.Join(append([]string{EffiScale}, Baselines()...),
+			", "))
 	}
 	if !Knows(name, t.Unit, o.Axis) {
 		return nil, fmt.Errorf("%s does not know %s on the %s axis", name, t.Unit, o.Axis)

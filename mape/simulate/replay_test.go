@@ -48,7 +48,8 @@ func TestPeersFigures(t *testing.T) {
 		if s.Replicas.Cover == nil {
 			t.Fatalf("%s: the spike was never covered", c.name)
 		}
-		got := [...]float64{float64(s.Changes), float64(s.Reversals), s.Replicas.Hours, s.Replicas.Overloaded, *s.Replicas.Cover}
+		got := [...]float64{float64(s.Changes), float64(s.Reversals), s.Replicas.Hours, s.Replicas.Overloaded,
+			*s.Replicas.Cover}
 		t.Logf("%s: %.1f", c.name, got)
 		for i, want := range [...]float64{c.changes, c.reversals, c.hours, c.overloaded, c.covered} {
 			if math.Abs(got[i]-want) > 0.1*want {
@@ -129,7 +130,8 @@ func TestFutureIsUnknown(t *testing.T) {
 		o := Defaults()
 		o.Axis = Axis(rapid.IntRange(0, 2).Draw(rt, "axis"))
 		o.StartDelay = time.Duration(rapid.IntRange(0, 30).Draw(rt, "delay")) * time.Second
-		step := rapid.SampledFrom([]time.Duration{time.Second, 2 * time.Second, 15 * time.Second, 300 * time.Second}).Draw(rt, "step")
+		step := rapid.SampledFrom([]time.Duration{time.Second, 2 * time.Second, 15 * time.Second, 300 * time.Second}).Draw(rt,
+			"step")
 		scale := 4.0
 		if unit == UnitBytes {
 			scale = 4 << 30
@@ -150,7 +152,8 @@ func TestFutureIsUnknown(t *testing.T) {
 			a, b := Run(&one, policy(rt, name, &one, o), o), Run(&two, policy(rt, name, &two, o), o)
 			for i := 0; i <= at; i++ {
 				if a.Allocated[i] != b.Allocated[i] || a.Reserved[i] != b.Reserved[i] || a.Replicas[i] != b.Replicas[i] {
-					rt.Fatalf("%s: step %d had %g, with another future from step %d on %g", name, i, a.Allocated[i], at, b.Allocated[i])
+					rt.Fatalf("%s: step %d had %g, with another future from step %d on %g", name, i, a.Allocated[i], at,
+						b.Allocated[i])
 				}
 			}
 			sane(rt, name, a, o)
@@ -241,7 +244,8 @@ func TestMemoryIsTighterThanAutopilot(t *testing.T) {
 			t.Fatal(err)
 		}
 		ours, theirs := results[0].Score, results[1].Score
-		t.Logf("%s: slack %.3f, Autopilot %.3f; %.0f changes a day, %.0f", traces[i].Name, ours.Slack, theirs.Slack, ours.ChangesPerDay, theirs.ChangesPerDay)
+		t.Logf("%s: slack %.3f, Autopilot %.3f; %.0f changes a day, %.0f", traces[i].Name, ours.Slack, theirs.Slack,
+			ours.ChangesPerDay, theirs.ChangesPerDay)
 		if ours.OOMKills > 0 || ours.Slack >= theirs.Slack {
 			t.Errorf("%s: %d kills, slack %.3f, Autopilot %.3f", traces[i].Name, ours.OOMKills, ours.Slack, theirs.Slack)
 		}

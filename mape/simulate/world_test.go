@@ -78,7 +78,8 @@ func TestOOM(t *testing.T) {
 func TestBounds(t *testing.T) {
 	o := Defaults()
 	o.HostCores, o.Max, o.StartDelay = 4, 6, 0
-	s, _ := replay(UnitCores, repeat(1, 7), o, Want{Replicas: 100}, Want{Replicas: -3}, Want{Cores: math.NaN()}, Want{Cores: math.Inf(1)}, Want{Cores: 100}, Want{Cores: 1e-9})
+	s, _ := replay(UnitCores, repeat(1, 7), o, Want{Replicas: 100}, Want{Replicas: -3}, Want{Cores: math.NaN()},
+		Want{Cores: math.Inf(1)}, Want{Cores: 100}, Want{Cores: 1e-9})
 	if want := []float64{1, 4, 4, 4, 4, 4, 0.04}; !slices.Equal(s.Reserved, want) {
 		t.Errorf("reserved %v, want %v", s.Reserved, want)
 	}
