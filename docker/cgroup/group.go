@@ -40,17 +40,17 @@ type Group struct {
 func (h *Host) CreateParent(name string) (*Parent, error) {
 	p := &Parent{host: h, name: name}
 	for _, root := range h.roots() {
-		dir := filepath.Join(root, name)
-		err := os.Mkdir(dir, 0o755)
+		err := os.Mkdir(filepath.Join(root, name), 0o755)
 		if err == nil && h.at[cpu].v2 {
 			p.enabled, err = enable(root)
 			if err == nil {
-				_, err = enable(dir)
+				_, err = enable(filepath.Join(root, name))
 			}
 		}
-		if err != nil {
-			return nil, errors.Join(fmt.Errorf("cannot create control group %s: %w", dir, err), p.Remove())
+		if err == nil {
+			continue
 		}
+		return nil, errors.Join(fmt.Errorf("cannot create a control group: %w", err), p.Remove())
 	}
 	return p, nil
 }
@@ -231,12 +231,19 @@ func (g *Group) Remove() error {
 	return errors.Join(errs...)
 }
 
+func exists(dir string) bool {
+	_, err := os.Stat(dir)
+	return err == nil
+}
+
 // removeGroup waits a little for processes that are ending.
 func removeGroup(dir string) error {
 	for end := time.Now().Add(removeWithin); ; time.Sleep(10 * time.Millisecond) {
 		err := unix.Rmdir(dir)
 		switch {
 		case err == nil || err == unix.ENOENT:
+			return nil
+		case err == unix.EROFS && !exists(dir):
 			return nil
 		case err != unix.EBUSY || time.Now().After(end):
 			return &fs.PathError{Op: "remove control group", Path: dir, Err: err}

@@ -128,7 +128,7 @@ func (d *demo) useProcesses(ctx context.Context) (note string, err error) {
 	e, err := process.Open(process.Options{Socket: socket, Program: d.Binary, Parent: groupOf(d.id)})
 	if err != nil {
 		d.kind = simulated
-		return fmt.Sprintf("%s, and no control group can be created here (%v).", none, err), nil
+		return fmt.Sprintf("%s, and the demo without one fails: %v.", none, err), nil
 	}
 	d.push("processes", func(context.Context) error { return e.Close() })
 	d.kind, d.Host = processes, "unix://"+socket
