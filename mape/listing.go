@@ -168,7 +168,7 @@ func (l *Loop) attach(now time.Time, c *container) {
 func (l *Loop) remove(c *container) {
 	now := l.o.Now()
 	c.detach()
-	if r, ok := c.TakeFold(now); ok && len(l.saving.folds) < foldsKept {
+	if r, ok := c.TakeQuotaMoves(now); ok && len(l.saving.folds) < foldsKept {
 		l.saving.folds = append(l.saving.folds, r)
 	}
 	c.service.Replicas.Leave(now, false)

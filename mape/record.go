@@ -61,7 +61,7 @@ func (l *Loop) pack(now time.Time, all bool) Batch {
 	l.saving.folds = nil
 	for _, c := range l.containers.order {
 		b.Alive = append(b.Alive, c.ID)
-		if r, ok := c.TakeFold(now); ok {
+		if r, ok := c.TakeQuotaMoves(now); ok {
 			b.Folds = append(b.Folds, r)
 			c.changed = true
 		}

@@ -1,9 +1,9 @@
-// Package execute does what was decided, and only what its guards let pass. It
-// knows one container at a time: judge, record, act, read back, watch, undo.
+// Package execute does what was decided, and only what its guards let pass. It works on
+// one container at a time: admit, record, change, read back, watch, undo.
 //
-// Every method of Executor runs on the loop's goroutine; what takes time goes to
-// Workers, which bring back a closure for that same goroutine. So there is
-// one writer per container and no lock.
+// Every method of Executor runs on the loop's goroutine. Calls of the Engine and the
+// disk go to Workers, whose results come back as closures for that same goroutine. So
+// there is one writer per container and no lock.
 package execute
 
 import (
@@ -58,92 +58,25 @@ type Meter interface {
 	DriftRepaired()
 }
 
-// Marks are what must survive a restart of the daemon for one container.
-type Marks struct {
-	// Engine is what the Engine is known to hold: what we last sent or read.
-	// A difference found later was made by somebody else.
-	Engine      knowledge.Limits `json:"engine"`
-	EngineKnown bool             `json:"engine_known"`
-	// Quota is what we last wrote to the kernel; 0 with QuotaSet: lifted.
-	Quota    knowledge.NanoCPU `json:"quota"`
-	QuotaSet bool              `json:"quota_set"`
-	// ExternalUntil: somebody else's change is respected until then.
-	ExternalUntil time.Time `json:"external_until,omitzero"`
-	// Pinned: their value lies outside the policy; it stays until they change it.
-	Pinned bool `json:"pinned,omitempty"`
-	// Floors raised by cuts that hurt, per resource.
-	Raised [2]RaisedFloor `json:"raised"`
-	// Shrinks counts memory cuts of Day (days since 1970, UTC).
-	Day     int64     `json:"day"`
-	Shrinks int       `json:"shrinks"`
-	LastOOM time.Time `json:"last_oom,omitzero"`
-	// OOMAnswered is when the limit last followed from a kill, or a person chose it.
-	OOMAnswered time.Time `json:"oom_answered,omitzero"`
-	// LastShrink and LastGrow per resource, for cool-downs.
-	LastShrink [2]time.Time `json:"last_shrink"`
-	LastGrow   [2]time.Time `json:"last_grow"`
-	// Managed since.
-	Since time.Time `json:"since,omitzero"`
-}
-
-// Bound brings marks of an earlier life to what a clock that was set back in
-// between cannot have made: nothing was done in the future, and nothing lasts
-// longer than it may.
-func (m *Marks) Bound(now time.Time, yield time.Duration) {
-	past := func(t *time.Time) {
-		if t.After(now) {
-			*t = now
-		}
-	}
-	past(&m.LastOOM)
-	past(&m.OOMAnswered)
-	past(&m.Since)
-	for r := range m.Raised {
-		past(&m.LastGrow[r])
-		past(&m.LastShrink[r])
-		if most := now.Add(raisedMost); m.Raised[r].Until.After(most) {
-			m.Raised[r].Until = most
-		}
-	}
-	if most := now.Add(yield); m.ExternalUntil.After(most) {
-		m.ExternalUntil = most
-	}
-}
-
-// RaisedFloor keeps a cut from being repeated.
-type RaisedFloor struct {
-	Value int64     `json:"value"`
-	Until time.Time `json:"until,omitzero"`
-	Times int       `json:"times"` // each doubles the hour
-}
-
 // Container is one container of this host, as execution needs it.
 type Container struct {
 	knowledge.Container // as the Engine reports it
-	Policy              knowledge.Policy
-	Window              *knowledge.Window
-	Finding             knowledge.Finding
-	Envelope            knowledge.Envelope
-	// Ruled is when the service's owner last declared the envelope; zero: not in
-	// this life of the daemon.
-	DeclaredAt time.Time
-	Probe      Probe
-	Pause      *knowledge.Pause // of its service; nil: none
-	Marks      Marks
+	Input
+	Marks Marks
 
-	// OriginalKept: the way back is on the disk.
+	// OriginalKept: the limits of before the first change, Original, are on the disk.
 	OriginalKept bool
 	Original     knowledge.Limits
-	InFlight     bool
-	// Promised is the memory limit that is on its way; 0: none.
+	InFlight     bool // an update is under way
+	// Promised is the memory limit that is under way; 0: none.
 	Promised knowledge.Bytes
-	Gone     bool
-	// Adopt: an earlier life of the daemon ended without saving. What the Engine
-	// and the kernel hold is then taken as it is, for what the marks do not know
-	// of is far more likely its own work than a person's.
+	Gone     bool // it was removed
+	// Adopt: the daemon ended before without saving. The limits of the Engine and the
+	// kernel are then taken as they are: what the marks do not have is far more likely
+	// the daemon's own work than a person's.
 	Adopt bool
-	// Unread: an update of ours was under way beside the newest inspect, which may
-	// have been answered before it: what it told of limits was not looked at.
+	// Unread: an update was under way beside the newest inspect, which may have been
+	// answered before it: its limits were not used.
 	Unread bool
 	// Unsaved: the marks differ from what is on the disk.
 	Unsaved bool
@@ -152,28 +85,60 @@ type Container struct {
 	// LastError is the last refusal or failure, for explain; empty: none since.
 	LastError   string
 	LastErrorAt time.Time
-	retryAt     [2]time.Time // after a refusal or failure, per resource
-	failures    [2]int
 	// LastChange is the newest change, for status.
 	LastChange knowledge.Record
 
-	dirtySince time.Time // the kernel is ahead of the Engine since then
-	fold       fold
+	retry      [2]retry // per resource
+	inspection inspection
+	seen       seen
+	sync       syncState
+	moves      quotaMoves
 	watches    [2]watch
 	cut        pendingCut
-	inspecting bool
-	updates    int // answers to updates that came back
-	exits      int // that ended
-	lost       int // updates in a row that found no process
-	// meetAt: not before may an inspect be tried again after a failure.
-	meetAt       time.Time
-	meetFailures int
-	settled      bool // kernel and Engine were compared once in this life
-	drift        drift
-	// untold is the memory limit that the newest update asked for and the Engine said it
-	// did not set; 0: it did.
+	drift      drift
+	rate       rate
+}
+
+// Input is what the loop sets of a container before it calls the executor.
+type Input struct {
+	Policy   knowledge.Policy
+	Window   *knowledge.Window
+	Finding  knowledge.Finding
+	Envelope knowledge.Envelope
+	// DeclaredAt is when the service's owner last declared the envelope; zero: not
+	// since the daemon started.
+	DeclaredAt time.Time
+	Probe      Probe
+	Pause      *knowledge.Pause // of its service; nil: none
+}
+
+// retry spaces the attempts after a refusal or failure.
+type retry struct {
+	at       time.Time
+	failures int
+}
+
+// inspection is the state of the inspects of one container.
+type inspection struct {
+	running   bool
+	notBefore time.Time // after a failure
+	failures  int
+}
+
+// seen counts what makes an answer of the Engine outdated.
+type seen struct {
+	updates  int // that were answered
+	exits    int
+	notFound int // updates in a row that found no container
+}
+
+// syncState is how the Engine's record and the kernel's files compare.
+type syncState struct {
+	dirtySince time.Time // the kernel is ahead of the Engine since then
+	settled    bool      // they were compared once since the daemon started
+	// unconfirmed is the memory limit that the newest update requested and the Engine
+	// did not confirm; 0: it did.
 	unconfirmed knowledge.Bytes
-	rate        rate
 	sharesAt    time.Time
 }
 
@@ -185,27 +150,39 @@ func (c *Container) Limit(r knowledge.Resource) int64 {
 	return int64(c.Window.Quota)
 }
 
-// Watched reports whether a change is being watched, or a step is under way: the
-// container wants to be sampled often.
+// Watched reports whether a change is being watched, or the first step of a cut: the
+// container has to be sampled often.
 func (c *Container) Watched(now time.Time) bool {
 	return c.cut.on || now.Before(c.watches[0].until) || now.Before(c.watches[1].until)
 }
 
-// TakeFold returns the quota moves since the last call as one record.
-func (c *Container) TakeFold(now time.Time) (knowledge.Record, bool) { return c.fold.take(now, c) }
+// TakeQuotaMoves returns the quota moves since the last call as one record.
+func (c *Container) TakeQuotaMoves(now time.Time) (r knowledge.Record, ok bool) {
+	if c.moves.action.Resize.Count == 0 {
+		return r, false
+	}
+	r = knowledge.Record{
+		Action: c.moves.action,
+		Outcome: knowledge.Outcome{
+			Result: knowledge.ResultApplied, At: now, Kernel: c.moves.kernel, Engine: int64(c.Marks.Engine.CPU),
+		},
+	}
+	c.moves = quotaMoves{}
+	return r, true
+}
 
-// fold gathers the reflex's quota moves between two commits.
-type fold struct {
+// quotaMoves gathers the reflex's quota moves between two commits.
+type quotaMoves struct {
 	action knowledge.Action
 	kernel int64
 }
 
-func (f *fold) add(a knowledge.Action, kernel int64) {
-	if f.action.Resize.Count == 0 {
-		f.action = a
+func (m *quotaMoves) add(a knowledge.Action, kernel int64) {
+	if m.action.Resize.Count == 0 {
+		m.action = a
 	}
-	f.action.At, f.action.Reason = a.At, a.Reason
-	r := &f.action.Resize
+	m.action.At, m.action.Reason = a.At, a.Reason
+	r := &m.action.Resize
 	r.To = a.Resize.To
 	r.Count++
 	switch {
@@ -214,21 +191,7 @@ func (f *fold) add(a knowledge.Action, kernel int64) {
 	case r.To < r.From:
 		r.Verb = knowledge.Shrink
 	}
-	f.kernel = kernel
-}
-
-func (f *fold) take(now time.Time, c *Container) (knowledge.Record, bool) {
-	if f.action.Resize.Count == 0 {
-		return knowledge.Record{}, false
-	}
-	r := knowledge.Record{
-		Action: f.action,
-		Outcome: knowledge.Outcome{
-			Result: knowledge.ResultApplied, At: now, Kernel: f.kernel, Engine: int64(c.Marks.Engine.CPU),
-		},
-	}
-	*f = fold{}
-	return r, true
+	m.kernel = kernel
 }
 
 // rate counts actions in the running minute and the one before.
@@ -257,11 +220,11 @@ func (r *rate) count(now time.Time) float64 {
 	return float64(r.now) + float64(r.old)*float64(60-now.Unix()%60)/60
 }
 
-// Ended notes the end of a life: what an inspect tells that was asked for before, and
-// what an update found that found no process, is of that life.
+// Exited notes that the container ended: an inspect that was under way, and updates
+// that found no process, are of the time before.
 func (c *Container) Exited() {
-	c.exits++
-	if c.lost > 0 {
-		c.lost, c.retryAt = 0, [2]time.Time{}
+	c.seen.exits++
+	if c.seen.notFound > 0 {
+		c.seen.notFound, c.retry[0].at, c.retry[1].at = 0, time.Time{}, time.Time{}
 	}
 }

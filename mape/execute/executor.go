@@ -32,9 +32,10 @@ const (
 type Executor struct {
 	Host  Host
 	Rules Rules
-	// Urgent: marks have changed that should be on the disk soon; whoever saves
-	// them takes it back.
+	// Urgent: marks changed that should be on the disk soon; who saves them resets it.
 	Urgent bool
+	// Repairs counts repaired drifts since the start.
+	Repairs int
 
 	engine  Resizer
 	journal Journal
@@ -45,7 +46,6 @@ type Executor struct {
 	outcome  func(c *Container, r knowledge.Resource, reverted bool)
 	now      func() time.Time
 	syncedAt time.Time
-	repairs  int
 	sample   knowledge.Sample // of the limits that were read back last
 }
 
@@ -82,7 +82,7 @@ func (e *Executor) Apply(now time.Time, c *Container, d knowledge.Decision, done
 	if r.Allowed == d.From {
 		return r
 	}
-	if e.small(&d, r.Allowed) {
+	if small(&d, r.Allowed) {
 		if r.Guard == "" {
 			r.Guard = "small-change"
 		}
@@ -123,7 +123,7 @@ func (e *Executor) Apply(now time.Time, c *Container, d knowledge.Decision, done
 
 // small reports a change that is not worth making: what guards left of a wish
 // may be next to nothing.
-func (e *Executor) small(d *knowledge.Decision, to int64) bool {
+func small(d *knowledge.Decision, to int64) bool {
 	if d.From == 0 || to == 0 {
 		return false
 	}
@@ -148,30 +148,30 @@ func Verb(from, to int64) knowledge.Verb {
 // Meet learns what the Engine knows of a container, and where it will be managed
 // puts its limits on the disk before anything is changed.
 func (e *Executor) Inspect(now time.Time, c *Container) {
-	if c.inspecting || c.Gone || now.Before(c.meetAt) {
+	if c.inspection.running || c.Gone || now.Before(c.inspection.notBefore) {
 		return
 	}
 	keep := c.Policy.Acts() && !c.OriginalKept
 	id, name, service := c.ID, c.Name, c.Service
-	known, heard, lives := c.Marks.EngineKnown, c.updates, c.exits
-	c.inspecting = e.workers.Do(func(ctx context.Context) func() {
+	known, heard, lives := c.Marks.EngineKnown, c.seen.updates, c.seen.exits
+	c.inspection.running = e.workers.Do(func(ctx context.Context) func() {
 		info, err := e.engine.Inspect(ctx, id)
 		var keepErr error
 		if err == nil && keep {
 			keepErr = e.journal.Keep(knowledge.Original{ID: id, Name: name, Service: service, Limits: info.Limits, At: now})
 		}
 		return func() {
-			c.inspecting = false
+			c.inspection.running = false
 			if err != nil {
 				if e.engine.Gone(err) {
 					c.Gone = true
 				}
-				c.meetAt = e.now().Add(meetAgain << min(c.meetFailures, 6))
-				c.meetFailures++
+				c.inspection.notBefore = e.now().Add(meetAgain << min(c.inspection.failures, 6))
+				c.inspection.failures++
 				return
 			}
-			c.meetAt, c.meetFailures = time.Time{}, 0
-			if c.exits != lives { // of a life that has ended meanwhile
+			c.inspection.notBefore, c.inspection.failures = time.Time{}, 0
+			if c.seen.exits != lives { // of a life that has ended meanwhile
 				info.State, info.PID, info.Inspected = c.State, 0, false
 			}
 			e.inspected(c, info, heard)
@@ -201,7 +201,7 @@ func (e *Executor) inspected(c *Container, info knowledge.Container, heard int) 
 	if c.Probe != nil {
 		c.Probe.SetPID(info.PID)
 	}
-	if c.Unread = c.Marks.EngineKnown && (c.InFlight || c.updates != heard); !c.Unread {
+	if c.Unread = c.Marks.EngineKnown && (c.InFlight || c.seen.updates != heard); !c.Unread {
 		e.compare(e.now(), c, info.Limits)
 	}
 }
@@ -242,9 +242,9 @@ func (e *Executor) readBack(c *Container) bool {
 // or on its way.
 func (e *Executor) cpu(now time.Time, c *Container, a knowledge.Action, done func(knowledge.Record)) knowledge.Reason {
 	if done == nil && e.writeQuota(c, knowledge.NanoCPU(a.Resize.To)) {
-		c.fold.add(a, int64(c.Window.Quota))
-		if c.dirtySince.IsZero() {
-			c.dirtySince = now
+		c.moves.add(a, int64(c.Window.Quota))
+		if c.sync.dirtySince.IsZero() {
+			c.sync.dirtySince = now
 		}
 		e.applied(now, c, a)
 		result := knowledge.ResultApplied
@@ -286,7 +286,7 @@ func (e *Executor) memory(now time.Time, c *Container, a knowledge.Action, done 
 
 func (e *Executor) sendMemory(c *Container, a knowledge.Action, done func(knowledge.Record)) knowledge.Reason {
 	mem := knowledge.Bytes(a.Resize.To)
-	swap := e.swapFor(c, mem)
+	swap := c.swapFor(mem, e.Host.Memory)
 	return e.send(c, a, done, func(ctx context.Context) error {
 		return e.engine.UpdateMemory(ctx, a.ID, mem, swap)
 	})
@@ -294,14 +294,14 @@ func (e *Executor) sendMemory(c *Container, a knowledge.Action, done func(knowle
 
 // swapFor keeps the container's own swap allowance beside a new memory limit.
 // Docker's default, where none was set, is as much swap as memory.
-func (e *Executor) swapFor(c *Container, mem knowledge.Bytes) knowledge.Bytes {
+func (c *Container) swapFor(mem, hostMemory knowledge.Bytes) knowledge.Bytes {
 	l := c.Marks.Engine
 	if c.OriginalKept {
 		l.Memory, l.MemorySwap = c.Original.Memory, c.Original.MemorySwap
 	}
 	switch {
 	case l.MemorySwap < 0: // unlimited: -1 would be stored and not applied
-		return mem + e.Host.Memory
+		return mem + hostMemory
 	case l.MemorySwap > 0 && l.Memory > 0:
 		return mem + max(l.MemorySwap-l.Memory, 0)
 	}
@@ -337,11 +337,11 @@ type attempt struct {
 // sent closes an action on the loop's goroutine.
 func (e *Executor) sent(c *Container, a knowledge.Action, t attempt) {
 	c.InFlight = false
-	c.updates++
+	c.seen.updates++
 	if a.Resize.Resource == knowledge.ResourceMemory {
-		c.Promised, c.unconfirmed = 0, 0
+		c.Promised, c.sync.unconfirmed = 0, 0
 		if t.err != nil {
-			c.unconfirmed = knowledge.Bytes(a.Resize.To)
+			c.sync.unconfirmed = knowledge.Bytes(a.Resize.To)
 		}
 	}
 	err := t.err
@@ -356,17 +356,17 @@ func (e *Executor) sent(c *Container, a knowledge.Action, t attempt) {
 	switch {
 	case err == nil:
 		o.Result = knowledge.ResultApplied
-		e.engineUpdated(c, a)
+		c.engineUpdated(a, &e.Host)
 		if read && a.Resize.To != 0 && !same(a.Resize.Resource, o.Kernel, a.Resize.To) {
 			o.Result = knowledge.ResultAdjusted
 		}
-		c.failures[a.Resize.Resource], c.retryAt[a.Resize.Resource], c.lost = 0, time.Time{}, 0
+		c.retry[a.Resize.Resource].failures, c.retry[a.Resize.Resource].at, c.seen.notFound = 0, time.Time{}, 0
 		e.applied(now, c, a)
 	case e.engine.Gone(err):
 		o.Result, o.Message = knowledge.ResultSuperseded, "the container went away"
 		c.Gone = true
-		if c.lost++; c.lost > 1 { // the Engine says so of one that lives
-			c.retryAt[a.Resize.Resource] = now.Add(meetAgain << min(c.lost, 6))
+		if c.seen.notFound++; c.seen.notFound > 1 { // the Engine says so of one that lives
+			c.retry[a.Resize.Resource].at = now.Add(meetAgain << min(c.seen.notFound, 6))
 		}
 	default:
 		o.Result, o.Message = knowledge.ResultFailed, err.Error()
@@ -374,7 +374,7 @@ func (e *Executor) sent(c *Container, a knowledge.Action, t attempt) {
 			o.Result = knowledge.ResultRefused
 		}
 		o.Engine = 0
-		e.backOff(now, c, a.Resize.Resource, err)
+		c.backOff(now, a.Resize.Resource, err)
 	}
 	e.rewriteQuota(c)
 	if t.unwritten != nil && o.Message == "" {
@@ -403,21 +403,21 @@ func (e *Executor) close(o knowledge.Outcome, then func()) {
 	}
 }
 
-func (e *Executor) engineUpdated(c *Container, a knowledge.Action) {
+func (c *Container) engineUpdated(a knowledge.Action, host *Host) {
 	c.Marks.EngineKnown, c.Unsaved = true, true
 	if a.Resize.Resource == knowledge.ResourceCPU {
 		c.Marks.Engine.CPU = knowledge.NanoCPU(a.Resize.To)
 		if a.Resize.To == 0 { // lifting is asked of the Engine as all the host's cores
-			c.Marks.Engine.CPU = knowledge.NanoCPU(e.Host.CPUs) * knowledge.OneCPU
+			c.Marks.Engine.CPU = knowledge.NanoCPU(host.CPUs) * knowledge.OneCPU
 		}
 		c.Marks.Quota, c.Marks.QuotaSet = knowledge.NanoCPU(a.Resize.To), true
-		c.dirtySince = time.Time{}
+		c.sync.dirtySince = time.Time{}
 		return
 	}
-	swap := e.swapFor(c, knowledge.Bytes(a.Resize.To))
+	swap := c.swapFor(knowledge.Bytes(a.Resize.To), host.Memory)
 	c.Marks.Engine.Memory, c.Marks.Engine.MemorySwap = knowledge.Bytes(a.Resize.To), swap
 	if a.Resize.To == 0 { // no limit can be taken away again: it becomes the host's memory
-		c.Marks.Engine.Memory = e.Host.Memory
+		c.Marks.Engine.Memory = host.Memory
 	}
 }
 
@@ -465,10 +465,10 @@ func followsUse(a *knowledge.Action) bool {
 	return false
 }
 
-func (e *Executor) backOff(now time.Time, c *Container, r knowledge.Resource, err error) {
-	wait := min(retryFirst<<min(c.failures[r], 6), retryMost)
-	c.failures[r]++
-	c.retryAt[r] = now.Add(wait)
+func (c *Container) backOff(now time.Time, r knowledge.Resource, err error) {
+	wait := min(retryFirst<<min(c.retry[r].failures, 6), retryMost)
+	c.retry[r].failures++
+	c.retry[r].at = now.Add(wait)
 	c.LastError, c.LastErrorAt = err.Error(), now
 }
 

@@ -46,7 +46,7 @@ func TestSwapAllowance(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t)
 			w.s.Original.Memory, w.s.Original.MemorySwap = c.memory, c.swap
-			if got := w.exec.swapFor(w.s, c.to); got != c.want {
+			if got := w.s.swapFor(c.to, w.exec.Host.Memory); got != c.want {
 				t.Errorf("%s beside %s, want %s", got, c.to, c.want)
 			}
 		})
@@ -63,12 +63,12 @@ func TestQuotaMovesAreFolded(t *testing.T) {
 		w.pass(time.Second)
 	}
 	w.happened("quota 1.20", "quota 1.40", "quota 1.30")
-	rec, ok := w.s.TakeFold(w.now)
+	rec, ok := w.s.TakeQuotaMoves(w.now)
 	want := knowledge.Resize{Verb: knowledge.Grow, From: int64(core), To: int64(knowledge.FromCores(1.3)), Count: 3}
 	if !ok || rec.Action.Kind != knowledge.ActionResize || rec.Action.Resize != want {
 		t.Errorf("folded: %+v", rec)
 	}
-	if _, ok := w.s.TakeFold(w.now); ok {
+	if _, ok := w.s.TakeQuotaMoves(w.now); ok {
 		t.Error("folded twice")
 	}
 	if !w.s.Dirty() || w.calls["cpu"] != 0 {
@@ -110,7 +110,7 @@ func TestFailedUpdate(t *testing.T) {
 				t.Errorf("it never tries again: %s", r.Reason)
 			}
 			w.settle()
-			if w.s.failures[knowledge.ResourceMemory] != 0 {
+			if w.s.retry[knowledge.ResourceMemory].failures != 0 {
 				t.Error("success does not end the back-off")
 			}
 		})
@@ -238,7 +238,7 @@ func TestInspectBacksOff(t *testing.T) {
 	w.settle()
 	w.exec.Inspect(w.now, w.s)
 	w.settle()
-	if w.s.meetFailures != 0 {
+	if w.s.inspection.failures != 0 {
 		t.Error("success does not end the back-off")
 	}
 }
@@ -334,7 +334,7 @@ func TestRestoreToUnlimited(t *testing.T) {
 	w.pass(time.Minute)
 	w.exec.Compare(w.now, w.s)
 	w.settle()
-	if w.exec.Repairs() != 0 {
+	if w.exec.Repairs != 0 {
 		t.Error("a restore is repaired away")
 	}
 }

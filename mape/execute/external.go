@@ -27,10 +27,10 @@ type drift struct {
 // was made by a person or by Compose; one that it does not know of is drift
 // (systemd's daemon-reload, another container runtime) and is repaired.
 func (e *Executor) Compare(now time.Time, c *Container) {
-	if c.InFlight || c.inspecting || c.Unread || c.Gone || !c.Marks.EngineKnown || c.cut.on {
+	if c.InFlight || c.inspection.running || c.Unread || c.Gone || !c.Marks.EngineKnown || c.cut.on {
 		return
 	}
-	if !c.settled && c.Inspected {
+	if !c.sync.settled && c.Inspected {
 		e.settle(now, c)
 	}
 	if !c.Policy.Acts() || e.Host.Crashes > 0 {
@@ -67,7 +67,7 @@ func (e *Executor) compare(now time.Time, c *Container, l knowledge.Limits) {
 		e.settle(now, c)
 		return
 	}
-	first := !c.settled
+	first := !c.sync.settled
 	if first {
 		c.drift = drift{} // what differs now was left by an earlier life: settle
 		defer e.settle(now, c)
@@ -89,7 +89,7 @@ func (e *Executor) compare(now time.Time, c *Container, l knowledge.Limits) {
 }
 
 // Settled reports whether kernel and Engine were compared in this life.
-func (c *Container) Settled() bool { return c.settled }
+func (c *Container) Settled() bool { return c.sync.settled }
 
 // settle looks once in a life for a quota that the kernel holds and the Engine
 // was never told of, because the daemon or the Engine ended before: the kernel's
@@ -103,13 +103,13 @@ func (e *Executor) settle(now time.Time, c *Container) {
 	}
 	m, quota := &c.Marks, c.Window.Quota
 	ours := m.QuotaSet || c.Adopt
-	c.settled, c.Adopt = true, false
+	c.sync.settled, c.Adopt = true, false
 	if !ours || quota == 0 || !c.Policy.Acts() {
 		return
 	}
 	m.Quota, m.QuotaSet, c.Unsaved = quota, true, true
 	if !sameCPU(m.Engine.CPU, quota) && !c.Dirty() {
-		c.dirtySince = now
+		c.sync.dirtySince = now
 	}
 }
 
@@ -122,7 +122,7 @@ func (e *Executor) external(now time.Time, c *Container, l knowledge.Limits, cpu
 	c.drift = drift{}
 	e.readBack(c)
 	if cpu { // else the Engine still has to be told of a quota of ours
-		c.dirtySince = time.Time{}
+		c.sync.dirtySince = time.Time{}
 		m.Quota, m.QuotaSet = l.CPU, l.CPU != 0
 	}
 	if !c.Policy.Acts() {
@@ -212,7 +212,7 @@ func (e *Executor) repair(now time.Time, c *Container) {
 	}
 	d.next, d.wait = now.Add(d.wait), min(d.wait*2, driftMost)
 	d.count++
-	e.repairs++
+	e.Repairs++
 	e.meter.DriftRepaired()
 	m := &c.Marks
 	if m.QuotaSet && !c.quotaAsSet() {
@@ -227,7 +227,7 @@ func (e *Executor) repair(now time.Time, c *Container) {
 			},
 		}
 		if e.writeQuota(c, m.Quota) {
-			c.fold.add(a, int64(c.Window.Quota))
+			c.moves.add(a, int64(c.Window.Quota))
 			c.LastChange = knowledge.Record{Action: a, Outcome: knowledge.Outcome{Result: knowledge.ResultApplied, At: now, Kernel: int64(c.Window.Quota)}}
 			e.logAction(c, a, knowledge.ResultApplied, "")
 		} else {
@@ -235,7 +235,7 @@ func (e *Executor) repair(now time.Time, c *Container) {
 		}
 	}
 	if from, to := int64(c.Window.MemoryLimit), int64(m.Engine.Memory); to != 0 && !same(knowledge.ResourceMemory, from, to) {
-		if c.unconfirmed != 0 && same(knowledge.ResourceMemory, from, int64(c.unconfirmed)) {
+		if c.sync.unconfirmed != 0 && same(knowledge.ResourceMemory, from, int64(c.sync.unconfirmed)) {
 			from, to = to, from // our own: it got as far as the kernel, and the Engine is behind
 		}
 		e.Apply(now, c, knowledge.Decision{
@@ -251,9 +251,6 @@ func decision(a knowledge.Action) knowledge.Decision {
 		From: a.Resize.From, To: a.Resize.To, Reason: a.Reason,
 	}
 }
-
-// Repaired is how many drifts were repaired since the start.
-func (e *Executor) Repairs() int { return e.repairs }
 
 // Touched reports whether a resource was changed by us and is not as it was: the
 // Engine holds something else than the original, or the kernel something else

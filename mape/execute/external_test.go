@@ -43,8 +43,8 @@ func TestExternalChange(t *testing.T) {
 	if r := w.cpu(22 * core / 10); r.Acted || r.Reason.Rule != knowledge.RuleExternal {
 		t.Errorf("%+v", r)
 	}
-	if w.exec.Repairs() != 0 || w.kernel.CPU != 2*core {
-		t.Errorf("repaired %d, kernel %s", w.exec.Repairs(), w.kernel.CPU)
+	if w.exec.Repairs != 0 || w.kernel.CPU != 2*core {
+		t.Errorf("repaired %d, kernel %s", w.exec.Repairs, w.kernel.CPU)
 	}
 	w.pass(10 * time.Minute)
 	if r := w.cpu(22 * core / 10); !r.Acted {
@@ -96,15 +96,15 @@ func TestDrift(t *testing.T) {
 	w.kernel.CPU = core // systemd's daemon-reload
 	w.pass(time.Second)
 	w.notice()
-	if w.kernel.CPU != 12*core/10 || w.exec.Repairs() != 1 || !w.s.Marks.ExternalUntil.IsZero() {
-		t.Fatalf("kernel %s, repaired %d, external %s", w.kernel.CPU, w.exec.Repairs(), w.s.Marks.ExternalUntil)
+	if w.kernel.CPU != 12*core/10 || w.exec.Repairs != 1 || !w.s.Marks.ExternalUntil.IsZero() {
+		t.Fatalf("kernel %s, repaired %d, external %s", w.kernel.CPU, w.exec.Repairs, w.s.Marks.ExternalUntil)
 	}
 	for range 3600 {
 		w.kernel.CPU = core
 		w.pass(time.Second)
 		w.notice()
 	}
-	if n := w.exec.Repairs(); n < 8 || n > 30 {
+	if n := w.exec.Repairs; n < 8 || n > 30 {
 		t.Errorf("%d repairs in an hour of fighting", n)
 	}
 }
@@ -162,8 +162,8 @@ func TestNoRepairWhereNothingMayBeChanged(t *testing.T) {
 			w.kernel.CPU, w.kernel.Memory = core, 300*mib
 			w.pass(time.Second)
 			w.notice()
-			if w.kernel.CPU != core || w.kernel.Memory != 300*mib || w.exec.Repairs() != 0 {
-				t.Errorf("kernel %s, %s, repaired %d", w.kernel.CPU, w.kernel.Memory, w.exec.Repairs())
+			if w.kernel.CPU != core || w.kernel.Memory != 300*mib || w.exec.Repairs != 0 {
+				t.Errorf("kernel %s, %s, repaired %d", w.kernel.CPU, w.kernel.Memory, w.exec.Repairs)
 			}
 		})
 	}
@@ -177,8 +177,8 @@ func TestRoundingIsNoChange(t *testing.T) {
 	w.kernel.Memory = 512*mib - 4096
 	w.pass(time.Second)
 	w.notice()
-	if w.calls["inspect"] != 0 || w.exec.Repairs() != 0 {
-		t.Errorf("calls %v, repaired %d", w.calls, w.exec.Repairs())
+	if w.calls["inspect"] != 0 || w.exec.Repairs != 0 {
+		t.Errorf("calls %v, repaired %d", w.calls, w.exec.Repairs)
 	}
 }
 
@@ -186,7 +186,7 @@ func TestRoundingIsNoChange(t *testing.T) {
 func TestFirstMeetingChangesNothing(t *testing.T) {
 	w := newWorld(t)
 	w.s.Marks = Marks{}
-	w.s.OriginalKept, w.s.settled = false, false
+	w.s.OriginalKept, w.s.sync.settled = false, false
 	w.engine.CPU, w.kernel.CPU = 3*core, 3*core
 	w.pass(time.Second)
 	w.exec.Inspect(w.now, w.s)
@@ -201,7 +201,7 @@ func TestFirstMeetingChangesNothing(t *testing.T) {
 // Engine follows; nobody takes it for a person's change.
 func TestTheNextLifeTakesTheKernelsQuota(t *testing.T) {
 	w := newWorld(t)
-	w.s.settled, w.s.Adopt = false, true
+	w.s.sync.settled, w.s.Adopt = false, true
 	w.kernel.CPU = 15 * core / 10 // of the life before; the marks say nothing of it
 	w.pass(time.Second)
 	w.exec.Inspect(w.now, w.s)
@@ -212,7 +212,7 @@ func TestTheNextLifeTakesTheKernelsQuota(t *testing.T) {
 	w.pass(time.Minute)
 	w.exec.SyncEngine(w.now, slices.Values([]*Container{w.s}))
 	w.settle()
-	if w.engine.CPU != 15*core/10 || w.exec.Repairs() != 0 {
+	if w.engine.CPU != 15*core/10 || w.exec.Repairs != 0 {
 		t.Errorf("the Engine holds %s", w.engine.CPU)
 	}
 }
@@ -237,7 +237,7 @@ func TestAnAnswerFromBeforeAnUpdateIsNobodysChange(t *testing.T) {
 	for name, adopt := range map[string]bool{"in a life": false, "after a crash": true} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
-			w.s.Adopt, w.s.settled = adopt, !adopt
+			w.s.Adopt, w.s.sync.settled = adopt, !adopt
 			asked := func(r knowledge.Resource, to int64) {
 				t.Helper()
 				d := w.decide(r, to, knowledge.ActorUser)

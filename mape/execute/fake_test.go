@@ -225,7 +225,7 @@ func newWorld(t *testing.T) *world {
 	c.Probe = probe{w}
 	c.Marks.Engine, c.Marks.EngineKnown = limits, true
 	c.Original = limits
-	c.settled = true
+	c.sync.settled = true
 	w.s = &c
 	return w
 }
@@ -241,15 +241,15 @@ func usualHost() Host {
 func usualSubject(now time.Time) Container {
 	return Container{
 		Container: knowledge.Container{ID: "c0ffee", Name: "web", Service: "web", State: knowledge.StateRunning, Inspected: true},
-		Policy: knowledge.Policy{
+		Input: Input{Policy: knowledge.Policy{
 			Managed: true, Mode: knowledge.ModeAuto, CPU: knowledge.Range[knowledge.NanoCPU]{Min: core / 20, Max: 6 * core},
 			Memory: knowledge.Range[knowledge.Bytes]{Min: 32 * mib, Max: 4 * gib}, ShrinksPerDay: 48, YieldFor: 10 * time.Minute, ThrottleTarget: 0.06,
 		},
-		Window: &knowledge.Window{
-			ID: "c0ffee", At: now, Since: now.Add(-time.Hour), Samples: 100, Have: ^knowledge.Signals(0), Quota: core, Period: knowledge.DefaultPeriod,
-			Usage: core / 2, UsageMax: core / 2, Usage60: core / 2,
-			WindowMemory: knowledge.WindowMemory{WorkingSet: 100 * mib, Hard: 90 * mib, MemoryLimit: 512 * mib},
-		},
+			Window: &knowledge.Window{
+				ID: "c0ffee", At: now, Since: now.Add(-time.Hour), Samples: 100, Have: ^knowledge.Signals(0), Quota: core, Period: knowledge.DefaultPeriod,
+				Usage: core / 2, UsageMax: core / 2, Usage60: core / 2,
+				WindowMemory: knowledge.WindowMemory{WorkingSet: 100 * mib, Hard: 90 * mib, MemoryLimit: 512 * mib},
+			}},
 		OriginalKept: true,
 	}
 }

@@ -210,7 +210,7 @@ func guardInFlight(req *Request, to int64) (int64, knowledge.Reason) {
 }
 
 func guardRetry(req *Request, to int64) (int64, knowledge.Reason) {
-	at := req.Container.retryAt[req.Decision.Resource]
+	at := req.Container.retry[req.Decision.Resource].at
 	if !req.acts() || !req.Now.Before(at) || req.viaKernel() { // an Engine that says no must not starve anybody
 		return to, knowledge.Reason{}
 	}

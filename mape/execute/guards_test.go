@@ -76,10 +76,10 @@ func TestGuards(t *testing.T) {
 		}},
 		{"in flight", "in-flight", mem, M(600), M(512), 0, func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) { c.InFlight = true }},
 		{"in flight, the kernel file is free", "", cpu, C(1.2), C(1.2), 0, func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) { c.InFlight = true }},
-		{"row 30: refused a moment ago", "retry", mem, M(600), M(512), 0, func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) { c.retryAt[mem] = noon.Add(time.Second) }},
-		{"row 30: the Engine refused, the kernel does not", "", cpu, C(1.2), C(1.2), 0, func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) { c.retryAt[cpu] = noon.Add(time.Second) }},
+		{"row 30: refused a moment ago", "retry", mem, M(600), M(512), 0, func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) { c.retry[mem].at = noon.Add(time.Second) }},
+		{"row 30: the Engine refused, the kernel does not", "", cpu, C(1.2), C(1.2), 0, func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) { c.retry[cpu].at = noon.Add(time.Second) }},
 		{"row 30: refused, and there is no other way", "retry", cpu, C(1.2), C(1), 0, func(c *Container, _ *Host, r *Rules, _ *knowledge.Decision) {
-			c.retryAt[cpu], r.Actuator = noon.Add(time.Second), knowledge.ActuatorEngine
+			c.retry[cpu].at, r.Actuator = noon.Add(time.Second), knowledge.ActuatorEngine
 		}},
 		{"row 26: Engine down, memory", "engine", mem, M(600), M(512), 0, func(_ *Container, h *Host, _ *Rules, _ *knowledge.Decision) { h.EngineDown = noon.Add(-time.Minute) }},
 		{"row 26: Engine down, the quota grows by its file", "", cpu, C(1.2), C(1.2), 0, func(_ *Container, h *Host, _ *Rules, _ *knowledge.Decision) { h.EngineDown = noon.Add(-time.Minute) }},

@@ -10,7 +10,7 @@ import (
 )
 
 // Dirty reports whether the kernel holds a quota that the Engine does not know.
-func (c *Container) Dirty() bool { return !c.dirtySince.IsZero() }
+func (c *Container) Dirty() bool { return !c.sync.dirtySince.IsZero() }
 
 // SyncEngine sends the Engine one quota that the kernel already has: the one that
 // waits longest, when it is due. It looks for one once a second.
@@ -24,7 +24,7 @@ func (e *Executor) SyncEngine(now time.Time, containers iter.Seq[*Container]) {
 		if !c.Dirty() || c.InFlight || c.Gone || !c.due(now) {
 			continue
 		}
-		if next == nil || c.dirtySince.Before(next.dirtySince) {
+		if next == nil || c.sync.dirtySince.Before(next.sync.dirtySince) {
 			next = c
 		}
 	}
@@ -35,14 +35,14 @@ func (e *Executor) SyncEngine(now time.Time, containers iter.Seq[*Container]) {
 
 // due: quiet for a while, or late.
 func (c *Container) due(now time.Time) bool {
-	if now.Before(c.retryAt[knowledge.ResourceCPU]) {
+	if now.Before(c.retry[knowledge.ResourceCPU].at) {
 		return false
 	}
 	moved := c.Marks.LastGrow[knowledge.ResourceCPU]
 	if cut := c.Marks.LastShrink[knowledge.ResourceCPU]; cut.After(moved) {
 		moved = cut
 	}
-	return now.Sub(moved) > engineQuiet || now.Sub(c.dirtySince) > engineWithin*3/4
+	return now.Sub(moved) > engineQuiet || now.Sub(c.sync.dirtySince) > engineWithin*3/4
 }
 
 // tell sends the quota of the kernel to the Engine. It changes nothing that is in
@@ -51,7 +51,7 @@ func (e *Executor) sendQuota(c *Container) {
 	l := c.Marks.Engine
 	l.CPU, l.Period = c.Marks.Quota, c.Window.Period
 	if sameCPU(c.Marks.Engine.CPU, l.CPU) {
-		c.dirtySince = time.Time{}
+		c.sync.dirtySince = time.Time{}
 		return
 	}
 	id, started := c.ID, e.now()
@@ -59,23 +59,23 @@ func (e *Executor) sendQuota(c *Container) {
 		err := e.engine.UpdateCPU(ctx, id, l)
 		return func() {
 			c.InFlight = false
-			c.updates++
+			c.seen.updates++
 			e.readBack(c)
 			e.rewriteQuota(c)
 			now := e.now()
 			switch {
 			case err == nil:
 				c.Marks.Engine.CPU, c.Unsaved = l.CPU, true
-				c.dirtySince = time.Time{}
+				c.sync.dirtySince = time.Time{}
 				if !sameCPU(c.Marks.Quota, l.CPU) { // it moved on meanwhile
-					c.dirtySince = now
+					c.sync.dirtySince = now
 				}
-				c.failures[knowledge.ResourceCPU] = 0
+				c.retry[knowledge.ResourceCPU].failures = 0
 				e.meter.Action("cpu-engine", knowledge.ResultApplied.String(), now.Sub(started))
 			case e.engine.Gone(err):
 				c.Gone = true
 			default:
-				e.backOff(now, c, knowledge.ResourceCPU, err)
+				c.backOff(now, knowledge.ResourceCPU, err)
 				e.meter.Action("cpu-engine", knowledge.ResultFailed.String(), now.Sub(started))
 				e.log.Warn().Err(err).Str("container", c.Name).Msg("the Engine does not take the quota that the kernel has")
 			}
@@ -96,7 +96,10 @@ func (e *Executor) Flush(ctx context.Context, containers iter.Seq[*Container]) (
 			e.cancelCut(e.now(), c, "the daemon ends")
 		}
 		if c.Adopt && !c.Gone && c.Policy.Acts() {
-			e.adoptNow(ctx, c)
+			// The next start would not know that it has to compare these limits.
+			if info, err := e.engine.Inspect(ctx, c.ID); err == nil {
+				e.inspected(c, info, c.seen.updates)
+			}
 		}
 	}
 	work := make(chan *Container)
@@ -111,7 +114,7 @@ func (e *Executor) Flush(ctx context.Context, containers iter.Seq[*Container]) (
 				mu.Lock()
 				if err == nil {
 					told++
-					c.Marks.Engine.CPU, c.dirtySince = l.CPU, time.Time{}
+					c.Marks.Engine.CPU, c.sync.dirtySince = l.CPU, time.Time{}
 				} else {
 					left++
 				}
@@ -135,14 +138,6 @@ func (e *Executor) Flush(ctx context.Context, containers iter.Seq[*Container]) (
 	return told, left
 }
 
-// adoptNow settles a container whose limits an earlier life left, when this one
-// ends before it came to that: the next life would not know that it has to.
-func (e *Executor) adoptNow(ctx context.Context, c *Container) {
-	if info, err := e.engine.Inspect(ctx, c.ID); err == nil {
-		e.inspected(c, info, c.updates)
-	}
-}
-
 const (
 	// sharesEvery is how seldom a share is changed: it goes through the Engine.
 	sharesEvery = 30 * time.Second
@@ -159,7 +154,7 @@ func (e *Executor) SetShares(now time.Time, c *Container, shares int64) bool {
 		have = 1024
 	}
 	near := float64(shares) < float64(have)*sharesStep && float64(shares)*sharesStep > float64(have)
-	if near || c.InFlight || now.Sub(c.sharesAt) < sharesEvery || !c.OriginalKept || !c.Policy.Acts() || c.Gone ||
+	if near || c.InFlight || now.Sub(c.sync.sharesAt) < sharesEvery || !c.OriginalKept || !c.Policy.Acts() || c.Gone ||
 		now.Before(c.Marks.ExternalUntil) || c.Marks.Pinned || c.Pause.Active(now) ||
 		!e.Host.EngineDown.IsZero() || e.Host.Crashes > 0 || e.Host.Late > 0 {
 		return false
@@ -184,13 +179,13 @@ func (e *Executor) RestoreShares(now time.Time, c *Container) {
 
 // share tells the Engine a share.
 func (e *Executor) updateShares(now time.Time, c *Container, shares int64) bool {
-	c.sharesAt = now
+	c.sync.sharesAt = now
 	id := c.ID
 	c.InFlight = e.workers.Do(func(ctx context.Context) func() {
 		err := e.engine.UpdateShares(ctx, id, shares)
 		return func() {
 			c.InFlight = false
-			c.updates++
+			c.seen.updates++
 			e.readBack(c)
 			e.rewriteQuota(c)
 			result := knowledge.ResultApplied

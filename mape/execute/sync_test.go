@@ -47,7 +47,7 @@ func TestTheEngineFollowsWithinAMinute(t *testing.T) {
 		w.exec.SyncEngine(w.now, slices.Values([]*Container{w.s}))
 		w.settle()
 		if w.s.Dirty() {
-			behind = max(behind, w.now.Sub(w.s.dirtySince))
+			behind = max(behind, w.now.Sub(w.s.sync.dirtySince))
 		}
 		w.pass(500 * time.Millisecond)
 	}
@@ -69,7 +69,7 @@ func TestFollowHasABudget(t *testing.T) {
 		c.ID = knowledge.ContainerID(fmt.Sprintf("%064d", i))
 		c.Probe = probe{w}
 		c.Marks.Engine, c.Marks.Quota, c.Marks.QuotaSet = w.engine, 2*core, true
-		c.dirtySince = w.now.Add(-time.Duration(i) * time.Second)
+		c.sync.dirtySince = w.now.Add(-time.Duration(i) * time.Second)
 		subjects[i] = &c
 	}
 	w.now = w.now.Add(time.Hour)
@@ -144,7 +144,7 @@ func TestFlush(t *testing.T) {
 	clean := usualSubject(w.now)
 	clean.Marks.Engine = w.engine
 	gone := usualSubject(w.now)
-	gone.Gone, gone.dirtySince = true, w.now
+	gone.Gone, gone.sync.dirtySince = true, w.now
 	told, left := w.exec.Flush(t.Context(), slices.Values([]*Container{w.s, &clean, &gone}))
 	if told != 1 || left != 0 || w.engine.CPU != 12*core/10 || w.s.Dirty() {
 		t.Errorf("told %d, left %d, the Engine holds %s", told, left, w.engine.CPU)
@@ -210,7 +210,7 @@ func TestWeigh(t *testing.T) {
 func TestFlushAdoptsWhatAKilledLifeLeft(t *testing.T) {
 	w := newWorld(t)
 	w.kernel.CPU = core / 2
-	w.s.Adopt, w.s.settled = true, false
+	w.s.Adopt, w.s.sync.settled = true, false
 	if told, left := w.exec.Flush(t.Context(), slices.Values([]*Container{w.s})); told != 1 || left != 0 || w.engine.CPU != core/2 {
 		t.Errorf("told %d, left %d, the Engine holds %v, the kernel %v", told, left, w.engine.CPU, w.kernel.CPU)
 	}

@@ -135,15 +135,7 @@ func (e *Executor) undo(now time.Time, c *Container, w *watch, hurt string) {
 	}, nil)
 }
 
-// raise keeps cuts above a value that was needed: for an hour, doubling with each
-// repeat, and anew after a week without harm.
 func (c *Container) raise(now time.Time, r knowledge.Resource, value int64) {
-	floor := &c.Marks.Raised[r]
-	if now.Sub(floor.Until) > raisedForget {
-		floor.Times = 0
-	}
-	floor.Value = value
-	floor.Until = now.Add(min(raisedFor<<min(floor.Times, 5), raisedMost))
-	floor.Times++
+	c.Marks.Raised[r].raise(now, value)
 	c.Unsaved = true
 }

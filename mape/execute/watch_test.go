@@ -258,7 +258,7 @@ func TestTheFirstStepGivesWay(t *testing.T) {
 func TestANextLifeLiftsTheFirstStep(t *testing.T) {
 	w := newWorld(t)
 	w.high = 400 * mib
-	w.s.Adopt, w.s.settled = true, false
+	w.s.Adopt, w.s.sync.settled = true, false
 	w.pass(time.Second)
 	w.exec.Inspect(w.now, w.s)
 	w.settle()

@@ -73,7 +73,7 @@ func (h *host) unwritten(ctx context.Context, f store.Filter) (moves []knowledge
 		if u.Container.ID != f.Container && (f.Container != "" || u.Container.Service != f.Service) {
 			continue
 		}
-		if r, ok := u.TakeFold(time.Now()); ok {
+		if r, ok := u.TakeQuotaMoves(time.Now()); ok {
 			r.Outcome.Message = "so far, not written yet"
 			moves = append(moves, r)
 		}
