@@ -1,7 +1,9 @@
 package rules
 
 import (
+	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -92,5 +94,34 @@ func TestSentences(t *testing.T) {
 	if s := strings.Join(got, "|"); strings.Trim(regexp.MustCompile(`\|+`).ReplaceAllString(s, "|"), "|") !=
 		strings.Trim(regexp.MustCompile(`\|+`).ReplaceAllString(want, "|"), "|") {
 		t.Errorf("got %q", s)
+	}
+}
+
+// TestArchitecture: ARCHITECTURE.md is short, and the files and directories that it names
+// exist.
+func TestArchitecture(t *testing.T) {
+	b, err := os.ReadFile(root + "/ARCHITECTURE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(b), "\n"); n > maxArchitecture {
+		t.Errorf("ARCHITECTURE.md has %d lines, over %d", n, maxArchitecture)
+	}
+	names := map[string]bool{}
+	err = fs.WalkDir(os.DirFS(root), ".", func(name string, d fs.DirEntry, err error) error {
+		names[name], names[path.Base(name)] = true, true
+		if err == nil && d.IsDir() && strings.HasPrefix(d.Name(), ".") && name != "." {
+			return fs.SkipDir
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range regexp.MustCompile("`([a-z_]+(?:/[a-z_]+)*(?:/[a-z_*]+\\.go|\\.go|/[a-z_]+))`").FindAllStringSubmatch(string(b), -1) {
+		name := m[1]
+		if found, _ := filepath.Glob(filepath.Join(root, name)); !names[name] && len(found) == 0 {
+			t.Errorf("ARCHITECTURE.md names %s, which does not exist", name)
+		}
 	}
 }

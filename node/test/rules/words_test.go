@@ -82,7 +82,7 @@ func pendingText() []string {
 	return []string{
 		"docker", "mape", "mape/execute", "node", "node/api", "node/cluster",
 		"node/cluster/member", "node/cluster/relay", "node/cluster/trust",
-		"ARCHITECTURE.md", "node/ctl/help/metrics.md",
+		"node/ctl/help/metrics.md",
 	}
 }
 
