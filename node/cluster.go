@@ -19,61 +19,61 @@ import (
 
 const (
 	docMembers = "members"
-	docLife    = "life"
+	docLife    = "life" // the incarnation
 )
 
-// ErrConflict: another living node has this one's name or identity (exit code 78).
+// ErrConflict: another live node has this one's name or identity (exit code 78).
 var ErrConflict = errors.New("this node may not run beside another one")
 
-// loadKey reads who this node is; another machine's key was set aside before. Of two
-// nodes that have the same one all the same, the later ends with ErrConflict.
+// loadKey reads the node's key. Of two nodes with the same key the later ends with
+// ErrConflict.
 func (n *Node) loadKey(cfg config.Config) error {
 	id, made, err := trust.LoadKey(cfg.Node.DataDir)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	if made {
-		n.log.Info().Str("id", string(id.ID())).Msg("this node has a new identity: node.key in node.data_dir")
+		n.log.Info().Str("id", string(id.ID())).Msg("new node identity: node.key in node.data_dir")
 	}
 	n.key = id
 	return nil
 }
 
-// keeper is the store as the cluster sees it.
+// keeper is the store as the cluster uses it.
 type keeper struct{ s *store.Store }
 
 var _ cluster.Keeper = keeper{}
 
-// SaveTerms adds to the terms that are kept; they are on the disk when it returns nil.
+// SaveTerms adds terms; they are on the disk when it returns nil.
 func (k keeper) SaveTerms(terms map[knowledge.ServiceKey]knowledge.Term) error {
 	return k.s.Terms.Put(terms)
 }
 
 func (k keeper) SaveMembers(m cluster.Membership) error { return k.s.Documents.Put(docMembers, m) }
 
-// nextLife numbers the lives of this node: what it signs now is after all that it
-// signed before, whatever the clock says.
-func (n *Node) nextLife() uint64 {
-	var life uint64
-	if _, err := n.store.Documents.Get(docLife, &life); err != nil {
-		n.unreadable("number of lives", err)
+// nextIncarnation numbers the runs of this node: messages that it signs now come after all
+// earlier ones, whatever the clock says.
+func (n *Node) nextIncarnation() uint64 {
+	var number uint64
+	if _, err := n.store.Documents.Get(docLife, &number); err != nil {
+		n.unreadable("incarnation", err)
 	}
-	life = max(life+1, uint64(max(time.Now().Unix(), 0))) // a lost disk must not start over
-	if err := n.store.Documents.Put(docLife, life); err != nil {
-		n.log.Warn().Err(err).Msg("the number of this life is kept in memory only")
+	number = max(number+1, uint64(max(time.Now().Unix(), 0))) // a lost disk must not start over
+	if err := n.store.Documents.Put(docLife, number); err != nil {
+		n.log.Warn().Err(err).Msg("cannot persist the node's incarnation; keeping it in memory")
 	}
-	return life
+	return number
 }
 
 // openCluster binds the sockets of gossip and calls.
 func (n *Node) openCluster(cfg config.Config, keys [][]byte) error {
 	c := cfg.Cluster
 	o := cluster.Options{
-		Identity: n.key, Epoch: n.nextLife(), Attest: c.Attestation == "quorum", DeliberateEvery: cfg.Monitor.DeliberateEvery,
-		Starts: n.starts, Terms: n.store.Terms.All(), Keeper: keeper{n.store}, Log: n.log, Conflict: n.conflict,
-		Handlers: n.ops.Handlers(), Load: func() knowledge.NanoCPU { return knowledge.NanoCPU(n.used.Load()) },
+		Identity: n.key, Epoch: n.nextIncarnation(), Attest: c.Attestation == "quorum",
+		DeliberateEvery: cfg.Monitor.DeliberateEvery, Starts: n.before.starts, Terms: n.store.Terms.All(),
+		Keeper: keeper{n.store}, Log: n.log, Conflict: n.conflict, Handlers: n.ops.Handlers(), Load: n.machine.load,
 		Meta: member.Meta{Name: n.identity.Name, Zone: cfg.Node.Zone, Version: n.o.Version[:min(len(n.o.Version), 32)],
-			Cores: knowledge.NanoCPU(n.host().CPUs) * knowledge.OneCPU, Memory: n.host().Memory},
+			Cores: knowledge.NanoCPU(n.machine.host().CPUs) * knowledge.OneCPU, Memory: n.machine.host().Memory},
 	}
 	_, err := n.store.Documents.Get(docMembers, &o.Known)
 	n.unreadable("membership", err)
@@ -81,14 +81,15 @@ func (n *Node) openCluster(cfg config.Config, keys [][]byte) error {
 	_, err = n.store.Documents.Get(ops.DocNeighbors, &known)
 	n.unreadable("neighbors", err)
 	o.Member = member.Options{
-		Cluster: c.Name, Bind: c.BindAddress().String(), Advertise: c.Advertise, Keys: keys, Timing: member.Timing(c.Timing),
-		Join: c.Peers(), Introduced: ops.Endpoints(known), AllowCIDRs: c.Allow, UDPBufferSize: c.PacketSize,
+		Cluster: c.Name, Bind: c.BindAddress().String(), Advertise: c.Advertise, Keys: keys,
+		Timing: member.Timing(c.Timing),
+		Join:   c.Peers(), Introduced: ops.Endpoints(known), AllowCIDRs: c.Allow, UDPBufferSize: c.PacketSize,
 	}
 	err = n.bindCluster(o, c.RelayAddress().String())
 	if errors.Is(err, syscall.EADDRINUSE) && cfg.OriginOf("cluster.bind").Source == config.FromDefault {
-		// Docker Swarm gossips on the same port; a node that nobody configured to have
-		// peers does well with any other.
-		n.log.Warn().Err(err).Msg("cluster.bind is taken: this node gossips on a free port of loopback")
+		// Docker Swarm gossips on the same port; a node without configured peers can use any
+		// other.
+		n.log.Warn().Err(err).Msg("cluster.bind is in use; gossiping on a free loopback port")
 		o.Member.Bind = "127.0.0.1:0"
 		err = n.bindCluster(o, "127.0.0.1:0")
 	}
@@ -110,14 +111,16 @@ func (n *Node) bindCluster(o cluster.Options, calls string) (err error) {
 	return nil
 }
 
-// conflict ends this node where it is the one to give way.
+// conflict ends this node where it has to yield to another one.
 func (n *Node) conflict(other member.Peer, yield bool) {
 	if !yield {
-		n.log.Error().Str("other", other.Addr).Str("name", other.Name).Msg("another node has this one's name or identity; it came later and has to give way")
+		n.log.Error().Str("other", other.Addr).Str("name", other.Name).
+			Msg("another node has this node's name or identity; it joined later and has to stop")
 		return
 	}
 	select {
-	case n.conflicts <- fmt.Errorf("%w: %s at %s has the name %q or the identity of this one and was there before: give this host another node.name, or remove node.key from its node.data_dir if the directory was copied",
+	case n.conflicts <- fmt.Errorf("%w: %s at %s has the name %q or the identity of this one and joined before: "+
+		"give this host another node.name, or remove node.key from its node.data_dir if the directory was copied",
 		ErrConflict, other.ID.Short(), other.Addr, other.Name):
 	default:
 	}

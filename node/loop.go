@@ -2,11 +2,9 @@ package node
 
 import (
 	"context"
-	"errors"
 	"slices"
 
 	"github.com/effiscale/effiscale/docker"
-	"github.com/effiscale/effiscale/docker/cgroup"
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/mape"
 	"github.com/effiscale/effiscale/mape/execute"
@@ -16,7 +14,7 @@ import (
 	"github.com/effiscale/effiscale/node/config"
 )
 
-// engine is the Engine's door as the loop sees it.
+// engine is the Engine's client as the loop uses it.
 type engine struct {
 	*docker.Client
 	sees func(labels map[string]string) bool
@@ -24,84 +22,52 @@ type engine struct {
 
 var _ mape.Engine = engine{}
 
-// List is every container that is this daemon's. An event about another one leads
-// to a listing at most.
+// List lists the containers of this daemon. An event about another one causes a listing at
+// most.
 func (e engine) List(ctx context.Context) ([]knowledge.Container, error) {
 	list, err := e.Client.List(ctx)
 	return slices.DeleteFunc(list, func(c knowledge.Container) bool { return !e.sees(c.Labels) }), err
 }
 
-// Gone reports an error that says: there is no such container any more.
+// Gone reports the error of a container that does not exist any more.
 func (engine) Gone(err error) bool { return docker.IsGone(err) }
 
-// Refused reports an error in which the Engine or the kernel said no to a value.
+// Refused reports the error of a value that the Engine or the kernel refused.
 func (engine) Refused(err error) bool {
 	kind, ok := docker.KindOf(err)
 	return ok && (kind == docker.KindRefused || kind == docker.KindConflict)
 }
 
-// openLoop makes the loop with what earlier lives left.
+// openLoop makes the loop with what earlier runs left.
 func (n *Node) openLoop(cfg config.Config) {
 	o := mape.Options{
 		Engine: engine{n.engine, cfg.Docker.Sees},
 		Store:  memory{s: n.store, commits: n.metrics.StoreCommit}, Node: n.identity.Node,
-		Attach: n.attach, HostUse: n.hostUse(), Host: n.host(), Meter: n.metrics, Log: n.log,
-		Settings: n.settings(&cfg), Crashes: n.crashes, Restored: n.restored(),
+		Attach: n.probes.attach, HostUse: n.machine.use(), Host: n.machine.host(), Meter: n.metrics, Log: n.log,
+		Settings: n.settings(&cfg), Crashes: n.before.crashes, Restored: n.restored(),
 		OnReady: func() {
-			n.open = n.closeOpen(n.store.Journal.OpenActions(), n.loop.LimitInForce)
+			n.before.open = n.closeOpen(n.store.Journal.OpenActions(), n.loop.LimitInForce)
 			n.ready("the first full pass is done")
 		},
 		OnTick: func() {
 			n.ticks.Add(1)
-			if len(n.open) > 0 {
-				n.open = n.closeOpen(n.open, n.loop.LimitInForce)
+			if len(n.before.open) > 0 {
+				n.before.open = n.closeOpen(n.before.open, n.loop.LimitInForce)
 			}
 		},
 	}
-	if n.key != nil { // a node without an identity is alone, in tests
+	if n.key != nil { // a node without an identity is alone: in tests
 		o.Owners, o.Seal = owners{n}, cluster.SealPart(n.key)
 	}
 	n.loop = mape.New(o)
 }
 
-// attach opens a container's kernel files; where there are none, the Engine's
-// statistics stand in.
-func (n *Node) attach(c knowledge.Container) (execute.Probe, error) {
-	if n.kernel == nil {
-		return newStatsProbe(n.engine, c.ID, n.turns), nil
-	}
-	p, err := n.kernel.Attach(c)
-	if err == nil {
-		return p, nil
-	}
-	if !errors.Is(err, cgroup.ErrNotFound) || !c.Inspected || c.PID <= 0 {
-		return nil, err
-	}
-	if len(n.missing) >= missingKept {
-		clear(n.missing)
-	}
-	if n.missing[c.ID]++; n.missing[c.ID] < missingMost { // most likely it is just going away
-		return nil, err
-	}
-	delete(n.missing, c.ID)
-	n.statsOnce.Do(func() {
-		n.log.Warn().Err(err).Str("container", c.Name).Msg("a container without kernel files is sampled by the Engine's statistics")
-	})
-	return newStatsProbe(n.engine, c.ID, n.turns), nil
-}
-
-// missingMost is how often, a second or more apart, the kernel files of a running
-// container are looked for before the Engine's statistics have to do.
-const missingMost = 3
-
-// missingKept bounds the containers whose looks are counted.
-const missingKept = 1024
-
 // settings turns the configuration into what the loop needs.
 func (n *Node) settings(cfg *config.Config) mape.Settings {
 	m, l := cfg.Monitor, cfg.Limits
 	return mape.Settings{
-		Cadence:         monitor.Cadence{Hot: m.HotEvery, Busy: m.Every, Idle: m.IdleEvery, Slow: m.SlowEvery, Budget: m.Budget},
+		Cadence: monitor.Cadence{Hot: m.HotEvery, Busy: m.Every, Idle: m.IdleEvery, Slow: m.SlowEvery,
+			Budget: m.Budget},
 		StaleAfter:      m.StaleAfter,
 		ListEvery:       m.ListEvery,
 		DeliberateEvery: m.DeliberateEvery,
@@ -124,9 +90,9 @@ func (n *Node) settings(cfg *config.Config) mape.Settings {
 // boundByHost gives a policy without an upper bound the host's.
 func (n *Node) boundByHost(cfg *config.Config, p *knowledge.Policy) {
 	l := cfg.Limits
-	cpu := knowledge.FromCores(float64(n.host().CPUs) * (1 - l.HostCPUReserve))
-	reserve := max(knowledge.Bytes(float64(n.host().Memory)*l.HostMemoryReserve), l.HostMemoryLeast)
-	mem := max(n.host().Memory-reserve, n.host().Memory/2)
+	cpu := knowledge.FromCores(float64(n.machine.host().CPUs) * (1 - l.HostCPUReserve))
+	reserve := max(knowledge.Bytes(float64(n.machine.host().Memory)*l.HostMemoryReserve), l.HostMemoryLeast)
+	mem := max(n.machine.host().Memory-reserve, n.machine.host().Memory/2)
 	if l.ContainerCPUMax > 0 {
 		cpu = min(cpu, l.ContainerCPUMax)
 	}
@@ -161,10 +127,10 @@ func (n *Node) Reload(ctx context.Context) error {
 		return err
 	}
 	n.cfg.Store(&next)
-	said := n.log.Info()
+	line := n.log.Info()
 	if len(later) > 0 {
-		said = said.Strs("after_a_restart", later)
+		line = line.Strs("after_a_restart", later)
 	}
-	said.Msg("configuration reloaded")
+	line.Msg("configuration reloaded")
 	return nil
 }

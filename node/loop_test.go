@@ -71,10 +71,11 @@ func newRigWith(t *testing.T, o dockertest.Options, s *store.Store, set func(*co
 	}
 	r.client = client
 	r.n = blank(Options{})
-	r.n.store, r.n.engine, r.n.kernel, r.n.log, r.n.metrics = s, client, kernel, zerolog.Nop(), api.NewMetrics("test")
+	r.n.store, r.n.engine, r.n.log, r.n.metrics = s, client, zerolog.Nop(), api.NewMetrics("test")
+	r.n.probes = newProbes(kernel, client, r.n.log)
 	r.n.identity.Node = "self"
 	r.n.cfg.Store(&cfg)
-	r.n.machine.Store(&host)
+	r.n.machine.described.Store(&host)
 	r.n.openLoop(cfg)
 	r.n.openOps(&ops.KeyRing{})
 	r.start()

@@ -145,13 +145,13 @@ func loopCost(t *testing.T, all []knowledge.Container, idle, span time.Duration)
 	cfg := config.Defaults()
 	cfg.Monitor.IdleEvery = idle
 	n := &Node{}
-	n.machine.Store(&knowledge.Host{CPUs: 2, Memory: 8 * knowledge.GiB})
+	n.machine.described.Store(&knowledge.Host{CPUs: 2, Memory: 8 * knowledge.GiB})
 	metrics := api.NewMetrics("test")
 	ready := make(chan struct{})
 	loop := mape.New(mape.Options{
 		Engine: &listing{all}, Store: memory{s: s, commits: metrics.StoreCommit}, Node: "self",
 		Attach: func(c knowledge.Container) (execute.Probe, error) { return k.Attach(c) },
-		Host:   n.host(), Meter: metrics, Log: zerolog.Nop(), Settings: n.settings(&cfg),
+		Host:   n.machine.host(), Meter: metrics, Log: zerolog.Nop(), Settings: n.settings(&cfg),
 		OnReady: func() { close(ready) },
 	})
 	ctx, stop := context.WithCancel(context.Background())

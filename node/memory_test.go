@@ -89,7 +89,7 @@ func TestLostDiskIsLikeACrash(t *testing.T) {
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
-		return n.unclean
+		return n.before.unclean
 	}
 	for i, c := range []struct{ orderly, unclean bool }{{true, true}, {false, false}, {true, true}, {true, false}} {
 		if got := life(c.orderly); got != c.unclean {

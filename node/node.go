@@ -1,5 +1,5 @@
-// Package node is the life of the daemon: it introduces the rooms to each other,
-// owns the sockets, and takes everything down in the reverse order.
+// Package node is the process: it makes the parts of the daemon, connects them, owns the
+// sockets, and closes everything in the reverse order.
 package node
 
 import (
@@ -50,41 +50,28 @@ type Node struct {
 	log      zerolog.Logger
 	cfg      atomic.Pointer[config.Config]
 	identity store.Identity
+	key      *trust.Identity
 	started  time.Time
-	crashes  int
-	unclean  bool   // the last life ended without an orderly stop
-	why      string // what the store said when it was opened
+	before   earlierRuns
 
 	store   *store.Store
 	engine  *docker.Client
-	kernel  *cgroup.Host                   // nil: cannot be read
-	source  string                         // where samples come from, for status
-	machine atomic.Pointer[knowledge.Host] // as the Engine, or else the kernel, tells it
-	usage   *cgroup.HostReader
-	used    atomic.Int64 // nanoCPU of the host in its last second
+	source  string // of the samples, for status
+	probes  *probes
+	machine machine
 	loop    *mape.Loop
-	cluster *cluster.Cluster
-	key     *trust.Identity
 	ops     *ops.Set
+	cluster *cluster.Cluster
+	server  *api.Server
+	metrics *api.Metrics
 
-	starts int // of the last minutes, this one included
-	// conflicts holds why this node has to give way to another one.
+	// conflicts holds why this node has to yield to another one.
 	conflicts chan error
-	server    *api.Server
-	metrics   *api.Metrics
 	ticks     atomic.Int64 // passes of the loop, for the watchdog
 	readied   atomic.Bool
-
 	hangups   chan os.Signal // SIGHUP: read the configuration again
 	reloading sync.Mutex     // one reload at a time
-	turns     chan struct{}  // tokens for the containers whose statistics are asked for
-	statsOnce sync.Once      // the fall-back is said once
-	// missing counts looks for kernel files that are not there; the loop's goroutine only.
-	missing map[knowledge.ContainerID]int
-	// open are actions of an earlier life whose end is not known yet; the loop's
-	// goroutine only.
-	open []knowledge.Record
-	undo []step
+	undo      []step
 }
 
 // step is one thing to undo, with its name for the log.
@@ -92,9 +79,6 @@ type step struct {
 	name string
 	do   func() error
 }
-
-// host is what is known of the machine.
-func (n *Node) host() knowledge.Host { return *n.machine.Load() }
 
 func (n *Node) push(name string, do func() error) { n.undo = append(n.undo, step{name, do}) }
 
@@ -114,9 +98,8 @@ func Run(ctx context.Context, o Options) error {
 
 // blank is a node that has acquired nothing.
 func blank(o Options) *Node {
-	n := &Node{o: o, started: time.Now(), missing: map[knowledge.ContainerID]int{},
-		conflicts: make(chan error, 1), turns: make(chan struct{}, statsAtOnce)}
-	n.machine.Store(&knowledge.Host{})
+	n := &Node{o: o, started: time.Now(), conflicts: make(chan error, 1)}
+	n.machine.described.Store(&knowledge.Host{})
 	return n
 }
 
@@ -129,7 +112,7 @@ func New(ctx context.Context, o Options) (n *Node, err error) {
 			err = errors.Join(err, n.Stop())
 		}
 	}()
-	n.catchHangups() // first: one that comes during the start would end the process
+	n.catchHangups() // first: a signal during the start would end the process
 	cfg, err := load(o)
 	if err != nil {
 		return n, err
@@ -153,17 +136,22 @@ func New(ctx context.Context, o Options) (n *Node, err error) {
 	if err = n.openCluster(cfg, keys.Keys); err != nil {
 		return n, err
 	}
+	return n, n.openServer(cfg)
+}
+
+// openServer binds the socket and the three services.
+func (n *Node) openServer(cfg config.Config) (err error) {
 	n.server, err = api.New(n.ops.Backend(), api.Options{
 		Monitor: cfg.API.Monitor, Controller: cfg.API.Controller, Execution: cfg.API.Execution,
 		Socket: cfg.API.Socket, SocketGroup: cfg.API.SocketGroup, TokensFile: cfg.API.TokensFile,
 		TLSCert: cfg.API.TLSCert, TLSKey: cfg.API.TLSKey, Hosts: cfg.API.Hosts,
-		Log: n.log, Version: o.Version, Metrics: n.metrics,
+		Log: n.log, Version: n.o.Version, Metrics: n.metrics,
 	})
 	if err != nil {
-		return n, err
+		return err
 	}
-	if err = n.server.Bind(); err != nil {
-		return n, err
+	if err := n.server.Bind(); err != nil {
+		return err
 	}
 	n.push("services", func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -171,17 +159,17 @@ func New(ctx context.Context, o Options) (n *Node, err error) {
 		n.server.Close(ctx)
 		return nil
 	})
-	return n, nil
+	return nil
 }
 
 // openOps makes the operations, for a node without a cluster so far.
 func (n *Node) openOps(keys *ops.KeyRing) {
 	about := ops.About{
-		Version: n.o.Version, Identity: n.identity, Started: n.started, Crashes: n.crashes, StoreOpened: n.why,
-		Source: n.source, Machine: n.host, Config: n.cfg.Load, Engine: n.engine.State,
+		Version: n.o.Version, Identity: n.identity, Started: n.started, Crashes: n.before.crashes,
+		StoreOpened: n.before.store, Source: n.source, Machine: n.machine.host, Config: n.cfg.Load, Engine: n.engine.State,
 	}
-	if n.kernel != nil {
-		about.Cgroup = n.kernel.Version()
+	if n.probes.kernel != nil {
+		about.Cgroup = n.probes.kernel.Version()
 	}
 	n.ops = ops.New(ops.Options{About: about, Loop: n.loop, Store: n.store, Keys: keys, Reload: n.Reload, Log: n.log})
 }
@@ -214,7 +202,7 @@ func (stamp) Run(e *zerolog.Event, _ zerolog.Level, _ string) {
 	e.Str(zerolog.TimestampFieldName, time.Now().UTC().Format("2006-01-02T15:04:05.000Z07:00"))
 }
 
-// openEngine makes the Engine's door and asks once for the host.
+// openEngine makes the Engine's client and requests the description of the host once.
 func (n *Node) openEngine(ctx context.Context, cfg config.Config) (err error) {
 	n.engine, err = docker.Open(docker.Options{
 		Host: cfg.Docker.Host, Log: n.log, ResyncEvery: cfg.Monitor.ListEvery,
@@ -228,32 +216,28 @@ func (n *Node) openEngine(ctx context.Context, cfg config.Config) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, hostWithin)
 	defer cancel()
 	host, err := n.engine.Host(ctx)
-	n.machine.Store(&host)
+	n.machine.described.Store(&host)
 	if err != nil {
-		n.log.Warn().Err(err).Msg("the Docker Engine does not answer yet; it is asked again for ever")
+		n.log.Warn().Err(err).Msg("the Docker Engine does not answer yet; retrying in the background")
 	}
 	return nil
 }
 
-// openKernel finds the kernel's files. Without them the Engine's statistics have
-// to do: slower, and said once.
+// openKernel finds the kernel's files. Without them the Engine's statistics replace them,
+// which are slower; that is logged once.
 func (n *Node) openKernel() {
-	k, err := cgroup.Open(cgroup.Options{Driver: n.host().CgroupDriver})
-	if err == nil {
-		n.kernel, n.source = k, "kernel files"
-		if n.usage, err = k.OpenUsage(); err != nil {
-			n.log.Warn().Err(err).Msg("the host's own use cannot be read")
-		} else {
-			n.push("host's own files", n.usage.Close)
-		}
+	k, err := cgroup.Open(cgroup.Options{Driver: n.machine.host().CgroupDriver})
+	n.source = "kernel files"
+	if err != nil {
+		k, n.source = nil, "engine stats: "+err.Error()
+		n.log.Warn().Err(err).Msg("cannot read kernel files; sampling the Engine's statistics, slower and coarser")
+	} else if n.machine.reader, err = k.OpenUsage(); err != nil {
+		n.log.Warn().Err(err).Msg("cannot read the host's CPU and memory use")
 	} else {
-		n.source = "engine stats: " + err.Error()
-		n.log.Warn().Err(err).Msg("kernel files cannot be read: samples come from the Engine's statistics, slower and coarser")
+		n.push("host's kernel files", n.machine.reader.Close)
 	}
-	if h := n.host(); h.CPUs == 0 {
-		h.CPUs, h.Memory = n.ownView()
-		n.machine.Store(&h)
-	}
+	n.probes = newProbes(k, n.engine, n.log)
+	n.machine.fromKernel()
 }
 
 // Serve runs the node until ctx ends.
@@ -268,12 +252,12 @@ func (n *Node) Serve(ctx context.Context) error {
 	group.Go(func() { n.cluster.Run(clusterCtx); close(leaving) })
 	group.Go(func() { n.loop.Run(loopCtx) })
 	group.Go(func() { n.engine.Watch(work, n.loop.Emit) })
-	group.Go(func() { n.meetEngine(work) })
+	group.Go(func() { n.awaitEngine(work) })
 	group.Go(func() { n.watchdog(work) })
 	group.Go(func() { n.reloadOnHangup(work) })
 	group.Go(func() { n.account(work) })
 	group.Go(func() { n.ops.Reach.Watch(clusterCtx) })
-	n.sayHello()
+	n.logStart()
 	failed := make(chan error, 1)
 	group.Go(func() {
 		if err := n.server.Serve(work); err != nil {
@@ -311,14 +295,14 @@ func (n *Node) Stop() error {
 	return errors.Join(errs...)
 }
 
-func (n *Node) sayHello() {
-	cfg := n.cfg.Load()
+func (n *Node) logStart() {
+	cfg, host := n.cfg.Load(), n.machine.host()
 	n.log.Info().Str("version", n.o.Version).Str("node", n.identity.Name).Str("id", string(n.identity.Node)).
 		Stringer("mode", cfg.Node.Mode).Str("config", orDefaults(cfg.File)).Str("socket", cfg.API.Socket).
 		Str("monitor", n.server.Addr("monitor")).Str("controller", n.server.Addr("controller")).
 		Str("execution", n.server.Addr("execution")).Str("samples_from", n.source).
-		Str("engine", n.host().EngineVersion).Int("cpus", n.host().CPUs).Stringer("memory", n.host().Memory).
-		Int("crashes", n.crashes).
+		Str("engine", host.EngineVersion).Int("cpus", host.CPUs).Stringer("memory", host.Memory).
+		Int("crashes", n.before.crashes).
 		Msg("containers with effiscale.enable=true are managed, all others are only observed")
 }
 

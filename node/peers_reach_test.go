@@ -189,7 +189,7 @@ func TestRow44ANewIdentityWithoutTerms(t *testing.T) {
 	}
 	a.start()
 	second := a.n.cluster.Self()
-	if _, err := os.Stat(a.path("data/node.key.of-lost-knowledge")); second == first || err != nil || !strings.Contains(a.out.String(), "takes a new identity") {
+	if _, err := os.Stat(a.path("data/node.key.of-lost-knowledge")); second == first || err != nil || !strings.Contains(a.out.String(), "starting with a new node identity") {
 		t.Errorf("%s without its terms, %s before; %v", second, first, err)
 	}
 	a.stop()

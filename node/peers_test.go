@@ -37,7 +37,7 @@ func begin(t *testing.T, dir string, self knowledge.NodeID) life {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = n.store.Close() })
-	l := life{n: n, number: n.nextLife(), terms: claim.NewTerms(n.store.Terms.All(), keeper{n.store})}
+	l := life{n: n, number: n.nextIncarnation(), terms: claim.NewTerms(n.store.Terms.All(), keeper{n.store})}
 	l.opener = trust.NewOpener(self, l.number, nil)
 	return l
 }

@@ -6,22 +6,74 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"github.com/effiscale/effiscale/docker"
 	"github.com/effiscale/effiscale/docker/cgroup"
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/mape/execute"
 )
 
+// probes opens what containers are measured by.
+type probes struct {
+	kernel *cgroup.Host // nil: cannot be read
+	engine *docker.Client
+	log    zerolog.Logger
+	turns  chan struct{} // tokens for the containers whose statistics are requested
+	once   sync.Once     // the fall-back is logged once
+	// missing counts looks for kernel files that are not there; the loop's goroutine only.
+	missing map[knowledge.ContainerID]int
+}
+
+const (
+	// missingMost is how often, a second or more apart, the kernel files of a running
+	// container are looked for before the Engine's statistics replace them.
+	missingMost = 3
+	// missingKept bounds the containers whose looks are counted.
+	missingKept = 1024
+)
+
+func newProbes(kernel *cgroup.Host, engine *docker.Client, log zerolog.Logger) *probes {
+	return &probes{kernel: kernel, engine: engine, log: log, turns: make(chan struct{}, statsAtOnce),
+		missing: map[knowledge.ContainerID]int{}}
+}
+
+// attach opens a container's kernel files; where there are none, the Engine's statistics
+// replace them.
+func (p *probes) attach(c knowledge.Container) (execute.Probe, error) {
+	if p.kernel == nil {
+		return newStatsProbe(p.engine, c.ID, p.turns), nil
+	}
+	files, err := p.kernel.Attach(c)
+	if err == nil {
+		return files, nil
+	}
+	if !errors.Is(err, cgroup.ErrNotFound) || !c.Inspected || c.PID <= 0 {
+		return nil, err
+	}
+	if len(p.missing) >= missingKept {
+		clear(p.missing)
+	}
+	if p.missing[c.ID]++; p.missing[c.ID] < missingMost { // most likely it is just going away
+		return nil, err
+	}
+	delete(p.missing, c.ID)
+	p.once.Do(func() {
+		p.log.Warn().Err(err).Str("container", c.Name).Msg("container has no kernel files; sampling the Engine's statistics")
+	})
+	return newStatsProbe(p.engine, c.ID, p.turns), nil
+}
+
 // statsEvery is how often the Engine is asked where kernel files cannot be read:
 // one answer takes it a second (Engine 20.10).
 const statsEvery = 5 * time.Second
 
-// statsAtOnce bounds the containers that are asked about at a time. The Engine's
-// door has sixteen connections: updates must find one, and a question that waits
-// for its turn there looks like an Engine that does not answer.
+// statsAtOnce bounds the requests at a time. The Engine's client has sixteen connections:
+// updates must find one, and a request that waits for its turn there looks like an Engine
+// that does not answer.
 const statsAtOnce = 8
 
-// statsProbe stands in for kernel files: the Engine's one-shot statistics, read
+// statsProbe replaces kernel files: the Engine's one-shot statistics, read
 // beside the loop. It cannot write, so every change goes through the Engine.
 type statsProbe struct {
 	cancel context.CancelFunc
@@ -33,7 +85,7 @@ type statsProbe struct {
 
 var _ execute.Probe = (*statsProbe)(nil)
 
-// newStatsProbe asks about one container when it gets one of the shared turns.
+// newStatsProbe requests statistics of one container when it gets one of the shared turns.
 func newStatsProbe(c *docker.Client, id knowledge.ContainerID, turns chan struct{}) *statsProbe {
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &statsProbe{cancel: cancel}

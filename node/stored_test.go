@@ -60,10 +60,10 @@ func TestStoredIdentity(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = n.store.Close() }()
-	if n.identity.Node != storedNode || n.key.ID() != storedNode || n.why != "" {
-		t.Errorf("%+v, key %s, %q", n.identity, n.key.ID(), n.why)
+	if n.identity.Node != storedNode || n.key.ID() != storedNode || n.before.store != "" {
+		t.Errorf("%+v, key %s, %q", n.identity, n.key.ID(), n.before.store)
 	}
-	if !n.unclean {
+	if !n.before.unclean {
 		t.Error("the earlier process was killed, and this one does not know it")
 	}
 }

@@ -5,13 +5,11 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"runtime"
 	"syscall"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 
-	"github.com/effiscale/effiscale/docker/cgroup"
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/node/cluster/member"
 	"github.com/effiscale/effiscale/node/view"
@@ -20,13 +18,15 @@ import (
 // readyAnyway is how long the first full pass may hold readiness back.
 const readyAnyway = 5 * time.Second
 
-// meetEngine takes over what the Engine says of the host once it answers, when
-// it did not at the start, and tells systemd in the end that the node is up: with
-// or without an Engine, measuring and the services work.
-func (n *Node) meetEngine(ctx context.Context) {
-	grace := time.AfterFunc(readyAnyway, func() { n.ready("measuring and the services work, the first full pass waits for the Docker Engine") })
+// awaitEngine takes over the Engine's description of the host once it answers, when it did
+// not at the start. Meanwhile the node becomes ready without it: measuring and the services
+// work.
+func (n *Node) awaitEngine(ctx context.Context) {
+	grace := time.AfterFunc(readyAnyway, func() {
+		n.ready("measuring and the services work, the first full pass waits for the Docker Engine")
+	})
 	defer grace.Stop()
-	if n.host().EngineVersion != "" {
+	if n.machine.host().EngineVersion != "" {
 		<-ctx.Done()
 		return
 	}
@@ -39,9 +39,9 @@ func (n *Node) meetEngine(ctx context.Context) {
 		}
 		h, err := n.engine.Host(ctx)
 		if err == nil {
-			n.machine.Store(&h)
+			n.machine.described.Store(&h)
 			_ = n.loop.Do(ctx, func() { n.loop.SetHost(h) })
-			// Owners refuse reports of more cores than gossip says that the host has.
+			// Owners refuse reports of more cores than the host has in gossip.
 			n.cluster.Members().Update(func(m *member.Meta) {
 				m.Cores, m.Memory = knowledge.NanoCPU(h.CPUs)*knowledge.OneCPU, h.Memory
 			})
@@ -53,7 +53,7 @@ func (n *Node) meetEngine(ctx context.Context) {
 	}
 }
 
-// ready tells systemd once, and the log why. A second call does nothing.
+// ready notifies systemd and logs why, once.
 func (n *Node) ready(why string) {
 	if n.readied.Swap(true) {
 		return
@@ -62,8 +62,8 @@ func (n *Node) ready(why string) {
 	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady)
 }
 
-// watchdog tells systemd that the loop moves, at a third of the interval that it
-// asks for, and what goes on. A loop that hangs gets no ping.
+// watchdog notifies systemd, at a third of the interval that it requires, that the loop makes
+// passes, with a status line. A loop that hangs sends nothing.
 func (n *Node) watchdog(ctx context.Context) {
 	every := 10 * time.Second
 	interval, err := daemon.SdWatchdogEnabled(false)
@@ -90,14 +90,14 @@ func (n *Node) watchdog(ctx context.Context) {
 	}
 }
 
-// accountEvery is how often what was saved is added up.
+// accountEvery is how often the savings are added up.
 const accountEvery = 15 * time.Second
 
-// pruneEvery is how often the knowledge file drops what is too old.
+// pruneEvery is how often the knowledge file drops old records.
 const pruneEvery = 5 * time.Minute
 
-// account adds up what containers reserve less than they did, for the metrics,
-// and keeps the knowledge file inside its bounds.
+// account adds up how much less containers reserve than by their original limits, for the
+// metrics, and keeps the knowledge file inside its bounds.
 func (n *Node) account(ctx context.Context) {
 	pruned := time.Now()
 	for {
@@ -109,7 +109,7 @@ func (n *Node) account(ctx context.Context) {
 		if now := time.Now(); now.Sub(pruned) >= pruneEvery {
 			pruned = now
 			if err := n.store.Prune(now); err != nil {
-				n.log.Debug().Err(err).Msg("the knowledge file is not pruned")
+				n.log.Debug().Err(err).Msg("cannot prune the knowledge file")
 			}
 		}
 		units, sum, err := n.loop.Containers(ctx)
@@ -154,32 +154,8 @@ func (n *Node) reloadOnHangup(ctx context.Context) {
 			return
 		case <-n.hangups:
 			if err := n.Reload(ctx); err != nil {
-				n.log.Error().Err(err).Msg("configuration not reloaded")
+				n.log.Error().Err(err).Msg("cannot reload the configuration")
 			}
 		}
-	}
-}
-
-// ownView is the host as the kernel tells it, while the Engine says nothing.
-func (n *Node) ownView() (cpus int, memory knowledge.Bytes) {
-	var s cgroup.HostSample
-	if n.usage != nil && n.usage.Read(&s) == nil {
-		memory = s.Total
-	}
-	return runtime.NumCPU(), memory
-}
-
-// hostUse reads the host's use for the loop.
-func (n *Node) hostUse() func() (knowledge.NanoCPU, knowledge.Bytes, knowledge.Bytes, bool) {
-	if n.usage == nil {
-		return nil
-	}
-	var s cgroup.HostSample
-	return func() (knowledge.NanoCPU, knowledge.Bytes, knowledge.Bytes, bool) {
-		if n.usage.Read(&s) != nil {
-			return 0, 0, 0, false
-		}
-		n.used.Store(int64(s.CPU))
-		return s.CPU, s.Used, s.Available, true
 	}
 }

@@ -91,7 +91,8 @@ func (c *Client) call(ctx context.Context, method, path string, body, into any) 
 		return &Error{Kind: kindOfStatus(resp.StatusCode), Detail: p.Detail}
 	}
 	if err := json.Unmarshal(b, into); err != nil {
-		return Errorf(KindInternal, "cannot read the daemon's answer: %v; are the daemon and this command of the same version?", err)
+		return Errorf(KindInternal,
+			"cannot read the daemon's answer: %v; are the daemon and this command of the same version?", err)
 	}
 	return nil
 }
@@ -101,9 +102,11 @@ func (c *Client) unreachable(ctx context.Context, err error) error {
 	var timeout net.Error
 	switch {
 	case errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOTSOCK):
-		return fmt.Errorf("%w: nothing answers at %s; start it (sudo systemctl start effiscale, or effiscale run), or name another socket (--socket PATH, EFFISCALE_SOCKET)", ErrNotRunning, c.socket)
+		return fmt.Errorf("%w: nothing answers at %s; start it (sudo systemctl start effiscale, or effiscale run), "+
+			"or name another socket (--socket PATH, EFFISCALE_SOCKET)", ErrNotRunning, c.socket)
 	case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
-		return Errorf(KindForbidden, "cannot open %s: permission denied; use sudo, or join the socket's group and log in again (sudo usermod -aG %s $USER)", c.socket, groupOf(c.socket))
+		return Errorf(KindForbidden, "cannot open %s: permission denied; use sudo, or join the socket's group and "+
+			"log in again (sudo usermod -aG %s $USER)", c.socket, groupOf(c.socket))
 	case ctx.Err() != nil && errors.Is(ctx.Err(), context.Canceled):
 		return ctx.Err()
 	case errors.As(err, &timeout) && timeout.Timeout():

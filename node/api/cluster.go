@@ -29,7 +29,7 @@ type MemberView struct {
 	Address     string    `json:"address"`  // of gossip, host:port
 	Relay       string    `json:"relay"`    // of calls, host:port
 	State       string    `json:"state"`    // its own word: "participant", "waiting", "leaving"
-	Status      string    `json:"status"`   // the others' word: "alive", "suspect", "failed", "left", "refused", "replaced"
+	Status      string    `json:"status"`   // in gossip: "alive", "suspect", "failed", "left", "refused", "replaced"
 	Version     string    `json:"version"`  // of its daemon
 	Protocol    int       `json:"protocol"` // of gossip and calls
 	Zone        string    `json:"zone"`

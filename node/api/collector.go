@@ -17,6 +17,10 @@ const (
 	scrapePatience = 2 * time.Second
 )
 
+func metricDesc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("effiscale_"+name, help, labels, nil)
+}
+
 // gauge is one number of a thing, read from the status.
 type gauge[T any] struct {
 	desc *prometheus.Desc
@@ -24,7 +28,7 @@ type gauge[T any] struct {
 }
 
 func describeGauge[T any](name, help string, of func(T) (float64, bool), labels ...string) gauge[T] {
-	return gauge[T]{desc: prometheus.NewDesc("effiscale_"+name, help, labels, nil), of: of}
+	return gauge[T]{desc: metricDesc(name, help, labels...), of: of}
 }
 
 func known(v float64) (float64, bool) { return v, true }
@@ -54,20 +58,31 @@ func sized(v *int64) (float64, bool) {
 func nodeGauges() []gauge[Status] {
 	type s = Status
 	return []gauge[s]{
-		describeGauge("node_ready", "1 when the first full pass is done.", func(v s) (float64, bool) { return oneIf(v.Node.Ready) }),
-		describeGauge("node_safe_mode", "1 when the daemon only measures, after crashes.", func(v s) (float64, bool) { return oneIf(v.Node.SafeMode) }),
-		describeGauge("node_degraded", "1 when something that should work does not.", func(v s) (float64, bool) { return oneIf(v.Degraded) }),
+		describeGauge("node_ready", "1 when the first full pass is done.",
+			func(v s) (float64, bool) { return oneIf(v.Node.Ready) }),
+		describeGauge("node_safe_mode", "1 when the daemon only measures, after crashes.",
+			func(v s) (float64, bool) { return oneIf(v.Node.SafeMode) }),
+		describeGauge("node_degraded", "1 when a part of the daemon does not work.",
+			func(v s) (float64, bool) { return oneIf(v.Degraded) }),
 		describeGauge("node_start_timestamp_seconds", "When the daemon started.", func(v s) (float64, bool) {
 			return float64(v.Node.StartedAt.UnixMilli()) / 1000, !v.Node.StartedAt.IsZero()
 		}),
-		describeGauge("host_cpu_cores", "Cores of the host.", func(v s) (float64, bool) { return known(float64(v.Node.CPUs)) }),
-		describeGauge("host_cpu_usage_cores", "Cores in use on the whole host.", func(v s) (float64, bool) { return known(v.Node.CPUUsed) }),
-		describeGauge("host_memory_bytes", "Memory of the host.", func(v s) (float64, bool) { return known(float64(v.Node.MemoryBytes)) }),
-		describeGauge("host_memory_used_bytes", "Memory in use on the host.", func(v s) (float64, bool) { return known(float64(v.Node.MemoryUsed)) }),
-		describeGauge("pool_cpu_cores", "Cores that may be granted as quotas.", func(v s) (float64, bool) { return known(v.Node.PoolCPU) }),
-		describeGauge("pool_cpu_granted_cores", "Cores that are granted as quotas.", func(v s) (float64, bool) { return known(v.Node.PoolCPUGranted) }),
-		describeGauge("saved_cpu_cores", "Cores now reserved less than by the original limits; negative: more.", func(v s) (float64, bool) { return known(v.Summary.SavedCPU) }),
-		describeGauge("saved_memory_bytes", "Memory now reserved less than by the original limits; negative: more.", func(v s) (float64, bool) { return known(float64(v.Summary.SavedMemory)) }),
+		describeGauge("host_cpu_cores", "Cores of the host.",
+			func(v s) (float64, bool) { return known(float64(v.Node.CPUs)) }),
+		describeGauge("host_cpu_usage_cores", "Cores in use on the whole host.",
+			func(v s) (float64, bool) { return known(v.Node.CPUUsed) }),
+		describeGauge("host_memory_bytes", "Memory of the host.",
+			func(v s) (float64, bool) { return known(float64(v.Node.MemoryBytes)) }),
+		describeGauge("host_memory_used_bytes", "Memory in use on the host.",
+			func(v s) (float64, bool) { return known(float64(v.Node.MemoryUsed)) }),
+		describeGauge("pool_cpu_cores", "Cores that may be granted as quotas.",
+			func(v s) (float64, bool) { return known(v.Node.PoolCPU) }),
+		describeGauge("pool_cpu_granted_cores", "Cores that are granted as quotas.",
+			func(v s) (float64, bool) { return known(v.Node.PoolCPUGranted) }),
+		describeGauge("saved_cpu_cores", "Cores now reserved less than by the original limits; negative: more.",
+			func(v s) (float64, bool) { return known(v.Summary.SavedCPU) }),
+		describeGauge("saved_memory_bytes", "Memory now reserved less than by the original limits; negative: more.",
+			func(v s) (float64, bool) { return known(float64(v.Summary.SavedMemory)) }),
 	}
 }
 
@@ -77,14 +92,22 @@ func containerGauges() []gauge[ContainerView] {
 	const label = "container"
 	measured := func(v c) bool { return !v.SampledAt.IsZero() }
 	return []gauge[c]{
-		describeGauge("container_managed", "1 when the container opted in.", func(v c) (float64, bool) { return oneIf(v.Managed) }, label),
-		describeGauge("container_cpu_limit_cores", "CPU limit; absent when unlimited.", func(v c) (float64, bool) { return cores(v.CPULimit) }, label),
-		describeGauge("container_cpu_usage_cores", "CPU in use.", func(v c) (float64, bool) { return v.CPUUsed, measured(v) }, label),
-		describeGauge("container_cpu_wanted_cores", "CPU limit that it would get; absent when not known yet.", func(v c) (float64, bool) { return cores(v.CPUWanted) }, label),
-		describeGauge("container_cpu_throttled_ratio", "Share of CPU periods that were throttled.", func(v c) (float64, bool) { return v.Throttled, measured(v) }, label),
-		describeGauge("container_memory_limit_bytes", "Memory limit; absent when unlimited.", func(v c) (float64, bool) { return sized(v.MemoryLimit) }, label),
-		describeGauge("container_memory_working_set_bytes", "Memory in use that cannot be reclaimed at once.", func(v c) (float64, bool) { return float64(v.MemoryUsed), measured(v) }, label),
-		describeGauge("container_memory_wanted_bytes", "Memory limit that it would get; absent when not known yet.", func(v c) (float64, bool) { return sized(v.MemoryWanted) }, label),
+		describeGauge("container_managed", "1 when the container opted in.",
+			func(v c) (float64, bool) { return oneIf(v.Managed) }, label),
+		describeGauge("container_cpu_limit_cores", "CPU limit; absent when unlimited.",
+			func(v c) (float64, bool) { return cores(v.CPULimit) }, label),
+		describeGauge("container_cpu_usage_cores", "CPU in use.",
+			func(v c) (float64, bool) { return v.CPUUsed, measured(v) }, label),
+		describeGauge("container_cpu_wanted_cores", "CPU limit that it would get; absent when not known yet.",
+			func(v c) (float64, bool) { return cores(v.CPUWanted) }, label),
+		describeGauge("container_cpu_throttled_ratio", "Share of CPU periods that were throttled.",
+			func(v c) (float64, bool) { return v.Throttled, measured(v) }, label),
+		describeGauge("container_memory_limit_bytes", "Memory limit; absent when unlimited.",
+			func(v c) (float64, bool) { return sized(v.MemoryLimit) }, label),
+		describeGauge("container_memory_working_set_bytes", "Memory in use that cannot be reclaimed at once.",
+			func(v c) (float64, bool) { return float64(v.MemoryUsed), measured(v) }, label),
+		describeGauge("container_memory_wanted_bytes", "Memory limit that it would get; absent when not known yet.",
+			func(v c) (float64, bool) { return sized(v.MemoryWanted) }, label),
 	}
 }
 
@@ -94,12 +117,20 @@ func forecastGauges() []gauge[Forecast] {
 	const label = "service"
 	scored := func(v float64, s f) (float64, bool) { return v, s.ScoredFor > 0 }
 	return []gauge[f]{
-		describeGauge("service_forecast_cpu_cores", "CPU that the busiest container is expected to want at most in a second of the next five minutes.", func(v f) (float64, bool) { return known(v.Expected) }, label),
-		describeGauge("service_forecast_cpu_bound_cores", "Bound of that, at the level of the service's class.", func(v f) (float64, bool) { return known(v.Upper) }, label),
-		describeGauge("service_forecast_level_ratio", "Share of the time in which the bound should hold.", func(v f) (float64, bool) { return known(v.Level) }, label),
-		describeGauge("service_forecast_coverage_ratio", "Share of the time in which such bounds held.", func(v f) (float64, bool) { return scored(v.Coverage, v) }, label),
-		describeGauge("service_forecast_error_ratio", "Error of the forecast over that of \"same as now\"; under 1: it is better.", func(v f) (float64, bool) { return scored(1-v.Gain, v) }, label),
-		describeGauge("service_forecast_trusted", "1 when the forecast may raise the CPU floor.", func(v f) (float64, bool) { return oneIf(v.Trusted) }, label),
+		describeGauge("service_forecast_cpu_cores",
+			"Peak CPU demand of the busiest container expected in the next five minutes.",
+			func(v f) (float64, bool) { return known(v.Expected) }, label),
+		describeGauge("service_forecast_cpu_bound_cores", "Upper bound of the forecast, at the level of the service's class.",
+			func(v f) (float64, bool) { return known(v.Upper) }, label),
+		describeGauge("service_forecast_level_ratio", "Share of the time in which the bound should hold.",
+			func(v f) (float64, bool) { return known(v.Level) }, label),
+		describeGauge("service_forecast_coverage_ratio", "Share of the time in which such bounds held.",
+			func(v f) (float64, bool) { return scored(v.Coverage, v) }, label),
+		describeGauge("service_forecast_error_ratio",
+			"Error of the forecast over that of \"same as now\"; under 1: it is better.",
+			func(v f) (float64, bool) { return scored(1-v.Gain, v) }, label),
+		describeGauge("service_forecast_trusted", "1 when the forecast may raise the CPU floor.",
+			func(v f) (float64, bool) { return oneIf(v.Trusted) }, label),
 	}
 }
 
@@ -113,15 +144,16 @@ type collector struct {
 }
 
 func newCollector(from NodeBackend) *collector {
-	return &collector{from: from, cluster: clusterMetrics(), node: nodeGauges(), container: containerGauges(), forecast: forecastGauges()}
+	return &collector{from: from, cluster: clusterMetrics(), node: nodeGauges(), container: containerGauges(),
+		forecast: forecastGauges()}
 }
 
 var (
-	upDesc       = prometheus.NewDesc("effiscale_node_up", "1 when the daemon answers for itself.", nil, nil)
-	membersDesc  = prometheus.NewDesc("effiscale_cluster_members", "Nodes of the cluster, by state.", []string{"state"}, nil)
-	listedDesc   = prometheus.NewDesc("effiscale_containers", "Containers that the daemon knows.", nil, nil)
-	unlistedDesc = prometheus.NewDesc("effiscale_unlisted", "Things that have no series of their own here because there are too many.", []string{"kind"}, nil)
-	replicasDesc = prometheus.NewDesc("effiscale_service_replicas", "Replicas of a service on this host.", []string{"service", "kind"}, nil)
+	upDesc       = metricDesc("node_up", "1 when the daemon answers.")
+	membersDesc  = metricDesc("cluster_members", "Nodes of the cluster, by state.", "state")
+	listedDesc   = metricDesc("containers", "Containers that the daemon knows.")
+	unlistedDesc = metricDesc("unlisted", "Containers and services beyond the limit of series.", "kind")
+	replicasDesc = metricDesc("service_replicas", "Replicas of a service on this host.", "service", "kind")
 )
 
 // Describe names every series that Collect may send.

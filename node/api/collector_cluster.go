@@ -20,33 +20,43 @@ func clusterMetrics() []clusterMetric {
 	type s = ClusterStats
 	const gauge, counter = prometheus.GaugeValue, prometheus.CounterValue
 	one := func(kind prometheus.ValueType, name, help string, of func(s) uint64) clusterMetric {
-		return clusterMetric{desc: prometheus.NewDesc("effiscale_"+name, help, nil, nil), kind: kind, one: of}
+		return clusterMetric{desc: metricDesc(name, help), kind: kind, one: of}
 	}
 	by := func(label, name, help string, of func(s) map[string]uint64) clusterMetric {
-		return clusterMetric{desc: prometheus.NewDesc("effiscale_"+name, help, []string{label}, nil), kind: counter, many: of}
+		return clusterMetric{desc: metricDesc(name, help, label), kind: counter, many: of}
 	}
 	return []clusterMetric{
 		{desc: membersDesc, kind: gauge, many: func(v s) map[string]uint64 { return v.members() }},
-		one(gauge, "gossip_health_score", "How far this node doubts itself: 0 is well.", func(v s) uint64 { return uint64(max(v.GossipHealth, 0)) }),
-		one(gauge, "cluster_majority", "1: this node sees a majority of the last stable members of its cluster; 0: it does not.", func(v s) uint64 {
-			if v.Majority {
-				return 1
-			}
-			return 0
-		}),
-		one(gauge, "cluster_claims", "Services that this node plans for.", func(v s) uint64 { return uint64(max(v.Claims, 0)) }),
-		one(counter, "cluster_takeovers_total", "Services that this node took over from another.", func(v s) uint64 { return v.Takeovers }),
-		one(counter, "cluster_terms_refused_total", "Intents that were refused because a higher term was known.", func(v s) uint64 { return v.TermsRefused }),
-		by("event", "cluster_events_total", "Rings that changed, claims that another owner superseded, members that gossip lost and a call found, freezes of this node, cuts that no quorum agreed to.",
+		one(gauge, "gossip_health_score", "Health score of gossip: 0 is healthy.",
+			func(v s) uint64 { return uint64(max(v.GossipHealth, 0)) }),
+		one(gauge, "cluster_majority", "1 when this node sees a majority of the last stable membership.",
+			func(v s) uint64 {
+				if v.Majority {
+					return 1
+				}
+				return 0
+			}),
+		one(gauge, "cluster_claims", "Services that this node plans for.",
+			func(v s) uint64 { return uint64(max(v.Claims, 0)) }),
+		one(counter, "cluster_takeovers_total", "Takeovers of services from another node.",
+			func(v s) uint64 { return v.Takeovers }),
+		one(counter, "cluster_terms_refused_total", "Intents refused because of a higher known term.",
+			func(v s) uint64 { return v.TermsRefused }),
+		by("event", "cluster_events_total",
+			"Ring changes, superseded claims, false failure alarms, event loop stalls, cuts refused by the quorum.",
 			func(v s) map[string]uint64 { return v.Events }),
 		by("direction", "relay_bytes_total", "Bytes of calls between nodes.", func(v s) map[string]uint64 {
 			return map[string]uint64{"sent": v.RelaySent, "received": v.RelayReceived}
 		}),
-		one(counter, "relay_errors_total", "Calls of other nodes that failed.", func(v s) uint64 { return v.RelayErrors }),
-		one(counter, "relay_dropped_total", "Messages to other nodes that found their queue full.", func(v s) uint64 { return v.RelayDropped }),
-		by("cause", "trust_refused_total", "Peers and messages that were not trusted.", func(v s) map[string]uint64 { return v.TrustRefused }),
-		by("cause", "reports_refused_total", "Reports of other hosts that were refused.", func(v s) map[string]uint64 { return v.ReportsRefused }),
-		by("result", "intents_total", "Intents for this host, by what became of them.", func(v s) map[string]uint64 { return v.Intents }),
+		one(counter, "relay_errors_total", "Failed calls of other nodes.", func(v s) uint64 { return v.RelayErrors }),
+		one(counter, "relay_dropped_total", "Messages to other nodes dropped because their queue was full.",
+			func(v s) uint64 { return v.RelayDropped }),
+		by("cause", "trust_refused_total", "Untrusted peers and messages.",
+			func(v s) map[string]uint64 { return v.TrustRefused }),
+		by("cause", "reports_refused_total", "Refused reports of other hosts.",
+			func(v s) map[string]uint64 { return v.ReportsRefused }),
+		by("result", "intents_total", "Intents for this host, by result.",
+			func(v s) map[string]uint64 { return v.Intents }),
 	}
 }
 

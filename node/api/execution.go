@@ -53,7 +53,7 @@ type execution struct{ b ExecutionBackend }
 func (e execution) register(api huma.API) {
 	handle(api, post("scaleVertical", "/scale/vertical", "Change the limits of a container"), e.vertical)
 	handle(api, post("scaleHorizontal", "/scale/horizontal", "Change the number of replicas"), e.horizontal)
-	about(api, get("scalingHistory", "/history/{container_id}", "What was done to a container, newest first"),
+	about(api, get("scalingHistory", "/history/{container_id}", "Changes of a container, newest first"),
 		"limit", e.history)
 }
 

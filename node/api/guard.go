@@ -98,7 +98,7 @@ func (s *Server) pass(a *answer, r *http.Request, mux *http.ServeMux, gates []ch
 	defer func() {
 		if v := recover(); v != nil {
 			s.o.Log.Error().Str("path", r.URL.Path).Str("cause", fmt.Sprint(v)).Msg("cannot answer a request")
-			a.problem(refuse(http.StatusInternalServerError, "the daemon could not put its answer together; its log has the cause"))
+			a.problem(refuse(http.StatusInternalServerError, "cannot make the answer; the daemon's log has the cause"))
 		}
 	}()
 	for _, gate := range gates {
@@ -121,7 +121,8 @@ func (s *Server) admitHost(_ *answer, r *http.Request) (*http.Request, *problem)
 	if hostAllowed(r.Host, local, s.names) {
 		return r, nil
 	}
-	return nil, refuse(http.StatusForbidden, fmt.Sprintf("the Host header %s is not an address of this service; if it should be, add it to api.hosts", quote(r.Host)))
+	return nil, refuse(http.StatusForbidden, fmt.Sprintf(
+		"the Host header %s is not an address of this service; if it should be, add it to api.hosts", quote(r.Host)))
 }
 
 func hostAllowed(hostport string, local net.Addr, names []string) bool {
@@ -149,7 +150,8 @@ func (s *Server) admitRate(_ *answer, r *http.Request) (*http.Request, *problem)
 	if s.limiter.allow(r.RemoteAddr, time.Now()) {
 		return r, nil
 	}
-	p := refuse(http.StatusTooManyRequests, fmt.Sprintf("too many requests: %d a second are served to one client, %d to all; wait a second", clientRate, globalRate))
+	p := refuse(http.StatusTooManyRequests, fmt.Sprintf(
+		"too many requests: the limit is %d a second for one client, %d for all; wait a second", clientRate, globalRate))
 	p.header = http.Header{"Retry-After": {"1"}}
 	return nil, p
 }
@@ -160,7 +162,8 @@ func admitPath(_ *answer, r *http.Request) (*http.Request, *problem) {
 	const longest = 1024
 	raw := r.URL.EscapedPath()
 	if !strings.HasPrefix(raw, "/") || len(raw) > longest {
-		return nil, refuse(http.StatusBadRequest, fmt.Sprintf("the path must begin with / and have at most %d bytes", longest))
+		return nil, refuse(http.StatusBadRequest,
+			fmt.Sprintf("the path must begin with / and have at most %d bytes", longest))
 	}
 	for part := range strings.SplitSeq(raw[1:], "/") {
 		if raw == "/" {
@@ -184,10 +187,12 @@ func admitRoute(mux *http.ServeMux) check {
 		said := &answer{header: http.Header{}}
 		h.ServeHTTP(said, r)
 		if said.status != http.StatusMethodNotAllowed {
-			return nil, refuse(http.StatusNotFound, fmt.Sprintf("there is no %s here; GET /openapi.json lists what there is", quote(r.URL.Path)))
+			return nil, refuse(http.StatusNotFound,
+				fmt.Sprintf("there is no %s here; GET /openapi.json lists the paths", quote(r.URL.Path)))
 		}
 		allow := said.header.Get("Allow")
-		p := refuse(http.StatusMethodNotAllowed, fmt.Sprintf("method %s is not for this path; use %s", quote(r.Method), allow))
+		p := refuse(http.StatusMethodNotAllowed,
+			fmt.Sprintf("method %s is not for this path; use %s", quote(r.Method), allow))
 		p.header = http.Header{"Allow": {allow}}
 		return nil, p
 	}
@@ -229,7 +234,8 @@ func (s *Server) admitBrowser(_ *answer, r *http.Request) (*http.Request, *probl
 		return r, nil
 	}
 	if len(r.Header.Values("Origin")) > 0 || s.crossOrigin.Check(r) != nil {
-		return nil, refuse(http.StatusForbidden, "this call changes something and comes from a page in a browser (Origin, Sec-Fetch-Site); use the command line or a program")
+		return nil, refuse(http.StatusForbidden, "this call changes something and comes from a page in a browser "+
+			"(Origin, Sec-Fetch-Site); use the command line or a program")
 	}
 	return r, nil
 }
@@ -251,12 +257,13 @@ func admitBody(a *answer, r *http.Request) (*http.Request, *problem) {
 		case errors.As(err, &nerr) && nerr.Timeout():
 			return nil, refuse(http.StatusRequestTimeout, "the body did not arrive in time")
 		}
-		return nil, refuse(http.StatusBadRequest, "the body could not be read: "+err.Error())
+		return nil, refuse(http.StatusBadRequest, "cannot read the body: "+err.Error())
 	}
 	if len(b) > 0 {
 		kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 		if err != nil || kind != "application/json" || r.Header.Get("Content-Encoding") != "" {
-			return nil, refuse(http.StatusUnsupportedMediaType, "the body must be JSON, uncompressed, with the header Content-Type: application/json")
+			return nil, refuse(http.StatusUnsupportedMediaType,
+				"the body must be JSON, uncompressed, with the header Content-Type: application/json")
 		}
 	}
 	r.Body = io.NopCloser(bytes.NewReader(b))

@@ -12,6 +12,15 @@ import (
 	"time"
 )
 
+// beyondLoopback is the error of a service that other machines can reach without protection.
+const beyondLoopback = "cannot serve %s on %s: other machines can reach it, which needs TLS and a token. " +
+	`Either set api.%s = "127.0.0.1:%d", or make both:
+  openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 365 -subj "/CN=$(hostname)" ` +
+	`-addext "subjectAltName=DNS:$(hostname)" -keyout tls.key -out tls.crt
+  T=$(openssl rand -hex 32); echo "operate:$(printf %%s "$T" | sha256sum | cut -d' ' -f1):me" > tokens; ` +
+	`chmod 600 tokens tls.key; echo "$T"
+and set api.tls_cert, api.tls_key and api.tokens_file to the three files`
+
 // listenTCP binds a service. Beyond loopback it demands TLS and tokens.
 func (s *Server) listenTCP(d *door) (net.Listener, error) {
 	at, err := net.ResolveTCPAddr("tcp", d.address)
@@ -19,10 +28,7 @@ func (s *Server) listenTCP(d *door) (net.Listener, error) {
 		return nil, fmt.Errorf("cannot serve %s on %s: %w; give host:port in api.%s", d.name, d.address, err, d.name)
 	}
 	if !at.IP.IsLoopback() && (s.tls == nil || len(s.tokens) == 0) {
-		return nil, fmt.Errorf(`cannot serve %s on %s: other machines can reach it, which needs TLS and a token. Either set api.%s = "127.0.0.1:%d", or make both:
-  openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 365 -subj "/CN=$(hostname)" -addext "subjectAltName=DNS:$(hostname)" -keyout tls.key -out tls.crt
-  T=$(openssl rand -hex 32); echo "operate:$(printf %%s "$T" | sha256sum | cut -d' ' -f1):me" > tokens; chmod 600 tokens tls.key; echo "$T"
-and set api.tls_cert, api.tls_key and api.tokens_file to the three files`, d.name, d.address, d.name, at.Port)
+		return nil, fmt.Errorf(beyondLoopback, d.name, d.address, d.name, at.Port)
 	}
 	ln, err := net.ListenTCP("tcp", at)
 	if err != nil {

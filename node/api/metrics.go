@@ -11,7 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 )
 
-// maxWords bounds the values of each label; what comes after is "other".
+// maxWords bounds the values of each label; further ones are "other".
 const maxWords = 128
 
 const other = "other"
@@ -67,26 +67,30 @@ type Metrics struct {
 func NewMetrics(version string) *Metrics {
 	m := &Metrics{registry: prometheus.NewRegistry()}
 	buckets := prometheus.ExponentialBuckets(100e-6, 4, 9) // 0.1 ms to 6.6 s
-	m.loop = histogram("loop_duration_seconds", "Time that one pass of a loop takes.", buckets, "phase")
+	m.loop = histogram("loop_duration_seconds", "Duration of one pass of a loop.", buckets, "phase")
 	m.loopSuccess = prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "effiscale_loop_last_success_timestamp_seconds", Help: "When a loop last ended well.",
+		Name: "effiscale_loop_last_success_timestamp_seconds", Help: "Time of the last successful pass of a loop.",
 	}, []string{"phase"})
-	m.engine = histogram("docker_request_duration_seconds", "Time that the Docker Engine takes to answer; code 0: it did not.", prometheus.ExponentialBuckets(1e-3, 4, 8), "op", "code")
-	m.actions = counters("actions_total", "Changes of containers, by resource or kind and by how they ended.", "kind", "result")
-	m.actionTime = histogram("action_duration_seconds", "Time from sending a change to having verified it.", buckets, "kind")
-	m.decisions = counters("decisions_total", "Decisions, by what they wanted and the rule behind.", "direction", "resource", "reason")
-	m.rejected = counters("samples_rejected_total", "Readings that made no sense and were dropped.", "why")
-	m.drift = counter("drift_repairs_total", "Limits that somebody else had moved and that were put back.")
+	m.engine = histogram("docker_request_duration_seconds",
+		"Duration of requests to the Docker Engine; code 0: no answer.",
+		prometheus.ExponentialBuckets(1e-3, 4, 8), "op", "code")
+	m.actions = counters("actions_total", "Changes of containers, by resource or kind and result.", "kind", "result")
+	m.actionTime = histogram("action_duration_seconds", "Time from sending a change to its verification.", buckets, "kind")
+	m.decisions = counters("decisions_total", "Decisions, by direction, resource and rule.",
+		"direction", "resource", "reason")
+	m.rejected = counters("samples_rejected_total", "Invalid samples, which are dropped.", "why")
+	m.drift = counter("drift_repairs_total", "Limits that drifted from the decided value and were restored.")
 	m.commit = prometheus.NewHistogram(prometheus.HistogramOpts{
-		Name: "effiscale_store_commit_duration_seconds", Help: "Time that a commit to the store takes.", Buckets: buckets,
+		Name: "effiscale_store_commit_duration_seconds", Help: "Duration of a commit to the store.", Buckets: buckets,
 	})
-	m.commitFails = counter("store_commit_errors_total", "Commits to the store that failed.")
+	m.commitFails = counter("store_commit_errors_total", "Failed commits to the store.")
 	m.savedCPU = counter("saved_cpu_core_seconds_total", "Core-seconds less reserved than by the original limits.")
 	m.savedMemory = counter("saved_memory_byte_seconds_total", "Byte-seconds less reserved than by the original limits.")
 	m.requests = counters("http_requests_total", "Requests of the services and the socket.", "service", "code")
-	m.refused = counters("http_refused_total", "Requests that were refused before they reached a call.", "code")
+	m.refused = counters("http_refused_total", "Requests refused before they reached an operation.", "code")
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "effiscale_build_info", Help: "1, labelled with the version of the daemon.", ConstLabels: prometheus.Labels{"version": version},
+		Name: "effiscale_build_info", Help: "1, labelled with the version of the daemon.",
+		ConstLabels: prometheus.Labels{"version": version},
 	})
 	build.Set(1)
 	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
@@ -104,7 +108,8 @@ func counters(name, help string, labels ...string) *prometheus.CounterVec {
 }
 
 func histogram(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
-	return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "effiscale_" + name, Help: help, Buckets: buckets}, labels)
+	o := prometheus.HistogramOpts{Name: "effiscale_" + name, Help: help, Buckets: buckets}
+	return prometheus.NewHistogramVec(o, labels)
 }
 
 // ObserveLoop counts one pass of a phase of a loop.
@@ -143,7 +148,8 @@ func (m *Metrics) Action(kind, result string, took time.Duration) {
 
 // Decision counts a decision: its verb, resource and rule.
 func (m *Metrics) Decision(direction, resource, rule string) {
-	m.decisions.WithLabelValues(m.directions.bounded(direction), m.resources.bounded(resource), m.rules.bounded(rule)).Inc()
+	m.decisions.WithLabelValues(m.directions.bounded(direction), m.resources.bounded(resource),
+		m.rules.bounded(rule)).Inc()
 }
 
 // Rejected counts a reading that was dropped.

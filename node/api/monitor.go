@@ -17,7 +17,7 @@ type out struct{ Body any }
 // handle registers a typed call: its route, and in the description its request and answer.
 func handle[In, R any](api huma.API, op huma.Operation, do func(context.Context, *In) (R, error)) {
 	answer := api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[R](), true, op.OperationID+"Response")
-	op.Responses = map[string]*huma.Response{"200": {Content: map[string]*huma.MediaType{"application/json": {Schema: answer}}}}
+	op.Responses = map[string]*huma.Response{"200": {Content: jsonOf(answer)}}
 	huma.Register(api, op, func(ctx context.Context, in *In) (*out, error) {
 		r, err := do(ctx, in)
 		if err != nil {
@@ -45,7 +45,9 @@ func about[R any](api huma.API, op huma.Operation, query string, do func(context
 		return do(ctx, in)
 	})
 	for _, at := range operations(api.OpenAPI().Paths[op.Path]) {
-		at.Parameters = slices.DeleteFunc(at.Parameters, func(p *huma.Param) bool { return p.In == "query" && p.Name != query })
+		at.Parameters = slices.DeleteFunc(at.Parameters, func(p *huma.Param) bool {
+			return p.In == "query" && p.Name != query
+		})
 	}
 }
 
@@ -94,7 +96,7 @@ type prediction struct {
 type monitor struct{ b MonitorBackend }
 
 func (m monitor) register(api huma.API) {
-	handle(api, get("root", "/", "What this is"), func(context.Context, *struct{}) (said, error) {
+	handle(api, get("root", "/", "Name and state of the service"), func(context.Context, *struct{}) (said, error) {
 		return said{Status: "running", Service: "Container Monitoring"}, nil
 	})
 	about(api, get("metrics", "/metrics/{container_id}", "The newest metrics of a container"), "", m.metric)
@@ -104,7 +106,7 @@ func (m monitor) register(api huma.API) {
 		m.watch(true, "Monitoring started", "Already monitoring"))
 	about(api, post("stopMonitoring", "/monitor/stop/{container_id}", "Stop monitoring a container"), "",
 		m.watch(false, "Monitoring stopped", "Not monitoring"))
-	about(api, get("predictions", "/predictions/{container_id}", "What the use of a container will be"),
+	about(api, get("predictions", "/predictions/{container_id}", "Forecast of the use of a container"),
 		"prediction_window", m.predict)
 }
 

@@ -24,7 +24,7 @@ const (
 // Row is what the table of operations says of one of them. From it follow the route of the
 // socket, the client's call and the entry in the API's description.
 type Row struct {
-	Name string // in the plural form of a log or a description: "records", "key-change"
+	Name string // in logs and in the description
 	Verb string // HTTP method: GET changes nothing
 	// Path may hold {field}: the field of the request with the tag path:"field". Fields with a
 	// tag query:"name" are sent in the query; a POST sends its request as JSON.
@@ -69,7 +69,7 @@ type Route struct {
 // Serve makes the route on which run answers. A request of type *Q with a method
 // SetCaller(string) is told who asks.
 func (o Operation[Q, R]) Serve(run func(context.Context, Q) (R, error)) Route {
-	return Route{Row: o.Row, request: reflect.TypeFor[Q](), answer: reflect.TypeFor[R](), serve: func(r *http.Request) (any, error) {
+	serve := func(r *http.Request) (any, error) {
 		var q Q
 		if err := readRequest(r, &q); err != nil {
 			return nil, err
@@ -83,7 +83,8 @@ func (o Operation[Q, R]) Serve(run func(context.Context, Q) (R, error)) Route {
 			}
 		}
 		return run(r.Context(), q)
-	}}
+	}
+	return Route{Row: o.Row, request: reflect.TypeFor[Q](), answer: reflect.TypeFor[R](), serve: serve}
 }
 
 // fieldOf is where a field of a request is sent: in the path, in the query, or, with neither

@@ -29,13 +29,16 @@ func withPeer(ctx context.Context, c net.Conn) context.Context {
 		return ctx
 	}
 	var cred *unix.Ucred
-	if raw.Control(func(fd uintptr) { cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }) != nil || err != nil {
+	controlErr := raw.Control(func(fd uintptr) {
+		cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	})
+	if controlErr != nil || err != nil {
 		return ctx
 	}
 	return context.WithValue(ctx, peerKey{}, cred)
 }
 
-// admitPeer lets whoever could open the socket read; writes are for root, the
+// admitPeer lets every process that could open the socket read; writes are for root, the
 // daemon's own user and the socket's group.
 func (s *Server) admitPeer(_ *answer, r *http.Request) (*http.Request, *problem) {
 	cred, _ := r.Context().Value(peerKey{}).(*unix.Ucred)
@@ -44,7 +47,8 @@ func (s *Server) admitPeer(_ *answer, r *http.Request) (*http.Request, *problem)
 		by = "cli " + userName(cred.Uid)
 	}
 	if !isRead(r) && (cred == nil || !mayWrite(cred, os.Geteuid(), s.socketGroup)) {
-		return nil, refuse(http.StatusForbidden, "this changes something: only root, the daemon's user and members of the socket's group may; use sudo")
+		return nil, refuse(http.StatusForbidden, "this changes something: only root, the daemon's user and members of "+
+			"the socket's group may; use sudo")
 	}
 	return r.WithContext(context.WithValue(r.Context(), callerKey{}, by)), nil
 }

@@ -77,7 +77,8 @@ func wire(err error) *problem {
 	detail := err.Error()
 	switch {
 	case kind == KindTimeout && errors.Is(err, context.DeadlineExceeded):
-		detail = "no answer in time; the daemon or the Docker Engine is busy: try again, or see effiscale doctor (" + detail + ")"
+		detail = "no answer in time; the daemon or the Docker Engine is busy: try again, or see effiscale doctor (" +
+			detail + ")"
 	case kind == KindInternal && errors.Is(err, context.Canceled):
 		kind, detail = KindUnavailable, "the daemon is stopping; try again"
 	}
@@ -92,15 +93,15 @@ func plainProblems(ctx huma.Context, _ string, v any) (any, error) {
 		return v, nil
 	}
 	ctx.SetHeader("Content-Type", "application/json")
-	var said []string
+	var fields []string
 	for _, e := range m.Errors {
 		if e != nil {
-			said = append(said, strings.TrimPrefix(e.Location+": ", ": ")+e.Message)
+			fields = append(fields, strings.TrimPrefix(e.Location+": ", ": ")+e.Message)
 		}
 	}
 	detail := m.Detail
-	if len(said) > 0 {
-		detail = strings.Join(said, "; ")
+	if len(fields) > 0 {
+		detail = strings.Join(fields, "; ")
 	}
 	if m.Status == http.StatusBadRequest {
 		detail = "cannot read the body as JSON: " + detail

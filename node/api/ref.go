@@ -37,7 +37,7 @@ func SplitHost(s string) (host, name string) {
 func CheckPlace(s string) error {
 	host, name := SplitHost(s)
 	if len(name) < len(s) && (checkName(host) != nil || host == "." || host == "..") {
-		return Errorf(KindBadRequest, "%s is not a container: before the slash stands the name of a host", quote(s))
+		return Errorf(KindBadRequest, "%s is not a container: the part before the slash must be the name of a host", quote(s))
 	}
 	return CheckRef(name)
 }
@@ -54,13 +54,15 @@ func checkPlace(s string) error {
 // checkName checks the form of what may name a container or a service; a label
 // may call a service anything that can be printed.
 func checkName(s string) error {
-	if s == "" || len(s) > maxName || !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		return Errorf(KindBadRequest, "%s is not a name of a container or a service: 1 to %d printable characters", quote(s), maxName)
+	hidden := func(r rune) bool { return !unicode.IsPrint(r) }
+	if s == "" || len(s) > maxName || !utf8.ValidString(s) || strings.ContainsFunc(s, hidden) {
+		return Errorf(KindBadRequest, "%s is not a name of a container or a service: 1 to %d printable characters",
+			quote(s), maxName)
 	}
 	return nil
 }
 
-// quote makes a stranger's text safe and short for a message.
+// quote makes untrusted text safe and short for a message.
 func quote(s string) string {
 	const most = 64
 	cut := ""

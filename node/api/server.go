@@ -102,11 +102,14 @@ func New(b Backend, o Options) (*Server, error) {
 		return nil, err
 	}
 	s.names = append(s.names, o.Hosts...)
-	for _, at := range []struct{ name, address string }{{Monitor, o.Monitor}, {Controller, o.Controller}, {Execution, o.Execution}} {
+	services := []struct{ name, address string }{
+		{Monitor, o.Monitor}, {Controller, o.Controller}, {Execution, o.Execution}}
+	for _, at := range services {
 		if at.address == "" {
 			continue
 		}
-		if host, _, err := net.SplitHostPort(at.address); err == nil && host != "" && host != "localhost" && net.ParseIP(host) == nil {
+		host, _, err := net.SplitHostPort(at.address)
+		if err == nil && host != "" && host != "localhost" && net.ParseIP(host) == nil {
 			s.names = append(s.names, host) // bound by name: the name is the address
 		}
 		h, err := s.serviceHandler(at.name)
@@ -146,7 +149,8 @@ func (s *Server) readSecrets() error {
 	if err != nil {
 		return fmt.Errorf("cannot read api.tls_cert %s and api.tls_key %s: %w", s.o.TLSCert, s.o.TLSKey, err)
 	}
-	s.tls = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}, NextProtos: []string{"http/1.1"}}
+	s.tls = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert},
+		NextProtos: []string{"http/1.1"}}
 	return nil
 }
 
@@ -214,7 +218,8 @@ func (s *Server) Start() {
 			continue
 		}
 		d.http = s.httpServer(d)
-		s.o.Log.Debug().Str("service", d.name).Str("address", s.Addr(d.name)).Bool("tls", s.tls != nil && d.name != socketName).Msg("serving")
+		s.o.Log.Debug().Str("service", d.name).Str("address", s.Addr(d.name)).
+			Bool("tls", s.tls != nil && d.name != socketName).Msg("serving")
 		s.wait.Go(func() {
 			if err := d.http.Serve(d.ln); !errors.Is(err, http.ErrServerClosed) {
 				s.failed <- fmt.Errorf("cannot go on serving %s on %s: %w", d.name, d.address, err)
@@ -243,11 +248,11 @@ func (s *Server) httpServer(d *door) *http.Server {
 	return srv
 }
 
-// debugLog takes net/http's complaints about clients: of no use unless looked for.
+// debugLog takes net/http's errors about clients.
 type debugLog struct{ log zerolog.Logger }
 
 func (l debugLog) Write(b []byte) (int, error) {
-	l.log.Debug().Str("said", quote(string(b))).Msg("http")
+	l.log.Debug().Str("error", quote(string(b))).Msg("http server")
 	return len(b), nil
 }
 

@@ -70,7 +70,8 @@ func (s *Server) serviceMux(name string) (*http.ServeMux, error) {
 	}))
 	doc := api.OpenAPI()
 	addProblems(doc)
-	doc.Paths["/metrics"] = page("prometheus", "Metrics of the daemon and its containers, Prometheus text format", "text/plain")
+	doc.Paths["/metrics"] = page("prometheus", "Metrics of the daemon and its containers, Prometheus text format",
+		"text/plain")
 	text, err := describe(doc)
 	if err != nil {
 		return nil, fmt.Errorf("cannot describe the %s service: %w", name, err)

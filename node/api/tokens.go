@@ -45,7 +45,8 @@ const (
 	maxTokens    = 256
 )
 
-const tokenHint = `a line is role:sha256[:name] with role read, operate or admin; make one with: T=$(openssl rand -hex 32); echo "operate:$(printf %s "$T" | sha256sum | cut -d' ' -f1):me"`
+const tokenHint = "a line is role:sha256[:name] with role read, operate or admin; make one with: " +
+	`T=$(openssl rand -hex 32); echo "operate:$(printf %s "$T" | sha256sum | cut -d' ' -f1):me"`
 
 // readTokens reads the tokens file: one role:sha256hex[:name] a line, # starts
 // a comment. Only hashes are kept, in the file and here.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/knowledge/store"
 	"github.com/effiscale/effiscale/node/api"
 	"github.com/effiscale/effiscale/node/cluster/member"
 	"github.com/effiscale/effiscale/node/view"
@@ -135,7 +136,10 @@ func (o *controllers) remember(id, endpoint string, answered bool) error {
 	if o.peers.cluster != nil {
 		o.peers.cluster.Members().Introduce(Endpoints(known))
 	}
-	return ignoreDegraded(o.host.store.Documents.Put(DocNeighbors, known))
+	if err := o.host.store.Documents.Put(DocNeighbors, known); !errors.Is(err, store.ErrDegraded) {
+		return err
+	}
+	return nil // the store has logged why it cannot write
 }
 
 func (o *controllers) known() (map[string]string, error) {

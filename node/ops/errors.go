@@ -13,8 +13,9 @@ import (
 // kinds pairs the kinds of errors that travel between hosts with their statuses.
 func kinds() map[api.Kind]int {
 	return map[api.Kind]int{
-		api.KindBadRequest: http.StatusBadRequest, api.KindNotFound: http.StatusNotFound, api.KindRefused: http.StatusConflict,
-		api.KindTimeout: http.StatusGatewayTimeout, api.KindUnavailable: http.StatusBadGateway, api.KindForbidden: http.StatusForbidden,
+		api.KindBadRequest: http.StatusBadRequest, api.KindNotFound: http.StatusNotFound,
+		api.KindRefused: http.StatusConflict, api.KindTimeout: http.StatusGatewayTimeout,
+		api.KindUnavailable: http.StatusBadGateway, api.KindForbidden: http.StatusForbidden,
 	}
 }
 
@@ -69,9 +70,11 @@ func nowhere(ref string, silent []string) error {
 		return api.Errorf(api.KindUnavailable,
 			"no container or service %q on the hosts that answer; it may be on these, which do not: %s", ref, view.Names(silent))
 	}
-	return api.Errorf(api.KindNotFound, "no container or service %q on any host of the cluster: `effiscale status` lists them", ref)
+	return api.Errorf(api.KindNotFound,
+		"no container or service %q on any host of the cluster: `effiscale status` lists them", ref)
 }
 
 func severalHosts(ref string, forms []string) error {
-	return api.Errorf(api.KindBadRequest, "%q is on several hosts, name one: %s; or give the container's id", ref, view.Names(forms))
+	return api.Errorf(api.KindBadRequest, "%q is on several hosts, name one: %s; or give the container's id",
+		ref, view.Names(forms))
 }

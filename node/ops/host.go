@@ -40,14 +40,6 @@ func loopError(err error) error {
 	return err
 }
 
-// ignoreDegraded drops the error of a store that cannot write; the store has logged it.
-func ignoreDegraded(err error) error {
-	if errors.Is(err, store.ErrDegraded) {
-		return nil
-	}
-	return err
-}
-
 func (h *host) containers(ctx context.Context) ([]mape.ContainerStatus, mape.Summary, error) {
 	units, sum, err := h.loop.Containers(ctx)
 	return units, sum, loopError(err)

@@ -262,13 +262,16 @@ func wouldCut(do, key string, all []heldKeys) error {
 	}
 	switch {
 	case do != "add" && len(silent) > 0:
-		return api.Errorf(api.KindUnavailable, "nothing was changed, for these nodes do not answer: %s", strings.Join(silent, ", "))
+		return api.Errorf(api.KindUnavailable, "nothing was changed, these nodes do not answer: %s",
+			strings.Join(silent, ", "))
 	case do == "use" && len(lack) > 0:
-		return api.Errorf(api.KindRefused, "nothing was changed: what is sent with the key %s could not be read by %s: add it first", key, strings.Join(lack, ", "))
+		return api.Errorf(api.KindRefused, "nothing was changed: the key %s is missing on these nodes, which could not "+
+			"read messages encrypted with it: %s; add it first", key, strings.Join(lack, ", "))
 	case do == "remove" && len(lack) == len(all):
 		return api.Errorf(api.KindNotFound, "no node has the key %s", key)
 	case do == "remove" && len(send) > 0:
-		return api.Errorf(api.KindRefused, "nothing was changed: the key %s is what these send with: %s; use another one first", key, strings.Join(send, ", "))
+		return api.Errorf(api.KindRefused, "nothing was changed: these nodes encrypt with the key %s: %s; "+
+			"use another one first", key, strings.Join(send, ", "))
 	}
 	return nil
 }

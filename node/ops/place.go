@@ -39,7 +39,8 @@ func (p *peers) locate(ref string) (place, error) {
 			err = api.Errorf(api.KindUnavailable, "host %s has left the cluster and cannot be asked from here: "+
 				"ask there, or restart its daemon", host)
 		default:
-			err = api.Errorf(api.KindUnavailable, "host %s is down and cannot be asked: `effiscale members` shows its state", host)
+			err = api.Errorf(api.KindUnavailable,
+				"host %s is down and cannot be asked: `effiscale members` shows its state", host)
 		}
 	}
 	return place{}, err

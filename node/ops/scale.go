@@ -24,13 +24,14 @@ type scale struct {
 }
 
 func (o scale) method() method[api.ScaleRequest, api.ScaleResult] {
-	return method[api.ScaleRequest, api.ScaleResult]{name: "scale", maxBody: 16 << 10, member: true, check: api.OpScale.Check,
-		here: func(ctx context.Context, _ knowledge.NodeID, q api.ScaleRequest) (res api.ScaleResult, err error) {
-			if q.Container, err = o.container(ctx, q.Container); err != nil {
-				return res, err
-			}
-			return o.here(ctx, q)
-		}}
+	here := func(ctx context.Context, _ knowledge.NodeID, q api.ScaleRequest) (res api.ScaleResult, err error) {
+		if q.Container, err = o.container(ctx, q.Container); err != nil {
+			return res, err
+		}
+		return o.here(ctx, q)
+	}
+	return method[api.ScaleRequest, api.ScaleResult]{
+		name: "scale", maxBody: 16 << 10, member: true, check: api.OpScale.Check, here: here}
 }
 
 // Scale sets limits of a container on whichever host it runs.
@@ -145,7 +146,8 @@ func addResult(res *api.ScaleResult, w mape.ScaleRequest, out mape.ScaleResult) 
 		note("%s becomes %s instead of %s: %s", w.Resource, view.Limit(w.Resource, allowed), asked, reason)
 	}
 	if w.DryRun {
-		note("dry run: %s would go from %s to %s", w.Resource, view.Limit(w.Resource, out.From), view.Limit(w.Resource, allowed))
+		note("dry run: %s would go from %s to %s", w.Resource, view.Limit(w.Resource, out.From),
+			view.Limit(w.Resource, allowed))
 		return nil
 	}
 	res.Changes = append(res.Changes, view.Change(out.Record))

@@ -184,7 +184,8 @@ func (o status) ClusterStats() api.ClusterStats {
 		s.TrustRefused[string(cause)] = count
 	}
 	r := cluster.Refusals()
-	s.TrustRefused["replay"], s.TrustRefused["signer"], s.TrustRefused["malformed"] = r.Replay, r.Signer, r.Malformed+r.TooLarge
+	s.TrustRefused["replay"], s.TrustRefused["signer"] = r.Replay, r.Signer
+	s.TrustRefused["malformed"] = r.Malformed + r.TooLarge
 	s.TrustRefused["recipient"] = r.Recipient // a few at each start: other nodes learn of a restart a little later
 	return s
 }

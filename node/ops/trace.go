@@ -76,8 +76,9 @@ func (o trace) here(ctx context.Context, _ knowledge.NodeID, q api.TraceRequest)
 		return api.Trace{}, err
 	}
 	out := api.Trace{
-		Schema: api.Schema, Service: string(service), Resource: q.Resource, Unit: "cores", Start: t.Start.UTC(), Step: t.Step.Seconds(),
-		Values: t.Demand, Peaks: t.Peak, Gaps: t.Gaps, Filled: t.Filled, Throttled: t.Throttled, Host: o.host.name,
+		Schema: api.Schema, Service: string(service), Resource: q.Resource, Unit: "cores",
+		Start: t.Start.UTC(), Step: t.Step.Seconds(), Values: t.Demand, Peaks: t.Peak, Gaps: t.Gaps,
+		Filled: t.Filled, Throttled: t.Throttled, Host: o.host.name,
 		Policy: o.host.policyOf(ctx, service),
 	}
 	if q.Resource == knowledge.ResourceMemory.String() {
@@ -103,7 +104,8 @@ func (o trace) refuse(ctx context.Context, q api.TraceRequest, t *history.Trace,
 		return api.Errorf(api.KindRefused,
 			"%s: ask again later, or for the seconds of the last minutes with --since 5m", few)
 	case t.Filled > steps/2:
-		return api.Errorf(api.KindRefused, "only %d of %d steps of %s of %s are on record: ask for a shorter time with --since",
+		return api.Errorf(api.KindRefused,
+			"only %d of %d steps of %s of %s are on record: ask for a shorter time with --since",
 			steps-t.Filled, steps, step, service)
 	}
 	return nil
@@ -129,7 +131,9 @@ func (h *host) policyOf(ctx context.Context, service knowledge.ServiceKey) strin
 }
 
 // demand chooses the finest steps that reach as far back as the record does.
-func (h *host) demand(ctx context.Context, name string, from, to time.Time) (t history.Trace, key knowledge.ServiceKey, err error) {
+func (h *host) demand(ctx context.Context, name string, from, to time.Time) (
+	t history.Trace, key knowledge.ServiceKey, err error,
+) {
 	r, err := h.loop.Recorded(ctx, name, from.Add(-time.Minute))
 	if err != nil {
 		return t, "", loopError(err)
@@ -146,7 +150,8 @@ func (h *host) demand(ctx context.Context, name string, from, to time.Time) (t h
 		all[tier] = newer(kept, r.Running[tier], from)
 	}
 	tier := history.Fine
-	if c, f := all[history.Coarse], all[history.Fine]; len(c) > 0 && (len(f) == 0 || f[0].At.Sub(c[0].At) > history.Coarse.Step()) {
+	c, f := all[history.Coarse], all[history.Fine]
+	if len(c) > 0 && (len(f) == 0 || f[0].At.Sub(c[0].At) > history.Coarse.Step()) {
 		tier = history.Coarse
 	}
 	return history.Even(all[tier], tier), r.Service, nil

@@ -80,7 +80,7 @@ func literalUse() []string {
 // pendingText lists packages and documents whose text is not plain yet.
 func pendingText() []string {
 	return []string{
-		"mape/execute", "node", "node/api", "node/cluster",
+		"mape/execute", "node/cluster",
 		"node/cluster/member", "node/cluster/relay", "node/cluster/trust",
 		"node/ctl/help/metrics.md",
 	}
