@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -89,11 +90,24 @@ const hostWithin = 2 * time.Second
 // Run starts a node, serves until ctx ends, and stops it: under two seconds, and
 // no container is changed by it.
 func Run(ctx context.Context, o Options) error {
+	keepHeapSmall()
 	n, err := New(ctx, o)
 	if err != nil {
 		return err
 	}
 	return n.Serve(ctx)
+}
+
+// heapGrowth is how much the heap may grow, in percent of what is in use, before it is
+// collected. The daemon allocates little, so that half of Go's default costs next to
+// no time and saves a quarter of the memory.
+const heapGrowth = 50
+
+// keepHeapSmall sets heapGrowth, unless the environment has GOGC.
+func keepHeapSmall() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(heapGrowth)
+	}
 }
 
 // blank is a node that has acquired nothing.

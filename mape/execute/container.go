@@ -93,7 +93,7 @@ type Container struct {
 	seen       seen
 	sync       syncState
 	moves      quotaMoves
-	watches    [2]watch
+	watches    [2]*watch // of the newest cut of each resource; nil: none
 	cut        pendingCut
 	drift      drift
 	rate       rate
@@ -153,7 +153,12 @@ func (c *Container) Limit(r knowledge.Resource) int64 {
 // Watched reports whether a change is being watched, or the first step of a cut: the
 // container has to be sampled often.
 func (c *Container) Watched(now time.Time) bool {
-	return c.cut.on || now.Before(c.watches[0].until) || now.Before(c.watches[1].until)
+	for _, w := range c.watches {
+		if w != nil && now.Before(w.until) {
+			return true
+		}
+	}
+	return c.cut.on
 }
 
 // TakeQuotaMoves returns the quota moves since the last call as one record.

@@ -436,7 +436,7 @@ func (e *Executor) applied(now time.Time, c *Container, a knowledge.Action) {
 		c.Marks.OOMAnswered = now
 	}
 	if a.Actor == knowledge.ActorRestore || a.Actor == knowledge.ActorUser {
-		c.watches[a.Resize.Resource] = watch{} // what a person asked for is not undone
+		c.watches[a.Resize.Resource] = nil // what a person asked for is not undone
 	}
 	if a.Resize.Verb == knowledge.Shrink {
 		c.Marks.LastShrink[a.Resize.Resource] = now
@@ -452,7 +452,7 @@ func (e *Executor) applied(now time.Time, c *Container, a knowledge.Action) {
 		return
 	}
 	c.Marks.LastGrow[a.Resize.Resource] = now
-	c.watches[a.Resize.Resource] = watch{}
+	c.watches[a.Resize.Resource] = nil
 }
 
 // ownWish: only a cut that the container's own use asked for can be taken back.

@@ -308,7 +308,7 @@ func TestFirstLimit(t *testing.T) {
 	if w.kernel.Memory != 300*mib || w.kernel.MemorySwap != 600*mib {
 		t.Errorf("%s, with swap %s", w.kernel.Memory, w.kernel.MemorySwap)
 	}
-	if w.s.watches[0].active || w.s.watches[1].active {
+	if w.s.watches[0] != nil || w.s.watches[1] != nil {
 		t.Error("a first limit is no cut to be undone")
 	}
 }

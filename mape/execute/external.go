@@ -138,7 +138,7 @@ func (e *Executor) external(now time.Time, c *Container, l knowledge.Limits, cpu
 		m.OOMAnswered = now
 	}
 	m.Pinned = outside(c.Policy.CPU, l.CPU) && cpu || outside(c.Policy.Memory, l.Memory) && mem
-	c.watches = [2]watch{}
+	c.watches = [2]*watch{}
 	if c.OriginalKept {
 		if cpu {
 			c.Original.CPU, c.Original.Dialect, c.Original.Period = l.CPU, l.Dialect, l.Period

@@ -42,7 +42,7 @@ func TestTheEngineFollowsWithinAMinute(t *testing.T) {
 		if w.now.Sub(begin)%(2*time.Second) == 0 {
 			q := core + knowledge.NanoCPU(w.now.Sub(begin)/time.Second%40)*core/100
 			w.cpu(max(q, w.s.Window.Quota*8/10))
-			w.s.watches = [2]watch{}
+			w.s.watches = [2]*watch{}
 		}
 		w.exec.SyncEngine(w.now, slices.Values([]*Container{w.s}))
 		w.settle()

@@ -32,22 +32,21 @@ type watch struct {
 	restarts  int
 	health    knowledge.Health
 	lastOOM   time.Time
-	active    bool
 }
 
 func (c *Container) watch(now time.Time, a knowledge.Action) {
-	w := &c.watches[a.Resize.Resource]
+	w := c.watches[a.Resize.Resource]
 	from := a.Resize.From
-	if now.Before(w.until) && w.action.Resize.From > from {
+	if w != nil && now.Before(w.until) && w.action.Resize.From > from {
 		from = w.action.Resize.From // several cuts in a row are undone together
 	}
 	win := c.Window
 	a.Resize.From = from
-	*w = watch{
+	c.watches[a.Resize.Resource] = &watch{
 		until: now.Add(watchFor), at: now, action: a,
 		throttled: win.ThrottleRatio, peak: max(win.UsageMax, win.Usage60), pressure: win.MemoryPressure.Some10,
 		refaults: win.RefaultRate, restarts: c.Restarts, health: c.Health,
-		lastOOM: win.LastOOM, active: true,
+		lastOOM: win.LastOOM,
 	}
 }
 
@@ -56,12 +55,12 @@ func (c *Container) watch(now time.Time, a knowledge.Action) {
 func (e *Executor) Review(now time.Time, c *Container) {
 	e.reviewHigh(now, c)
 	if c.Pause.Active(now) && !c.Pause.OnlyDown {
-		c.watches = [2]watch{} // limits are left alone, a way back too
+		c.watches = [2]*watch{} // limits are left alone, a way back too
 		return
 	}
 	for r := range c.watches {
-		w := &c.watches[r]
-		if !w.active {
+		w := c.watches[r]
+		if w == nil {
 			continue
 		}
 		if hurt := w.harm(now, c); hurt != "" {
@@ -72,7 +71,7 @@ func (e *Executor) Review(now time.Time, c *Container) {
 			continue
 		}
 		if !now.Before(w.until) {
-			*w = watch{}
+			c.watches[r] = nil
 			if e.outcome != nil {
 				e.outcome(c, knowledge.Resource(r), false)
 			}
@@ -115,7 +114,7 @@ func (e *Executor) undo(now time.Time, c *Container, w *watch, hurt string) {
 	a := w.action
 	r, limit := a.Resize.Resource, a.Resize.From
 	c.raise(now, r, limit)
-	*w = watch{}
+	c.watches[r] = nil
 	if e.outcome != nil {
 		e.outcome(c, r, true)
 	}
