@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"time"
@@ -24,6 +25,8 @@ const (
 	// lostAfter is how long gossip must have lost a member until direct calls to it and
 	// from it end.
 	lostAfter = time.Minute
+	// absenceKept is how long it is remembered that a member was lost.
+	absenceKept = 10 * time.Minute
 )
 
 // liveness knows which members are alive: gossip's word, and direct calls where gossip
@@ -37,6 +40,8 @@ type liveness struct {
 	}
 	visible   []knowledge.NodeID // the living members at the last tick, in order
 	changedAt time.Time          // of visible
+	// lost is when a member was lost from sight, returned when one that was lost came back.
+	lost, returned map[knowledge.NodeID]time.Time
 }
 
 // probe is a direct call to a member that gossip calls dead.
@@ -47,17 +52,46 @@ type probe struct {
 }
 
 func newLiveness(c *Cluster) *liveness {
-	return &liveness{c: c, probes: map[knowledge.NodeID]probe{}, changedAt: c.o.Now()}
+	return &liveness{
+		c: c, probes: map[knowledge.NodeID]probe{}, changedAt: c.o.Now(),
+		lost: map[knowledge.NodeID]time.Time{}, returned: map[knowledge.NodeID]time.Time{},
+	}
 }
 
 // update notes who is alive now.
 func (l *liveness) update(now time.Time) []knowledge.NodeID {
 	alive := l.alive(now)
 	if !slices.Equal(alive, l.visible) {
-		l.c.owner.returned(alive)
+		l.note(now, alive)
 		l.visible, l.changedAt = alive, now
 	}
 	return alive
+}
+
+// note tells lost members from new ones, and those that returned.
+func (l *liveness) note(now time.Time, alive []knowledge.NodeID) {
+	l.c.owner.returned(alive)
+	for _, id := range l.visible {
+		if _, is := slices.BinarySearch(alive, id); !is && id != l.c.self {
+			l.lost[id] = now
+		}
+	}
+	for _, id := range alive {
+		if _, was := l.lost[id]; was {
+			delete(l.lost, id)
+			l.returned[id] = now
+			l.c.participation.presence.doubt()
+		}
+	}
+}
+
+// absence is how long ago a member that was lost returned; 0 while it is lost.
+func (l *liveness) absence(now time.Time, id knowledge.NodeID) (agoMillis int64, lost bool) {
+	if _, lost = l.lost[id]; lost {
+		return 0, true
+	}
+	at, lost := l.returned[id]
+	return now.Sub(at).Milliseconds(), lost
 }
 
 // peers are all members as of now, for reading only: they are asked for several
@@ -162,6 +196,10 @@ func (l *liveness) expire() {
 		if !p.pending && (p.alive && !failed || !l.c.known(id)) {
 			delete(l.probes, id)
 		}
+	}
+	now := l.c.o.Now()
+	for _, times := range []map[knowledge.NodeID]time.Time{l.lost, l.returned} {
+		maps.DeleteFunc(times, func(_ knowledge.NodeID, at time.Time) bool { return now.Sub(at) > absenceKept })
 	}
 }
 

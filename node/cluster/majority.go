@@ -41,7 +41,7 @@ func newMajority(c *Cluster) *majority {
 // gossip are the numbers that others are to see; the record is on the disk.
 func (m *majority) gossip() member.Voters {
 	var v member.Voters
-	v.Number, v.Next, v.Sum = m.voters.Record().Gossip()
+	v.Number, v.Next, v.Sum = m.voters.Gossip()
 	return v
 }
 

@@ -15,12 +15,13 @@ import (
 // handlers are the calls that peers may make.
 func (c *Cluster) handlers() map[string]relay.Handler {
 	all := map[string]relay.Handler{
-		"reports": {Serve: c.owner.takeReports, MaxBody: 4 << 20},
-		"terms":   {Serve: c.sendTerms},
-		"intents": {Serve: c.applier.takeIntents, MaxBody: 4 << 20},
-		"votes":   {Serve: c.attestation.vote},
-		"voters":  {Serve: c.majority.answer},
-		"images":  {Serve: c.images.answer},
+		"reports":  {Serve: c.owner.takeReports, MaxBody: 4 << 20},
+		"terms":    {Serve: c.sendTerms},
+		"presence": {Serve: c.participation.presence.answer},
+		"intents":  {Serve: c.applier.takeIntents, MaxBody: 4 << 20},
+		"votes":    {Serve: c.attestation.vote},
+		"voters":   {Serve: c.majority.answer},
+		"images":   {Serve: c.images.answer},
 	}
 	maps.Copy(all, c.o.Handlers)
 	return all

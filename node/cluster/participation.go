@@ -6,16 +6,12 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/node/cluster/claim"
 	"github.com/effiscale/effiscale/node/cluster/member"
-	"github.com/effiscale/effiscale/node/cluster/ring"
 )
 
 const (
 	// settleFor is how long a new node must see the same members before it offers itself,
 	// and settleMost how long it waits for others.
 	settleFor, settleMost = time.Second, 5 * time.Second
-	// excludedWithin is how close together the others must show that they went on
-	// without this node.
-	excludedWithin = 15 * time.Second
 )
 
 // participation decides whether this node may own services, and tells the others.
@@ -29,13 +25,12 @@ type participation struct {
 	// diskFailed: no term can be saved; the node owns nothing until one can.
 	// unreachable: others cannot call it, so no report comes.
 	diskFailed, unreachable bool
-	exclusion               exclusion
+	presence                *presence
 }
 
 func newParticipation(c *Cluster) *participation {
 	now := c.o.Now()
-	p := &participation{c: c, since: now}
-	p.exclusion.reset()
+	p := &participation{c: c, since: now, presence: &presence{c: c}}
 	for range min(c.o.Starts-1, 8) {
 		p.holdDown.Flap(now)
 	}
@@ -58,7 +53,7 @@ func (p *participation) flap(now time.Time) {
 	c.owner.intents.clear()
 	p.holdDown.Flap(now)
 	c.count.Flaps++
-	p.exclusion.reset()
+	p.presence.counted(now)
 	p.since, c.liveness.changedAt, p.settled = now, now, false
 	p.until = later(now.Add(settleFor), p.holdDown.Until(now))
 	p.become(member.Waiting)
@@ -102,19 +97,24 @@ func (p *participation) update(now time.Time) {
 	company := len(alive) > 1 || c.alone()
 	calm := now.Sub(c.liveness.changedAt) >= settleFor || len(alive) == 1
 	settled := company && calm || now.Sub(p.since) >= settleMost
-	p.settled = p.settled || settled
+	if !p.settled && settled {
+		p.settled = true
+		p.presence.counted(now)
+	}
 	if !p.settled {
 		return
 	}
 	if c.majority.update(now, alive) && p.majorityChanged(now, alive) {
 		return
 	}
-	if p.exclusion.detect(c, now) {
-		c.log.Warn().Msg("excluded by peers, rejoining")
-		p.flap(now)
-		return
-	}
+	p.presence.ask(now)
 	if p.state == member.Waiting && p.fit() && !now.Before(p.until) && settled && c.majority.has {
+		if p.holdDown.Wait() > 0 && !p.presence.proven {
+			if p.presence.tries == 0 {
+				p.presence.doubt()
+			}
+			return
+		}
 		p.become(member.Participant)
 		c.log.Info().Int("members", len(alive)).Msg("participating: owning the services that the ring assigns")
 	}
@@ -138,67 +138,6 @@ func (p *participation) majorityChanged(now time.Time, alive []knowledge.NodeID)
 // alone reports whether no other node is configured or known.
 func (c *Cluster) alone() bool {
 	return len(c.o.Member.Join)+len(c.o.Member.Introduced)+len(c.o.Known.Seen) == 0
-}
-
-// exclusion detects that the other nodes went on without this one: it was disconnected,
-// and may not have noticed, since a node alone takes up to ten seconds to see that it is.
-type exclusion struct {
-	// shared are the members that had the ring of this node, and this node as an owner in it.
-	shared map[knowledge.NodeID]bool
-	// full is that ring without this node, as a checksum.
-	full uint64
-	// without is when each of them was seen with a ring that lacks this node only.
-	without map[knowledge.NodeID]time.Time
-}
-
-func (e *exclusion) reset() {
-	e.shared, e.without, e.full = map[knowledge.NodeID]bool{}, map[knowledge.NodeID]time.Time{}, 0
-}
-
-// detect reports whether more than half of the other members went over from this node's
-// ring to the one without it. Where this node waits it is left out by right.
-func (e *exclusion) detect(c *Cluster, now time.Time) bool {
-	if c.participation.state != member.Participant {
-		e.reset()
-		return false
-	}
-	mine, has, peers := c.placement.ring.Checksum(), c.placement.ring.Has(c.self), c.liveness.peers()
-	seen := func(keep func(*member.Peer) bool) uint64 { return ring.ChecksumOf(c.placement.nodesOf(keep)) }
-	others, without := 0, uint64(0)
-	for i := range peers {
-		p := &peers[i]
-		if p.Self || !p.Alive {
-			continue
-		}
-		others++
-		switch {
-		case p.Ring == mine && has:
-			e.shared[p.ID] = true
-			delete(e.without, p.ID)
-		case e.shared[p.ID]:
-			if without == 0 {
-				without = seen(func(p *member.Peer) bool { return p.Alive && !p.Self })
-			}
-			if p.Ring == without || p.Ring == e.full {
-				e.without[p.ID] = now
-			}
-		}
-	}
-	if has && len(e.shared) == others && others > 0 { // all agree: what their ring without this node would be
-		e.full = seen(func(p *member.Peer) bool { return c.liveness.sees(p.ID) && !p.Self })
-	}
-	gone := 0
-	for id, at := range e.without {
-		if now.Sub(at) > excludedWithin {
-			delete(e.without, id)
-			continue
-		}
-		gone++
-	}
-	if len(e.shared) > len(peers) { // some are forgotten
-		clear(e.shared)
-	}
-	return 2*gone > others
 }
 
 // fit reports whether the node can plan for what it would own.

@@ -245,6 +245,9 @@ func (o *owner) superseded(host knowledge.NodeID, refused map[knowledge.ServiceK
 		}
 		s.yield(now)
 		o.c.count.Superseded++
+		if o.c.placement.ring.Owner(key) == o.c.self {
+			o.c.participation.presence.doubt() // this node or the other owner was disconnected
+		}
 		o.c.log.Debug().Str("service", string(key)).Stringer("term", held.Term).Stringer("by", t).Dur("yield_ms", s.backoff).Msg("claim superseded by a later term")
 		o.c.claims.End(key, claim.ErrSuperseded)
 		o.intents.drop(key)

@@ -81,7 +81,7 @@ type Quorum struct {
 	// waited for.
 	turn   chan struct{}
 	mu     sync.Mutex // guards record
-	record Record     // as it is on the disk
+	record Record     // as it is on the disk; never changed, only replaced
 
 	// Of Look.
 	began     time.Time
@@ -107,6 +107,16 @@ func (q *Quorum) Record() Record {
 	return q.record.clone()
 }
 
+// current is the record, for reading only.
+func (q *Quorum) current() Record {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.record
+}
+
+// Gossip are the numbers for other nodes: see Peer.
+func (q *Quorum) Gossip() (number, next, sum uint64) { return q.current().Gossip() }
+
 // Gossip is what others are to know of a record: see Peer.
 func (r Record) Gossip() (number, next, sum uint64) {
 	next = r.Counted().Number
@@ -118,7 +128,7 @@ func (r Record) Gossip() (number, next, sum uint64) {
 
 // Look counts the voters in sight, and says what is to be done next.
 func (q *Quorum) Look(now time.Time, peers []Peer) Status {
-	r := q.Record()
+	r := q.current()
 	l := look{q: q, now: now, r: r, list: r.Counted(), peers: peers}
 	l.sum = l.list.Sum()
 	l.count()
