@@ -259,17 +259,17 @@ func TestGoodbyeOfALifeUnseen(t *testing.T) {
 			p, _ := m.Peer(other.self)
 			return p.Status
 		}
-		m.hearBye(packByes([]goodbye{{other.self, was + 1}}))
+		m.leaves.hearBye(packByes([]goodbye{{other.self, was + 1}}))
 		if status() != "alive" {
 			t.Error("a goodbye took away who is there")
 		}
 		_ = other.Close()
 		b.within(t, 20*time.Second, "the other one is gone", func() bool { return status() == "failed" })
-		m.hearBye(packByes([]goodbye{{other.self, was - 1}, {other.self, 0}, {other.self, -1}}))
+		m.leaves.hearBye(packByes([]goodbye{{other.self, was - 1}, {other.self, 0}, {other.self, -1}}))
 		if status() != "failed" {
 			t.Errorf("%s after the goodbye of an earlier life", status())
 		}
-		m.hearBye(packByes([]goodbye{{other.self, was + 1}}))
+		m.leaves.hearBye(packByes([]goodbye{{other.self, was + 1}}))
 		if status() != "left" {
 			t.Errorf("%s after the goodbye of a later life", status())
 		}

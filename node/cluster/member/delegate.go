@@ -62,7 +62,7 @@ func (d delegate) judge(n *memberlist.Node) (Cause, string) {
 	}
 	d.m.mu.Lock()
 	defer d.m.mu.Unlock()
-	if e := d.m.book[knowledge.NodeID(n.Name)]; (e == nil || !e.alive) && d.m.alive >= maxAlive {
+	if e := d.m.roster.entries[knowledge.NodeID(n.Name)]; (e == nil || !e.alive) && d.m.roster.alive >= maxAlive {
 		return CauseCrowd, fmt.Sprintf("%d members are the most", maxAlive)
 	}
 	return "", ""
@@ -107,7 +107,7 @@ func (d delegate) came(n *memberlist.Node, joined bool) {
 	if err != nil {
 		return // NotifyAlive refused it
 	}
-	d.m.came(id, addrOf(n), meta)
+	d.m.roster.came(id, addrOf(n), meta)
 	if joined {
 		d.m.o.Log.Info().Str("node", string(id)).Str("name", meta.Name).Str("addr", addrOf(n)).Msg("a node joined")
 	}
@@ -118,7 +118,7 @@ func (d delegate) NotifyLeave(n *memberlist.Node) {
 	if n.Name == string(d.m.self) {
 		return
 	}
-	p := d.m.went(knowledge.NodeID(n.Name))
+	p := d.m.roster.went(knowledge.NodeID(n.Name))
 	d.m.o.Log.Info().Str("node", n.Name).Str("name", p.Name).Str("addr", addrOf(n)).Str("state", p.Status).Msg("a node is gone")
 	wake(d.m.changed)
 }
@@ -134,8 +134,8 @@ func (d delegate) NotifyConflict(existing, other *memberlist.Node) {
 	d.m.mu.Lock()
 	defer d.m.mu.Unlock()
 	if existing.Name == string(d.m.self) {
-		d.m.rivalSeen(rival{id: d.m.self, addr: addrOf(other), started: meta.Started, name: meta.Name}, meta)
-	} else if e := d.m.book[knowledge.NodeID(existing.Name)]; e != nil && e.alive {
+		d.m.conflicts.rivalSeen(rival{id: d.m.self, addr: addrOf(other), started: meta.Started, name: meta.Name}, meta)
+	} else if e := d.m.roster.entries[knowledge.NodeID(existing.Name)]; e != nil && e.alive {
 		e.moved = addrOf(other)
 	}
 }
@@ -143,21 +143,21 @@ func (d delegate) NotifyConflict(existing, other *memberlist.Node) {
 func (d delegate) AckPayload() []byte { return nil }
 
 func (d delegate) NotifyPingComplete(n *memberlist.Node, rtt time.Duration, _ []byte) {
-	d.m.answered(knowledge.NodeID(n.Name), rtt)
+	d.m.roster.answered(knowledge.NodeID(n.Name), rtt)
 }
 
 func (d delegate) NotifyMsg(b []byte) {
-	d.m.hearBye(b)
-	d.m.hearAsk(b)
+	d.m.leaves.hearBye(b)
+	d.m.pings.receive(b)
 }
 
 func (d delegate) GetBroadcasts(overhead, limit int) [][]byte {
-	return d.m.byes.GetBroadcasts(overhead, limit)
+	return d.m.leaves.queue.GetBroadcasts(overhead, limit)
 }
 
-func (d delegate) LocalState(bool) []byte { return d.m.allByes() }
+func (d delegate) LocalState(bool) []byte { return d.m.leaves.allByes() }
 
-func (d delegate) MergeRemoteState(b []byte, _ bool) { d.m.hearBye(b) }
+func (d delegate) MergeRemoteState(b []byte, _ bool) { d.m.leaves.hearBye(b) }
 
 func addrOf(n *memberlist.Node) string {
 	if a, ok := netip.AddrFromSlice(n.Addr); ok {

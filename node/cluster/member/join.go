@@ -32,6 +32,15 @@ const (
 	resolveWithin                   = 5 * time.Second
 )
 
+// joiner looks for members that are missing.
+type joiner struct {
+	m       *Members
+	again   chan struct{} // one is known to be elsewhere
+	dials   chan struct{} // a place for each dial of Join
+	sought  time.Time     // the last Seek; guarded by Members.mu, as seeking
+	seeking bool
+}
+
 // Run looks for the others until ctx ends: the seeds, and who was a member before
 // and is missing. memberlist itself never finds together again what was cut apart.
 func (m *Members) Run(ctx context.Context) {
@@ -41,7 +50,7 @@ func (m *Members) Run(ctx context.Context) {
 	pause := firstTry
 	for ctx.Err() == nil && !m.left.Load() {
 		wait := m.o.RejoinEvery + rand.N(2*m.o.RejoinEvery)
-		if tried, err := m.rejoin(ctx); err != nil && m.count() == 1 {
+		if tried, err := m.joiner.rejoin(ctx); err != nil && m.count() == 1 {
 			m.refusals.say(zerolog.WarnLevel, "join", fmt.Sprintf("none of %d nodes of the cluster can be joined, tried again for ever: %v", tried, err))
 			wait = pause/2 + rand.N(pause)
 			pause = min(2*pause, m.o.RejoinEvery)
@@ -51,7 +60,7 @@ func (m *Members) Run(ctx context.Context) {
 		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:
-		case <-m.again:
+		case <-m.joiner.again:
 		case <-ctx.Done():
 		}
 		timer.Stop()
@@ -59,13 +68,13 @@ func (m *Members) Run(ctx context.Context) {
 }
 
 // rejoin tries once who is missing, and says how many those were.
-func (m *Members) rejoin(ctx context.Context) (int, error) {
-	seeds := m.seeds()
-	targets, err := m.resolve(ctx, seeds)
-	m.mu.Lock()
+func (j *joiner) rejoin(ctx context.Context) (int, error) {
+	seeds := j.seeds()
+	targets, err := resolve(ctx, seeds)
+	j.m.mu.Lock()
 	var gone []*entry
 	present := map[string]bool{}
-	for _, e := range m.book {
+	for _, e := range j.m.roster.entries {
 		if e.alive {
 			present[e.addr] = true
 		} else {
@@ -81,14 +90,14 @@ func (m *Members) rejoin(ctx context.Context) (int, error) {
 	for _, e := range gone {
 		targets = append(targets, e.addr)
 	}
-	m.mu.Unlock()
-	targets = slices.DeleteFunc(targets, func(a string) bool { return present[a] || a == m.addr.String() })
+	j.m.mu.Unlock()
+	targets = slices.DeleteFunc(targets, func(a string) bool { return present[a] || a == j.m.addr.String() })
 	slices.Sort(targets)
 	targets = slices.Compact(targets)
 	if len(targets) == 0 {
 		return len(seeds), err
 	}
-	_, err = m.join(ctx, targets, make(chan struct{}, joinAtOnce))
+	_, err = j.join(ctx, targets, make(chan struct{}, joinAtOnce))
 	return len(targets), err
 }
 
@@ -98,16 +107,16 @@ func (m *Members) Introduce(addrs []string) {
 	m.mu.Lock()
 	m.o.Introduced = slices.Clone(addrs[:min(len(addrs), MaxIntroduced)])
 	m.mu.Unlock()
-	wake(m.again)
+	wake(m.joiner.again)
 }
 
 // seeds are those to try in this round.
-func (m *Members) seeds() []string {
-	m.mu.Lock()
-	some := slices.Clone(m.o.Introduced)
-	m.mu.Unlock()
+func (j *joiner) seeds() []string {
+	j.m.mu.Lock()
+	some := slices.Clone(j.m.o.Introduced)
+	j.m.mu.Unlock()
 	rand.Shuffle(len(some), func(i, j int) { some[i], some[j] = some[j], some[i] })
-	return slices.Concat(m.o.Join, some[:min(len(some), introducedAtOnce)])
+	return slices.Concat(j.m.o.Join, some[:min(len(some), introducedAtOnce)])
 }
 
 // ErrBusy is a Join that had no turn before its time was over.
@@ -117,7 +126,7 @@ var ErrBusy = fmt.Errorf("%d addresses are being tried already, half a minute ea
 // DefaultPort. All callers together have a few turns, for anybody on the host may ask
 // for what never answers. It returns how many answered; an error says why none did.
 func (m *Members) Join(ctx context.Context, addrs ...string) (int, error) {
-	targets, err := m.resolve(ctx, addrs)
+	targets, err := resolve(ctx, addrs)
 	targets = slices.DeleteFunc(targets, func(a string) bool { return a == m.addr.String() })
 	if len(targets) == 0 && err == nil && len(addrs) == 1 {
 		return 0, errors.New("it is this node's own address")
@@ -125,11 +134,11 @@ func (m *Members) Join(ctx context.Context, addrs ...string) (int, error) {
 	if len(targets) == 0 {
 		return 0, cmp.Or(err, errors.New("there is no other node's address to join"))
 	}
-	return m.join(ctx, targets, m.dials)
+	return m.joiner.join(ctx, targets, m.joiner.dials)
 }
 
 // resolve makes ip:port of names; an error names those that it cannot.
-func (m *Members) resolve(ctx context.Context, addrs []string) ([]string, error) {
+func resolve(ctx context.Context, addrs []string) ([]string, error) {
 	var found []string
 	var errs []error
 	for _, addr := range addrs {
@@ -167,11 +176,11 @@ func lookup(ctx context.Context, host string) ([]netip.Addr, error) {
 
 // join asks as many at a time as there are slots. What still waits when ctx ends, ends by
 // itself, and has its slot until then.
-func (m *Members) join(ctx context.Context, addrs []string, slots chan struct{}) (int, error) {
+func (j *joiner) join(ctx context.Context, addrs []string, slots chan struct{}) (int, error) {
 	switch {
-	case m.isClosed():
+	case j.m.isClosed():
 		return 0, errClosed
-	case m.left.Load():
+	case j.m.left.Load():
 		return 0, errLeft
 	}
 	var (
@@ -182,7 +191,7 @@ func (m *Members) join(ctx context.Context, addrs []string, slots chan struct{})
 	)
 	for _, addr := range addrs {
 		wg.Go(func() {
-			err := m.joinOne(ctx, addr, slots)
+			err := j.joinOne(ctx, addr, slots)
 			mu.Lock()
 			defer mu.Unlock()
 			if err == nil {
@@ -207,23 +216,23 @@ const seekEvery = 2 * time.Second
 func (m *Members) Seek(id knowledge.NodeID) {
 	now := m.o.Now()
 	m.mu.Lock()
-	e := m.book[id]
-	if e == nil || e.alive || e.left() || m.left.Load() || m.seeking || !m.sought.IsZero() && now.Sub(m.sought) < seekEvery {
+	e := m.roster.entries[id]
+	if e == nil || e.alive || e.left() || m.left.Load() || m.joiner.seeking || !m.joiner.sought.IsZero() && now.Sub(m.joiner.sought) < seekEvery {
 		m.mu.Unlock()
 		return
 	}
-	m.seeking, m.sought = true, now
+	m.joiner.seeking, m.joiner.sought = true, now
 	addr := e.addr
 	m.mu.Unlock()
 	m.spawn(func() {
-		_ = m.joinOne(m.ctx, addr, make(chan struct{}, 1))
+		_ = m.joiner.joinOne(m.ctx, addr, make(chan struct{}, 1))
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		m.seeking = false
+		m.joiner.seeking = false
 	})
 }
 
-func (m *Members) joinOne(ctx context.Context, addr string, slots chan struct{}) error {
+func (j *joiner) joinOne(ctx context.Context, addr string, slots chan struct{}) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -233,9 +242,9 @@ func (m *Members) joinOne(ctx context.Context, addr string, slots chan struct{})
 		return ErrBusy
 	}
 	done := make(chan error, 1)
-	if !m.spawn(func() {
+	if !j.m.spawn(func() {
 		defer func() { <-slots }()
-		_, err := m.ml.Join([]string{addr})
+		_, err := j.m.ml.Join([]string{addr})
 		done <- err
 	}) {
 		<-slots
@@ -244,7 +253,7 @@ func (m *Members) joinOne(ctx context.Context, addr string, slots chan struct{})
 	select {
 	case err := <-done:
 		if err != nil && strings.Contains(err.Error(), otherKey) {
-			m.refusals.note(CauseKey, hostOf(addr), "")
+			j.m.refusals.note(CauseKey, hostOf(addr), "")
 		}
 		return humane(err)
 	case <-ctx.Done():

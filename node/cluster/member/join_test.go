@@ -23,7 +23,7 @@ func TestJoinOfManyWhoNeverAnswer(t *testing.T) {
 		_, last = m.Join(ctx, l.Addr().String())
 		cancel()
 	}
-	if !errors.Is(last, ErrBusy) || len(m.dials) != joinAtOnce {
-		t.Errorf("%v, with %d dials under way", last, len(m.dials))
+	if !errors.Is(last, ErrBusy) || len(m.joiner.dials) != joinAtOnce {
+		t.Errorf("%v, with %d dials under way", last, len(m.joiner.dials))
 	}
 }

@@ -65,7 +65,7 @@ func LoadRing(path string, given [][]byte) (keys [][]byte, changed bool, err err
 
 // SaveRing keeps this node's keys for its next life; given are those of the key file.
 func (m *Members) SaveRing(path string, given [][]byte) error {
-	if err := writeRing(path, given, m.keys()); err != nil {
+	if err := writeRing(path, given, m.keyring.keys()); err != nil {
 		return fmt.Errorf("the keys are changed until the next restart only: %w", err)
 	}
 	return nil

@@ -70,90 +70,94 @@ func fingerprint(key []byte) uint32 {
 	return max(1, binary.BigEndian.Uint32(sum[:])) // 0 is none
 }
 
-var errNoKeys = errors.New("gossip is not encrypted here: name a key file and restart")
+var errNoKeys = errors.New("gossip is not encrypted: set cluster.key_file and restart")
+
+// keyring are the gossip keys in force; none without encryption.
+type keyring struct{ ring *memberlist.Keyring }
+
+func newKeyring(keys [][]byte) (k keyring, err error) {
+	if len(keys) > 0 {
+		k.ring, err = memberlist.NewKeyring(keys[1:], keys[0])
+	}
+	return k, err
+}
+
+// keys are the keys themselves, the one that encrypts first.
+func (k keyring) keys() [][]byte {
+	if k.ring == nil {
+		return nil
+	}
+	return k.ring.GetKeys()
+}
+
+// prints are the first fingerprints, for the metadata.
+func (k keyring) prints() (p [4]uint32) {
+	for i, key := range k.keys() {
+		if i < len(p) {
+			p[i] = fingerprint(key)
+		}
+	}
+	return p
+}
+
+func (k keyring) add(key []byte) error {
+	keys := k.keys()
+	if len(keys) >= maxKeys && !slices.ContainsFunc(keys, func(k []byte) bool { return bytes.Equal(k, key) }) {
+		return fmt.Errorf("there are %d keys already, remove one first", len(keys))
+	}
+	return k.ring.AddKey(bytes.Clone(key))
+}
+
+// remove takes the key and those behind it out from the end on, and puts these back:
+// memberlist (0.7) closes a gap by moving the later keys inside the array that it and
+// prints are reading at that moment. What comes with one of those meanwhile is lost,
+// as a packet may be.
+func (k keyring) remove(key []byte) error {
+	keys := slices.Clone(k.keys())
+	at := slices.IndexFunc(keys, func(k []byte) bool { return bytes.Equal(k, key) })
+	if at <= 0 { // not there, or in use
+		return k.ring.RemoveKey(key)
+	}
+	for i := len(keys) - 1; i >= at; i-- {
+		if err := k.ring.RemoveKey(keys[i]); err != nil {
+			return err
+		}
+	}
+	for _, later := range keys[at+1:] {
+		if err := k.ring.AddKey(later); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // Keys are the fingerprints of the keys, the one that encrypts first.
 func (m *Members) Keys() []string {
 	var names []string
-	for _, k := range m.keys() {
+	for _, k := range m.keyring.keys() {
 		names = append(names, KeyName(k))
 	}
 	return names
 }
 
-// keys are the keys themselves, the one that encrypts first.
-func (m *Members) keys() [][]byte {
-	if m.keyring == nil {
-		return nil
-	}
-	return m.keyring.GetKeys()
-}
-
 // AddKey lets this node read what is encrypted with key.
-func (m *Members) AddKey(key []byte) error {
-	if m.keyring == nil {
-		return errNoKeys
-	}
-	keys := m.keys()
-	if len(keys) >= maxKeys && !slices.ContainsFunc(keys, func(k []byte) bool { return bytes.Equal(k, key) }) {
-		return fmt.Errorf("cannot add a key: there are %d already, remove one first", len(keys))
-	}
-	return m.keyChange("add", m.keyring.AddKey(bytes.Clone(key)))
-}
+func (m *Members) AddKey(key []byte) error { return m.keyChange("add", keyring.add, key) }
 
 // UseKey makes this node encrypt with a key that it has. All nodes should have it.
 func (m *Members) UseKey(key []byte) error {
-	if m.keyring == nil {
-		return errNoKeys
-	}
-	return m.keyChange("use", m.keyring.UseKey(key))
+	return m.keyChange("use", func(k keyring, key []byte) error { return k.ring.UseKey(key) }, key)
 }
 
 // RemoveKey forgets a key, but for the one in use.
-func (m *Members) RemoveKey(key []byte) error {
-	if m.keyring == nil {
+func (m *Members) RemoveKey(key []byte) error { return m.keyChange("remove", keyring.remove, key) }
+
+func (m *Members) keyChange(verb string, change func(keyring, []byte) error, key []byte) error {
+	if m.keyring.ring == nil {
 		return errNoKeys
 	}
-	return m.keyChange("remove", m.takeOut(key))
-}
-
-// takeOut removes the key and those behind it from the end on, and puts these back:
-// memberlist (0.7) closes a gap by moving the later keys inside the array that it and
-// prints are reading at that moment. What comes with one of those meanwhile is lost,
-// as a packet may be.
-func (m *Members) takeOut(key []byte) error {
-	keys := slices.Clone(m.keys())
-	at := slices.IndexFunc(keys, func(k []byte) bool { return bytes.Equal(k, key) })
-	if at <= 0 { // not there, or in use
-		return m.keyring.RemoveKey(key)
-	}
-	for i := len(keys) - 1; i >= at; i-- {
-		if err := m.keyring.RemoveKey(keys[i]); err != nil {
-			return err
-		}
-	}
-	for _, k := range keys[at+1:] {
-		if err := m.keyring.AddKey(k); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (m *Members) keyChange(verb string, err error) error {
-	if err != nil {
+	if err := change(m.keyring, key); err != nil {
 		return fmt.Errorf("cannot %s the key: %w", verb, err)
 	}
 	m.Update(func(*Meta) {})
 	return nil
-}
-
-// prints are the first fingerprints, for the metadata.
-func (m *Members) prints() (p [4]uint32) {
-	for i, k := range m.keys() {
-		if i < len(p) {
-			p[i] = fingerprint(k)
-		}
-	}
-	return p
 }

@@ -85,42 +85,35 @@ type Options struct {
 type Members struct {
 	o        Options
 	ml       *memberlist.Memberlist
-	keyring  *memberlist.Keyring // nil without keys
+	keyring  keyring
 	refusals *refusals
 	self     knowledge.NodeID
 	addr     netip.AddrPort // advertised
-	byes     *memberlist.TransmitLimitedQueue
 
 	ctx    context.Context // of all goroutines
 	cancel context.CancelFunc
 	jobs   sync.WaitGroup
-	// life is held by Leave and Close, which call into memberlist for long: a
+	// closing is held by Leave and Close, which call into memberlist for long: a
 	// channel, for a bubble takes waiting on a mutex for work.
-	life    chan struct{}
+	closing chan struct{}
 	left    atomic.Bool
 	version atomic.Uint64 // counts what changes in Peers, but for times
-	changed chan struct{} // somebody else did
+	changed chan struct{} // another node did
 	dirty   chan struct{} // our metadata did
-	rival   chan struct{} // somebody may be us
-	dials   chan struct{} // a place for each dial of Join
-	again   chan struct{} // somebody is known to be elsewhere
-	asks    chan []byte   // questions to answer, see ask
 
-	mu      sync.Mutex // guards all below; memberlist is never called with it
-	meta    Meta
-	packed  []byte // of meta
-	edits   int    // of meta
-	book    map[knowledge.NodeID]*entry
-	asked   map[uint64]chan struct{} // by number; closed when it is answered
-	rivals  map[rival]meeting
-	told    map[rival]bool
-	alive   int
-	began   time.Time // of this life
-	ended   time.Time // when it left
-	sought  time.Time // when somebody was, last; see Seek
-	seeking bool
-	counts  Counts
-	closed  bool
+	roster    *roster
+	leaves    *leaves
+	conflicts *conflicts
+	pings     *pings
+	joiner    *joiner
+
+	mu     sync.Mutex // guards all below; memberlist is never called with it
+	meta   Meta
+	packed []byte    // of meta
+	edits  int       // of meta
+	began  time.Time // when this node started
+	ended  time.Time // when it left
+	closed bool
 }
 
 // Open binds the sockets and answers from then on. Run looks for the others.
@@ -129,33 +122,33 @@ func Open(o Options) (*Members, error) {
 		return nil, err
 	}
 	m := &Members{
-		o: o, self: o.ID, meta: o.Meta, refusals: newRefusals(o.Log, o.Now),
-		life: make(chan struct{}, 1), changed: make(chan struct{}, 1), dirty: make(chan struct{}, 1), rival: make(chan struct{}, 1), again: make(chan struct{}, 1),
-		dials: make(chan struct{}, joinAtOnce), asks: make(chan []byte, asksWaiting), asked: map[uint64]chan struct{}{},
-		book: map[knowledge.NodeID]*entry{}, rivals: map[rival]meeting{}, told: map[rival]bool{}, began: o.Now(),
+		o: o, self: o.ID, meta: o.Meta, refusals: newRefusals(o.Log, o.Now), began: o.Now(),
+		closing: make(chan struct{}, 1), changed: make(chan struct{}, 1), dirty: make(chan struct{}, 1),
 	}
-	m.refusals.suspect, m.refusals.called = m.noteSuspect, m.called
-	m.byes = &memberlist.TransmitLimitedQueue{NumNodes: m.count, RetransmitMult: 8}
+	m.roster = &roster{m: m, entries: map[knowledge.NodeID]*entry{}}
+	m.leaves = &leaves{m: m, queue: &memberlist.TransmitLimitedQueue{NumNodes: m.count, RetransmitMult: 8}}
+	m.conflicts = &conflicts{m: m, wake: make(chan struct{}, 1), open: map[rival]meeting{}, reported: map[rival]bool{}}
+	m.pings = &pings{m: m, queue: make(chan []byte, asksWaiting), asked: map[uint64]chan struct{}{}}
+	m.joiner = &joiner{m: m, again: make(chan struct{}, 1), dials: make(chan struct{}, joinAtOnce)}
+	m.refusals.suspect, m.refusals.called = m.roster.noteSuspect, m.roster.called
 	m.ctx, m.cancel = context.WithCancel(context.Background())
-	m.remember(o.Kept)
+	m.roster.remember(o.Kept)
 	if err := m.open(); err != nil {
 		m.cancel()
 		return nil, fmt.Errorf("cannot gossip on %s: %w", o.Bind, err)
 	}
-	said := m.snapshot()
-	m.jobs.Go(func() { m.loop(said) })
-	m.jobs.Go(m.watchRivals)
+	sent := m.snapshot()
+	m.jobs.Go(func() { m.loop(sent) })
+	m.jobs.Go(m.conflicts.watchRivals)
 	return m, nil
 }
 
 func (m *Members) open() error {
 	var err error
-	if len(m.o.Keys) > 0 {
-		if m.keyring, err = memberlist.NewKeyring(m.o.Keys[1:], m.o.Keys[0]); err != nil {
-			return err
-		}
+	if m.keyring, err = newKeyring(m.o.Keys); err != nil {
+		return err
 	}
-	m.meta.Keys = m.prints()
+	m.meta.Keys = m.keyring.prints()
 	if m.packed, err = m.meta.Pack(); err != nil {
 		return err
 	}
@@ -201,7 +194,7 @@ func (m *Members) config() *memberlist.Config {
 		c.TCPTimeout = 5 * time.Second
 	}
 	d := delegate{m}
-	c.Name, c.Label, c.Keyring = string(m.self), m.o.Cluster, m.keyring
+	c.Name, c.Label, c.Keyring = string(m.self), m.o.Cluster, m.keyring.ring
 	c.Delegate, c.Events, c.Conflict, c.Merge, c.Ping, c.Alive = d, d, d, d, d, d
 	c.EnableCompression = false
 	c.UDPBufferSize = m.o.UDPBufferSize
@@ -361,7 +354,7 @@ func (m *Members) Counts() Counts {
 	refused, at, of := m.refusals.snapshot()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	c := m.counts
+	c := m.roster.counts
 	c.Refused, c.RefusedAt, c.RefusedOf = refused, at, of
 	return c
 }
@@ -370,7 +363,7 @@ func (m *Members) Counts() Counts {
 func (m *Members) count() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.alive + 1
+	return m.roster.alive + 1
 }
 
 var (
@@ -381,8 +374,8 @@ var (
 // Leave tells the others that this node goes on purpose, and waits at most until
 // timeout that some have heard it. It cannot come back with this Members.
 func (m *Members) Leave(timeout time.Duration) error {
-	m.life <- struct{}{}
-	defer func() { <-m.life }()
+	m.closing <- struct{}{}
+	defer func() { <-m.closing }()
 	if m.isClosed() {
 		return errClosed
 	}
@@ -396,8 +389,8 @@ func (m *Members) Leave(timeout time.Duration) error {
 	m.left.Store(true)
 	m.version.Add(1)
 	m.edit(func(meta *Meta) { meta.State = Leaving })
-	m.sayBye()
-	defer m.sayBye() // once more: on a bad network every packet of the first may be lost
+	m.leaves.sayBye()
+	defer m.leaves.sayBye() // once more: on a bad network every packet of the first may be lost
 	if err := m.ml.Leave(max(timeout, time.Millisecond)); err != nil {
 		return fmt.Errorf("this node has left, and none of the others said in time that it heard so; they give it up by themselves within seconds: %w", err)
 	}
@@ -407,8 +400,8 @@ func (m *Members) Leave(timeout time.Duration) error {
 // Close ends all that Open and Run began, without a word to the others. It may be
 // called twice.
 func (m *Members) Close() error {
-	m.life <- struct{}{}
-	defer func() { <-m.life }()
+	m.closing <- struct{}{}
+	defer func() { <-m.closing }()
 	m.mu.Lock()
 	first := !m.closed
 	m.closed = true

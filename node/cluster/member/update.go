@@ -30,7 +30,7 @@ func (m *Members) edit(f func(*Meta)) {
 	f(&next)
 	// Asked for with mu held: an edit that began before a key was changed and ends after
 	// the one that tells of it must not take that back.
-	next.Name, next.Started, next.Keys = m.meta.Name, m.meta.Started, m.prints()
+	next.Name, next.Started, next.Keys = m.meta.Name, m.meta.Started, m.keyring.prints()
 	if next.Features |= m.meta.Features & FeatureSettled; next.State == Participant {
 		next.Features |= FeatureSettled
 	}
@@ -76,8 +76,8 @@ func (m *Members) loop(sent Meta) {
 				m.o.Changed()
 			}
 			continue
-		case b := <-m.asks:
-			m.answer(b)
+		case b := <-m.pings.queue:
+			m.pings.answer(b)
 			continue
 		case <-m.dirty:
 		case <-timer.C:

@@ -30,25 +30,32 @@ const (
 	asksWaiting = 16
 )
 
+// pings asks nodes whether they answer by UDP, and answers.
+type pings struct {
+	m     *Members
+	queue chan []byte              // questions to answer
+	asked map[uint64]chan struct{} // by number; closed when it is answered; guarded by Members.mu
+}
+
 var errSilent = errors.New("no answer by UDP") // memberlist's own words name its ids only
 
 // ask is nil when the node with the id answers at a.
-func (m *Members) ask(id knowledge.NodeID, a netip.AddrPort) error {
+func (p *pings) ask(id knowledge.NodeID, a netip.AddrPort) error {
 	timer := time.NewTimer(askWithin)
 	defer timer.Stop()
 	number, heard := rand.Uint64(), make(chan struct{})
-	m.mu.Lock()
-	m.asked[number] = heard
-	m.mu.Unlock()
+	p.m.mu.Lock()
+	p.asked[number] = heard
+	p.m.mu.Unlock()
 	defer func() {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		delete(m.asked, number)
+		p.m.mu.Lock()
+		defer p.m.mu.Unlock()
+		delete(p.asked, number)
 	}()
 	b := append(binary.BigEndian.AppendUint64([]byte{askMark}, number), id...)
 	// A failure of the one is one of the other, too.
-	_ = m.ml.SendToAddress(memberlist.Address{Addr: a.String(), Name: string(id)}, append(b, m.addr.String()...))
-	if _, err := m.ml.Ping(string(id), net.UDPAddrFromAddrPort(a)); err == nil {
+	_ = p.m.ml.SendToAddress(memberlist.Address{Addr: a.String(), Name: string(id)}, append(b, p.m.addr.String()...))
+	if _, err := p.m.ml.Ping(string(id), net.UDPAddrFromAddrPort(a)); err == nil {
 		return nil
 	}
 	select {
@@ -60,34 +67,34 @@ func (m *Members) ask(id knowledge.NodeID, a netip.AddrPort) error {
 	case <-heard:
 		return nil
 	case <-timer.C:
-	case <-m.ctx.Done():
+	case <-p.m.ctx.Done():
 	}
 	return errSilent
 }
 
 // hearAsk takes a question, or the answer to one. memberlist waits for it.
-func (m *Members) hearAsk(b []byte) {
+func (p *pings) receive(b []byte) {
 	switch {
 	case len(b) == 1+8 && b[0] == answerMark:
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		if number := binary.BigEndian.Uint64(b[1:]); m.asked[number] != nil {
-			close(m.asked[number])
-			delete(m.asked, number)
+		p.m.mu.Lock()
+		defer p.m.mu.Unlock()
+		if number := binary.BigEndian.Uint64(b[1:]); p.asked[number] != nil {
+			close(p.asked[number])
+			delete(p.asked, number)
 		}
-	case len(b) > askHead && len(b) <= askMost && b[0] == askMark && string(b[1+8:askHead]) == string(m.self):
+	case len(b) > askHead && len(b) <= askMost && b[0] == askMark && string(b[1+8:askHead]) == string(p.m.self):
 		select {
-		case m.asks <- bytes.Clone(b):
+		case p.queue <- bytes.Clone(b):
 		default: // it is asked again
 		}
 	}
 }
 
 // answer answers a question, where it says.
-func (m *Members) answer(b []byte) {
+func (p *pings) answer(b []byte) {
 	a, err := netip.ParseAddrPort(string(b[askHead:]))
 	if err != nil {
 		return
 	}
-	_ = m.ml.SendToAddress(memberlist.Address{Addr: a.String()}, append([]byte{answerMark}, b[1:1+8]...))
+	_ = p.m.ml.SendToAddress(memberlist.Address{Addr: a.String()}, append([]byte{answerMark}, b[1:1+8]...))
 }

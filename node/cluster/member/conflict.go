@@ -27,6 +27,14 @@ type meeting struct {
 	tries       int  // how often the other was asked
 }
 
+// conflicts finds nodes that have this one's name or id. Its fields are guarded by Members.mu.
+type conflicts struct {
+	m        *Members
+	wake     chan struct{} // one may be there
+	open     map[rival]meeting
+	reported map[rival]bool
+}
+
 const (
 	rivalEvery = time.Second
 	// rivalTries is how often a node with our id is asked: it is not in the list
@@ -39,24 +47,24 @@ const (
 )
 
 // rivalSeen notes one that is not known yet. mu is held.
-func (m *Members) rivalSeen(r rival, other Meta) {
-	if _, ok := m.rivals[r]; ok || m.told[r] || len(m.rivals)+len(m.told) >= maxRivals {
+func (c *conflicts) rivalSeen(r rival, other Meta) {
+	if _, ok := c.open[r]; ok || c.reported[r] || len(c.open)+len(c.reported) >= maxRivals {
 		return
 	}
-	m.rivals[r] = meeting{mine: m.meta.settled(), other: other.settled()}
-	wake(m.rival)
+	c.open[r] = meeting{mine: c.m.meta.settled(), other: other.settled()}
+	wake(c.wake)
 }
 
 // watchRivals asks rivals until they answer or are gone.
-func (m *Members) watchRivals() {
+func (c *conflicts) watchRivals() {
 	for {
 		select {
-		case <-m.ctx.Done():
+		case <-c.m.ctx.Done():
 			return
-		case <-m.rival:
+		case <-c.wake:
 		}
-		for m.askRivals() {
-			if sleep(m.ctx, rivalEvery) != nil {
+		for c.askRivals() {
+			if sleep(c.m.ctx, rivalEvery) != nil {
 				return
 			}
 		}
@@ -64,26 +72,26 @@ func (m *Members) watchRivals() {
 }
 
 // askRivals asks each once and reports whether some are to be asked again.
-func (m *Members) askRivals() bool {
-	m.mu.Lock()
-	asked := make(map[rival]meeting, len(m.rivals))
-	for r, met := range m.rivals {
-		e := m.book[r.id]
-		gone := r.id != m.self && (e == nil || !e.alive || e.addr != r.addr)
-		if gone || r.id == m.self && met.tries >= rivalTries {
-			delete(m.rivals, r)
+func (c *conflicts) askRivals() bool {
+	c.m.mu.Lock()
+	asked := make(map[rival]meeting, len(c.open))
+	for r, met := range c.open {
+		e := c.m.roster.entries[r.id]
+		gone := r.id != c.m.self && (e == nil || !e.alive || e.addr != r.addr)
+		if gone || r.id == c.m.self && met.tries >= rivalTries {
+			delete(c.open, r)
 			continue
 		}
 		met.tries++
-		m.rivals[r], asked[r] = met, met
+		c.open[r], asked[r] = met, met
 	}
-	m.mu.Unlock()
+	c.m.mu.Unlock()
 	var mu sync.Mutex
 	var all sync.WaitGroup
 	answered := map[rival]bool{}
 	for r := range asked { // at once: each may take seconds not to answer
 		all.Go(func() {
-			yes := m.answers(r)
+			yes := c.answers(r)
 			mu.Lock()
 			defer mu.Unlock()
 			answered[r] = yes
@@ -96,24 +104,24 @@ func (m *Members) askRivals() bool {
 			again = true
 			continue
 		}
-		m.conflict(r, met)
+		c.conflict(r, met)
 	}
 	return again
 }
 
 // answers: a node with the rival's id lives at its address, and is not this one.
-func (m *Members) answers(r rival) bool {
+func (c *conflicts) answers(r rival) bool {
 	a, err := netip.ParseAddrPort(r.addr)
-	if err != nil || m.ctx.Err() != nil || r.id == m.self && m.ours(a) {
+	if err != nil || c.m.ctx.Err() != nil || r.id == c.m.self && c.ours(a) {
 		return false
 	}
-	return m.ask(r.id, a) == nil
+	return c.m.pings.ask(r.id, a) == nil
 }
 
 // Reach asks a node at the address that it advertises, by a packet and its answer.
 func (m *Members) Reach(id knowledge.NodeID) error {
 	m.mu.Lock()
-	e := m.book[id]
+	e := m.roster.entries[id]
 	addr := ""
 	if e != nil {
 		addr = cmp.Or(e.moved, e.addr)
@@ -123,12 +131,12 @@ func (m *Members) Reach(id knowledge.NodeID) error {
 	if err != nil {
 		return errors.New("gossip knows no address of it")
 	}
-	return m.ask(id, a)
+	return m.pings.ask(id, a)
 }
 
 // ours: packets to a come to this node.
-func (m *Members) ours(a netip.AddrPort) bool {
-	if m.o.Transport != nil || a.Port() != m.addr.Port() || !m.o.bind.Addr().IsUnspecified() {
+func (c *conflicts) ours(a netip.AddrPort) bool {
+	if c.m.o.Transport != nil || a.Port() != c.m.addr.Port() || !c.m.o.bind.Addr().IsUnspecified() {
 		return false
 	}
 	addrs, err := net.InterfaceAddrs()
@@ -144,34 +152,34 @@ func (m *Members) ours(a netip.AddrPort) bool {
 }
 
 // conflict tells of a rival, once.
-func (m *Members) conflict(r rival, met meeting) {
-	m.mu.Lock()
-	delete(m.rivals, r)
-	if m.told[r] {
-		m.mu.Unlock()
+func (c *conflicts) conflict(r rival, met meeting) {
+	c.m.mu.Lock()
+	delete(c.open, r)
+	if c.reported[r] {
+		c.m.mu.Unlock()
 		return
 	}
-	m.told[r] = true
-	m.counts.Conflicts++
+	c.reported[r] = true
+	c.m.roster.counts.Conflicts++
 	other := Peer{ID: r.id, Addr: r.addr, Alive: true, Status: "alive", Meta: Meta{Name: r.name, Started: r.started}}
-	if e := m.book[r.id]; e != nil && r.id != m.self {
-		other = e.peer(m.o.Now(), m.takers())
+	if e := c.m.roster.entries[r.id]; e != nil && r.id != c.m.self {
+		other = e.peer(c.m.o.Now(), c.m.roster.takers())
 	}
-	mine := m.meta.Started
-	m.mu.Unlock()
+	mine := c.m.meta.Started
+	c.m.mu.Unlock()
 	// Both nodes compare the same values, so exactly one of them yields. Started is of two
 	// hosts' clocks: it breaks ties only.
 	yield := met.other
 	if met.mine == met.other {
-		yield = cmp.Or(cmp.Compare(mine, other.Started), cmp.Compare(m.self, other.ID), cmp.Compare(m.addr.String(), other.Addr)) > 0
+		yield = cmp.Or(cmp.Compare(mine, other.Started), cmp.Compare(c.m.self, other.ID), cmp.Compare(c.m.addr.String(), other.Addr)) > 0
 	}
-	m.o.Log.Error().Str("node", string(other.ID)).Str("addr", other.Addr).Str("name", other.Name).Bool("yield", yield).
+	c.m.o.Log.Error().Str("node", string(other.ID)).Str("addr", other.Addr).Str("name", other.Name).Bool("yield", yield).
 		Msg("another node has this one's name or id")
-	if r.id == m.self {
+	if r.id == c.m.self {
 		// Others pass on one of two nodes with the same id only: tell it directly.
-		m.spawn(func() { _, _ = m.ml.Join([]string{r.addr}) })
+		c.m.spawn(func() { _, _ = c.m.ml.Join([]string{r.addr}) })
 	}
-	if m.o.Conflict != nil {
-		m.o.Conflict(other, yield)
+	if c.m.o.Conflict != nil {
+		c.m.o.Conflict(other, yield)
 	}
 }

@@ -20,10 +20,10 @@ func TestFarAway(t *testing.T) {
 					if err := b.all[2].Reach(idOf(i)); err != nil {
 						t.Errorf("%d: %v after %v", i, err, time.Since(begun))
 					}
-					if !b.all[2].answers(rival{id: idOf(i), addr: b.all[i].Addr()}) {
+					if !b.all[2].conflicts.answers(rival{id: idOf(i), addr: b.all[i].Addr()}) {
 						t.Error("a rival that lives does not answer")
 					}
-					if b.all[2].answers(rival{id: idOf(7), addr: b.all[i].Addr()}) {
+					if b.all[2].conflicts.answers(rival{id: idOf(7), addr: b.all[i].Addr()}) {
 						t.Error("a rival answers for another one")
 					}
 				}
@@ -35,7 +35,7 @@ func TestFarAway(t *testing.T) {
 				if took := time.Since(begun); took > 3100*time.Millisecond { // WAN's own ping takes 3 s
 					t.Errorf("that took %v", took)
 				}
-				if n := len(b.all[2].asked); n != 0 {
+				if n := len(b.all[2].pings.asked); n != 0 {
 					t.Errorf("%d questions are kept", n)
 				}
 			})

@@ -49,6 +49,14 @@ type Seen struct {
 	Bye int64 `json:"bye,omitempty"`
 }
 
+// roster is what is known of the other nodes. Its fields are guarded by Members.mu.
+type roster struct {
+	m       *Members
+	entries map[knowledge.NodeID]*entry
+	alive   int
+	counts  Counts
+}
+
 // entry is what is known of another node.
 type entry struct {
 	id      knowledge.NodeID
@@ -98,17 +106,15 @@ func (e *entry) over(now time.Time, taken func(name string) time.Time) bool {
 }
 
 // takers finds since when a living node has a name. mu is held, and while it is used.
-//
-//go:noinline
-func (m *Members) takers() func(name string) time.Time {
+func (r *roster) takers() func(name string) time.Time {
 	var since map[string]time.Time
 	return func(name string) time.Time {
 		if since == nil { // nobody is gone in most clusters at most times
-			since = make(map[string]time.Time, len(m.book)+1)
-			if !m.left.Load() {
-				since[m.meta.Name] = m.began
+			since = make(map[string]time.Time, len(r.entries)+1)
+			if !r.m.left.Load() {
+				since[r.m.meta.Name] = r.m.began
 			}
-			for _, e := range m.book {
+			for _, e := range r.entries {
 				if at := since[e.meta.Name]; e.alive && (at.IsZero() || e.came.Before(at)) {
 					since[e.meta.Name] = e.came
 				}
@@ -119,11 +125,11 @@ func (m *Members) takers() func(name string) time.Time {
 }
 
 // remember takes what a former life kept.
-func (m *Members) remember(kept []Seen) {
-	now := m.o.Now()
+func (r *roster) remember(kept []Seen) {
+	now := r.m.o.Now()
 	for _, s := range kept {
 		_, err := netip.ParseAddrPort(s.Addr)
-		if err != nil || !validID(string(s.ID)) || s.ID == m.self || now.Sub(s.LastSeen) > keepGone || len(m.book) >= maxGone {
+		if err != nil || !validID(string(s.ID)) || s.ID == r.m.self || now.Sub(s.LastSeen) > keepGone || len(r.entries) >= maxGone {
 			continue
 		}
 		// A clock that was ahead must not keep anybody for longer.
@@ -131,7 +137,7 @@ func (m *Members) remember(kept []Seen) {
 		if at.After(now) {
 			at = now
 		}
-		m.book[s.ID] = &entry{id: s.ID, addr: s.Addr, meta: Meta{Name: s.Name, Started: max(s.Started, 0)}, gone: at, bye: max(s.Bye, 0)}
+		r.entries[s.ID] = &entry{id: s.ID, addr: s.Addr, meta: Meta{Name: s.Name, Started: max(s.Started, 0)}, gone: at, bye: max(s.Bye, 0)}
 	}
 }
 
@@ -140,14 +146,14 @@ func (m *Members) remember(kept []Seen) {
 func (m *Members) Peers() []Peer {
 	now := m.o.Now()
 	m.mu.Lock()
-	m.prune(now)
+	m.roster.prune(now)
 	self := m.selfPeer()
 	if m.left.Load() {
 		m.mu.Unlock()
 		return []Peer{self}
 	}
-	peers, taken := make([]Peer, 0, len(m.book)+1), m.takers()
-	for _, e := range m.book {
+	peers, taken := make([]Peer, 0, len(m.roster.entries)+1), m.roster.takers()
+	for _, e := range m.roster.entries {
 		peers = append(peers, e.peer(now, taken))
 	}
 	m.mu.Unlock()
@@ -167,14 +173,14 @@ func (m *Members) Peer(id knowledge.NodeID) (Peer, bool) {
 	if id == m.self {
 		return m.selfPeer(), true
 	}
-	e := m.book[id]
+	e := m.roster.entries[id]
 	switch {
 	case e == nil:
 		return Peer{}, false
 	case e.alive: // whoever calls may ask for each of many
 		return e.peer(now, nil), true
 	}
-	taken := m.takers()
+	taken := m.roster.takers()
 	if e.over(now, taken) {
 		return Peer{}, false
 	}
@@ -195,10 +201,10 @@ func (m *Members) Seen() []Seen {
 	now := m.o.Now()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.prune(now)
-	all := make([]Seen, 0, len(m.book))
-	for _, id := range slices.Sorted(maps.Keys(m.book)) {
-		e := m.book[id]
+	m.roster.prune(now)
+	all := make([]Seen, 0, len(m.roster.entries))
+	for _, id := range slices.Sorted(maps.Keys(m.roster.entries)) {
+		e := m.roster.entries[id]
 		at := e.gone
 		if e.alive {
 			at = now
@@ -209,14 +215,14 @@ func (m *Members) Seen() []Seen {
 }
 
 // prune drops who is gone for too long, and the longest gone of too many. mu is held.
-func (m *Members) prune(now time.Time) {
-	gone, taken := 0, m.takers()
-	for id, e := range m.book {
+func (r *roster) prune(now time.Time) {
+	gone, taken := 0, r.takers()
+	for id, e := range r.entries {
 		switch {
 		case e.alive:
 		case e.over(now, taken):
-			delete(m.book, id)
-			m.version.Add(1)
+			delete(r.entries, id)
+			r.m.version.Add(1)
 		default:
 			gone++
 		}
@@ -224,97 +230,97 @@ func (m *Members) prune(now time.Time) {
 	if gone <= maxGone {
 		return
 	}
-	all := slices.Collect(maps.Values(m.book))
+	all := slices.Collect(maps.Values(r.entries))
 	all = slices.DeleteFunc(all, func(e *entry) bool { return e.alive })
 	slices.SortFunc(all, func(a, b *entry) int { return cmp.Or(a.gone.Compare(b.gone), cmp.Compare(a.id, b.id)) })
 	for _, e := range all[:gone-maxGone] {
-		delete(m.book, e.id)
+		delete(r.entries, e.id)
 	}
-	m.version.Add(1)
+	r.m.version.Add(1)
 }
 
 // came notes a node that is alive, new or back.
-func (m *Members) came(id knowledge.NodeID, addr string, meta Meta) {
-	now := m.o.Now()
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.version.Add(1)
-	e := m.book[id]
+func (r *roster) came(id knowledge.NodeID, addr string, meta Meta) {
+	now := r.m.o.Now()
+	r.m.mu.Lock()
+	defer r.m.mu.Unlock()
+	r.m.version.Add(1)
+	e := r.entries[id]
 	if e == nil {
 		e = &entry{id: id}
-		m.book[id] = e
+		r.entries[id] = e
 	}
 	if !e.alive {
 		e.alive, e.came, e.failed = true, now, false
-		m.alive++
-		m.counts.Joins++
+		r.alive++
+		r.counts.Joins++
 	}
 	if e.addr != addr {
 		e.rtt = 0
 	}
 	e.addr, e.moved, e.meta, e.suspect = addr, "", meta, time.Time{}
-	if meta.Name == m.meta.Name && addr != m.addr.String() {
-		m.rivalSeen(rival{id: id, addr: addr}, meta)
+	if meta.Name == r.m.meta.Name && addr != r.m.addr.String() {
+		r.m.conflicts.rivalSeen(rival{id: id, addr: addr}, meta)
 	}
 }
 
 // went notes a node that failed or left, and returns what it is now.
-func (m *Members) went(id knowledge.NodeID) Peer {
-	now := m.o.Now()
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	e := m.book[id]
+func (r *roster) went(id knowledge.NodeID) Peer {
+	now := r.m.o.Now()
+	r.m.mu.Lock()
+	defer r.m.mu.Unlock()
+	e := r.entries[id]
 	switch {
 	case e == nil:
 		return Peer{}
 	case !e.alive:
-		return e.peer(now, m.takers())
+		return e.peer(now, r.takers())
 	}
-	m.version.Add(1)
+	r.m.version.Add(1)
 	e.alive, e.gone, e.rtt = false, now, 0
 	if e.moved != "" {
 		e.addr = e.moved
-		wake(m.again)
+		wake(r.m.joiner.again)
 	}
-	m.alive--
+	r.alive--
 	if e.meta.State == Leaving {
 		e.bye = e.meta.Started
 	}
 	if e.left() {
-		m.counts.Leaves++
+		r.counts.Leaves++
 	} else {
 		e.failed = true
-		m.counts.Failures++
+		r.counts.Failures++
 	}
-	m.prune(now)
-	return e.peer(now, m.takers())
+	r.prune(now)
+	return e.peer(now, r.takers())
 }
 
 // noteSuspect is told by memberlist's log: there is no other way to know.
-func (m *Members) noteSuspect(id string) {
-	now := m.o.Now()
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if e := m.book[knowledge.NodeID(id)]; e != nil && e.alive {
+func (r *roster) noteSuspect(id string) {
+	now := r.m.o.Now()
+	r.m.mu.Lock()
+	defer r.m.mu.Unlock()
+	if e := r.entries[knowledge.NodeID(id)]; e != nil && e.alive {
 		e.suspect = now
 	}
 }
 
 // called is a member's name and what its id begins with.
-func (m *Members) called(id string) string {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if e := m.book[knowledge.NodeID(id)]; e != nil && e.meta.Name != "" {
+func (r *roster) called(id string) string {
+	r.m.mu.Lock()
+	defer r.m.mu.Unlock()
+	if e := r.entries[knowledge.NodeID(id)]; e != nil && e.meta.Name != "" {
 		return e.meta.Name + " (" + e.id.Short() + ")"
 	}
 	return id
 }
 
 // answered notes a round trip.
-func (m *Members) answered(id knowledge.NodeID, rtt time.Duration) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	e := m.book[id]
+func (r *roster) answered(id knowledge.NodeID, rtt time.Duration) {
+	r.m.mu.Lock()
+	defer r.m.mu.Unlock()
+	e := r.entries[id]
 	if e == nil {
 		return
 	}

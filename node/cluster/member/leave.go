@@ -24,6 +24,12 @@ type goodbye struct {
 	started int64
 }
 
+// leaves sends and passes on leave notices.
+type leaves struct {
+	m     *Members
+	queue *memberlist.TransmitLimitedQueue
+}
+
 const (
 	byeMark = 'B'    // the first byte, for what may come besides
 	byeSize = 16 + 8 // id and start
@@ -57,45 +63,45 @@ func unpackByes(b []byte) []goodbye {
 
 // sayBye tells some others directly and leaves the rest to gossip. The addresses are those of
 // the book: memberlist gives out its own record of a node, and writes to it meanwhile.
-func (m *Members) sayBye() {
-	b := packByes([]goodbye{{m.self, m.snapshot().Started}})
-	m.byes.QueueBroadcast(word(b))
+func (l *leaves) sayBye() {
+	b := packByes([]goodbye{{l.m.self, l.m.snapshot().Started}})
+	l.queue.QueueBroadcast(word(b))
 	var to []memberlist.Address
-	m.mu.Lock()
-	for id, e := range m.book {
+	l.m.mu.Lock()
+	for id, e := range l.m.roster.entries {
 		if e.alive && len(to) < 32 {
 			to = append(to, memberlist.Address{Addr: e.addr, Name: string(id)})
 		}
 	}
-	m.mu.Unlock()
+	l.m.mu.Unlock()
 	for _, a := range to {
-		_ = m.ml.SendToAddress(a, b)
+		_ = l.m.ml.SendToAddress(a, b)
 	}
 }
 
 // hearBye notes goodbyes and passes on what is news. Of who is not there, one of a later
 // life than the known one counts, too: that life came and went unseen.
-func (m *Members) hearBye(b []byte) {
+func (l *leaves) hearBye(b []byte) {
 	var news []goodbye
-	m.mu.Lock()
+	l.m.mu.Lock()
 	for _, g := range unpackByes(b) {
-		e := m.book[g.id]
+		e := l.m.roster.entries[g.id]
 		if e == nil || g.started <= 0 || e.bye == g.started || e.meta.Started != g.started && (e.alive || g.started < e.meta.Started) {
 			continue
 		}
 		e.bye, e.meta.Started = g.started, g.started
-		m.version.Add(1)
+		l.m.version.Add(1)
 		news = append(news, g)
 		if e.failed { // it was taken for a failure
 			e.failed = false
-			m.counts.Failures--
-			m.counts.Leaves++
+			l.m.roster.counts.Failures--
+			l.m.roster.counts.Leaves++
 		}
 	}
-	m.mu.Unlock()
+	l.m.mu.Unlock()
 	if len(news) > 0 {
-		m.byes.QueueBroadcast(word(packByes(news)))
-		wake(m.changed)
+		l.queue.QueueBroadcast(word(packByes(news)))
+		wake(l.m.changed)
 	}
 }
 
@@ -108,7 +114,7 @@ func (m *Members) Forget(name string) (ids []knowledge.NodeID, err error) {
 	err = fmt.Errorf("%.64q: %w", name, ErrUnknown)
 	var byes []goodbye
 	m.mu.Lock()
-	for _, e := range m.book {
+	for _, e := range m.roster.entries {
 		switch {
 		case e.meta.Name != name:
 		case e.alive && len(byes) == 0:
@@ -120,16 +126,16 @@ func (m *Members) Forget(name string) (ids []knowledge.NodeID, err error) {
 	}
 	m.mu.Unlock()
 	if len(byes) > 0 {
-		m.hearBye(packByes(byes))
+		m.leaves.hearBye(packByes(byes))
 	}
 	return ids, err
 }
 
 // allByes are those of the last to leave.
-func (m *Members) allByes() []byte {
-	m.mu.Lock()
+func (l *leaves) allByes() []byte {
+	l.m.mu.Lock()
 	var left []*entry
-	for _, e := range m.book {
+	for _, e := range l.m.roster.entries {
 		if e.left() {
 			left = append(left, e)
 		}
@@ -139,7 +145,7 @@ func (m *Members) allByes() []byte {
 	for _, e := range left[:min(len(left), maxByes)] {
 		byes = append(byes, goodbye{e.id, e.bye})
 	}
-	m.mu.Unlock()
+	l.m.mu.Unlock()
 	if len(byes) == 0 {
 		return nil
 	}
