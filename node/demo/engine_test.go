@@ -41,16 +41,36 @@ func engine(t *testing.T) *docker.Client {
 	return c
 }
 
-// program is the whole program, linked as a user links it.
-func program(t *testing.T) string {
-	t.Helper()
-	file := filepath.Join(t.TempDir(), "effiscale")
-	cmd := exec.Command("go", "build", "-o", file, "../..")
+// builtIn is the folder of the whole program, which every user may run.
+func builtIn() string {
+	return filepath.Join(os.TempDir(), fmt.Sprintf("effiscale-test-%d", os.Getpid()))
+}
+
+// build links the program as a user does, once.
+var build = sync.OnceValue(func() error {
+	if err := os.Mkdir(builtIn(), 0o755); err != nil {
+		return err
+	}
+	cmd := exec.Command("go", "build", "-o", filepath.Join(builtIn(), "effiscale"), "../..")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("cannot build: %v\n%s", err, out)
+		return fmt.Errorf("cannot build: %w\n%s", err, out)
 	}
-	return file
+	return nil
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	_ = os.RemoveAll(builtIn())
+	os.Exit(code)
+}
+
+func program(t *testing.T) string {
+	t.Helper()
+	if err := build(); err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(builtIn(), "effiscale")
 }
 
 // output is what a demo has printed so far.

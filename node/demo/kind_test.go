@@ -51,21 +51,6 @@ func groups(t *testing.T) *cgroup.Host {
 	return h
 }
 
-// public makes a program that every user may run.
-func public(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "effiscale-public-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	file := filepath.Join(dir, "effiscale")
-	if err := errors.Join(os.Rename(program(t), file), os.Chmod(dir, 0o755)); err != nil {
-		t.Fatal(err)
-	}
-	return file
-}
-
 func says(t *testing.T, out string, texts ...string) {
 	t.Helper()
 	for _, text := range texts {
@@ -88,7 +73,7 @@ func TestEngineDemoOfAMember(t *testing.T) {
 	if err := syscall.Stat(socket, &st); err != nil || st.Mode&0o060 != 0o060 {
 		t.Fatalf("the group of %s cannot use it: mode %o, %v", socket, st.Mode, err)
 	}
-	file := public(t)
+	file := program(t)
 	again(t, func() bool {
 		d := startAs(t, file, &syscall.Credential{Uid: nobody, Gid: nobody, Groups: []uint32{st.Gid}})
 		code := d.wait(t)
@@ -110,7 +95,7 @@ func TestEngineDemoOfAMember(t *testing.T) {
 func TestEngineDemoWithoutAccess(t *testing.T) {
 	engine(t)
 	asRoot(t)
-	file := public(t)
+	file := program(t)
 	d := startAs(t, file, &syscall.Credential{Uid: nobody, Gid: nobody})
 	code := d.wait(t)
 	out := d.out.String()
@@ -211,7 +196,7 @@ func TestDemoOfProcessesKilled(t *testing.T) {
 // shape, in no time, and the same each time.
 func TestDemoSimulated(t *testing.T) {
 	if os.Geteuid() == 0 {
-		file := public(t)
+		file := program(t)
 		t.Setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
 		d := startAs(t, file, &syscall.Credential{Uid: nobody, Gid: nobody})
 		code := d.wait(t)
