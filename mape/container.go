@@ -147,24 +147,24 @@ func (c *container) facts(now time.Time) plan.Facts {
 // storedMarks is what the disk has of one container.
 type storedMarks struct {
 	*execute.Marks
-	Climb *plan.Climb `json:"climb,omitempty"`
+	Growth *plan.MemoryGrowth `json:"climb,omitempty"`
 }
 
 func (c *container) packMarks() ([]byte, error) {
-	return json.Marshal(storedMarks{&c.Marks, c.reflex.Climb()})
+	return json.Marshal(storedMarks{&c.Marks, c.reflex.MemoryGrowth()})
 }
 
 // restoreMarks takes over what an earlier start of the daemon packed, or nothing.
 func (c *container) restoreMarks(now time.Time, b []byte) {
-	if json.Unmarshal(b, &storedMarks{&c.Marks, c.reflex.Climb()}) != nil {
-		c.Marks, *c.reflex.Climb() = execute.Marks{}, plan.Climb{}
+	if json.Unmarshal(b, &storedMarks{&c.Marks, c.reflex.MemoryGrowth()}) != nil {
+		c.Marks, *c.reflex.MemoryGrowth() = execute.Marks{}, plan.MemoryGrowth{}
 		return
 	}
-	c.reflex.Climb().Bound(now)
+	c.reflex.MemoryGrowth().Bound(now)
 	answered := !c.Marks.OOMAnswered.Before(c.Marks.LastOOM) // by the clock of then
 	c.Marks.Bound(now, c.Policy.YieldFor)
 	c.Window.LastOOM = c.Marks.LastOOM
 	if answered {
-		c.reflex.Answered(c.Marks.LastOOM)
+		c.reflex.HandledOOM(c.Marks.LastOOM)
 	}
 }

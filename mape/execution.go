@@ -51,6 +51,6 @@ func (l *Loop) setShares(now time.Time, c *container) {
 	}
 	shares, _ := c.reflex.Weight(now, c.Marks.Engine.Shares, &c.Finding, c.Window, &c.Policy)
 	if shares != c.Marks.Engine.Shares && l.exec.SetShares(now, &c.Container, shares) {
-		c.reflex.Weighed(now)
+		c.reflex.SharesApplied(now)
 	}
 }

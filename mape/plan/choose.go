@@ -18,7 +18,7 @@ const (
 )
 
 // Site is a host with what it has free and what it carries of one service.
-type Site struct {
+type HostState struct {
 	Name string
 	// Cores and Memory are free, beyond what its replicas hold now.
 	Cores  float64
@@ -31,20 +31,20 @@ type Site struct {
 }
 
 // Fleet is a service as it stands: its replicas are on its sites.
-type Fleet struct {
+type ServiceState struct {
 	Cores  float64         // limit of one replica
 	Memory knowledge.Bytes // limit of one replica
 	// Starting of the replicas do not serve yet.
 	Starting int
-	Sites    []Site
+	Hosts    []HostState
 	Law      Law
 }
 
 // Replicas is how many there are, those that start included.
-func (f *Fleet) Replicas() int {
+func (f *ServiceState) Replicas() int {
 	n := 0
-	for i := range f.Sites {
-		n += f.Sites[i].Replicas
+	for i := range f.Hosts {
+		n += f.Hosts[i].Replicas
 	}
 	return n
 }
@@ -132,7 +132,7 @@ func steps() [6]float64 { return [...]float64{0.7, 0.85, 1, 1.2, 1.5, 2} }
 // Pareto set of the four costs, and takes the least weighted Chebyshev distance
 // from the best of each (Bowman 1976). It moves only for a gain worth the move.
 // Pure: the same arguments give the same plan.
-func Choose(f *Fleet, o *Outlook, r *Rules) Plan {
+func Choose(f *ServiceState, o *Outlook, r *Rules) Plan {
 	c := chooser{f: f, o: o, r: r, now: Size{f.Replicas(), f.Cores}}
 	if !f.valid() || !o.valid() || !r.valid() {
 		return c.hold(knowledge.Because(knowledge.RuleReplicasInvalid))
@@ -160,7 +160,7 @@ func Choose(f *Fleet, o *Outlook, r *Rules) Plan {
 
 // chooser is one choice under way.
 type chooser struct {
-	f   *Fleet
+	f   *ServiceState
 	o   *Outlook
 	r   *Rules
 	now Size
@@ -316,9 +316,9 @@ func (c *chooser) plan(x Candidate) Plan {
 }
 
 func (c *chooser) hold(why knowledge.Reason) Plan {
-	p := Plan{Size: c.now, On: make([]int, len(c.f.Sites)), Reason: why}
-	for i := range c.f.Sites {
-		p.On[i] = c.f.Sites[i].Replicas
+	p := Plan{Size: c.now, On: make([]int, len(c.f.Hosts)), Reason: why}
+	for i := range c.f.Hosts {
+		p.On[i] = c.f.Hosts[i].Replicas
 	}
 	return p
 }

@@ -109,13 +109,13 @@ func (c *chooser) disruption(s Size) float64 {
 }
 
 // concentration is J4: the largest chance of losing a host times its share.
-func concentration(f *Fleet, on []int) float64 {
+func concentration(f *ServiceState, on []int) float64 {
 	all, worst := 0, 0.0
 	for _, n := range on {
 		all += n
 	}
 	for i, n := range on {
-		loss := f.Sites[i].Loss
+		loss := f.Hosts[i].Loss
 		if loss <= 0 {
 			loss = lossUsual
 		}

@@ -9,16 +9,16 @@ import (
 // place says how many replicas each site would have: those that are there stay,
 // new ones go one by one to the site with the fewest that has room, and removed
 // ones, ours only, come from the site with the most. Or why it cannot be.
-func place(f *Fleet, s Size) ([]int, knowledge.Reason) {
-	on, cores, memory := make([]int, len(f.Sites)), make([]float64, len(f.Sites)), make([]knowledge.Bytes, len(f.Sites))
+func place(f *ServiceState, s Size) ([]int, knowledge.Reason) {
+	on, cores, memory := make([]int, len(f.Hosts)), make([]float64, len(f.Hosts)), make([]knowledge.Bytes, len(f.Hosts))
 	gone, all := 0, 0
-	for i := range f.Sites {
-		site := &f.Sites[i]
+	for i := range f.Hosts {
+		site := &f.Hosts[i]
 		on[i], cores[i], memory[i] = site.Replicas, site.Cores, site.Memory
 		all += site.Replicas
 	}
 	for ; all > s.Replicas; all-- {
-		i := fullest(f, on)
+		i := mostLoaded(f, on)
 		if i < 0 {
 			return nil, knowledge.Because(knowledge.RuleReplicasNotOurs, float64(gone), float64(f.Replicas()-s.Replicas))
 		}
@@ -31,14 +31,14 @@ func place(f *Fleet, s Size) ([]int, knowledge.Reason) {
 		if more := float64(on[i]) * (s.Cores - f.Cores); more > 0 {
 			if more > cores[i]+1e-9 {
 				why := knowledge.Because(knowledge.RuleReplicasRoom, more, cores[i])
-				why.Note = f.Sites[i].Name
+				why.Note = f.Hosts[i].Name
 				return nil, why
 			}
 			cores[i] -= more
 		}
 	}
 	for ; all < s.Replicas; all++ {
-		i := emptiest(f, on, func(i int) bool { return cores[i]+1e-9 >= s.Cores && memory[i] >= f.Memory })
+		i := leastLoaded(f, on, func(i int) bool { return cores[i]+1e-9 >= s.Cores && memory[i] >= f.Memory })
 		if i < 0 {
 			return nil, knowledge.Because(knowledge.RuleReplicasHosts, float64(s.Replicas), s.Cores, float64(all))
 		}
@@ -50,10 +50,10 @@ func place(f *Fleet, s Size) ([]int, knowledge.Reason) {
 }
 
 // fullest is the site with the most replicas of which one of ours is left.
-func fullest(f *Fleet, on []int) int {
+func mostLoaded(f *ServiceState, on []int) int {
 	at := -1
 	for i := range on {
-		if f.Sites[i].Replicas-on[i] < f.Sites[i].Ours && on[i] > 0 && (at < 0 || on[i] > on[at]) {
+		if f.Hosts[i].Replicas-on[i] < f.Hosts[i].Ours && on[i] > 0 && (at < 0 || on[i] > on[at]) {
 			at = i
 		}
 	}
@@ -61,10 +61,10 @@ func fullest(f *Fleet, on []int) int {
 }
 
 // emptiest is the site with the fewest replicas that has room for one more.
-func emptiest(f *Fleet, on []int, room func(int) bool) int {
+func leastLoaded(f *ServiceState, on []int, cpuBounds func(int) bool) int {
 	at := -1
 	for i := range on {
-		if room(i) && (at < 0 || on[i] < on[at] || on[i] == on[at] && f.Sites[i].Cores > f.Sites[at].Cores) {
+		if cpuBounds(i) && (at < 0 || on[i] < on[at] || on[i] == on[at] && f.Hosts[i].Cores > f.Hosts[at].Cores) {
 			at = i
 		}
 	}
@@ -72,7 +72,7 @@ func emptiest(f *Fleet, on []int, room func(int) bool) int {
 }
 
 // upright is the largest size that the hosts can give every replica there is.
-func upright(f *Fleet, r *Rules) float64 {
+func largest(f *ServiceState, r *Rules) float64 {
 	if r.Axis == AxisHorizontal {
 		return f.Cores
 	}
@@ -80,9 +80,9 @@ func upright(f *Fleet, r *Rules) float64 {
 	if r.CoresMost > 0 {
 		c = r.CoresMost
 	}
-	for i := range f.Sites {
-		if n := f.Sites[i].Replicas; n > 0 {
-			c = min(c, f.Cores+max(f.Sites[i].Cores, 0)/float64(n))
+	for i := range f.Hosts {
+		if n := f.Hosts[i].Replicas; n > 0 {
+			c = min(c, f.Cores+max(f.Hosts[i].Cores, 0)/float64(n))
 		}
 	}
 	if math.IsInf(c, 0) {
@@ -100,10 +100,10 @@ func finite(vs ...float64) bool {
 	return true
 }
 
-func (f *Fleet) valid() bool {
-	for i := range f.Sites {
-		s := &f.Sites[i]
-		if !finite(s.Cores, s.Loss) || s.Replicas < 0 || s.Ours < 0 || s.Ours > s.Replicas || s.Replicas > fleetMost {
+func (f *ServiceState) valid() bool {
+	for i := range f.Hosts {
+		s := &f.Hosts[i]
+		if !finite(s.Cores, s.Loss) || s.Replicas < 0 || s.Ours < 0 || s.Ours > s.Replicas || s.Replicas > replicasMost {
 			return false
 		}
 	}
@@ -124,8 +124,8 @@ func (o *Outlook) valid() bool {
 func (r *Rules) valid() bool {
 	return finite(r.CoresLeast, r.CoresMost, r.Weights[0], r.Weights[1], r.Weights[2], r.Weights[3]) &&
 		r.Target > 0 && r.Target <= 1 && r.Knee > 0 && r.Knee <= 1 && r.Risk >= 0 && r.Risk < 1 &&
-		r.Least >= 1 && r.Most >= r.Least && r.Most <= fleetMost && r.Start >= 0 && r.Together >= 0
+		r.Least >= 1 && r.Most >= r.Least && r.Most <= replicasMost && r.Start >= 0 && r.Together >= 0
 }
 
 // fleetMost bounds the replicas of one service.
-const fleetMost = 1000
+const replicasMost = 1000

@@ -14,21 +14,23 @@ func usualRules() Rules {
 		Start: 10 * time.Second}
 }
 
-func fleetOf(cores float64, sites ...Site) Fleet { return Fleet{Cores: cores, Sites: sites} }
+func fleetOf(cores float64, sites ...HostState) ServiceState {
+	return ServiceState{Cores: cores, Hosts: sites}
+}
 
-func drawFleet(t *rapid.T) Fleet {
-	f := Fleet{Cores: rapid.Float64Range(0.2, 4).Draw(t, "cores"),
+func drawFleet(t *rapid.T) ServiceState {
+	f := ServiceState{Cores: rapid.Float64Range(0.2, 4).Draw(t, "cores"),
 		Memory: knowledge.Bytes(rapid.IntRange(0, 2<<30).Draw(t, "memory"))}
 	for range rapid.IntRange(1, 4).Draw(t, "hosts") {
 		n := rapid.IntRange(0, 4).Draw(t, "replicas")
-		f.Sites = append(f.Sites, Site{
+		f.Hosts = append(f.Hosts, HostState{
 			Cores:    rapid.Float64Range(0, 16).Draw(t, "free"),
 			Memory:   knowledge.Bytes(rapid.IntRange(0, 8<<30).Draw(t, "free memory")),
 			Replicas: n, Ours: rapid.IntRange(0, n).Draw(t, "ours"),
 		})
 	}
 	if f.Replicas() == 0 {
-		f.Sites[0].Replicas = 1
+		f.Hosts[0].Replicas = 1
 	}
 	if f.Starting = rapid.IntRange(0, f.Replicas()-1).Draw(t, "starting"); rapid.Bool().Draw(t, "law") {
 		f.Law = Law{Serial: 0.1, Crosstalk: 0.01}
@@ -70,14 +72,14 @@ func TestChooseKeepsTheRules(t *testing.T) {
 }
 
 // checkPlan holds a plan against what must never be.
-func checkPlan(t *rapid.T, f *Fleet, r *Rules, p *Plan) {
+func checkPlan(t *rapid.T, f *ServiceState, r *Rules, p *Plan) {
 	t.Helper()
 	n, sum := f.Replicas(), 0
-	if p.Reason.IsZero() || len(p.On) != len(f.Sites) {
+	if p.Reason.IsZero() || len(p.On) != len(f.Hosts) {
 		t.Fatalf("no reason or placement: %+v", p)
 	}
 	for i, on := range p.On {
-		s := &f.Sites[i]
+		s := &f.Hosts[i]
 		sum += on
 		if s.Replicas-on > s.Ours {
 			t.Fatalf("removes %d of site %d, %d are ours", s.Replicas-on, i, s.Ours)
@@ -104,13 +106,13 @@ func checkPlan(t *rapid.T, f *Fleet, r *Rules, p *Plan) {
 }
 
 func TestChooseCases(t *testing.T) {
-	wide := Site{Name: "a", Cores: 32, Memory: 64 * knowledge.GiB, Replicas: 2, Ours: 2}
+	wide := HostState{Name: "a", Cores: 32, Memory: 64 * knowledge.GiB, Replicas: 2, Ours: 2}
 	need := func(v float64) Outlook { return Outlook{Expected: v * 0.7, Upper: v * 0.7, Out: v, In: v} }
 	for _, c := range []struct {
 		name string
 		axis Axis
 		law  Law
-		site Site
+		site HostState
 		need float64
 		ok   func(p Plan) bool
 		why  knowledge.Rule
@@ -124,9 +126,9 @@ func TestChooseCases(t *testing.T) {
 			func(p Plan) bool { return p.Replicas >= 4 && p.Cores <= 1 }, knowledge.RuleReplicasMore},
 		{"less", AxisHorizontal, Law{}, wide, 0.8, func(p Plan) bool { return p.Size == Size{1, 1} },
 			knowledge.RuleReplicasLess},
-		{"not ours", AxisHorizontal, Law{}, Site{Cores: 32, Replicas: 2}, 0.8,
+		{"not ours", AxisHorizontal, Law{}, HostState{Cores: 32, Replicas: 2}, 0.8,
 			func(p Plan) bool { return p.Size == Size{2, 1} }, knowledge.RuleReplicasFit},
-		{"full", AxisBoth, Law{}, Site{Cores: 0, Replicas: 2, Ours: 2}, 5, func(p Plan) bool { return p.Size == Size{2, 1} },
+		{"full", AxisBoth, Law{}, HostState{Cores: 0, Replicas: 2, Ours: 2}, 5, func(p Plan) bool { return p.Size == Size{2, 1} },
 			knowledge.RuleReplicasFull},
 	} {
 		f, r, o := fleetOf(1, c.site), usualRules(), need(c.need)
@@ -140,7 +142,7 @@ func TestChooseCases(t *testing.T) {
 
 // TestSpread: new replicas go where the fewest are and there is room.
 func TestSpread(t *testing.T) {
-	f := fleetOf(1, Site{Cores: 9, Replicas: 2}, Site{Cores: 1}, Site{Cores: 9})
+	f := fleetOf(1, HostState{Cores: 9, Replicas: 2}, HostState{Cores: 1}, HostState{Cores: 9})
 	on, why := place(&f, Size{6, 1})
 	if !why.IsZero() || on[0] != 3 || on[1] != 1 || on[2] != 2 {
 		t.Errorf("%v, %v", on, why)
@@ -149,7 +151,7 @@ func TestSpread(t *testing.T) {
 
 // TestConcentration: what is at risk falls when a service stands on more hosts.
 func TestConcentration(t *testing.T) {
-	f := fleetOf(1, Site{}, Site{})
+	f := fleetOf(1, HostState{}, HostState{})
 	if one, two := concentration(&f, []int{2, 0}), concentration(&f, []int{1, 1}); one != 2*two || two == 0 {
 		t.Errorf("%g, %g", one, two)
 	}
@@ -169,7 +171,7 @@ func TestExceeds(t *testing.T) {
 }
 
 func TestChooseRefusesNonsense(t *testing.T) {
-	f, o, r := fleetOf(1, Site{Replicas: 1}), Outlook{Expected: math.NaN()}, usualRules()
+	f, o, r := fleetOf(1, HostState{Replicas: 1}), Outlook{Expected: math.NaN()}, usualRules()
 	if p := Choose(&f, &o, &r); p.Reason.Rule != knowledge.RuleReplicasInvalid || p.Size != (Size{1, 1}) {
 		t.Errorf("%+v", p)
 	}

@@ -13,8 +13,8 @@ const (
 	// (Autothrottle, NSDI'24, section 3.3.2). An idle container is sampled every
 	// 5 to 10 s: its margin then moves by as many seconds at once, marginTicks at
 	// most, so that it forgets at the same pace as a busy one.
-	captainTick = time.Second
-	marginTicks = 10
+	controlPeriod = time.Second
+	marginTicks   = 10
 	// marginStart is m of a container that nothing is known of: the peak plus 3
 	// deviations. With T = 6 % and no throttling it is worn down in 50 s.
 	marginStart = 3.0
@@ -26,7 +26,7 @@ const (
 	// cutMost is the least share of the quota that one cut leaves.
 	cutMost = 0.5
 	// One cut a second, as the captain does: throttling by the last one must show.
-	cutEvery = captainTick
+	cutEvery = controlPeriod
 	// cutReserve is room above the peak that a margin worn down to 0 does not
 	// leave: a load of exactly 1 core under a quota of exactly 1 is throttled by
 	// every interrupt that is charged to it. It costs 5 % and saves the undo.
@@ -36,17 +36,17 @@ const (
 	// cutPatience is how long after growth no cut is made: while the quota bound,
 	// use was censored, and a window of 5 s must be free of it; twice that, so
 	// that a load which swings with any period under 10 s never sees a cut.
-	cutPatience = 10 * time.Second
+	cutWaitLeast = 10 * time.Second
 	// regretWithin makes growth after a cut a regret: the cut was wrong, and the
 	// patience doubles, up to patienceMost. A load with a period of 25 s is
 	// followed down twice, then left alone. After patienceForget without a
 	// regret the patience is cutPatience again.
-	regretWithin   = 15 * time.Second
-	patienceMost   = 160 * time.Second
-	patienceForget = 5 * time.Minute
+	regrowWithin = 15 * time.Second
+	cutWaitMost  = 160 * time.Second
+	cutWaitReset = 5 * time.Minute
 	// guardFor is how long the rule "undo a cut that throttles" looks at a cut;
 	// later throttling is new demand, and the ordinary growth answers it.
-	guardFor = 10 * time.Second
+	undoWithin = 10 * time.Second
 
 	// boostStep, boostReserve and boostGuess: a boost goes to 1.15 · demand, where
 	// usage before + 2 · what was added stands for demand in the first throttled

@@ -8,7 +8,7 @@ import (
 )
 
 // captain is the state of the CPU reflex (Autothrottle's captain, NSDI'24).
-type captain struct {
+type cpuController struct {
 	began    time.Time // of the first look
 	margin   float64   // m: deviations above the peak
 	marginAt time.Time
@@ -17,23 +17,23 @@ type captain struct {
 	cutAt    time.Time
 	grewAt   time.Time
 	boostAt  time.Time
-	patience time.Duration // 0: cutPatience
-	regret   time.Time     // when a cut was last followed by growth
+	cutWait  time.Duration // 0: cutPatience
+	regrewAt time.Time     // when a cut was last followed by growth
 }
 
 // wish is one rule's answer: where the quota should go, and why.
-type wish struct {
+type proposal struct {
 	to     knowledge.NanoCPU
 	boost  bool
 	reason knowledge.Reason
 }
 
 // room is where a quota may lie.
-type room struct {
+type cpuBounds struct {
 	floor, ceiling knowledge.NanoCPU
 	learned        bool              // the floor is the profile's, not the policy's
-	foreseen       bool              // … or a forecast's
-	strained       bool              // … or a learned threshold's
+	byForecast     bool              // … or a forecast's
+	byThreshold    bool              // … or a learned threshold's
 	least          knowledge.NanoCPU // that a cut may leave, for the threshold
 	e              *knowledge.Envelope
 	// first is the limit of one that has none and whose image is known; 0: it is not.
@@ -54,9 +54,9 @@ func (r *Reflex) CPU(
 		return lift(d, w, e, p)
 	}
 	c := &r.cpu
-	c.look(now, w, e)
+	c.observe(now, w, e)
 	starting := r.start.starting(now, f, w)
-	b := cpuRoom(e, p, starting)
+	b := cpuBoundsOf(e, p, starting)
 	if w.Quota == 0 && (!starting || b.first > 0) {
 		return first(d, f, w, p, b)
 	}
@@ -77,10 +77,10 @@ func (r *Reflex) CPU(
 		if starting {
 			return because(d, knowledge.Because(knowledge.RuleStartBoost, f.Age.Seconds(), p.StartBoost))
 		}
-		if b.strained {
+		if b.byThreshold {
 			return because(d, b.e.Threshold)
 		}
-		if b.foreseen {
+		if b.byForecast {
 			return because(d, b.e.Forecast)
 		}
 		return because(d, knowledge.Because(knowledge.RuleBelowFloor, w.Quota.Cores(), b.floor.Cores()))
@@ -92,49 +92,49 @@ func (r *Reflex) CPU(
 }
 
 // look moves the margin: m ← m + r − T for each second since the last look.
-func (c *captain) look(now time.Time, w *knowledge.Window, e *knowledge.Envelope) {
+func (c *cpuController) observe(now time.Time, w *knowledge.Window, e *knowledge.Envelope) {
 	if c.marginAt.IsZero() {
 		c.began, c.margin, c.marginAt = now, marginStart, now
 	}
 	c.over = w.ThrottleRatio - e.ThrottleTarget
-	if since := now.Sub(c.marginAt); since >= captainTick*19/20 {
+	if since := now.Sub(c.marginAt); since >= controlPeriod*19/20 {
 		c.marginAt = now
-		c.lean(min(since.Seconds(), marginTicks) * c.over)
+		c.adjustMargin(min(since.Seconds(), marginTicks) * c.over)
 	}
 }
 
-func (c *captain) lean(by float64) { c.margin = min(max(c.margin+by, 0), marginMost) }
+func (c *cpuController) adjustMargin(by float64) { c.margin = min(max(c.margin+by, 0), marginMost) }
 
 // growth is what throttling, or the policy's target, asks for: the most of all
 // that do, with the reason of the most urgent. With no wish, soon above 0 is how
 // long one must wait to be judged.
-func (c *captain) growth(
+func (c *cpuController) growth(
 	now time.Time, f *knowledge.Finding, w *knowledge.Window, e *knowledge.Envelope, p *knowledge.Policy,
-) (g wish, soon time.Duration) {
+) (g proposal, soon time.Duration) {
 	allowed := analyse.ThrottleTolerance * e.ThrottleTarget
 	ratio := w.ThrottleRatio
 	if p.CPUTarget > 0 && w.UsageMean.Cores() > p.CPUTarget*(1+targetTolerance)*w.Quota.Cores() {
-		g = wish{to: scale(w.UsageMean, 1/p.CPUTarget),
+		g = proposal{to: scale(w.UsageMean, 1/p.CPUTarget),
 			reason: knowledge.Because(knowledge.RuleTarget, w.UsageMean.Cores()/w.Quota.Cores(), p.CPUTarget)}
 	}
 	if ratio > allowed {
-		g = wish{to: max(g.to, scale(w.Quota, 1+ratio-allowed)),
+		g = proposal{to: max(g.to, scale(w.Quota, 1+ratio-allowed)),
 			reason: knowledge.Because(knowledge.RuleThrottled, ratio, allowed, w.Quota.Cores())}
 	}
 	// The ratio is taken over a second, the mean over five: until a second has
 	// passed they speak of the quota before the last growth.
-	if soon = left(now, c.grewAt, captainTick); g.to == 0 {
+	if soon = left(now, c.grewAt, controlPeriod); g.to == 0 {
 		soon = 0
 	} else if soon > 0 {
-		g = wish{}
+		g = proposal{}
 	}
 	boost := c.boost(now, f, w)
 	if boost > 0 {
-		g = wish{to: max(g.to, boost), boost: true,
+		g = proposal{to: max(g.to, boost), boost: true,
 			reason: knowledge.Because(knowledge.RuleBoost, (f.Demand - w.Usage).Cores(), w.Usage.Cores(), w.Quota.Cores())}
 	}
-	if c.before > 0 && now.Sub(c.cutAt) <= guardFor && (boost > 0 || ratio > allowed) {
-		g = wish{to: max(g.to, 2*c.before-w.Quota), boost: true,
+	if c.before > 0 && now.Sub(c.cutAt) <= undoWithin && (boost > 0 || ratio > allowed) {
+		g = proposal{to: max(g.to, 2*c.before-w.Quota), boost: true,
 			reason: knowledge.Because(knowledge.RuleUndoCut, ratio, allowed, c.before.Cores())}
 	}
 	return g, soon
@@ -142,7 +142,7 @@ func (c *captain) growth(
 
 // boost is where the quota must go at once; 0: it need not. An interval that
 // began before the last growth says nothing about the quota after it.
-func (c *captain) boost(now time.Time, f *knowledge.Finding, w *knowledge.Window) knowledge.NanoCPU {
+func (c *cpuController) boost(now time.Time, f *knowledge.Finding, w *knowledge.Window) knowledge.NanoCPU {
 	if !c.grewAt.IsZero() && w.At.Sub(c.grewAt).Seconds() < boostFresh*w.Interval.Seconds() {
 		return 0
 	}
@@ -160,7 +160,7 @@ func (c *captain) boost(now time.Time, f *knowledge.Finding, w *knowledge.Window
 
 // grow carries a wish out inside the room; a wish too small to be made is made
 // as large as the least change, for whoever is throttled needs more than that.
-func grow(d knowledge.Decision, g wish, quota knowledge.NanoCPU, b room) knowledge.Decision {
+func grow(d knowledge.Decision, g proposal, quota knowledge.NanoCPU, b cpuBounds) knowledge.Decision {
 	to := min(max(g.to, b.floor, quota+leastChange(quota)), b.ceiling)
 	if to <= quota || b.ceiling-quota <= rounding(quota) {
 		return because(d, knowledge.Because(knowledge.RuleAtMax, max(g.to, quota).Cores(), b.ceiling.Cores()))
@@ -171,8 +171,8 @@ func grow(d knowledge.Decision, g wish, quota knowledge.NanoCPU, b room) knowled
 
 // cut is the captain's other half: when the peak of 5 s and its margin leave a
 // tenth of the quota unused, the quota goes there, by half at most.
-func (c *captain) cut(
-	d knowledge.Decision, f *knowledge.Finding, w *knowledge.Window, p *knowledge.Policy, b room,
+func (c *cpuController) cut(
+	d knowledge.Decision, f *knowledge.Finding, w *knowledge.Window, p *knowledge.Policy, b cpuBounds,
 ) knowledge.Decision {
 	if f.Quality < knowledge.QualityGood {
 		return because(d, f.Reason)
@@ -195,35 +195,35 @@ func (c *captain) cut(
 	free := max(scale(w.Quota, cutMost), need, b.floor)
 	to := max(free, b.least)
 	if w.Quota-to < leastChange(w.Quota) {
-		return because(d, b.whyNotLess(to, need, w.Quota, p))
+		return because(d, b.holdReason(to, need, w.Quota, p))
 	}
-	wait := max(left(now, c.grewAt, c.waits(now)), left(now, c.began, cutPatience), left(now, c.cutAt, cutEvery))
+	wait := max(left(now, c.grewAt, c.waits(now)), left(now, c.began, cutWaitLeast), left(now, c.cutAt, cutEvery))
 	if wait > 0 {
 		return because(d, knowledge.Because(knowledge.RuleCooldown, wait.Seconds()))
 	}
 	d.Verb, d.To = knowledge.Shrink, int64(to)
 	if to > free {
-		return because(d, b.whyLeast())
+		return because(d, b.thresholdReason())
 	}
 	return because(d, knowledge.Because(knowledge.RuleSettled, peak.Cores(), c.margin, w.UsageStd.Cores()))
 }
 
 // whyLeast says which use a cut must leave room for.
-func (b room) whyLeast() knowledge.Reason {
+func (b cpuBounds) thresholdReason() knowledge.Reason {
 	knee, use := b.e.Threshold.Args[1], b.e.Threshold.Args[3]
 	return knowledge.Because(knowledge.RuleTriggerDown, use, knee*analyse.LowShare, b.least.Cores())
 }
 
 // whyNotLess names what keeps a quota from a cut that its use would allow.
-func (b room) whyNotLess(to, need, quota knowledge.NanoCPU, p *knowledge.Policy) knowledge.Reason {
+func (b cpuBounds) holdReason(to, need, quota knowledge.NanoCPU, p *knowledge.Policy) knowledge.Reason {
 	switch {
 	case b.least > b.floor && to <= b.least:
-		return b.whyLeast()
+		return b.thresholdReason()
 	case to > b.floor:
 		return knowledge.Because(knowledge.RuleSmallChange, max(quota-to, 0).Cores(), leastChange(quota).Cores())
-	case b.strained:
+	case b.byThreshold:
 		return b.e.Threshold
-	case b.foreseen:
+	case b.byForecast:
 		return b.e.Forecast
 	case b.learned && b.e.Reason.Rule == knowledge.RuleAdvice:
 		return b.e.Reason
@@ -234,16 +234,16 @@ func (b room) whyNotLess(to, need, quota knowledge.NanoCPU, p *knowledge.Policy)
 }
 
 // waits is how long after growth the next cut is made.
-func (c *captain) waits(now time.Time) time.Duration {
-	if c.patience == 0 || now.Sub(c.regret) > patienceForget {
-		return cutPatience
+func (c *cpuController) waits(now time.Time) time.Duration {
+	if c.cutWait == 0 || now.Sub(c.regrewAt) > cutWaitReset {
+		return cutWaitLeast
 	}
-	return c.patience
+	return c.cutWait
 }
 
 // applied remembers a cut, so that it can be undone, and a growth, so that the
 // next cut waits. Growth soon after a cut of our own doubles that wait.
-func (c *captain) applied(now time.Time, d knowledge.Decision, grew bool) {
+func (c *cpuController) applied(now time.Time, d knowledge.Decision, grew bool) {
 	if !grew {
 		c.before, c.cutAt = 0, now
 		if rule := d.Reason.Rule; rule == knowledge.RuleSettled ||
@@ -255,12 +255,12 @@ func (c *captain) applied(now time.Time, d knowledge.Decision, grew bool) {
 		}
 		return
 	}
-	if c.before > 0 && now.Sub(c.cutAt) <= regretWithin {
-		c.patience = min(2*c.waits(now), patienceMost)
-		c.regret = now
+	if c.before > 0 && now.Sub(c.cutAt) <= regrowWithin {
+		c.cutWait = min(2*c.waits(now), cutWaitMost)
+		c.regrewAt = now
 	}
 	if d.Reason.Rule == knowledge.RuleUndoCut {
-		c.lean(c.over) // the captain's guard: m ← m + r − T
+		c.adjustMargin(c.over) // the captain's guard: m ← m + r − T
 	}
 	c.before, c.grewAt = 0, now
 	if d.Boost {
@@ -272,7 +272,7 @@ func (c *captain) applied(now time.Time, d knowledge.Decision, grew bool) {
 // watched for long enough, from the highest use seen, never below that. Where its
 // image is known, the length of the captain's window is enough, a start included.
 func first(
-	d knowledge.Decision, f *knowledge.Finding, w *knowledge.Window, p *knowledge.Policy, b room,
+	d knowledge.Decision, f *knowledge.Finding, w *knowledge.Window, p *knowledge.Policy, b cpuBounds,
 ) knowledge.Decision {
 	watched, wait := d.At.Sub(w.Since), p.ObserveFirst
 	if b.first > 0 {
@@ -307,11 +307,11 @@ func firstCPU(peak, mean knowledge.NanoCPU, p *knowledge.Policy) knowledge.NanoC
 
 // cpuRoom is the envelope inside the policy: the policy's bounds hold even if
 // an envelope was made under an older policy.
-func cpuRoom(e *knowledge.Envelope, p *knowledge.Policy, starting bool) room {
-	b := room{ceiling: least(e.CPU.Max, p.CPU.Max, knowledge.MaxCPU), first: e.FirstCPU, e: e}
+func cpuBoundsOf(e *knowledge.Envelope, p *knowledge.Policy, starting bool) cpuBounds {
+	b := cpuBounds{ceiling: least(e.CPU.Max, p.CPU.Max, knowledge.MaxCPU), first: e.FirstCPU, e: e}
 	b.floor = max(e.CPU.Min, p.CPU.Min, floorCPU)
 	b.learned = b.floor > max(p.CPU.Min, floorCPU)
-	b.foreseen = b.learned && e.ForecastCPU > e.LearnedCPU
+	b.byForecast = b.learned && e.ForecastCPU > e.LearnedCPU
 	if starting && p.StartBoost > 1 {
 		b.floor = scale(b.floor, p.StartBoost)
 	}
@@ -319,7 +319,7 @@ func cpuRoom(e *knowledge.Envelope, p *knowledge.Policy, starting bool) room {
 	if e.CutCPU > 0 && p.CPUTarget == 0 {
 		b.least = min(e.CutCPU, b.ceiling)
 		if at := min(e.ThresholdCPU, b.ceiling); at > b.floor {
-			b.floor, b.strained = at, true
+			b.floor, b.byThreshold = at, true
 		}
 	}
 	return b

@@ -25,8 +25,8 @@ type Facts struct {
 	Advice Advice
 	// Forecast is what is expected of the service next.
 	Forecast Forecast
-	// Strain is where use of the limit hurts the service, and how much is used.
-	Strain Strain `cbor:",omitzero"`
+	// Threshold is the learned threshold of use; nodes of earlier versions call it Strain.
+	Threshold Threshold `cbor:"Strain,omitzero"`
 	// Image is the same of all containers of its image, other services' included.
 	Image Image
 }
@@ -49,20 +49,20 @@ func Deliberate(
 	switch {
 	case facts.ObservedFor >= learnAfter:
 		learn(&e, facts, p, &prev)
-	case facts.floorsKnown():
-		learn(&e, facts.borrowed(), p, &prev)
+	case facts.imageCoversFloors():
+		learn(&e, facts.withImage(), p, &prev)
 		e.Reason = facts.Image.Because(&facts, p)
 	}
-	begin(&e, &facts, p)
+	setFirstLimits(&e, &facts, p)
 	e.LearnedCPU = e.CPU.Min
-	foresee(&e, &facts, &prev)
+	applyForecast(&e, &facts, &prev)
 	if p.CPUMode == knowledge.CPUWeight { // no quota, and nothing to bound
 		e.CPU = knowledge.Range[knowledge.NanoCPU]{Min: p.CPU.Min, Max: hostCPU(host)}
 	}
 	e.CPU.Min = under(e.CPU.Min, e.CPU.Max)
 	e.MemoryFloor = under(e.MemoryFloor, e.MemoryCeiling)
 	e.Memory = under(e.Memory, e.MemoryCeiling)
-	strain(&e, &facts, p, &prev)
+	applyThreshold(&e, &facts, p, &prev)
 	if Same(&e, &prev) {
 		prev.Forecast = e.Forecast // its numbers are of now
 		prev.ThresholdCPU, prev.CutCPU, prev.Threshold = e.ThresholdCPU, e.CutCPU, e.Threshold
@@ -176,7 +176,7 @@ func WouldBe(
 	memory = hold(now, w, knowledge.ResourceMemory, int64(w.MemoryLimit))
 	cpu.Actor, memory.Actor = knowledge.ActorDeliberation, knowledge.ActorDeliberation
 	watched := max(facts.ObservedFor, now.Sub(w.Since))
-	if facts.startsKnown(p) {
+	if facts.imageCoversStart(p) {
 		watched = max(watched, facts.Image.ObservedFor)
 	}
 	if w.Have&knowledge.HasCPU == 0 || watched < p.ObserveFirst {
@@ -201,7 +201,7 @@ func WouldBe(
 func wouldCPU(
 	facts Facts, w *knowledge.Window, e *knowledge.Envelope, p *knowledge.Policy,
 ) (knowledge.NanoCPU, knowledge.Reason) {
-	b := cpuRoom(e, p, false)
+	b := cpuBoundsOf(e, p, false)
 	peak := max(w.Usage60, w.UsageMax, w.Usage)
 	to, why := firstCPU(peak, w.UsageMean, p), knowledge.Because(knowledge.RuleUsePeak, peak.Cores(), firstMargin-1)
 	if facts.ObservedFor >= learnAfter && facts.CPU > 0 {
@@ -212,8 +212,8 @@ func wouldCPU(
 		case why.Rule == knowledge.RuleProfile: // advice has its own margin
 			to = scale(to, wouldMargin)
 		}
-	} else if facts.startsKnown(p) {
-		to, why = max(to, facts.borrowed().CPU), facts.Image.Because(&facts, p)
+	} else if facts.imageCoversStart(p) {
+		to, why = max(to, facts.withImage().CPU), facts.Image.Because(&facts, p)
 	}
 	return min(max(to, b.floor), b.ceiling), why
 }
@@ -222,20 +222,20 @@ func wouldCPU(
 func wouldMemory(
 	watched time.Duration, facts Facts, w *knowledge.Window, e *knowledge.Envelope, p *knowledge.Policy,
 ) (knowledge.Bytes, knowledge.Reason) {
-	room := memoryRoom(e, p)
+	cpuBounds := memoryBoundsOf(e, p)
 	use := max(w.WorkingSet, w.Hard, w.AnonPeak, facts.MemoryNeed)
-	if facts.startsKnown(p) {
-		use = max(use, facts.borrowed().MemoryNeed)
+	if facts.imageCoversStart(p) {
+		use = max(use, facts.withImage().MemoryNeed)
 	}
-	to := max(withMargin(use, watched, p), (&ask{w: w}).least())
+	to := max(withMargin(use, watched, p), (&memoryInput{w: w}).least())
 	if facts.MemoryLimit > 0 && p.MemoryTarget == 0 {
-		to = max(facts.MemoryLimit, (&ask{w: w, learned: true}).least())
+		to = max(facts.MemoryLimit, (&memoryInput{w: w, learned: true}).least())
 	}
 	if !p.MemoryShrink {
 		to = max(to, w.MemoryLimit)
 	}
-	to = roundUp(min(max(to, room.Min), room.Max), stepGrain)
-	return min(to, room.Max), knowledge.Because(knowledge.RuleMemoryProfile, float64(use), ratio(to, use)-1)
+	to = roundUp(min(max(to, cpuBounds.Min), cpuBounds.Max), stepGrain)
+	return min(to, cpuBounds.Max), knowledge.Because(knowledge.RuleMemoryProfile, float64(use), ratio(to, use)-1)
 }
 
 // settle turns a limit that should hold into a decision against the present one.

@@ -25,13 +25,13 @@ type Image struct {
 
 // startsKnown reports whether a container may get its first limit from its image:
 // others were watched as long as this one would have to be.
-func (f *Facts) startsKnown(p *knowledge.Policy) bool {
+func (f *Facts) imageCoversStart(p *knowledge.Policy) bool {
 	return f.NeedsImage() && f.Image.ObservedFor >= max(p.ObserveFirst, imageLeast)
 }
 
 // floorsKnown reports whether the image stands in for a history of its own: a
 // floor needs an hour of observation, by whomever it was made.
-func (f *Facts) floorsKnown() bool {
+func (f *Facts) imageCoversFloors() bool {
 	return f.NeedsImage() && f.Image.ObservedFor >= learnAfter
 }
 
@@ -51,7 +51,7 @@ func mix[T ~int64](share float64, own, others T) T {
 // borrowed are the facts with what the image needed in the place of what is not
 // known yet: CPU with a margin, since another service does not use exactly as much
 // (memory gets its own for a short history), and memory never less than was seen.
-func (f Facts) borrowed() Facts {
+func (f Facts) withImage() Facts {
 	own := ownShare(f.ObservedFor)
 	f.CPU = mix(own, f.CPU, scale(f.Image.CPU, wouldMargin))
 	f.MemoryNeed = max(f.MemoryNeed, mix(own, f.MemoryNeed, f.Image.MemoryNeed))
@@ -71,8 +71,8 @@ func (i *Image) Because(f *Facts, p *knowledge.Policy) knowledge.Reason {
 // begin sets the limits of a container that has none yet: above all that any of
 // its image ever used, their starts included. The reflex takes back what is too
 // much of it.
-func begin(e *knowledge.Envelope, f *Facts, p *knowledge.Policy) {
-	if !f.startsKnown(p) {
+func setFirstLimits(e *knowledge.Envelope, f *Facts, p *knowledge.Policy) {
+	if !f.imageCoversStart(p) {
 		return
 	}
 	if cpu := max(f.Image.CPUMax, f.CPUMax); cpu > 0 {

@@ -9,31 +9,31 @@ import (
 )
 
 // guard is the state of the memory reflex.
-type guard struct {
+type memoryController struct {
 	grewAt, shrunkAt time.Time
 	// oomAt is the OOM kill last seen, oomFloor the limit that it asks for.
-	oomAt    time.Time
-	oomKills uint64
-	oomFloor knowledge.Bytes
-	rise     rise
-	climb    Climb
+	oomAt        time.Time
+	oomKills     uint64
+	oomFloor     knowledge.Bytes
+	leakDetector leakDetector
+	usage        MemoryGrowth
 }
 
 // rise watches whether anonymous memory only grows.
-type rise struct {
+type leakDetector struct {
 	at   time.Time
 	anon knowledge.Bytes
 	runs int // looks in a row that found more than the one before
 }
 
 // ask is one question to the guard.
-type ask struct {
-	now  time.Time
-	f    *knowledge.Finding
-	w    *knowledge.Window
-	e    *knowledge.Envelope
-	p    *knowledge.Policy
-	room knowledge.Range[knowledge.Bytes]
+type memoryInput struct {
+	now       time.Time
+	f         *knowledge.Finding
+	w         *knowledge.Window
+	e         *knowledge.Envelope
+	p         *knowledge.Policy
+	cpuBounds knowledge.Range[knowledge.Bytes]
 	// need is what the container uses and will use within reactTime; want is the
 	// limit for it, or the deliberation's when that is higher.
 	need, want knowledge.Bytes
@@ -56,10 +56,10 @@ func (r *Reflex) Memory(
 		return because(d, knowledge.Because(knowledge.RuleMissing))
 	}
 	g := &r.memory
-	g.look(now, w, p)
-	a := ask{now: now, f: f, w: w, e: e, p: p, room: memoryRoom(e, p), need: need(w)}
-	if a.learned = g.climb.learned(now, w, p); a.learned {
-		_, a.want, a.bare = g.climb.size(now, w)
+	g.observe(now, w, p)
+	a := memoryInput{now: now, f: f, w: w, e: e, p: p, cpuBounds: memoryBoundsOf(e, p), need: need(w)}
+	if a.learned = g.usage.learned(now, w, p); a.learned {
+		_, a.want, a.bare = g.usage.size(now, w)
 	} else {
 		a.want = withMargin(a.need, now.Sub(w.Since), p)
 	}
@@ -85,20 +85,20 @@ func (r *Reflex) AfterKill(
 	if w.MemoryLimit == 0 || w.MemoryLimit >= g.oomFloor {
 		return d
 	}
-	a := ask{now: now, f: &knowledge.Finding{}, w: w, e: e, p: p, room: memoryRoom(e, p)}
+	a := memoryInput{now: now, f: &knowledge.Finding{}, w: w, e: e, p: p, cpuBounds: memoryBoundsOf(e, p)}
 	return g.grow(d, &a, max(g.oomFloor, e.Memory), g.oomReason(w))
 }
 
 // Answered tells the reflex of an OOM kill that an earlier life of the daemon gave
 // more memory for.
-func (r *Reflex) Answered(at time.Time) { r.memory.oomAt = at }
+func (r *Reflex) HandledOOM(at time.Time) { r.memory.oomAt = at }
 
-func (g *guard) oomReason(w *knowledge.Window) knowledge.Reason {
+func (g *memoryController) oomReason(w *knowledge.Window) knowledge.Reason {
 	return knowledge.Because(knowledge.RuleOOM, float64(g.oomKills), float64(w.MemoryLimit))
 }
 
 // killed remembers an OOM kill.
-func (g *guard) killed(now time.Time, w *knowledge.Window, p *knowledge.Policy) {
+func (g *memoryController) killed(now time.Time, w *knowledge.Window, p *knowledge.Policy) {
 	if g.oomAt.IsZero() || now.Sub(g.oomAt) >= p.OOMProtect {
 		g.oomFloor = 0
 	}
@@ -106,29 +106,29 @@ func (g *guard) killed(now time.Time, w *knowledge.Window, p *knowledge.Policy) 
 		g.oomAt, g.oomKills = w.LastOOM, max(w.OOMKills, 1)
 		if w.MemoryLimit > 0 {
 			g.oomFloor = max(scaleBytes(w.MemoryLimit, oomStep), w.MemoryLimit+oomAdd)
-			g.climb.killed(now, g.oomFloor, w.Interval)
+			g.usage.killed(now, g.oomFloor, w.Interval)
 		}
 	}
 }
 
 // look remembers an OOM kill and whether memory only grows.
-func (g *guard) look(now time.Time, w *knowledge.Window, p *knowledge.Policy) {
+func (g *memoryController) observe(now time.Time, w *knowledge.Window, p *knowledge.Policy) {
 	g.killed(now, w, p)
-	g.climb.observe(now, max(w.WorkingSet, w.Hard), w.Interval)
-	switch s := &g.rise; {
+	g.usage.observe(now, max(w.WorkingSet, w.Hard), w.Interval)
+	switch s := &g.leakDetector; {
 	case w.Have&knowledge.HasMemoryStat == 0:
 	case s.at.IsZero() || float64(w.Anon) < leakFall*float64(s.anon):
-		*s = rise{at: now, anon: w.Anon}
+		*s = leakDetector{at: now, anon: w.Anon}
 	case now.Sub(s.at) < leakStep:
 	case float64(w.Anon) >= leakRise*float64(s.anon) && w.Anon > s.anon:
-		*s = rise{at: now, anon: w.Anon, runs: min(s.runs+1, leakRuns)}
+		*s = leakDetector{at: now, anon: w.Anon, runs: min(s.runs+1, leakRuns)}
 	default:
-		*s = rise{at: now, anon: max(w.Anon, s.anon)}
+		*s = leakDetector{at: now, anon: max(w.Anon, s.anon)}
 	}
 }
 
 // growth is the limit that the most urgent trigger asks for; 0: none does.
-func (g *guard) growth(a *ask) (knowledge.Bytes, knowledge.Reason) {
+func (g *memoryController) growth(a *memoryInput) (knowledge.Bytes, knowledge.Reason) {
 	w, limit := a.w, a.w.MemoryLimit
 	step := growLeast
 	if a.learned {
@@ -141,7 +141,7 @@ func (g *guard) growth(a *ask) (knowledge.Bytes, knowledge.Reason) {
 	case limit < g.oomFloor:
 		return max(g.oomFloor, a.want), g.oomReason(w)
 	case a.learned && limit < a.bare:
-		return more, knowledge.Because(knowledge.RuleMemoryRise, float64(w.WorkingSet), float64(g.climb.known().Rise),
+		return more, knowledge.Because(knowledge.RuleMemoryRise, float64(w.WorkingSet), float64(g.usage.known().Rise),
 			float64(limit))
 	case float64(w.WorkingSet) > analyse.TightRatio*float64(limit):
 		return more, knowledge.Because(knowledge.RuleMemoryTight, float64(w.WorkingSet), float64(limit))
@@ -151,11 +151,11 @@ func (g *guard) growth(a *ask) (knowledge.Bytes, knowledge.Reason) {
 		return event, knowledge.Because(knowledge.RuleMemoryEvents, float64(w.HighEvents), float64(w.MaxEvents))
 	case analyse.Waiting(w) && left(a.now, g.grewAt, eventFresh) == 0:
 		return event, knowledge.Because(knowledge.RuleMemoryPressure, w.MemoryPressure.Some10)
-	case a.room.Min > limit+stepGrain:
-		if a.room.Min == a.p.Memory.Min {
-			return a.room.Min, knowledge.Because(knowledge.RuleAtMin, float64(limit), float64(a.room.Min))
+	case a.cpuBounds.Min > limit+stepGrain:
+		if a.cpuBounds.Min == a.p.Memory.Min {
+			return a.cpuBounds.Min, knowledge.Because(knowledge.RuleAtMin, float64(limit), float64(a.cpuBounds.Min))
 		}
-		return max(a.room.Min, a.e.Memory), a.history()
+		return max(a.cpuBounds.Min, a.e.Memory), a.history()
 	case float64(a.e.Memory) > followRatio*float64(limit):
 		return a.want, a.history()
 	}
@@ -163,7 +163,7 @@ func (g *guard) growth(a *ask) (knowledge.Bytes, knowledge.Reason) {
 }
 
 // history is the reason of a limit that the deliberation wants.
-func (a *ask) history() knowledge.Reason {
+func (a *memoryInput) history() knowledge.Reason {
 	margin := 0.0
 	if a.e.MemoryFloor > 0 {
 		margin = max(float64(a.e.Memory)/float64(a.e.MemoryFloor)-1, 0)
@@ -173,15 +173,15 @@ func (a *ask) history() knowledge.Reason {
 
 // grow raises the limit inside the room. At the ceiling it holds: a leak is
 // named as one, and never fed with the host's memory.
-func (g *guard) grow(d knowledge.Decision, a *ask, to knowledge.Bytes, reason knowledge.Reason) knowledge.Decision {
+func (g *memoryController) grow(d knowledge.Decision, a *memoryInput, to knowledge.Bytes, reason knowledge.Reason) knowledge.Decision {
 	limit := a.w.MemoryLimit
 	wanted := to
-	to = min(max(roundUp(to, a.grain()), a.room.Min), a.room.Max)
+	to = min(max(roundUp(to, a.grain()), a.cpuBounds.Min), a.cpuBounds.Max)
 	if to-limit < stepGrain {
-		if g.rise.runs >= leakRuns {
+		if g.leakDetector.runs >= leakRuns {
 			return because(d, knowledge.Because(knowledge.RuleLeak, a.w.Growth))
 		}
-		return because(d, knowledge.Because(knowledge.RuleAtMax, float64(wanted), float64(a.room.Max)))
+		return because(d, knowledge.Because(knowledge.RuleAtMax, float64(wanted), float64(a.cpuBounds.Max)))
 	}
 	d.Verb, d.To = knowledge.Grow, int64(to)
 	d.Boost = reason.Rule == knowledge.RuleOOM || (a.f.TimeToFull > 0 && a.f.TimeToFull < urgent)
@@ -190,17 +190,17 @@ func (g *guard) grow(d knowledge.Decision, a *ask, to knowledge.Bytes, reason kn
 
 // shrink takes a tenth back when the container has been calm for long, needs
 // clearly less, and nothing says otherwise.
-func (g *guard) shrink(d knowledge.Decision, a *ask) knowledge.Decision {
+func (g *memoryController) shrink(d knowledge.Decision, a *memoryInput) knowledge.Decision {
 	w, limit := a.w, a.w.MemoryLimit
-	if why := a.unfit(); !why.IsZero() {
+	if why := a.blocked(); !why.IsZero() {
 		return because(d, why)
 	}
-	low := max(a.least(), min(g.oomFloor, a.room.Max))
-	target := min(max(roundUp(max(a.want, low), a.grain()), a.room.Min), a.room.Max)
-	over := limit-a.room.Max > stepGrain
+	low := max(a.least(), min(g.oomFloor, a.cpuBounds.Max))
+	target := min(max(roundUp(max(a.want, low), a.grain()), a.cpuBounds.Min), a.cpuBounds.Max)
+	over := limit-a.cpuBounds.Max > stepGrain
 	switch {
-	case low > a.room.Max && over:
-		return because(d, knowledge.Because(knowledge.RuleMemoryFloor, float64(a.room.Max), float64(low)))
+	case low > a.cpuBounds.Max && over:
+		return because(d, knowledge.Because(knowledge.RuleMemoryFloor, float64(a.cpuBounds.Max), float64(low)))
 	case !over && float64(target) > g.worth(a)*float64(limit):
 		switch {
 		case float64(a.want) > g.worth(a)*float64(limit) || low <= a.want:
@@ -212,7 +212,7 @@ func (g *guard) shrink(d knowledge.Decision, a *ask) knowledge.Decision {
 		}
 		return because(d, knowledge.Because(knowledge.RuleSteady, float64(w.WorkingSet), float64(limit)))
 	}
-	if why := g.unrest(a); !why.IsZero() {
+	if why := g.notCalm(a); !why.IsZero() {
 		return because(d, why)
 	}
 	to := max(target, roundUp(scaleBytes(limit, shrinkStep), stepGrain))
@@ -224,7 +224,7 @@ func (g *guard) shrink(d knowledge.Decision, a *ask) knowledge.Decision {
 }
 
 // worth is the share of a limit above which another is not worth a shrink.
-func (g *guard) worth(a *ask) float64 {
+func (g *memoryController) worth(a *memoryInput) float64 {
 	switch {
 	case !a.learned:
 		return shrinkStep
@@ -235,7 +235,7 @@ func (g *guard) worth(a *ask) float64 {
 }
 
 // grain is what a limit is rounded up to.
-func (a *ask) grain() knowledge.Bytes {
+func (a *memoryInput) grain() knowledge.Bytes {
 	if a.learned {
 		return stepGrain
 	}
@@ -243,7 +243,7 @@ func (a *ask) grain() knowledge.Bytes {
 }
 
 // unfit says why this container, or this evidence, allows no shrink at all.
-func (a *ask) unfit() knowledge.Reason {
+func (a *memoryInput) blocked() knowledge.Reason {
 	switch {
 	case !a.p.MemoryShrink:
 		return knowledge.Because(knowledge.RuleNoShrinkClass)
@@ -256,7 +256,7 @@ func (a *ask) unfit() knowledge.Reason {
 }
 
 // unrest says what has not been calm for long enough.
-func (g *guard) unrest(a *ask) knowledge.Reason {
+func (g *memoryController) notCalm(a *memoryInput) knowledge.Reason {
 	w, now := a.w, a.now
 	calm, needed := a.f.MemoryCalm, a.p.ShrinkAfter
 	if !g.grewAt.IsZero() {
@@ -284,9 +284,9 @@ func (g *guard) unrest(a *ask) knowledge.Reason {
 }
 
 // first gives a container without a memory limit its first one.
-func (g *guard) first(d knowledge.Decision, a *ask) knowledge.Decision {
+func (g *memoryController) first(d knowledge.Decision, a *memoryInput) knowledge.Decision {
 	watched := a.now.Sub(a.w.Since)
-	if why := a.unfit(); !why.IsZero() {
+	if why := a.blocked(); !why.IsZero() {
 		return because(d, why)
 	}
 	wait, starting := a.p.ObserveFirst, a.f.Starting
@@ -301,18 +301,18 @@ func (g *guard) first(d knowledge.Decision, a *ask) knowledge.Decision {
 			a.p.OOMProtect.Seconds()))
 	}
 	low := a.least()
-	to := max(roundUp(max(a.want, low, a.e.FirstMemory), grain), a.room.Min)
-	if low > a.room.Max {
-		return because(d, knowledge.Because(knowledge.RuleAtMax, float64(to), float64(a.room.Max)))
+	to := max(roundUp(max(a.want, low, a.e.FirstMemory), grain), a.cpuBounds.Min)
+	if low > a.cpuBounds.Max {
+		return because(d, knowledge.Because(knowledge.RuleAtMax, float64(to), float64(a.cpuBounds.Max)))
 	}
-	d.Verb, d.To = knowledge.Shrink, int64(min(to, a.room.Max))
+	d.Verb, d.To = knowledge.Shrink, int64(min(to, a.cpuBounds.Max))
 	if a.e.FirstMemory > 0 && watched < a.p.ObserveFirst {
 		return because(d, knowledge.Because(knowledge.RuleFirstImage, watched.Seconds(), float64(a.e.FirstMemory)))
 	}
 	return because(d, knowledge.Because(knowledge.RuleFirstLimit, watched.Seconds(), float64(a.need)))
 }
 
-func (g *guard) applied(now time.Time, grew bool) {
+func (g *memoryController) applied(now time.Time, grew bool) {
 	if grew {
 		g.grewAt = now
 		return
@@ -323,7 +323,7 @@ func (g *guard) applied(now time.Time, grew bool) {
 // least is what a limit that is lowered must leave: the working set with room,
 // since cgroup v1 refuses a limit under use and v2 kills for it (runc #3509),
 // and the peak of anonymous memory with room.
-func (a *ask) least() knowledge.Bytes {
+func (a *memoryInput) least() knowledge.Bytes {
 	used := max(a.w.WorkingSet, a.w.Hard)
 	if a.learned { // the peak is in want, with what it rises by
 		return used + knowledge.MemoryRoom(used)
@@ -353,7 +353,7 @@ func margin(watched time.Duration) float64 {
 }
 
 // memoryRoom is the envelope inside the policy, always with an upper end.
-func memoryRoom(e *knowledge.Envelope, p *knowledge.Policy) knowledge.Range[knowledge.Bytes] {
+func memoryBoundsOf(e *knowledge.Envelope, p *knowledge.Policy) knowledge.Range[knowledge.Bytes] {
 	top := least(e.MemoryCeiling, p.Memory.Max, knowledge.MaxBytes)
 	return knowledge.Range[knowledge.Bytes]{Min: min(max(e.MemoryFloor, p.Memory.Min, 0), top), Max: top}
 }

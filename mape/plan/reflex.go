@@ -15,11 +15,11 @@ import (
 // often as one likes: asked twice at the same instant they say the same. Only
 // Applied and Weighed, told of what took effect, move it on.
 type Reflex struct {
-	cpu    captain
-	memory guard
+	cpu    cpuController
+	memory memoryController
 	start  start
 	// weighed is when the share last changed.
-	weighed time.Time
+	sharesAt time.Time
 }
 
 // start follows a container from its start until it settles.

@@ -339,7 +339,7 @@ func TestWeight(t *testing.T) {
 			t.Errorf("after %v, from %d: %d (%v), want %d (%v)", c.after, c.current, got, why, c.want, c.rule)
 		}
 		if c.after == 0 {
-			r.Weighed(epoch)
+			r.SharesApplied(epoch)
 		}
 	}
 	w.Samples = 1

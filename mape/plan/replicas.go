@@ -10,7 +10,7 @@ import (
 const (
 	// fleetCalm is how long no surge must have been seen before a fleet is made
 	// smaller or put together differently (Themis; HyScale).
-	fleetCalm = time.Minute
+	scaleInCalm = time.Minute
 	// panicSpan and panicRatio: demand over the last 6 s that needs twice what
 	// serves it is a panic, which lasts until a minute passed without one
 	// (Knative's KPA: panic window 6 s, threshold 200 %, stable window 60 s).
@@ -30,10 +30,10 @@ const (
 	// the replica should have stayed. The next one then waits for a surplus of
 	// scaleInPatience without a break, of twice that after another regret, up to
 	// scaleInPatienceMost; scaleInForget after the last regret all is as before.
-	scaleInRegret       = 30 * time.Minute
-	scaleInPatience     = 10 * time.Minute
-	scaleInPatienceMost = 80 * time.Minute
-	scaleInForget       = 6 * time.Hour
+	regrowWithinScaleIn = 30 * time.Minute
+	scaleInWait         = 10 * time.Minute
+	scaleInWaitMost     = 80 * time.Minute
+	scaleInWaitReset    = 6 * time.Hour
 	// targetSlack: the target may be exceeded by so much before more is wanted.
 	targetSlack = 0.02
 	// censoredStep is what is made of demand that is only known to be more than
@@ -54,7 +54,7 @@ type Seen struct {
 	Censored bool
 	// Missing replicas serve and have no reading.
 	Missing int
-	Fleet   Fleet
+	Service ServiceState
 	// Forecast is what is expected at most; the zero value: nothing.
 	Forecast Ahead
 }
@@ -84,8 +84,8 @@ type Scaler struct {
 	last    float64   // mean demand over the panic window
 	full    int       // steps in a row of which Demand is censored
 
-	shrunk, regret time.Time // the last scale-in, and the last that was too early
-	patience       time.Duration
+	shrunk, regrewAt time.Time // the last scale-in, and the last that was too early
+	wait             time.Duration
 }
 
 // Level is where demand stands.
@@ -94,7 +94,7 @@ func (s *Scaler) Level() *Level { return &s.level }
 // Step takes what was seen in a step of length dt, and says what should hold from
 // now on. Steps of any length do, 2 s and 10 s are usual.
 func (s *Scaler) Step(now time.Time, dt time.Duration, seen *Seen, r *Rules) Plan {
-	f := &seen.Fleet
+	f := &seen.Service
 	c := chooser{f: f, o: &Outlook{}, r: r, now: Size{f.Replicas(), f.Cores}}
 	if !f.valid() || !r.valid() || !finite(seen.Demand) || dt <= 0 {
 		return c.hold(knowledge.Because(knowledge.RuleReplicasInvalid))
@@ -124,9 +124,9 @@ func (s *Scaler) note(now time.Time, was, is Size) {
 	case is.Replicas < was.Replicas:
 		s.shrunk = now
 	case is.Replicas > was.Replicas:
-		if !s.shrunk.IsZero() && now.Sub(s.shrunk) <= scaleInRegret && !now.Before(s.panics) {
-			s.patience = min(max(2*s.waits(now), scaleInPatience), scaleInPatienceMost)
-			s.regret = now
+		if !s.shrunk.IsZero() && now.Sub(s.shrunk) <= regrowWithinScaleIn && !now.Before(s.panics) {
+			s.wait = min(max(2*s.waits(now), scaleInWait), scaleInWaitMost)
+			s.regrewAt = now
 		}
 		s.grown = now
 	}
@@ -134,15 +134,15 @@ func (s *Scaler) note(now time.Time, was, is Size) {
 
 // waits is how long a surplus must have lasted before any replica goes.
 func (s *Scaler) waits(now time.Time) time.Duration {
-	if s.patience == 0 || now.Sub(s.regret) > scaleInForget {
+	if s.wait == 0 || now.Sub(s.regrewAt) > scaleInWaitReset {
 		return 0
 	}
-	return s.patience
+	return s.wait
 }
 
 // outlook turns readings and forecast into needs.
 func (s *Scaler) outlook(now time.Time, dt time.Duration, seen *Seen, r *Rules) Outlook {
-	demand, f := seen.Demand, &seen.Fleet
+	demand, f := seen.Demand, &seen.Service
 	ready := float64(f.Replicas()-f.Starting) * f.Law.Useful(f.Cores)
 	s.full++
 	if !seen.Censored {
@@ -190,7 +190,7 @@ func sigmas(risk float64) float64 {
 
 // surging: more is coming than what serves can carry, or a panic.
 func (s *Scaler) surging(now time.Time, dt time.Duration, o *Outlook, seen *Seen, r *Rules) bool {
-	f := &seen.Fleet
+	f := &seen.Service
 	ready := float64(f.Replicas()-f.Starting) * f.Law.Useful(f.Cores)
 	s.last += (seen.Demand - s.last) * min(1, dt.Seconds()/panicSpan.Seconds())
 	if s.last/r.Target >= panicRatio*ready {
@@ -208,7 +208,7 @@ func (s *Scaler) surging(now time.Time, dt time.Duration, o *Outlook, seen *Seen
 // is beyond that, new ones start at once. False: what is there is enough.
 func (c *chooser) surge() (Plan, bool) {
 	f, r, o := c.f, c.r, c.o
-	top := upright(f, r)
+	top := largest(f, r)
 	ready := max(c.now.Replicas-f.Starting, 1)
 	size := Size{c.now.Replicas, f.Cores}
 	if g := f.Law.Useful(f.Cores); float64(ready)*g < o.Out {
@@ -265,8 +265,8 @@ func (s *Scaler) settle(now time.Time, c *chooser, p Plan) Plan {
 	switch calm := now.Sub(s.surged); {
 	case now.Before(s.panics):
 		return c.delay(p, c.now.Replicas, knowledge.Because(knowledge.RuleReplicasPanic, s.panics.Sub(now).Seconds()))
-	case !s.surged.IsZero() && calm < fleetCalm:
-		return c.delay(p, c.now.Replicas, knowledge.Because(knowledge.RuleReplicasCalm, calm.Seconds(), fleetCalm.Seconds()))
+	case !s.surged.IsZero() && calm < scaleInCalm:
+		return c.delay(p, c.now.Replicas, knowledge.Because(knowledge.RuleReplicasCalm, calm.Seconds(), scaleInCalm.Seconds()))
 	case c.f.Starting > 0 || smaller && p.Replicas > c.now.Replicas:
 		return c.delay(p, c.now.Replicas, knowledge.Because(knowledge.RuleReplicasStart, float64(c.f.Starting)))
 	case !less:
@@ -300,7 +300,7 @@ func (s *Scaler) settle(now time.Time, c *chooser, p Plan) Plan {
 
 // delay keeps of a plan what grows, and lets the count go no lower than n.
 func (c *chooser) delay(p Plan, n int, why knowledge.Reason) Plan {
-	wish := p.Size
+	proposal := p.Size
 	size := Size{max(p.Replicas, n), max(p.Cores, c.now.Cores)}
 	on, no := place(c.f, size)
 	if !no.IsZero() { // the old ones keep their size, and that leaves less room
@@ -309,8 +309,8 @@ func (c *chooser) delay(p Plan, n int, why knowledge.Reason) Plan {
 			size, on = c.now, c.hold(why).On
 		}
 	}
-	if size != wish {
-		p.Rejected = append(p.Rejected, Rejected{c.price(wish), why})
+	if size != proposal {
+		p.Rejected = append(p.Rejected, Rejected{c.price(proposal), why})
 	}
 	p.Size, p.On = size, on
 	if size == c.now || size.Replicas == c.now.Replicas && why.Rule != knowledge.RuleReplicasMore {

@@ -13,21 +13,21 @@ func at(d time.Duration) time.Time { return time.Unix(1e9, 0).Add(d) }
 
 // crew is a service in a test: replicas that serve, and when the others will.
 type crew struct {
-	s     Scaler
-	r     Rules
-	now   time.Duration
-	dt    time.Duration
-	cores float64
-	ready int
-	start []time.Duration
-	ours  int // of all
-	room  float64
+	s         Scaler
+	r         Rules
+	now       time.Duration
+	dt        time.Duration
+	cores     float64
+	ready     int
+	start     []time.Duration
+	ours      int // of all
+	cpuBounds float64
 }
 
 func newCrew(axis Axis, dt time.Duration) *crew {
 	r := usualRules()
 	r.Axis = axis
-	return &crew{r: r, dt: dt, cores: 1, ready: 2, ours: 2, room: 1e3}
+	return &crew{r: r, dt: dt, cores: 1, ready: 2, ours: 2, cpuBounds: 1e3}
 }
 
 func (c *crew) seen(demand float64) *Seen {
@@ -36,9 +36,9 @@ func (c *crew) seen(demand float64) *Seen {
 		c.start = c.start[1:]
 	}
 	n := c.ready + len(c.start)
-	f := fleetOf(c.cores, Site{Cores: c.room, Memory: knowledge.TiB, Replicas: n, Ours: min(c.ours, n)})
+	f := fleetOf(c.cores, HostState{Cores: c.cpuBounds, Memory: knowledge.TiB, Replicas: n, Ours: min(c.ours, n)})
 	f.Starting = len(c.start)
-	return &Seen{Demand: demand, Fleet: f}
+	return &Seen{Demand: demand, Service: f}
 }
 
 // step lets one step pass and does what the plan says.
@@ -81,30 +81,30 @@ func TestDelaysNeverReverse(t *testing.T) {
 		c := newCrew(Axis(rapid.IntRange(0, 2).Draw(t, "axis")),
 			time.Duration(rapid.SampledFrom([]int{2, 10}).Draw(t, "dt"))*time.Second)
 		c.r.Together = rapid.IntRange(0, 2).Draw(t, "together")
-		c.room = rapid.Float64Range(0, 30).Draw(t, "room")
+		c.cpuBounds = rapid.Float64Range(0, 30).Draw(t, "room")
 		var removals []time.Duration
 		last := time.Duration(0)
 		for _, d := range demands(t, 400) {
 			seen := c.seen(d)
-			n, cores, ours := seen.Fleet.Replicas(), c.cores, c.ours
+			n, cores, ours := seen.Service.Replicas(), c.cores, c.ours
 			twin := c.s // by value: what it would say of the outlook
 			o := twin.outlook(at(c.now+c.dt), c.dt, seen, &c.r)
-			wish := Choose(&seen.Fleet, &o, &c.r)
+			proposal := Choose(&seen.Service, &o, &c.r)
 			p := c.step(seen)
 			surge := p.Reason.Rule == knowledge.RuleReplicasSurge
-			checkPlan(t, &seen.Fleet, &c.r, &p)
-			if !surge && !between(float64(p.Replicas), float64(n), float64(wish.Replicas)) || !surge &&
-				!between(p.Cores, cores, wish.Cores) {
-				t.Fatalf("from %d×%g towards %+v it went to %+v (%v)", n, cores, wish.Size, p.Size, p.Reason)
+			checkPlan(t, &seen.Service, &c.r, &p)
+			if !surge && !between(float64(p.Replicas), float64(n), float64(proposal.Replicas)) || !surge &&
+				!between(p.Cores, cores, proposal.Cores) {
+				t.Fatalf("from %d×%g towards %+v it went to %+v (%v)", n, cores, proposal.Size, p.Size, p.Reason)
 			}
 			if surge && (p.Replicas < n || p.Cores < cores) {
 				t.Fatalf("a surge made it smaller: %+v", p.Size)
 			}
 			if p.Replicas < n || p.Cores < cores {
-				if seen.Fleet.Starting > 0 {
+				if seen.Service.Starting > 0 {
 					t.Fatal("smaller while replicas start")
 				}
-				if now := at(c.now); now.Before(c.s.panics) || !c.s.surged.IsZero() && now.Sub(c.s.surged) < fleetCalm {
+				if now := at(c.now); now.Before(c.s.panics) || !c.s.surged.IsZero() && now.Sub(c.s.surged) < scaleInCalm {
 					t.Fatal("smaller in a panic or before a minute of calm")
 				}
 			}
@@ -132,7 +132,7 @@ func TestNoCountChangesWhileMetricsMiss(t *testing.T) {
 		c := newCrew(AxisBoth, 10*time.Second)
 		for _, d := range demands(t, 100) {
 			seen := c.seen(d)
-			was := Size{seen.Fleet.Replicas(), c.cores}
+			was := Size{seen.Service.Replicas(), c.cores}
 			if rapid.Bool().Draw(t, "missing") {
 				seen.Missing = rapid.IntRange(1, was.Replicas).Draw(t, "replicas")
 			} else if rapid.Bool().Draw(t, "absurd") {
@@ -204,10 +204,10 @@ func TestHighestNeedDecides(t *testing.T) {
 // where their host cannot give enough, new ones start in the same step.
 func TestVerticalFirst(t *testing.T) {
 	for _, x := range []struct {
-		name  string
-		room  float64
-		surge float64
-		ok    func(p Plan) bool
+		name      string
+		cpuBounds float64
+		surge     float64
+		ok        func(p Plan) bool
 	}{
 		{"room", 100, 4, func(p Plan) bool { return p.Replicas == 2 && p.Cores >= 4/0.9/2 }},
 		{"no room for larger ones", 0.5, 4, func(p Plan) bool {
@@ -217,7 +217,7 @@ func TestVerticalFirst(t *testing.T) {
 		{"beyond the largest size", 100, 30, func(p Plan) bool { return p.Cores == 8 && p.Replicas > 2 }},
 	} {
 		c := newCrew(AxisBoth, 2*time.Second)
-		c.room = x.room
+		c.cpuBounds = x.cpuBounds
 		for range 30 {
 			c.step(c.seen(1.2))
 		}
@@ -293,27 +293,27 @@ func TestWhatASmallerFleetWaitsFor(t *testing.T) {
 	calm := func() Scaler { return Scaler{surplus: at(-time.Hour), changed: at(-time.Hour)} }
 	for _, x := range []struct {
 		name     string
-		set      func(s *Scaler, f *Fleet)
+		set      func(s *Scaler, f *ServiceState)
 		replicas int
 		why      knowledge.Rule
 	}{
-		{"nothing", func(*Scaler, *Fleet) {}, 1, knowledge.RuleReplicasLess},
-		{"a panic", func(s *Scaler, _ *Fleet) { s.panics = at(time.Second) }, 3, knowledge.RuleReplicasPanic},
-		{"calm", func(s *Scaler, _ *Fleet) { s.surged = at(-59 * time.Second) }, 3, knowledge.RuleReplicasCalm},
-		{"calm enough", func(s *Scaler, _ *Fleet) { s.surged = at(-time.Minute) }, 1, knowledge.RuleReplicasLess},
-		{"what starts", func(_ *Scaler, f *Fleet) { f.Starting = 1 }, 3, knowledge.RuleReplicasStart},
-		{"the pace", func(s *Scaler, _ *Fleet) { s.changed = at(-61 * time.Second) }, 2, knowledge.RuleReplicasPace},
+		{"nothing", func(*Scaler, *ServiceState) {}, 1, knowledge.RuleReplicasLess},
+		{"a panic", func(s *Scaler, _ *ServiceState) { s.panics = at(time.Second) }, 3, knowledge.RuleReplicasPanic},
+		{"calm", func(s *Scaler, _ *ServiceState) { s.surged = at(-59 * time.Second) }, 3, knowledge.RuleReplicasCalm},
+		{"calm enough", func(s *Scaler, _ *ServiceState) { s.surged = at(-time.Minute) }, 1, knowledge.RuleReplicasLess},
+		{"what starts", func(_ *Scaler, f *ServiceState) { f.Starting = 1 }, 3, knowledge.RuleReplicasStart},
+		{"the pace", func(s *Scaler, _ *ServiceState) { s.changed = at(-61 * time.Second) }, 2, knowledge.RuleReplicasPace},
 	} {
-		f, r, s := fleetOf(1, Site{Cores: 9, Replicas: 3, Ours: 3}), usualRules(), calm()
+		f, r, s := fleetOf(1, HostState{Cores: 9, Replicas: 3, Ours: 3}), usualRules(), calm()
 		x.set(&s, &f)
 		c := chooser{f: &f, o: &Outlook{}, r: &r, now: Size{3, 1}}
-		wish := c.hold(knowledge.Because(knowledge.RuleReplicasLess))
-		wish.Size, wish.On = Size{1, 1}, []int{1}
-		p := s.settle(at(0), &c, wish)
+		proposal := c.hold(knowledge.Because(knowledge.RuleReplicasLess))
+		proposal.Size, proposal.On = Size{1, 1}, []int{1}
+		p := s.settle(at(0), &c, proposal)
 		if p.Replicas != x.replicas || p.On[0] != x.replicas || x.replicas != 2 && p.Reason.Rule != x.why {
 			t.Errorf("%s: %+v, %v", x.name, p.Size, p.Reason)
 		}
-		if last := len(p.Rejected) - 1; p.Size != wish.Size && (last < 0 || p.Rejected[last].Reason.Rule != x.why) {
+		if last := len(p.Rejected) - 1; p.Size != proposal.Size && (last < 0 || p.Rejected[last].Reason.Rule != x.why) {
 			t.Errorf("%s: the wish is not among the rejected: %+v", x.name, p.Rejected)
 		}
 	}

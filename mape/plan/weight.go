@@ -54,7 +54,7 @@ func (r *Reflex) Weight(
 		return current, knowledge.Because(knowledge.RuleWatching, watched.Seconds(), p.ObserveFirst.Seconds())
 	}
 	to := Shares(w, p)
-	if wait := left(now, r.weighed, sharesEvery); wait > 0 {
+	if wait := left(now, r.sharesAt, sharesEvery); wait > 0 {
 		return current, knowledge.Because(knowledge.RuleCooldown, wait.Seconds())
 	}
 	reason := knowledge.Because(knowledge.RuleWeight, w.Usage.Cores(), float64(to))
@@ -66,4 +66,4 @@ func (r *Reflex) Weight(
 }
 
 // Weighed tells the reflex that a share took effect.
-func (r *Reflex) Weighed(now time.Time) { r.weighed = now }
+func (r *Reflex) SharesApplied(now time.Time) { r.sharesAt = now }

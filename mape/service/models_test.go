@@ -102,7 +102,7 @@ func TestTheVerdictIsKept(t *testing.T) {
 			t.Errorf("%v: %+v, %+v, %v", steers, f.Lesson, again.Lesson, err)
 		}
 	}
-	if why := plan.Unsteered(&f.Lesson, &knowledge.Policy{CPUTarget: 0.8}); why.Rule != knowledge.RuleKneeTarget {
+	if why := plan.ThresholdUnused(&f.Lesson, &knowledge.Policy{CPUTarget: 0.8}); why.Rule != knowledge.RuleKneeTarget {
 		t.Errorf("with a fixed target: %s", why)
 	}
 }

@@ -92,11 +92,11 @@ func (s *Service) AddForecast(now time.Time, f *plan.Facts, p *knowledge.Policy,
 	}
 	f.Forecast = s.Models.Ahead[levelOf(p.Class)].Forecast
 	f.Advice = s.Models.Advice[plan.RiskOf(p.Class)]
-	if !plan.Unsteered(&s.Models.Lesson, p).IsZero() {
+	if !plan.ThresholdUnused(&s.Models.Lesson, p).IsZero() {
 		return
 	}
-	high, mean := readings.Demand(now.Add(-plan.StrainOver), 1-plan.StrainLevel)
-	f.Strain = plan.Strain{
+	high, mean := readings.Demand(now.Add(-plan.ThresholdWindow), 1-plan.ThresholdQuantile)
+	f.Threshold = plan.Threshold{
 		Knee: s.Models.Lesson.Knee, Use: knowledge.FromCores(high), Mean: knowledge.FromCores(mean),
 	}
 }
@@ -136,7 +136,7 @@ func (s *Service) Steering(p *knowledge.Policy, e *knowledge.Envelope) knowledge
 	if !e.Threshold.IsZero() || s.Models == nil {
 		return e.Threshold
 	}
-	if why := plan.Unsteered(&s.Models.Lesson, p); !why.IsZero() {
+	if why := plan.ThresholdUnused(&s.Models.Lesson, p); !why.IsZero() {
 		return why
 	}
 	return knowledge.Because(knowledge.RuleNoOwner) // it is learned, and not planned with yet

@@ -43,8 +43,8 @@ func (l *replicaLoop) Decide(s *Seen) Want {
 	}
 	p := l.scaler.Step(epoch(s.At), s.Dt, &plan.Seen{
 		Demand: s.Demand,
-		Fleet: plan.Fleet{Cores: s.Cores, Starting: s.Starting,
-			Sites: []plan.Site{{Name: "host", Cores: free, Replicas: n, Ours: n}}},
+		Service: plan.ServiceState{Cores: s.Cores, Starting: s.Starting,
+			Hosts: []plan.HostState{{Name: "host", Cores: free, Replicas: n, Ours: n}}},
 	}, &l.rules)
 	return Want{Cores: p.Cores, Replicas: p.Replicas}
 }

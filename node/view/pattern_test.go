@@ -21,7 +21,7 @@ func TestExplainThresholds(t *testing.T) {
 	}
 	u := mape.ContainerStatus{Adaptive: a.Thresholds(0, 1), HasAdaptive: true}
 	lesson := a.Judge()
-	u.Envelope = plan.Deliberate(at, plan.Facts{Strain: plan.Strain{Knee: lesson.Knee, Use: knowledge.OneCPU,
+	u.Envelope = plan.Deliberate(at, plan.Facts{Threshold: plan.Threshold{Knee: lesson.Knee, Use: knowledge.OneCPU,
 		Mean: knowledge.OneCPU}},
 		&u.Policy, knowledge.Host{CPUs: 4, Memory: knowledge.GiB}, knowledge.Envelope{})
 	u.Threshold = u.Envelope.Threshold
@@ -45,7 +45,7 @@ func TestExplainThresholds(t *testing.T) {
 		{lesson, knowledge.Policy{CPUTarget: 0.6}, "CPU target is 60% of the limit"},
 		{lesson, knowledge.Policy{CPUMode: knowledge.CPUWeight}, "no quota"},
 	} {
-		u.Envelope, u.Threshold = knowledge.Envelope{}, plan.Unsteered(&c.lesson, &c.policy)
+		u.Envelope, u.Threshold = knowledge.Envelope{}, plan.ThresholdUnused(&c.lesson, &c.policy)
 		rows := adaptive(&u)
 		if len(rows) != 3 || *rows[0].Steers || !strings.Contains(rows[1].Why, c.why) {
 			t.Errorf("want %q: %+v", c.why, rows)

@@ -47,10 +47,10 @@ type Forecast struct {
 }
 
 // Proven reports whether it may raise a floor.
-func (f *Forecast) Proven() bool { return f.doubts().IsZero() }
+func (f *Forecast) Proven() bool { return f.unproven().IsZero() }
 
 // doubts says why a forecast may not raise a floor; the zero Reason: it may.
-func (f *Forecast) doubts() knowledge.Reason {
+func (f *Forecast) unproven() knowledge.Reason {
 	off := f.Coverage - f.Level
 	switch {
 	case f.Level == 0:
@@ -69,9 +69,9 @@ func (f *Forecast) doubts() knowledge.Reason {
 // margin above the highest demand that was ever seen: a bound beyond that speaks of
 // the forecast's error, not of the service. It never lowers a floor, and the ceiling
 // holds. Otherwise the reflex goes on without it, and the envelope says why.
-func foresee(e *knowledge.Envelope, facts *Facts, prev *knowledge.Envelope) {
+func applyForecast(e *knowledge.Envelope, facts *Facts, prev *knowledge.Envelope) {
 	f := &facts.Forecast
-	if e.Forecast = f.doubts(); !e.Forecast.IsZero() {
+	if e.Forecast = f.unproven(); !e.Forecast.IsZero() {
 		return
 	}
 	upper := under(f.Upper, scale(facts.CPUMax, wouldMargin))

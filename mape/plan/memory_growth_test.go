@@ -68,7 +68,7 @@ func memoryPolicy() *knowledge.Policy {
 
 // What is steady ends with no more than the guard's 15 % above its use, but only once
 // it was watched, and only without a cache.
-func TestClimbLearnsTheMargin(t *testing.T) {
+func TestMemoryGrowthLearnsTheMargin(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		cache knowledge.Bytes
@@ -87,7 +87,7 @@ func TestClimbLearnsTheMargin(t *testing.T) {
 
 // A leak that begins anew gives its memory back within the hour; a service that
 // jumped once keeps the room of its jump.
-func TestClimbFollowsWhatCreepsAndKeepsWhatJumps(t *testing.T) {
+func TestMemoryGrowthFollowsWhatCreepsAndKeepsWhatJumps(t *testing.T) {
 	leak, jump, p := newClimber(4*gib), newClimber(4*gib), memoryPolicy()
 	for i := range 4 * 360 {
 		leak.read(t, 10*time.Second, gib/4+knowledge.Bytes(i)*knowledge.MiB, 0, p)
@@ -111,7 +111,7 @@ func TestClimbFollowsWhatCreepsAndKeepsWhatJumps(t *testing.T) {
 
 // Whatever memory does, a cut leaves use and room, asking twice is the same as
 // once, and what was learned survives the disk.
-func TestClimbAnything(t *testing.T) {
+func TestMemoryGrowthAnything(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m, p := newClimber(8*gib), memoryPolicy()
 		level := rapid.Int64Range(1<<20, 1<<32)
@@ -126,16 +126,16 @@ func TestClimbAnything(t *testing.T) {
 				use = use * 101 / 100
 			}
 		}
-		before := *m.reflex.Climb()
+		before := *m.reflex.MemoryGrowth()
 		b, err := json.Marshal(before)
 		if err != nil {
 			t.Fatal(err)
 		}
 		var back plan.Reflex
-		if err := json.Unmarshal(b, back.Climb()); err != nil {
+		if err := json.Unmarshal(b, back.MemoryGrowth()); err != nil {
 			t.Fatal(err)
 		}
-		back.Climb().Bound(m.now)
+		back.MemoryGrowth().Bound(m.now)
 		need, limit, ok := m.reflex.MemorySize(m.now, &m.w, p)
 		if n, l, o := back.MemorySize(m.now, &m.w, p); n != need || l != limit || o != ok {
 			t.Fatalf("from the disk %s %s %v, before %s %s %v", n, l, o, need, limit, ok)
@@ -148,7 +148,7 @@ func TestClimbAnything(t *testing.T) {
 
 // A class that is never sized below its highest use learns no smaller margin, and after
 // a gap what was learned holds again only when it was watched for an hour.
-func TestClimbTrustsOnlyWhatItSaw(t *testing.T) {
+func TestMemoryGrowthTrustsOnlyWhatItSaw(t *testing.T) {
 	m, p := newClimber(4*gib), memoryPolicy()
 	size := func(p *knowledge.Policy) bool {
 		_, _, ok := m.reflex.MemorySize(m.now, &m.w, p)
@@ -178,7 +178,7 @@ func TestClimbTrustsOnlyWhatItSaw(t *testing.T) {
 }
 
 // Where the cache comes and goes around a tenth of the use, the rule does not.
-func TestClimbDoesNotFlip(t *testing.T) {
+func TestMemoryGrowthDoesNotFlip(t *testing.T) {
 	m, p := newClimber(4*gib), memoryPolicy()
 	for range 400 {
 		m.read(t, 10*time.Second, gib, 0, p)
@@ -195,19 +195,19 @@ func TestClimbDoesNotFlip(t *testing.T) {
 	}
 }
 
-func TestClimbBound(t *testing.T) {
-	for name, spoil := range map[string]func(*plan.Climb){
-		"a place that is none": func(c *plan.Climb) { c.At = 99 },
-		"less than nothing":    func(c *plan.Climb) { c.Spans[3].Rise = -1 },
-		"of tomorrow":          func(c *plan.Climb) { c.SpanAt = epoch.Add(48 * time.Hour) },
+func TestMemoryGrowthBound(t *testing.T) {
+	for name, spoil := range map[string]func(*plan.MemoryGrowth){
+		"a place that is none": func(c *plan.MemoryGrowth) { c.At = 99 },
+		"less than nothing":    func(c *plan.MemoryGrowth) { c.Spans[3].Rise = -1 },
+		"of tomorrow":          func(c *plan.MemoryGrowth) { c.SpanAt = epoch.Add(48 * time.Hour) },
 	} {
-		c := plan.Climb{Since: epoch, SpanAt: epoch}
+		c := plan.MemoryGrowth{Since: epoch, SpanAt: epoch}
 		c.Bound(epoch)
 		if c.Since.IsZero() {
 			t.Fatal("what is good was forgotten")
 		}
 		spoil(&c)
-		if c.Bound(epoch); c != (plan.Climb{}) {
+		if c.Bound(epoch); c != (plan.MemoryGrowth{}) {
 			t.Errorf("%s: %+v", name, c)
 		}
 	}

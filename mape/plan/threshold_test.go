@@ -19,25 +19,25 @@ func TestThresholdFloor(t *testing.T) {
 		edit       func(f *plan.Facts, p *knowledge.Policy)
 		floor, cut float64
 	}{
-		{"nothing learned", func(f *plan.Facts, _ *knowledge.Policy) { f.Strain = plan.Strain{} }, 0, 0},
+		{"nothing learned", func(f *plan.Facts, _ *knowledge.Policy) { f.Threshold = plan.Threshold{} }, 0, 0},
 		{"use over the knee", func(*plan.Facts, *knowledge.Policy) {}, 1.25, 1.458333},
 		{"a forecast expects more", func(f *plan.Facts, _ *knowledge.Policy) {
 			f.Forecast, f.Forecast.Upper = proven,
 				5*core/4
 		}, 1.5625, 1.5625},
 		{"far more than the mean of now", func(f *plan.Facts, _ *knowledge.Policy) { f.Forecast = proven }, 2, 2},
-		{"peaks of seconds", func(f *plan.Facts, _ *knowledge.Policy) { f.Strain.Mean = core / 4 }, 0.5, 0.583333},
-		{"a lesson that is absurd", func(f *plan.Facts, _ *knowledge.Policy) { f.Strain.Knee = 1e-9 }, 1.5, 1.75},
-		{"no number", func(f *plan.Facts, _ *knowledge.Policy) { f.Strain.Knee = math.NaN() }, 0, 0},
+		{"peaks of seconds", func(f *plan.Facts, _ *knowledge.Policy) { f.Threshold.Mean = core / 4 }, 0.5, 0.583333},
+		{"a lesson that is absurd", func(f *plan.Facts, _ *knowledge.Policy) { f.Threshold.Knee = 1e-9 }, 1.5, 1.75},
+		{"no number", func(f *plan.Facts, _ *knowledge.Policy) { f.Threshold.Knee = math.NaN() }, 0, 0},
 		{"the ceiling", func(f *plan.Facts, p *knowledge.Policy) { p.CPU.Max = 6 * core / 5 }, 1.2, 1.2},
 		{"a fixed target", func(_ *plan.Facts, p *knowledge.Policy) { p.CPUTarget = 0.9 }, 0, 0},
 		{"weight", func(_ *plan.Facts, p *knowledge.Policy) { p.CPUMode = knowledge.CPUWeight }, 0, 0},
 	} {
 		p := serving(4)
-		facts := plan.Facts{Strain: plan.Strain{Knee: 0.8, Use: core, Mean: core}}
+		facts := plan.Facts{Threshold: plan.Threshold{Knee: 0.8, Use: core, Mean: core}}
 		c.edit(&facts, &p)
 		without := facts
-		without.Strain = plan.Strain{}
+		without.Threshold = plan.Threshold{}
 		e := plan.Deliberate(epoch, facts, &p, smallHost, knowledge.Envelope{})
 		if math.Abs(e.ThresholdCPU.Cores()-c.floor) > 1e-6 || math.Abs(e.CutCPU.Cores()-c.cut) > 1e-5 ||
 			(c.floor > 0) != (e.Threshold.Rule == knowledge.RuleTriggerUp) {
@@ -57,7 +57,7 @@ func TestThresholdsAreBounded(t *testing.T) {
 		p, facts := drawPolicy(t), drawFacts(t)
 		e := plan.Deliberate(epoch, facts, &p, smallHost, knowledge.Envelope{})
 		for range rapid.IntRange(1, 8).Draw(t, "times") {
-			facts.Strain = plan.Strain{
+			facts.Threshold = plan.Threshold{
 				Knee: rapid.OneOf(rapid.Float64Range(0, 1),
 					rapid.SampledFrom([]float64{math.NaN(), math.Inf(1), -1, 1e-300})).Draw(t, "knee"),
 				Use: knowledge.NanoCPU(rapid.OneOf(rapid.Int64Range(0, int64(16*core)),
@@ -66,10 +66,10 @@ func TestThresholdsAreBounded(t *testing.T) {
 					rapid.SampledFrom([]int64{-1, math.MaxInt64})).Draw(t, "mean")),
 			}
 			e = plan.Deliberate(e.At.Add(10*time.Second), facts, &p, smallHost, e)
-			law := max(e.CPU.Min, min(max(facts.Strain.Use, 0), e.CPU.Max)).Cores()
+			law := max(e.CPU.Min, min(max(facts.Threshold.Use, 0), e.CPU.Max)).Cores()
 			switch {
 			case e.ThresholdCPU.Cores() > 1.5*law+1e-6, e.CutCPU.Cores() > 1.75*law+1e-6,
-				e.ThresholdCPU.Cores() > max(2*facts.Strain.Mean.Cores(), 0)+1e-6:
+				e.ThresholdCPU.Cores() > max(2*facts.Threshold.Mean.Cores(), 0)+1e-6:
 				t.Fatalf("%s and %s where the law says %g", e.ThresholdCPU, e.CutCPU, law)
 			case e.ThresholdCPU > e.CPU.Max, e.CutCPU > e.CPU.Max, e.CutCPU < e.ThresholdCPU:
 				t.Fatalf("growth to %s, cuts to %s, ceiling %s", e.ThresholdCPU, e.CutCPU, e.CPU.Max)
@@ -121,7 +121,7 @@ func (h *taught) second(demand float64) {
 		for _, v := range h.past {
 			most, mean = max(most, v), mean+v/float64(len(h.past))
 		}
-		facts := plan.Facts{Strain: plan.Strain{Knee: h.knee, Use: knowledge.FromCores(most),
+		facts := plan.Facts{Threshold: plan.Threshold{Knee: h.knee, Use: knowledge.FromCores(most),
 			Mean: knowledge.FromCores(mean)}}
 		h.e = plan.Deliberate(h.now, facts, &h.p, smallHost, h.e)
 	}
@@ -200,7 +200,7 @@ func TestGrowthIsNotUndone(t *testing.T) {
 // smaller or none for it.
 func TestReflexFollowsAThreshold(t *testing.T) {
 	now, f, w, _, p := steadyWorld()
-	e := plan.Deliberate(epoch, plan.Facts{Strain: plan.Strain{Knee: 0.5, Use: 2 * core, Mean: 2 * core}}, &p, smallHost,
+	e := plan.Deliberate(epoch, plan.Facts{Threshold: plan.Threshold{Knee: 0.5, Use: 2 * core, Mean: 2 * core}}, &p, smallHost,
 		knowledge.Envelope{})
 	for _, c := range []struct {
 		name  string

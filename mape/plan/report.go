@@ -80,7 +80,7 @@ func (r *Report) Check(prev *Report) error {
 
 func (c *Reported) check(r *Report, prev *Reported) error {
 	top, f := mostCPU(r.CPUs), &c.Facts
-	for _, v := range [...]knowledge.NanoCPU{f.CPU, f.CPUMax, f.Strain.Use, f.Strain.Mean, c.Quota} {
+	for _, v := range [...]knowledge.NanoCPU{f.CPU, f.CPUMax, f.Threshold.Use, f.Threshold.Mean, c.Quota} {
 		if v < 0 || v > top {
 			return fmt.Errorf("%s cores on a host of %d", v, r.CPUs)
 		}
@@ -96,7 +96,7 @@ func (c *Reported) check(r *Report, prev *Reported) error {
 		}
 	}
 	for _, v := range [...]float64{
-		f.Forecast.Level, f.Forecast.Coverage, f.Forecast.Gain, f.Advice.Margin, f.Advice.Waste, f.Strain.Knee,
+		f.Forecast.Level, f.Forecast.Coverage, f.Forecast.Gain, f.Advice.Margin, f.Advice.Waste, f.Threshold.Knee,
 		c.Policy.ThrottleTarget,
 		c.Policy.CPUPercentile,
 		c.Policy.MemoryPercentile, c.Policy.CPUTarget, c.Policy.MemoryTarget, c.Policy.StartBoost,
@@ -112,8 +112,8 @@ func (c *Reported) check(r *Report, prev *Reported) error {
 		return errors.New("more words than a report needs")
 	case slices.ContainsFunc(p.Allow, func(s string) bool { return len(s) > textMost }):
 		return errors.New("more words than a report needs")
-	case told(c.Envelope.Reason) != c.Envelope.Reason || told(c.Envelope.Forecast) != c.Envelope.Forecast ||
-		told(c.Envelope.Threshold) != c.Envelope.Threshold:
+	case sanitized(c.Envelope.Reason) != c.Envelope.Reason || sanitized(c.Envelope.Forecast) != c.Envelope.Forecast ||
+		sanitized(c.Envelope.Threshold) != c.Envelope.Threshold:
 		return errors.New("an envelope with a reason that no owner gave")
 	case p.CPU.Min < 0 || p.CPU.Max < 0 || p.CPU.Min > knowledge.MaxCPU || p.CPU.Max > knowledge.MaxCPU:
 		return fmt.Errorf("bounds of %s to %s cores", p.CPU.Min, p.CPU.Max)
@@ -136,7 +136,7 @@ func mostCPU(cpus int) knowledge.NanoCPU {
 func (c *Reported) Plausible(cpus int, memory knowledge.Bytes) {
 	top, f := mostCPU(cpus), &c.Facts
 	f.CPU, f.CPUMax, c.Quota = min(f.CPU, top), min(f.CPUMax, top), min(c.Quota, top)
-	f.Strain.Use, f.Strain.Mean = min(f.Strain.Use, top), min(f.Strain.Mean, top)
+	f.Threshold.Use, f.Threshold.Mean = min(f.Threshold.Use, top), min(f.Threshold.Mean, top)
 	f.MemoryNeed, f.MemoryPeak, c.WorkingSet = min(f.MemoryNeed, memory), min(f.MemoryPeak, memory), min(c.WorkingSet,
 		memory)
 	f.MemoryLimit = min(f.MemoryLimit, memory)
@@ -233,7 +233,7 @@ func Confine(e knowledge.Envelope, p *knowledge.Policy, host knowledge.Host) kno
 	e.FirstMemory = under(atLeast(e.FirstMemory, p.Memory.Min), e.MemoryCeiling)
 	e.LearnedCPU, e.ForecastCPU = under(max(e.LearnedCPU, 0), e.CPU.Max), under(max(e.ForecastCPU, 0), e.CPU.Max)
 	e.ThresholdCPU, e.CutCPU = under(max(e.ThresholdCPU, 0), e.CPU.Max), under(max(e.CutCPU, 0), e.CPU.Max)
-	e.Reason, e.Forecast, e.Threshold = told(e.Reason), told(e.Forecast), told(e.Threshold)
+	e.Reason, e.Forecast, e.Threshold = sanitized(e.Reason), sanitized(e.Forecast), sanitized(e.Threshold)
 	return e
 }
 
@@ -249,7 +249,7 @@ func atLeast[T ~int64](v, least T) T {
 const ruleMost = 64
 
 // told is another node's reason without what it could be filled with.
-func told(r knowledge.Reason) knowledge.Reason {
+func sanitized(r knowledge.Reason) knowledge.Reason {
 	if len(r.Rule) > ruleMost {
 		return knowledge.Reason{}
 	}

@@ -12,21 +12,21 @@ const (
 	// may raise a floor: a lesson that is wrong costs half as much again. It is a
 	// multiple of demand and of the other floors, never of the quota, which would feed
 	// on itself.
-	strainMost = 1.5
+	thresholdMost = 1.5
 	// strainMean bounds it by the mean of recent demand too: where one second is worth
 	// many others, what counts is when the next one comes, not how its demand is spread
 	// within it; the other floors know more of that. Without this bound a replay of
 	// nab-asg-cpu in bursts of half a second had 52 % more slack at equal shortage.
-	strainMean = 2.0
+	thresholdMeanMost = 2.0
 	// StrainOver is the time whose use must fit under a quota after a cut, and
 	// StrainLevel its quantile (the stabilisation of HPA, 300 s; ALGORITHMS.md 6).
-	StrainOver  = 5 * time.Minute
-	StrainLevel = 0.99
+	ThresholdWindow   = 5 * time.Minute
+	ThresholdQuantile = 0.99
 )
 
 // Strain is what a learned threshold says of one container. The zero value: none
 // steers.
-type Strain struct {
+type Threshold struct {
 	// Knee is the share of its limit from which on use hurts (analyse.Lesson), 0..1.
 	Knee float64
 	// Use is the most of the container's demand in StrainOver, in StrainLevel of that
@@ -35,7 +35,7 @@ type Strain struct {
 }
 
 // Unsteered says why a lesson steers nothing under a policy; the zero Reason: it does.
-func Unsteered(l *analyse.Lesson, p *knowledge.Policy) knowledge.Reason {
+func ThresholdUnused(l *analyse.Lesson, p *knowledge.Policy) knowledge.Reason {
 	switch {
 	case p.CPUMode == knowledge.CPUWeight:
 		return knowledge.Because(knowledge.RuleNoCPULimit)
@@ -50,15 +50,15 @@ func Unsteered(l *analyse.Lesson, p *knowledge.Policy) knowledge.Reason {
 // must stay under the knee less the uncertainty of the forecast. Down: recent use must
 // be a seventh further under the knee of what a cut leaves. The least of a cut is never
 // under the floor of growth, so that the two cannot take turns.
-func strain(e *knowledge.Envelope, facts *Facts, p *knowledge.Policy, prev *knowledge.Envelope) {
-	s := &facts.Strain
+func applyThreshold(e *knowledge.Envelope, facts *Facts, p *knowledge.Policy, prev *knowledge.Envelope) {
+	s := &facts.Threshold
 	if !(s.Knee > 0) || p.CPUTarget > 0 || p.CPUMode == knowledge.CPUWeight {
 		return
 	}
 	knee := min(max(s.Knee, analyse.KneeLeast), analyse.KneeMost)
 	use := under(max(s.Use, 0), e.CPU.Max)
 	need := max(use, e.ForecastCPU)
-	most := min(scale(max(e.CPU.Min, use), strainMost), scale(max(s.Mean, 0), strainMean))
+	most := min(scale(max(e.CPU.Min, use), thresholdMost), scale(max(s.Mean, 0), thresholdMeanMost))
 	floor := min(scale(need, 1/knee), most)
 	if prev.ThresholdCPU > 0 {
 		floor = min(steady(floor, prev.ThresholdCPU), most)
