@@ -42,7 +42,7 @@ func openReal(t *testing.T) *real {
 		if os.Getenv("EFFISCALE_REQUIRE_ENGINE") == "1" {
 			t.Fatal(err)
 		}
-		t.Skip(err)
+		t.Skipf("left out: it needs a Docker Engine: %v", err)
 	}
 	r := &real{Client: c, t: t, host: h, image: fmt.Sprintf("effiscale-docker-test:%d", os.Getpid())}
 	if err := c.ImportImage(t.Context(), r.image, bytes.NewReader(sleeper(t))); err != nil {

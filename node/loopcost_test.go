@@ -83,7 +83,8 @@ func groves(t *testing.T, n int) []knowledge.Container {
 		c.Service = knowledge.ServiceOf(c.Name, c.Labels)
 		for _, dir := range dirs {
 			if err := os.MkdirAll(filepath.Join(dir, parent, string(c.ID)), 0o755); err != nil {
-				t.Skipf("EFFISCALE_REQUIRE_ENGINE=%s: no cgroup can be made here: %v", os.Getenv("EFFISCALE_REQUIRE_ENGINE"), err)
+				t.Skipf("left out (EFFISCALE_REQUIRE_ENGINE=%s): no control group can be created: %v",
+					os.Getenv("EFFISCALE_REQUIRE_ENGINE"), err)
 			}
 		}
 		out = append(out, c)

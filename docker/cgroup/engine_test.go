@@ -59,7 +59,7 @@ func realEngine(t *testing.T) *engine {
 		if os.Getenv("EFFISCALE_REQUIRE_ENGINE") == "1" {
 			t.Fatalf("an Engine is required: %v", err)
 		}
-		t.Skipf("no Engine: %v", err)
+		t.Skipf("left out: it needs a Docker Engine: %v", err)
 	}
 	e.driver = info.CgroupDriver
 	program, err := burnOnce()

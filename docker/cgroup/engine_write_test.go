@@ -25,7 +25,7 @@ func TestEngineSetQuota(t *testing.T) {
 	}
 	defer c.Close()
 	if !c.Writable() {
-		t.Skip("this user may not write the cgroup's files")
+		t.Skip("left out: this user cannot write the cgroup's files")
 	}
 	var s knowledge.Sample
 	for _, step := range []struct {

@@ -34,7 +34,7 @@ func forest(tb testing.TB, n int) (*Host, []*Container) {
 			delegate(dir)
 		}
 		if err := os.Mkdir(filepath.Join(dir, parent), 0o755); err != nil {
-			tb.Skipf("no cgroup can be made here: %v", err)
+			tb.Skipf("left out: no control group can be created: %v", err)
 		}
 		if h.Version() == V2 {
 			delegate(filepath.Join(dir, parent))

@@ -121,7 +121,7 @@ func needEngine(t *testing.T) {
 	if os.Getenv("EFFISCALE_REQUIRE_ENGINE") == "1" {
 		t.Fatalf("no Engine: %v", rig.absent)
 	}
-	t.Skipf("no Engine: %v", rig.absent)
+	t.Skipf("left out: it needs a Docker Engine: %v", rig.absent)
 }
 
 // needRoot skips where kernel files cannot be written or mounts made.
@@ -134,7 +134,7 @@ func needRoot(t *testing.T) {
 	if os.Getenv("EFFISCALE_REQUIRE_ENGINE") == "1" {
 		t.Fatal("these tests write kernel files: run them as root")
 	}
-	t.Skip("these tests write kernel files: run them as root")
+	t.Skip("left out: it writes kernel files and needs root")
 }
 
 var eventually, waitFor, hold, figure = witness.Eventually, witness.WaitFor, witness.Hold, witness.Figure

@@ -135,7 +135,6 @@ func skips() map[string]string {
 		"docker/cgroup.TestEngineSetQuota":           "needs root",
 		"docker/cgroup.TestEngineParent":             "needs root",
 		"docker/cgroup.forest":                       "needs root",
-		"docker/cgroup.TestGroup":                    "needs root",
 		"docker/cgroup.readCalls":                    "the kernel may not count",
 		"knowledge/store.tmpfs":                      "needs root",
 		"knowledge/store.TestRow51SizeAfterAYear":    "takes seconds: not with -short",
