@@ -17,7 +17,8 @@ func TestRow5HangupDuringTheStart(t *testing.T) {
 	out := &syncWriter{}
 	n, err := New(t.Context(), Options{Out: out, Env: []string{
 		"EFFISCALE_NODE_DATA_DIR=" + filepath.Join(dir, "data"), "EFFISCALE_API_SOCKET=" + filepath.Join(dir, "s"),
-		"EFFISCALE_CLUSTER_BIND=127.0.0.1:0", "EFFISCALE_API_MONITOR=", "EFFISCALE_API_CONTROLLER=", "EFFISCALE_API_EXECUTION=",
+		"EFFISCALE_CLUSTER_BIND=127.0.0.1:0", "EFFISCALE_API_MONITOR=", "EFFISCALE_API_CONTROLLER=",
+		"EFFISCALE_API_EXECUTION=",
 		"EFFISCALE_DOCKER_HOST=unix://" + filepath.Join(dir, "none"),
 	}})
 	if err != nil {

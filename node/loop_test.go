@@ -55,7 +55,8 @@ func newRigWith(t *testing.T, o dockertest.Options, s *store.Store, set func(*co
 	cfg := config.Defaults()
 	cfg.Monitor.ListEvery, cfg.Monitor.SlowEvery = time.Second, time.Second
 	cfg.Store.FlushEvery = time.Second
-	client, err := docker.Open(docker.Options{Host: r.e.Host(), UpdateTimeout: time.Second, InspectTimeout: time.Second, ListTimeout: time.Second, Log: zerolog.Nop()})
+	client, err := docker.Open(docker.Options{Host: r.e.Host(), UpdateTimeout: time.Second, InspectTimeout: time.Second,
+		ListTimeout: time.Second, Log: zerolog.Nop()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -167,11 +168,13 @@ func TestLoopOverEngineAndFiles(t *testing.T) {
 			r.e.SetUsage(web, 3)
 			r.e.SetUsage(other, 3)
 			r.e.SetGrowth(web, 5e6)
-			took := r.soon(10*time.Second, "a quota for 3 cores", func() bool { return r.e.Kernel(web).CPU >= 29*knowledge.OneCPU/10 })
+			took := r.soon(10*time.Second, "a quota for 3 cores",
+				func() bool { return r.e.Kernel(web).CPU >= 29*knowledge.OneCPU/10 })
 			t.Logf("a sufficient quota after %s", took.Round(time.Millisecond))
 			r.soon(30*time.Second, "memory grows ahead", func() bool { return r.e.Kernel(web).Memory > 160*knowledge.MiB })
 			r.stop()
-			if k, rec := r.e.Kernel(web), r.e.Record(web); k.CPU-rec.CPU > knowledge.OneCPU/50 || rec.CPU-k.CPU > knowledge.OneCPU/50 {
+			if k, rec := r.e.Kernel(web), r.e.Record(web); k.CPU-rec.CPU > knowledge.OneCPU/50 ||
+				rec.CPU-k.CPU > knowledge.OneCPU/50 {
 				t.Errorf("the Engine holds %s, the kernel %s", rec.CPU, k.CPU)
 			}
 			if got := r.e.Kernel(other); got.CPU != limits.CPU || got.Memory != limits.Memory {
@@ -273,7 +276,10 @@ func TestLoopUnderFaults(t *testing.T) {
 	fresh := r.e.Run(dockertest.Spec{Name: "fresh", Labels: opted, Limits: limits})
 	r.managed(fresh)
 	r.e.SetUsage(fresh, 2)
-	r.soon(5*time.Second, "growth after the faults", func() bool { return r.e.Kernel(fresh).CPU >= 19*knowledge.OneCPU/10 })
+	r.soon(5*time.Second, "growth after the faults", func() bool {
+		return r.e.Kernel(
+			fresh).CPU >= 19*knowledge.OneCPU/10
+	})
 	r.stop()
 	r.checkUpdates()
 	if n := r.e.Calls(dockertest.UpdateC); n > 150 {

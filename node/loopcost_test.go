@@ -167,7 +167,8 @@ func loopCost(t *testing.T, all []knowledge.Container, idle, span time.Duration)
 	rss := resident()
 	stop()
 	<-loop.Stopped()
-	fmt.Printf("figure: loop over 1000 cgroups, %s: %.2f %% of a core, %s resident, first pass after %v\n", t.Name(), share*100, rss, first.Round(time.Millisecond))
+	fmt.Printf("figure: loop over 1000 cgroups, %s: %.2f %% of a core, %s resident, first pass after %v\n", t.Name(),
+		share*100, rss, first.Round(time.Millisecond))
 	if share > 0.5 {
 		t.Errorf("the loop takes %.0f %% of a core", share*100)
 	}

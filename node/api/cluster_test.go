@@ -20,9 +20,11 @@ var someKey = base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{7}, 32))
 
 func someStats() ClusterStats {
 	return ClusterStats{
-		Members: map[string]int{"alive": 2, "suspect": 0, "failed": 1, "left": 0}, GossipHealth: 1, Claims: 5, Majority: true, Takeovers: 2, TermsRefused: 3,
+		Members: map[string]int{"alive": 2, "suspect": 0, "failed": 1, "left": 0}, GossipHealth: 1, Claims: 5, Majority: true,
+		Takeovers: 2, TermsRefused: 3,
 		RelaySent: 1000, RelayReceived: 2000, RelayErrors: 4, RelayDropped: 6,
-		TrustRefused: map[string]uint64{"replay": 7}, ReportsRefused: map[string]uint64{"stale": 8}, Intents: map[string]uint64{"obeyed": 9, "refused": 10},
+		TrustRefused: map[string]uint64{"replay": 7}, ReportsRefused: map[string]uint64{"stale": 8},
+		Intents: map[string]uint64{"obeyed": 9, "refused": 10},
 	}
 }
 
@@ -31,11 +33,13 @@ func TestClusterCalls(t *testing.T) {
 	h := serve(t)
 	c := h.client(t)
 	ctx := t.Context()
-	if m, err := OpMembers.Call(ctx, c, None{}); err != nil || m.Cluster != "effiscale" || len(m.Members) != 1 || !m.Members[0].Self {
+	if m, err := OpMembers.Call(ctx, c, None{}); err != nil || m.Cluster != "effiscale" || len(m.Members) != 1 ||
+		!m.Members[0].Self {
 		t.Errorf("Members: %+v %v", m, err)
 	}
 	addrs := []string{"beta", "10.0.0.2:7946", "::1", "[fd00::1]:1"}
-	if r, err := OpJoin.Call(ctx, c, JoinRequest{addrs}); err != nil || r.Answered != 4 || !slices.Equal(h.d.joined, addrs) {
+	if r, err := OpJoin.Call(ctx, c, JoinRequest{addrs}); err != nil || r.Answered != 4 ||
+		!slices.Equal(h.d.joined, addrs) {
 		t.Errorf("Join: %+v %v, asked %q", r, err, h.d.joined)
 	}
 	if k, err := OpKeys.Call(ctx, c, None{}); err != nil || len(k.Keys) != 1 || k.Keys[0].Nodes != 2 {
@@ -61,14 +65,18 @@ func TestClusterCalls(t *testing.T) {
 func TestClusterCallErrors(t *testing.T) {
 	h := serve(t)
 	c := h.client(t)
-	for _, addrs := range [][]string{nil, make([]string, 65), {""}, {":7946"}, {"beta:0"}, {"beta:70000"}, {"a b"}, {"a/b:1"}, {"http://beta:1"}, {"beta", "\x1b[2J"}} {
-		if _, err := OpJoin.Call(t.Context(), c, JoinRequest{addrs}); KindOf(err) != KindBadRequest || !strings.Contains(err.Error(), "addresses") {
+	for _, addrs := range [][]string{nil, make([]string, 65), {""}, {":7946"}, {"beta:0"}, {"beta:70000"}, {"a b"},
+		{"a/b:1"}, {"http://beta:1"}, {"beta", "\x1b[2J"}} {
+		if _, err := OpJoin.Call(t.Context(), c, JoinRequest{addrs}); KindOf(err) != KindBadRequest ||
+			!strings.Contains(err.Error(), "addresses") {
 			t.Errorf("%q: %v", addrs, err)
 		}
 	}
 	const secret = "c2VjcmV0"
-	for _, r := range []KeyRequest{{}, {Do: "add"}, {Do: "add", Key: secret}, {Do: "add", Key: someKey[:43]}, {Do: "add", Key: someKey + someKey}, {Do: "rotate", Key: someKey}, {Do: "use", Key: secret + "\n" + secret}} {
-		if _, err := OpKeyChange.Call(t.Context(), c, r); KindOf(err) != KindBadRequest || strings.Contains(err.Error(), secret) || strings.Contains(err.Error(), someKey[:8]) {
+	for _, r := range []KeyRequest{{}, {Do: "add"}, {Do: "add", Key: secret}, {Do: "add", Key: someKey[:43]},
+		{Do: "add", Key: someKey + someKey}, {Do: "rotate", Key: someKey}, {Do: "use", Key: secret + "\n" + secret}} {
+		if _, err := OpKeyChange.Call(t.Context(), c, r); KindOf(err) != KindBadRequest ||
+			strings.Contains(err.Error(), secret) || strings.Contains(err.Error(), someKey[:8]) {
 			t.Errorf("%+v: %v", r, err)
 		}
 	}
@@ -82,9 +90,11 @@ func TestClusterCallErrors(t *testing.T) {
 func TestClusterAuthorisation(t *testing.T) {
 	h := serve(t)
 	const nobody = 4_000_000
-	for call, want := range map[string]int{"GET /members": 200, "GET /keys": 200, "POST /join": 403, "POST /leave": 403, "POST /keys": 403} {
+	for call, want := range map[string]int{"GET /members": 200, "GET /keys": 200, "POST /join": 403, "POST /leave": 403,
+		"POST /keys": 403} {
 		method, path, _ := strings.Cut(call, " ")
-		r, _ := http.NewRequestWithContext(context.WithValue(t.Context(), peerKey{}, &unix.Ucred{Uid: nobody, Gid: nobody}), method, path, nil)
+		r, _ := http.NewRequestWithContext(context.WithValue(t.Context(), peerKey{}, &unix.Ucred{Uid: nobody, Gid: nobody}),
+			method, path, nil)
 		status := 200
 		if _, p := h.admitPeer(nil, r); p != nil {
 			status = p.status
@@ -97,7 +107,8 @@ func TestClusterAuthorisation(t *testing.T) {
 		return new(net.Dialer).DialContext(ctx, "unix", h.Addr("socket"))
 	}}}
 	t.Cleanup(c.CloseIdleConnections)
-	for call, want := range map[string]int{"POST /members": 405, "GET /join": 405, "DELETE /keys": 405, "GET /leave": 405} {
+	for call, want := range map[string]int{"POST /members": 405, "GET /join": 405, "DELETE /keys": 405,
+		"GET /leave": 405} {
 		method, path, _ := strings.Cut(call, " ")
 		req, _ := http.NewRequestWithContext(t.Context(), method, "http://effiscale"+path, nil)
 		resp, err := c.Do(req)
@@ -127,10 +138,14 @@ func TestClusterMetrics(t *testing.T) {
 		d    *fakeDaemon
 		want []string
 	}{
-		{&fakeDaemon{}, []string{`effiscale_cluster_members{state="alive"} 1`, "effiscale_cluster_claims 0", `effiscale_relay_bytes_total{direction="sent"} 0`}},
-		{&fakeDaemon{stats: someStats()}, []string{`effiscale_cluster_members{state="failed"} 1`, `effiscale_cluster_members{state="alive"} 2`}},
-		{&fakeDaemon{stats: ClusterStats{TrustRefused: causes}}, []string{fmt.Sprintf(`effiscale_trust_refused_total{cause="other"} %d`, 10_000+6-maxWords+1)}},
-		{&fakeDaemon{stats: someStats(), fail: errors.New("busy")}, []string{"effiscale_node_up 0", "effiscale_cluster_claims 5"}},
+		{&fakeDaemon{}, []string{`effiscale_cluster_members{state="alive"} 1`, "effiscale_cluster_claims 0",
+			`effiscale_relay_bytes_total{direction="sent"} 0`}},
+		{&fakeDaemon{stats: someStats()}, []string{`effiscale_cluster_members{state="failed"} 1`,
+			`effiscale_cluster_members{state="alive"} 2`}},
+		{&fakeDaemon{stats: ClusterStats{TrustRefused: causes}},
+			[]string{fmt.Sprintf(`effiscale_trust_refused_total{cause="other"} %d`, 10_000+6-maxWords+1)}},
+		{&fakeDaemon{stats: someStats(), fail: errors.New("busy")},
+			[]string{"effiscale_node_up 0", "effiscale_cluster_claims 5"}},
 	} {
 		m := NewMetrics("x")
 		if err := m.watch(c.d); err != nil {
@@ -153,11 +168,13 @@ func TestClusterMetrics(t *testing.T) {
 
 // FuzzPeerForm: what passes can be handed to a dialler, and to a log.
 func FuzzPeerForm(f *testing.F) {
-	for _, s := range []string{"a", "a:1", "[::1]:1", "::1", ":1", "a:0", "a:b", "a:99999", "[a]:1", "fe80::1%eth0", "a\x00:1", "-a:1"} {
+	for _, s := range []string{"a", "a:1", "[::1]:1", "::1", ":1", "a:0", "a:b", "a:99999", "[a]:1", "fe80::1%eth0",
+		"a\x00:1", "-a:1"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		if peerForm(s) && (s == "" || len(s) > 300 || strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })) {
+		if peerForm(s) && (s == "" || len(s) > 300 || strings.ContainsFunc(s,
+			func(r rune) bool { return r <= ' ' || r > '~' })) {
 			t.Errorf("%q", s)
 		}
 	})

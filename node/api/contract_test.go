@@ -29,19 +29,23 @@ func TestContract(t *testing.T) {
 		{Monitor, "GET /metrics/" + short, "", metric(short)},
 		{Monitor, "GET /metrics/" + someID, "", metric(someID)},
 		{Monitor, "GET /metrics/web/history", "", `{"container_id":"web","time_window":300,"metrics":[],"statistics":{}}`},
-		{Monitor, "GET /metrics/web/history?time_window=60", "", `{"container_id":"web","time_window":60,"metrics":[],"statistics":{}}`},
+		{Monitor, "GET /metrics/web/history?time_window=60", "",
+			`{"container_id":"web","time_window":60,"metrics":[],"statistics":{}}`},
 		{Monitor, "POST /monitor/stop/web", "", `{"status":"warning","message":"Not monitoring"}`},
 		{Monitor, "POST /monitor/start/web", "", `{"status":"success","message":"Monitoring started"}`},
 		{Monitor, "POST /monitor/start/web", "", `{"status":"warning","message":"Already monitoring"}`},
 		{Monitor, "POST /monitor/stop/web", "", `{"status":"success","message":"Monitoring stopped"}`},
-		{Monitor, "GET /predictions/web", "", `{"container_id":"web","prediction_window":300,"predictions":{"cpu_usage":[0.1,0.2],"memory_usage":[]}}`},
-		{Monitor, "GET /predictions/web?prediction_window=60", "", `{"container_id":"web","prediction_window":60,"predictions":{"cpu_usage":[0.1,0.2],"memory_usage":[]}}`},
+		{Monitor, "GET /predictions/web", "",
+			`{"container_id":"web","prediction_window":300,"predictions":{"cpu_usage":[0.1,0.2],"memory_usage":[]}}`},
+		{Monitor, "GET /predictions/web?prediction_window=60", "",
+			`{"container_id":"web","prediction_window":60,"predictions":{"cpu_usage":[0.1,0.2],"memory_usage":[]}}`},
 		{Monitor, "GET /health", "", `{"status":"healthy","controller_id":"alpha","zone":"default"}`},
 
 		{Controller, "GET /health", "", `{"status":"healthy","controller_id":"alpha","zone":"default"}`},
 		{Controller, "POST /register", `{"controller_id":"c2","endpoint":"10.0.0.2:8002"}`, `{"status":"registered"}`},
 		{Controller, "GET /neighbors", "", `{"neighbors":{}}`},
-		{Controller, "POST /decision", `{"cpu_usage":0.82,"memory_usage":0.4}`, `{"action":"scale_up","timestamp":"<time>","participating_controllers":["alpha"]}`},
+		{Controller, "POST /decision", `{"cpu_usage":0.82,"memory_usage":0.4}`,
+			`{"action":"scale_up","timestamp":"<time>","participating_controllers":["alpha"]}`},
 		{Controller, "POST /decision", `{"container_id":"web"}`, `{"action":"scale_up","timestamp":"<time>","participating_controllers":["alpha"],"reason":"throttled","confidence":0.9,
 			"plan":[{"container":"web","service":"","mark":"~","resource":"","from":0,"to":0,"why":""}]}`},
 		{Controller, "GET /leader", "", `{"is_leader":true}`},
@@ -50,10 +54,14 @@ func TestContract(t *testing.T) {
 		{Execution, "GET /health", "", `{"status":"healthy","controller_id":"alpha","zone":"default"}`},
 		{Execution, "POST /scale/vertical", `{"container_id":"web","direction":"up"}`, scaled},
 		{Execution, "POST /scale/vertical", `{"container_id":"web","direction":"down","resources":null}`, scaled},
-		{Execution, "POST /scale/vertical", `{"container_id":"web","direction":"down","resources":{"cpu":null,"memory":268435456}}`, scaled},
-		{Execution, "POST /scale/vertical", `{"container_id":"web","direction":"up","resources":{"cpu":1.5,"memory":268435456},"later":"ignored"}`, scaled},
-		{Execution, "POST /scale/horizontal", `{"container_id":"web","direction":"out","replicas":1}`, `{"status":"success","result":{"new_containers":["` + someID + `"]}}`},
-		{Execution, "POST /scale/horizontal", `{"container_id":"web","direction":"in","replicas":1}`, `{"status":"success","result":{"removed_containers":[]}}`},
+		{Execution, "POST /scale/vertical",
+			`{"container_id":"web","direction":"down","resources":{"cpu":null,"memory":268435456}}`, scaled},
+		{Execution, "POST /scale/vertical",
+			`{"container_id":"web","direction":"up","resources":{"cpu":1.5,"memory":268435456},"later":"ignored"}`, scaled},
+		{Execution, "POST /scale/horizontal", `{"container_id":"web","direction":"out","replicas":1}`,
+			`{"status":"success","result":{"new_containers":["` + someID + `"]}}`},
+		{Execution, "POST /scale/horizontal", `{"container_id":"web","direction":"in","replicas":1}`,
+			`{"status":"success","result":{"removed_containers":[]}}`},
 		{Execution, "GET /history/web", "", `{"history":[{"container_id":"web","timestamp":"2026-03-01T10:30:00Z","scaling_type":"vertical","direction":"up",
 			"old_config":{"cpu_quota":100000,"cpu_period":100000,"memory":1048576},"new_config":{"cpu_quota":150000,"cpu_period":100000,"memory":2097152},"outcome":"applied","reason":"asked for"}]}`},
 		{Execution, "GET /history/nobody?limit=5", "", `{"history":[]}`},
@@ -85,7 +93,8 @@ func TestContractStatistics(t *testing.T) {
 	}
 	_, body := h.ask(t, Monitor, "GET", "/metrics/web/history?time_window=10", "")
 	_, stats, _ := strings.Cut(body, `"statistics":`)
-	sameJSON(t, stats[:strings.LastIndex(stats, "}")], fmt.Sprintf(`{"cpu":{"mean":2.5,"max":4,"min":1,"std":%v},"memory":{"mean":0.5,"max":0.5,"min":0.5,"std":0}}`, math.Sqrt(1.25)))
+	sameJSON(t, stats[:strings.LastIndex(stats, "}")], fmt.Sprintf(
+		`{"cpu":{"mean":2.5,"max":4,"min":1,"std":%v},"memory":{"mean":0.5,"max":0.5,"min":0.5,"std":0}}`, math.Sqrt(1.25)))
 	if n := strings.Count(body, `"container_id":"web"`); n != 5 {
 		t.Errorf("the reference is echoed %d times, want 5: %s", n, body)
 	}
@@ -259,11 +268,13 @@ func TestContractHealthDegraded(t *testing.T) {
 func TestContractIdempotencyKey(t *testing.T) {
 	h := serve(t)
 	h.ask(t, Execution, "POST", "/scale/vertical", `{"container_id":"web","direction":"up"}`, "Idempotency-Key", "k1")
-	h.ask(t, Execution, "POST", "/scale/horizontal", `{"container_id":"web","direction":"out","replicas":1}`, "Idempotency-Key", "k2")
+	h.ask(t, Execution, "POST", "/scale/horizontal", `{"container_id":"web","direction":"out","replicas":1}`,
+		"Idempotency-Key", "k2")
 	if h.d.scales[0].Key != "k1" || h.d.replicas[0].Key != "k2" {
 		t.Errorf("keys %+v %+v", h.d.scales, h.d.replicas)
 	}
-	status, body := h.ask(t, Execution, "POST", "/scale/vertical", `{"container_id":"web","direction":"up"}`, "Idempotency-Key", strings.Repeat("k", 200))
+	status, body := h.ask(t, Execution, "POST", "/scale/vertical", `{"container_id":"web","direction":"up"}`,
+		"Idempotency-Key", strings.Repeat("k", 200))
 	if status != 422 {
 		t.Errorf("status %d", status)
 	}

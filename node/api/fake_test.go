@@ -83,18 +83,23 @@ func (f *fakeDaemon) Status(context.Context, None) (Status, error) {
 	}
 	s := Status{
 		Schema: Schema, Version: "test",
-		Node:    NodeView{ID: "n1", Name: "alpha", Mode: "auto", StartedAt: someTime, Ready: true, CPUs: 8, CPUUsed: 2.5, MemoryBytes: 32 << 30, MemoryUsed: 8 << 30, PoolCPU: 7, PoolCPUGranted: 3, Members: 1},
+		Node: NodeView{ID: "n1", Name: "alpha", Mode: "auto", StartedAt: someTime, Ready: true, CPUs: 8, CPUUsed: 2.5,
+			MemoryBytes: 32 << 30, MemoryUsed: 8 << 30, PoolCPU: 7, PoolCPUGranted: 3, Members: 1},
 		Summary: Summary{SavedCPU: 1.5, SavedMemory: 1 << 30},
 		Services: []ServiceView{
-			{Name: "shop_web", Owner: "alpha", Containers: []string{"web"}, Forecast: &Forecast{Horizon: 300, Expected: 0.7, Upper: 0.9, Level: 0.95, Coverage: 0.94, Gain: 0.25, ScoredFor: 7200, Member: "holt", Trusted: true}},
+			{Name: "shop_web", Owner: "alpha", Containers: []string{"web"},
+				Forecast: &Forecast{Horizon: 300, Expected: 0.7, Upper: 0.9, Level: 0.95, Coverage: 0.94, Gain: 0.25,
+					ScoredFor: 7200, Member: "holt", Trusted: true}},
 			{Name: "young", Owner: "alpha", Forecast: &Forecast{Horizon: 300, Expected: 0.1, Upper: 0.2, Level: 0.8}},
 		},
 		Containers: []ContainerView{
-			{ID: someID, Name: "web", Managed: true, CPUUsed: 0.6, CPULimit: ptr(0.8), CPUWanted: ptr(0.9), Throttled: 0.03, MemoryUsed: 210 << 20, MemoryLimit: ptr(int64(384 << 20)), SampledAt: someTime},
+			{ID: someID, Name: "web", Managed: true, CPUUsed: 0.6, CPULimit: ptr(0.8), CPUWanted: ptr(0.9), Throttled: 0.03,
+				MemoryUsed: 210 << 20, MemoryLimit: ptr(int64(384 << 20)), SampledAt: someTime},
 			{ID: "ffff", Name: "unlimited", CPUUsed: 0.1, MemoryUsed: 5 << 20, SampledAt: someTime},
 			{ID: "eeee", Name: "unmeasured"},
 			{ID: "cccc", Name: "far", Host: "beta", CPUUsed: 1, SampledAt: someTime}, // on beta's page
-			{ID: "dddd", Name: "web"},                                                // a second of the same name must not spoil the page
+			// a second of the same name must not spoil the page
+			{ID: "dddd", Name: "web"},
 		},
 	}
 	for i := range f.extra {
@@ -119,7 +124,8 @@ func (f *fakeDaemon) Plan(ctx context.Context, r PlanRequest) (Plan, error) {
 }
 
 func (f *fakeDaemon) Trace(ctx context.Context, r TraceRequest) (Trace, error) {
-	return Trace{Schema: Schema, Service: r.Name, Resource: r.Resource, Unit: "cores", Step: 60, Values: []float64{r.Since.Seconds()}, Peaks: []float64{1}}, f.note(ctx, "trace", "")
+	return Trace{Schema: Schema, Service: r.Name, Resource: r.Resource, Unit: "cores", Step: 60,
+		Values: []float64{r.Since.Seconds()}, Peaks: []float64{1}}, f.note(ctx, "trace", "")
 }
 
 func (f *fakeDaemon) Scale(ctx context.Context, r ScaleRequest) (ScaleResult, error) {
@@ -133,7 +139,8 @@ func (f *fakeDaemon) Pause(ctx context.Context, r PauseRequest) (PauseResult, er
 	f.mu.Lock()
 	f.pauses = append(f.pauses, r)
 	f.mu.Unlock()
-	return PauseResult{Status: "done", Service: r.Service, Hosts: []string{"alpha"}, NotReached: []string{}}, f.note(ctx, "pause", "")
+	return PauseResult{Status: "done", Service: r.Service, Hosts: []string{"alpha"}, NotReached: []string{}},
+		f.note(ctx, "pause", "")
 }
 
 func (f *fakeDaemon) Restore(ctx context.Context, q RestoreRequest) (RestoreResult, error) {
@@ -156,8 +163,9 @@ func (f *fakeDaemon) Replicate(ctx context.Context, r ReplicaRequest) ([]string,
 
 func (f *fakeDaemon) Metric(ctx context.Context, c string) (Metric, error) {
 	return Metric{
-		ContainerID: someID, CPUUsage: 0.82, MemoryUsage: 0.4, NetworkRx: 1, NetworkTx: 2, DiskRead: 3, DiskWrite: 4, Timestamp: someTime,
-		CPULimit: ptr(1.0), CPUUtilization: ptr(0.82), WorkingSet: 4 << 20, Pids: 3,
+		ContainerID: someID, CPUUsage: 0.82, MemoryUsage: 0.4, NetworkRx: 1, NetworkTx: 2, DiskRead: 3, DiskWrite: 4,
+		Timestamp: someTime,
+		CPULimit:  ptr(1.0), CPUUtilization: ptr(0.82), WorkingSet: 4 << 20, Pids: 3,
 	}, f.note(ctx, "metric", c)
 }
 
@@ -188,12 +196,14 @@ func (f *fakeDaemon) Predict(ctx context.Context, c string, w time.Duration) (Pr
 func (f *fakeDaemon) WireHistory(ctx context.Context, c string, limit int) ([]WireRecord, error) {
 	return []WireRecord{{
 		ContainerID: someID, Timestamp: someTime, ScalingType: "vertical", Direction: "up",
-		OldConfig: OldConfig{100000, 100000, 1 << 20}, NewConfig: OldConfig{150000, 100000, 1 << 21}, Outcome: "applied", Reason: "asked for",
+		OldConfig: OldConfig{100000, 100000, 1 << 20}, NewConfig: OldConfig{150000, 100000, 1 << 21}, Outcome: "applied",
+		Reason: "asked for",
 	}}, f.note(ctx, "history", c)
 }
 
 func (f *fakeDaemon) Decide(ctx context.Context, c string) (ContainerPlan, error) {
-	return ContainerPlan{Action: "scale_up", Reason: "throttled", Confidence: 0.9, Plan: []PlanItem{{Container: c, Mark: "~"}}, Controllers: []string{"alpha"}}, f.note(ctx, "decide", c)
+	return ContainerPlan{Action: "scale_up", Reason: "throttled", Confidence: 0.9,
+		Plan: []PlanItem{{Container: c, Mark: "~"}}, Controllers: []string{"alpha"}}, f.note(ctx, "decide", c)
 }
 
 func (f *fakeDaemon) Identity() (string, string) { return "alpha", "default" }
@@ -211,7 +221,8 @@ func (f *fakeDaemon) Leader(ctx context.Context, c string) (bool, string, error)
 }
 
 func (f *fakeDaemon) Members(ctx context.Context, _ None) (Members, error) {
-	return Members{Schema: Schema, Cluster: "effiscale", Self: "n1", Members: []MemberView{{ID: "n1", Name: "alpha", Self: true, Since: someTime}}}, f.note(ctx, "members", "")
+	return Members{Schema: Schema, Cluster: "effiscale", Self: "n1",
+		Members: []MemberView{{ID: "n1", Name: "alpha", Self: true, Since: someTime}}}, f.note(ctx, "members", "")
 }
 
 func (f *fakeDaemon) Join(ctx context.Context, q JoinRequest) (JoinResult, error) {
@@ -226,7 +237,8 @@ func (f *fakeDaemon) Leave(ctx context.Context, q LeaveRequest) (Done, error) {
 }
 
 func (f *fakeDaemon) Keys(ctx context.Context, _ None) (Keys, error) {
-	return Keys{Schema: Schema, Keys: []KeyView{{Fingerprint: "01234567", Primary: true, Nodes: 2, Of: 3}}}, f.note(ctx, "keys", "")
+	return Keys{Schema: Schema, Keys: []KeyView{{Fingerprint: "01234567", Primary: true, Nodes: 2, Of: 3}}},
+		f.note(ctx, "keys", "")
 }
 
 func (f *fakeDaemon) KeyChange(ctx context.Context, r KeyRequest) (Keys, error) {

@@ -18,7 +18,8 @@ import (
 
 // FuzzCheckRef: whatever passes is a name or an id, and safe in a path and a log.
 func FuzzCheckRef(f *testing.F) {
-	for _, s := range []string{"web", someID, someID[:12], "..", "", "a", "a/b", "１２", "web\x00", strings.Repeat("a", 200)} {
+	for _, s := range []string{"web", someID, someID[:12], "..", "", "a", "a/b", "１２", "web\x00",
+		strings.Repeat("a", 200)} {
 		f.Add(s)
 	}
 	safe := regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]+$`)
@@ -30,7 +31,8 @@ func FuzzCheckRef(f *testing.F) {
 		if err == nil {
 			return
 		}
-		if KindOf(err) != KindBadRequest || len(err.Error()) > 512 || !utf8.ValidString(err.Error()) || strings.ContainsAny(err.Error(), "\x00\x1b\n\r") {
+		if KindOf(err) != KindBadRequest || len(err.Error()) > 512 || !utf8.ValidString(err.Error()) ||
+			strings.ContainsAny(err.Error(), "\x00\x1b\n\r") {
 			t.Errorf("%q", err)
 		}
 	})
@@ -48,7 +50,8 @@ func newFuzzDoor(f *testing.F, service string) *fuzzDoor {
 	l.global.SetLimit(rate.Inf)
 	l.clients[clientKey("192.0.2.1:1")] = rate.NewLimiter(rate.Inf, 1) // httptest's client
 	d := &fakeDaemon{}
-	s := &Server{b: d.backend(), o: Options{Log: zerolog.Nop(), Version: "test"}, limits: defaultLimits(), metrics: NewMetrics("test"),
+	s := &Server{b: d.backend(), o: Options{Log: zerolog.Nop(), Version: "test"}, limits: defaultLimits(),
+		metrics: NewMetrics("test"),
 		limiter: l, crossOrigin: http.NewCrossOriginProtection(), names: []string{"example.com"}}
 	h, err := s.serviceHandler(service)
 	if err != nil {
@@ -81,15 +84,18 @@ func (f *fuzzDoor) send(t *testing.T, method, target string, body []byte) {
 }
 
 func FuzzVerticalBody(f *testing.F) {
-	for _, s := range []string{`{"container_id":"web","direction":"up"}`, `{"container_id":"web","direction":"down","resources":{"cpu":1.5,"memory":268435456}}`,
-		`{"container_id":"web","direction":"up","resources":{"cpu":1,"CPU":-1e300}}`, `{`, `null`, `[]`, `{"container_id":"../x","direction":"up"}`, `{"container_id":"web","direction":"up","resources":{"cpu":1e999}}`} {
+	for _, s := range []string{`{"container_id":"web","direction":"up"}`,
+		`{"container_id":"web","direction":"down","resources":{"cpu":1.5,"memory":268435456}}`,
+		`{"container_id":"web","direction":"up","resources":{"cpu":1,"CPU":-1e300}}`, `{`, `null`, `[]`,
+		`{"container_id":"../x","direction":"up"}`, `{"container_id":"web","direction":"up","resources":{"cpu":1e999}}`} {
 		f.Add([]byte(s))
 	}
 	door := newFuzzDoor(f, Execution)
 	f.Fuzz(func(t *testing.T, body []byte) {
 		door.send(t, "POST", "/scale/vertical", body)
 		for _, r := range door.d.scales {
-			if CheckRef(r.Container) != nil || r.CPU < 0 || r.CPU > 4096 || r.Memory < 0 || r.Memory > 1<<50 || r.Direction != "up" && r.Direction != "down" {
+			if CheckRef(r.Container) != nil || r.CPU < 0 || r.CPU > 4096 || r.Memory < 0 || r.Memory > 1<<50 ||
+				r.Direction != "up" && r.Direction != "down" {
 				t.Errorf("%q reached the daemon as %+v", body, r)
 			}
 		}
@@ -97,7 +103,8 @@ func FuzzVerticalBody(f *testing.F) {
 }
 
 func FuzzDecisionBody(f *testing.F) {
-	for _, s := range []string{`{"cpu_usage":0.82,"memory_usage":0.4}`, `{"container_id":"web"}`, `{"cpu_usage":null}`, `{"cpu_usage":-0}`, `{"cpu_usage":1,"memory_usage":2}`} {
+	for _, s := range []string{`{"cpu_usage":0.82,"memory_usage":0.4}`, `{"container_id":"web"}`, `{"cpu_usage":null}`,
+		`{"cpu_usage":-0}`, `{"cpu_usage":1,"memory_usage":2}`} {
 		f.Add([]byte(s))
 	}
 	door := newFuzzDoor(f, Controller)
@@ -106,7 +113,8 @@ func FuzzDecisionBody(f *testing.F) {
 
 // FuzzPath: a strange path never reaches the daemon with a strange reference.
 func FuzzPath(f *testing.F) {
-	for _, s := range []string{"/metrics/web", "/metrics/%2e%2e", "/metrics/../x", "//", "/metrics/a%00", "/predictions/web?prediction_window=NaN", "/metrics/web/history?time_window=%31"} {
+	for _, s := range []string{"/metrics/web", "/metrics/%2e%2e", "/metrics/../x", "//", "/metrics/a%00",
+		"/predictions/web?prediction_window=NaN", "/metrics/web/history?time_window=%31"} {
 		f.Add(s)
 	}
 	door := newFuzzDoor(f, Monitor)

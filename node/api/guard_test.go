@@ -52,7 +52,8 @@ func TestRow54HugeBody(t *testing.T) {
 	h := serve(t)
 	for _, framing := range []string{"Content-Length: 10737418240", "Transfer-Encoding: chunked"} {
 		c := h.dial(t, Execution)
-		fmt.Fprintf(c, "POST /scale/vertical HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\n%s\r\n\r\n", h.Addr(Execution), framing)
+		fmt.Fprintf(c, "POST /scale/vertical HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\n%s\r\n\r\n",
+			h.Addr(Execution), framing)
 		sent, block := 0, bytes.Repeat([]byte("x"), 1<<16)
 		if strings.HasPrefix(framing, "Transfer") {
 			block = fmt.Appendf(nil, "%x\r\n%s\r\n", len(block), block)
@@ -74,7 +75,8 @@ func TestRow54HugeBody(t *testing.T) {
 		t.Errorf("status %d", status)
 	}
 	isProblem(t, body, "65536")
-	if status, _ := h.ask(t, Execution, "POST", "/scale/vertical", `{"container_id":"web","direction":"up"}`+strings.Repeat(" ", maxBody-39)); status != 200 {
+	if status, _ := h.ask(t, Execution, "POST", "/scale/vertical",
+		`{"container_id":"web","direction":"up"}`+strings.Repeat(" ", maxBody-39)); status != 200 {
 		t.Errorf("a body of just 64 KiB: status %d", status)
 	}
 }
@@ -94,7 +96,8 @@ func TestRow54Headers(t *testing.T) {
 	if taken == 1_000_000 && w.Flush() == nil {
 		t.Error("the server read a million headers")
 	}
-	if status, _ := h.raw(t, Monitor, "GET /health HTTP/1.1\r\nHost: "+h.Addr(Monitor)+"\r\nX: "+strings.Repeat("y", 30<<10)+"\r\n\r\n"); status != http.StatusRequestHeaderFieldsTooLarge {
+	if status, _ := h.raw(t, Monitor, "GET /health HTTP/1.1\r\nHost: "+h.Addr(Monitor)+"\r\nX: "+strings.Repeat("y",
+		30<<10)+"\r\n\r\n"); status != http.StatusRequestHeaderFieldsTooLarge {
 		t.Errorf("a header of 30 KiB: status %d", status)
 	}
 }
@@ -148,7 +151,8 @@ func TestRow54Connections(t *testing.T) {
 // TestRow54SlowBody: row 54, a body that never ends.
 func TestRow54SlowBody(t *testing.T) {
 	h := serve(t, func(s *Server) { s.limits.read = 200 * time.Millisecond })
-	status, body := h.raw(t, Execution, "POST /scale/vertical HTTP/1.1\r\nHost: "+h.Addr(Execution)+"\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
+	status, body := h.raw(t, Execution, "POST /scale/vertical HTTP/1.1\r\nHost: "+h.Addr(
+		Execution)+"\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
 	if status != http.StatusRequestTimeout {
 		t.Errorf("status %d", status)
 	}
@@ -243,11 +247,14 @@ func TestLimiter(t *testing.T) {
 func TestRow55Paths(t *testing.T) {
 	h := serve(t)
 	for _, ref := range []string{
-		"..", ".", "../../etc/passwd", "%2e%2e", "%2e%2e%2fetc", "..%2f..", "%2E", "a%2fb", "a%5cb", "", "%00", "web%00", "%0a", "a%20b",
-		"-web", ".web", "_web", "a", "1", "%ef%bc%91%ef%bc%91", "web%0d%0aX:1", "web;x", "web%25", strings.Repeat("a", 129), strings.Repeat("a", 10000),
+		"..", ".", "../../etc/passwd", "%2e%2e", "%2e%2e%2fetc", "..%2f..", "%2E", "a%2fb", "a%5cb", "", "%00", "web%00",
+		"%0a", "a%20b",
+		"-web", ".web", "_web", "a", "1", "%ef%bc%91%ef%bc%91", "web%0d%0aX:1", "web;x", "web%25", strings.Repeat("a", 129),
+		strings.Repeat("a", 10000),
 		"web%ff", "%zz", "web/../web", "web//",
 	} {
-		for _, path := range []string{"GET /metrics/" + ref + "/history", "POST /monitor/start/" + ref, "GET /predictions/" + ref} {
+		for _, path := range []string{"GET /metrics/" + ref + "/history", "POST /monitor/start/" + ref, "GET /predictions/" +
+			ref} {
 			status, body := h.raw(t, Monitor, path+" HTTP/1.1\r\nHost: "+h.Addr(Monitor)+"\r\nContent-Length: 0\r\n\r\n")
 			if status != 400 {
 				t.Errorf("%.80s: status %d: %.200s", path, status, body)
@@ -255,10 +262,12 @@ func TestRow55Paths(t *testing.T) {
 		}
 	}
 	for _, target := range []string{"*", "http://evil.example/health"} {
-		if status, _ := h.raw(t, Monitor, "OPTIONS "+target+" HTTP/1.1\r\nHost: "+h.Addr(Monitor)+"\r\n\r\n"); status != 400 && status != 403 {
+		if status, _ := h.raw(t, Monitor, "OPTIONS "+target+" HTTP/1.1\r\nHost: "+h.Addr(
+			Monitor)+"\r\n\r\n"); status != 400 && status != 403 {
 			t.Errorf("OPTIONS %s: status %d", target, status)
 		}
-		if status, _ := h.raw(t, Monitor, "GET "+target+" HTTP/1.1\r\nHost: "+h.Addr(Monitor)+"\r\n\r\n"); status != 400 && status != 403 {
+		if status, _ := h.raw(t, Monitor, "GET "+target+" HTTP/1.1\r\nHost: "+h.Addr(Monitor)+"\r\n\r\n"); status != 400 &&
+			status != 403 {
 			t.Errorf("%s: status %d", target, status)
 		}
 	}
@@ -285,7 +294,8 @@ func TestRow25SlowDaemon(t *testing.T) {
 		}
 	})
 	h.d.hang = true
-	if status, body := h.ask(t, Execution, "POST", "/scale/vertical", `{"container_id":"web","direction":"up"}`); status != 504 {
+	if status, body := h.ask(t, Execution, "POST", "/scale/vertical",
+		`{"container_id":"web","direction":"up"}`); status != 504 {
 		t.Errorf("status %d: %s", status, body)
 	}
 	if status, body := h.ask(t, Monitor, "GET", "/metrics/web", ""); status != 504 {
@@ -346,8 +356,10 @@ func TestRow56Rebinding(t *testing.T) {
 	for host, want := range map[string]int{
 		"127.0.0.1" + port: 200, "localhost" + port: 200, "LocalHost" + port: 200, "[::1]" + port: 200,
 		"effiscale.lan": 200, "effiscale.lan:99": 200, "proxy.lan:443": 200,
-		"proxy.lan": 403, "proxy.lan:444": 403, "evil.example" + port: 403, "127.0.0.1.evil.com" + port: 403, "127.0.0.1:1": 403,
-		"localhost.evil.com" + port: 403, "localhost": 403, "xlocalhost" + port: 403, "10.0.0.1" + port: 403, "127.0.0.1" + port + port: 403, "localhost." + port: 403,
+		"proxy.lan": 403, "proxy.lan:444": 403, "evil.example" + port: 403, "127.0.0.1.evil.com" + port: 403,
+		"127.0.0.1:1":               403,
+		"localhost.evil.com" + port: 403, "localhost": 403, "xlocalhost" + port: 403, "10.0.0.1" + port: 403, "127.0.0.1" +
+			port + port: 403, "localhost." + port: 403,
 	} {
 		if status, body := h.ask(t, Monitor, "GET", "/health", "", "Host", host); status != want {
 			t.Errorf("Host %s: status %d, want %d: %s", host, status, want, body)
@@ -389,7 +401,8 @@ func TestRow56Browser(t *testing.T) {
 	if got := h.d.asked(); len(got) > 0 {
 		t.Errorf("the daemon was asked %v", got)
 	}
-	if status, _ := h.ask(t, Execution, "POST", "/scale/vertical", body, "Content-Type", "application/json; charset=utf-8"); status != 200 {
+	if status, _ := h.ask(t, Execution, "POST", "/scale/vertical", body, "Content-Type",
+		"application/json; charset=utf-8"); status != 200 {
 		t.Errorf("status %d", status)
 	}
 	req, _ := http.NewRequestWithContext(t.Context(), "GET", "http://"+h.Addr(Execution)+"/history/web", nil)

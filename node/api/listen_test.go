@@ -80,7 +80,8 @@ func TestRow56BeyondLoopback(t *testing.T) {
 		for _, half := range []Options{{}, {TokensFile: tokens}, {TLSCert: cert, TLSKey: key}} {
 			o := half
 			o.Execution, o.Log = address, zerolog.Nop()
-			wantWords(t, bindError(t, o), address, "openssl req", "sha256sum", "api.tokens_file", "api.tls_cert", `"127.0.0.1:0"`)
+			wantWords(t, bindError(t, o), address, "openssl req", "sha256sum", "api.tokens_file", "api.tls_cert",
+				`"127.0.0.1:0"`)
 		}
 	}
 	o := options()
@@ -105,7 +106,8 @@ func secrets(t *testing.T) (tokens, cert, key string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	is := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
+	is := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour),
+		DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
 	der, err := x509.CreateCertificate(rand.Reader, is, is, &pair.PublicKey, pair)
 	if err != nil {
 		t.Fatal(err)
@@ -190,7 +192,8 @@ func TestRow56Tokens(t *testing.T) {
 	if by := h.d.scales[0].By; by != "api token operate-person" {
 		t.Errorf("by %q", by)
 	}
-	if conn, err := tls.Dial("tcp", h.Addr(Monitor), &tls.Config{RootCAs: roots, MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10}); err == nil {
+	if conn, err := tls.Dial("tcp", h.Addr(Monitor), &tls.Config{RootCAs: roots, MaxVersion: tls.VersionTLS11,
+		MinVersion: tls.VersionTLS10}); err == nil {
 		conn.Close()
 		t.Error("TLS 1.1 is accepted")
 	}

@@ -65,7 +65,8 @@ func TestMetricsPageOverHTTP(t *testing.T) {
 		if status != 200 {
 			t.Fatalf("%s: %d", service, status)
 		}
-		for _, want := range []string{"go_goroutines ", "process_resident_memory_bytes ", `effiscale_build_info{version="1.2.3"} 1`, `effiscale_container_cpu_limit_cores{container="web"} 0.8`} {
+		for _, want := range []string{"go_goroutines ", "process_resident_memory_bytes ",
+			`effiscale_build_info{version="1.2.3"} 1`, `effiscale_container_cpu_limit_cores{container="web"} 0.8`} {
 			if !strings.Contains(body, want) {
 				t.Errorf("%s: no %s", service, want)
 			}
@@ -100,7 +101,9 @@ func TestMetricsBounds(t *testing.T) {
 		m.Decision("grow", "cpu", word)
 	}
 	m.Rejected("a\xffb\n")
-	for name, want := range map[string]int{"effiscale_loop_duration_seconds": maxWords + 1, "effiscale_samples_rejected_total": maxWords + 1, "effiscale_actions_total": maxWords + 1, "effiscale_decisions_total": maxWords + 1} {
+	for name, want := range map[string]int{"effiscale_loop_duration_seconds": maxWords + 1,
+		"effiscale_samples_rejected_total": maxWords + 1, "effiscale_actions_total": maxWords + 1,
+		"effiscale_decisions_total": maxWords + 1} {
 		if n, err := testutil.GatherAndCount(m.registry, name); err != nil || n != want {
 			t.Errorf("%s: %d series, want %d (%v)", name, n, want, err)
 		}
@@ -129,7 +132,8 @@ func TestMetricsWithoutDaemon(t *testing.T) {
 	if err := m.watch(&fakeDaemon{fail: errors.New("starting")}); err != nil {
 		t.Fatal(err)
 	}
-	if page := m.page(t); !strings.Contains(page, "effiscale_node_up 0\n") || strings.Contains(page, "effiscale_container_") {
+	if page := m.page(t); !strings.Contains(page, "effiscale_node_up 0\n") ||
+		strings.Contains(page, "effiscale_container_") {
 		t.Error(page)
 	}
 	if err := m.watch(&fakeDaemon{}); err == nil {

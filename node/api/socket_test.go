@@ -26,7 +26,8 @@ func TestClient(t *testing.T) {
 	h := serve(t)
 	c := h.client(t)
 	ctx := t.Context()
-	if s, err := OpStatus.Call(ctx, c, None{}); err != nil || s.Node.Name != "alpha" || len(s.Containers) != 5 || *s.Containers[0].CPULimit != 0.8 {
+	if s, err := OpStatus.Call(ctx, c, None{}); err != nil || s.Node.Name != "alpha" || len(s.Containers) != 5 ||
+		*s.Containers[0].CPULimit != 0.8 {
 		t.Errorf("Status: %+v %v", s, err)
 	}
 	if e, err := OpExplain.Call(ctx, c, ExplainRequest{"web"}); err != nil || e.Container.Name != "web" {
@@ -37,10 +38,12 @@ func TestClient(t *testing.T) {
 			t.Errorf("Records: %+v %v", r, err)
 		}
 	}
-	if p, err := OpPlan.Call(ctx, c, PlanRequest{Name: "alpha/shop web"}); err != nil || p.Changes != 2 || h.d.plans[0].Name != "alpha/shop web" {
+	if p, err := OpPlan.Call(ctx, c, PlanRequest{Name: "alpha/shop web"}); err != nil || p.Changes != 2 ||
+		h.d.plans[0].Name != "alpha/shop web" {
 		t.Errorf("Plan: %+v %v, asked %+v", p, err, h.d.plans)
 	}
-	if r, err := OpScale.Call(ctx, c, ScaleRequest{Container: "web", CPU: 1.5, DryRun: true, Key: "k", By: "forged"}); err != nil || r.CPUQuota != 150000 {
+	if r, err := OpScale.Call(ctx, c, ScaleRequest{Container: "web", CPU: 1.5, DryRun: true, Key: "k",
+		By: "forged"}); err != nil || r.CPUQuota != 150000 {
 		t.Errorf("Scale: %+v %v", r, err)
 	}
 	got := h.d.scales[0]
@@ -48,7 +51,8 @@ func TestClient(t *testing.T) {
 		t.Errorf("the daemon was asked %+v", got)
 	}
 	pause := PauseRequest{Service: "shop_web", For: time.Hour, OnlyDown: true}
-	if p, err := OpPause.Call(ctx, c, pause); err != nil || h.d.pauses[0] != pause || p.Status != "done" || p.Hosts[0] != "alpha" {
+	if p, err := OpPause.Call(ctx, c, pause); err != nil || h.d.pauses[0] != pause || p.Status != "done" ||
+		p.Hosts[0] != "alpha" {
 		t.Errorf("Pause: %+v %v %+v", p, err, h.d.pauses)
 	}
 	// HOST/NAME goes through wherever a command takes a name.
@@ -104,7 +108,8 @@ func TestClientErrors(t *testing.T) {
 		r    PauseRequest
 		says string
 	}{
-		{PauseRequest{Service: "x", For: -1}, "for"}, {PauseRequest{}, "name"}, {PauseRequest{Service: "x", All: true}, "either"},
+		{PauseRequest{Service: "x", For: -1}, "for"}, {PauseRequest{}, "name"},
+		{PauseRequest{Service: "x", All: true}, "either"},
 		{PauseRequest{All: true, AllHosts: true}, "either"}, {PauseRequest{Service: "a/\x1b"}, "printable"},
 	} {
 		_, err = OpPause.Call(ctx, c, bad.r)
@@ -114,7 +119,8 @@ func TestClientErrors(t *testing.T) {
 	is(err, KindBadRequest, "all_hosts")
 	_, err = OpExplain.Call(ctx, c, ExplainRequest{"a/b/c"})
 	is(err, KindBadRequest, "not a container")
-	for kind, status := range map[Kind]string{KindRefused: "a guard", KindUnavailable: "no Engine", KindTimeout: "slow", KindInternal: "broken", KindForbidden: "no"} {
+	for kind, status := range map[Kind]string{KindRefused: "a guard", KindUnavailable: "no Engine", KindTimeout: "slow",
+		KindInternal: "broken", KindForbidden: "no"} {
 		h.d.fail = Errorf(kind, "%s", status)
 		_, err = OpReload.Call(ctx, c, None{})
 		is(err, kind, status)
@@ -146,8 +152,10 @@ func TestClientWithoutDaemon(t *testing.T) {
 
 // TestClientWithoutPermission: the message names the way in.
 func TestClientWithoutPermission(t *testing.T) {
-	err := NewClient("/run/x").unreachable(t.Context(), &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", unix.EACCES)})
-	if KindOf(err) != KindForbidden || !errors.Is(err, fs.ErrPermission) || errors.Is(Errorf(KindRefused, "x"), fs.ErrPermission) {
+	err := NewClient("/run/x").unreachable(t.Context(), &net.OpError{Op: "dial",
+		Err: os.NewSyscallError("connect", unix.EACCES)})
+	if KindOf(err) != KindForbidden || !errors.Is(err, fs.ErrPermission) ||
+		errors.Is(Errorf(KindRefused, "x"), fs.ErrPermission) {
 		t.Errorf("%#v", err)
 	}
 	wantWords(t, err, "/run/x", "usermod -aG effiscale", "sudo")
@@ -230,7 +238,8 @@ func TestRow56Peers(t *testing.T) {
 	}
 	h := serve(t)
 	stranger := func(method string) *problem {
-		r, _ := http.NewRequestWithContext(context.WithValue(t.Context(), peerKey{}, &unix.Ucred{Uid: nobody, Gid: nobody}), method, "/scale", nil)
+		r, _ := http.NewRequestWithContext(context.WithValue(t.Context(), peerKey{}, &unix.Ucred{Uid: nobody, Gid: nobody}),
+			method, "/scale", nil)
 		_, p := h.admitPeer(nil, r)
 		return p
 	}
@@ -272,8 +281,10 @@ func TestSocketBodies(t *testing.T) {
 			t.Errorf("%.60s: status %d, want %d", body, resp.StatusCode, want)
 		}
 	}
-	for call, want := range map[string]int{"DELETE /status": 405, "GET /nothing": 404, "GET /scale": 405, "GET /health": 200, "GET /records/web?limit=x": 422, "GET /records/web": 200,
-		"GET /trace/web": 422, "GET /trace/web?resource=cpu&since=60": 200, "GET /trace/web?resource=net&since=60": 422, "GET /trace/web?resource=cpu&since=NaN": 422, "GET /trace/web?resource=cpu&since=1e9": 422, "POST /trace/web": 405} {
+	for call, want := range map[string]int{"DELETE /status": 405, "GET /nothing": 404, "GET /scale": 405,
+		"GET /health": 200, "GET /records/web?limit=x": 422, "GET /records/web": 200,
+		"GET /trace/web": 422, "GET /trace/web?resource=cpu&since=60": 200, "GET /trace/web?resource=net&since=60": 422,
+		"GET /trace/web?resource=cpu&since=NaN": 422, "GET /trace/web?resource=cpu&since=1e9": 422, "POST /trace/web": 405} {
 		method, path, _ := strings.Cut(call, " ")
 		req, _ := http.NewRequestWithContext(t.Context(), method, "http://localhost"+path, nil)
 		resp, err := c.Do(req)

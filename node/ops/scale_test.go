@@ -55,7 +55,8 @@ func TestRow62SameRequestAgain(t *testing.T) {
 				t.Errorf("%s: %v", c.key, err)
 			}
 		}
-		if _, err := o.here(t.Context(), api.ScaleRequest{Container: "other", Key: c.key}); api.KindOf(err) != api.KindRefused {
+		if _, err := o.here(t.Context(), api.ScaleRequest{Container: "other",
+			Key: c.key}); api.KindOf(err) != api.KindRefused {
 			t.Errorf("%s, of another container: %v", c.key, err)
 		}
 	}

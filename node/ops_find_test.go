@@ -57,7 +57,9 @@ func TestAnyNodeAnswers(t *testing.T) {
 	f := newFleet(t, 3)
 	a, b, c := f.all[0], f.all[1], f.all[2]
 	a.moor(dockertest.Spec{Name: "front", Labels: of("front")}, dockertest.Spec{Name: "shop-a", Labels: of("shop")})
-	engine := b.moor(dockertest.Spec{Name: "solo", Labels: of("alone")}, dockertest.Spec{Name: "shop-b", Labels: of("shop")}, dockertest.Spec{Name: "shop-b2", Labels: of("shop")}, dockertest.Spec{Name: "twin", Labels: of("twin")})
+	engine := b.moor(dockertest.Spec{Name: "solo", Labels: of("alone")},
+		dockertest.Spec{Name: "shop-b", Labels: of("shop")}, dockertest.Spec{Name: "shop-b2", Labels: of("shop")},
+		dockertest.Spec{Name: "twin", Labels: of("twin")})
 	c.moor(dockertest.Spec{Name: "twin", Labels: of("twin")}, dockertest.Spec{Name: "shop-c", Labels: of("shop")})
 	f.sail()
 	ctx := t.Context()
@@ -69,11 +71,13 @@ func TestAnyNodeAnswers(t *testing.T) {
 	}
 
 	for _, ref := range []string{"solo", "alone"} {
-		if e, err := a.n.ops.Explain(ctx, api.ExplainRequest{Name: ref}); err != nil || e.Container.Name != "solo" || e.Container.Host != b.name || e.Node != b.name {
+		if e, err := a.n.ops.Explain(ctx, api.ExplainRequest{Name: ref}); err != nil || e.Container.Name != "solo" ||
+			e.Container.Host != b.name || e.Node != b.name {
 			t.Errorf("explain %s: of %s on %s at %s, %v", ref, e.Container.Name, e.Container.Host, e.Node, err)
 		}
 	}
-	if e, err := a.n.ops.Explain(ctx, api.ExplainRequest{Name: "front"}); err != nil || e.Container.Host != "" || e.Node != a.name {
+	if e, err := a.n.ops.Explain(ctx, api.ExplainRequest{Name: "front"}); err != nil || e.Container.Host != "" ||
+		e.Node != a.name {
 		t.Errorf("explain of what is here: on %q at %s, %v", e.Container.Host, e.Node, err)
 	}
 	// refused says why, of which kind.
@@ -110,7 +114,8 @@ func TestAnyNodeAnswers(t *testing.T) {
 	})
 	for range 2 {
 		res, err := a.n.ops.Scale(ctx, order)
-		if err != nil || res.Host != b.name || len(res.Changes) != 1 || res.Changes[0].To != 1_500_000_000 || !strings.Contains(res.Changes[0].Why, "cli root at "+a.name) {
+		if err != nil || res.Host != b.name || len(res.Changes) != 1 || res.Changes[0].To != 1_500_000_000 ||
+			!strings.Contains(res.Changes[0].Why, "cli root at "+a.name) {
 			t.Errorf("scale: %+v, %v", res, err)
 		}
 	}
@@ -153,7 +158,8 @@ func TestAnyNodeAnswers(t *testing.T) {
 			t.Errorf("%d of 3007 changes", planted)
 		}
 	}
-	if h, err := c.n.ops.Records(ctx, api.RecordsRequest{Name: "shop-b", Limit: 10}); err != nil || len(h.Changes) != 10 || h.Changes[0].Host != b.name {
+	if h, err := c.n.ops.Records(ctx, api.RecordsRequest{Name: "shop-b", Limit: 10}); err != nil || len(h.Changes) != 10 ||
+		h.Changes[0].Host != b.name {
 		t.Errorf("history of a container elsewhere: %+v, %v", h, err)
 	}
 	_, err = a.n.ops.Records(ctx, api.RecordsRequest{Name: "nobody", Limit: 10})
@@ -162,13 +168,18 @@ func TestAnyNodeAnswers(t *testing.T) {
 	// Who decides is the owner and the warm nodes of the service, whoever is asked.
 	soon(t, "all have one ring", func() bool {
 		sum := a.n.cluster.View().Ring.Checksum()
-		return !slices.ContainsFunc(f.all, func(s *sailor) bool { r := s.n.cluster.View().Ring; return r.Len() != 3 || r.Checksum() != sum })
+		return !slices.ContainsFunc(f.all, func(s *sailor) bool {
+			r := s.n.cluster.View().Ring
+			return r.Len() != 3 ||
+				r.Checksum() != sum
+		})
 	})
 	placed, err := a.n.ops.Explain(ctx, api.ExplainRequest{Name: "solo"})
 	owner, warm := placed.Owner, placed.Warm
 	want := append([]string{owner}, warm...)
 	for _, s := range f.all {
-		if p, err := s.n.ops.Decide(ctx, "solo"); err != nil || len(want) != 3 || !slices.Equal(p.Controllers, want) || p.Reason == "" {
+		if p, err := s.n.ops.Decide(ctx, "solo"); err != nil || len(want) != 3 || !slices.Equal(p.Controllers, want) ||
+			p.Reason == "" {
 			t.Errorf("decide at %s: %+v, %v, not by %v", s.name, p, err, want)
 		}
 		if leads, by, err := s.n.ops.Leader(ctx, "solo"); err != nil || by != owner || leads != (s.name == owner) {
@@ -191,7 +202,8 @@ func TestAnyNodeAnswers(t *testing.T) {
 	refused("a decision for what is on a dead host", err, api.KindUnavailable, b.name)
 	_, err = a.n.ops.Scale(ctx, order)
 	refused("scale of what is on a dead host", err, api.KindUnavailable, b.name)
-	if h, err := a.n.ops.Records(ctx, api.RecordsRequest{Name: "shop", Limit: 9999}); err != nil || len(h.Changes) < 7 || len(h.Changes) >= 3007 || len(h.Notes) != 1 || !strings.Contains(h.Notes[0], b.name) {
+	if h, err := a.n.ops.Records(ctx, api.RecordsRequest{Name: "shop", Limit: 9999}); err != nil || len(h.Changes) < 7 ||
+		len(h.Changes) >= 3007 || len(h.Notes) != 1 || !strings.Contains(h.Notes[0], b.name) {
 		t.Errorf("history without a host: %d, %v, %v", len(h.Changes), h.Notes, err)
 	}
 }

@@ -79,7 +79,8 @@ func TestRow14SameName(t *testing.T) {
 	b.set("CLUSTER_JOIN", gossip)
 	b.start()
 	err := b.gaveWay()
-	if !errors.Is(err, ErrConflict) || !strings.Contains(err.Error(), gossip) || !strings.Contains(err.Error(), "node.name") {
+	if !errors.Is(err, ErrConflict) || !strings.Contains(err.Error(), gossip) ||
+		!strings.Contains(err.Error(), "node.name") {
 		t.Errorf("it ended with %v", err)
 	}
 	if st, err := a.n.ops.Status(t.Context(), api.None{}); err != nil || st.Node.Name != a.name {
@@ -105,7 +106,8 @@ func TestRow14SameName(t *testing.T) {
 	if k, err := a.n.ops.Keys(t.Context(), api.None{}); err != nil || len(k.Notes) != 0 || k.Keys[0].Of != 1 {
 		t.Errorf("keys: %+v, %v", k, err)
 	}
-	if st, err := a.n.ops.Status(t.Context(), api.None{}); err != nil || st.Cluster.Members != 1 || len(st.Cluster.Hosts) != 1 {
+	if st, err := a.n.ops.Status(t.Context(), api.None{}); err != nil || st.Cluster.Members != 1 ||
+		len(st.Cluster.Hosts) != 1 {
 		t.Errorf("status: %+v, %v", st.Cluster, err)
 	}
 }
@@ -153,7 +155,8 @@ func TestRow15ClonedHost(t *testing.T) {
 	if a.n.cluster.Self() != first || b.n.cluster.Self() == first {
 		t.Errorf("%s, and the clone is %s", first, b.n.cluster.Self())
 	}
-	if kept, err := filepath.Glob(b.path("data/node.key*")); err != nil || !slices.Contains(kept, b.path("data/node.key.of-another-machine")) || len(kept) != 2 {
+	if kept, err := filepath.Glob(b.path("data/node.key*")); err != nil ||
+		!slices.Contains(kept, b.path("data/node.key.of-another-machine")) || len(kept) != 2 {
 		t.Errorf("%v, %v", kept, err)
 	}
 	if !strings.Contains(b.out.String(), "made on another machine") {
@@ -184,12 +187,14 @@ func TestRow44ANewIdentityWithoutTerms(t *testing.T) {
 		t.Error("a restart is another node")
 	}
 	a.stop()
-	if err := os.WriteFile(a.path("data/"+store.FileName), []byte(strings.Repeat("no knowledge", 1000)), 0o600); err != nil {
+	if err := os.WriteFile(a.path("data/"+store.FileName), []byte(strings.Repeat("no knowledge", 1000)),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	a.start()
 	second := a.n.cluster.Self()
-	if _, err := os.Stat(a.path("data/node.key.of-lost-knowledge")); second == first || err != nil || !strings.Contains(a.out.String(), "starting with a new node identity") {
+	if _, err := os.Stat(a.path("data/node.key.of-lost-knowledge")); second == first || err != nil ||
+		!strings.Contains(a.out.String(), "starting with a new node identity") {
 		t.Errorf("%s without its terms, %s before; %v", second, first, err)
 	}
 	a.stop()

@@ -52,13 +52,16 @@ func fleetOfThree(t *testing.T) (f *fleet, a, b, c *sailor) {
 	f = newFleet(t, 3)
 	a, b, c = f.all[0], f.all[1], f.all[2]
 	a.moor(dockertest.Spec{Name: "shop-a", Labels: of("shop")}, dockertest.Spec{Name: "front", Labels: of("front")})
-	b.moor(dockertest.Spec{Name: "shop-b", Labels: of("shop")}, dockertest.Spec{Name: "twin", Labels: of("left")}, dockertest.Spec{Name: "solo", Labels: of("web")})
-	c.moor(dockertest.Spec{Name: "twin", Labels: of("right")}, dockertest.Spec{Name: "many-1", Labels: of("many")}, dockertest.Spec{Name: "many-2", Labels: of("many")})
+	b.moor(dockertest.Spec{Name: "shop-b", Labels: of("shop")}, dockertest.Spec{Name: "twin", Labels: of("left")},
+		dockertest.Spec{Name: "solo", Labels: of("web")})
+	c.moor(dockertest.Spec{Name: "twin", Labels: of("right")}, dockertest.Spec{Name: "many-1", Labels: of("many")},
+		dockertest.Spec{Name: "many-2", Labels: of("many")})
 	f.sail()
 	for i, s := range f.all {
 		soon(t, s.name+" measures its containers", func() bool {
 			units, _, err := s.n.loop.Containers(t.Context())
-			return err == nil && len(units) == []int{2, 3, 3}[i] && !slices.ContainsFunc(units, func(u mape.ContainerStatus) bool { return !u.Measured })
+			return err == nil && len(units) == []int{2, 3, 3}[i] &&
+				!slices.ContainsFunc(units, func(u mape.ContainerStatus) bool { return !u.Measured })
 		})
 	}
 	return f, a, b, c
@@ -74,7 +77,8 @@ func allSay(t *testing.T, s *sailor) {
 		}
 		owns := 0
 		for _, v := range m.Members {
-			if !v.OwnsNow || v.Majority == nil || !*v.Majority || v.Attestation != "off" || v.Timing != "fast" || v.Error != "" || !v.Self && (v.ClockSkew == nil || *v.ClockSkew > 1 || *v.ClockSkew < -1) {
+			if !v.OwnsNow || v.Majority == nil || !*v.Majority || v.Attestation != "off" || v.Timing != "fast" ||
+				v.Error != "" || !v.Self && (v.ClockSkew == nil || *v.ClockSkew > 1 || *v.ClockSkew < -1) {
 				return false
 			}
 			owns += v.Owns
@@ -82,7 +86,8 @@ func allSay(t *testing.T, s *sailor) {
 		return owns == 6 // front, shop, left, web, right, many
 	})
 	st, err := s.n.ops.Status(t.Context(), api.None{})
-	if err != nil || st.Cluster.SummaryOf != 3 || len(st.Cluster.Hosts) != 3 || st.Cluster.Summary.Actions < st.Summary.Actions {
+	if err != nil || st.Cluster.SummaryOf != 3 || len(st.Cluster.Hosts) != 3 ||
+		st.Cluster.Summary.Actions < st.Summary.Actions {
 		t.Fatalf("%+v, %v", st.Cluster, err)
 	}
 	for _, h := range st.Cluster.Hosts {
@@ -125,23 +130,30 @@ func TestPauseReachesEveryHost(t *testing.T) {
 			}
 		}
 	}
-	check("a service of two hosts", api.PauseRequest{Service: "shop", For: time.Hour}, "shop", []string{a.name, b.name}, "shop", "shop", "")
-	check("resume by a container elsewhere", api.PauseRequest{Service: "shop-b", Resume: true}, "shop", []string{a.name, b.name}, "", "", "")
+	check("a service of two hosts", api.PauseRequest{Service: "shop", For: time.Hour}, "shop", []string{a.name, b.name},
+		"shop", "shop", "")
+	check("resume by a container elsewhere", api.PauseRequest{Service: "shop-b", Resume: true}, "shop",
+		[]string{a.name, b.name}, "", "", "")
 	check("on one host alone", api.PauseRequest{Service: b.name + "/shop"}, "shop", []string{b.name}, "", "shop", "")
 	// Status says so at each of them: it said of all hosts what the asked one was told.
 	for _, s := range []*sailor{a, b, c} {
 		st, err := s.n.ops.Status(ctx, api.None{})
 		i := slices.IndexFunc(st.Services, func(v api.ServiceView) bool { return v.Name == "shop" })
-		if err != nil || i < 0 || st.Services[i].Paused != "" || !maps.Equal(st.Services[i].Pauses, map[string]string{b.name: "until resumed"}) {
+		if err != nil || i < 0 || st.Services[i].Paused != "" ||
+			!maps.Equal(st.Services[i].Pauses, map[string]string{b.name: "until resumed"}) {
 			t.Errorf("status at %s: %+v, %v", s.name, st.Services, err)
 		}
 	}
-	check("on this host alone", api.PauseRequest{Service: a.name + "/shop-a"}, "shop", []string{a.name}, "shop", "shop", "")
+	check("on this host alone", api.PauseRequest{Service: a.name + "/shop-a"}, "shop", []string{a.name}, "shop", "shop",
+		"")
 	check("a service of another host", api.PauseRequest{Service: "web"}, "web", []string{b.name}, "shop", "shop web", "")
-	check("one of two that have the name", api.PauseRequest{Service: c.name + "/twin"}, "right", []string{c.name}, "shop", "shop web", "right")
-	check("all of every host go on", api.PauseRequest{AllHosts: true, Resume: true}, "", []string{a.name, b.name, c.name}, "", "", "")
+	check("one of two that have the name", api.PauseRequest{Service: c.name + "/twin"}, "right", []string{c.name}, "shop",
+		"shop web", "right")
+	check("all of every host go on", api.PauseRequest{AllHosts: true, Resume: true}, "", []string{a.name, b.name, c.name},
+		"", "", "")
 	check("all of this host", api.PauseRequest{All: true}, "", []string{a.name}, "front shop", "", "")
-	check("all of every host", api.PauseRequest{AllHosts: true, OnlyDown: true}, "", []string{a.name, b.name, c.name}, "front shop", "left shop web", "many right")
+	check("all of every host", api.PauseRequest{AllHosts: true, OnlyDown: true}, "", []string{a.name, b.name, c.name},
+		"front shop", "left shop web", "many right")
 
 	_, err := a.n.ops.Pause(ctx, api.PauseRequest{Service: "twin"})
 	wants(t, "pause of what two hosts have", err, api.KindBadRequest, b.name+"/twin", c.name+"/twin")
@@ -158,10 +170,12 @@ func TestPauseReachesEveryHost(t *testing.T) {
 		t.Errorf("the doctor says %+v", down)
 	}
 	res, err := a.n.ops.Pause(ctx, api.PauseRequest{AllHosts: true, Resume: true})
-	if err != nil || !slices.Equal(res.Hosts, []string{a.name, c.name}) || !slices.Equal(res.NotReached, []string{b.name + " (down)"}) {
+	if err != nil || !slices.Equal(res.Hosts, []string{a.name, c.name}) ||
+		!slices.Equal(res.NotReached, []string{b.name + " (down)"}) {
 		t.Errorf("without b: %+v, %v", res, err)
 	}
-	if res, err = a.n.ops.Pause(ctx, api.PauseRequest{Service: "shop"}); err != nil || !slices.Equal(res.NotReached, []string{b.name + " (down)"}) {
+	if res, err = a.n.ops.Pause(ctx, api.PauseRequest{Service: "shop"}); err != nil ||
+		!slices.Equal(res.NotReached, []string{b.name + " (down)"}) {
 		t.Errorf("what b may run, too: %+v, %v", res, err)
 	}
 	_, err = a.n.ops.Pause(ctx, api.PauseRequest{Service: b.name + "/shop"})
@@ -201,7 +215,8 @@ func TestNamesOnEveryHost(t *testing.T) {
 		{api.PlanRequest{Name: b.name + "/shop"}, b.name, "shop-b"},
 		{api.PlanRequest{Name: "solo"}, b.name, "solo"},
 		{api.PlanRequest{Name: "twin"}, b.name + " " + c.name, "twin"},
-		{api.PlanRequest{AllHosts: true}, a.name + " " + b.name + " " + c.name, "front many-1 many-2 shop-a shop-b solo twin"},
+		{api.PlanRequest{AllHosts: true}, a.name + " " + b.name + " " + c.name,
+			"front many-1 many-2 shop-a shop-b solo twin"},
 	} {
 		if hosts, containers := plan(c.r); hosts != c.hosts || containers != c.containers {
 			t.Errorf("%+v: on %q: %q", c.r, hosts, containers)
@@ -212,11 +227,13 @@ func TestNamesOnEveryHost(t *testing.T) {
 
 	for _, ref := range []string{b.name + "/twin", b.name + "/left", c.name + "/twin"} {
 		host, _, _ := strings.Cut(ref, "/")
-		if e, err := a.n.ops.Explain(ctx, api.ExplainRequest{Name: ref}); err != nil || e.Container.Name != "twin" || e.Container.Host != host {
+		if e, err := a.n.ops.Explain(ctx, api.ExplainRequest{Name: ref}); err != nil || e.Container.Name != "twin" ||
+			e.Container.Host != host {
 			t.Errorf("explain %s: %s on %s, %v", ref, e.Container.Name, e.Container.Host, err)
 		}
 	}
-	if e, err := a.n.ops.Explain(ctx, api.ExplainRequest{Name: a.name + "/front"}); err != nil || e.Container.Name != "front" {
+	if e, err := a.n.ops.Explain(ctx, api.ExplainRequest{Name: a.name + "/front"}); err != nil ||
+		e.Container.Name != "front" {
 		t.Errorf("explain of this host's: %+v, %v", e.Container, err)
 	}
 	_, err = a.n.ops.Explain(ctx, api.ExplainRequest{Name: "twin"})
@@ -246,10 +263,12 @@ func TestNamesOnEveryHost(t *testing.T) {
 		wants(t, "scale of a service of two hosts", err, api.KindBadRequest, b.name+"/shop")
 	}
 	res, err := a.n.ops.Restore(ctx, api.RestoreRequest{Container: c.name + "/twin"})
-	if err != nil || res.Host != c.name || !res.Paused || !slices.Equal(c.paused(), []string{"right"}) || len(b.paused()) != 0 {
+	if err != nil || res.Host != c.name || !res.Paused || !slices.Equal(c.paused(), []string{"right"}) ||
+		len(b.paused()) != 0 {
 		t.Errorf("restore: %+v, %v; c leaves alone %v, b %v", res, err, c.paused(), b.paused())
 	}
-	if res, err := a.n.ops.Restore(ctx, api.RestoreRequest{Container: ""}); err != nil || res.Host != a.name || len(res.Failed) != 0 || !slices.Equal(a.paused(), []string{"front", "shop"}) && !res.Nothing {
+	if res, err := a.n.ops.Restore(ctx, api.RestoreRequest{Container: ""}); err != nil || res.Host != a.name ||
+		len(res.Failed) != 0 || !slices.Equal(a.paused(), []string{"front", "shop"}) && !res.Nothing {
 		t.Errorf("restore of all of this host: %+v, %v", res, err)
 	}
 
@@ -285,14 +304,19 @@ func TestNamesOnEveryHost(t *testing.T) {
 		return a.n.ops.Trace(ctx, api.TraceRequest{Name: ref, Resource: "cpu", Since: 20 * time.Second})
 	}
 	soon(t, "a trace of seconds", func() bool { _, err := trace("solo"); return err == nil })
-	for ref, want := range map[string][2]string{"solo": {"web", b.name}, b.name + "/shop": {"shop", b.name}, "shop": {"shop", a.name}} {
+	for ref, want := range map[string][2]string{"solo": {"web", b.name}, b.name + "/shop": {"shop", b.name},
+		"shop": {"shop", a.name}} {
 		var tr api.Trace
 		soon(t, "a trace of "+ref, func() bool { tr, err = trace(ref); return err == nil })
 		if tr.Service != want[0] || tr.Host != want[1] || (len(tr.Elsewhere) == 1) != (ref == "shop") {
 			t.Errorf("trace of %s: of %s on %s, also on %v, %v", ref, tr.Service, tr.Host, tr.Elsewhere, err)
 		}
 	}
-	soon(t, "a trace that is ambiguous", func() bool { _, err = trace("twin"); return api.KindOf(err) == api.KindBadRequest })
+	soon(t, "a trace that is ambiguous", func() bool {
+		_, err = trace("twin")
+		return api.KindOf(
+			err) == api.KindBadRequest
+	})
 	wants(t, "a trace of what two hosts have", err, api.KindBadRequest, b.name+"/twin", c.name+"/twin")
 }
 
@@ -303,10 +327,13 @@ func TestPeersOrdersAreChecked(t *testing.T) {
 	f.sail()
 	n := f.all[0].n
 	for _, what := range []string{"pause", "restore", "trace"} {
-		for _, body := range []string{``, `{`, `""`, `[]`, `{"service":"a","all":true}`, `{"all_hosts":true}`, `{"service":"\u001b"}`, `{"service":"a","for":-1}`,
-			`"a b"`, `"../x"`, `{"name":"a","resource":"disk","seconds":60}`, `{"name":"","resource":"cpu","seconds":60}`, `{"name":"a","resource":"cpu","seconds":1e300}`} {
+		for _, body := range []string{``, `{`, `""`, `[]`, `{"service":"a","all":true}`, `{"all_hosts":true}`,
+			`{"service":"\u001b"}`, `{"service":"a","for":-1}`,
+			`"a b"`, `"../x"`, `{"name":"a","resource":"disk","seconds":60}`, `{"name":"","resource":"cpu","seconds":60}`,
+			`{"name":"a","resource":"cpu","seconds":1e300}`} {
 			said := new(relay.Error)
-			if _, err := n.ops.Handlers()[what].Serve(t.Context(), "peer", []byte(body)); !errors.As(err, &said) || said.Status != 400 {
+			if _, err := n.ops.Handlers()[what].Serve(t.Context(), "peer", []byte(body)); !errors.As(err, &said) ||
+				said.Status != 400 {
 				t.Errorf("%s %s: %v", what, body, err)
 			}
 		}

@@ -21,7 +21,8 @@ func TestRestorePausesFirst(t *testing.T) {
 	web := r.e.Run(dockertest.Spec{Name: "web", Labels: opted, Limits: limits})
 	r.e.SetMemory(web, 64*knowledge.MiB)
 	r.managed(web)
-	if _, err := r.n.ops.Scale(t.Context(), api.ScaleRequest{Container: "web", Memory: int64(160 * knowledge.MiB), By: "test"}); err != nil {
+	if _, err := r.n.ops.Scale(t.Context(), api.ScaleRequest{Container: "web", Memory: int64(160 * knowledge.MiB),
+		By: "test"}); err != nil {
 		t.Fatal(err)
 	}
 	r.e.Inject(dockertest.Fault{Op: dockertest.UpdateC, Hang: true})

@@ -23,7 +23,8 @@ func TestMetricsGoBackBeyondTheRing(t *testing.T) {
 	now := time.Now()
 	series := history.NewSeries()
 	for at := now.Add(-30 * time.Hour); at.Before(now.Add(-10 * time.Minute)); at = at.Add(30 * time.Second) {
-		series.Add(knowledge.Point{At: at.UnixNano(), CPU: 0.5, CPULimit: 1, WorkingSet: 64 * knowledge.MiB, MemoryLimit: 128 * knowledge.MiB}, time.Second, 1)
+		series.Add(knowledge.Point{At: at.UnixNano(), CPU: 0.5, CPULimit: 1, WorkingSet: 64 * knowledge.MiB,
+			MemoryLimit: 128 * knowledge.MiB}, time.Second, 1)
 		if at.Minute() == 0 {
 			r.commit(series)
 		}
@@ -44,7 +45,8 @@ func TestMetricsGoBackBeyondTheRing(t *testing.T) {
 				t.Fatalf("%s: %s after %s", c.window, got[i].Timestamp, got[i-1].Timestamp)
 			}
 		}
-		if old := got[0]; c.window > time.Hour && (old.CPUUsage != 0.5 || old.MemoryUsage != 0.5 || *old.CPUUtilization != 0.5) {
+		if old := got[0]; c.window > time.Hour && (old.CPUUsage != 0.5 || old.MemoryUsage != 0.5 ||
+			*old.CPUUtilization != 0.5) {
 			t.Errorf("%s: %+v", c.window, old)
 		}
 	}
@@ -57,7 +59,8 @@ func TestMetricsGoBackBeyondTheRing(t *testing.T) {
 
 func (r *rig) commit(s *history.Series) {
 	r.t.Helper()
-	if err := r.n.store.Learned.Commit(store.Batch{Series: map[knowledge.ServiceKey][]history.Chunk{"web": s.Chunks()}}); err != nil {
+	if err := r.n.store.Learned.Commit(store.Batch{Series: map[knowledge.ServiceKey][]history.Chunk{
+		"web": s.Chunks()}}); err != nil {
 		r.t.Fatal(err)
 	}
 }

@@ -58,7 +58,8 @@ func TestRow3OpenActionWaitsForTheKernel(t *testing.T) {
 		t.Fatalf("%d actions wait for ever", len(left))
 	}
 	for name, want := range map[string]knowledge.Result{
-		"done": knowledge.ResultApplied, "undone": knowledge.ResultSuperseded, "gone": knowledge.ResultSuperseded, "late": knowledge.ResultSuperseded,
+		"done": knowledge.ResultApplied, "undone": knowledge.ResultSuperseded, "gone": knowledge.ResultSuperseded,
+		"late": knowledge.ResultSuperseded,
 	} {
 		got, err := s.Journal.Records(store.Filter{Container: ids[name]})
 		if err != nil || len(got) != 1 || got[0].Outcome.Result != want {

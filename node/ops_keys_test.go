@@ -97,7 +97,8 @@ func TestRow18KeysOutliveRestarts(t *testing.T) {
 		if got := keysOf(t, s); !slices.Equal(got, []string{is + " 3/3"}) {
 			t.Errorf("%s after a restart: %v", s.name, got)
 		}
-		if out := s.out.String(); !strings.Contains(out, "not those of cluster.key_file") || strings.Contains(out, fresh) || strings.Contains(out, old) {
+		if out := s.out.String(); !strings.Contains(out, "not those of cluster.key_file") || strings.Contains(out, fresh) ||
+			strings.Contains(out, old) {
 			t.Errorf("%s says:\n%s", s.name, out)
 		}
 	}
@@ -131,7 +132,9 @@ func TestKeysOfWhoIsNotHeard(t *testing.T) {
 	n := newFleet(t, 1).sail().all[0].n
 	before := n.cluster.Members().Keys()
 	said := new(relay.Error)
-	if _, err := n.ops.Handlers()["keys"].Serve(t.Context(), "f00d", fmt.Appendf(nil, `{"do":"add","key":%q}`, member.NewKey())); !errors.As(err, &said) || said.Status != http.StatusForbidden {
+	if _, err := n.ops.Handlers()["keys"].Serve(t.Context(), "f00d",
+		fmt.Appendf(nil, `{"do":"add","key":%q}`, member.NewKey())); !errors.As(err, &said) ||
+		said.Status != http.StatusForbidden {
 		t.Errorf("add: %v", err)
 	}
 	if _, err := n.ops.Handlers()["keys"].Serve(t.Context(), "f00d", []byte("{}")); err != nil {
@@ -145,9 +148,11 @@ func TestKeysOfWhoIsNotHeard(t *testing.T) {
 // TestOrdersOfWhoIsNotHeard: nor does it scale, pause or restore anything.
 func TestOrdersOfWhoIsNotHeard(t *testing.T) {
 	n := newFleet(t, 1).sail().all[0].n
-	for method, body := range map[string]string{"scale": `{"container":"web","cpu":1}`, "pause": `{"all":true}`, "restore": `"web"`} {
+	for method, body := range map[string]string{"scale": `{"container":"web","cpu":1}`, "pause": `{"all":true}`,
+		"restore": `"web"`} {
 		said := new(relay.Error)
-		if _, err := n.ops.Handlers()[method].Serve(t.Context(), "f00d", []byte(body)); !errors.As(err, &said) || said.Status != http.StatusForbidden {
+		if _, err := n.ops.Handlers()[method].Serve(t.Context(), "f00d", []byte(body)); !errors.As(err, &said) ||
+			said.Status != http.StatusForbidden {
 			t.Errorf("%s: %v", method, err)
 		}
 	}

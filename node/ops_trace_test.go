@@ -23,7 +23,8 @@ func keepSeries(t *testing.T, s *store.Store, service knowledge.ServiceKey, from
 		series.Add(p, 20*time.Second, 2)
 		chunks = append(chunks, series.Chunks()...)
 	}
-	if err := s.Learned.Commit(store.Batch{Series: map[knowledge.ServiceKey][]history.Chunk{service: chunks}}); err != nil {
+	if err := s.Learned.Commit(store.Batch{Series: map[knowledge.ServiceKey][]history.Chunk{
+		service: chunks}}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -48,18 +49,22 @@ func TestTrace(t *testing.T) {
 		step        float64
 		least, most int
 	}{
-		{"old", 7 * 24 * time.Hour, 600, 175, 181}, {"old", 2 * time.Hour, 60, 110, 120}, {"young", 7 * 24 * time.Hour, 60, 170, 180},
+		{"old", 7 * 24 * time.Hour, 600, 175, 181}, {"old", 2 * time.Hour, 60, 110, 120},
+		{"young", 7 * 24 * time.Hour, 60, 170, 180},
 	} {
 		got, err := r.n.ops.Trace(t.Context(), api.TraceRequest{Name: c.name, Resource: "cpu", Since: c.since})
-		if err != nil || got.Step != c.step || len(got.Values) < c.least || len(got.Values) > c.most || len(got.Peaks) != len(got.Values) {
+		if err != nil || got.Step != c.step || len(got.Values) < c.least || len(got.Values) > c.most ||
+			len(got.Peaks) != len(got.Values) {
 			t.Errorf("%s of %s: %d steps of %g s, %v", c.name, c.since, len(got.Values), got.Step, err)
 			continue
 		}
-		if got.Values[5] != 1.5 || got.Peaks[5] != 1.5 || got.Throttled < c.least || got.Filled > 1 || got.Service != c.name || got.Unit != "cores" {
+		if got.Values[5] != 1.5 || got.Peaks[5] != 1.5 || got.Throttled < c.least || got.Filled > 1 ||
+			got.Service != c.name || got.Unit != "cores" {
 			t.Errorf("%s of %s: %g cores, %+v", c.name, c.since, got.Values[5], got)
 		}
 	}
-	if got, err := r.n.ops.Trace(t.Context(), api.TraceRequest{Name: "young", Resource: "memory", Since: time.Hour}); err != nil || got.Values[3] != 128<<20 || got.Unit != "bytes" {
+	if got, err := r.n.ops.Trace(t.Context(), api.TraceRequest{Name: "young", Resource: "memory",
+		Since: time.Hour}); err != nil || got.Values[3] != 128<<20 || got.Unit != "bytes" {
 		t.Errorf("%+v, %v", got, err)
 	}
 	for name, want := range map[string]struct {
@@ -86,7 +91,8 @@ func TestTrace(t *testing.T) {
 	for _, v := range seconds.Values {
 		mean += v / float64(len(seconds.Values))
 	}
-	if seconds.Step != 1 || mean < 0.4 || mean > 0.6 || seconds.Service != "web" || seconds.Policy != "effiscale.class=serving" {
+	if seconds.Step != 1 || mean < 0.4 || mean > 0.6 || seconds.Service != "web" ||
+		seconds.Policy != "effiscale.class=serving" {
 		t.Errorf("%+v", seconds)
 	}
 }

@@ -34,7 +34,8 @@ func TestForecastsAreShown(t *testing.T) {
 			t.Errorf("the next life knew nothing for %s", took)
 		}
 		st, err := r.n.ops.Status(t.Context(), api.None{})
-		if err != nil || st.Services[0].Forecast == nil || st.Services[0].Forecast.Horizon != 300 || st.Services[0].Forecast.Level != 0.95 {
+		if err != nil || st.Services[0].Forecast == nil || st.Services[0].Forecast.Horizon != 300 ||
+			st.Services[0].Forecast.Level != 0.95 {
 			t.Errorf("status: %+v, %v", st.Services, err)
 		}
 		plan, err := r.n.ops.Decide(t.Context(), "web")

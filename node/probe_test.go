@@ -18,7 +18,8 @@ func TestManyStatsProbes(t *testing.T) {
 	t.Parallel()
 	e := dockertest.New(t, dockertest.Options{})
 	limits := knowledge.Limits{CPU: knowledge.OneCPU, Memory: 128 * knowledge.MiB, MemorySwap: 128 * knowledge.MiB}
-	c, err := docker.Open(docker.Options{Host: e.Host(), UpdateTimeout: 2 * time.Second, InspectTimeout: 2 * time.Second, Log: zerolog.Nop()})
+	c, err := docker.Open(docker.Options{Host: e.Host(), UpdateTimeout: 2 * time.Second, InspectTimeout: 2 * time.Second,
+		Log: zerolog.Nop()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,7 +27,8 @@ func TestHistoryOfThisMoment(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				return len(h.Changes) == 1 && h.Changes[0].Resource == "cpu" && h.Changes[0].Verb == "grow" && strings.Contains(h.Changes[0].Message, "not written yet")
+				return len(h.Changes) == 1 && h.Changes[0].Resource == "cpu" && h.Changes[0].Verb == "grow" &&
+					strings.Contains(h.Changes[0].Message, "not written yet")
 			})
 		}
 	}
@@ -40,11 +41,16 @@ func TestHistoryOfThisMoment(t *testing.T) {
 // is removed: nobody says that it never was.
 func TestGoneButOnRecord(t *testing.T) {
 	t.Parallel()
-	r := newRigOver(t, dockertest.Options{}, func(s *store.Store, _ *config.Config) { keepSeries(t, s, "brief", 10*time.Minute, 7*time.Minute) })
-	if h, err := r.n.ops.Records(t.Context(), api.RecordsRequest{Name: "brief", Limit: 10}); err != nil || len(h.Changes) != 0 {
+	r := newRigOver(t, dockertest.Options{}, func(s *store.Store,
+		_ *config.Config) {
+		keepSeries(t, s, "brief", 10*time.Minute, 7*time.Minute)
+	})
+	if h, err := r.n.ops.Records(t.Context(), api.RecordsRequest{Name: "brief", Limit: 10}); err != nil ||
+		len(h.Changes) != 0 {
 		t.Errorf("history: %+v, %v", h, err)
 	}
-	for since, words := range map[time.Duration]string{7 * 24 * time.Hour: "its containers are gone", time.Minute: "ask for minutes"} {
+	for since, words := range map[time.Duration]string{7 * 24 * time.Hour: "its containers are gone",
+		time.Minute: "ask for minutes"} {
 		_, err := r.n.ops.Trace(t.Context(), api.TraceRequest{Name: "brief", Resource: "cpu", Since: since})
 		wants(t, "a trace of "+since.String(), err, api.KindRefused, words)
 	}

@@ -105,7 +105,10 @@ func TestRow22NothingOldAfterKill(t *testing.T) {
 			if _, err := l.terms.Admit(crowd); err != nil {
 				t.Fatal(err)
 			}
-			if err := l.terms.Forget(func(key knowledge.ServiceKey) bool { return key != "gone" && key != "service-0" }); err != nil {
+			if err := l.terms.Forget(func(key knowledge.ServiceKey) bool {
+				return key != "gone" &&
+					key != "service-0"
+			}); err != nil {
 				t.Fatal(err)
 			}
 			if kept := len(l.n.store.Terms.All()); kept != many+1 { // and the floor
