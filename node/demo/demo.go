@@ -40,7 +40,7 @@ type demo struct {
 	id     string
 	plan   scenario
 	kind   kind
-	engine *docker.Client
+	engine Lifecycle
 	host   knowledge.Host
 	cgroup *cgroup.Host // nil: kernel files cannot be read
 	screen screen

@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/effiscale/effiscale/docker"
 	"github.com/effiscale/effiscale/docker/cgroup"
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/node/api"
@@ -13,7 +12,7 @@ import (
 // sampler reads what a container uses and may use: from kernel files where they
 // can be read, else from the Engine's statistics and the daemon's own view.
 type sampler struct {
-	engine *docker.Client
+	engine Lifecycle
 	daemon *api.Client // nil in the run with fixed limits
 	host   *cgroup.Host
 	files  *cgroup.Container

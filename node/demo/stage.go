@@ -14,7 +14,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/effiscale/effiscale/docker"
 	"github.com/effiscale/effiscale/docker/cgroup"
 	"github.com/effiscale/effiscale/knowledge"
 )
@@ -59,7 +58,7 @@ func groupOf(id string) string { return "effiscale-demo-" + id }
 
 // survey removes what a killed demo left behind, before anything is made, and refuses to
 // run beside another demo. engine is nil where there is none.
-func survey(ctx context.Context, engine *docker.Client) error {
+func survey(ctx context.Context, engine Lifecycle) error {
 	gone := map[string]bool{}
 	if engine != nil {
 		if err := surveyContainers(ctx, engine, gone); err != nil {
@@ -98,7 +97,7 @@ func survey(ctx context.Context, engine *docker.Client) error {
 }
 
 // surveyContainers removes containers of demos that are gone, and notes their ids.
-func surveyContainers(ctx context.Context, engine *docker.Client, gone map[string]bool) error {
+func surveyContainers(ctx context.Context, engine Lifecycle, gone map[string]bool) error {
 	all, err := engine.List(ctx)
 	if err != nil {
 		return err
@@ -197,7 +196,7 @@ func pack(w io.Writer, binary string) error {
 }
 
 // importImage makes the demo's image of the program.
-func importImage(ctx context.Context, engine *docker.Client, tag, binary string) error {
+func importImage(ctx context.Context, engine Lifecycle, tag, binary string) error {
 	r, w := io.Pipe()
 	packed := make(chan error, 1)
 	go func() {
