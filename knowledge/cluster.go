@@ -29,7 +29,7 @@ func (t Term) String() string {
 	return strconv.FormatUint(t.Round, 10) + " of " + t.Owner.Short()
 }
 
-// Short is what people are shown of a node's id: its first 8 digits.
+// Short is the form for display: the first 8 digits.
 func (id NodeID) Short() string {
 	if len(id) > 8 {
 		return string(id[:8])
@@ -37,13 +37,14 @@ func (id NodeID) Short() string {
 	return string(id)
 }
 
-// Version orders what one node says: Epoch grows with each of its lives, Seq within one.
+// Version orders the messages of one node: Epoch grows with each process start, Seq
+// within one.
 type Version struct {
 	Epoch uint64 `json:"epoch" cbor:"1,keyasint"`
 	Seq   uint64 `json:"seq" cbor:"2,keyasint"`
 }
 
-// After reports whether v was said later than o.
+// After reports whether v is newer than o.
 func (v Version) After(o Version) bool {
 	return cmp.Or(cmp.Compare(v.Epoch, o.Epoch), cmp.Compare(v.Seq, o.Seq)) > 0
 }

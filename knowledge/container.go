@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// NodeID is the random identity that a node keeps for life; its name may change.
+// NodeID is the identity of a node, the fingerprint of its key; its name may change.
 type NodeID string
 
 // ContainerID is the Engine's full id: 64 lower-case hex digits.
@@ -57,7 +57,7 @@ const (
 // Runs reports whether there are processes, also when they are paused.
 func (s RunState) Runs() bool { return s == StateRunning || s == StatePaused }
 
-// Health is the verdict of a container's own health check.
+// Health is the result of a container's own health check.
 type Health uint8
 
 // The verdicts, as the Engine names them. HealthNone: it has no health check.
@@ -68,7 +68,7 @@ const (
 	HealthUnhealthy
 )
 
-// DefaultPeriod is the kernel's CFS bandwidth period unless told otherwise.
+// DefaultPeriod is the kernel's default CFS bandwidth period.
 const DefaultPeriod = 100 * time.Millisecond
 
 // Limits are what a container may use. A zero limit is no limit.
@@ -91,7 +91,7 @@ type Container struct {
 	Name    string // without the leading slash
 	Labels  map[string]string
 	Service ServiceKey
-	// Image says what its work is, ImageName what people call the image.
+	// Image identifies the work, ImageName is the image's name as it was given.
 	Image     ImageKey
 	ImageName string
 	State     RunState
@@ -171,22 +171,22 @@ type Image struct {
 	Size             Bytes
 }
 
-// Host is what the Engine and the kernel say of the machine.
+// Host is the machine as the Engine and the kernel report it.
 type Host struct {
 	Name          string
 	CPUs          int   // as dockerd counts them: the bound of NanoCPUs
 	Memory        Bytes // total
 	EngineVersion string
 	APIVersion    string
-	CgroupVersion int    // 1 or 2, the Engine's word
+	CgroupVersion int    // 1 or 2, as the Engine reports it
 	CgroupDriver  string // "cgroupfs" or "systemd"
 	SwapLimit     bool   // the kernel accounts for swap
 }
 
-// EventKind is what an Engine event tells about a container.
+// EventKind is the kind of an Engine event.
 type EventKind uint8
 
-// The kinds. EventResync carries no container: the listing must be read anew.
+// The kinds. EventResync carries no container: the containers must be listed again.
 const (
 	EventResync EventKind = iota
 	EventCreate

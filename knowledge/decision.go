@@ -14,7 +14,7 @@ const (
 	QualityGood
 )
 
-// Symptom is what a finding says of one resource, from well to ill.
+// Symptom is the state of one resource, from healthy to critical.
 type Symptom uint8
 
 // The symptoms.
@@ -69,7 +69,7 @@ const (
 	Shrink
 )
 
-// Actor is who wanted an action.
+// Actor is the source of an action.
 type Actor uint8
 
 // The actors.
@@ -77,10 +77,10 @@ const (
 	ActorReflex Actor = iota
 	ActorDeliberation
 	ActorUser     // the API or the command line
-	ActorUndo     // a cut that hurt is taken back
+	ActorUndo     // a cut that caused throttling or pressure is reverted
 	ActorRepair   // drift is repaired
 	ActorRestore  // the original limits come back
-	ActorExternal // somebody else changed the container: seen, not done
+	ActorExternal // an external change: observed, not made
 )
 
 // Decision is what should hold for one resource of one container from now on.
@@ -95,23 +95,22 @@ type Decision struct {
 	// Boost: the step bounds of the guards do not hold for it.
 	Boost  bool
 	Reason Reason
-	Key    string // of the request that asked for it; empty: nobody's
+	Key    string // of the API request; empty: none
 }
 
-// Envelope is the room inside which the reflex moves.
+// Envelope bounds the reflex.
 type Envelope struct {
 	// CPU is the floor and the ceiling of the quota.
 	CPU            Range[NanoCPU]
 	ThrottleTarget float64
-	// Memory is the limit that the deliberation wants; MemoryFloor is what a
-	// shrink may not go under.
+	// Memory is the limit that the deliberation asks for; MemoryFloor bounds a shrink.
 	Memory, MemoryFloor, MemoryCeiling Bytes
-	// FirstCPU and FirstMemory are the limits of a container that has none yet and
-	// whose image is known; 0: it is watched first.
+	// FirstCPU and FirstMemory are the first limits of a container that has none yet and
+	// whose image is known; 0: it is observed first.
 	FirstCPU    NanoCPU
 	FirstMemory Bytes
-	// LearnedCPU is the CPU floor without a forecast, ForecastCPU what a forecast
-	// raises it to; 0: no forecast does, and Forecast says why.
+	// LearnedCPU is the CPU floor without a forecast, ForecastCPU the one that a forecast
+	// raises it to; 0: none does, for the reason in Forecast.
 	LearnedCPU, ForecastCPU NanoCPU
 	Forecast                Reason
 	// ThresholdCPU is what a learned threshold raises the CPU floor to, CutCPU the
@@ -136,13 +135,13 @@ const (
 	ResultApplied                  // verified in the kernel
 	ResultAdjusted                 // applied, and the kernel holds another value (rounded, or a parent's bound)
 	ResultSuperseded               // the container went away, or a newer action took its place
-	ResultRefused                  // a guard or the Engine said no
+	ResultRefused                  // refused by a guard or the Engine
 	ResultFailed                   // the Engine or the kernel could not
-	ResultReverted                 // it was applied, it hurt, and was taken back
+	ResultReverted                 // it was applied, did harm, and was reverted
 )
 
-// ActionKind names what an action does. It is a word, so that one of a newer version
-// is still readable.
+// ActionKind names what an action does. It is a string, so that a kind of a newer
+// version is still readable.
 type ActionKind string
 
 // The kinds of actions.
@@ -164,8 +163,8 @@ func (k ActionKind) Known() bool {
 	return false
 }
 
-// Action is one change of one container, recorded before it is sent. Kind says which
-// of the structs at its end holds the details; the others are zero.
+// Action is one change of one container, recorded before it is executed. Kind selects
+// the struct below that holds the details; the others are zero.
 type Action struct {
 	// Seq identifies an action of a node; it grows and is never reused.
 	Seq     uint64
@@ -178,8 +177,8 @@ type Action struct {
 	Reason  Reason
 	// Key deduplicates requests of the API for a day; empty: none.
 	Key string
-	// Newer: it was written by a newer version and holds words that are unknown here.
-	// It is shown as far as it was understood, and never written again.
+	// Newer: it was written by a newer version and holds names that are unknown here. It
+	// is shown as far as it was understood, and never written again.
 	Newer bool
 
 	Resize  Resize

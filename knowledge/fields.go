@@ -28,7 +28,7 @@ func ReadFields(b []byte) *Fields { return &Fields{data: b, reads: true} }
 // Reads reports whether fields are read, not packed.
 func (f *Fields) Reads() bool { return f.reads }
 
-// Bytes is what was packed so far, or is left to read.
+// Bytes are those packed so far, or left to read.
 func (f *Fields) Bytes() []byte { return f.data }
 
 // Require refuses the record unless ok.

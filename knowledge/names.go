@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// The words of each enumeration, in the order of their values. They are what
-// labels, configuration, JSON and the history file say.
+// The names of each enumeration, in the order of their values, as in labels,
+// configuration, JSON and the knowledge file.
 var (
 	modeNames     = []string{"off", "observe", "recommend", "auto"}
 	classNames    = []string{"serving", "latency", "batch", "database", "jvm", "cache"}
@@ -67,13 +67,13 @@ func ParseActuator(s string) (Actuator, error) {
 	return parse[Actuator]("actuator", actuatorNames, s)
 }
 
-// ParseRunState reads the Engine's word; a word it does not know is StateUnknown.
+// ParseRunState reads the Engine's name of a state; an unknown one is StateUnknown.
 func ParseRunState(s string) RunState {
 	v, _ := parse[RunState]("state", stateNames, s)
 	return v
 }
 
-// ParseHealth reads the Engine's word; a word it does not know is HealthNone.
+// ParseHealth reads the Engine's name of a health; an unknown one is HealthNone.
 func ParseHealth(s string) Health {
 	v, _ := parse[Health]("health", healthNames, s)
 	return v
@@ -84,8 +84,8 @@ func Classes() []Class {
 	return []Class{ClassServing, ClassLatency, ClassBatch, ClassDatabase, ClassJVM, ClassCache}
 }
 
-// The enumerations travel as words in JSON, so that a file written by one
-// version is read by the next whatever the order of the constants.
+// Enumerations are names in JSON, so that a file written by one version is read by
+// the next whatever the order of the constants.
 
 func (r Resource) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 func (v Verb) MarshalText() ([]byte, error)     { return []byte(v.String()), nil }

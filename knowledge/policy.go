@@ -2,7 +2,7 @@ package knowledge
 
 import "time"
 
-// Mode says how far EffiScale may go. The order is from safe to risky.
+// Mode bounds what EffiScale may do. The order is from safe to risky.
 type Mode uint8
 
 // The modes.
@@ -26,7 +26,7 @@ const (
 	ClassCache
 )
 
-// CPUMode says how CPU is governed.
+// CPUMode is how CPU is limited.
 type CPUMode uint8
 
 // The modes: a hard quota, or no limit at all and shares that follow demand.
@@ -35,7 +35,7 @@ const (
 	CPUWeight
 )
 
-// Actuator says how a CPU quota reaches the kernel.
+// Actuator is how a CPU quota reaches the kernel.
 type Actuator uint8
 
 // The actuators: every change through the Engine, or the kernel file first and
@@ -63,7 +63,7 @@ type Policy struct {
 	// one-minute peaks set the
 	// floor that the deliberation learns, 0..1.
 	CPUPercentile, MemoryPercentile float64
-	// MemoryShrink: whether memory is ever taken back from this class.
+	// MemoryShrink: whether memory of this class is ever reduced.
 	MemoryShrink bool
 	// StartBoost multiplies the CPU floor of a container that is starting, until
 	// it is healthy or settled; StartBoostFor bounds how long. 1: none.
@@ -78,16 +78,16 @@ type Policy struct {
 	ShrinkAfter time.Duration
 	// OOMProtect is how long nothing shrinks after an OOM kill.
 	OOMProtect time.Duration
-	// YieldFor is how long a change by a person or Compose is left alone.
+	// YieldFor is how long an external change is kept.
 	YieldFor time.Duration
-	// Weight decides who gets more when the host is full, 1..100.
+	// Weight is the priority when the host is full, 1..100.
 	Weight int
 	// Service holds what concerns the service as a whole.
 	Service ServicePolicy
 	// Allow holds the dangers that the label effiscale.allow accepts ("gpu").
 	Allow []string
-	// Problems are the labels that could not be read: label, value, what is
-	// allowed. Any problem turns automation off for this container only.
+	// Problems are the invalid labels: label, value, allowed values. Any problem turns
+	// automation off for this container only.
 	Problems []string
 	// Source names where the CPU and the memory bounds come from: "default",
 	// "class", "label", for explain.

@@ -2,8 +2,8 @@ package knowledge
 
 import "time"
 
-// Signals tells which groups of a Sample were read; the others hold zeros that
-// mean nothing. Unknown is not zero.
+// Signals are the groups of a Sample that were read; the others hold zeros that mean
+// nothing. Unknown is not zero.
 type Signals uint16
 
 // The groups. The first three are the fast tier.
@@ -73,8 +73,8 @@ type MemoryDetail struct {
 	Refaults                   uint64 // counter: pages of the working set that came back (file and anon)
 }
 
-// Window is what the monitor knows of one container at one instant: the newest
-// sample, and what the last seconds and minutes make of it.
+// Window is the monitor's summary of one container at one instant: the newest sample,
+// and figures of the last seconds and minutes.
 type Window struct {
 	ID ContainerID
 	At time.Time // of the newest good sample
@@ -90,7 +90,7 @@ type Window struct {
 	// Rejected counts absurd readings in a row, the newest included.
 	Rejected int
 
-	// CPU, over the newest interval unless said otherwise.
+	// CPU, over the newest interval unless noted.
 	Usage     NanoCPU
 	UsageMax  NanoCPU // highest of 100 ms usage over the last 5 s
 	UsageMean NanoCPU // over the last 5 s

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// ServicePolicy is what a container's labels say of its service as a whole: how many
-// replicas, and how traffic reaches them. A nil or zero field has no label.
+// ServicePolicy is the part of a container's labels about its service as a whole: how
+// many replicas, and how traffic reaches them. A nil or zero field has no label.
 type ServicePolicy struct {
 	Replicas *ReplicaRange
 	Target   ReplicaTarget

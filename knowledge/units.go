@@ -88,8 +88,8 @@ func (r Range[T]) Clamp(v T) T {
 }
 
 // MemoryRoom is the least distance between a working set and a limit that is lowered:
-// what the kernel refuses to go under on v1, and kills for on v2 (runc issue 3509). 64 MiB
-// or 15 %, and less for what is small itself: 20 MiB in use may have 30 MiB.
+// v1 refuses to go under the working set, v2 kills (runc issue 3509). 64 MiB or 15 %,
+// and less for a small one: 20 MiB in use may have 30 MiB.
 func MemoryRoom(working Bytes) Bytes {
 	return max(working*15/100, min(64*MiB, max(working/2, 8*MiB)))
 }

@@ -32,8 +32,8 @@ func pages(b knowledge.Bytes) uint64 {
 	return uint64((b + page - 1) / page)
 }
 
-// appendTo packs a bucket: how many steps it lies after the one before, then its
-// figures as variable-length integers, most as what they are above another one.
+// appendTo packs a bucket: its distance from the one before in steps, then its
+// figures as variable-length integers, most as the difference from another one.
 func (b *Bucket) appendTo(to []byte, gap int) []byte {
 	mean := milli(b.MeanCPU)
 	high := max(milli(b.MaxCPU), mean)

@@ -1,7 +1,6 @@
-// Package history holds the bounded memories of numbers: a decaying histogram,
-// a ring of recent points, and a downsampled series for a month.
+// Package history holds bounded series of numbers: a decaying histogram, a ring of
+// recent points, and a downsampled series for a month.
 //
-// It is pure: values and an instant in, values out. Every structure has a fixed
-// bound, adding to one allocates nothing in steady state, and what is decoded
-// from bytes is checked as a stranger's.
+// It is pure. Every structure has a fixed bound, adding to one allocates nothing in
+// steady state, and decoding checks every number.
 package history

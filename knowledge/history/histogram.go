@@ -43,8 +43,8 @@ type Spec struct {
 // double every half-life from a landmark on, so that old ones fade without being
 // touched (forward decay: Cormode et al., ICDE 2009).
 //
-// The landmark is a whole number of half-lives after 1970. So two histograms of
-// one shape, from any two hosts, differ by an exact power of two and add up.
+// The landmark is a whole number of half-lives after 1970. So two histograms of one
+// shape, from any two hosts, differ by an exact power of two and add up.
 type Histogram struct {
 	spec     Spec
 	landmark int64 // in half-lives since 1970
@@ -70,11 +70,11 @@ func New(s Spec) *Histogram {
 // Spec is the histogram's shape.
 func (h *Histogram) Spec() Spec { return h.spec }
 
-// Add counts value with the given weight (seconds, or 1). Values below 0 and
-// what is not a finite number are ignored; values beyond the last bucket count
-// in it. An observation up to an hour older than the newest counts as much as
-// its age says; one older than that shows that the clock was set back, and what
-// is known moves back with it, so that the present never counts for nothing.
+// Add counts value with the given weight (seconds, or 1). It ignores values below 0
+// and what is not a finite number; values beyond the last bucket count in it. An
+// observation up to an hour older than the newest is weighted by its age. An older
+// one means that the clock was set back: the landmark moves back with it, so that new
+// observations keep their weight.
 func (h *Histogram) Add(at time.Time, value, weight float64) {
 	if !(value >= 0) || !(weight > 0) || math.IsInf(value, 0) {
 		return

@@ -10,16 +10,16 @@ const (
 	ringStart = 16
 	// RingPoints is the usual bound of a Ring: five minutes at one point a second.
 	RingPoints = 300
-	// ringTop points at the top are looked at for a quantile, pointMost is the longest
-	// time that a point speaks for.
+	// ringTop is how many of the highest points a quantile examines, pointMost the longest
+	// time that a point represents.
 	ringTop   = 8
 	pointMost = 10 * time.Second
 )
 
-// Ring keeps the newest points of one container: those of as many seconds as its
-// bound says, and at most as many points. It starts small and doubles while its
-// oldest point is younger than that; else the oldest gives way. So a container
-// that is read seldom has a small ring.
+// Ring keeps the newest points of one container: those of its bound in seconds, and
+// at most as many points. It starts small and doubles while its oldest point is
+// younger than the bound; else it drops the oldest. So a container that is read
+// seldom has a small ring.
 type Ring struct {
 	points []knowledge.Point
 	next   int // the oldest, and where the next point goes once the ring is full
@@ -73,9 +73,9 @@ func (r *Ring) Since(dst []knowledge.Point, t time.Time) []knowledge.Point {
 	return dst
 }
 
-// Demand is the CPU demand, in cores, since t: what was exceeded in no more than the
-// share over of the time, and the mean. The first is exact where that share is no longer than
-// eight points, else too high. It allocates nothing.
+// Demand is the CPU demand in cores since t: the value that was exceeded for at most
+// the share over of the time, and the mean. The first is exact where that share is no
+// longer than eight points, else too high. It allocates nothing.
 func (r *Ring) Demand(t time.Time, over float64) (high, mean float64) {
 	var top [ringTop]struct{ demand, lasted float64 }
 	total, sum, before := 0.0, 0.0, int64(0)

@@ -94,7 +94,7 @@ type track struct {
 // sums is the bucket that is being filled.
 type sums struct {
 	index      int64   // of the bucket, in steps since 1970
-	seconds    float64 // that its points speak for
+	seconds    float64 // the time that its points represent
 	cpu        float64 // core-seconds
 	demand     float64
 	maxCPU     float32
@@ -116,10 +116,10 @@ func NewSeries() *Series {
 	return s
 }
 
-// Add folds in the point of one container, which speaks for the time before it, and
-// of how many that do the same work. Points that come before the bucket being filled, in the
-// same chunk, are ignored: the clock was set back a little. A clock that was set
-// back further begins a chunk anew. Figures out of bounds are brought to them.
+// Add folds in the point of one container, which represents the time before it, of a
+// service with so many containers. It ignores points before the bucket being filled,
+// in the same chunk: the clock was set back a little. A clock that was set back
+// further starts the chunk again. Figures out of bounds are clamped.
 func (s *Series) Add(p knowledge.Point, lasted time.Duration, containers int) {
 	if p.At <= 0 || lasted <= 0 || !finite(p.CPU) || !finite(p.Demand) || !finite(p.CPULimit) || !finite(p.Throttled) {
 		return

@@ -7,8 +7,8 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 )
 
-// Trace is what the containers of one service wanted together, in even steps. A
-// step of which nothing is on record has the values of the one before it.
+// Trace is the total demand of the containers of one service, in even steps. A step
+// without a record has the values of the one before it.
 type Trace struct {
 	Start time.Time // of the first step
 	Step  time.Duration
@@ -60,13 +60,13 @@ func (t *Trace) fill(n int) {
 	}
 }
 
-// reach is how long a point speaks for the time before it at most: an idle
-// container is read each ten seconds.
+// reach is the longest time before a point that it represents: an idle container is
+// read each ten seconds.
 const reach = 11 * time.Second
 
-// Seconds lays out the points of several containers, each oldest first, in steps of
-// a second from one instant to another, from the first to the last that is on
-// record. A point speaks for the time before it, the first one for a second.
+// Seconds lays out the points of several containers, each oldest first, in steps of a
+// second, from the first to the last on record. A point represents the time before
+// it, the first one a second.
 func Seconds(containers [][]knowledge.Point, from, to time.Time) Trace {
 	t := Trace{Start: from, Step: time.Second}
 	next, missing := make([]int, len(containers)), 0

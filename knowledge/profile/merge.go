@@ -7,12 +7,12 @@ import (
 	"github.com/effiscale/effiscale/knowledge/history"
 )
 
-// Merge adds what another host knows of the same service: weights, times and
+// Merge adds what another host observed of the same service: weights, times and
 // counts add up, extremes stay extremes. Order and grouping do not matter, up to
 // float rounding. Merging one host's profile twice counts it twice: keep one per
 // host, the one with the highest (Epoch, Version), and merge those.
 //
-// Epoch and Version of p stay: the sum is nobody's copy.
+// Epoch and Version of p stay: the sum is no host's copy.
 func (p *Profile) Merge(other *Profile) error {
 	mine, theirs := p.histograms(), other.histograms()
 	for i, h := range mine {

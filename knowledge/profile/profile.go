@@ -1,6 +1,5 @@
-// Package profile is what is known of a service's work over time: how much CPU
-// it uses, how high its memory peaks, how long it takes to start, and how past
-// actions ended.
+// Package profile is the learned profile of a service: its CPU use, its memory peaks,
+// its start time, and the outcomes of past actions.
 //
 // It is pure. A profile has a fixed size of about 4 KB, adding to it allocates
 // nothing, and the profiles of several hosts add up.
@@ -29,8 +28,8 @@ const (
 	day = 24 * time.Hour
 	// peakDays is how many days' highest values are kept.
 	peakDays = 8
-	// maxStep bounds the time that one sample speaks for: after a gap it does
-	// not speak for the gap.
+	// maxStep bounds the time that one sample represents: it does not represent the gap
+	// before it.
 	maxStep = time.Minute
 	// maxCount and maxObserved keep sums of merged profiles from overflowing.
 	maxCount    = 1 << 40
@@ -47,12 +46,12 @@ type Peak struct {
 // Tally counts how actions of one kind ended.
 type Tally struct{ Applied, Reverted, Failed uint64 }
 
-// Profile is what is known of one service. The zero value is not usable; New
-// makes one. It is not safe for concurrent use.
+// Profile is the profile of one service. The zero value is not usable; New makes one.
+// It is not safe for concurrent use.
 type Profile struct {
-	// Epoch and Version order copies of one host's profile: a copy with the
-	// higher pair is newer. Epoch is when the host began it, in unix seconds: after
-	// a loss it begins anew, and newer than what others still hold.
+	// Epoch and Version order copies of one host's profile: a copy with the higher pair is
+	// newer. Epoch is when the host began it, in unix seconds: after a loss it begins
+	// again, newer than all copies of before.
 	Epoch, Version uint64
 
 	cpu, day, hour, start *history.Histogram
@@ -76,9 +75,9 @@ func New() *Profile {
 	}
 }
 
-// AddCPU counts use of cores over the time dt before at. A sample that was
-// throttled is censored: the caller gives its demand (use and what was held
-// back), still a lower bound, and how much of the history is such is known.
+// AddCPU counts use of cores over the time dt before at. A sample that was throttled
+// is censored: the caller gives its demand (use and what throttling held back), still
+// a lower bound; CensoredShare is their share of the time.
 func (p *Profile) AddCPU(at time.Time, cores float64, dt time.Duration, censored bool) {
 	if dt <= 0 || !(cores >= 0) || cores > knowledge.MaxCPU.Cores() {
 		return
@@ -130,8 +129,8 @@ func (p *Profile) AddStart(at time.Time, took time.Duration) {
 	}
 }
 
-// AddOutcome counts how an action on the service ended. Only what was applied,
-// reverted or failed counts. A reverted action was counted as applied before.
+// AddOutcome counts the outcome of an action on the service, if it is applied,
+// reverted or failed. A reverted action was counted as applied before.
 func (p *Profile) AddOutcome(resource knowledge.Resource, verb knowledge.Verb, result knowledge.Result) {
 	t := p.tally(resource, verb)
 	if t == nil {
@@ -214,8 +213,8 @@ func (p *Profile) StartTime(q float64) time.Duration {
 // Starts is how many starts are remembered, older ones discounted.
 func (p *Profile) Starts() float64 { return p.start.Total() }
 
-// ObservedFor is the sum of the times that samples spoke for. It grows with the
-// monotonic clock and knows nothing of jumps of the wall clock.
+// ObservedFor is the sum of the times that samples represent. It grows with the
+// monotonic clock, whatever the wall clock does.
 func (p *Profile) ObservedFor() time.Duration { return p.observed }
 
 // CensoredShare is the share (0..1) of the observed time that was throttled.

@@ -10,9 +10,9 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 )
 
-// MaxHosts bounds the hosts whose copies a Shared keeps: 16 profiles of at most
-// 8 KiB. Which of more hosts are kept depends on their names alone, so that every
-// node keeps the same ones, whatever the order of the news.
+// MaxHosts bounds the hosts whose copies a Shared keeps: 16 profiles of at most 8
+// KiB. Which of more hosts are kept depends on their ids alone, so that every node
+// keeps the same ones, whatever the order of messages.
 const MaxHosts = 16
 
 // Shared is what several hosts know of one kind of work: a map from a host to its
@@ -86,9 +86,9 @@ func (s *Shared) last(but knowledge.NodeID) int {
 	return out
 }
 
-// supersedes orders copies of one host's profile totally: two that claim the same
-// version and differ (a host whose state was copied) are ordered by their bytes,
-// and one with a seal comes after the same one without.
+// supersedes orders copies of one host's profile totally: two with the same version
+// that differ (a host whose state was copied) are ordered by their bytes, and one
+// with a seal comes after the same one without.
 func (c Copy) supersedes(o Copy) bool {
 	if c.Profile.Newer(o.Profile) || o.Profile.Newer(c.Profile) {
 		return c.Profile.Newer(o.Profile)
@@ -96,8 +96,8 @@ func (c Copy) supersedes(o Copy) bool {
 	return cmp.Or(bytes.Compare(c.Profile.Marshal(), o.Profile.Marshal()), bytes.Compare(c.Seal, o.Seal)) > 0
 }
 
-// Admits reports whether one who holds the copies of hosts would keep a copy of
-// another host.
+// Admits reports whether a node with the copies of hosts would keep a copy of another
+// host.
 func Admits(hosts []knowledge.NodeID, host knowledge.NodeID) bool {
 	before, at := 0, rank(host)
 	for _, h := range hosts {
@@ -145,7 +145,7 @@ func (s *Shared) Replace(host knowledge.NodeID, p *Profile) {
 	s.Put(host, p)
 }
 
-// Drop forgets the copies that f says and returns how many they were.
+// Drop removes the copies that f selects and returns how many they were.
 func (s *Shared) Drop(f func(Copy) bool) int {
 	before := len(s.parts)
 	s.parts = slices.DeleteFunc(s.parts, f)

@@ -29,7 +29,7 @@ func checksum(c cell, payload []byte) uint32 {
 	return crc32.Update(crc32.Update(0, table, place), table, payload)
 }
 
-// seal is what is stored under c for a payload in parts: CRC-32C, then the payload.
+// seal is the value stored under c for a payload in parts: CRC-32C, then the payload.
 func seal(c cell, parts ...[]byte) []byte {
 	n := 4
 	for _, p := range parts {
@@ -76,9 +76,9 @@ func seqOf(key []byte) uint64 {
 	return binary.BigEndian.Uint64(key)
 }
 
-// line is a record as the journal keeps it: knowledge.Record with short keys. The
-// sequence number is the key of its value. The words of enumerations are strings here,
-// so that a line of a newer version is read as far as it is understood.
+// line is a record in the journal: knowledge.Record with short keys. The sequence
+// number is the key of its value. Enumerations are strings here, so that a line of a
+// newer version is read as far as it is understood.
 type line struct {
 	Kind     knowledge.ActionKind  `json:"p,omitempty"` // empty: resize, the only kind of the first versions
 	ID       knowledge.ContainerID `json:"i"`
@@ -181,7 +181,7 @@ func decodeRecord(seq uint64, b []byte) (knowledge.Record, error) {
 	return r, nil
 }
 
-// word reads a word of an enumeration. One of a newer version becomes a value out of
+// word reads a name of an enumeration. One of a newer version becomes a value out of
 // range, which prints as unknown.
 func word[T ~uint8, P interface {
 	*T

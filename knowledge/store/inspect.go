@@ -10,11 +10,10 @@ import (
 	"os"
 )
 
-// bbolt maps its file and follows the page numbers that it finds there; a
-// damaged one makes it panic or fault in goroutines of its own, where nobody can
-// catch it. So before bbolt sees the file, everything that
-// can be reached in it is checked here with plain reads. Layout: bbolt's
-// internal/common, unchanged since boltdb 1.0.
+// bbolt maps its file and follows the page numbers in it; a damaged one makes it
+// panic or fault in goroutines of its own, where it cannot be recovered. So before
+// bbolt opens the file, everything reachable in it is checked here with plain reads.
+// Layout: bbolt's internal/common, unchanged since boltdb 1.0.
 
 var errNotFile = errors.New("not a regular file")
 
@@ -151,8 +150,8 @@ func (w *walk) push(id uint64, low, high []byte) {
 	w.todo = append(w.todo, visit{id, bytes.Clone(low), bytes.Clone(high)})
 }
 
-// keys checks that the keys of count elements lie within the page, ascend, and
-// keep the visit's bounds; at tells where an element's position and key size are.
+// keys checks that the keys of count elements are within the page, ascend, and keep
+// the visit's bounds; at is the offset of position and key size in an element.
 func (v visit) keys(page []byte, count uint16, at int) ([][]byte, error) {
 	if pageHeader+int(count)*elementSize > len(page) {
 		return nil, damaged(v.id, "has a wrong count")
@@ -246,7 +245,7 @@ func (w *walk) branch(v visit, count uint16) error {
 	return nil
 }
 
-// leaf checks a page of values, or a small bucket that lies inside a value.
+// leaf checks a page of values, or a small bucket inside a value.
 func (w *walk) leaf(v visit, page []byte, count uint16) error {
 	keys, err := v.keys(page, count, 4)
 	if err != nil {
@@ -269,8 +268,8 @@ func (w *walk) leaf(v visit, page []byte, count uint16) error {
 	return nil
 }
 
-// bucket checks the value that stands for a bucket: a root page, or with root 0
-// the bucket's only page in the value itself.
+// bucket checks the value of a bucket: a root page, or with root 0 the bucket's only
+// page in the value itself.
 func (w *walk) bucket(id uint64, value []byte) error {
 	if len(value) < bucketHeader {
 		return damaged(id, "has a bucket cut short")

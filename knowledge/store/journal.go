@@ -368,12 +368,12 @@ func (j *Journal) fold(folds []knowledge.Record) {
 	}
 }
 
-// quoted is word as JSON writes it; nothing for no word, which every line holds.
-func quoted(word string) []byte {
-	if word == "" {
+// quoted is s as JSON writes it; nothing for "", which every line contains.
+func quoted(s string) []byte {
+	if s == "" {
 		return nil
 	}
-	b, err := json.Marshal(word)
+	b, err := json.Marshal(s)
 	if err != nil {
 		return nil // strings have no error
 	}

@@ -170,7 +170,7 @@ func (s *Store) Close() error {
 	return err
 }
 
-// Health is "" when all is written to disk, else the fault in a few words.
+// Health is "" when all is written to disk, else the fault.
 func (s *Store) Health() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

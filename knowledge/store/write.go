@@ -27,10 +27,10 @@ type trouble struct {
 	logged         bool
 }
 
-// attach opens the file, renames a damaged one and creates a new one, and reads
-// what is kept in memory. It waits up to wait for another process that has the
-// file locked. A file that cannot be written is opened for reading, and the error
-// is returned all the same.
+// attach opens the file, renames a damaged one and creates a new one, and reads what
+// is kept in memory. It waits up to wait for another process that has the file
+// locked. A file that cannot be written is opened for reading, and the error is
+// returned as well.
 func (s *Store) attach(wait time.Duration) (out Opened, err error) {
 	defer func() { out.Fresh = s.identity.Node == "" }()
 	if err := os.MkdirAll(s.opt.Dir, 0o700); err != nil {

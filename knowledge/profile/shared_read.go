@@ -15,10 +15,10 @@ const (
 	// trimFrom is how many hosts there must be for the highest and the lowest of
 	// their figures to be left out of a mean.
 	trimFrom = 5
-	// robustFrom is how many hosts tell which of them is far off. What one says
-	// counts up to farOff times the median, or a part of it: at most a third of a
-	// mean, which it so moves to (2 + farOff)/3 = 2 times at most and (2 + 1/farOff)/3
-	// = 3/4 at least of what the highest and the lowest of the others say.
+	// robustFrom is how many hosts are needed to detect an outlier. A host's figure counts
+	// up to farOff times the median, or down to a part of it: its share of a mean is at
+	// most a third, so it moves the mean to at most (2 + farOff)/3 = 2 times the highest
+	// and at least (2 + 1/farOff)/3 = 3/4 of the lowest figure of the others.
 	robustFrom = 3
 	farOff     = 4
 	// farFromOwn is the same for one or two other hosts and the own figures: of
@@ -52,22 +52,23 @@ func figuresOf(p *Profile, cpuPercentile, memoryPercentile float64) figures {
 	}
 }
 
-// Read sums up the hosts as the one called self sees them. Each host's figures
-// count by the time it observed, of two to ten minutes, none for more than a third
-// where there are three, the highest and the lowest of five and more not at all; and self for half at
-// least, once it has observed for ten minutes: its own machine is not theirs.
+// Read sums up the hosts for the host called self. Each host's figures are weighted
+// by the time it observed, of two to ten minutes; of three and more hosts none has
+// more than a third, of five and more the highest and the lowest do not count. Self
+// has at least half, once it has observed for ten minutes: its machine differs from
+// the others'.
 //
-// One host may say anything. It moves a figure that others know
-//   - of five and more hosts, a mature self apart: not beyond the lowest and the
-//     highest of what the others say;
-//   - of three and four: not below 3/4 of the lowest nor above twice the highest;
-//   - of one and two, beside a mature self that knows the figure too: not below 2/3
-//     of the lowest nor above twice the highest;
-//   - of one or two without one: as it likes. Nobody is there to tell who is right;
-//     the planner's bounds and the host's guards are what is left.
+// Bounds on a malicious host, for a figure that others report too:
+//   - of five and more hosts, a mature self apart: within the lowest and the highest
+//     of the others;
+//   - of three and four: from 3/4 of the lowest to twice the highest;
+//   - of one and two, beside a mature self that has the figure too: from 2/3 of the
+//     lowest to twice the highest;
+//   - of one or two without a mature self: none. The planner's bounds and the host's
+//     guards remain.
 //
-// It adds no more than half of what the others observed where they are two or more,
-// a mature self apart.
+// A host adds at most half of the time that the others observed where they are two or
+// more, a mature self apart.
 func (s *Shared) Read(self knowledge.NodeID, cpuPercentile, memoryPercentile float64) Sight {
 	var out Sight
 	var mine figures
@@ -112,8 +113,8 @@ func (s *Shared) Read(self knowledge.NodeID, cpuPercentile, memoryPercentile flo
 	return out
 }
 
-// level cuts weights so that of three or more none holds over a third of them. At
-// most two can: with the rest R of all others, one alone above is cut to R/2, the
+// level cuts weights so that of three or more none is over a third of the sum. At
+// most two can be: with the rest R of all others, one alone above is cut to R/2, the
 // second of two to what is left without both.
 func level(all []figures) {
 	if len(all) < robustFrom {
@@ -128,8 +129,8 @@ func level(all []figures) {
 	all[0].weight = min(all[0].weight, (all[1].weight+rest)/2)
 }
 
-// mean is the robust mean of what hosts know of a figure; 0: none does. own is what
-// the reader knows of it, 0: nothing.
+// mean is the robust mean of a figure over the hosts that have it; 0: none does. own
+// is the reader's figure; 0: none.
 func mean(all []figures, field func(*figures) float64, own float64) float64 {
 	known := make([]figures, 0, len(all))
 	for _, f := range all {
@@ -145,7 +146,7 @@ func mean(all []figures, field func(*figures) float64, own float64) float64 {
 		known = known[1 : n-1]
 		fallthrough
 	case n >= robustFrom:
-		m := known[(len(known)-1)/2].cpu // the lower one of four: one liar is above or below it
+		m := known[(len(known)-1)/2].cpu // the lower one of four: a single outlier is above or below it
 		bound(known, m, farOff)
 	case n > 0 && own > 0:
 		bound(known, own, farFromOwn)
@@ -164,7 +165,7 @@ func mean(all []figures, field func(*figures) float64, own float64) float64 {
 	return sum / weight
 }
 
-// bound brings figures to within a factor of what is in their midst.
+// bound brings figures to within a factor of the median.
 func bound(all []figures, midst, factor float64) {
 	for i := range all {
 		all[i].cpu = min(max(all[i].cpu, midst/factor), midst*factor)
