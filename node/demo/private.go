@@ -18,9 +18,9 @@ import (
 
 const (
 	// readyWithin bounds the private daemon's start.
-	readyWithin = 20 * time.Second
+	readyWithin = time.Minute
 	// stopWithin is how long it may take to end: the daemon promises 2 s.
-	stopWithin = 5 * time.Second
+	stopWithin = 10 * time.Second
 	// maxDaemonLog bounds what is shown of its log.
 	maxDaemonLog = 2 << 10
 )

@@ -13,9 +13,9 @@ import (
 
 const (
 	// upWithin bounds the start of the service.
-	upWithin = 15 * time.Second
+	upWithin = 30 * time.Second
 	// seenWithin bounds how long the daemon may take to see the container.
-	seenWithin = 10 * time.Second
+	seenWithin = 30 * time.Second
 	// lookEvery is how often the daemon is asked for its decisions.
 	lookEvery = 250 * time.Millisecond
 )
@@ -133,7 +133,7 @@ func (r *run) up(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("the demo's service does not answer on %v: %w", targets, err)
+			return fmt.Errorf("the demo's service does not answer on %v within %s: %v", targets, upWithin, err)
 		case <-tick.C:
 		}
 	}
