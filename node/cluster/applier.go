@@ -11,6 +11,9 @@ import (
 	"github.com/effiscale/effiscale/node/cluster/trust"
 )
 
+// termsOf are terms of services.
+type termsOf = map[knowledge.ServiceKey]knowledge.Term
+
 // Declared is an intent with the votes of those who agree to its cuts.
 type Declared struct {
 	Intent knowledge.Intent `cbor:"1,keyasint"`
@@ -89,7 +92,7 @@ func (a *applier) takeIntents(ctx context.Context, from knowledge.NodeID, body [
 
 // apply admits the terms, which are on the disk then, and hands the newest intents
 // to the loop.
-func (a *applier) apply(ctx context.Context, declared []Declared) (map[knowledge.ServiceKey]knowledge.Term, error) {
+func (a *applier) apply(ctx context.Context, declared []Declared) (termsOf, error) {
 	select {
 	case a.turns <- struct{}{}:
 		defer func() { <-a.turns }()
@@ -126,7 +129,7 @@ func (a *applier) apply(ctx context.Context, declared []Declared) (map[knowledge
 }
 
 // newest are the intents in admitted terms that are not older than those in force.
-func (a *applier) newest(declared []Declared, batch, refused map[knowledge.ServiceKey]knowledge.Term) (todo []knowledge.Intent) {
+func (a *applier) newest(declared []Declared, batch, refused termsOf) (todo []knowledge.Intent) {
 	now := a.c.o.Now()
 	a.c.count.IntentsRefused += uint64(len(refused))
 	for i := range declared {
@@ -161,7 +164,7 @@ func (a *applier) applyOwn(declared []Declared) {
 			a.c.log.Debug().Err(err).Msg("cannot apply own intents, retrying")
 		}
 		if len(refused) > 0 {
-			a.c.post(func() { a.c.owner.superseded(a.c.self, refused) })
+			a.c.post(func() { a.c.owner.superseded(refused) })
 		}
 	})
 }

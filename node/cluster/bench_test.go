@@ -73,9 +73,12 @@ func reported(host knowledge.NodeID, i int) plan.Report {
 	some := func(n int64) int64 { return n/2 + r.Int64N(n) }
 	id := fmt.Sprintf("%016x%016x%016x%016x", r.Uint64(), r.Uint64(), r.Uint64(), r.Uint64())
 	p := knowledge.Policy{
-		Managed: true, Mode: knowledge.ModeAuto, ThrottleTarget: 0.06, MemoryPercentile: 0.98, StartBoost: 2, StartBoostFor: time.Minute, ShrinksPerDay: 4,
-		CPU: knowledge.Range[knowledge.NanoCPU]{Max: 4 * knowledge.OneCPU}, Memory: knowledge.Range[knowledge.Bytes]{Max: 8 * knowledge.GiB},
-		ObserveFirst: 10 * time.Minute, ShrinkAfter: 30 * time.Minute, OOMProtect: time.Hour, YieldFor: 10 * time.Minute, Weight: 50, CPUSource: "default", MemorySource: "default",
+		Managed: true, Mode: knowledge.ModeAuto, ThrottleTarget: 0.06, MemoryPercentile: 0.98, StartBoost: 2,
+		StartBoostFor: time.Minute, ShrinksPerDay: 4,
+		CPU:          knowledge.Range[knowledge.NanoCPU]{Max: 4 * knowledge.OneCPU},
+		Memory:       knowledge.Range[knowledge.Bytes]{Max: 8 * knowledge.GiB},
+		ObserveFirst: 10 * time.Minute, ShrinkAfter: 30 * time.Minute, OOMProtect: time.Hour, YieldFor: 10 * time.Minute,
+		Weight: 50, CPUSource: "default", MemorySource: "default",
 	}
 	facts := plan.Facts{
 		ObservedFor: time.Duration(some(1e15)), CPU: knowledge.NanoCPU(some(1e9)), CPUMax: knowledge.NanoCPU(some(3e9)),
@@ -85,8 +88,10 @@ func reported(host knowledge.NodeID, i int) plan.Report {
 	return plan.Report{
 		Service: knowledge.ServiceKey(fmt.Sprintf("shop_service-%d", i)), Host: host, CPUs: 8, Memory: host0.Memory,
 		Replicas: []plan.Reported{{
-			ID: knowledge.ContainerID(id), Policy: p, Facts: facts, Envelope: plan.Deliberate(time.Unix(1_790_000_000, 0), facts, &p, host0, knowledge.Envelope{}),
-			Stood: time.Duration(some(1e13)), Quota: knowledge.NanoCPU(some(1e9)), Limit: knowledge.Bytes(some(1 << 31)), WorkingSet: knowledge.Bytes(some(1 << 30)),
+			ID: knowledge.ContainerID(id), Policy: p, Facts: facts,
+			Envelope: plan.Deliberate(time.Unix(1_790_000_000, 0), facts, &p, host0, knowledge.Envelope{}),
+			Stood:    time.Duration(some(1e13)), Quota: knowledge.NanoCPU(some(1e9)), Limit: knowledge.Bytes(some(1 << 31)),
+			WorkingSet: knowledge.Bytes(some(1 << 30)),
 		}},
 	}
 }

@@ -46,7 +46,8 @@ func (h *believer) ApplyIntents(_ context.Context, intents []knowledge.Intent) (
 	return mape.IntentResult{}, nil
 }
 
-func (h *believer) Envelopes(context.Context, knowledge.ServiceKey) (map[knowledge.ContainerID]knowledge.Envelope, error) {
+func (h *believer) Envelopes(context.Context, knowledge.ServiceKey) (map[knowledge.ContainerID]knowledge.Envelope,
+	error) {
 	return map[knowledge.ContainerID]knowledge.Envelope{replica: rich}, nil
 }
 func (h *believer) ReportSoon(context.Context) error                     { return nil }
@@ -83,7 +84,8 @@ func (h *believer) said(seq uint64) (e knowledge.Envelope, ok bool) {
 func (h *believer) report() plan.Report {
 	return plan.Report{Service: web, Host: h.c.self, CPUs: 4, Memory: 8 * knowledge.GiB, Replicas: []plan.Reported{{
 		ID: replica, Envelope: rich, Stood: 365 * 24 * time.Hour,
-		Policy: knowledge.Policy{Managed: true, Mode: knowledge.ModeAuto, ThrottleTarget: 0.06, CPUPercentile: 0.95, MemoryPercentile: 0.98},
+		Policy: knowledge.Policy{Managed: true, Mode: knowledge.ModeAuto, ThrottleTarget: 0.06, CPUPercentile: 0.95,
+			MemoryPercentile: 0.98},
 		Facts: plan.Facts{ObservedFor: 365 * 24 * time.Hour, CPU: knowledge.OneCPU / 10, CPUMax: knowledge.OneCPU / 5,
 			MemoryNeed: 100 * knowledge.MiB, MemoryPeak: 110 * knowledge.MiB},
 		Quota: 2 * knowledge.OneCPU, Limit: 2 * knowledge.GiB, WorkingSet: 100 * knowledge.MiB,
@@ -146,8 +148,10 @@ func join(t *testing.T, nw *simnet.Net, i int, change func(*Options)) *believer 
 	}
 	h := &believer{}
 	o := Options{
-		Identity: id, Epoch: 1, Meta: member.Meta{Name: fmt.Sprintf("n%d", i+1), Cores: 4 * knowledge.OneCPU, Memory: 8 * knowledge.GiB},
-		Member:   member.Options{Cluster: "sim", Bind: net.JoinHostPort(ip, "7946"), Transport: tr, Join: []string{"10.0.0.1:7946"}},
+		Identity: id, Epoch: 1, Meta: member.Meta{Name: fmt.Sprintf("n%d", i+1), Cores: 4 * knowledge.OneCPU,
+			Memory: 8 * knowledge.GiB},
+		Member: member.Options{Cluster: "sim", Bind: net.JoinHostPort(ip, "7946"), Transport: tr,
+			Join: []string{"10.0.0.1:7946"}},
 		Listener: l, Dial: at.Dial, Keeper: never{}, Attest: true, Log: zerolog.Nop(),
 	}
 	if change != nil {
@@ -222,7 +226,8 @@ func TestALyingOwnerCutsNothing(t *testing.T) {
 			s := liar.c.owner.services[web]
 			s.seq++
 			said = s.seq
-			liar.c.attestation.certify(s, Declared{Intent: knowledge.Intent{Service: web, Host: victim.c.self, Term: held.Term, Seq: s.seq,
+			liar.c.attestation.certify(s, Declared{Intent: knowledge.Intent{Service: web, Host: victim.c.self, Term: held.Term,
+				Seq:       s.seq,
 				Envelopes: []knowledge.Assigned{{ID: replica, Envelope: lie}}}})
 		})
 		if err != nil {
@@ -262,7 +267,8 @@ func TestRow22LiesAreRefused(t *testing.T) {
 			return err
 		}
 		intent := func(host, by knowledge.NodeID, round uint64, key knowledge.ServiceKey) []Declared {
-			return []Declared{{Intent: knowledge.Intent{Service: key, Host: host, Term: knowledge.Term{Round: round, Owner: by}, Seq: 1 << 40,
+			return []Declared{{Intent: knowledge.Intent{Service: key, Host: host,
+				Term: knowledge.Term{Round: round, Owner: by}, Seq: 1 << 40,
 				Envelopes: []knowledge.Assigned{{ID: replica, Envelope: knowledge.Envelope{Memory: 1}}}}}}
 		}
 		victim.mu.Lock()
@@ -272,7 +278,8 @@ func TestRow22LiesAreRefused(t *testing.T) {
 			what, kind, sealed, want string
 			v                        any
 		}{
-			{"in the owner's name", "intents", "intents", "another node's term", intent(victim.c.self, owner.c.self, term.Round+1, web)},
+			{"in the owner's name", "intents", "intents", "another node's term",
+				intent(victim.c.self, owner.c.self, term.Round+1, web)},
 			{"for another host", "intents", "intents", "another host", intent(owner.c.self, liar.c.self, term.Round+1, web)},
 			{"no name", "intents", "intents", "without a name", intent(victim.c.self, liar.c.self, term.Round+1, "\x00")},
 			{"a report as an intent", "intents", "reports", "", intent(victim.c.self, liar.c.self, term.Round+1, web)},
@@ -339,7 +346,8 @@ func TestLeave(t *testing.T) {
 				t.Errorf("%s obeys %v, %d claims, %+v", h.c.o.Meta.Name, term, v.Claims, v.Counts)
 			}
 			if want := map[bool]int{true: 1, false: 3}[h == gone]; v.Ring.Len() != want || !v.Majority || v.Expected != want {
-				t.Errorf("%s: a ring of %d, majority %v of %d, want %d", h.c.o.Meta.Name, v.Ring.Len(), v.Majority, v.Expected, want)
+				t.Errorf("%s: a ring of %d, majority %v of %d, want %d", h.c.o.Meta.Name, v.Ring.Len(), v.Majority, v.Expected,
+					want)
 			}
 		}
 	})
@@ -364,7 +372,8 @@ func TestToldWhenInSight(t *testing.T) {
 			s := owner.c.owner.services[web]
 			s.reports[early.c.self].planned = knowledge.Term{} // it said something since
 			s.dirty = true
-			owner.c.liveness.visible = slices.DeleteFunc(slices.Clone(owner.c.liveness.visible), func(id knowledge.NodeID) bool { return id == early.c.self })
+			owner.c.liveness.visible = slices.DeleteFunc(slices.Clone(owner.c.liveness.visible),
+				func(id knowledge.NodeID) bool { return id == early.c.self })
 			owner.c.owner.planDue(owner.c.o.Now())
 			if s.dirty || s.reports[early.c.self].planned != (knowledge.Term{}) {
 				t.Error("planned for a host out of sight")
@@ -388,8 +397,9 @@ func TestALieThatLeavesNoTermAbove(t *testing.T) {
 		owner, victim := ownerOf(hosts)
 		liar := third(hosts, owner, victim)
 		for _, key := range []knowledge.ServiceKey{web, "invented"} {
-			b, err := liar.c.seal("intents", victim.c.self, []Declared{{Intent: knowledge.Intent{Service: key, Host: victim.c.self,
-				Term: knowledge.Term{Round: math.MaxUint64, Owner: liar.c.self}, Seq: 1}}})
+			b, err := liar.c.seal("intents", victim.c.self,
+				[]Declared{{Intent: knowledge.Intent{Service: key, Host: victim.c.self,
+					Term: knowledge.Term{Round: math.MaxUint64, Owner: liar.c.self}, Seq: 1}}})
 			if err != nil {
 				t.Fatal(err)
 			}

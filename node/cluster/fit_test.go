@@ -34,7 +34,8 @@ func TestUnreached(t *testing.T) {
 			report()
 		}
 		v := shut.c.View()
-		if now := other.c.View().Terms[key]; now.Owner == shut.c.self || !now.After(before) || v.State != member.Waiting || v.Claims != 0 || v.Why == "" {
+		if now := other.c.View().Terms[key]; now.Owner == shut.c.self || !now.After(before) || v.State != member.Waiting ||
+			v.Claims != 0 || v.Why == "" {
 			t.Errorf("owner %s, and it is %v with %d claims, %q", now.Owner.Short(), v.State, v.Claims, v.Why)
 		}
 		shut.c.Reached(true)

@@ -26,8 +26,9 @@ func TestLiesBelowALeap(t *testing.T) {
 		liar := third(hosts, owner, victim)
 		for range 3 {
 			round := victim.c.terms.Highest(web).Round + 1<<32
-			b, err := liar.c.seal("intents", victim.c.self, []Declared{{Intent: knowledge.Intent{Service: web, Host: victim.c.self,
-				Term: knowledge.Term{Round: round, Owner: liar.c.self}, Seq: 1}}})
+			b, err := liar.c.seal("intents", victim.c.self,
+				[]Declared{{Intent: knowledge.Intent{Service: web, Host: victim.c.self,
+					Term: knowledge.Term{Round: round, Owner: liar.c.self}, Seq: 1}}})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -236,5 +236,6 @@ func (l *liveness) admit(from knowledge.NodeID) error {
 		return nil
 	}
 	l.c.members.Seek(from)
-	return &relay.Error{Status: http.StatusForbidden, Text: fmt.Sprintf("the caller failed in gossip more than %v ago; retry after it has rejoined", lostAfter)}
+	text := fmt.Sprintf("the caller failed in gossip more than %v ago; retry after it has rejoined", lostAfter)
+	return &relay.Error{Status: http.StatusForbidden, Text: text}
 }

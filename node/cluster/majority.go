@@ -59,7 +59,7 @@ func (m *majority) update(now time.Time, alive []knowledge.NodeID) (changed bool
 		_, is := slices.BinarySearch(alive, p.ID)
 		peers = append(peers, quorum.Peer{
 			ID: p.ID, Name: p.Name, Alive: is, Since: p.Since, Number: p.Voters.Number, Next: p.Voters.Next, Sum: p.Voters.Sum,
-			Speaks: p.Features&member.FeatureVoters != 0,
+			Votes: p.Features&member.FeatureVoters != 0,
 		})
 	}
 	m.status = m.voters.Look(now, peers)

@@ -96,7 +96,8 @@ func (r *reportList) UnmarshalCBOR(b []byte) error {
 		replicas += len(shape[i].Replicas)
 	}
 	if len(shape) > batchMost || replicas > elementsMost {
-		return fmt.Errorf("%d reports of %d replicas in a message: at most %d of %d", len(shape), replicas, batchMost, elementsMost)
+		return fmt.Errorf("%d reports of %d replicas in a message: at most %d of %d",
+			len(shape), replicas, batchMost, elementsMost)
 	}
 	return trust.Unmarshal(b, (*[]plan.Report)(r))
 }
@@ -123,7 +124,8 @@ func (d *declarations) UnmarshalCBOR(b []byte) error {
 		}
 	}
 	if len(shape) > batchMost || envelopes > elementsMost {
-		return fmt.Errorf("%d intents with %d envelopes in a message: at most %d with %d", len(shape), envelopes, batchMost, elementsMost)
+		return fmt.Errorf("%d intents with %d envelopes in a message: at most %d with %d",
+			len(shape), envelopes, batchMost, elementsMost)
 	}
 	return trust.Unmarshal(b, (*[]Declared)(d))
 }

@@ -19,23 +19,26 @@ const (
 )
 
 // outbox holds the newest message for each peer and service until it is acknowledged.
-// One call is under way per peer, so that a slow one delays nobody.
+// One call is under way per peer, so that a slow one delays no other.
 type outbox[T any] struct {
 	c     *Cluster
 	name  string
-	send  func(ctx context.Context, to knowledge.NodeID, batch map[knowledge.ServiceKey]T) error
+	send  sender[T]
 	peers map[knowledge.NodeID]*pending[T]
 }
+
+// sender sends one batch to a peer, and returns nil when it is acknowledged.
+type sender[T any] func(ctx context.Context, to knowledge.NodeID, batch map[knowledge.ServiceKey]T) error
 
 type pending[T any] struct {
 	messages map[knowledge.ServiceKey]T
 	sending  bool
 	retryAt  time.Time
 	wait     time.Duration
-	failed   string // what the newest try said; "": it was acknowledged
+	failed   string // the error of the newest try; "": it was acknowledged
 }
 
-func newOutbox[T any](c *Cluster, name string, send func(context.Context, knowledge.NodeID, map[knowledge.ServiceKey]T) error) outbox[T] {
+func newOutbox[T any](c *Cluster, name string, send sender[T]) outbox[T] {
 	return outbox[T]{c: c, name: name, send: send, peers: map[knowledge.NodeID]*pending[T]{}}
 }
 

@@ -37,11 +37,14 @@ type owner struct {
 	expiredAt time.Time
 	reports   outbox[plan.Report]
 	intents   outbox[Declared]
-	unowned   bool // a service came that nobody may own yet
+	unowned   bool // a service came that may have no owner yet
 }
 
 func newOwner(c *Cluster) *owner {
-	o := &owner{c: c, services: map[knowledge.ServiceKey]*service{}, tallies: map[knowledge.NodeID]tally{}, warned: map[knowledge.NodeID]time.Time{}}
+	o := &owner{
+		c: c, services: map[knowledge.ServiceKey]*service{},
+		tallies: map[knowledge.NodeID]tally{}, warned: map[knowledge.NodeID]time.Time{},
+	}
 	o.reports = newOutbox(c, "reports", o.sendReports)
 	o.intents = newOutbox(c, "intents", o.sendIntents)
 	return o
@@ -170,7 +173,8 @@ func (o *owner) learn(now time.Time, s *service, r plan.Report) error {
 }
 
 // sendReports is one message of this host to one owner.
-func (o *owner) sendReports(ctx context.Context, to knowledge.NodeID, batch map[knowledge.ServiceKey]plan.Report) error {
+func (o *owner) sendReports(ctx context.Context, to knowledge.NodeID,
+	batch map[knowledge.ServiceKey]plan.Report) error {
 	b, err := o.c.seal("reports", to, slices.Collect(maps.Values(batch)))
 	if err != nil {
 		return err
@@ -215,7 +219,8 @@ func (o *owner) mayWarn(now time.Time, of knowledge.NodeID) bool {
 	if at, again := o.warned[of]; again && now.Sub(at) < warnEvery {
 		return false
 	}
-	maps.DeleteFunc(o.warned, func(_ knowledge.NodeID, at time.Time) bool { return now.Sub(at) >= warnEvery })
+	old := func(_ knowledge.NodeID, at time.Time) bool { return now.Sub(at) >= warnEvery }
+	maps.DeleteFunc(o.warned, old)
 	if len(o.warned) >= warnedMost {
 		return false
 	}
@@ -236,7 +241,8 @@ func (o *owner) takeReport(now time.Time, from knowledge.NodeID, r *plan.Report)
 	if err := r.Check(prev); err != nil {
 		return err
 	}
-	if p, _ := o.c.members.Peer(from); p.Cores > 0 && knowledge.NanoCPU(r.CPUs)*knowledge.OneCPU > p.Cores {
+	p, _ := o.c.members.Peer(from)
+	if p.Cores > 0 && knowledge.NanoCPU(r.CPUs)*knowledge.OneCPU > p.Cores {
 		return fmt.Errorf("%d cores, and gossip has %s", r.CPUs, p.Cores)
 	}
 	s := o.service(r.Service)
@@ -303,7 +309,8 @@ func (o *owner) plan(now time.Time, s *service, held *claim.Claim) (local []Decl
 			continue
 		}
 		r.planned = held.Term
-		in := knowledge.Intent{Service: s.key, Host: r.Host, Term: held.Term, Seq: s.seq, Envelopes: plan.Declare(now, reports, r.Host)}
+		in := knowledge.Intent{Service: s.key, Host: r.Host, Term: held.Term, Seq: s.seq}
+		in.Envelopes = plan.Declare(now, reports, r.Host)
 		d := Declared{Intent: in}
 		switch {
 		case in.Host == o.c.self:

@@ -14,7 +14,7 @@ const (
 	settleFor, settleMost = time.Second, 5 * time.Second
 )
 
-// participation decides whether this node may own services, and tells the others.
+// participation decides whether this node may own services; gossip has its state.
 type participation struct {
 	c        *Cluster
 	state    member.State
@@ -78,7 +78,8 @@ func (p *participation) why(now time.Time) string {
 	case !p.c.majority.has:
 		return "no majority of the cluster in sight: replica counts do not change"
 	case now.Before(p.until):
-		return "hold-down after restarts or disconnections: other nodes own its services until " + p.until.UTC().Format("15:04:05 UTC")
+		return "hold-down after restarts or disconnections: other nodes own its services until " +
+			p.until.UTC().Format("15:04:05 UTC")
 	}
 	return ""
 }
@@ -90,7 +91,7 @@ func (p *participation) update(now time.Time) {
 	c.storage.alone.Store(c.left.Load() || c.placement.ring.Len() <= 1 && c.alone() && len(c.liveness.peers()) == 1)
 	if c.left.Load() { // alone, on purpose
 		c.majority.has, p.settled = true, true
-		c.liveness.visible, p.state = []knowledge.NodeID{c.self}, member.Participant // nobody else has what is its own
+		c.liveness.visible, p.state = []knowledge.NodeID{c.self}, member.Participant
 		return
 	}
 	alive := c.liveness.update(now)
@@ -120,14 +121,15 @@ func (p *participation) update(now time.Time) {
 	}
 }
 
-// majorityChanged releases what a side without a majority owned: first so that nobody
-// takes this node for an owner on its return, then because others have it by now.
+// majorityChanged makes a node without a majority wait, so that it is no owner when it
+// returns, and releases what it owned when a majority is in sight again: others own it.
 func (p *participation) majorityChanged(now time.Time, alive []knowledge.NodeID) (flapped bool) {
 	c := p.c
 	if !c.majority.has {
 		p.become(member.Waiting)
 		c.log.Error().Int("alive", c.majority.status.Alive).Int("of", c.majority.status.Voters).
-			Msg("no majority of the cluster in sight: containers stay at the right size, replica counts do not change; check the network between the hosts and `effiscale members`")
+			Msg("no majority of the cluster in sight: limits are still adjusted, replica counts are not; " +
+				"check the network between the hosts and `effiscale members`")
 		return false
 	}
 	c.log.Info().Int("alive", len(alive)).Int("of", c.majority.status.Voters).Msg("majority of the cluster in sight again")

@@ -17,8 +17,10 @@ func TestShapes(t *testing.T) {
 	e := knowledge.Envelope{Memory: 1, Reason: knowledge.Because(knowledge.RuleBoost, 1, 2), At: time.Unix(1, 0).UTC()}
 	in := knowledge.Intent{Service: "s", Host: "h", Seq: 3, Envelopes: []knowledge.Assigned{{ID: "c", Envelope: e}}}
 	for _, v := range []struct{ said, heard any }{
-		{[]plan.Report{{Service: "s", Replicas: []plan.Reported{{ID: "c", Envelope: e}, {ID: "d"}}}, {Service: "t"}}, new(reportList)},
-		{[]Declared{{Intent: in, Votes: []trust.Vote{{Voter: "v", Public: []byte{1}, Sig: []byte{2}}}}, {}}, new(declarations)},
+		{[]plan.Report{{Service: "s", Replicas: []plan.Reported{{ID: "c", Envelope: e}, {ID: "d"}}}, {Service: "t"}},
+			new(reportList)},
+		{[]Declared{{Intent: in, Votes: []trust.Vote{{Voter: "v", Public: []byte{1}, Sig: []byte{2}}}}, {}},
+			new(declarations)},
 		{in, new(question)},
 	} {
 		b, err := trust.Marshal(v.said)
@@ -28,7 +30,8 @@ func TestShapes(t *testing.T) {
 		if err := trust.Unmarshal(b, v.heard); err != nil {
 			t.Errorf("%T: %v", v.heard, err)
 		}
-		if got := reflect.ValueOf(v.heard).Elem().Convert(reflect.TypeOf(v.said)).Interface(); !reflect.DeepEqual(got, v.said) {
+		if got := reflect.ValueOf(v.heard).Elem().Convert(reflect.TypeOf(v.said)).Interface(); !reflect.DeepEqual(got,
+			v.said) {
 			t.Errorf("%+v became %+v", v.said, got)
 		}
 	}

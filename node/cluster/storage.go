@@ -68,7 +68,9 @@ func worth(all []member.Seen) []member.Seen {
 	if len(all) <= seenMost {
 		return all
 	}
-	slices.SortFunc(all, func(a, b member.Seen) int { return cmp.Or(b.LastSeen.Compare(a.LastSeen), cmp.Compare(a.ID, b.ID)) })
+	slices.SortFunc(all, func(a, b member.Seen) int {
+		return cmp.Or(b.LastSeen.Compare(a.LastSeen), cmp.Compare(a.ID, b.ID))
+	})
 	all = all[:seenMost]
 	slices.SortFunc(all, func(a, b member.Seen) int { return cmp.Compare(a.ID, b.ID) })
 	return all
@@ -76,7 +78,9 @@ func worth(all []member.Seen) []member.Seen {
 
 // sameSeen compares ids and addresses, not times.
 func sameSeen(a, b []member.Seen) bool {
-	return slices.EqualFunc(a, b, func(x, y member.Seen) bool { return x.ID == y.ID && x.Addr == y.Addr && x.Started == y.Started })
+	return slices.EqualFunc(a, b, func(x, y member.Seen) bool {
+		return x.ID == y.ID && x.Addr == y.Addr && x.Started == y.Started
+	})
 }
 
 // saveIfDue saves the nodes seen where they changed, beside the goroutine: a disk that

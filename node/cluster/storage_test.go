@@ -90,7 +90,8 @@ func lone(t *testing.T, disk Keeper, log zerolog.Logger, test func(h *believer),
 	synctest.Test(t, func(t *testing.T) {
 		nw := simnet.New(1)
 		ctx, stop := context.WithCancel(t.Context())
-		gone := member.Seen{ID: knowledge.NodeID(strings.Repeat("9", 32)), Name: "n9", Addr: "10.0.0.9:7946", LastSeen: time.Now()}
+		gone := member.Seen{ID: knowledge.NodeID(strings.Repeat("9", 32)), Name: "n9", Addr: "10.0.0.9:7946",
+			LastSeen: time.Now()}
 		h := join(t, nw, 0, func(o *Options) {
 			o.Keeper, o.Log, o.Known, o.Member.Join, o.Attest = disk, log, Membership{Seen: []member.Seen{gone}}, nil, false
 		})
@@ -154,7 +155,8 @@ func TestRow49Unfit(t *testing.T) {
 			t.Errorf("it has %d claims", h.c.View().Claims)
 		}
 	}, func() {})
-	if n := strings.Count(said.String(), "cannot save membership; kept in memory only"); n != 1 || !strings.Contains(said.String(), `"level":"warn"`) {
+	if n := strings.Count(said.String(), "cannot save membership; kept in memory only"); n != 1 ||
+		!strings.Contains(said.String(), `"level":"warn"`) {
 		t.Errorf("said %d times:\n%s", n, said.String())
 	}
 }
@@ -175,7 +177,8 @@ func TestRow49LargeMembership(t *testing.T) {
 			if i%10 == 0 {
 				at = now.Add(-time.Duration(i) * time.Second)
 			}
-			m.Seen = append(m.Seen, member.Seen{ID: id, Name: strings.Repeat("<", 64), Addr: "[2001:db8:ffff:ffff:ffff:ffff:ffff:ffff]:65535", LastSeen: at})
+			m.Seen = append(m.Seen, member.Seen{ID: id, Name: strings.Repeat("<", 64),
+				Addr: "[2001:db8:ffff:ffff:ffff:ffff:ffff:ffff]:65535", LastSeen: at})
 			if i < 8192 {
 				m.Members = append(m.Members, id)
 			}

@@ -102,8 +102,8 @@ func (o *owner) take(todo map[knowledge.ServiceKey][]knowledge.NodeID) {
 
 // askTerms asks one host. One that does not answer is not waited for: it refuses
 // what is too low by itself.
-func (o *owner) askTerms(ctx context.Context, to knowledge.NodeID, keys []knowledge.ServiceKey) map[knowledge.ServiceKey]knowledge.Term {
-	out := map[knowledge.ServiceKey]knowledge.Term{}
+func (o *owner) askTerms(ctx context.Context, to knowledge.NodeID, keys []knowledge.ServiceKey) termsOf {
+	out := termsOf{}
 	for part := range slices.Chunk(keys, batchMost) {
 		b, err := trust.Marshal(part)
 		if err != nil {
@@ -124,7 +124,7 @@ func (o *owner) askTerms(ctx context.Context, to knowledge.NodeID, keys []knowle
 
 // claim takes what is still this node's, off the goroutine: a term is on the disk
 // before it is used.
-func (o *owner) claim(above map[knowledge.ServiceKey]knowledge.Term) {
+func (o *owner) claim(above termsOf) {
 	for key := range above {
 		s := o.services[key]
 		if s == nil || !o.mayOwn(key) {
@@ -140,11 +140,12 @@ func (o *owner) claim(above map[knowledge.ServiceKey]knowledge.Term) {
 	})
 }
 
-func (o *owner) claimed(asked map[knowledge.ServiceKey]knowledge.Term, claims map[knowledge.ServiceKey]*claim.Claim, err error) {
+func (o *owner) claimed(asked termsOf, claims map[knowledge.ServiceKey]*claim.Claim, err error) {
 	if err != nil {
 		o.c.log.Warn().Err(err).Msg("cannot persist terms; services not taken over")
 	}
-	if err != nil && !errors.Is(err, claim.ErrFull) && !errors.Is(err, claim.ErrExhausted) && !errors.Is(err, claim.ErrStopped) {
+	bound := errors.Is(err, claim.ErrFull) || errors.Is(err, claim.ErrExhausted)
+	if err != nil && !bound && !errors.Is(err, claim.ErrStopped) {
 		o.c.participation.cannotSave()
 	}
 	now := o.c.o.Now()
@@ -208,7 +209,7 @@ func (o *owner) sendIntents(ctx context.Context, to knowledge.NodeID, batch map[
 		batch = behind
 	}
 	if len(higher) > 0 {
-		o.c.post(func() { o.superseded(to, higher) })
+		o.c.post(func() { o.superseded(higher) })
 	}
 	return nil
 }
@@ -218,7 +219,9 @@ func (o *owner) sendIntents(ctx context.Context, to knowledge.NodeID, batch map[
 const stepsMost = 16
 
 // declare sends intents to a host, and returns the terms for which it refused.
-func (o *owner) declare(ctx context.Context, to knowledge.NodeID, batch map[knowledge.ServiceKey]Declared) (refused map[knowledge.ServiceKey]knowledge.Term, err error) {
+func (o *owner) declare(
+	ctx context.Context, to knowledge.NodeID, batch map[knowledge.ServiceKey]Declared,
+) (refused termsOf, err error) {
 	b, err := o.c.seal("intents", to, slices.Collect(maps.Values(batch)))
 	if err != nil {
 		return nil, err
@@ -232,7 +235,7 @@ func (o *owner) declare(ctx context.Context, to knowledge.NodeID, batch map[know
 }
 
 // superseded ends claims of which a host has seen a higher term.
-func (o *owner) superseded(host knowledge.NodeID, refused map[knowledge.ServiceKey]knowledge.Term) {
+func (o *owner) superseded(refused termsOf) {
 	now := o.c.o.Now()
 	for key, t := range refused {
 		held, ok := o.c.claims.Get(key)
@@ -248,7 +251,8 @@ func (o *owner) superseded(host knowledge.NodeID, refused map[knowledge.ServiceK
 		if o.c.placement.ring.Owner(key) == o.c.self {
 			o.c.participation.presence.doubt() // this node or the other owner was disconnected
 		}
-		o.c.log.Debug().Str("service", string(key)).Stringer("term", held.Term).Stringer("by", t).Dur("yield_ms", s.backoff).Msg("claim superseded by a later term")
+		o.c.log.Debug().Str("service", string(key)).Stringer("term", held.Term).Stringer("by", t).
+			Dur("backoff_ms", s.backoff).Msg("claim superseded by a later term")
 		o.c.claims.End(key, claim.ErrSuperseded)
 		o.intents.drop(key)
 	}

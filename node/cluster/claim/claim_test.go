@@ -66,14 +66,17 @@ func TestAdmit(t *testing.T) {
 	}{
 		{name: "the first", batch: terms{"s": term(1, "a")}, after: terms{"s": term(1, "a")}, saves: 1},
 		{name: "equal", kept: terms{"s": term(1, "a")}, batch: terms{"s": term(1, "a")}, after: terms{"s": term(1, "a")}},
-		{name: "higher round", kept: terms{"s": term(1, "b")}, batch: terms{"s": term(2, "a")}, after: terms{"s": term(2, "a")}, saves: 1},
-		{name: "higher owner", kept: terms{"s": term(1, "a")}, batch: terms{"s": term(1, "b")}, after: terms{"s": term(1, "b")}, saves: 1},
+		{name: "higher round", kept: terms{"s": term(1, "b")}, batch: terms{"s": term(2, "a")},
+			after: terms{"s": term(2, "a")}, saves: 1},
+		{name: "higher owner", kept: terms{"s": term(1, "a")}, batch: terms{"s": term(1, "b")},
+			after: terms{"s": term(1, "b")}, saves: 1},
 		{
 			name: "lower", kept: terms{"s": term(2, "a")}, batch: terms{"s": term(1, "b")},
 			refused: terms{"s": term(2, "a")}, after: terms{"s": term(2, "a")}, refusals: 1,
 		},
 		{
-			name: "one of each, one save", kept: terms{"s": term(2, "a"), "t": term(2, "a"), "u": term(2, "a"), "w": term(9, "c")},
+			name: "one of each, one save", kept: terms{"s": term(2, "a"), "t": term(2, "a"), "u": term(2, "a"),
+				"w": term(9, "c")},
 			batch:   terms{"s": term(1, "a"), "t": term(2, "a"), "u": term(3, "a"), "v": term(1, "a")},
 			refused: terms{"s": term(2, "a")},
 			after:   terms{"s": term(2, "a"), "t": term(2, "a"), "u": term(3, "a"), "v": term(1, "a"), "w": term(9, "c")},
@@ -385,7 +388,8 @@ func TestEndWhileTheDiskIsSlow(t *testing.T) {
 				start := time.Now()
 				go func() {
 					time.Sleep(time.Second)
-					if refused, err := h.Admit(terms{"s": term(2, "b")}); err != nil || len(refused) > 0 || h.Highest("s") != term(2, "b") {
+					if refused, err := h.Admit(terms{"s": term(2, "b")}); err != nil || len(refused) > 0 ||
+						h.Highest("s") != term(2, "b") {
 						t.Errorf("meanwhile: %v, %v", refused, err)
 					}
 					end(b)

@@ -14,8 +14,8 @@ import (
 var (
 	ErrMoved      = errors.New("the ring gives the service to another node")
 	ErrSuperseded = errors.New("a host has seen a higher term")
-	ErrStalled    = errors.New("the node was frozen")
-	ErrStopped    = errors.New("the node stops")
+	ErrStalled    = errors.New("the event loop stalled")
+	ErrStopped    = errors.New("the node is shutting down")
 )
 
 // Claim is the right of this node to plan for a service in one term.
@@ -30,7 +30,7 @@ type Claim struct {
 // Context ends with the claim; context.Cause says why.
 func (c *Claim) Context() context.Context { return c.ctx }
 
-// Claims is what a node owns.
+// Claims are the services that a node owns.
 type Claims struct {
 	self  knowledge.NodeID
 	terms *Terms
@@ -42,7 +42,7 @@ type Claims struct {
 	closed bool
 }
 
-// NewClaims is an empty book of self. When ctx ends, so does every claim, with
+// NewClaims are no claims of self. When ctx ends, so does every claim, with
 // ErrStopped, and no further one can be taken.
 func NewClaims(ctx context.Context, self knowledge.NodeID, terms *Terms) *Claims {
 	b := &Claims{
@@ -118,7 +118,7 @@ func (b *Claims) install(mine map[knowledge.ServiceKey]*Claim, terms map[knowled
 		term, ok := terms[key]
 		if !ok {
 			delete(mine, key)
-			c.end(context.Canceled) // nobody has it
+			c.end(context.Canceled) // it is not used
 			continue
 		}
 		c.Term = term
@@ -168,8 +168,8 @@ func (b *Claims) EndAll(cause error) {
 	b.endThose(func(knowledge.ServiceKey) bool { return true }, cause)
 }
 
-// Keep ends the claims of services that keep says false to, also those that are
-// being taken.
+// Keep ends the claims of services for which keep is false, also those that are being
+// taken.
 func (b *Claims) Keep(keep func(knowledge.ServiceKey) bool, cause error) {
 	b.mu.Lock()
 	keys := slices.Collect(maps.Keys(b.held))

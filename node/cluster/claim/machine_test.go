@@ -226,7 +226,8 @@ func (w *world) forget(t *rapid.T) {
 // check holds all books and contexts against the model.
 func (w *world) check(t *rapid.T) {
 	for _, m := range w.nodes {
-		if got, want := m.book.Keys(), slices.Sorted(maps.Keys(m.held)); !slices.Equal(got, want) || m.book.Len() != len(want) {
+		if got, want := m.book.Keys(), slices.Sorted(maps.Keys(m.held)); !slices.Equal(got, want) ||
+			m.book.Len() != len(want) {
 			t.Fatalf("%s holds %v, want %v", m.id, got, want)
 		}
 		for s, c := range m.held {

@@ -1,5 +1,5 @@
 // Package claim keeps the promise that at most one node plans for a service in a
-// term. Terms are what a host has seen: it obeys the highest, for ever, also over
+// term. Terms are those that a host has seen: it obeys the highest, for ever, also over
 // restarts. A Claims is what this node owns: scopes that end with a cause.
 //
 // A takeover: ask the service's hosts for Highest, Claims.Take above the answers, and
@@ -45,6 +45,9 @@ type Saver interface {
 // Floor is the key under which Forget saves its floor; no service has it for a name.
 const Floor knowledge.ServiceKey = ""
 
+// termsOf are terms of services.
+type termsOf = map[knowledge.ServiceKey]knowledge.Term
+
 // Terms are the highest terms that a host has seen. A term counts as seen only once
 // it is saved.
 type Terms struct {
@@ -62,9 +65,10 @@ type Terms struct {
 	floor uint64
 }
 
-// NewTerms begins with the terms that were saved in earlier lives.
+// NewTerms begins with the terms that were saved in earlier starts.
 func NewTerms(kept map[knowledge.ServiceKey]knowledge.Term, s Saver) *Terms {
-	t := &Terms{saver: s, most: forgetAbove, turn: make(chan struct{}, 1), highest: map[knowledge.ServiceKey]knowledge.Term{}}
+	t := &Terms{saver: s, most: forgetAbove, turn: make(chan struct{}, 1)}
+	t.highest = map[knowledge.ServiceKey]knowledge.Term{}
 	for key, term := range kept {
 		switch {
 		case key == Floor:
@@ -93,12 +97,12 @@ func (t *Terms) seen(key knowledge.ServiceKey) knowledge.Term {
 }
 
 // leapMost is how far above the highest seen a term may be. Each takeover is one
-// round, so a larger step is a lie, which would leave no term above it.
+// round, so a larger step is false, and would leave no term above it.
 //
-// A smaller lie, to one host, brings that host and then the owner above it, and the
-// owner's term is a leap to every other one. So nobody is left behind for a leap: the
-// owner comes up by leapMost in each takeover, and leads a host up in such steps. To
-// leave no term, a liar has to lie 2^32 times.
+// A smaller false term, at one host, brings that host and then the owner above it, and the
+// owner's term is a leap for every other host. So no host refuses a leap for good: the owner
+// comes up by leapMost in each takeover, and leads a host up in such steps. To leave no term,
+// a lying node has to lie 2^32 times.
 const leapMost = 1 << 32
 
 // Leaps reports whether a term is further above another than takeovers can bring it.
@@ -118,7 +122,7 @@ func Step(seen, next knowledge.Term) knowledge.Term {
 // the higher ones are saved, all at once, before it returns. The refused ones come
 // back with the highest seen. With an error, which is the disk's or ErrFull, higher
 // ones are among the refused; equal ones are not.
-func (t *Terms) Admit(batch map[knowledge.ServiceKey]knowledge.Term) (refused map[knowledge.ServiceKey]knowledge.Term, err error) {
+func (t *Terms) Admit(batch termsOf) (refused termsOf, err error) {
 	refused, higher, err := t.judge(batch)
 	defer func() {
 		for key, seen := range refused {
@@ -144,11 +148,11 @@ func (t *Terms) Admit(batch map[knowledge.ServiceKey]knowledge.Term) (refused ma
 	return refused, err
 }
 
-func (t *Terms) judge(batch map[knowledge.ServiceKey]knowledge.Term) (refused, higher map[knowledge.ServiceKey]knowledge.Term, err error) {
-	refused, higher = map[knowledge.ServiceKey]knowledge.Term{}, map[knowledge.ServiceKey]knowledge.Term{}
+func (t *Terms) judge(batch termsOf) (refused, higher termsOf, err error) {
+	refused, higher = termsOf{}, termsOf{}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	room := termsMost - len(t.highest)
+	left := termsMost - len(t.highest)
 	for key, term := range batch {
 		seen := t.seen(key)
 		if !term.After(seen) || Leaps(seen, term) {
@@ -158,11 +162,11 @@ func (t *Terms) judge(batch map[knowledge.ServiceKey]knowledge.Term) (refused, h
 			continue
 		}
 		if _, known := t.highest[key]; !known {
-			if room <= 0 {
+			if left <= 0 {
 				refused[key], err = seen, fmt.Errorf("cannot admit a term: %w: at most %d", ErrFull, termsMost)
 				continue
 			}
-			room--
+			left--
 		}
 		higher[key] = term
 	}
@@ -183,10 +187,10 @@ func (t *Terms) raise(higher map[knowledge.ServiceKey]knowledge.Term) error {
 // take makes terms of self, each above the given one and all that were seen of its
 // service, and saves them at once. Services whose terms cannot grow are left out,
 // with an error.
-func (t *Terms) take(self knowledge.NodeID, above map[knowledge.ServiceKey]knowledge.Term) (map[knowledge.ServiceKey]knowledge.Term, error) {
+func (t *Terms) take(self knowledge.NodeID, above termsOf) (termsOf, error) {
 	t.turn <- struct{}{}
 	defer func() { <-t.turn }()
-	taken := make(map[knowledge.ServiceKey]knowledge.Term, len(above))
+	taken := make(termsOf, len(above))
 	var err error
 	for key, a := range above {
 		seen := t.Highest(key)
@@ -216,10 +220,10 @@ func (t *Terms) Crowded() bool {
 	return len(t.highest) > t.most
 }
 
-// Forget drops services that keep says false to, as many as there are above 10,000,
+// Forget drops services for which keep is false, as many as there are above 10,000,
 // from the disk, too, and raises the floor above their rounds. It waits for the disk;
-// with an error none is dropped, but the floor is up: the disk may have written what it
-// says it did not, and a lower floor must never come after that.
+// with an error none is dropped, but the floor is up: the disk may have written in spite
+// of its error, and a lower floor must never come after that.
 func (t *Terms) Forget(keep func(knowledge.ServiceKey) bool) error {
 	all := t.All()
 	if len(all) <= t.most {
@@ -251,11 +255,11 @@ func (t *Terms) Forget(keep func(knowledge.ServiceKey) bool) error {
 	return nil
 }
 
-// choose takes as many as are too many of those of whom there is no news.
-func (t *Terms) choose(from map[knowledge.ServiceKey]knowledge.Term) (gone map[knowledge.ServiceKey]knowledge.Term, floor uint64) {
+// choose takes as many as are too many of those that did not change.
+func (t *Terms) choose(from termsOf) (gone termsOf, floor uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	gone, floor = map[knowledge.ServiceKey]knowledge.Term{}, t.floor
+	gone, floor = termsOf{}, t.floor
 	for key, term := range from {
 		if len(gone) >= len(t.highest)-t.most {
 			break
@@ -273,4 +277,21 @@ func (t *Terms) All() map[knowledge.ServiceKey]knowledge.Term {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return maps.Clone(t.highest)
+}
+
+// Try saves the floor once more, to test whether terms can be saved now. A floor of one is
+// below every term.
+func (t *Terms) Try() error {
+	t.turn <- struct{}{}
+	defer func() { <-t.turn }()
+	t.mu.Lock()
+	floor := max(t.floor, 1)
+	t.mu.Unlock()
+	if err := t.saver.SaveTerms(map[knowledge.ServiceKey]knowledge.Term{Floor: {Round: floor}}); err != nil {
+		return fmt.Errorf("cannot save a term: %w", err)
+	}
+	t.mu.Lock()
+	t.floor = floor
+	t.mu.Unlock()
+	return nil
 }

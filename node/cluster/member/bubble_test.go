@@ -229,7 +229,10 @@ func TestForget(t *testing.T) {
 			}
 		}
 		b.all[2] = b.open(t, 2, kept)
-		b.within(t, time.Minute, "it is back", func() bool { return peerOf(b.all[0], idOf(2)).Alive && peerOf(b.all[1], idOf(2)).Alive })
+		b.within(t, time.Minute, "it is back", func() bool {
+			return peerOf(b.all[0], idOf(2)).Alive &&
+				peerOf(b.all[1], idOf(2)).Alive
+		})
 	})
 }
 
@@ -259,17 +262,17 @@ func TestGoodbyeOfALifeUnseen(t *testing.T) {
 			p, _ := m.Peer(other.self)
 			return p.Status
 		}
-		m.leaves.hearBye(packByes([]goodbye{{other.self, was + 1}}))
+		m.leaves.receive(packNotices([]notice{{other.self, was + 1}}))
 		if status() != "alive" {
 			t.Error("a goodbye took away who is there")
 		}
 		_ = other.Close()
 		b.within(t, 20*time.Second, "the other one is gone", func() bool { return status() == "failed" })
-		m.leaves.hearBye(packByes([]goodbye{{other.self, was - 1}, {other.self, 0}, {other.self, -1}}))
+		m.leaves.receive(packNotices([]notice{{other.self, was - 1}, {other.self, 0}, {other.self, -1}}))
 		if status() != "failed" {
 			t.Errorf("%s after the goodbye of an earlier life", status())
 		}
-		m.leaves.hearBye(packByes([]goodbye{{other.self, was + 1}}))
+		m.leaves.receive(packNotices([]notice{{other.self, was + 1}}))
 		if status() != "left" {
 			t.Errorf("%s after the goodbye of a later life", status())
 		}

@@ -12,8 +12,8 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 )
 
-// delegate is what memberlist calls, mostly with its own lock held: nothing here
-// may call back into it.
+// delegate has memberlist's callbacks, called mostly with its own lock held: they must
+// not call back into it.
 type delegate struct{ m *Members }
 
 var (
@@ -32,7 +32,7 @@ func (d delegate) NodeMeta(int) []byte {
 	return d.m.packed
 }
 
-// NotifyAlive refuses members that are not understood.
+// NotifyAlive refuses members with invalid metadata.
 func (d delegate) NotifyAlive(n *memberlist.Node) error {
 	if n.Name == string(d.m.self) {
 		return nil
@@ -57,18 +57,20 @@ func (d delegate) judge(n *memberlist.Node) (Cause, string) {
 		return CauseMeta, err.Error()
 	}
 	a, ok := netip.AddrFromSlice(n.Addr)
-	if a = a.Unmap(); !ok || a.IsUnspecified() || n.Port == 0 || a.IsLoopback() && !d.m.addr.Addr().IsLoopback() {
+	a = a.Unmap()
+	if !ok || a.IsUnspecified() || n.Port == 0 || a.IsLoopback() && !d.m.addr.Addr().IsLoopback() {
 		return CauseAddress, addrOf(n)
 	}
 	d.m.mu.Lock()
 	defer d.m.mu.Unlock()
-	if e := d.m.roster.entries[knowledge.NodeID(n.Name)]; (e == nil || !e.alive) && d.m.roster.alive >= maxAlive {
+	e := d.m.roster.entries[knowledge.NodeID(n.Name)]
+	if (e == nil || !e.alive) && d.m.roster.alive >= maxAlive {
 		return CauseCrowd, fmt.Sprintf("%d members are the most", maxAlive)
 	}
 	return "", ""
 }
 
-// NotifyMerge refuses to join nodes of which none is understood. Single ones are
+// NotifyMerge refuses to join nodes of which none is valid. Single ones are
 // left out by NotifyAlive: they must not keep this node from all others.
 func (d delegate) NotifyMerge(nodes []*memberlist.Node) error {
 	var first Cause
@@ -85,11 +87,11 @@ func (d delegate) NotifyMerge(nodes []*memberlist.Node) error {
 		}
 		if first == "" {
 			first = cause
-			d.m.refusals.note(cause, fmt.Sprintf("%.32q", n.Name), "no node there is understood")
+			d.m.refusals.note(cause, fmt.Sprintf("%.32q", n.Name), "no node there has valid metadata")
 		}
 	}
 	if first != "" {
-		return fmt.Errorf("no node there is understood (%s)", first)
+		return fmt.Errorf("no node there has valid metadata (%s)", first)
 	}
 	return nil
 }
@@ -109,7 +111,7 @@ func (d delegate) came(n *memberlist.Node, joined bool) {
 	}
 	d.m.roster.came(id, addrOf(n), meta)
 	if joined {
-		d.m.o.Log.Info().Str("node", string(id)).Str("name", meta.Name).Str("addr", addrOf(n)).Msg("a node joined")
+		d.m.o.Log.Info().Str("node", string(id)).Str("name", meta.Name).Str("addr", addrOf(n)).Msg("node joined")
 	}
 	wake(d.m.changed)
 }
@@ -119,13 +121,14 @@ func (d delegate) NotifyLeave(n *memberlist.Node) {
 		return
 	}
 	p := d.m.roster.went(knowledge.NodeID(n.Name))
-	d.m.o.Log.Info().Str("node", n.Name).Str("name", p.Name).Str("addr", addrOf(n)).Str("state", p.Status).Msg("a node is gone")
+	d.m.o.Log.Info().Str("node", n.Name).Str("name", p.Name).Str("addr", addrOf(n)).Str("state",
+		p.Status).Msg("node left or failed")
 	wake(d.m.changed)
 }
 
-// NotifyConflict is told of an id at two addresses. If it is this node's own, a disk
+// NotifyConflict reports an id at two addresses. If it is this node's own, a disk
 // was cloned, or others do not know yet that it moved. Else the other node moved,
-// and memberlist will hear nothing of it until it has given up the old address.
+// and memberlist ignores it until the old address has failed.
 func (d delegate) NotifyConflict(existing, other *memberlist.Node) {
 	meta, err := Unpack(other.Meta)
 	if err != nil || addrOf(other) == d.m.addr.String() {
@@ -134,7 +137,7 @@ func (d delegate) NotifyConflict(existing, other *memberlist.Node) {
 	d.m.mu.Lock()
 	defer d.m.mu.Unlock()
 	if existing.Name == string(d.m.self) {
-		d.m.conflicts.rivalSeen(rival{id: d.m.self, addr: addrOf(other), started: meta.Started, name: meta.Name}, meta)
+		d.m.conflicts.note(duplicate{d.m.self, addrOf(other), meta.Started, meta.Name}, meta)
 	} else if e := d.m.roster.entries[knowledge.NodeID(existing.Name)]; e != nil && e.alive {
 		e.moved = addrOf(other)
 	}
@@ -147,7 +150,7 @@ func (d delegate) NotifyPingComplete(n *memberlist.Node, rtt time.Duration, _ []
 }
 
 func (d delegate) NotifyMsg(b []byte) {
-	d.m.leaves.hearBye(b)
+	d.m.leaves.receive(b)
 	d.m.pings.receive(b)
 }
 
@@ -155,9 +158,9 @@ func (d delegate) GetBroadcasts(overhead, limit int) [][]byte {
 	return d.m.leaves.queue.GetBroadcasts(overhead, limit)
 }
 
-func (d delegate) LocalState(bool) []byte { return d.m.leaves.allByes() }
+func (d delegate) LocalState(bool) []byte { return d.m.leaves.all() }
 
-func (d delegate) MergeRemoteState(b []byte, _ bool) { d.m.leaves.hearBye(b) }
+func (d delegate) MergeRemoteState(b []byte, _ bool) { d.m.leaves.receive(b) }
 
 func addrOf(n *memberlist.Node) string {
 	if a, ok := netip.AddrFromSlice(n.Addr); ok {

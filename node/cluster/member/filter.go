@@ -12,7 +12,7 @@ import (
 	"github.com/hashicorp/memberlist"
 )
 
-// Bounds on what strangers may hold before a key has been asked for. memberlist
+// Bounds on what unknown senders may hold before a key is checked. memberlist
 // alone starts a goroutine for each stream and buffers up to 20 MiB in it.
 const (
 	maxStreams   = 256
@@ -34,9 +34,9 @@ const (
 	leastCipher = 1 + 12 + 16
 )
 
-// gate stands between the network and memberlist. What can be refused without a
-// key is refused here, counted and said; streams have bounds; all ends with it.
-type gate struct {
+// filter is the transport between the network and memberlist. What can be refused without
+// a key is refused here, counted and logged; streams have bounds and end with it.
+type filter struct {
 	inner    memberlist.NodeAwareTransport
 	label    string
 	keyed    bool
@@ -56,17 +56,17 @@ type gate struct {
 	open   map[*stream]bool
 	from   map[string]*holding
 	total  holding
-	count  uint64 // streams of strangers so far
+	count  uint64 // incoming streams so far
 	closed bool
 }
 
 // holding is what one address has of this node.
 type holding struct{ streams, bytes int }
 
-var _ memberlist.NodeAwareTransport = (*gate)(nil)
+var _ memberlist.NodeAwareTransport = (*filter)(nil)
 
-func newGate(inner memberlist.NodeAwareTransport, o Options, r *refusals) *gate {
-	g := &gate{
+func newFilter(inner memberlist.NodeAwareTransport, o Options, r *refusals) *filter {
+	g := &filter{
 		inner: inner, label: o.Cluster, keyed: len(o.Keys) > 0, allow: o.networks, refusals: r, direct: o.Transport == nil,
 		packets: make(chan *memberlist.Packet, 64), streams: make(chan net.Conn),
 		open: map[*stream]bool{}, from: map[string]*holding{},
@@ -77,7 +77,7 @@ func newGate(inner memberlist.NodeAwareTransport, o Options, r *refusals) *gate 
 	return g
 }
 
-func (g *gate) run() {
+func (g *filter) run() {
 	for {
 		select {
 		case p := <-g.inner.PacketCh():
@@ -107,8 +107,8 @@ func (g *gate) run() {
 	}
 }
 
-// judge reads a packet as far as no key is needed; "" lets it pass.
-func (g *gate) judge(p *memberlist.Packet) (Cause, string) {
+// judge checks a packet as far as no key is needed; "" accepts it.
+func (g *filter) judge(p *memberlist.Packet) (Cause, string) {
 	if !g.allowed(p.From) {
 		return CauseNetwork, ""
 	}
@@ -136,7 +136,7 @@ func (g *gate) judge(p *memberlist.Packet) (Cause, string) {
 	return "", ""
 }
 
-func (g *gate) allowed(from net.Addr) bool {
+func (g *filter) allowed(from net.Addr) bool {
 	if len(g.allow) == 0 {
 		return true
 	}
@@ -152,15 +152,15 @@ func (g *gate) allowed(from net.Addr) bool {
 	return false
 }
 
-// admit wraps a stranger's stream, or closes it and returns nil.
-func (g *gate) admit(c net.Conn) *stream {
+// admit wraps an incoming stream, or closes it and returns nil.
+func (g *filter) admit(c net.Conn) *stream {
 	at := hostOf(c.RemoteAddr().String())
 	if !g.allowed(c.RemoteAddr()) {
 		_ = c.Close()
 		g.refusals.note(CauseNetwork, at, "")
 		return nil
 	}
-	s := &stream{Conn: c, gate: g, at: at, group: groupOf(c.RemoteAddr()), stranger: true}
+	s := &stream{Conn: c, filter: g, at: at, group: groupOf(c.RemoteAddr()), incoming: true}
 	out, ok := g.take(s)
 	crowd := fmt.Sprintf("%d streams and %d of one address are allowed", maxStreams, maxFrom)
 	if out != nil {
@@ -175,7 +175,8 @@ func (g *gate) admit(c net.Conn) *stream {
 	return s
 }
 
-// groupOf is whose streams are counted together: one host may have 2^64 addresses.
+// groupOf is the address, or its IPv6 network of 64 bits, whose streams are counted
+// together: one host may have 2^64 addresses.
 func groupOf(a net.Addr) string {
 	ap, err := netip.ParseAddrPort(a.String())
 	if err != nil {
@@ -190,16 +191,16 @@ func groupOf(a net.Addr) string {
 	return ip.String()
 }
 
-// take counts a stream; false when there are too many. Before that the oldest one that
-// has proven nothing gives way, of those of the same address where these are too many,
-// and is to be closed: honest ones take milliseconds.
-func (g *gate) take(s *stream) (out *stream, ok bool) {
+// take counts a stream; false when there are too many. Before that the oldest one without
+// an answer, of those of the same address where these are too many, is dropped and is to
+// be closed: honest ones take milliseconds.
+func (g *filter) take(s *stream) (out *stream, ok bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed {
 		return nil, false
 	}
-	if s.stranger {
+	if s.incoming {
 		h := g.from[s.group]
 		crowded := h != nil && h.streams >= maxFrom
 		if crowded || g.total.streams >= maxStreams {
@@ -221,11 +222,11 @@ func (g *gate) take(s *stream) (out *stream, ok bool) {
 	return out, true
 }
 
-// oldest is the stream to which nothing was said yet; nil: there is none. Whoever got an
-// answer showed that it has the key, or is hung up on after it.
-func (g *gate) oldest(group string, only bool) (first *stream) {
+// oldest is the oldest stream to which nothing was written yet; nil: there is none. A peer
+// that got an answer has the key, or is disconnected after it.
+func (g *filter) oldest(group string, only bool) (first *stream) {
 	for s := range g.open {
-		if s.stranger && !s.answered && (!only || s.group == group) && (first == nil || s.number < first.number) {
+		if s.incoming && !s.answered && (!only || s.group == group) && (first == nil || s.number < first.number) {
 			first = s
 		}
 	}
@@ -233,19 +234,19 @@ func (g *gate) oldest(group string, only bool) (first *stream) {
 }
 
 // release gives back what a stream held.
-func (g *gate) release(s *stream) {
+func (g *filter) release(s *stream) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.drop(s)
 }
 
 // drop needs mu.
-func (g *gate) drop(s *stream) {
+func (g *filter) drop(s *stream) {
 	if !g.open[s] {
 		return
 	}
 	delete(g.open, s)
-	if !s.stranger {
+	if !s.incoming {
 		return
 	}
 	h := g.from[s.group]
@@ -258,14 +259,14 @@ func (g *gate) drop(s *stream) {
 	}
 }
 
-var errTooMuch = errors.New("more than gossip ever has to say")
+var errTooMuch = errors.New("more data than gossip ever sends")
 
 // grow counts what a stream has read; an error ends it.
-func (g *gate) grow(s *stream, n int) error {
+func (g *filter) grow(s *stream, n int) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	s.read += n
-	if !s.stranger || !g.open[s] {
+	if !s.incoming || !g.open[s] {
 		if s.read > maxState {
 			return errTooMuch
 		}
@@ -283,30 +284,30 @@ func (g *gate) grow(s *stream, n int) error {
 // stream is a connection that counts.
 type stream struct {
 	net.Conn
-	gate     *gate
+	filter   *filter
 	at       string
 	group    string // see groupOf
-	stranger bool   // it was opened from outside
-	number   uint64 // of a stranger's, in the order in which they came
-	answered bool   // something was written to it; guarded by gate.mu
-	head     []byte // what was read, until it tells what comes
-	judged   bool   // it does
-	read     int    // guarded by gate.mu
+	incoming bool
+	number   uint64 // of an incoming one, in order of arrival
+	answered bool   // something was written to it; guarded by filter.mu
+	head     []byte // what was read, until it is judged
+	judged   bool
+	read     int // guarded by filter.mu
 }
 
 // Read implements net.Conn.
 func (s *stream) Read(b []byte) (int, error) {
 	n, err := s.Conn.Read(b)
 	if n > 0 {
-		if tooMuch := s.gate.grow(s, n); tooMuch != nil {
-			s.gate.refusals.note(CauseCrowd, s.at, "a stream brings "+tooMuch.Error())
+		if tooMuch := s.filter.grow(s, n); tooMuch != nil {
+			s.filter.refusals.note(CauseCrowd, s.at, "a stream sends "+tooMuch.Error())
 			return 0, tooMuch
 		}
 		if !s.judged {
 			s.head = append(s.head, b[:n]...)
 			cause, more := judgeHead(s.head[:min(len(s.head), headMost)])
 			if cause != "" {
-				s.gate.refusals.note(cause, s.at, "")
+				s.filter.refusals.note(cause, s.at, "")
 				return 0, errors.New(string(cause))
 			}
 			if !more {
@@ -317,12 +318,12 @@ func (s *stream) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// Write implements net.Conn. Who cannot be written to is hung up on: memberlist
-// forgets to when it is the label that failed.
+// Write implements net.Conn. It closes the stream after an error: memberlist does not
+// when writing the label failed.
 func (s *stream) Write(b []byte) (int, error) {
-	s.gate.mu.Lock()
+	s.filter.mu.Lock()
 	s.answered = true
-	s.gate.mu.Unlock()
+	s.filter.mu.Unlock()
 	n, err := s.Conn.Write(b)
 	if err != nil {
 		_ = s.Close()
@@ -332,36 +333,36 @@ func (s *stream) Write(b []byte) (int, error) {
 
 // Close implements net.Conn.
 func (s *stream) Close() error {
-	s.gate.release(s)
+	s.filter.release(s)
 	return s.Conn.Close()
 }
 
 // FinalAdvertiseAddr implements memberlist.Transport.
-func (g *gate) FinalAdvertiseAddr(ip string, port int) (net.IP, int, error) {
+func (g *filter) FinalAdvertiseAddr(ip string, port int) (net.IP, int, error) {
 	return g.inner.FinalAdvertiseAddr(ip, port)
 }
 
 // WriteTo implements memberlist.Transport.
-func (g *gate) WriteTo(b []byte, addr string) (time.Time, error) { return g.inner.WriteTo(b, addr) }
+func (g *filter) WriteTo(b []byte, addr string) (time.Time, error) { return g.inner.WriteTo(b, addr) }
 
 // WriteToAddress implements memberlist.NodeAwareTransport.
-func (g *gate) WriteToAddress(b []byte, a memberlist.Address) (time.Time, error) {
+func (g *filter) WriteToAddress(b []byte, a memberlist.Address) (time.Time, error) {
 	return g.inner.WriteToAddress(b, a)
 }
 
 // PacketCh implements memberlist.Transport.
-func (g *gate) PacketCh() <-chan *memberlist.Packet { return g.packets }
+func (g *filter) PacketCh() <-chan *memberlist.Packet { return g.packets }
 
 // StreamCh implements memberlist.Transport.
-func (g *gate) StreamCh() <-chan net.Conn { return g.streams }
+func (g *filter) StreamCh() <-chan net.Conn { return g.streams }
 
 // DialTimeout implements memberlist.Transport.
-func (g *gate) DialTimeout(addr string, timeout time.Duration) (net.Conn, error) {
+func (g *filter) DialTimeout(addr string, timeout time.Duration) (net.Conn, error) {
 	return g.DialAddressTimeout(memberlist.Address{Addr: addr}, timeout)
 }
 
 // DialAddressTimeout implements memberlist.NodeAwareTransport.
-func (g *gate) DialAddressTimeout(a memberlist.Address, timeout time.Duration) (net.Conn, error) {
+func (g *filter) DialAddressTimeout(a memberlist.Address, timeout time.Duration) (net.Conn, error) {
 	if err := g.dialing.Err(); err != nil {
 		return nil, net.ErrClosed
 	}
@@ -369,7 +370,7 @@ func (g *gate) DialAddressTimeout(a memberlist.Address, timeout time.Duration) (
 	if err != nil {
 		return nil, err
 	}
-	s := &stream{Conn: c, gate: g, at: hostOf(a.Addr)}
+	s := &stream{Conn: c, filter: g, at: hostOf(a.Addr)}
 	if _, ok := g.take(s); !ok {
 		_ = c.Close()
 		return nil, net.ErrClosed
@@ -379,7 +380,7 @@ func (g *gate) DialAddressTimeout(a memberlist.Address, timeout time.Duration) (
 	return s, nil
 }
 
-func (g *gate) dial(a memberlist.Address, timeout time.Duration) (net.Conn, error) {
+func (g *filter) dial(a memberlist.Address, timeout time.Duration) (net.Conn, error) {
 	if !g.direct {
 		return g.inner.DialAddressTimeout(a, timeout)
 	}
@@ -389,7 +390,7 @@ func (g *gate) dial(a memberlist.Address, timeout time.Duration) (net.Conn, erro
 
 // Shutdown implements memberlist.Transport. memberlist still reads while the inner
 // transport ends; after that every stream is closed.
-func (g *gate) Shutdown() error {
+func (g *filter) Shutdown() error {
 	g.hangUp()
 	err := g.inner.Shutdown()
 	g.cancel()

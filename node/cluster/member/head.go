@@ -5,21 +5,21 @@ import (
 	"slices"
 )
 
-// memberlist makes room for as many members as the head of a push/pull promises, up to a
-// million: 112 MiB for 21 bytes, as long as the stream is held. Where gossip has no key
-// everybody on the host can open 64 of them, so heads are read here first.
+// memberlist allocates as many members as the head of a push/pull announces, up to a
+// million: 112 MiB for 21 bytes, as long as the stream is open. Where gossip has no key
+// every user of the host can open 64 of them, so heads are checked here first.
 
 const (
 	typePushPull = 6
 	typeUser     = 8
 	// headMost is a label and a head of three fields at their longest.
 	headMost = 2 + 255 + 64
-	// headNodes and headState are more than a node of ours ever promises: who lives and
-	// who is gone, and goodbyes.
+	// headNodes and headState are more than a node of ours ever announces: living and
+	// failed members, and leave notices.
 	headNodes, headState = 2 * maxAlive, 64 << 10
 )
 
-// judgeHead reads what came of a stream so far. more: that does not tell yet.
+// judgeHead checks what came of a stream so far. more: too little to decide.
 func judgeHead(b []byte) (cause Cause, more bool) {
 	whole := len(b) >= headMost
 	if len(b) > 0 && b[0] == typeLabel {
@@ -46,7 +46,7 @@ func judgeHead(b []byte) (cause Cause, more bool) {
 }
 
 // modest reports whether a push/pull's head has the form that memberlist writes, a map
-// of three fields, and promises no more than there can be.
+// of three fields, and announces no more than there can be.
 func modest(b []byte) (ok, more bool) {
 	if len(b) == 0 {
 		return true, true
@@ -77,15 +77,15 @@ func modest(b []byte) (ok, more bool) {
 		if len(value) < size {
 			return true, true
 		}
-		promised := uint64(value[0])
+		announced := uint64(value[0])
 		if size > 1 {
-			promised = binary.BigEndian.Uint64(append(make([]byte, 9-size, 8), value[1:size]...))
+			announced = binary.BigEndian.Uint64(append(make([]byte, 9-size, 8), value[1:size]...))
 		}
 		switch name {
 		case "Nodes":
-			ok = promised <= headNodes
+			ok = announced <= headNodes
 		case "UserStateLen":
-			ok = promised <= headState
+			ok = announced <= headState
 		default:
 			ok = name == "Join"
 		}

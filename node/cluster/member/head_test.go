@@ -60,7 +60,8 @@ func TestRow21HeldPromises(t *testing.T) {
 		}
 		defer func() { _ = c.Close() }()
 		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
-		for _, part := range []string{"\xf4\x04te", "st\x06\x83\xa5No", "des\xce\x00\x10", "\x00\x00\xacUserStateLen\x00\xa4Join\xc3"} {
+		for _, part := range []string{"\xf4\x04te", "st\x06\x83\xa5No", "des\xce\x00\x10",
+			"\x00\x00\xacUserStateLen\x00\xa4Join\xc3"} {
 			_, _ = io.WriteString(c, part)
 			if i == 0 {
 				time.Sleep(20 * time.Millisecond)

@@ -20,9 +20,9 @@ import (
 )
 
 const (
-	// firstTry is the first pause after nobody answered; it doubles up to RejoinEvery.
+	// firstTry is the first pause after no node answered; it doubles up to RejoinEvery.
 	firstTry = 500 * time.Millisecond
-	// Missing members that one round looks for: the last that went, and any.
+	// Missing members that one round tries: those lost last, and any.
 	lastGone, anyGone = 4, 4
 	joinAtOnce        = 8
 	maxAddrs          = 256 // that one call of Join asks
@@ -32,17 +32,17 @@ const (
 	resolveWithin                   = 5 * time.Second
 )
 
-// joiner looks for members that are missing.
+// joiner tries to join members that are missing.
 type joiner struct {
 	m       *Members
-	again   chan struct{} // one is known to be elsewhere
+	again   chan struct{} // one has a new address
 	dials   chan struct{} // a place for each dial of Join
 	sought  time.Time     // the last Seek; guarded by Members.mu, as seeking
 	seeking bool
 }
 
-// Run looks for the others until ctx ends: the seeds, and who was a member before
-// and is missing. memberlist itself never finds together again what was cut apart.
+// Run joins the others until ctx ends: the seeds, and former members that are missing.
+// memberlist itself never re-merges the sides of a partition.
 func (m *Members) Run(ctx context.Context) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -51,7 +51,7 @@ func (m *Members) Run(ctx context.Context) {
 	for ctx.Err() == nil && !m.left.Load() {
 		wait := m.o.RejoinEvery + rand.N(2*m.o.RejoinEvery)
 		if tried, err := m.joiner.rejoin(ctx); err != nil && m.count() == 1 {
-			m.refusals.say(zerolog.WarnLevel, "join", fmt.Sprintf("none of %d nodes of the cluster can be joined, tried again for ever: %v", tried, err))
+			m.refusals.logOnce(zerolog.WarnLevel, "join", fmt.Sprintf("cannot join any of %d nodes, retrying: %v", tried, err))
 			wait = pause/2 + rand.N(pause)
 			pause = min(2*pause, m.o.RejoinEvery)
 		} else {
@@ -67,7 +67,7 @@ func (m *Members) Run(ctx context.Context) {
 	}
 }
 
-// rejoin tries once who is missing, and says how many those were.
+// rejoin tries the missing members once, and returns how many those were.
 func (j *joiner) rejoin(ctx context.Context) (int, error) {
 	seeds := j.seeds()
 	targets, err := resolve(ctx, seeds)
@@ -101,7 +101,7 @@ func (j *joiner) rejoin(ctx context.Context) (int, error) {
 	return len(targets), err
 }
 
-// Introduce replaces the seeds beside those of Options.Join: they are looked for now, and
+// Introduce replaces the seeds beside those of Options.Join: they are tried now, and
 // then again for ever. Beyond MaxIntroduced they are left out.
 func (m *Members) Introduce(addrs []string) {
 	m.mu.Lock()
@@ -120,24 +120,24 @@ func (j *joiner) seeds() []string {
 }
 
 // ErrBusy is a Join that had no turn before its time was over.
-var ErrBusy = fmt.Errorf("%d addresses are being tried already, half a minute each at most where nobody answers: ask again then", joinAtOnce)
+var ErrBusy = fmt.Errorf("overloaded: %d addresses are being joined, half a minute each; retry later", joinAtOnce)
 
-// Join looks for the cluster at the addresses now: host:port, or hosts with
-// DefaultPort. All callers together have a few turns, for anybody on the host may ask
-// for what never answers. It returns how many answered; an error says why none did.
+// Join joins the cluster at the addresses now: host:port, or hosts with DefaultPort. All
+// callers together have a few turns, for every user of the host may name addresses that
+// never answer. It returns how many answered; the error is why none did.
 func (m *Members) Join(ctx context.Context, addrs ...string) (int, error) {
 	targets, err := resolve(ctx, addrs)
 	targets = slices.DeleteFunc(targets, func(a string) bool { return a == m.addr.String() })
 	if len(targets) == 0 && err == nil && len(addrs) == 1 {
-		return 0, errors.New("it is this node's own address")
+		return 0, errors.New("this node's own address")
 	}
 	if len(targets) == 0 {
-		return 0, cmp.Or(err, errors.New("there is no other node's address to join"))
+		return 0, cmp.Or(err, errors.New("no other node's address to join"))
 	}
 	return m.joiner.join(ctx, targets, m.joiner.dials)
 }
 
-// resolve makes ip:port of names; an error names those that it cannot.
+// resolve makes ip:port of names; the error names those that it cannot.
 func resolve(ctx context.Context, addrs []string) ([]string, error) {
 	var found []string
 	var errs []error
@@ -174,7 +174,7 @@ func lookup(ctx context.Context, host string) ([]netip.Addr, error) {
 	return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 }
 
-// join asks as many at a time as there are slots. What still waits when ctx ends, ends by
+// join tries as many at a time as there are slots. What still waits when ctx ends, ends by
 // itself, and has its slot until then.
 func (j *joiner) join(ctx context.Context, addrs []string, slots chan struct{}) (int, error) {
 	switch {
@@ -208,16 +208,18 @@ func (j *joiner) join(ctx context.Context, addrs []string, slots chan struct{}) 
 	return 0, errors.Join(errs...)
 }
 
-// seekEvery is the least time between two looks for who calls and is not heard.
+// seekEvery is the least time between two searches for callers that gossip has lost.
 const seekEvery = 2 * time.Second
 
-// Seek looks now for one that is gone here and lives, for it calls: Run would find it in
-// half a minute. One is looked for at a time.
+// Seek joins now a member that gossip has lost and that is alive, for it calls: Run would
+// find it in half a minute. One is tried at a time.
 func (m *Members) Seek(id knowledge.NodeID) {
 	now := m.o.Now()
 	m.mu.Lock()
 	e := m.roster.entries[id]
-	if e == nil || e.alive || e.left() || m.left.Load() || m.joiner.seeking || !m.joiner.sought.IsZero() && now.Sub(m.joiner.sought) < seekEvery {
+	j := m.joiner
+	soon := !j.sought.IsZero() && now.Sub(j.sought) < seekEvery
+	if e == nil || e.alive || e.left() || m.left.Load() || j.seeking || soon {
 		m.mu.Unlock()
 		return
 	}
@@ -255,33 +257,33 @@ func (j *joiner) joinOne(ctx context.Context, addr string, slots chan struct{}) 
 		if err != nil && strings.Contains(err.Error(), otherKey) {
 			j.m.refusals.note(CauseKey, hostOf(addr), "")
 		}
-		return humane(err)
+		return readable(err)
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-// otherKey is how memberlist says that no key fits.
+// otherKey is memberlist's error when no key fits.
 const otherKey = "no installed keys could decrypt"
 
-// humane says what memberlist's errors mean.
-func humane(err error) error {
+// readable translates memberlist's errors.
+func readable(err error) error {
 	if err == nil {
 		return nil
 	}
 	text := err.Error()
-	for _, e := range []struct{ part, says string }{
+	for _, e := range []struct{ part, text string }{
 		{otherKey, "it has another cluster key"},
 		{"remote error: remote state is encrypted", "it has no cluster key"},
 		{"remote state is encrypted", "it has a cluster key and this node has none"},
 		{"remote state is not encrypted", "it has no cluster key"},
-		{"connection refused", "nobody listens there"},
-		{"connection reset", "it hung up: the cluster's name or key may differ"},
-		{"EOF", "it hung up: the cluster's name or key may differ"},
+		{"connection refused", "connection refused"},
+		{"connection reset", "connection closed: the cluster's name or key may differ"},
+		{"EOF", "connection closed: the cluster's name or key may differ"},
 		{"timeout", "no answer"},
 	} {
 		if strings.Contains(text, e.part) {
-			return errors.New(e.says)
+			return errors.New(e.text)
 		}
 	}
 	if i := strings.LastIndex(text, "failed to join "); i >= 0 {

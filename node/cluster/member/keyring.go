@@ -19,7 +19,7 @@ import (
 // file's keys.
 type ring struct {
 	// Given are the hashes of the key file's keys when this was written: while it
-	// says the same, the ring counts.
+	// has the same, the ring is in force.
 	Given []string `json:"key_file"`
 	Keys  []string `json:"keys"` // the first encrypts
 }
@@ -33,7 +33,7 @@ func hashes(keys [][]byte) []string {
 	return out
 }
 
-// LoadRing is the keys to begin with: those of the ring, while the key file still
+// LoadRing are the keys to begin with: those of the ring, while the key file still
 // has the keys from which the ring was made; else, changed, the key file's, which
 // the ring then holds, too. With an error they are the key file's.
 func LoadRing(path string, given [][]byte) (keys [][]byte, changed bool, err error) {
@@ -63,10 +63,10 @@ func LoadRing(path string, given [][]byte) (keys [][]byte, changed bool, err err
 	return keys, false, nil
 }
 
-// SaveRing keeps this node's keys for its next life; given are those of the key file.
+// SaveRing saves this node's keys for its next start; given are those of the key file.
 func (m *Members) SaveRing(path string, given [][]byte) error {
 	if err := writeRing(path, given, m.keyring.keys()); err != nil {
-		return fmt.Errorf("the keys are changed until the next restart only: %w", err)
+		return fmt.Errorf("keys changed until the next restart only: %w", err)
 	}
 	return nil
 }
@@ -100,9 +100,9 @@ func writeRing(path string, given, keys [][]byte) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// readPrivate reads a small file that nobody but its owner may read or write.
+// readPrivate reads a small file that only its owner may read or write.
 func readPrivate(path string) ([]byte, error) {
-	// Without O_NONBLOCK a pipe at this place would hold the start for ever.
+	// Without O_NONBLOCK a pipe here would block for ever.
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err

@@ -24,7 +24,7 @@ func NewKey() string {
 	return base64.StdEncoding.EncodeToString(b)
 }
 
-// ParseKey reads what NewKey writes. Its errors never tell the key.
+// ParseKey reads what NewKey writes. Its errors never contain the key.
 func ParseKey(s string) ([]byte, error) {
 	b, err := base64.StdEncoding.DecodeString(strings.TrimSpace(s))
 	if err != nil {
@@ -62,7 +62,7 @@ func ReadKeyFile(path string) ([][]byte, error) {
 	return keys, nil
 }
 
-// KeyName is a key's fingerprint: what is shown of it.
+// KeyName is a key's fingerprint, which may be shown.
 func KeyName(key []byte) string { return fmt.Sprintf("%08x", fingerprint(key)) }
 
 func fingerprint(key []byte) uint32 {

@@ -57,7 +57,7 @@ func TestGoodbyeOfOneThatWasNeverCounted(t *testing.T) {
 	o.Kept = []Seen{{ID: idOf(1), Name: "host1", Addr: "127.0.0.1:1", LastSeen: time.Now(), Started: 7}}
 	m := start(t, o)
 	for range 2 {
-		m.leaves.hearBye(packByes([]goodbye{{idOf(1), 7}}))
+		m.leaves.receive(packNotices([]notice{{idOf(1), 7}}))
 	}
 	if c := m.Counts(); peerOf(m, idOf(1)).Status != "left" || c.Failures != 0 || c.Leaves != 0 {
 		t.Errorf("%+v", c)

@@ -13,32 +13,32 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 )
 
-// memberlist knows whether a node left or failed, and tells nobody. So a node that
-// leaves says goodbye in a message of its own, which others pass on when it is news
-// to them, and repeat for late comers in push/pull. It names the life that ends, so
-// that an old goodbye says nothing of a later crash.
+// memberlist knows whether a node left or failed, and does not report it. So a node that
+// leaves sends a leave notice of its own, which others pass on when it is new to them,
+// and repeat for late comers in push/pull. It names the start of the node that ends, so
+// that an old notice does not hide a later crash.
 
-// goodbye is the end of one life of a node.
-type goodbye struct {
+// notice is the end of one start of a node.
+type notice struct {
 	id      knowledge.NodeID
 	started int64
 }
 
-// leaves sends and passes on leave notices.
+// leaves sends leave notices and passes them on.
 type leaves struct {
 	m     *Members
 	queue *memberlist.TransmitLimitedQueue
 }
 
 const (
-	byeMark = 'B'    // the first byte, for what may come besides
-	byeSize = 16 + 8 // id and start
-	maxByes = 40     // below the 1 KB that push/pull may carry for us
+	leaveMark  = 'B'    // the first byte, for what may come besides
+	noticeSize = 16 + 8 // id and start
+	maxNotices = 40     // below the 1 KB that push/pull may carry for us
 )
 
-func packByes(byes []goodbye) []byte {
-	b := []byte{byeMark}
-	for _, g := range byes {
+func packNotices(notices []notice) []byte {
+	b := []byte{leaveMark}
+	for _, g := range notices {
 		id, err := hex.DecodeString(string(g.id))
 		if err != nil || len(id) != 16 {
 			continue
@@ -49,23 +49,25 @@ func packByes(byes []goodbye) []byte {
 	return b
 }
 
-// unpackByes reads what it can.
-func unpackByes(b []byte) []goodbye {
-	if len(b) < 1 || b[0] != byeMark {
+// unpackNotices reads as many as are whole.
+func unpackNotices(b []byte) []notice {
+	if len(b) < 1 || b[0] != leaveMark {
 		return nil
 	}
-	var byes []goodbye
-	for b = b[1:]; len(b) >= byeSize && len(byes) < maxByes; b = b[byeSize:] {
-		byes = append(byes, goodbye{knowledge.NodeID(hex.EncodeToString(b[:16])), int64(binary.BigEndian.Uint64(b[16:byeSize]))})
+	var notices []notice
+	for b = b[1:]; len(b) >= noticeSize && len(notices) < maxNotices; b = b[noticeSize:] {
+		id, started := hex.EncodeToString(b[:16]), binary.BigEndian.Uint64(b[16:noticeSize])
+		notices = append(notices, notice{knowledge.NodeID(id), int64(started)})
 	}
-	return byes
+	return notices
 }
 
-// sayBye tells some others directly and leaves the rest to gossip. The addresses are those of
-// the book: memberlist gives out its own record of a node, and writes to it meanwhile.
-func (l *leaves) sayBye() {
-	b := packByes([]goodbye{{l.m.self, l.m.snapshot().Started}})
-	l.queue.QueueBroadcast(word(b))
+// send sends this node's notice to some others directly and leaves the rest to gossip. The
+// addresses are the roster's: memberlist gives out its own record of a node, and writes to
+// it meanwhile.
+func (l *leaves) send() {
+	b := packNotices([]notice{{l.m.self, l.m.snapshot().Started}})
+	l.queue.QueueBroadcast(broadcast(b))
 	var to []memberlist.Address
 	l.m.mu.Lock()
 	for id, e := range l.m.roster.entries {
@@ -79,19 +81,22 @@ func (l *leaves) sayBye() {
 	}
 }
 
-// hearBye notes goodbyes and passes on what is news. Of who is not there, one of a later
-// life than the known one counts, too: that life came and went unseen.
-func (l *leaves) hearBye(b []byte) {
-	var news []goodbye
+// receive notes leave notices and passes on new ones. Of a node that is not alive, a notice
+// of a later start than the known one counts, too: that start was not seen.
+func (l *leaves) receive(b []byte) {
+	var fresh []notice
 	l.m.mu.Lock()
-	for _, g := range unpackByes(b) {
+	for _, g := range unpackNotices(b) {
 		e := l.m.roster.entries[g.id]
-		if e == nil || g.started <= 0 || e.bye == g.started || e.meta.Started != g.started && (e.alive || g.started < e.meta.Started) {
+		if e == nil || g.started <= 0 || e.leftAt == g.started {
 			continue
 		}
-		e.bye, e.meta.Started = g.started, g.started
+		if e.meta.Started != g.started && (e.alive || g.started < e.meta.Started) {
+			continue
+		}
+		e.leftAt, e.meta.Started = g.started, g.started
 		l.m.version.Add(1)
-		news = append(news, g)
+		fresh = append(fresh, g)
 		if e.failed { // it was taken for a failure
 			e.failed = false
 			l.m.roster.counts.Failures--
@@ -99,40 +104,40 @@ func (l *leaves) hearBye(b []byte) {
 		}
 	}
 	l.m.mu.Unlock()
-	if len(news) > 0 {
-		l.queue.QueueBroadcast(word(packByes(news)))
+	if len(fresh) > 0 {
+		l.queue.QueueBroadcast(broadcast(packNotices(fresh)))
 		wake(l.m.changed)
 	}
 }
 
-// ErrUnknown is that of a name that no member has.
+// ErrUnknown: no member has the name.
 var ErrUnknown = errors.New("no member has this name: `effiscale members` lists them")
 
-// Forget says goodbye for nodes of a name that are down, so that nobody waits for them.
-// One that lives after all is alive again when it is heard.
+// Forget sends the leave notice for failed nodes with a name. One that is running after all
+// is alive again when gossip sees it.
 func (m *Members) Forget(name string) (ids []knowledge.NodeID, err error) {
 	err = fmt.Errorf("%.64q: %w", name, ErrUnknown)
-	var byes []goodbye
+	var notices []notice
 	m.mu.Lock()
 	for _, e := range m.roster.entries {
 		switch {
 		case e.meta.Name != name:
-		case e.alive && len(byes) == 0:
+		case e.alive && len(notices) == 0:
 			err = fmt.Errorf("%.64q is alive: run `effiscale leave` on that host", name)
 		case !e.alive:
-			byes, err = append(byes, goodbye{e.id, max(e.meta.Started, 1)}), nil
+			notices, err = append(notices, notice{e.id, max(e.meta.Started, 1)}), nil
 			ids = append(ids, e.id)
 		}
 	}
 	m.mu.Unlock()
-	if len(byes) > 0 {
-		m.leaves.hearBye(packByes(byes))
+	if len(notices) > 0 {
+		m.leaves.receive(packNotices(notices))
 	}
 	return ids, err
 }
 
-// allByes are those of the last to leave.
-func (l *leaves) allByes() []byte {
+// all are the notices of the nodes that left last.
+func (l *leaves) all() []byte {
 	l.m.mu.Lock()
 	var left []*entry
 	for _, e := range l.m.roster.entries {
@@ -141,21 +146,21 @@ func (l *leaves) allByes() []byte {
 		}
 	}
 	slices.SortFunc(left, func(a, b *entry) int { return cmp.Or(b.gone.Compare(a.gone), cmp.Compare(a.id, b.id)) })
-	var byes []goodbye
-	for _, e := range left[:min(len(left), maxByes)] {
-		byes = append(byes, goodbye{e.id, e.bye})
+	var notices []notice
+	for _, e := range left[:min(len(left), maxNotices)] {
+		notices = append(notices, notice{e.id, e.leftAt})
 	}
 	l.m.mu.Unlock()
-	if len(byes) == 0 {
+	if len(notices) == 0 {
 		return nil
 	}
-	return packByes(byes)
+	return packNotices(notices)
 }
 
-// word is a message for the queue; none replaces another.
-type word []byte
+// broadcast is a message for the queue; none replaces another.
+type broadcast []byte
 
-func (word) Invalidates(memberlist.Broadcast) bool { return false }
-func (w word) Message() []byte                     { return w }
-func (word) Finished()                             {}
-func (word) UniqueBroadcast()                      {}
+func (broadcast) Invalidates(memberlist.Broadcast) bool { return false }
+func (b broadcast) Message() []byte                     { return b }
+func (broadcast) Finished()                             {}
+func (broadcast) UniqueBroadcast()                      {}

@@ -1,10 +1,10 @@
-// Package member is who else is there: the one door to hashicorp/memberlist. It
-// keeps what memberlist forgets (who left, who failed, where they were), joins and
-// rejoins for ever, refuses what strangers and other clusters send and says so once
-// a minute, and notices a second node with this one's name or id.
+// Package member is the membership by gossip: the adapter to hashicorp/memberlist. It
+// keeps what memberlist forgets (members that left or failed, their addresses), joins and
+// rejoins for ever, refuses what unknown senders and other clusters send and logs that once
+// a minute, and detects a second node with this one's name or id.
 //
-// Gossip alone does not say who may act: two nodes can see different members for as
-// long as a link works one way only.
+// Gossip alone does not decide which node may act: two nodes can see different members for
+// as long as a link works one way only.
 package member
 
 import (
@@ -34,12 +34,12 @@ const DefaultPort = 7946
 // and the checksum that memberlist forgets to count.
 const DefaultPacket = 1220
 
-// Timing is how patient nodes are with one that is silent.
+// Timing are the failure detection timeouts.
 type Timing string
 
 // The timings.
 const (
-	Fast Timing = "fast" // a crash is known in about 2 s at 100 nodes, for 0.7 KB/s a node
+	Fast Timing = "fast" // a crash is detected in about 2 s at 100 nodes, for 0.7 KB/s a node
 	LAN  Timing = "lan"  // 10 s, 0.2 KB/s
 	WAN  Timing = "wan"
 )
@@ -49,29 +49,29 @@ type Options struct {
 	ID      knowledge.NodeID
 	Meta    Meta   // Started is now where it is zero
 	Cluster string // its name; others' gossip is refused
-	// Bind is an IP address with a port, 0 for any; Advertise is what others are
-	// told: host:port, a host, or "" for Bind.
+	// Bind is an IP address with a port, 0 for any; Advertise is the address for
+	// others: host:port, a host, or "" for Bind.
 	Bind, Advertise string
 	Keys            [][]byte // the first encrypts; none is allowed on loopback only
 	Timing          Timing   // "" is Fast
 	Join            []string // seeds: host:port, or hosts with DefaultPort
-	// Introduced are seeds that nobody configured; Introduce replaces them.
+	// Introduced are seeds from discovery; Introduce replaces them.
 	Introduced []string
 	AllowCIDRs []string // networks that members may be in; none: all
-	// Transport is a network that is not the real one; keys are not demanded there.
+	// Transport is a network of a test; keys are not required there.
 	Transport memberlist.Transport
-	Kept      []Seen // of a former life
+	Kept      []Seen // of earlier starts
 	Log       zerolog.Logger
 	Now       func() time.Time
 	// Changed is called after changes of membership or metadata, several at once
 	// perhaps, from a goroutine that waits for it: it must not block.
 	Changed func()
 	// Conflict is called once for each living node that has this one's name, or
-	// this one's id at another address. weYield: this node is to give way, for it is
-	// new where the other is at home (both new or both not: for it started later;
-	// with the same second, the higher id or address).
+	// this one's id at another address. weYield: this node is to end, for it is new where
+	// the other one has settled (both new or both not: for it started later; with the same
+	// second, the higher id or address).
 	Conflict func(other Peer, weYield bool)
-	// RejoinEvery is the least time between two tries to find who is missing, the
+	// RejoinEvery is the least time between two tries to join missing members, the
 	// most is three times as much; 0 is 10 s.
 	RejoinEvery   time.Duration
 	UDPBufferSize int // most bytes of a packet; 0 is DefaultPacket
@@ -127,7 +127,9 @@ func Open(o Options) (*Members, error) {
 	}
 	m.roster = &roster{m: m, entries: map[knowledge.NodeID]*entry{}}
 	m.leaves = &leaves{m: m, queue: &memberlist.TransmitLimitedQueue{NumNodes: m.count, RetransmitMult: 8}}
-	m.conflicts = &conflicts{m: m, wake: make(chan struct{}, 1), open: map[rival]meeting{}, reported: map[rival]bool{}}
+	m.conflicts = &conflicts{
+		m: m, wake: make(chan struct{}, 1), open: map[duplicate]meeting{}, reported: map[duplicate]bool{},
+	}
 	m.pings = &pings{m: m, queue: make(chan []byte, asksWaiting), asked: map[uint64]chan struct{}{}}
 	m.joiner = &joiner{m: m, again: make(chan struct{}, 1), dials: make(chan struct{}, joinAtOnce)}
 	m.refusals.suspect, m.refusals.called = m.roster.noteSuspect, m.roster.called
@@ -139,7 +141,7 @@ func Open(o Options) (*Members, error) {
 	}
 	sent := m.snapshot()
 	m.jobs.Go(func() { m.loop(sent) })
-	m.jobs.Go(m.conflicts.watchRivals)
+	m.jobs.Go(m.conflicts.watch)
 	return m, nil
 }
 
@@ -164,10 +166,11 @@ func (m *Members) open() error {
 	}
 	c.AdvertiseAddr, c.AdvertisePort = m.addr.Addr().String(), int(m.addr.Port())
 	if len(c.CIDRsAllowed) > 0 && m.addr.Addr().IsLoopback() { // memberlist refuses itself, too
-		c.CIDRsAllowed = append(c.CIDRsAllowed, net.IPNet{IP: m.addr.Addr().AsSlice(), Mask: net.CIDRMask(m.addr.Addr().BitLen(), m.addr.Addr().BitLen())})
+		bits := m.addr.Addr().BitLen()
+		c.CIDRsAllowed = append(c.CIDRsAllowed, net.IPNet{IP: m.addr.Addr().AsSlice(), Mask: net.CIDRMask(bits, bits)})
 	}
 	c.BindAddr, c.BindPort = m.o.bind.Addr().String(), int(m.addr.Port())
-	g := newGate(inner, m.o, m.refusals)
+	g := newFilter(inner, m.o, m.refusals)
 	c.Transport = g
 	if m.ml, err = memberlist.Create(c); err != nil {
 		_ = g.Shutdown()
@@ -178,7 +181,7 @@ func (m *Members) open() error {
 // config is memberlist's, but for the addresses.
 func (m *Members) config() *memberlist.Config {
 	c := memberlist.DefaultLANConfig()
-	c.RetransmitMult = 8 // with 4 one of a dozen that start at once is not heard of by some for 30 s
+	c.RetransmitMult = 8 // with 4 some miss one of a dozen that start at once for 30 s
 	switch m.o.Timing {
 	case WAN:
 		c = memberlist.DefaultWANConfig()
@@ -198,7 +201,7 @@ func (m *Members) config() *memberlist.Config {
 	c.Delegate, c.Events, c.Conflict, c.Merge, c.Ping, c.Alive = d, d, d, d, d, d
 	c.EnableCompression = false
 	c.UDPBufferSize = m.o.UDPBufferSize
-	// A host may come back with another address as soon as it is known to be gone.
+	// A host may come back with another address as soon as it has failed.
 	c.DeadNodeReclaimTime = time.Nanosecond
 	c.Logger = log.New(m.refusals, "", 0)
 	for _, p := range m.o.networks {
@@ -234,7 +237,7 @@ func (m *Members) transport(logger *log.Logger) (memberlist.NodeAwareTransport, 
 	return nil, err
 }
 
-// reach is the address that others are told.
+// reach is the address for others.
 func (o *Options) reach(t memberlist.Transport) (netip.AddrPort, error) {
 	ip, port, err := t.FinalAdvertiseAddr("", 0) // what it is bound to
 	if o.advertise.IsValid() {
@@ -247,22 +250,28 @@ func (o *Options) reach(t memberlist.Transport) (netip.AddrPort, error) {
 		}
 	}
 	if err != nil {
-		return netip.AddrPort{}, fmt.Errorf("cannot tell where others reach this node, set the advertised address: %w", err)
+		return netip.AddrPort{}, fmt.Errorf("cannot find this node's address, set cluster.advertise: %w", err)
 	}
 	a, _ := netip.AddrFromSlice(ip)
 	at := netip.AddrPortFrom(a.Unmap(), uint16(port))
 	switch {
 	case !at.IsValid() || a.IsUnspecified() || port == 0:
-		return at, fmt.Errorf("others cannot reach this node at %v: set the advertised address", at)
-	case len(o.networks) > 0 && !at.Addr().IsLoopback() && !slices.ContainsFunc(o.networks, func(p netip.Prefix) bool { return p.Contains(at.Addr()) }):
-		return at, fmt.Errorf("this node's own address %v is in none of the networks that members may be in, %v: allow its network, too", at.Addr(), o.networks)
+		return at, fmt.Errorf("others cannot reach this node at %v: set cluster.advertise", at)
+	case !o.allowed(at.Addr()):
+		return at, fmt.Errorf("this node's own address %v is in none of the allowed networks %v", at.Addr(), o.networks)
 	case a.IsLoopback() && !o.bind.Addr().IsLoopback() && o.Transport == nil:
-		return at, fmt.Errorf("others cannot reach this node at %v, which is loopback, while it listens on %v: set the advertised address", at, o.bind)
+		return at, fmt.Errorf("others cannot reach this node at %v, it listens on %v: set cluster.advertise", at, o.bind)
 	}
 	return at, nil
 }
 
-// check completes the options, or says which one is wrong.
+// allowed reports whether a member may have the address.
+func (o *Options) allowed(a netip.Addr) bool {
+	return len(o.networks) == 0 || a.IsLoopback() ||
+		slices.ContainsFunc(o.networks, func(p netip.Prefix) bool { return p.Contains(a) })
+}
+
+// check completes the options; the error is which one is invalid.
 func (o *Options) check() error {
 	if o.Now == nil {
 		o.Now = time.Now
@@ -295,10 +304,10 @@ func (o *Options) check() error {
 		o.networks = append(o.networks, p.Masked())
 	}
 	if o.bind, err = netip.ParseAddrPort(o.Bind); err != nil {
-		return fmt.Errorf("cannot read the address %q to listen on, it is an IP address with a port: %w", o.Bind, err)
+		return fmt.Errorf("invalid bind address %q, want an IP address with a port: %w", o.Bind, err)
 	}
 	if len(o.Keys) == 0 && o.Transport == nil && !o.bind.Addr().IsLoopback() {
-		return fmt.Errorf("gossip without a key is allowed on loopback only, not on %v: make one with effiscale keygen", o.bind)
+		return fmt.Errorf("gossip without a key is allowed on loopback only, not on %v: run effiscale keygen", o.bind)
 	}
 	return o.checkAdvertise()
 }
@@ -325,7 +334,7 @@ func (o *Options) checkAdvertise() error {
 	}
 	a = a.Unmap()
 	if a.IsUnspecified() || a.IsLoopback() && !o.bind.Addr().IsLoopback() {
-		return fmt.Errorf("others cannot reach this node at the advertised address %s, while it listens on %v", o.Advertise, o.bind)
+		return fmt.Errorf("others cannot reach this node at cluster.advertise %s, it listens on %v", o.Advertise, o.bind)
 	}
 	o.advertise = netip.AddrPortFrom(a, uint16(n))
 	return nil
@@ -343,10 +352,10 @@ func validID(s string) bool {
 	return true
 }
 
-// Addr is what others are told: host:port.
+// Addr is the address for others: host:port.
 func (m *Members) Addr() string { return m.addr.String() }
 
-// Health is memberlist's doubt in this node itself: 0 is none, up to 7.
+// Health is memberlist's score of this node itself: 0 is healthy, up to 7.
 func (m *Members) Health() int { return m.ml.GetHealthScore() }
 
 // Counts is for the metrics.
@@ -367,12 +376,12 @@ func (m *Members) count() int {
 }
 
 var (
-	errClosed = errors.New("this node does not gossip any more")
+	errClosed = errors.New("gossip has ended")
 	errLeft   = errors.New("this node has left its cluster: restart its daemon to join again")
 )
 
-// Leave tells the others that this node goes on purpose, and waits at most until
-// timeout that some have heard it. It cannot come back with this Members.
+// Leave sends the leave notice, and waits at most until timeout that some have it. The node
+// cannot come back with this Members.
 func (m *Members) Leave(timeout time.Duration) error {
 	m.closing <- struct{}{}
 	defer func() { <-m.closing }()
@@ -389,16 +398,15 @@ func (m *Members) Leave(timeout time.Duration) error {
 	m.left.Store(true)
 	m.version.Add(1)
 	m.edit(func(meta *Meta) { meta.State = Leaving })
-	m.leaves.sayBye()
-	defer m.leaves.sayBye() // once more: on a bad network every packet of the first may be lost
+	m.leaves.send()
+	defer m.leaves.send() // once more: on a bad network every packet of the first may be lost
 	if err := m.ml.Leave(max(timeout, time.Millisecond)); err != nil {
-		return fmt.Errorf("this node has left, and none of the others said in time that it heard so; they give it up by themselves within seconds: %w", err)
+		return fmt.Errorf("left, but the leave notice was not acknowledged; others detect it within seconds: %w", err)
 	}
 	return nil
 }
 
-// Close ends all that Open and Run began, without a word to the others. It may be
-// called twice.
+// Close ends all that Open and Run began, without a leave notice. It may be called twice.
 func (m *Members) Close() error {
 	m.closing <- struct{}{}
 	defer func() { <-m.closing }()

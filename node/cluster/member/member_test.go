@@ -36,7 +36,8 @@ func TestJoinUpdateLeave(t *testing.T) {
 		}
 	})
 	first := all[0].Peers()
-	if !first[0].Self || first[0].ID != idOf(0) || first[1].Name != "host1" || first[2].Name != "host2" || first[1].Relay != "127.0.0.1:1" {
+	if !first[0].Self || first[0].ID != idOf(0) || first[1].Name != "host1" || first[2].Name != "host2" ||
+		first[1].Relay != "127.0.0.1:1" {
 		t.Errorf("peers: %+v", first)
 	}
 	before := changes.Load()
@@ -117,7 +118,10 @@ func TestRestartAtOnce(t *testing.T) {
 	o.Kept = kept
 	o.Conflict = func(p Peer, yield bool) { t.Errorf("its own former life is taken for another node: %+v", p) }
 	all[2] = start(t, o)
-	eventually(t, "three see three again", func() bool { return see(all, 3) && peerOf(all[0], idOf(2)).Addr == all[2].Addr() })
+	eventually(t, "three see three again", func() bool {
+		return see(all, 3) &&
+			peerOf(all[0], idOf(2)).Addr == all[2].Addr()
+	})
 	time.Sleep(time.Second)
 }
 
@@ -217,11 +221,11 @@ func TestRow23Advertise(t *testing.T) {
 	}{
 		{"0.0.0.0:0", "127.0.0.1:7946", true, "cannot reach this node"},
 		{"0.0.0.0:0", "0.0.0.0", true, "cannot reach this node"},
-		{"[::]:0", "", true, "set the advertised address"},
+		{"[::]:0", "", true, "set cluster.advertise"},
 		{"0.0.0.0:0", "", false, "without a key"},
 		{"192.0.2.1:7946", "", false, "without a key"},
 		{"192.0.2.1:7946", "", true, "cannot assign requested address"},
-		{"localhost:7946", "", true, "cannot read the address"},
+		{"localhost:7946", "", true, "invalid bind address"},
 		{"127.0.0.1:0", "10.0.0.1:x", true, "port"},
 		{"127.0.0.1:0", "", false, ""},
 		{"127.0.0.1:0", "10.0.0.1", true, ""},
@@ -243,7 +247,8 @@ func TestRow23Advertise(t *testing.T) {
 			continue
 		}
 		_, bound, _ := net.SplitHostPort(m.ml.LocalNode().Address())
-		if host, port, _ := net.SplitHostPort(m.Addr()); c.advertise != "" && host != "10.0.0.1" || port != bound || port == "0" {
+		if host, port, _ := net.SplitHostPort(m.Addr()); c.advertise != "" && host != "10.0.0.1" || port != bound ||
+			port == "0" {
 			t.Errorf("%+v: advertised as %s", c, m.Addr())
 		}
 		_ = m.Close()

@@ -13,17 +13,17 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 )
 
-// Protocol is the version of what nodes of this program say to each other.
+// Protocol is the version of the messages between nodes.
 const Protocol = 1
 
-// State is what a node says of itself. Only a participant is asked to own services.
+// State is a node's own state. Only participants own services.
 type State uint8
 
-// The states. The zero value is the safe one: who is not understood owns nothing.
+// The states. The zero value is the safe one: a node with an unknown state owns nothing.
 const (
-	Waiting     State = iota // just started, frozen, cut off or flapping
+	Waiting     State = iota // just started, stalled, disconnected or flapping
 	Participant              // may own services
-	Leaving                  // gives up what it owns
+	Leaving                  // releases what it owns
 )
 
 // String is the state in lower case.
@@ -38,7 +38,7 @@ func (s State) String() string {
 	}
 }
 
-// Bounds on what a stranger's metadata may hold. All strings at their longest
+// Bounds on metadata from the network. All strings at their longest
 // and all numbers at their largest are 378 bytes, and 119 of padding: memberlist takes 512.
 const (
 	maxName  = 64
@@ -51,7 +51,7 @@ const (
 
 // Meta is what gossip carries of each node.
 type Meta struct {
-	Name     string // the human one, unique in a cluster; 1 to 64 bytes
+	Name     string // unique in a cluster; 1 to 64 bytes
 	Zone     string // to 64 bytes
 	Version  string // of the program, to 32 bytes
 	Protocol uint8
@@ -63,7 +63,7 @@ type Meta struct {
 	Load     uint8  // percent of the host's CPU in use
 	Services uint32 // owned
 	Ring     uint64 // checksum of the node's ring
-	Started  int64  // unix seconds; says which life of the node this is
+	Started  int64  // unix seconds; numbers the starts of the node
 	// Keys are fingerprints of the gossip keys that the node has, the one that it
 	// uses first: see KeyNames. Members fills it in.
 	Keys [4]uint32
@@ -77,8 +77,8 @@ type Voters struct {
 	Number, Next, Sum uint64
 }
 
-// FeatureSettled: this life of the node has taken its part once. It is set with the first
-// Participant and stays: who is frozen or cut off later is no newcomer.
+// FeatureSettled: the node has participated since it started. It is set with the first
+// Participant and stays: a node that stalls or is disconnected later is no newcomer.
 const FeatureSettled uint32 = 1
 
 // FeatureUnfit: the node cannot write terms down now, or cannot be called. It owns nothing
@@ -95,7 +95,7 @@ const FeatureVoters uint32 = 1 << 9
 // Unfit: the node cannot own anything.
 func (m Meta) Unfit() bool { return m.Features&FeatureUnfit != 0 }
 
-// settled: the node was at home in its cluster when this was said.
+// settled: the node had participated when it sent this.
 func (m Meta) settled() bool { return m.Features&FeatureSettled != 0 }
 
 // voters are the numbers of Voters as they are packed. An earlier version has the number
@@ -139,7 +139,9 @@ func (m Meta) Pack() ([]byte, error) {
 		b = append(b, s...)
 	}
 	b = append(b, m.Protocol, byte(m.State), m.Load)
-	for _, n := range []uint64{uint64(m.Features), uint64(m.Cores), uint64(m.Memory), uint64(m.Services), uint64(m.Started)} {
+	for _, n := range []uint64{
+		uint64(m.Features), uint64(m.Cores), uint64(m.Memory), uint64(m.Services), uint64(m.Started),
+	} {
 		b = binary.AppendUvarint(b, n)
 	}
 	b = binary.BigEndian.AppendUint64(b, m.Ring)
@@ -160,7 +162,8 @@ func Unpack(b []byte) (Meta, error) {
 	}
 	m := Meta{Name: r.string(), Zone: r.string(), Version: r.string(), Relay: r.string()}
 	m.Protocol, m.State, m.Load = r.byte(), State(r.byte()), r.byte()
-	features, cores, memory := r.uvarint(math.MaxUint32), r.uvarint(uint64(maxCores)), r.uvarint(uint64(knowledge.MaxBytes))
+	features := r.uvarint(math.MaxUint32)
+	cores, memory := r.uvarint(uint64(maxCores)), r.uvarint(uint64(knowledge.MaxBytes))
 	m.Features, m.Cores, m.Memory = uint32(features), knowledge.NanoCPU(cores), knowledge.Bytes(memory)
 	m.Services, m.Started = uint32(r.uvarint(math.MaxUint32)), int64(r.uvarint(math.MaxInt64))
 	if ring := r.take(8); r.err == nil {
@@ -196,7 +199,9 @@ func (m Meta) check() error {
 	for _, s := range []struct {
 		what, text string
 		most       int
-	}{{"name", m.Name, maxName}, {"zone", m.Zone, maxZone}, {"version", m.Version, maxBuild}, {"relay", m.Relay, maxRelay}} {
+	}{
+		{"name", m.Name, maxName}, {"zone", m.Zone, maxZone}, {"version", m.Version, maxBuild}, {"relay", m.Relay, maxRelay},
+	} {
 		if len(s.text) > s.most {
 			return fmt.Errorf("the %s of a node is longer than %d bytes", s.what, s.most)
 		}

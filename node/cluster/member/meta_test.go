@@ -17,8 +17,9 @@ func full() Meta {
 	return Meta{
 		Name: strings.Repeat("n", maxName), Zone: strings.Repeat("z", maxZone), Version: strings.Repeat("v", maxBuild),
 		Relay: strings.Repeat("r", maxRelay-6) + ":65535", Protocol: math.MaxUint8, Features: math.MaxUint32, State: Leaving,
-		Cores: maxCores, Memory: knowledge.MaxBytes, Load: 100, Services: math.MaxUint32, Ring: math.MaxUint64, Started: math.MaxInt64,
-		Keys: [4]uint32{math.MaxUint32, 1, 2, 3}, Voters: Voters{math.MaxUint64, 1, 2},
+		Cores: maxCores, Memory: knowledge.MaxBytes, Load: 100, Services: math.MaxUint32, Ring: math.MaxUint64,
+		Started: math.MaxInt64,
+		Keys:    [4]uint32{math.MaxUint32, 1, 2, 3}, Voters: Voters{math.MaxUint64, 1, 2},
 	}
 }
 
@@ -47,7 +48,8 @@ func TestMetaRoundTrip(t *testing.T) {
 			return rapid.StringOfN(rapid.RuneFrom([]rune("abcä-._9")), 0, most/2, most).Draw(t, label)
 		}
 		m := Meta{
-			Name: "n" + text(maxName-1, "name"), Zone: text(maxZone, "zone"), Version: text(maxBuild, "version"), Relay: "10.0.0.1:80",
+			Name: "n" + text(maxName-1, "name"), Zone: text(maxZone, "zone"), Version: text(maxBuild, "version"),
+			Relay:    "10.0.0.1:80",
 			Protocol: rapid.Byte().Draw(t, "protocol"), Features: rapid.Uint32().Draw(t, "features"),
 			State: State(rapid.ByteMax(2).Draw(t, "state")), Load: rapid.ByteMax(100).Draw(t, "load"),
 			Cores:  knowledge.NanoCPU(rapid.Int64Range(0, int64(maxCores)).Draw(t, "cores")),
@@ -143,14 +145,14 @@ func FuzzUnpack(f *testing.F) {
 }
 
 func FuzzUnpackByes(f *testing.F) {
-	f.Add(packByes([]goodbye{{idOf(1), 7}, {idOf(2), -1}}))
+	f.Add(packNotices([]notice{{idOf(1), 7}, {idOf(2), -1}}))
 	f.Add([]byte("B"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		byes := unpackByes(b)
-		if len(byes) > maxByes {
+		byes := unpackNotices(b)
+		if len(byes) > maxNotices {
 			t.Fatalf("%d goodbyes", len(byes))
 		}
-		if got := unpackByes(packByes(byes)); len(got) != len(byes) {
+		if got := unpackNotices(packNotices(byes)); len(got) != len(byes) {
 			t.Fatalf("%v became %v", byes, got)
 		}
 	})
@@ -186,7 +188,8 @@ func TestKeyFile(t *testing.T) {
 		{strings.Repeat(a+"\n", 5), 0o600, "5 keys"},
 	} {
 		_, err := ReadKeyFile(write(c.text, c.mode))
-		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), a) || strings.Contains(err.Error(), "secret") {
+		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), a) ||
+			strings.Contains(err.Error(), "secret") {
 			t.Errorf("%v, want %q", err, c.want)
 		}
 	}

@@ -15,13 +15,13 @@ import (
 )
 
 // memberlist waits for the answer to a ping as long as its timing allows a probe, 100 ms
-// where that is fast: over a longer way nobody would ever answer. So a packet of our own is
-// sent beside the ping, and its answer waited for. A node of an older version knows the
+// with the fast one: over a longer way no answer would ever come. So a packet of our own is
+// sent beside the ping, and its answer waited for. A node of an older version answers the
 // ping only.
 
 const (
-	askMark, answerMark = '?', '!' // first bytes, see byeMark
-	// A question is a number, the id of who is asked, and where the answer is to go.
+	askMark, answerMark = '?', '!' // first bytes, see leaveMark
+	// A question is a number, the id of the recipient, and the address for the answer.
 	askHead = 1 + 8 + 32
 	askMost = askHead + 64
 	// askWithin is for round trips of a second, and a busy host.
@@ -30,22 +30,22 @@ const (
 	asksWaiting = 16
 )
 
-// pings asks nodes whether they answer by UDP, and answers.
+// pings checks whether nodes answer by UDP, and answers.
 type pings struct {
 	m     *Members
 	queue chan []byte              // questions to answer
 	asked map[uint64]chan struct{} // by number; closed when it is answered; guarded by Members.mu
 }
 
-var errSilent = errors.New("no answer by UDP") // memberlist's own words name its ids only
+var errSilent = errors.New("no answer by UDP") // memberlist's own error has ids only
 
 // ask is nil when the node with the id answers at a.
 func (p *pings) ask(id knowledge.NodeID, a netip.AddrPort) error {
 	timer := time.NewTimer(askWithin)
 	defer timer.Stop()
-	number, heard := rand.Uint64(), make(chan struct{})
+	number, answered := rand.Uint64(), make(chan struct{})
 	p.m.mu.Lock()
-	p.asked[number] = heard
+	p.asked[number] = answered
 	p.m.mu.Unlock()
 	defer func() {
 		p.m.mu.Lock()
@@ -53,18 +53,18 @@ func (p *pings) ask(id knowledge.NodeID, a netip.AddrPort) error {
 		delete(p.asked, number)
 	}()
 	b := append(binary.BigEndian.AppendUint64([]byte{askMark}, number), id...)
-	// A failure of the one is one of the other, too.
+	// Where the packet cannot be sent, the ping fails, too.
 	_ = p.m.ml.SendToAddress(memberlist.Address{Addr: a.String(), Name: string(id)}, append(b, p.m.addr.String()...))
 	if _, err := p.m.ml.Ping(string(id), net.UDPAddrFromAddrPort(a)); err == nil {
 		return nil
 	}
 	select {
-	case <-heard:
+	case <-answered:
 		return nil
 	default:
 	}
 	select {
-	case <-heard:
+	case <-answered:
 		return nil
 	case <-timer.C:
 	case <-p.m.ctx.Done():
@@ -72,7 +72,7 @@ func (p *pings) ask(id knowledge.NodeID, a netip.AddrPort) error {
 	return errSilent
 }
 
-// hearAsk takes a question, or the answer to one. memberlist waits for it.
+// receive takes a question, or the answer to one. memberlist waits for it.
 func (p *pings) receive(b []byte) {
 	switch {
 	case len(b) == 1+8 && b[0] == answerMark:
@@ -90,7 +90,7 @@ func (p *pings) receive(b []byte) {
 	}
 }
 
-// answer answers a question, where it says.
+// answer sends the answer to the address in the question.
 func (p *pings) answer(b []byte) {
 	a, err := netip.ParseAddrPort(string(b[askHead:]))
 	if err != nil {

@@ -20,11 +20,11 @@ func TestFarAway(t *testing.T) {
 					if err := b.all[2].Reach(idOf(i)); err != nil {
 						t.Errorf("%d: %v after %v", i, err, time.Since(begun))
 					}
-					if !b.all[2].conflicts.answers(rival{id: idOf(i), addr: b.all[i].Addr()}) {
-						t.Error("a rival that lives does not answer")
+					if !b.all[2].conflicts.answers(duplicate{id: idOf(i), addr: b.all[i].Addr()}) {
+						t.Error("a duplicate that lives does not answer")
 					}
-					if b.all[2].conflicts.answers(rival{id: idOf(7), addr: b.all[i].Addr()}) {
-						t.Error("a rival answers for another one")
+					if b.all[2].conflicts.answers(duplicate{id: idOf(7), addr: b.all[i].Addr()}) {
+						t.Error("a duplicate answers for another one")
 					}
 				}
 				b.net.Host(b.ips[0]).Down()

@@ -12,7 +12,7 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// Cause is why something of a stranger was refused.
+// Cause is why something from the network was refused.
 type Cause string
 
 // The causes.
@@ -21,38 +21,38 @@ const (
 	CausePlaintext  Cause = "plaintext"  // not encrypted, and it must be
 	CauseEncrypted  Cause = "encrypted"  // encrypted, and this node has no key
 	CauseCluster    Cause = "cluster"    // another cluster's name
-	CauseGarbage    Cause = "garbage"    // not gossip, or cut short
+	CauseGarbage    Cause = "garbage"    // not gossip, or incomplete
 	CauseCompressed Cause = "compressed" // no node of ours compresses; bombs do
 	CauseMeta       Cause = "metadata"   // of a member, unreadable
 	CauseID         Cause = "id"         // of a member, not 32 hexadecimal digits
-	CauseAddress    Cause = "address"    // a member that nobody can reach
+	CauseAddress    Cause = "address"    // a member with an address that cannot be reached
 	CauseNetwork    Cause = "network"    // outside of the networks allowed
 	CauseCrowd      Cause = "crowd"      // too many members, or streams at once
 )
 
-// sentence says a cause of the node at an address to people.
+// sentence is the log message for a cause.
 func (c Cause) sentence(at, detail string) string {
 	switch c {
 	case CauseKey:
-		return fmt.Sprintf("a node at %s has another cluster key: refused", at)
+		return fmt.Sprintf("refused a node at %s: it has another cluster key", at)
 	case CausePlaintext:
-		return fmt.Sprintf("a node at %s does not encrypt, it has no cluster key: refused", at)
+		return fmt.Sprintf("refused a node at %s: it has no cluster key", at)
 	case CauseEncrypted:
-		return fmt.Sprintf("a node at %s has a cluster key and this one has none: refused", at)
+		return fmt.Sprintf("refused a node at %s: it has a cluster key and this node has none", at)
 	case CauseCluster:
-		return fmt.Sprintf("a node at %s is of another cluster, %s: refused", at, detail)
+		return fmt.Sprintf("refused a node at %s: it is of another cluster, %s", at, detail)
 	case CauseCompressed:
-		return fmt.Sprintf("something at %s sends compressed gossip, which no node does: refused", at)
+		return fmt.Sprintf("refused compressed gossip from %s", at)
 	case CauseMeta, CauseID:
-		return fmt.Sprintf("the node %s is not understood: refused, %s", at, detail)
+		return fmt.Sprintf("refused the node %s: invalid metadata, %s", at, detail)
 	case CauseAddress:
-		return fmt.Sprintf("the node %s says that it is reached at %s, which cannot be: refused", at, detail)
+		return fmt.Sprintf("refused the node %s: its address %s cannot be reached", at, detail)
 	case CauseNetwork:
-		return fmt.Sprintf("a node at %s is in no network that is allowed: refused", at)
+		return fmt.Sprintf("refused a node at %s: it is in no allowed network", at)
 	case CauseCrowd:
-		return fmt.Sprintf("too many at once from %s: refused, %s", at, detail)
+		return fmt.Sprintf("refused data from %s: overloaded, %s", at, detail)
 	default:
-		return fmt.Sprintf("something at %s sends what is not gossip, or breaks off: refused", at)
+		return fmt.Sprintf("refused data from %s: not gossip, or incomplete", at)
 	}
 }
 
@@ -65,41 +65,43 @@ type Counts struct {
 }
 
 const (
-	// quiet is how long the same is not said again.
-	quiet = time.Minute
-	// maxSaid bounds what is remembered of it, and so the lines in a minute:
-	// strangers can have many addresses.
-	maxSaid = 64
+	// logEvery is how long the same message is not logged again.
+	logEvery = time.Minute
+	// maxLogged bounds the messages of a minute: unknown senders can have many addresses.
+	maxLogged = 64
 )
 
-// said is a line that was written, and how often it was not since.
-type said struct {
+// logged is a line that was written, and how often it was suppressed since.
+type logged struct {
 	at    time.Time
 	times int
 }
 
-// refusals counts what was refused and says so, once a minute for each cause and
-// address. It is memberlist's log as well: much is to be learned there only.
+// refusals counts what was refused and logs it, once a minute for each cause and
+// address. It is memberlist's log as well: some facts are there only.
 type refusals struct {
 	log zerolog.Logger
 	now func() time.Time
-	// suspect is told of a member that did not answer this node.
+	// suspect is called for a member that did not answer this node.
 	suspect func(id string)
-	// called is what people call a member.
+	// called is the name of a member for people.
 	called func(id string) string
 
 	mu     sync.Mutex // guards all below; nothing is called with it but the logger
 	counts map[Cause]uint64
 	newest map[Cause]time.Time
-	of     map[Cause]string // who the newest was
-	said   map[string]said
+	of     map[Cause]string // sender of the newest
+	lines  map[string]logged
 }
 
 func newRefusals(log zerolog.Logger, now func() time.Time) *refusals {
-	return &refusals{log: log, now: now, suspect: func(string) {}, called: func(id string) string { return id }, counts: map[Cause]uint64{}, newest: map[Cause]time.Time{}, of: map[Cause]string{}, said: map[string]said{}}
+	return &refusals{
+		log: log, now: now, suspect: func(string) {}, called: func(id string) string { return id },
+		counts: map[Cause]uint64{}, newest: map[Cause]time.Time{}, of: map[Cause]string{}, lines: map[string]logged{},
+	}
 }
 
-// note counts a refusal; at is the address or the id of who sent it.
+// note counts a refusal; at is the address or the id of the sender.
 func (r *refusals) note(c Cause, at, detail string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -115,7 +117,7 @@ func (r *refusals) note(c Cause, at, detail string) {
 }
 
 // say writes a line unless the same key had one in the last minute.
-func (r *refusals) say(level zerolog.Level, key, text string) {
+func (r *refusals) logOnce(level zerolog.Level, key, text string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if times, ok := r.may(key); ok {
@@ -126,23 +128,23 @@ func (r *refusals) say(level zerolog.Level, key, text string) {
 // may reports whether a line is due, and how many it stands for. mu is held.
 func (r *refusals) may(key string) (int, bool) {
 	now := r.now()
-	s, ok := r.said[key]
-	if ok && now.Sub(s.at) < quiet {
+	s, ok := r.lines[key]
+	if ok && now.Sub(s.at) < logEvery {
 		s.times++
-		r.said[key] = s
+		r.lines[key] = s
 		return 0, false
 	}
-	if !ok && len(r.said) >= maxSaid {
-		maps.DeleteFunc(r.said, func(_ string, s said) bool { return now.Sub(s.at) >= quiet })
-		if len(r.said) >= maxSaid {
+	if !ok && len(r.lines) >= maxLogged {
+		maps.DeleteFunc(r.lines, func(_ string, s logged) bool { return now.Sub(s.at) >= logEvery })
+		if len(r.lines) >= maxLogged {
 			return 0, false
 		}
 	}
-	r.said[key] = said{at: now}
+	r.lines[key] = logged{at: now}
 	return s.times + 1, true
 }
 
-// snapshot is what was refused, when last, and who that was.
+// snapshot is what was refused, when last, and the senders.
 func (r *refusals) snapshot() (map[Cause]uint64, map[Cause]time.Time, map[Cause]string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -190,7 +192,8 @@ func (r *refusals) Write(b []byte) (int, error) {
 	}
 	if rest, ok := strings.CutPrefix(text, "Was able to connect to "); ok {
 		id, _, _ := strings.Cut(rest, " ")
-		r.say(zerolog.WarnLevel, "udp "+id, "the node "+r.called(id)+" answers by TCP and not by UDP: packets are lost, or blocked on its port")
+		r.logOnce(zerolog.WarnLevel, "udp "+id,
+			"the node "+r.called(id)+" answers by TCP and not by UDP: packets are lost, or its port is blocked")
 		return len(b), nil
 	}
 	if _, from, ok := strings.Cut(text, "from="); ok && !strings.HasPrefix(line, "[DEBUG]") {
@@ -210,7 +213,7 @@ func (r *refusals) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// clusterOf is the label in memberlist's line; who sends none sends no gossip of ours.
+// clusterOf is the label in memberlist's line; without one it is no gossip of ours.
 func clusterOf(text string) (Cause, string) {
 	_, rest, _ := strings.Cut(text, `label "`)
 	label, _, _ := strings.Cut(rest, `"`)
@@ -220,7 +223,7 @@ func clusterOf(text string) (Cause, string) {
 	return CauseCluster, fmt.Sprintf("%.64q", label)
 }
 
-// hostOf is an address without its port: strangers change that.
+// hostOf is an address without its port, which unknown senders change.
 func hostOf(addr string) string {
 	if host, _, err := net.SplitHostPort(addr); err == nil {
 		return host

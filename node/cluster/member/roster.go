@@ -12,13 +12,13 @@ import (
 
 // Bounds on what is remembered.
 const (
-	maxGone  = 1024           // who is not alive any more
+	maxGone  = 1024           // members that are not alive
 	keepGone = 72 * time.Hour // a long weekend
-	// keepTaken is how long one that is gone is listed when another has its name: it will
-	// not come back under it.
+	// keepTaken is how long one that is gone is listed when another node has its name: it
+	// will not come back under it.
 	keepTaken = 10 * time.Minute
 	maxAlive  = 8192 // beyond what memberlist was ever seen to work with
-	// suspectFor is how long a missed answer is shown when nothing else is heard.
+	// suspectFor is how long a missed answer is shown when no other news comes.
 	suspectFor = 30 * time.Second
 )
 
@@ -29,7 +29,7 @@ type Peer struct {
 	Meta
 	Alive bool
 	// Status is "alive", "suspect", "failed", "left"; or, of one that is gone while another
-	// living node has its name, "refused" (that one was there first) or "replaced".
+	// living node has its name, "refused" (the other one was first) or "replaced".
 	Status string
 	Since  time.Time     // of Status
 	RTT    time.Duration // smoothed; 0: unknown
@@ -42,10 +42,10 @@ type Seen struct {
 	Name     string           `json:"name"`
 	Addr     string           `json:"addr"`
 	LastSeen time.Time        `json:"last_seen"`
-	// Started is the life that was seen: a goodbye of an earlier one counts for nothing.
+	// Started is the start that was seen: a leave notice of an earlier one is void.
 	Started int64 `json:"started,omitempty"`
-	// Bye is the life that said goodbye, 0: none. Without it one that was stopped on purpose
-	// would have failed after a restart of this node, where nobody else is left to say so.
+	// Bye is the start that sent a leave notice, 0: none. Without it a node that was stopped
+	// on purpose would count as failed after a restart of this node, where no other is left.
 	Bye int64 `json:"bye,omitempty"`
 }
 
@@ -61,22 +61,22 @@ type roster struct {
 type entry struct {
 	id      knowledge.NodeID
 	addr    string
-	moved   string // where it says that it is now, while it is alive at addr
+	moved   string // its new address, while memberlist has it at addr
 	meta    Meta
 	alive   bool
-	bye     int64     // the life that said goodbye, by Meta.Started; 0: none
-	failed  bool      // it is gone and was counted as a failure
-	suspect time.Time // when it did not answer; zero: it did
+	leftAt  int64     // the start, as Meta.Started, that sent a leave notice; 0: none
+	failed  bool      // it is gone and counted as a failure
+	suspect time.Time // when it did not answer; zero: it did answer
 	came    time.Time // when it was first seen alive, where it is
 	gone    time.Time // when it was last alive, where it is not
 	rtt     time.Duration
 }
 
-// left: its last life ended on purpose.
-func (e *entry) left() bool { return !e.alive && e.bye != 0 && e.bye == e.meta.Started }
+// left: it sent a leave notice.
+func (e *entry) left() bool { return !e.alive && e.leftAt != 0 && e.leftAt == e.meta.Started }
 
-// peer is what others see of it. taken is since when a living node has its name, zero
-// where none has; it is asked of those that are gone only.
+// peer is the entry for others. taken is since when a living node has its name, zero
+// where none has; it is called for those that are gone only.
 func (e *entry) peer(now time.Time, taken func(name string) time.Time) Peer {
 	p := Peer{ID: e.id, Addr: e.addr, Meta: e.meta, Alive: e.alive, RTT: e.rtt, Status: "failed", Since: e.gone}
 	switch {
@@ -105,11 +105,11 @@ func (e *entry) over(now time.Time, taken func(name string) time.Time) bool {
 	return now.Sub(e.gone) > keepGone || !since.IsZero() && now.Sub(since) > keepTaken
 }
 
-// takers finds since when a living node has a name. mu is held, and while it is used.
+// takers finds since when a living node has a name. mu is held, also while it is used.
 func (r *roster) takers() func(name string) time.Time {
 	var since map[string]time.Time
 	return func(name string) time.Time {
-		if since == nil { // nobody is gone in most clusters at most times
+		if since == nil { // in most clusters no member is gone at most times
 			since = make(map[string]time.Time, len(r.entries)+1)
 			if !r.m.left.Load() {
 				since[r.m.meta.Name] = r.m.began
@@ -124,25 +124,30 @@ func (r *roster) takers() func(name string) time.Time {
 	}
 }
 
-// remember takes what a former life kept.
+// remember takes over the nodes seen before this start.
 func (r *roster) remember(kept []Seen) {
 	now := r.m.o.Now()
 	for _, s := range kept {
 		_, err := netip.ParseAddrPort(s.Addr)
-		if err != nil || !validID(string(s.ID)) || s.ID == r.m.self || now.Sub(s.LastSeen) > keepGone || len(r.entries) >= maxGone {
+		if err != nil || !validID(string(s.ID)) || s.ID == r.m.self {
 			continue
 		}
-		// A clock that was ahead must not keep anybody for longer.
+		if now.Sub(s.LastSeen) > keepGone || len(r.entries) >= maxGone {
+			continue
+		}
+		// A clock that was ahead must not keep a node for longer.
 		at := s.LastSeen
 		if at.After(now) {
 			at = now
 		}
-		r.entries[s.ID] = &entry{id: s.ID, addr: s.Addr, meta: Meta{Name: s.Name, Started: max(s.Started, 0)}, gone: at, bye: max(s.Bye, 0)}
+		meta := Meta{Name: s.Name, Started: max(s.Started, 0)}
+		r.entries[s.ID] = &entry{id: s.ID, addr: s.Addr, meta: meta, gone: at, leftAt: max(s.Bye, 0)}
 	}
 }
 
-// Peers are all known nodes: this one first, then by name and id. Who failed or
-// left stays for 72 h, 10 minutes where another has its name, 1024 at most. A node that left hears of nobody.
+// Peers are all known nodes: this one first, then by name and id. Failed nodes and those
+// that left stay for 72 h, 10 minutes where another has the name, 1024 at most. A node that
+// left knows itself only.
 func (m *Members) Peers() []Peer {
 	now := m.o.Now()
 	m.mu.Lock()
@@ -161,8 +166,8 @@ func (m *Members) Peers() []Peer {
 	return slices.Insert(peers, 0, self)
 }
 
-// Version is another one after each change of who is there, where, alive or not, and
-// what they say of themselves. Whoever asks for it before Peers misses none.
+// Version changes with each change of members, addresses, states and metadata. A caller that
+// reads it before Peers misses none.
 func (m *Members) Version() uint64 { return m.version.Load() }
 
 // Peer is one known node; false: it is not known.
@@ -177,7 +182,7 @@ func (m *Members) Peer(id knowledge.NodeID) (Peer, bool) {
 	switch {
 	case e == nil:
 		return Peer{}, false
-	case e.alive: // whoever calls may ask for each of many
+	case e.alive: // the caller may ask for each of many
 		return e.peer(now, nil), true
 	}
 	taken := m.roster.takers()
@@ -196,7 +201,7 @@ func (m *Members) selfPeer() Peer {
 	return p
 }
 
-// Seen is what to keep of the others, by id.
+// Seen is the record of the others for the disk, by id.
 func (m *Members) Seen() []Seen {
 	now := m.o.Now()
 	m.mu.Lock()
@@ -209,12 +214,12 @@ func (m *Members) Seen() []Seen {
 		if e.alive {
 			at = now
 		}
-		all = append(all, Seen{ID: id, Name: e.meta.Name, Addr: e.addr, LastSeen: at, Started: e.meta.Started, Bye: e.bye})
+		all = append(all, Seen{ID: id, Name: e.meta.Name, Addr: e.addr, LastSeen: at, Started: e.meta.Started, Bye: e.leftAt})
 	}
 	return all
 }
 
-// prune drops who is gone for too long, and the longest gone of too many. mu is held.
+// prune drops nodes that are gone for too long, and the longest gone of too many. mu is held.
 func (r *roster) prune(now time.Time) {
 	gone, taken := 0, r.takers()
 	for id, e := range r.entries {
@@ -260,7 +265,7 @@ func (r *roster) came(id knowledge.NodeID, addr string, meta Meta) {
 	}
 	e.addr, e.moved, e.meta, e.suspect = addr, "", meta, time.Time{}
 	if meta.Name == r.m.meta.Name && addr != r.m.addr.String() {
-		r.m.conflicts.rivalSeen(rival{id: id, addr: addr}, meta)
+		r.m.conflicts.note(duplicate{id: id, addr: addr}, meta)
 	}
 }
 
@@ -284,7 +289,7 @@ func (r *roster) went(id knowledge.NodeID) Peer {
 	}
 	r.alive--
 	if e.meta.State == Leaving {
-		e.bye = e.meta.Started
+		e.leftAt = e.meta.Started
 	}
 	if e.left() {
 		r.counts.Leaves++
@@ -296,7 +301,7 @@ func (r *roster) went(id knowledge.NodeID) Peer {
 	return e.peer(now, r.takers())
 }
 
-// noteSuspect is told by memberlist's log: there is no other way to know.
+// noteSuspect is called from memberlist's log, the only place that has it.
 func (r *roster) noteSuspect(id string) {
 	now := r.m.o.Now()
 	r.m.mu.Lock()
@@ -306,7 +311,7 @@ func (r *roster) noteSuspect(id string) {
 	}
 }
 
-// called is a member's name and what its id begins with.
+// called is a member's name and short id.
 func (r *roster) called(id string) string {
 	r.m.mu.Lock()
 	defer r.m.mu.Unlock()

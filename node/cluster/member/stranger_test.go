@@ -60,13 +60,14 @@ func says(t *testing.T, err error, want string) {
 
 func TestRow16WrongKey(t *testing.T) {
 	begin := time.Now()
-	err := outsider(t, func(o *Options) { o.Keys = [][]byte{keyOf(9)} }, CauseKey, "a node at 127.0.0.1 has another cluster key")
+	err := outsider(t, func(o *Options) { o.Keys = [][]byte{keyOf(9)} }, CauseKey,
+		"a node at 127.0.0.1: it has another cluster key")
 	says(t, err, "another cluster key")
 	t.Logf("in %v", time.Since(begin))
 }
 
 func TestRow17Plaintext(t *testing.T) {
-	err := outsider(t, func(o *Options) { o.Keys = nil }, CausePlaintext, "a node at 127.0.0.1 does not encrypt")
+	err := outsider(t, func(o *Options) { o.Keys = nil }, CausePlaintext, "a node at 127.0.0.1: it has no cluster key")
 	says(t, err, "it has a cluster key and this node has none")
 }
 
@@ -108,7 +109,8 @@ func TestForeignMembers(t *testing.T) {
 	}
 	// It answers first and judges what it was told then.
 	refused := func() map[Cause]uint64 { return a.Counts().Refused }
-	for end := time.Now().Add(5 * time.Second); (refused()[CauseID] == 0 || refused()[CauseMeta] == 0) && time.Now().Before(end); {
+	for end := time.Now().Add(5 * time.Second); (refused()[CauseID] == 0 || refused()[CauseMeta] == 0) &&
+		time.Now().Before(end); {
 		time.Sleep(10 * time.Millisecond)
 	}
 	if c := refused(); alive(a) != 1 || c[CauseID] == 0 || c[CauseMeta] == 0 {
@@ -245,7 +247,8 @@ func TestRow20HeldConnections(t *testing.T) {
 // TestGroups: one host with many addresses of IPv6 is one.
 func TestGroups(t *testing.T) {
 	for addr, want := range map[string]string{
-		"10.0.0.1:5": "10.0.0.1", "[::ffff:10.0.0.1]:5": "10.0.0.1", "[2001:db8:1:2:3::4]:5": "2001:db8:1:2::/64", "[fe80::1%eth0]:5": "fe80::/64",
+		"10.0.0.1:5": "10.0.0.1", "[::ffff:10.0.0.1]:5": "10.0.0.1", "[2001:db8:1:2:3::4]:5": "2001:db8:1:2::/64",
+		"[fe80::1%eth0]:5": "fe80::/64",
 	} {
 		a := net.TCPAddrFromAddrPort(netip.MustParseAddrPort(addr))
 		if got := groupOf(a); got != want {
@@ -302,7 +305,8 @@ func TestRow21Bombs(t *testing.T) {
 			_ = conn.Close()
 			runtime.ReadMemStats(&e)
 			got := (e.TotalAlloc - s.TotalAlloc) >> 20
-			t.Logf("%s of %d KiB, keyed %v: %d MiB allocated, refused %v", c.what, len(c.stream)>>10, keyed, got, m.Counts().Refused)
+			t.Logf("%s of %d KiB, keyed %v: %d MiB allocated, refused %v", c.what, len(c.stream)>>10, keyed, got,
+				m.Counts().Refused)
 			if got > c.most {
 				t.Errorf("%s, keyed %v: %d MiB", c.what, keyed, got)
 			}

@@ -43,7 +43,8 @@ func TestTimings(t *testing.T) {
 		says         int // s, in the help
 		least, bound time.Duration
 	}{
-		{Fast, kills, 3, 0, 10 * time.Second}, {LAN, kills, 12, 3 * time.Second, time.Minute}, {WAN, kills, 60, 12 * time.Second, 4 * time.Minute},
+		{Fast, kills, 3, 0, 10 * time.Second}, {LAN, kills, 12, 3 * time.Second, time.Minute},
+		{WAN, kills, 60, 12 * time.Second, 4 * time.Minute},
 	} {
 		median, worst := detected(t, c.timing, 5, c.times, c.bound)
 		t.Logf("%s: a crash is known by all of 4 after %v (median), %v (worst of %d)", c.timing, median, worst, c.times)

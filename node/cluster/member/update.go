@@ -7,7 +7,7 @@ import (
 // A broadcast costs every node its size times some transmissions: 12 below ten
 // members, 36 from a hundred on, 300 bytes each. So a state, a list of voters or a key is sent at
 // once, the ring within a second, and the rest (load, services) every
-// five seconds for each member there is: the whole cluster then says one thing in
+// five seconds for each member there is: the whole cluster then sends one update in
 // five seconds.
 const (
 	updateEvery   = time.Second
@@ -28,15 +28,15 @@ func (m *Members) edit(f func(*Meta)) {
 	defer m.mu.Unlock()
 	next := m.meta
 	f(&next)
-	// Asked for with mu held: an edit that began before a key was changed and ends after
-	// the one that tells of it must not take that back.
+	// Read with mu held: an edit that began before a key was changed and ends after
+	// the one that announces it must not take that back.
 	next.Name, next.Started, next.Keys = m.meta.Name, m.meta.Started, m.keyring.prints()
 	if next.Features |= m.meta.Features & FeatureSettled; next.State == Participant {
 		next.Features |= FeatureSettled
 	}
 	packed, err := next.Pack()
 	if err != nil {
-		m.o.Log.Warn().Err(err).Msg("what this node says of itself stays as it was")
+		m.o.Log.Warn().Err(err).Msg("own metadata not updated")
 		return
 	}
 	m.edits++
@@ -91,7 +91,7 @@ func (m *Members) loop(sent Meta) {
 			continue
 		}
 		sent, sentAt = next, time.Now()
-		// It is queued at once. That somebody heard it is not worth waiting for.
+		// It is queued at once. The acknowledgement is not waited for.
 		_ = m.ml.UpdateNode(time.Nanosecond)
 		wake(m.changed)
 	}

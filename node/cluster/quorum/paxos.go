@@ -116,13 +116,13 @@ func (q *Quorum) Propose(ctx context.Context, members []knowledge.NodeID, ask As
 		return List{}, err
 	}
 	req.Kind = Decide
-	told := make(chan struct{})
+	sent := make(chan struct{})
 	q.spawn(func() {
-		defer close(told)
-		q.tell(ctx, req, ask)
+		defer close(sent)
+		q.announce(ctx, req, ask)
 	})
 	_, err = q.Answer(ctx, req)
-	<-told
+	<-sent
 	return next, err
 }
 
@@ -179,8 +179,8 @@ func (q *Quorum) raise(ctx context.Context, base List, b Ballot) error {
 	return errors.Join(errors.New("another node proposes, too"), err)
 }
 
-// tell sends the decision; who does not hear it sees the number in gossip.
-func (q *Quorum) tell(ctx context.Context, req Request, ask Ask) {
+// announce sends the decision. A node that misses it sees the number in gossip.
+func (q *Quorum) announce(ctx context.Context, req Request, ask Ask) {
 	to := slices.Concat(req.Base.Members, req.Next.Members)
 	slices.Sort(to)
 	to = slices.DeleteFunc(slices.Compact(to), func(id knowledge.NodeID) bool { return id == q.self })

@@ -4,11 +4,11 @@
 // list changes by agreement only: list n+1 is decided by single-decree Paxos (Lamport,
 // "Paxos Made Simple", 2001) among the voters of list n, as in "Reconfiguring a State
 // Machine" (Lamport, Malkhi, Zhou, 2010). So of every majority of list n at least one
-// voter has accepted list n+1 on its disk and says so in gossip, and nobody counts by
-// list n who has such a voter in sight. ARCHITECTURE.md, "The majority", has the rules and
+// voter has accepted list n+1 on its disk and gossips that, and a node with such a voter in
+// sight does not count by list n. ARCHITECTURE.md, "The majority", has the rules and
 // the proof.
 //
-// Look counts, Propose and Learn change the list, Answer serves other nodes.
+// Look counts the voters in sight; Propose and Learn change the list; Answer serves others.
 package quorum
 
 import (
@@ -31,8 +31,8 @@ const (
 	// retryAfter is the wait between two proposals, and between the first voter in order
 	// and the next one that proposes in its place.
 	retryAfter = 10 * time.Second
-	// settleWithin is how long a change of the list may take before those who see it
-	// half done have no majority: two writes of a slow disk.
+	// settleWithin is how long a change of the list may be half done before the nodes that
+	// see it have no majority: two writes of a slow disk.
 	settleWithin = 8 * time.Second
 	// ahead bounds how far above the own number one in gossip is believed, aheadFirst that
 	// of a node that was in no list yet: a lying member must not use up the numbers.
@@ -48,9 +48,9 @@ type Peer struct {
 	// Number and Sum are of the list that it votes in. Next is above Number while it has
 	// accepted a next list that it does not know to be decided, or follows a newer list.
 	Number, Next, Sum uint64
-	// Speaks: it answers proposals. Versions before 0.2 do not; while one is alive the list
+	// Votes: it answers proposals. Earlier versions do not; while one is alive the list
 	// does not change.
-	Speaks bool
+	Votes bool
 }
 
 // Status is the result of a Look.
@@ -96,7 +96,8 @@ type Quorum struct {
 // returns nil.
 func New(self knowledge.NodeID, r Record, now time.Time, save func(context.Context, Record) error) *Quorum {
 	return &Quorum{
-		self: self, save: save, spawn: func(f func()) { go f() }, turn: make(chan struct{}, 1), record: load(self, r), began: now,
+		self: self, save: save, spawn: func(f func()) { go f() }, turn: make(chan struct{}, 1),
+		record: load(self, r), began: now,
 	}
 }
 
@@ -126,7 +127,7 @@ func (r Record) Gossip() (number, next, sum uint64) {
 	return r.Number, next, r.list().Sum()
 }
 
-// Look counts the voters in sight, and says what is to be done next.
+// Look counts the voters in sight, and returns what is due next.
 func (q *Quorum) Look(now time.Time, peers []Peer) Status {
 	r := q.current()
 	l := look{q: q, now: now, r: r, list: r.Counted(), peers: peers}
@@ -165,7 +166,7 @@ type look struct {
 	alive   int
 	newer   bool // a newer list is in sight
 	pending bool
-	older   bool // a node that does not speak is in sight
+	older   bool // a node that does not vote is in sight
 	// returned: an operator declared one gone for good that is alive.
 	returned bool
 	learn    knowledge.NodeID
@@ -208,7 +209,7 @@ func (l *look) count() {
 			continue
 		}
 		there[p.ID] = true
-		l.older = l.older || !p.Speaks && (p.Number > 0 || l.list.Has(p.ID))
+		l.older = l.older || !p.Votes && (p.Number > 0 || l.list.Has(p.ID))
 		if !l.believable(p) {
 			continue
 		}
@@ -218,7 +219,7 @@ func (l *look) count() {
 		case p.Next <= l.list.Number && (p.Number == 0 || l.list.newer(p.Number, p.Sum)): // it will learn this node's
 		default:
 			l.newer = true
-			if p.Speaks && (l.learn == "" || p.Next > best) {
+			if p.Votes && (l.learn == "" || p.Next > best) {
 				l.learn, best = p.ID, p.Next
 			}
 		}
@@ -249,7 +250,7 @@ func (l *look) propose() []knowledge.NodeID {
 	rank := 0
 	for i := range l.peers {
 		p := &l.peers[i]
-		if p.Alive && p.ID < l.q.self && (l.list.Has(p.ID) || l.list.Number == 0 && p.Speaks) {
+		if p.Alive && p.ID < l.q.self && (l.list.Has(p.ID) || l.list.Number == 0 && p.Votes) {
 			rank++
 		}
 	}
@@ -286,7 +287,7 @@ func (l *look) next() []knowledge.NodeID {
 		if l.list.Number == 0 && l.now.Sub(p.Since) < after {
 			return l.list.Members // a new cluster begins with all nodes that start together
 		}
-		if p.Speaks && l.now.Sub(p.Since) >= after {
+		if p.Votes && l.now.Sub(p.Since) >= after {
 			next, came[p.Name] = append(next, p.ID), true
 		}
 	}

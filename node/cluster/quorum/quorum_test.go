@@ -111,7 +111,7 @@ func (n *node) peers() []Peer {
 		}
 		p := n.last[o.id]
 		if is {
-			p = Peer{ID: o.id, Name: o.name, Speaks: !o.old}
+			p = Peer{ID: o.id, Name: o.name, Votes: !o.old}
 			p.Number, p.Next, p.Sum = o.q.Record().Gossip()
 			if n.m.lie != nil {
 				n.m.lie(o, &p)
@@ -236,9 +236,10 @@ func TestNeverTwoMajorities(t *testing.T) {
 				depth++
 				o := m.nodes[rapid.IntRange(0, len(m.nodes)-1).Draw(t, "other")]
 				if s := o.q.Look(m.now, o.peers()); o.up && 2*s.Alive > s.Voters && s.Learn == "" {
-					_, _ = o.q.Propose(context.Background(), slices.DeleteFunc(slices.Clone(s.List.Members), func(id knowledge.NodeID) bool {
-						return len(s.List.Members) > 2 && id == s.List.Members[0]
-					}), o.ask)
+					_, _ = o.q.Propose(context.Background(), slices.DeleteFunc(slices.Clone(s.List.Members),
+						func(id knowledge.NodeID) bool {
+							return len(s.List.Members) > 2 && id == s.List.Members[0]
+						}), o.ask)
 				}
 				depth--
 			}
@@ -447,7 +448,8 @@ func TestRemovedIsAlive(t *testing.T) {
 // TestOutOfReach: a member that tells the highest numbers there are uses them up for nobody.
 func TestOutOfReach(t *testing.T) {
 	for _, lie := range []Peer{
-		{Number: 1 << 63, Next: math.MaxUint64}, {Next: math.MaxUint64, Sum: 1}, {Number: math.MaxUint64}, {Number: 9, Next: 8},
+		{Number: 1 << 63, Next: math.MaxUint64}, {Next: math.MaxUint64, Sum: 1}, {Number: math.MaxUint64},
+		{Number: 9, Next: 8},
 		{Number: math.MaxUint64 - 1, Next: math.MaxUint64 - 1},
 	} {
 		m := built(3)
@@ -650,7 +652,7 @@ func BenchmarkLook(b *testing.B) {
 			q := New(r.Members[0], r, now, nil)
 			var peers []Peer
 			for _, id := range r.Members {
-				p := Peer{ID: id, Alive: true, Since: now, Speaks: true}
+				p := Peer{ID: id, Alive: true, Since: now, Votes: true}
 				p.Number, p.Next, p.Sum = q.Record().Gossip()
 				peers = append(peers, p)
 			}

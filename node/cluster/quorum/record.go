@@ -133,7 +133,8 @@ func (r Record) adopt(self knowledge.NodeID, l List) Record {
 
 // voters are the members that are counted.
 func (r Record) voters() []knowledge.NodeID {
-	return slices.DeleteFunc(slices.Clone(r.Counted().Members), func(id knowledge.NodeID) bool { return slices.Contains(r.Removed, id) })
+	removed := func(id knowledge.NodeID) bool { return slices.Contains(r.Removed, id) }
+	return slices.DeleteFunc(slices.Clone(r.Counted().Members), removed)
 }
 
 // load makes a record that was read from the disk whole.

@@ -14,10 +14,10 @@ import (
 	"github.com/effiscale/effiscale/node/cluster/trust"
 )
 
-// gate is the listener that http.Server sees: only connections of known nodes
-// come out, their handshakes done. So a stranger has a place among strangers
-// only, and cannot make a member wait.
-type gate struct {
+// acceptor is the listener of http.Server: it returns only connections of known nodes,
+// their handshakes done. Unknown callers have slots of their own, and cannot make a member
+// wait.
+type acceptor struct {
 	r     *Relay
 	inner net.Listener
 	tls   *tls.Config
@@ -25,16 +25,16 @@ type gate struct {
 	done  chan struct{}
 	once  sync.Once
 
-	mu     sync.Mutex
-	green  *list.List // of *wire: handshakes under way, oldest first
-	proven map[knowledge.NodeID][]*wire
-	conns  int // in proven
+	mu      sync.Mutex
+	pending *list.List // of *countedConn: handshakes under way, oldest first
+	proven  map[knowledge.NodeID][]*countedConn
+	conns   int // in proven
 }
 
-func (r *Relay) newGate() *gate {
-	return &gate{
+func (r *Relay) newAcceptor() *acceptor {
+	return &acceptor{
 		r: r, inner: r.o.Listener, out: make(chan net.Conn), done: make(chan struct{}),
-		green: list.New(), proven: map[knowledge.NodeID][]*wire{},
+		pending: list.New(), proven: map[knowledge.NodeID][]*countedConn{},
 		tls: &tls.Config{
 			MinVersion:   tls.VersionTLS13,
 			Certificates: []tls.Certificate{r.cert},
@@ -47,22 +47,22 @@ func (r *Relay) newGate() *gate {
 	}
 }
 
-// verify lets known nodes pass, before a byte of HTTP is read.
+// verify admits known nodes only, before a byte of HTTP is read.
 func (r *Relay) verify(s tls.ConnectionState) error {
 	id, err := trust.PeerID(s)
 	switch {
 	case err != nil:
 		return err
 	case !r.o.Known(id):
-		return errors.New("node " + id.Short() + " is no member")
+		return errors.New("node " + id.Short() + " is not a member")
 	case s.NegotiatedProtocol != "h2":
-		return errors.New("it does not speak HTTP/2")
+		return errors.New("no HTTP/2")
 	}
 	return nil
 }
 
-// run accepts until the gate is closed. Errors such as a lack of descriptors pass.
-func (g *gate) run() {
+// run accepts until the acceptor is closed. Errors such as a lack of descriptors pass.
+func (g *acceptor) run() {
 	const first, last = 5 * time.Millisecond, time.Second
 	wait := first
 	for {
@@ -86,38 +86,38 @@ func (g *gate) run() {
 	}
 }
 
-// admit begins a handshake. The oldest one under way gives way: honest ones take
+// admit begins a handshake. The oldest one under way is dropped: honest ones take
 // milliseconds.
-func (g *gate) admit(c net.Conn) {
-	w := &wire{Conn: c}
+func (g *acceptor) admit(c net.Conn) {
+	w := &countedConn{Conn: c}
 	w.closed = func() { g.leave(w) }
 	g.mu.Lock()
-	var oldest *wire
-	if g.green.Len() >= g.r.limits.handshakes {
-		oldest = g.green.Remove(g.green.Front()).(*wire)
+	var oldest *countedConn
+	if g.pending.Len() >= g.r.limits.handshakes {
+		oldest = g.pending.Remove(g.pending.Front()).(*countedConn)
 	}
-	e := g.green.PushBack(w)
+	e := g.pending.PushBack(w)
 	g.mu.Unlock()
 	if oldest != nil {
 		_ = oldest.Close()
 	}
-	if !g.r.spawn(func() { g.greet(w, e) }) {
+	if !g.r.spawn(func() { g.shake(w, e) }) {
 		_ = c.Close()
 	}
 }
 
-func (g *gate) greet(w *wire, e *list.Element) {
+func (g *acceptor) shake(w *countedConn, e *list.Element) {
 	ctx, cancel := context.WithTimeout(g.r.ctx, g.r.limits.handshake)
 	defer cancel()
 	conn := tls.Server(w, g.tls)
 	err := conn.HandshakeContext(ctx)
 	g.mu.Lock()
-	g.green.Remove(e) // nothing, when it had to give way
+	g.pending.Remove(e) // not there, when it was dropped
 	g.mu.Unlock()
 	if err != nil {
 		_ = w.Close()
 		g.r.strangers.Add(1)
-		g.r.complain(w, err)
+		g.r.logRefusal(w, err)
 		return
 	}
 	id, err := trust.PeerID(conn.ConnectionState())
@@ -133,9 +133,9 @@ func (g *gate) greet(w *wire, e *list.Element) {
 	}
 }
 
-// prove gives a known node its place. The oldest connection of the same node
-// gives way: a node that was frozen or restarted leaves dead ones behind.
-func (g *gate) prove(w *wire, id knowledge.NodeID) bool {
+// prove gives a known node a slot. The oldest connection of the same node is dropped:
+// a node that stalled or restarted leaves dead ones behind.
+func (g *acceptor) prove(w *countedConn, id knowledge.NodeID) bool {
 	p, err := g.r.peer(id)
 	if err != nil {
 		return false
@@ -143,13 +143,13 @@ func (g *gate) prove(w *wire, id knowledge.NodeID) bool {
 	w.belongsTo(p)
 	g.mu.Lock()
 	mine := g.proven[id]
-	var old *wire
+	var old *countedConn
 	switch {
 	case w.gone:
 		g.mu.Unlock()
 		return false
 	case len(mine) >= g.r.limits.peerConns:
-		// It has no place from here on: of several that come at once each ends another one.
+		// It has no slot from here on: of several that come at once each ends another one.
 		old, mine = mine[0], slices.Delete(mine, 0, 1)
 		old.owner = ""
 		g.conns--
@@ -167,8 +167,8 @@ func (g *gate) prove(w *wire, id knowledge.NodeID) bool {
 	return true
 }
 
-// leave frees the place of a connection that is closed.
-func (g *gate) leave(w *wire) {
+// leave frees the slot of a connection that is closed.
+func (g *acceptor) leave(w *countedConn) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	w.gone = true
@@ -176,21 +176,21 @@ func (g *gate) leave(w *wire) {
 		return
 	}
 	g.conns--
-	left := slices.DeleteFunc(g.proven[w.owner], func(other *wire) bool { return other == w })
+	left := slices.DeleteFunc(g.proven[w.owner], func(other *countedConn) bool { return other == w })
 	g.proven[w.owner] = left
 	if len(left) == 0 {
 		delete(g.proven, w.owner)
 	}
 }
 
-func (g *gate) open() int {
+func (g *acceptor) open() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.conns
 }
 
-// Accept, Close and Addr make the gate a net.Listener.
-func (g *gate) Accept() (net.Conn, error) {
+// Accept, Close and Addr make the acceptor a net.Listener.
+func (g *acceptor) Accept() (net.Conn, error) {
 	select {
 	case c := <-g.out:
 		return c, nil
@@ -199,20 +199,20 @@ func (g *gate) Accept() (net.Conn, error) {
 	}
 }
 
-func (g *gate) Close() error {
+func (g *acceptor) Close() error {
 	g.once.Do(func() { close(g.done) })
 	return g.inner.Close()
 }
 
-func (g *gate) Addr() net.Addr { return g.inner.Addr() }
+func (g *acceptor) Addr() net.Addr { return g.inner.Addr() }
 
-// cut ends the gate and every connection that came through it, without goodbyes.
-func (g *gate) cut() {
+// cut ends the acceptor and every connection that came through it, at once.
+func (g *acceptor) cut() {
 	_ = g.Close()
 	g.mu.Lock()
-	var all []*wire
-	for e := g.green.Front(); e != nil; e = e.Next() {
-		all = append(all, e.Value.(*wire))
+	var all []*countedConn
+	for e := g.pending.Front(); e != nil; e = e.Next() {
+		all = append(all, e.Value.(*countedConn))
 	}
 	for _, wires := range g.proven {
 		all = append(all, wires...)
@@ -223,13 +223,14 @@ func (g *gate) cut() {
 	}
 }
 
-// complain says at most once a minute who was turned away and why.
-func (r *Relay) complain(w *wire, err error) {
+// logRefusal logs at most once a minute which connection was refused and why.
+func (r *Relay) logRefusal(w *countedConn, err error) {
 	// Since the relay began, not by the wall clock: that may be set back by hours.
 	now, last := int64(r.o.Now().Sub(r.began))+1, r.lastLog.Load()
-	if r.ctx.Err() != nil || last != 0 && now-last < int64(time.Minute) || !r.lastLog.CompareAndSwap(last, now) {
+	soon := last != 0 && now-last < int64(time.Minute)
+	if r.ctx.Err() != nil || soon || !r.lastLog.CompareAndSwap(last, now) {
 		return
 	}
-	r.o.Log.Warn().Str("from", w.RemoteAddr().String()).Str("cause", plain(err.Error())).Uint64("so_far", r.strangers.Load()).
-		Msg("turned away a connection to the relay's port")
+	r.o.Log.Warn().Str("from", w.RemoteAddr().String()).Str("cause", plain(err.Error())).
+		Uint64("total", r.strangers.Load()).Msg("refused a connection to the relay")
 }

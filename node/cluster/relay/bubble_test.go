@@ -77,7 +77,8 @@ func TestInABubble(t *testing.T) {
 				t.Fatal(err)
 			}
 			w.move(self.ID(), name)
-			r, err := New(Options{Self: self, Listener: s.listen(name), Dial: s.dial, Lookup: w.lookup, Known: w.known, Log: zerolog.Nop(), Handlers: handlers})
+			r, err := New(Options{Self: self, Listener: s.listen(name), Dial: s.dial, Lookup: w.lookup, Known: w.known,
+				Log: zerolog.Nop(), Handlers: handlers})
 			if err != nil {
 				t.Fatal(err)
 			}

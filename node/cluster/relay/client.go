@@ -18,7 +18,7 @@ import (
 
 // Call asks a node and waits for its answer, until ctx ends and at most 10 s. It
 // is tried once: what failed on the way may have been done. An *Error is the
-// peer's own no; ErrUnknown, ErrIdentity and ErrClosed are said above.
+// peer's own refusal.
 func (r *Relay) Call(ctx context.Context, to knowledge.NodeID, method string, body []byte) ([]byte, error) {
 	p, err := r.peerFor(to, method, body)
 	if err != nil {
@@ -35,10 +35,10 @@ func (r *Relay) Call(ctx context.Context, to knowledge.NodeID, method string, bo
 	return r.ask(ctx, p, question{http.MethodPost, method, body, r.readAnswer})
 }
 
-// peerFor is whom to ask, where the question can be asked at all.
+// peerFor is the peer to call, where the call is valid.
 func (r *Relay) peerFor(to knowledge.NodeID, method string, body []byte) (*peer, error) {
 	if !validMethod(method) || method == alive {
-		return nil, fmt.Errorf("cannot call %.80q: it is no name of a method", method)
+		return nil, fmt.Errorf("cannot call %.80q: invalid method name", method)
 	}
 	if len(body) > trust.MaxMessage {
 		return nil, callError(to, trust.ErrTooLarge)
@@ -57,8 +57,8 @@ type question struct {
 	read         func(*http.Response) ([]byte, error) // closes the response's body, or sees to it
 }
 
-// Alive asks nothing but a sign of life. A node whose process has ended refuses
-// the connection, which is an error at once.
+// Alive checks that a node answers. A node whose process has ended refuses the connection,
+// which is an error at once.
 func (r *Relay) Alive(ctx context.Context, to knowledge.NodeID) error {
 	p, err := r.peer(to)
 	if err != nil {
@@ -90,7 +90,7 @@ func (r *Relay) ask(ctx context.Context, p *peer, q question) ([]byte, error) {
 }
 
 // try begins again on a new link when the old one was dead before the request was
-// on it: the peer restarted since. A sign of life may be asked for twice anyway.
+// on it: the peer restarted since. Alive may be sent twice anyway.
 func (r *Relay) try(ctx context.Context, p *peer, q question) ([]byte, error) {
 	for {
 		l, fresh, err := r.connect(ctx, p)
@@ -110,16 +110,18 @@ func (r *Relay) try(ctx context.Context, p *peer, q question) ([]byte, error) {
 func (r *Relay) exchange(ctx context.Context, p *peer, l *link, q question) (answer []byte, sent bool, err error) {
 	p.pending.Add(1)
 	defer p.pending.Add(-1)
-	heard := l.wire.heard.Load()
+	reads := l.wire.reads.Load()
 	defer func() {
 		// A link on which nothing came while we waited in vain is likely dead: TCP
 		// would go on sending into it for minutes, even after the way is free again.
-		if errors.Is(ctx.Err(), context.DeadlineExceeded) && l.wire.heard.Load() == heard || err != nil && l.conn.Err() != nil {
+		silent := errors.Is(ctx.Err(), context.DeadlineExceeded) && l.wire.reads.Load() == reads
+		if silent || err != nil && l.conn.Err() != nil {
 			p.drop(l)
 		}
 	}()
-	headers := make(chan struct{}) // the transport may say it after we gave up: no shared variable
-	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { close(headers) }})
+	headers := make(chan struct{}) // the transport may close it after we gave up: no shared variable
+	trace := &httptrace.ClientTrace{WroteHeaders: func() { close(headers) }}
+	traced := httptrace.WithClientTrace(ctx, trace)
 	req, err := r.request(traced, p.id, q)
 	if err != nil {
 		return nil, false, err
@@ -143,7 +145,7 @@ func (r *Relay) request(ctx context.Context, to knowledge.NodeID, q question) (*
 	if err != nil {
 		return nil, err
 	}
-	req.Header["User-Agent"] = []string{""} // none: it says nothing that gossip does not
+	req.Header["User-Agent"] = []string{""} // none: gossip has the version
 	if packed {
 		req.Header.Set("Content-Encoding", encoding)
 	}
@@ -165,8 +167,8 @@ func (r *Relay) readAnswer(resp *http.Response) ([]byte, error) {
 	return b, nil
 }
 
-// connect finds the link or waits until one is made. Whoever comes first dials
-// for all; the dial goes on for the others when that one gives up.
+// connect finds the link or waits until one is made. The first caller dials for all; the
+// dial goes on for the others when that one gives up.
 func (r *Relay) connect(ctx context.Context, p *peer) (l *link, fresh bool, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, false, err
@@ -216,7 +218,8 @@ func (r *Relay) dial(p *peer, d *dialing) {
 	ctx, cancel := context.WithTimeout(r.ctx, r.limits.handshake)
 	defer cancel()
 	l := &link{used: r.o.Now()}
-	conn, err := r.transport.NewClientConn(context.WithValue(ctx, linkKey{}, l), "https", net.JoinHostPort(string(p.id), "443"))
+	host := net.JoinHostPort(string(p.id), "443")
+	conn, err := r.transport.NewClientConn(context.WithValue(ctx, linkKey{}, l), "https", host)
 	if err != nil {
 		if l.wire != nil {
 			_ = l.wire.Close()
@@ -233,7 +236,7 @@ func (r *Relay) dial(p *peer, d *dialing) {
 }
 
 // newTransport makes links. It keeps none: one for each peer is kept here, so
-// that a dead one can be told and ended.
+// that a dead one can be found and ended.
 func (r *Relay) newTransport() *http.Transport {
 	h2 := new(http.Protocols)
 	h2.SetHTTP2(true)
@@ -263,7 +266,7 @@ func (r *Relay) dialTLS(ctx context.Context, _, hostport string) (net.Conn, erro
 	if err != nil {
 		return nil, err
 	}
-	w := &wire{Conn: c}
+	w := &countedConn{Conn: c}
 	if l, ok := ctx.Value(linkKey{}).(*link); ok {
 		l.wire = w
 	}

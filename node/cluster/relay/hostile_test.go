@@ -48,7 +48,8 @@ func cut(c net.Conn, d time.Duration) bool {
 }
 
 func quick(_ *Options, l *limits) {
-	l.handshake, l.read, l.write, l.stuck, l.idle = 300*time.Millisecond, 300*time.Millisecond, 600*time.Millisecond, 300*time.Millisecond, 450*time.Millisecond
+	l.handshake, l.read, l.write, l.stuck, l.idle = 300*time.Millisecond, 300*time.Millisecond, 600*time.Millisecond,
+		300*time.Millisecond, 450*time.Millisecond
 }
 
 func member(t *testing.T, w *town) *trust.Identity {
@@ -102,7 +103,8 @@ func TestGarbageOnThePort(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer func() { _ = c.Close() }()
-		_, _ = c.Write([][]byte{nil, []byte("GET / HTTP/1.1\r\n\r\n"), {22, 3, 1, 2, 0, 1}, bytes.Repeat([]byte{0xff}, 5000)}[i%4])
+		_, _ = c.Write([][]byte{nil, []byte("GET / HTTP/1.1\r\n\r\n"), {22, 3, 1, 2, 0, 1},
+			bytes.Repeat([]byte{0xff}, 5000)}[i%4])
 		conns = append(conns, c)
 		if i%50 == 0 {
 			if _, err := a.Call(t.Context(), b.ID(), "echo", nil); err != nil {
@@ -184,7 +186,8 @@ func TestSlowloris(t *testing.T) {
 // TestDribbledBody: 408, and nothing of it is held any more.
 func TestDribbledBody(t *testing.T) {
 	w := newTown(t)
-	b := w.settle(map[string]Handler{"echo": {Serve: echo}}, func(_ *Options, l *limits) { l.read = 300 * time.Millisecond })
+	b := w.settle(map[string]Handler{"echo": {Serve: echo}},
+		func(_ *Options, l *limits) { l.read = 300 * time.Millisecond })
 	c, err := raw(t, member(t, w), b.addr, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -271,7 +274,8 @@ func TestUnpackIsBounded(t *testing.T) {
 	if _, err := k.unpack(bytes.NewReader(append(bytes.Clone(z.Bytes()), 'x')), true, 11<<20, nil); err == nil {
 		t.Error("bytes after the end were taken")
 	}
-	if _, err := k.unpack(bytes.NewReader(make([]byte, 100)), false, 1000, func(int64) bool { return false }); !errors.Is(err, errBusy) {
+	if _, err := k.unpack(bytes.NewReader(make([]byte, 100)), false, 1000,
+		func(int64) bool { return false }); !errors.Is(err, errBusy) {
 		t.Errorf("no room: %v", err)
 	}
 }
@@ -325,7 +329,8 @@ func TestSlowPeerDelaysNobody(t *testing.T) {
 	defer func() { _ = frozen.Close() }()
 	w.move("frozen", frozen.Addr().String())
 	release := make(chan struct{})
-	slow := w.settle(map[string]Handler{"echo": {Serve: func(ctx context.Context, _ knowledge.NodeID, _ []byte) ([]byte, error) {
+	slow := w.settle(map[string]Handler{"echo": {Serve: func(ctx context.Context, _ knowledge.NodeID, _ []byte) ([]byte,
+		error) {
 		select {
 		case <-release:
 		case <-ctx.Done():
@@ -358,13 +363,14 @@ func TestSlowPeerDelaysNobody(t *testing.T) {
 func TestOnePeersShare(t *testing.T) {
 	w := newTown(t)
 	release := make(chan struct{})
-	b := w.settle(map[string]Handler{"echo": {Serve: echo}, "wait": {Serve: func(ctx context.Context, _ knowledge.NodeID, _ []byte) ([]byte, error) {
-		select {
-		case <-release:
-		case <-ctx.Done():
-		}
-		return nil, nil
-	}}}, func(_ *Options, l *limits) { l.held, l.peerHeld = 8<<20, 3<<20 })
+	b := w.settle(map[string]Handler{"echo": {Serve: echo},
+		"wait": {Serve: func(ctx context.Context, _ knowledge.NodeID, _ []byte) ([]byte, error) {
+			select {
+			case <-release:
+			case <-ctx.Done():
+			}
+			return nil, nil
+		}}}, func(_ *Options, l *limits) { l.held, l.peerHeld = 8<<20, 3<<20 })
 	greedy, other := w.settle(nil, nil), w.settle(nil, nil)
 	body := make([]byte, 1<<20)
 	_, _ = rand.Read(body)
@@ -373,7 +379,8 @@ func TestOnePeersShare(t *testing.T) {
 	for range 12 {
 		wg.Go(func() {
 			said := new(Error)
-			if _, err := greedy.Call(t.Context(), b.ID(), "wait", body); errors.As(err, &said) && said.Status == http.StatusServiceUnavailable {
+			if _, err := greedy.Call(t.Context(), b.ID(), "wait", body); errors.As(err, &said) &&
+				said.Status == http.StatusServiceUnavailable {
 				refused.Add(1)
 			}
 		})
@@ -397,7 +404,7 @@ func TestOnePeersPlaces(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "it serves", func() bool { b.mu.Lock(); defer b.mu.Unlock(); return b.gate != nil })
+	eventually(t, "it serves", func() bool { b.mu.Lock(); defer b.mu.Unlock(); return b.acceptor != nil })
 	var wg sync.WaitGroup
 	for range 60 {
 		wg.Go(func() {
@@ -411,10 +418,10 @@ func TestOnePeersPlaces(t *testing.T) {
 	}
 	wg.Wait()
 	eventually(t, "the others are cut", func() bool { return b.Stats().Conns <= 4 })
-	b.gate.mu.Lock()
-	defer b.gate.mu.Unlock()
-	if of := len(b.gate.proven[self.ID()]); of > 4 || of != b.gate.conns {
-		t.Errorf("%d places of one peer, %d in all", of, b.gate.conns)
+	b.acceptor.mu.Lock()
+	defer b.acceptor.mu.Unlock()
+	if of := len(b.acceptor.proven[self.ID()]); of > 4 || of != b.acceptor.conns {
+		t.Errorf("%d places of one peer, %d in all", of, b.acceptor.conns)
 	}
 }
 

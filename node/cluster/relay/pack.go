@@ -19,8 +19,8 @@ const (
 
 // errBody is a body beyond its bound, errBusy one for which there is no room now.
 var (
-	errBody = errors.New("it is larger than the bound")
-	errBusy = errors.New("too much is under way here")
+	errBody = errors.New("larger than the bound")
+	errBusy = errors.New("overloaded, retry later")
 )
 
 // packer compresses, and reads what is compressed, each within a bound.
@@ -37,7 +37,7 @@ func newPacker() *packer {
 	return k
 }
 
-// pack returns b, or fewer bytes that say the same.
+// pack returns b, or its compressed form where that is shorter.
 func (k *packer) pack(b []byte) (out []byte, packed bool) {
 	if len(b) <= packAbove {
 		return b, false
@@ -87,7 +87,7 @@ func (k *packer) unpack(raw io.Reader, packed bool, limit int64, take func(int64
 	return buf.Bytes(), nil
 }
 
-// bounded fails where io.LimitReader would say that all is well.
+// bounded fails where io.LimitReader would return io.EOF.
 type bounded struct {
 	from io.Reader
 	left int64

@@ -39,17 +39,17 @@ func newPeer(id knowledge.NodeID) *peer {
 // link is the one connection that this node made to a peer.
 type link struct {
 	conn *http.ClientConn
-	wire *wire
+	wire *countedConn
 	used time.Time // guarded by peer.mu
 }
 
-// cut closes at once: a goodbye to a peer that does not read would wait.
+// cut closes at once: an orderly end with a peer that does not read would wait.
 func (l *link) cut() {
 	_ = l.wire.Close()
 	_ = l.conn.Close()
 }
 
-// dialing is a link in the making; all who want it wait for done.
+// dialing is a link that is being made; all callers wait for done.
 type dialing struct {
 	done chan struct{}
 	link *link
@@ -75,7 +75,7 @@ func (p *peer) drop(l *link) {
 	l.cut()
 }
 
-func (p *peer) hangUp() {
+func (p *peer) close() {
 	p.mu.Lock()
 	l := p.link
 	p.link, p.closed = nil, true
@@ -85,8 +85,8 @@ func (p *peer) hangUp() {
 	}
 }
 
-// tidy takes out a link on which nothing was said for idle, and reports whether
-// nothing else is left to do.
+// tidy takes out a link that was idle for long, and reports whether nothing else is left
+// to do.
 func (p *peer) tidy(now time.Time, idle time.Duration) (old *link, empty bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -112,15 +112,15 @@ func (p *peer) stats() PeerStats {
 	}
 }
 
-// wire counts what passes below TLS, and says when it is closed.
-type wire struct {
+// wire counts bytes below TLS, and reports when it is closed.
+type countedConn struct {
 	net.Conn
 	in, out atomic.Uint64 // before the peer is known
-	heard   atomic.Int64  // how many reads brought something
+	reads   atomic.Int64  // how many reads brought something
 	peer    atomic.Pointer[peer]
 	once    sync.Once
-	closed  func() // told once; nil: nobody asks
-	place          // guarded by gate.mu
+	closed  func() // called once; may be nil
+	place          // guarded by acceptor.mu
 }
 
 // place is what a connection that was accepted takes up.
@@ -129,17 +129,17 @@ type place struct {
 	gone  bool
 }
 
-// belongsTo is called when the handshake told who it is.
-func (w *wire) belongsTo(p *peer) {
+// belongsTo is called when the handshake proved the peer.
+func (w *countedConn) belongsTo(p *peer) {
 	w.peer.Store(p)
 	p.in.Add(w.in.Swap(0))
 	p.out.Add(w.out.Swap(0))
 }
 
-func (w *wire) Read(b []byte) (int, error) {
+func (w *countedConn) Read(b []byte) (int, error) {
 	n, err := w.Conn.Read(b)
 	if n > 0 {
-		w.heard.Add(1)
+		w.reads.Add(1)
 		if p := w.peer.Load(); p != nil {
 			p.in.Add(uint64(n))
 		} else {
@@ -149,7 +149,7 @@ func (w *wire) Read(b []byte) (int, error) {
 	return n, err
 }
 
-func (w *wire) Write(b []byte) (int, error) {
+func (w *countedConn) Write(b []byte) (int, error) {
 	n, err := w.Conn.Write(b)
 	if p := w.peer.Load(); p != nil {
 		p.out.Add(uint64(n))
@@ -157,13 +157,13 @@ func (w *wire) Write(b []byte) (int, error) {
 		w.out.Add(uint64(n))
 	}
 	if err != nil {
-		// After half a record nothing can follow: whoever waits here is told now.
+		// After half a record nothing can follow: those who wait get the error now.
 		_ = w.Close()
 	}
 	return n, err
 }
 
-func (w *wire) Close() error {
+func (w *countedConn) Close() error {
 	err := w.Conn.Close()
 	w.once.Do(func() {
 		if w.closed != nil {

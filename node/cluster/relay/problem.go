@@ -7,7 +7,7 @@ import (
 	"unicode"
 )
 
-// Error is an answer that says no. A handler returns one to choose the status;
+// Error is a refusal. A handler returns one to choose the status;
 // the caller gets the same back.
 type Error struct {
 	Status int // 400 to 599
@@ -21,7 +21,7 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("%d %s: %s", e.Status, http.StatusText(e.Status), e.Text)
 }
 
-// maxText bounds what an error says on the wire.
+// maxText bounds the text of an error on the wire.
 const maxText = 256
 
 // plain makes a text fit for a log and a terminal: bounded, printable, one line.

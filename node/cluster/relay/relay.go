@@ -1,6 +1,6 @@
 // Package relay carries calls between nodes: HTTP/2 and TLS 1.3 on one TCP port,
-// both ends pinned to the fingerprint that is a node's id. Nobody but a known
-// node gets as far as HTTP, no peer can make another one wait, and every queue,
+// both ends pinned to the fingerprint that is a node's id. Only known nodes
+// get as far as HTTP, no peer can make another one wait, and every queue,
 // body, count and time has a bound.
 package relay
 
@@ -29,9 +29,9 @@ type Options struct {
 	Self     *trust.Identity
 	Listener net.Listener
 	Dial     func(ctx context.Context, addr string) (net.Conn, error) // nil: TCP
-	// Lookup is where gossip says that a node listens.
+	// Lookup is a node's address in gossip.
 	Lookup func(knowledge.NodeID) (addr string, ok bool)
-	// Known is who may call. It is asked for each connection and each call.
+	// Known reports whether a node may call. It is called for each connection and each call.
 	Known    func(knowledge.NodeID) bool
 	Log      zerolog.Logger
 	Now      func() time.Time // nil: time.Now
@@ -44,7 +44,7 @@ type Handler struct {
 	Serve func(ctx context.Context, from knowledge.NodeID, body []byte) ([]byte, error)
 	// Stream writes what may be large, piece by piece: at most 64 MiB in a minute,
 	// and each piece waits until the caller reads. After an error, or without nil in
-	// the end, the caller knows that it has not got all.
+	// the end, the caller gets an error for what is missing.
 	Stream  func(ctx context.Context, from knowledge.NodeID, body []byte, w io.Writer) error
 	MaxBody int64 // 0: 1 MiB
 }
@@ -57,7 +57,7 @@ const (
 	maxPeers = 4096
 )
 
-// limits are what a stranger or a sick peer may cost. Tests shorten the times.
+// limits are what an unknown caller or a failing peer may cost. Tests shorten the times.
 type limits struct {
 	handshake  time.Duration // of TLS, and of a dial
 	read       time.Duration // a whole request
@@ -68,7 +68,7 @@ type limits struct {
 	idle       time.Duration // our own connections; the server's are closed later
 	janitor    time.Duration
 	forget     time.Duration // a peer without anything to do
-	handshakes int           // under way; the oldest gives way to a new one
+	handshakes int           // under way; a new one drops the oldest
 	conns      int           // of known peers
 	peerConns  int           // one is enough; two cross at a restart
 	requests   int32         // of one peer at a time
@@ -94,14 +94,14 @@ func defaultLimits() limits {
 var ErrClosed = errors.New("the relay is closed")
 
 // ErrUnknown is a node of which gossip has no address.
-var ErrUnknown = errors.New("gossip knows no address of it")
+var ErrUnknown = errors.New("no address in gossip")
 
 // ErrIdentity is an address where another node answers.
 var ErrIdentity = errors.New("another node answers there")
 
-// NoMethod is what a node says, as a 404, of a method that it does not have: it is of
-// an older version.
-const NoMethod = "there is no such method"
+// NoMethod is the text of a 404 for a method that a node does not have: it is of an older
+// version.
+const NoMethod = "there is no such method" // compared by older versions
 
 // Relay is both ends of a node's calls.
 type Relay struct {
@@ -121,10 +121,10 @@ type Relay struct {
 	began                            time.Time
 	lastLog                          atomic.Int64 // nanoseconds since began; 0: never
 
-	mu     sync.Mutex // never held across I/O
-	closed bool
-	peers  map[knowledge.NodeID]*peer
-	gate   *gate // while Serve runs
+	mu       sync.Mutex // never held across I/O
+	closed   bool
+	peers    map[knowledge.NodeID]*peer
+	acceptor *acceptor // while Serve runs
 	// The bytes of peers that were forgotten: a sum that fell would be taken for a restart.
 	pastIn, pastOut uint64
 }
@@ -135,7 +135,7 @@ func New(o Options) (*Relay, error) { return newRelay(o, defaultLimits()) }
 
 func newRelay(o Options, l limits) (*Relay, error) {
 	if o.Self == nil || o.Lookup == nil || o.Known == nil {
-		return nil, errors.New("cannot make a relay without Self, Lookup and Known")
+		return nil, errors.New("a relay needs Self, Lookup and Known")
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -147,10 +147,10 @@ func newRelay(o Options, l limits) (*Relay, error) {
 	}
 	for name, h := range o.Handlers {
 		if (h.Serve == nil) == (h.Stream == nil) {
-			return nil, fmt.Errorf("cannot make a relay: method %.80q needs either Serve or Stream", name)
+			return nil, fmt.Errorf("relay method %.80q needs either Serve or Stream", name)
 		}
 		if !validMethod(name) || name == alive {
-			return nil, fmt.Errorf("cannot make a relay: %.80q is no name of a method", name)
+			return nil, fmt.Errorf("relay method %.80q: invalid name", name)
 		}
 	}
 	cert, err := o.Self.Certificate(o.Now())
@@ -190,7 +190,7 @@ func (r *Relay) enter() bool {
 func (r *Relay) Close() {
 	r.mu.Lock()
 	r.closed = true
-	g := r.gate
+	g := r.acceptor
 	peers := make([]*peer, 0, len(r.peers))
 	for _, p := range r.peers {
 		peers = append(peers, p)
@@ -201,7 +201,7 @@ func (r *Relay) Close() {
 		g.cut()
 	}
 	for _, p := range peers {
-		p.hangUp()
+		p.close()
 	}
 	r.wg.Wait()
 }
@@ -225,7 +225,7 @@ func (r *Relay) peer(id knowledge.NodeID) (*peer, error) {
 	return p, nil
 }
 
-// tidy hangs up where nothing was said for long, and forgets who has nothing to do.
+// tidy closes idle connections, and forgets peers without any.
 func (r *Relay) tidy() {
 	tick := time.NewTicker(r.limits.janitor)
 	defer tick.Stop()
@@ -283,7 +283,7 @@ func (r *Relay) Stats() Stats {
 	for _, p := range r.peers {
 		peers = append(peers, p)
 	}
-	g := r.gate
+	g := r.acceptor
 	s.In, s.Out = r.pastIn, r.pastOut
 	r.mu.Unlock()
 	if g != nil {

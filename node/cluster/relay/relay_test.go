@@ -132,9 +132,12 @@ func TestCall(t *testing.T) {
 		"fail": {Serve: func(context.Context, knowledge.NodeID, []byte) ([]byte, error) {
 			return nil, errors.New("a\nb\x1b[31m")
 		}},
-		"refuse":  {Serve: func(context.Context, knowledge.NodeID, []byte) ([]byte, error) { return nil, &Error{409, "too old"} }},
-		"panic":   {Serve: func(context.Context, knowledge.NodeID, []byte) ([]byte, error) { panic("x") }},
-		"endless": {Serve: func(context.Context, knowledge.NodeID, []byte) ([]byte, error) { return make([]byte, maxAnswer+1), nil }},
+		"refuse": {Serve: func(context.Context, knowledge.NodeID, []byte) ([]byte, error) { return nil, &Error{409, "too old"} }},
+		"panic":  {Serve: func(context.Context, knowledge.NodeID, []byte) ([]byte, error) { panic("x") }},
+		"endless": {Serve: func(context.Context, knowledge.NodeID, []byte) ([]byte,
+			error) {
+			return make([]byte, maxAnswer+1), nil
+		}},
 	}, nil)
 	a := w.settle(nil, nil)
 	random := make([]byte, 2<<20)
@@ -147,7 +150,7 @@ func TestCall(t *testing.T) {
 	}
 	for method, want := range map[string]Error{
 		"fail": {500, "a?b?[31m"}, "refuse": {409, "too old"}, "nowhere": {404, "there is no such method"},
-		"panic": {500, "the node could not put its answer together; its log has the cause"}, "endless": {500, "the answer has more than 4194304 bytes"},
+		"panic": {500, "internal error, see the log of the node"}, "endless": {500, "the answer has more than 4194304 bytes"},
 	} {
 		_, err := a.Call(t.Context(), b.ID(), method, nil)
 		if e := new(Error); !errors.As(err, &e) || *e != want {
@@ -300,15 +303,16 @@ func (c *swallowing) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// TestDeadLinkIsReplaced: a call that heard nothing in its time ends the link, so
+// TestDeadLinkIsReplaced: a call that reads nothing in its time ends the link, so
 // that the next one does not wait for TCP to send again. One that waits for a slow
 // handler only, beside others that are answered, does not.
 func TestDeadLinkIsReplaced(t *testing.T) {
 	w := newTown(t)
-	b := w.settle(map[string]Handler{"echo": {Serve: echo}, "slow": {Serve: func(ctx context.Context, _ knowledge.NodeID, _ []byte) ([]byte, error) {
-		<-ctx.Done()
-		return nil, nil
-	}}}, nil)
+	b := w.settle(map[string]Handler{"echo": {Serve: echo},
+		"slow": {Serve: func(ctx context.Context, _ knowledge.NodeID, _ []byte) ([]byte, error) {
+			<-ctx.Done()
+			return nil, nil
+		}}}, nil)
 	var last atomic.Pointer[swallowing]
 	a := w.settle(nil, func(o *Options, _ *limits) {
 		o.Dial = func(ctx context.Context, addr string) (net.Conn, error) {
@@ -348,7 +352,8 @@ func TestDeadLinkIsReplaced(t *testing.T) {
 		t.Error("a dead link answered")
 	}
 	begun := time.Now()
-	if _, err := a.Call(t.Context(), b.ID(), "echo", nil); err != nil || time.Since(begun) > 2*time.Second || last.Load() == first {
+	if _, err := a.Call(t.Context(), b.ID(), "echo", nil); err != nil || time.Since(begun) > 2*time.Second ||
+		last.Load() == first {
 		t.Errorf("after a dead link: %v in %v", err, time.Since(begun))
 	}
 }
@@ -359,7 +364,8 @@ func TestDeadLinkIsReplaced(t *testing.T) {
 func TestRow22ReplayedCall(t *testing.T) {
 	w := newTown(t)
 	var opener *trust.Opener
-	b := w.settle(map[string]Handler{"intent": {Serve: func(_ context.Context, from knowledge.NodeID, body []byte) ([]byte, error) {
+	b := w.settle(map[string]Handler{"intent": {Serve: func(_ context.Context, from knowledge.NodeID,
+		body []byte) ([]byte, error) {
 		var n int
 		signer, _, err := opener.Open(body, "intent", &n)
 		if err != nil {

@@ -17,7 +17,7 @@ import (
 
 const (
 	maxHeader = 16 << 10
-	// window is what a peer may have sent that nobody has read yet, streamWindow what
+	// window is what a peer may have sent that was not read yet, streamWindow what
 	// of it may be one answer: two streams that are not read leave half to calls.
 	window, streamWindow = 1 << 20, 256 << 10
 )
@@ -28,17 +28,17 @@ func (r *Relay) Serve(ctx context.Context) error {
 	if r.o.Listener == nil {
 		return errors.New("cannot serve a relay without a listener")
 	}
-	g := r.newGate()
+	g := r.newAcceptor()
 	r.mu.Lock()
 	if r.closed {
 		r.mu.Unlock()
 		return r.o.Listener.Close()
 	}
-	if r.gate != nil {
+	if r.acceptor != nil {
 		r.mu.Unlock()
 		return errors.New("cannot serve a relay twice")
 	}
-	r.gate = g
+	r.acceptor = g
 	r.mu.Unlock()
 	if !r.spawn(g.run) {
 		return g.Close()
@@ -53,7 +53,7 @@ func (r *Relay) Serve(ctx context.Context) error {
 		ReadHeaderTimeout: r.limits.handshake,
 		ReadTimeout:       r.limits.read,
 		WriteTimeout:      r.limits.write,
-		IdleTimeout:       r.limits.idle + r.limits.idle/3, // the caller hangs up first: no call meets a closing link
+		IdleTimeout:       r.limits.idle + r.limits.idle/3, // the caller closes first: no call meets a closing link
 		ErrorLog:          log.New(io.Discard, "", 0),      // what a peer can cause is counted
 		BaseContext:       func(net.Listener) context.Context { return r.ctx },
 		ConnContext:       withCaller,
@@ -87,11 +87,11 @@ func RemoteAddr(ctx context.Context) string {
 	return s
 }
 
-// withCaller keeps whom the handshake proved, and where from.
+// withCaller keeps the node that the handshake proved, and its address.
 func withCaller(ctx context.Context, c net.Conn) context.Context {
 	ctx = context.WithValue(ctx, remoteKey{}, c.RemoteAddr().String())
 	if t, ok := c.(*tls.Conn); ok {
-		if w, ok := t.NetConn().(*wire); ok {
+		if w, ok := t.NetConn().(*countedConn); ok {
 			return context.WithValue(ctx, callerKey{}, w.peer.Load())
 		}
 	}
@@ -105,19 +105,19 @@ func (r *Relay) serveHTTP(w http.ResponseWriter, req *http.Request) {
 	defer r.wg.Done()
 	p, _ := req.Context().Value(callerKey{}).(*peer)
 	h := w.Header()
-	h["Date"], h["Content-Type"] = nil, nil // neither is sent: bytes that nobody reads
+	h["Date"], h["Content-Type"] = nil, nil // neither is sent: no peer reads them
 	answer, err := r.serve(p, w, req)
 	if errors.Is(err, errStreamed) {
 		return
 	}
 	if err != nil {
-		said := &Error{Status: http.StatusInternalServerError, Text: err.Error()}
+		answered := &Error{Status: http.StatusInternalServerError, Text: err.Error()}
 		if e := new(Error); errors.As(err, &e) && e.Status >= 400 && e.Status < 600 {
-			said = e
+			answered = e
 		}
-		answer = []byte(plain(said.Text))
+		answer = []byte(plain(answered.Text))
 		h.Set("Content-Length", strconv.Itoa(len(answer)))
-		w.WriteHeader(said.Status)
+		w.WriteHeader(answered.Status)
 		_, _ = w.Write(answer)
 		return
 	}
@@ -148,11 +148,11 @@ func (r *Relay) give(p *peer, n int64) {
 	p.held.Add(-n)
 }
 
-// serve is one request after its gates. A stream is written to w, and the error is
+// serve is one admitted request. A stream is written to w, and the error is
 // errStreamed then.
 func (r *Relay) serve(p *peer, w http.ResponseWriter, req *http.Request) ([]byte, error) {
 	if p == nil || !r.o.Known(p.id) {
-		return nil, &Error{http.StatusForbidden, "the node is no member"}
+		return nil, &Error{http.StatusForbidden, "the node is not a member"}
 	}
 	if _, err := r.peer(p.id); err != nil { // it has something to do: not to be forgotten
 		return nil, &Error{http.StatusServiceUnavailable, "the relay is closed"}
@@ -160,7 +160,8 @@ func (r *Relay) serve(p *peer, w http.ResponseWriter, req *http.Request) ([]byte
 	defer p.serving.Add(-1)
 	if p.serving.Add(1) > r.limits.requests {
 		r.crowded.Add(1)
-		return nil, &Error{http.StatusTooManyRequests, fmt.Sprintf("%d calls of one node are served at a time", r.limits.requests)}
+		text := fmt.Sprintf("overloaded: %d calls of one node at a time, retry later", r.limits.requests)
+		return nil, &Error{http.StatusTooManyRequests, text}
 	}
 	p.served.Add(1)
 	name := req.URL.Path[min(1, len(req.URL.Path)):]
@@ -195,13 +196,13 @@ func (r *Relay) body(req *http.Request, limit int64, take func(int64) bool) ([]b
 	if limit <= 0 {
 		limit = defaultBody
 	}
-	tooLarge := &Error{http.StatusRequestEntityTooLarge, fmt.Sprintf("the body may have %d bytes", limit)}
+	tooLarge := &Error{http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is larger than %d bytes", limit)}
 	if req.ContentLength > limit {
 		return nil, tooLarge
 	}
 	coding := req.Header.Get("Content-Encoding")
 	if coding != "" && coding != encoding {
-		return nil, &Error{http.StatusUnsupportedMediaType, "the body is encoded in an unknown way"}
+		return nil, &Error{http.StatusUnsupportedMediaType, "unknown encoding of the body"}
 	}
 	b, err := r.pack.unpack(req.Body, coding == encoding, limit, take)
 	switch {
@@ -223,7 +224,7 @@ func (r *Relay) handle(ctx context.Context, h Handler, from knowledge.NodeID, bo
 	defer func() {
 		if v := recover(); v != nil {
 			r.o.Log.Error().Str("from", from.Short()).Str("cause", fmt.Sprint(v)).Msg("cannot answer a node")
-			answer, err = nil, &Error{http.StatusInternalServerError, "the node could not put its answer together; its log has the cause"}
+			answer, err = nil, &Error{http.StatusInternalServerError, "internal error, see the log of the node"}
 		}
 	}()
 	answer, err = h.Serve(ctx, from, body)

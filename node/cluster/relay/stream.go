@@ -19,8 +19,8 @@ var errStreamed = errors.New("streamed")
 
 // Stream asks a node for an answer of any size up to 64 MiB, which is read from what
 // comes back as it arrives; io.EOF says that all of it did. The stream ends with ctx,
-// after a minute, and with Close, which must be called. Who does not read for 10 s is
-// cut off. An error before the first byte is as of Call.
+// after a minute, and with Close, which must be called. A caller that does not read for
+// 10 s is disconnected. An error before the first byte is as of Call.
 func (r *Relay) Stream(ctx context.Context, to knowledge.NodeID, method string, body []byte) (io.ReadCloser, error) {
 	p, err := r.peerFor(to, method, body)
 	if err != nil {
@@ -72,9 +72,9 @@ type stream struct {
 func (s *stream) Read(b []byte) (int, error) {
 	n, err := s.from.Read(b)
 	if errors.Is(err, io.EOF) {
-		// All was unpacked; what the node says last is whether it was all.
+		// All was unpacked; the end of the body is whether it was all.
 		if _, last := io.CopyN(io.Discard, s.body, 1); !errors.Is(last, io.EOF) {
-			return n, errors.Join(errors.New("the stream does not end where it should"), last)
+			return n, errors.Join(errors.New("incomplete stream"), last)
 		}
 	}
 	return n, err
@@ -97,7 +97,8 @@ func (r *Relay) stream(ctx context.Context, w http.ResponseWriter, p *peer, h Ha
 	if p.streaming.Add(1) > r.limits.peerStream {
 		r.streaming.Add(1)
 		r.crowded.Add(1)
-		return &Error{http.StatusTooManyRequests, fmt.Sprintf("%d streams to one node at a time", r.limits.peerStream)}
+		return &Error{http.StatusTooManyRequests, fmt.Sprintf("overloaded: %d streams to one node at a time, retry later",
+			r.limits.peerStream)}
 	}
 	if r.streaming.Add(1) > r.limits.streams {
 		r.crowded.Add(1)
@@ -124,7 +125,7 @@ func (r *Relay) stream(ctx context.Context, w http.ResponseWriter, p *peer, h Ha
 	case !out.begun:
 		return err
 	}
-	panic(http.ErrAbortHandler) // the caller is told that this was not all
+	panic(http.ErrAbortHandler) // the caller sees that this was not all
 }
 
 // counted bounds what a handler writes, and keeps its first error: a handler that

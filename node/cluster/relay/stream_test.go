@@ -44,7 +44,8 @@ func TestStream(t *testing.T) {
 	w := newTown(t)
 	const large = 20 << 20
 	to := w.settle(map[string]Handler{
-		"large": pours(large, nil), "empty": pours(0, nil), "broken": pours(700<<10, errors.New("the disk")), "no": pours(0, &Error{http.StatusConflict, "not here"}),
+		"large": pours(large, nil), "empty": pours(0, nil), "broken": pours(700<<10, errors.New("the disk")),
+		"no": pours(0, &Error{http.StatusConflict, "not here"}),
 		"mirror": {Stream: func(_ context.Context, from knowledge.NodeID, body []byte, w io.Writer) error {
 			_, err := w.Write(append([]byte(from+" says "), body...))
 			return err
@@ -87,7 +88,8 @@ func TestStream(t *testing.T) {
 	if _, err := read("none"); !errors.As(err, &said) || said.Status != http.StatusNotFound {
 		t.Errorf("none: %v", err)
 	}
-	if _, err := from.Call(t.Context(), to.ID(), "empty", nil); err != nil { // a stream is nothing to Call, but no harm either
+	if _, err := from.Call(t.Context(), to.ID(), "empty",
+		nil); err != nil { // a stream is nothing to Call, but no harm either
 		t.Errorf("called: %v", err)
 	}
 }
@@ -95,7 +97,8 @@ func TestStream(t *testing.T) {
 // TestStreamBomb: a caller takes no more than the bound, however small it was packed.
 func TestStreamBomb(t *testing.T) {
 	w := newTown(t)
-	to := w.settle(map[string]Handler{"bomb": {Stream: func(_ context.Context, _ knowledge.NodeID, _ []byte, w io.Writer) error {
+	to := w.settle(map[string]Handler{"bomb": {Stream: func(_ context.Context, _ knowledge.NodeID, _ []byte,
+		w io.Writer) error {
 		_, err := w.Write(make([]byte, 32<<20))
 		return err
 	}}}, nil)
@@ -118,7 +121,8 @@ func TestStreamNobodyReads(t *testing.T) {
 		defer func() { ended <- err }()
 		return pours(60<<20, nil).Stream(ctx, "", nil, w)
 	}}
-	to := w.settle(map[string]Handler{"endless": endless, "echo": {Serve: echo}}, func(_ *Options, l *limits) { l.unread = 2 * time.Second })
+	to := w.settle(map[string]Handler{"endless": endless, "echo": {Serve: echo}},
+		func(_ *Options, l *limits) { l.unread = 2 * time.Second })
 	from := w.settle(nil, nil)
 	var held []io.ReadCloser
 	for range 2 {
@@ -130,7 +134,8 @@ func TestStreamNobodyReads(t *testing.T) {
 		held = append(held, s)
 	}
 	said := new(Error)
-	if _, err := from.Stream(t.Context(), to.ID(), "endless", nil); !errors.As(err, &said) || said.Status != http.StatusTooManyRequests {
+	if _, err := from.Stream(t.Context(), to.ID(), "endless", nil); !errors.As(err, &said) ||
+		said.Status != http.StatusTooManyRequests {
 		t.Errorf("a third stream: %v", err)
 	}
 	body := make([]byte, 100<<10)
@@ -161,7 +166,8 @@ func TestStreamNobodyReads(t *testing.T) {
 func TestStreamClosed(t *testing.T) {
 	w := newTown(t)
 	ended := make(chan error, 1)
-	to := w.settle(map[string]Handler{"endless": {Stream: func(ctx context.Context, _ knowledge.NodeID, _ []byte, w io.Writer) (err error) {
+	to := w.settle(map[string]Handler{"endless": {Stream: func(ctx context.Context, _ knowledge.NodeID, _ []byte,
+		w io.Writer) (err error) {
 		defer func() { ended <- err }()
 		return pours(60<<20, nil).Stream(ctx, "", nil, w)
 	}}}, nil)
@@ -190,6 +196,9 @@ func TestStreamClosed(t *testing.T) {
 		case <-time.After(5 * time.Second):
 			t.Fatal("it goes on writing")
 		}
-		eventually(t, "nothing is left", func() bool { return runtime.NumGoroutine() <= before+6 && busy.pending.Load() == 0 })
+		eventually(t, "nothing is left", func() bool {
+			return runtime.NumGoroutine() <= before+6 &&
+				busy.pending.Load() == 0
+		})
 	}
 }

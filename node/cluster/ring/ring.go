@@ -1,9 +1,9 @@
-// Package ring says who owns which service, from the members alone: the same
+// Package ring assigns services to owners, from the members alone: the same
 // answer on every node that sees the same members.
 //
 // A service falls by its hash into one of 65,536 partitions. For each partition the
 // members have an order (rendezvous: Thaler and Ravishankar, 1998): each puts all
-// partitions into a pseudo-random order of its own, and whoever has a partition
+// partitions into a pseudo-random order of its own, and the one that has a partition
 // nearest to the front comes first. So a member that goes moves its own services
 // only, each to its second owner, which was warm; one that comes takes only what it
 // is to own. Because a member's order can be walked from the front, the first four
@@ -49,7 +49,7 @@ type Node struct {
 	Eligible bool
 }
 
-// Ring is who owns what among some members. It is immutable.
+// Ring is the assignment among some members. It is immutable.
 type Ring struct {
 	ids    []knowledge.NodeID // in order
 	orders []order            // of ids

@@ -15,7 +15,7 @@ const (
 	maxElements = 65536
 )
 
-// codec is one way to write and one to read, for all that nodes say.
+// codec is the encoding of all messages between nodes.
 type codec struct {
 	enc cbor.EncMode
 	dec cbor.DecMode
@@ -63,7 +63,7 @@ func Marshal(v any) ([]byte, error) {
 }
 
 // Unmarshal reads one CBOR value of a peer. Keys that v does not have are
-// skipped, so that newer versions can add some; keys said twice, bytes after the
+// skipped, so that newer versions can add some; duplicate keys, bytes after the
 // value, tags, lengths that come later, NaN and infinity are ErrMalformed.
 func Unmarshal(b []byte, v any) error {
 	switch {

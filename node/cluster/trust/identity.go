@@ -1,7 +1,7 @@
-// Package trust is who a node is, and what it signed. A node's id is the
-// fingerprint of its own key, so that whoever knows the id needs no other secret,
-// list or authority to check a connection or a signature. Nothing here compares
-// the clocks of two hosts: what a node says is ordered by its own epoch and count.
+// Package trust is a node's identity and its signatures. A node's id is the fingerprint of
+// its own key, so that the id alone, without another secret, list or authority, is enough
+// to check a connection or a signature. Nothing here compares the clocks of two hosts: a
+// node's messages are ordered by its own epoch and count.
 package trust
 
 import (
@@ -74,8 +74,8 @@ func IDOf(pub ed25519.PublicKey) knowledge.NodeID {
 }
 
 // Certificate is self-signed and carries the id as its only name. Its dates are
-// so far apart that no host's clock falls outside (row 42); peers check the id
-// and not the dates.
+// so far apart that no host's clock falls outside; peers check the id and not the
+// dates.
 func (i *Identity) Certificate(now time.Time) (tls.Certificate, error) {
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1),
@@ -97,10 +97,10 @@ func (i *Identity) Certificate(now time.Time) (tls.Certificate, error) {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: i.key, Leaf: leaf}, nil
 }
 
-// PeerID is the id of whoever proved, in the handshake of TLS, to hold a key.
+// PeerID is the id of the node that proved, in the handshake of TLS, to hold a key.
 func PeerID(state tls.ConnectionState) (knowledge.NodeID, error) {
 	if len(state.PeerCertificates) == 0 {
-		return "", errors.New("the peer shows no certificate")
+		return "", errors.New("the peer has no certificate")
 	}
 	pub, ok := state.PeerCertificates[0].PublicKey.(ed25519.PublicKey)
 	if !ok {

@@ -47,7 +47,7 @@ func readKey(path string) (*Identity, error) {
 	fail := func(err error) (*Identity, error) {
 		return nil, fmt.Errorf("cannot use the node's key %s: %w", path, err)
 	}
-	// Without O_NONBLOCK a pipe at this place would hold the start for ever.
+	// Without O_NONBLOCK a pipe here would block for ever.
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return fail(err)
@@ -61,7 +61,8 @@ func readKey(path string) (*Identity, error) {
 		return fail(errors.New("it is no regular file"))
 	}
 	if mode := st.Mode().Perm(); mode&0o077 != 0 {
-		return fail(fmt.Errorf("others may read or write it (mode %04o); if nobody did: chmod 600 %s, else remove it and the node gets a new identity", mode, path))
+		return fail(fmt.Errorf("others may read or write it (mode %04o): chmod 600 %s, "+
+			"or remove it if it may be known, for a new identity", mode, path))
 	}
 	b, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
 	if err != nil {
@@ -69,7 +70,7 @@ func readKey(path string) (*Identity, error) {
 	}
 	key, err := parseKey(b)
 	if err != nil {
-		return fail(fmt.Errorf("%w; restore it, or remove it and the node gets a new identity", err))
+		return fail(fmt.Errorf("%w; restore it, or remove it for a new identity", err))
 	}
 	return identityOf(key), nil
 }

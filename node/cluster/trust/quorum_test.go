@@ -92,8 +92,9 @@ func TestDigestTellsApart(t *testing.T) {
 		}
 		for range number.Draw(t, "replicas") {
 			in.Envelopes = append(in.Envelopes, knowledge.Assigned{
-				ID:       knowledge.ContainerID(text.Draw(t, "container")),
-				Envelope: knowledge.Envelope{Memory: knowledge.Bytes(number.Draw(t, "memory")), MemoryFloor: knowledge.Bytes(number.Draw(t, "floor"))},
+				ID: knowledge.ContainerID(text.Draw(t, "container")),
+				Envelope: knowledge.Envelope{Memory: knowledge.Bytes(number.Draw(t, "memory")),
+					MemoryFloor: knowledge.Bytes(number.Draw(t, "floor"))},
 			})
 		}
 		return in

@@ -11,11 +11,11 @@ import (
 
 // Why a message is refused.
 var (
-	ErrReplay    = errors.New("was said before, or in an earlier life of the node")
+	ErrReplay    = errors.New("is replayed or stale")
 	ErrSigner    = errors.New("is not signed by the node that it names")
 	ErrTooLarge  = fmt.Errorf("is larger than %d bytes", MaxMessage)
-	ErrMalformed = errors.New("is not what a node says")
-	ErrRecipient = errors.New("is for another node, or for a former life of this one")
+	ErrMalformed = errors.New("is malformed")
+	ErrRecipient = errors.New("is for another node, or for an earlier start of this one")
 )
 
 // sealDomain keeps the signature of a message from being one of anything else.
@@ -30,18 +30,18 @@ type message struct {
 	Kind    string           `cbor:"5,keyasint"`
 	To      knowledge.NodeID `cbor:"6,keyasint"`
 	Payload []byte           `cbor:"7,keyasint"`
-	Life    uint64           `cbor:"8,keyasint"` // of To
+	Start   uint64           `cbor:"8,keyasint"` // of To
 }
 
-// envelope is what travels.
+// envelope is the message on the wire.
 type envelope struct {
 	_       struct{} `cbor:",toarray"`
 	Message []byte
 	Sig     []byte
 }
 
-// Sealer signs what one life of a node says. Epoch must be higher than in every
-// life before: persist it before the first Seal. All kinds and recipients share
+// Sealer signs the messages of one start of a node. Epoch must be higher than in every
+// start before: persist it before the first Seal. All kinds and recipients share
 // one count, so that versions of one node can be compared wherever they arrive.
 type Sealer struct {
 	Identity *Identity
@@ -49,16 +49,16 @@ type Sealer struct {
 	seq      atomic.Uint64
 }
 
-// Seal signs v for one life of one recipient: nothing that is recorded now can be
-// played to it after its next start, and it needs to remember nothing for that.
-func (s *Sealer) Seal(kind string, to knowledge.NodeID, life uint64, v any) ([]byte, error) {
+// Seal signs v for one start of one recipient: nothing that is recorded now can be
+// replayed to it after its next start, and it need not remember anything for that.
+func (s *Sealer) Seal(kind string, to knowledge.NodeID, start uint64, v any) ([]byte, error) {
 	payload, err := Marshal(v)
 	if err != nil {
 		return nil, err
 	}
 	inner, err := Marshal(message{
 		From: s.Identity.ID(), Public: s.Identity.Public(), Epoch: s.Epoch, Seq: s.seq.Add(1),
-		Kind: kind, To: to, Life: life, Payload: payload,
+		Kind: kind, To: to, Start: start, Payload: payload,
 	})
 	if err != nil {
 		return nil, err
@@ -68,22 +68,21 @@ func (s *Sealer) Seal(kind string, to knowledge.NodeID, life uint64, v any) ([]b
 
 func sealed(inner []byte) []byte { return append([]byte(sealDomain), inner...) }
 
-// Opener checks what others sealed. It may be used by many goroutines.
+// Opener checks messages that others sealed. It may be used by many goroutines.
 type Opener struct {
 	self   knowledge.NodeID
-	life   uint64
+	start  uint64
 	known  func(knowledge.NodeID) bool
 	seen   *memory
 	counts [causes]atomic.Uint64
 }
 
-// NewOpener opens messages for one life of self, which no other life of it may have
-// the number of. What was heard is kept in memory only: what was said to an earlier
-// life is refused for that, however that one ended. known says who may speak at all: everybody
-// can make a key, and strangers must not push members out of the memory of what
-// was said. nil: everybody.
-func NewOpener(self knowledge.NodeID, life uint64, known func(knowledge.NodeID) bool) *Opener {
-	return &Opener{self: self, life: life, known: known, seen: newMemory()}
+// NewOpener opens messages for one start of self; start is its number, which no other start
+// has. What was opened is kept in memory only: messages for an earlier start are refused for
+// that, however it ended. known reports whether a node may send at all: everyone can make a
+// key, and unknown senders must not push members out of that memory. nil: all may.
+func NewOpener(self knowledge.NodeID, start uint64, known func(knowledge.NodeID) bool) *Opener {
+	return &Opener{self: self, start: start, known: known, seen: newMemory()}
 }
 
 // Open verifies a message of the given kind and reads it into v, which must be
@@ -105,7 +104,7 @@ func (o *Opener) open(b []byte, kind string, v any) (knowledge.NodeID, knowledge
 		return "", none, err
 	case m.Kind != kind:
 		return "", none, fmt.Errorf("%w: it is of kind %.32q", ErrMalformed, m.Kind)
-	case m.To != o.self || m.Life != o.life:
+	case m.To != o.self || m.Start != o.start:
 		return "", none, ErrRecipient
 	case o.known != nil && !o.known(m.From):
 		return "", none, fmt.Errorf("%w: %s is no member", ErrSigner, m.From.Short())

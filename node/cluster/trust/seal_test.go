@@ -17,7 +17,7 @@ type note struct {
 	Text string `cbor:"2,keyasint,omitempty"`
 }
 
-// ours is the life of the recipient in all tests.
+// ours is the start of the recipient in all tests.
 const ours = 7
 
 func seal(t testing.TB, s *Sealer, to knowledge.NodeID, v any) []byte {
@@ -35,7 +35,8 @@ func TestSealOpen(t *testing.T) {
 	for i := range 2 {
 		var got note
 		from, v, err := o.Open(seal(t, s, self, note{N: 7, Text: "x"}), "note", &got)
-		if err != nil || from != s.Identity.ID() || got != (note{7, "x"}) || v != (knowledge.Version{Epoch: 3, Seq: uint64(i + 1)}) {
+		if err != nil || from != s.Identity.ID() || got != (note{7, "x"}) ||
+			v != (knowledge.Version{Epoch: 3, Seq: uint64(i + 1)}) {
 			t.Errorf("%d: %v of %s, %v, %v", i, got, from, v, err)
 		}
 	}
@@ -44,7 +45,7 @@ func TestSealOpen(t *testing.T) {
 	}
 }
 
-// TestRow22ReplayedMessage: what was recorded is worth nothing, in this life of
+// TestRow22ReplayedMessage: what was recorded is worth nothing, in this start of
 // the sender, after its next one, for another node, or after our own restart.
 func TestRow22ReplayedMessage(t *testing.T) {
 	who, self := identity(t, 1), identity(t, 2).ID()
@@ -72,14 +73,14 @@ func TestRow22ReplayedMessage(t *testing.T) {
 		t.Errorf("the sender's next life: %v", err)
 	}
 	if err := open(o, late); !errors.Is(err, ErrReplay) {
-		t.Errorf("of a life that ended: %v", err)
+		t.Errorf("of a start that ended: %v", err)
 	}
 	other, err := (&Sealer{Identity: who, Epoch: 1}).Seal("other kind", self, ours, note{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, _, err := o.Open(other, "other kind", new(note)); !errors.Is(err, ErrReplay) {
-		t.Errorf("another kind of a life that ended: %v", err)
+		t.Errorf("another kind of a start that ended: %v", err)
 	}
 	if c := o.Counts(); c.Replay != 3 {
 		t.Errorf("counted %+v, want 3 replays", c)

@@ -141,7 +141,8 @@ func TestLoadKeyRefuses(t *testing.T) {
 			if err := c.make(path); err != nil {
 				t.Fatal(err)
 			}
-			if _, made, err := LoadKey(dir); err == nil || made || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), path) {
+			if _, made, err := LoadKey(dir); err == nil || made || !strings.Contains(err.Error(), c.want) ||
+				!strings.Contains(err.Error(), path) {
 				t.Errorf("made %v, %v; want %q and the path", made, err, c.want)
 			}
 		})

@@ -17,8 +17,8 @@ const (
 )
 
 // window accepts each count once. Unlike DTLS it holds the last 64 counts that
-// came and not the 64 below the highest: a sender's count is shared by all that
-// it says to all, so what one recipient gets has gaps of any size.
+// came and not the 64 below the highest: a sender's count is shared by all its
+// messages to all nodes, so what one recipient gets has gaps of any size.
 type window struct {
 	floor uint64   // no count up to here is accepted any more
 	seen  []uint64 // accepted above it, ascending
@@ -47,7 +47,7 @@ type sender struct {
 	kinds map[string]*window // the kinds are ours, not the sender's: few
 }
 
-// memory is what was heard of whom. The sender that was silent longest goes first.
+// memory is what was opened of each sender. The one that was silent longest goes first.
 type memory struct {
 	mu      sync.Mutex
 	senders map[knowledge.NodeID]*list.Element // of *sender
@@ -58,8 +58,7 @@ func newMemory() *memory {
 	return &memory{senders: map[knowledge.NodeID]*list.Element{}, recent: list.New()}
 }
 
-// accept reports whether this version of this kind is heard for the first time,
-// and remembers it.
+// accept reports whether this version of this kind is new, and remembers it.
 func (m *memory) accept(from knowledge.NodeID, kind string, v knowledge.Version) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -44,7 +44,8 @@ func archiveOf(program string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	manifest, err := json.Marshal([]map[string]any{{"Config": "config.json", "RepoTags": []string{image + ":1"}, "Layers": []string{"layer.tar"}}})
+	manifest, err := json.Marshal([]map[string]any{{"Config": "config.json", "RepoTags": []string{image + ":1"},
+		"Layers": []string{"layer.tar"}}})
 	if err != nil {
 		return nil, err
 	}
@@ -102,14 +103,16 @@ func (h *host) box(s spec) (*box, error) {
 	for k, v := range s.labels {
 		labels[k] = v
 	}
-	with := map[string]any{"Memory": s.memory, "MemorySwap": s.memory, "NanoCpus": int64(s.cpus * 1e9), "NetworkMode": "none"}
+	with := map[string]any{"Memory": s.memory, "MemorySwap": s.memory, "NanoCpus": int64(s.cpus * 1e9),
+		"NetworkMode": "none"}
 	if s.restart != "" {
 		with["RestartPolicy"] = map[string]any{"Name": s.restart}
 	}
 	var made struct {
 		ID string `json:"Id"`
 	}
-	body := map[string]any{"Image": image + ":1", "Cmd": append([]string{"/load"}, strings.Fields(s.do)...), "Labels": labels, "HostConfig": with}
+	body := map[string]any{"Image": image + ":1", "Cmd": append([]string{"/load"}, strings.Fields(s.do)...),
+		"Labels": labels, "HostConfig": with}
 	if err := h.engine.Call("POST", "/containers/create?name="+b.name, body, &made); err != nil {
 		return nil, err
 	}

@@ -45,9 +45,11 @@ func newFleet(t *testing.T, n int) *fleet {
 		h.configure(h.name(), section(h.n, keyFile(t, "key")))
 		wg.Go(func() {
 			for _, s := range services() {
-				b, err := h.box(spec{service: s, do: "cpu --cores 0.06", cpus: 0.1, memory: 64 * MiB, restart: "always", labels: map[string]string{
-					"effiscale.cpu": fmt.Sprintf("%g..%g", leastCPU, mostCPU), "effiscale.memory": fmt.Sprintf("%d..%d", leastMemory, mostMemory),
-				}})
+				b, err := h.box(spec{service: s, do: "cpu --cores 0.06", cpus: 0.1, memory: 64 * MiB, restart: "always",
+					labels: map[string]string{
+						"effiscale.cpu":    fmt.Sprintf("%g..%g", leastCPU, mostCPU),
+						"effiscale.memory": fmt.Sprintf("%d..%d", leastMemory, mostMemory),
+					}})
 				if err != nil {
 					t.Error(err)
 					return
@@ -97,7 +99,8 @@ func (f *fleet) start() *fleet {
 		h.ready()
 	}
 	f.settle(time.Minute)
-	figure(f.t, "%d daemons are one cluster at work %v after their start", len(f.hosts), (time.Since(began) - calm).Round(100*time.Millisecond))
+	figure(f.t, "%d daemons are one cluster at work %v after their start", len(f.hosts),
+		(time.Since(began) - calm).Round(100*time.Millisecond))
 	return f
 }
 
@@ -377,7 +380,8 @@ func (f *fleet) intact() {
 	}
 	for _, b := range f.boxes {
 		limits := b.inspect().HostConfig
-		if cpu, mem := b.kernel.Quota(), b.kernel.Memory(); max(limits.Cores()-cpu, cpu-limits.Cores()) > 0.011 || limits.Memory != mem {
+		if cpu, mem := b.kernel.Quota(), b.kernel.Memory(); max(limits.Cores()-cpu, cpu-limits.Cores()) > 0.011 ||
+			limits.Memory != mem {
 			f.t.Errorf("%s: the Engine says %.3f cores and %d bytes, the kernel %.3f and %d", b.name, limits.Cores(), limits.Memory, cpu, mem)
 		}
 	}

@@ -23,7 +23,8 @@ func TestHarnessNetwork(t *testing.T) {
 		back, trip := a.probe(at)
 		t.Logf("%s: %d of %d came back in %v", what, back, probes, trip)
 		if back < least || back > most || back > 0 && (trip < fast || trip > slow) {
-			t.Errorf("%s: %d of %d came back in %v, want %d to %d in %v to %v", what, back, probes, trip, least, most, fast, slow)
+			t.Errorf("%s: %d of %d came back in %v, want %d to %d in %v to %v", what, back, probes, trip, least, most, fast,
+				slow)
 		}
 	}
 	near("whole", 95, 100, 0, 30*time.Millisecond)
@@ -55,12 +56,14 @@ func TestHarnessDaemon(t *testing.T) {
 	}
 	h.smallDisk(8 * MiB)
 	h.start()
-	eventually(t, 20*time.Second, "the daemon raises the limit of its host's container", func() bool { return b.kernel.Quota() > 0.15 })
+	eventually(t, 20*time.Second, "the daemon raises the limit of its host's container",
+		func() bool { return b.kernel.Quota() > 0.15 })
 	eventually(t, 20*time.Second, "its history tells", func() bool { return len(h.changes(b.name)) > 0 })
 	path := h.fill()
 	// A request writes, until one finds no room.
 	eventually(t, 40*time.Second, "a full disk is said", func() bool {
-		_, err := api.OpScale.Call(t.Context(), h.Client, api.ScaleRequest{Container: b.name, Memory: b.kernel.Memory() + MiB})
+		_, err := api.OpScale.Call(t.Context(), h.Client,
+			api.ScaleRequest{Container: b.name, Memory: b.kernel.Memory() + MiB})
 		if err != nil {
 			t.Errorf("a request on a full disk: %v", err)
 		}
@@ -77,7 +80,8 @@ func TestHarnessDaemon(t *testing.T) {
 	h.thaw()
 	h.ready()
 	h.throttle(0.01) // a daemon that is alone does not feel a tenth of a core
-	eventually(t, 20*time.Second, "a hundredth of a core is felt", func() bool { _, err := h.status(); return err == nil && h.starved() > 0 })
+	eventually(t, 20*time.Second, "a hundredth of a core is felt",
+		func() bool { _, err := h.status(); return err == nil && h.starved() > 0 })
 	h.unthrottle()
 	b.undisturbed()
 	h.daemon().kill()
@@ -89,7 +93,8 @@ func TestHarnessDaemon(t *testing.T) {
 	}
 	eventually(t, 30*time.Second, "the daemon sees it again", func() bool {
 		st, err := h.status()
-		return err == nil && len(st.Containers) == 1 && st.Containers[0].State != "unmeasured" && strings.HasPrefix(st.Node.Engine, "connected")
+		return err == nil && len(st.Containers) == 1 && st.Containers[0].State != "unmeasured" &&
+			strings.HasPrefix(st.Node.Engine, "connected")
 	})
 	h.program = rig.newer
 	was, _ := h.status()

@@ -96,15 +96,17 @@ func (h *host) build() error {
 // startEngine starts dockerd and waits until it answers. Its storage driver
 // needs no kernel module and leaves no mounts behind.
 func (h *host) startEngine() (err error) {
-	h.dockerd, err = launch(h.path("docker.log"), nil, append(inside(h.n), "dockerd", "--config-file", h.path("docker.json"),
-		"--data-root", h.path("docker"), "--exec-root", h.path("docker-run"), "--pidfile", h.path("docker.pid"),
-		"--host", "unix://"+h.path("docker.sock"), "--storage-driver", "vfs", "--cgroup-parent", "/"+namespace(h.n),
-		"--exec-opt", "native.cgroupdriver=cgroupfs", "--bridge", "none", "--iptables=false", "--ip6tables=false",
-		"--ip-forward=false", "--ip-masq=false", "--log-level", "warn")...)
+	h.dockerd, err = launch(h.path("docker.log"), nil,
+		append(inside(h.n), "dockerd", "--config-file", h.path("docker.json"),
+			"--data-root", h.path("docker"), "--exec-root", h.path("docker-run"), "--pidfile", h.path("docker.pid"),
+			"--host", "unix://"+h.path("docker.sock"), "--storage-driver", "vfs", "--cgroup-parent", "/"+namespace(h.n),
+			"--exec-opt", "native.cgroupdriver=cgroupfs", "--bridge", "none", "--iptables=false", "--ip6tables=false",
+			"--ip-forward=false", "--ip-masq=false", "--log-level", "warn")...)
 	if err != nil {
 		return err
 	}
-	if !waitFor(30*time.Second, func() bool { return h.engine.Ping() == nil || !h.dockerd.alive() }) || !h.dockerd.alive() {
+	if !waitFor(30*time.Second, func() bool { return h.engine.Ping() == nil || !h.dockerd.alive() }) ||
+		!h.dockerd.alive() {
 		log, _ := os.ReadFile(h.path("docker.log"))
 		return fmt.Errorf("the Engine of %s does not answer:\n%s", h.name(), tail(log, 20))
 	}

@@ -21,7 +21,8 @@ func (h *host) throttle(cores float64) {
 	_, v2 := os.Stat(filepath.Join(witness.CgroupRoot, "cgroup.controllers"))
 	files := map[string]string{"cpu.cfs_period_us": fmt.Sprint(period), "cpu.cfs_quota_us": fmt.Sprint(quota)}
 	if v2 == nil {
-		dir, files = filepath.Join(witness.CgroupRoot, namespace(h.n)+"-daemon"), map[string]string{"cpu.max": fmt.Sprintf("%d %d", quota, period)}
+		dir, files = filepath.Join(witness.CgroupRoot, namespace(h.n)+"-daemon"),
+			map[string]string{"cpu.max": fmt.Sprintf("%d %d", quota, period)}
 		err = os.WriteFile(filepath.Join(witness.CgroupRoot, "cgroup.subtree_control"), []byte("+cpu"), 0)
 	}
 	if err == nil {

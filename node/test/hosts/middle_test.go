@@ -160,7 +160,10 @@ func (f *fleet) middle(door *between, b *box, at moment, want int64) {
 	if !waitFor(20*time.Second, func() bool { return len(f.records(b, want, result)) == 1 }) {
 		t.Fatalf("%s, killed %s: the record is not closed as %s: %+v", b.name, at, result, b.host.changes(b.name))
 	}
-	hold(t, 5*time.Second, "nothing is done twice", func() bool { return door.changes() == sent && b.kernel.Memory() == holds })
+	hold(t, 5*time.Second, "nothing is done twice", func() bool {
+		return door.changes() == sent &&
+			b.kernel.Memory() == holds
+	})
 	if all := f.records(b, want, ""); len(all) != 1 {
 		t.Errorf("%s, killed %s: %d records of one change: %+v", b.name, at, len(all), all)
 	}
@@ -190,7 +193,8 @@ func TestRow49FullDisk(t *testing.T) {
 	b := f.on("mail", full)[0]
 	ballast := full.fill()
 	eventually(t, 40*time.Second, "a full disk is said", func() bool {
-		_, err := api.OpScale.Call(t.Context(), full.Client, api.ScaleRequest{Container: b.name, Memory: 64*MiB + int64(time.Now().UnixNano()%1000)*4096})
+		_, err := api.OpScale.Call(t.Context(), full.Client,
+			api.ScaleRequest{Container: b.name, Memory: 64*MiB + int64(time.Now().UnixNano()%1000)*4096})
 		if err != nil {
 			t.Errorf("a request on a full disk: %v", err)
 		}

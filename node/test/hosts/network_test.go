@@ -100,7 +100,8 @@ func openTUN(name string) (*os.File, error) {
 	}
 	copy(request.name[:15], name)
 	request.flags = tun | plain
-	if _, _, no := syscall.Syscall(syscall.SYS_IOCTL, uintptr(fd), setInterface, uintptr(unsafe.Pointer(&request))); no != 0 {
+	if _, _, no := syscall.Syscall(syscall.SYS_IOCTL, uintptr(fd), setInterface,
+		uintptr(unsafe.Pointer(&request))); no != 0 {
 		syscall.Close(fd)
 		return nil, fmt.Errorf("cannot make device %s: %w", name, no)
 	}

@@ -74,7 +74,8 @@ func (f *fleet) parted(a, b []*host, largerA bool) {
 	}
 	rig.net.heal()
 	took := f.together(time.Minute, f.hosts...)
-	figure(t, "%d|%d healed: one cluster with one owner a service after %v", len(a), len(b), took.Round(100*time.Millisecond))
+	figure(t, "%d|%d healed: one cluster with one owner a service after %v", len(a), len(b),
+		took.Round(100*time.Millisecond))
 	for s, is := range f.terms() {
 		if is.round < was[s] {
 			t.Errorf("%s: round %d after healing, and a side had %d", s, is.round, was[s])

@@ -41,7 +41,11 @@ func TestLostDisk(t *testing.T) {
 	figure(t, "a node without its disk is planned for again after %v", time.Since(at).Round(100*time.Millisecond))
 	// By then its own containers cannot have taught it a tenth of that.
 	again := 0.0
-	if !waitFor(time.Until(at.Add(25*time.Second)), func() bool { again = f.on("web", lost)[0].known(); return again > known/2 }) {
+	if !waitFor(time.Until(at.Add(25*time.Second)), func() bool {
+		again = f.on("web",
+			lost)[0].known()
+		return again > known/2
+	}) {
 		t.Errorf("of the image, which others have watched for %.0f s, it knows %.0f s, %v after its start", known, again, time.Since(at))
 	}
 	figure(t, "a node without its disk knows its image again, %.0f s of %.0f s of watching, %v after its start", again, known, time.Since(at).Round(100*time.Millisecond))

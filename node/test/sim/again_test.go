@@ -109,7 +109,8 @@ func TestMostHaveNoDisk(t *testing.T) {
 		}
 		well.mu.Unlock()
 		v, other := well.c.View(), w.hosts[1].c.View()
-		keeps := v.Ring.Len() == 2 && v.Claims+other.Claims == 20 // it had no term to write: all of the third's came to the well one
+		// The other one had no term to write: all of the third's services came to the well one.
+		keeps := v.Ring.Len() == 2 && v.Claims+other.Claims == 20
 		if silent > 0 || (v.Claims != 20 || v.Ring.Len() != 1) && !keeps {
 			t.Errorf("%d services without an owner's word; %s owns %d of 20 in a ring of %d, %s %d", silent, well.name, v.Claims, v.Ring.Len(), w.hosts[1].name, other.Claims)
 		}

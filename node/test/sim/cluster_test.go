@@ -99,7 +99,7 @@ type host struct {
 	at     map[knowledge.ServiceKey]time.Time
 	told   map[knowledge.ContainerID]knowledge.Envelope // the newest
 	left   bool                                         // the cluster, in this life
-	forgot bool                                         // the members that it counted among: its disk, or it left without a majority
+	forgot bool                                         // its voters: its disk was lost, or it left without a majority
 	fault  string
 	// wait puts off the first report, so that not all hosts speak at once.
 	wait  time.Duration
@@ -156,7 +156,8 @@ func (h *host) report() {
 	runs := slices.Clone(h.runs)
 	h.mu.Unlock()
 	for _, key := range runs {
-		p := knowledge.Policy{Managed: true, Mode: knowledge.ModeAuto, ThrottleTarget: 0.06, CPUPercentile: 0.95, MemoryPercentile: 0.98}
+		p := knowledge.Policy{Managed: true, Mode: knowledge.ModeAuto, ThrottleTarget: 0.06, CPUPercentile: 0.95,
+			MemoryPercentile: 0.98}
 		out = append(out, plan.Report{Service: key, Host: h.c.Self(), CPUs: 4, Memory: 8 * knowledge.GiB,
 			Replicas: []plan.Reported{{ID: knowledge.ContainerID(h.name + "-" + string(key)), Policy: p, Facts: h.facts}}})
 	}
@@ -211,9 +212,12 @@ func (h *host) start() {
 	h.disk.epoch = max(h.disk.epoch+1, uint64(h.now().Unix())) // as the daemon has it
 	seed := net.JoinHostPort(h.w.hosts[0].ip, fmt.Sprint(gossipPort))
 	h.c, err = cluster.New(cluster.Options{
-		Identity: h.disk.id, Epoch: h.disk.epoch, Meta: member.Meta{Name: h.name, Cores: 4 * knowledge.OneCPU, Memory: 8 * knowledge.GiB},
-		Member:   member.Options{Cluster: "sim", Bind: net.JoinHostPort(h.ip, fmt.Sprint(gossipPort)), Transport: tr, Join: []string{seed}},
-		Listener: l, Dial: h.net.Dial, DeliberateEvery: every, Terms: h.disk.terms, Known: h.disk.known, Keeper: h.disk, Log: h.w.log(h.name), Now: h.now,
+		Identity: h.disk.id, Epoch: h.disk.epoch, Meta: member.Meta{Name: h.name, Cores: 4 * knowledge.OneCPU,
+			Memory: 8 * knowledge.GiB},
+		Member: member.Options{Cluster: "sim", Bind: net.JoinHostPort(h.ip, fmt.Sprint(gossipPort)), Transport: tr,
+			Join: []string{seed}},
+		Listener: l, Dial: h.net.Dial, DeliberateEvery: every, Terms: h.disk.terms, Known: h.disk.known, Keeper: h.disk,
+		Log: h.w.log(h.name), Now: h.now,
 	}, h)
 	if err != nil {
 		h.w.t.Fatal(err)
@@ -369,7 +373,8 @@ func TestRow1OwnerCrashes(t *testing.T) {
 		t.Logf("settled after %v", w.until(30*time.Second, "the start"))
 		for _, h := range w.hosts {
 			h.kill()
-			t.Logf("%s crashed: its services are planned for after %v", h.name, w.until(3500*time.Millisecond, h.name+" crashed"))
+			t.Logf("%s crashed: its services are planned for after %v", h.name,
+				w.until(3500*time.Millisecond, h.name+" crashed"))
 			time.Sleep(5 * time.Second)
 			h.net.Up()
 			h.start()
@@ -386,7 +391,8 @@ func (w *world) log(name string) zerolog.Logger {
 	if os.Getenv("EFFISCALE_SIM_LOG") != "1" {
 		return zerolog.Nop()
 	}
-	return zerolog.New(os.Stderr).With().Str("node", name).Logger().Hook(zerolog.HookFunc(func(e *zerolog.Event, _ zerolog.Level, _ string) {
+	return zerolog.New(os.Stderr).With().Str("node", name).Logger().Hook(zerolog.HookFunc(func(e *zerolog.Event,
+		_ zerolog.Level, _ string) {
 		e.Str("t", time.Now().Format("15:04:05.000"))
 	}))
 }

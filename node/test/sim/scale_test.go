@@ -78,7 +78,8 @@ func (s size) run(t *testing.T) {
 	began := time.Now()
 	for i, h := range w.hosts {
 		h.wait = time.Duration(i) * every / time.Duration(s.nodes)
-		h.facts = plan.Facts{ObservedFor: 240 * time.Hour, CPU: 123_456_789, CPUMax: 987_654_321, MemoryNeed: 123_456_789, MemoryPeak: 234_567_890}
+		h.facts = plan.Facts{ObservedFor: 240 * time.Hour, CPU: 123_456_789, CPUMax: 987_654_321, MemoryNeed: 123_456_789,
+			MemoryPeak: 234_567_890}
 		h.start()
 		time.Sleep(20 * time.Millisecond)
 	}
@@ -98,14 +99,16 @@ func (s size) run(t *testing.T) {
 	}
 	c := cost{
 		gossip: since(func(u *usage) uint64 { return u.gossip }), packets: since(func(u *usage) uint64 { return u.packets }),
-		relay: since(func(u *usage) uint64 { return u.relay }) / float64(s.services), calls: since(func(u *usage) uint64 { return u.calls }),
+		relay:   since(func(u *usage) uint64 { return u.relay }) / float64(s.services),
+		calls:   since(func(u *usage) uint64 { return u.calls }),
 		intents: since(func(u *usage) uint64 { return u.told }) / float64(s.services) * every.Seconds(),
 		cpu:     since(func(u *usage) uint64 { return uint64(u.cpu) }) / 1e6, heap: memory / (1 << 20),
 	}
 	t.Log("| nodes | services each | gossip B/s | packets/s | calls/s | one a peer and interval | relay B/s per service | intents per service and interval | CPU ms/s | heap MiB |")
 	t.Logf("| %d | %d | %.0f | %.1f | %.1f | %.1f | %.1f | %.2f | %.2f | %.1f |", s.nodes, s.services, c.gossip, c.packets, c.calls, s.calls(), c.relay, c.intents, c.cpu, c.heap)
 	// Images are asked for besides, once in 30 s, and of few peers not each owns the same share.
-	if most := 1.1*s.calls() + 0.1; c.gossip > 3000 || c.calls > most || c.relay > 500 || c.intents > 1.1 || c.cpu > 50 || c.heap > 40 {
+	if most := 1.1*s.calls() + 0.1; c.gossip > 3000 || c.calls > most || c.relay > 500 || c.intents > 1.1 ||
+		c.cpu > 50 || c.heap > 40 {
 		t.Errorf("%+v: at most 3000 B/s of gossip, %.1f calls/s, 500 B/s and 1.1 intents a service, 50 ms/s and 40 MiB", c, most)
 	}
 	if last.takes != first.takes {

@@ -61,7 +61,8 @@ func TestRandomScripts(t *testing.T) {
 				if seed%2 == 0 { // its containers have run for long
 					for i, h := range w.hosts {
 						use := 1 + float64(i)/8
-						h.facts = plan.Facts{ObservedFor: 240 * time.Hour, CPU: knowledge.NanoCPU(1e8 * use), CPUMax: knowledge.NanoCPU(5e8 * use),
+						h.facts = plan.Facts{ObservedFor: 240 * time.Hour, CPU: knowledge.NanoCPU(1e8 * use),
+							CPUMax:     knowledge.NanoCPU(5e8 * use),
 							MemoryNeed: knowledge.Bytes(use * (1 << 28)), MemoryPeak: knowledge.Bytes(use * (1 << 29))}
 					}
 				}

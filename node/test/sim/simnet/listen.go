@@ -45,7 +45,8 @@ func (h *Host) listen(port int) (*listener, error) {
 		port = h.port()
 	}
 	if h.listeners[port] != nil {
-		return nil, &net.OpError{Op: "listen", Net: "tcp", Addr: h.tcp(port), Err: os.NewSyscallError("bind", syscall.EADDRINUSE)}
+		return nil, &net.OpError{Op: "listen", Net: "tcp", Addr: h.tcp(port),
+			Err: os.NewSyscallError("bind", syscall.EADDRINUSE)}
 	}
 	l := &listener{host: h, port: port, accept: make(chan net.Conn, backlog), done: make(chan struct{})}
 	h.listeners[port] = l

@@ -109,7 +109,8 @@ func (n *Net) Host(ip string) *Host {
 	if h, ok := n.hosts[a.String()]; ok {
 		return h
 	}
-	h := &Host{net: n, ip: a, name: a.String(), listeners: map[int]*listener{}, packets: map[int]*Transport{}, nextPort: 40000}
+	h := &Host{net: n, ip: a, name: a.String(), listeners: map[int]*listener{}, packets: map[int]*Transport{},
+		nextPort: 40000}
 	n.hosts[h.name] = h
 	return h
 }

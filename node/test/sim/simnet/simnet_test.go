@@ -79,7 +79,8 @@ func TestStreamDeadlines(t *testing.T) {
 		start := time.Now()
 		_, err := x.Read(make([]byte, 1))
 		var timeout net.Error
-		if !errors.Is(err, os.ErrDeadlineExceeded) || !errors.As(err, &timeout) || !timeout.Timeout() || time.Since(start) != time.Second {
+		if !errors.Is(err, os.ErrDeadlineExceeded) || !errors.As(err, &timeout) || !timeout.Timeout() ||
+			time.Since(start) != time.Second {
 			t.Errorf("%v after %v", err, time.Since(start))
 		}
 		_ = y.SetWriteDeadline(time.Now().Add(time.Second))
