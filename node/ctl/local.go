@@ -146,7 +146,8 @@ func demoCmd(a *app) *cobra.Command {
 		Use:   "demo",
 		Short: "Show in a minute how limits follow a load; leaves nothing behind",
 		Long: "Show how limits follow a load, against the same load under fixed limits. With a Docker Engine it uses\n" +
-			"real containers: no registry, no network, no running daemon. Everything is removed at the end.",
+			"real containers: no registry, no network, no running daemon. Without an Engine, and as root, it uses\n" +
+			"processes in the kernel's control groups; else it is simulated. Everything is removed at the end.",
 		Args: noArgs,
 	}
 	f := cmd.Flags()
