@@ -31,6 +31,7 @@ func stages() []stage {
 		{"watchdog", hung},
 		{"the group's commands", group},
 		{"without root", rootless},
+		{"demo without an Engine", demoOfProcesses},
 		{"stop", stopped},
 		{"row 76 uninstall", uninstall},
 	}
@@ -215,6 +216,20 @@ func rootless(t *testing.T) {
 	run(t, "rm", dropIn)
 	run(t, "systemctl", "daemon-reload")
 	run(t, "systemctl", "restart", "effiscale")
+}
+
+// demoOfProcesses: without an Engine the demo's load is a process in a control group of
+// version 2, whose limits follow, and nothing is left.
+func demoOfProcesses(t *testing.T) {
+	out := run(t, "env", "DOCKER_HOST=unix:///nowhere.sock", "effiscale", "demo", "--plain", "--duration", "20s")
+	for _, text := range []string{"cgroup version 2", "second run", "Nothing of the demo is left behind"} {
+		if !strings.Contains(out, text) {
+			t.Errorf("it does not say %q:\n%s", text, out)
+		}
+	}
+	if left := try("sh", "-c", "ls -d /sys/fs/cgroup/effiscale-demo* /tmp/effiscale-demo* 2>/dev/null"); left != "" {
+		t.Errorf("left behind: %s", left)
+	}
 }
 
 // stopped: the daemon's end changes nothing, and the Engine knows the limits.
