@@ -84,7 +84,8 @@ func TestStartWithAThousand(t *testing.T) {
 		}
 		return true
 	})
-	t.Logf("1000 containers decided upon after %s of the clock, %s of work", took, time.Since(began).Round(time.Millisecond))
+	t.Logf("1000 containers decided upon after %s of the clock, %s of work", took,
+		time.Since(began).Round(time.Millisecond))
 	if h.calls["list"] != 1 {
 		t.Errorf("%d listings", h.calls["list"])
 	}

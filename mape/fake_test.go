@@ -81,9 +81,11 @@ type options struct {
 
 func usualSettings() Settings {
 	return Settings{
-		Cadence:    monitor.Cadence{Hot: 100 * time.Millisecond, Busy: time.Second, Idle: 5 * time.Second, Slow: 10 * time.Second, Budget: 0.01},
+		Cadence: monitor.Cadence{Hot: 100 * time.Millisecond, Busy: time.Second, Idle: 5 * time.Second,
+			Slow: 10 * time.Second, Budget: 0.01},
 		StaleAfter: 3, ListEvery: 30 * time.Second, DeliberateEvery: 10 * time.Second, FlushEvery: 15 * time.Second,
-		Rules:      execute.Rules{StepUp: 1.5, StepDown: 0.7, ActionsPerMinute: 60, EvidenceAge: 15 * time.Second, Actuator: knowledge.ActuatorKernel},
+		Rules: execute.Rules{StepUp: 1.5, StepDown: 0.7, ActionsPerMinute: 60, EvidenceAge: 15 * time.Second,
+			Actuator: knowledge.ActuatorKernel},
 		CPUReserve: 0.05, MemoryReserve: 0.1, MemoryLeast: 512 * mib, Overcommit: 1,
 	}
 }
@@ -91,16 +93,20 @@ func usualSettings() Settings {
 func usualPolicy() knowledge.Policy {
 	return knowledge.Policy{
 		Managed: true, Mode: knowledge.ModeAuto, CPU: knowledge.Range[knowledge.NanoCPU]{Min: core / 20},
-		Memory: knowledge.Range[knowledge.Bytes]{Min: 32 * mib}, ThrottleTarget: 0.06, CPUPercentile: 0.95, MemoryPercentile: 0.98,
-		MemoryShrink: true, StartBoost: 2, StartBoostFor: time.Minute, ShrinksPerDay: 48, ObserveFirst: time.Minute, ShrinkAfter: 10 * time.Minute,
-		OOMProtect: time.Hour, YieldFor: 10 * time.Minute, Weight: 50,
+		Memory: knowledge.Range[knowledge.Bytes]{Min: 32 * mib}, ThrottleTarget: 0.06, CPUPercentile: 0.95,
+		MemoryPercentile: 0.98,
+		MemoryShrink:     true, StartBoost: 2, StartBoostFor: time.Minute, ShrinksPerDay: 48, ObserveFirst: time.Minute,
+		ShrinkAfter: 10 * time.Minute,
+		OOMProtect:  time.Hour, YieldFor: 10 * time.Minute, Weight: 50,
 	}
 }
 
 func newHost(t testing.TB, o options) *host {
 	h := &host{
 		t: t, now: begin, boxes: map[knowledge.ContainerID]*box{}, calls: map[string]int{},
-		images: map[knowledge.ImageKey]int{}, copies: map[image.CopyKey]image.StoredCopy{}, models: map[knowledge.ServiceKey][]byte{}, kept: map[knowledge.ContainerID]knowledge.Original{}, marks: map[knowledge.ContainerID][]byte{},
+		images: map[knowledge.ImageKey]int{}, copies: map[image.CopyKey]image.StoredCopy{},
+		models: map[knowledge.ServiceKey][]byte{}, kept: map[knowledge.ContainerID]knowledge.Original{},
+		marks: map[knowledge.ContainerID][]byte{},
 	}
 	h.boot(o)
 	return h
@@ -138,7 +144,8 @@ func (h *host) boot(o options) {
 	}
 	h.loop = New(Options{
 		Engine: h, Store: h, Attach: h.attach, Host: knowledge.Host{CPUs: o.cpus, Memory: o.memory, SwapLimit: true},
-		Node: o.node, Seal: seal, Meter: meter{h}, Log: zerolog.Nop(), Now: func() time.Time { return h.now }, Settings: set, Crashes: o.crashes, Restored: o.restored,
+		Node: o.node, Seal: seal, Meter: meter{h}, Log: zerolog.Nop(), Now: func() time.Time { return h.now }, Settings: set,
+		Crashes: o.crashes, Restored: o.restored,
 	})
 	h.t.Cleanup(h.loop.workers.Close)
 }

@@ -42,7 +42,8 @@ func TestWhoIsForecast(t *testing.T) {
 		t.Fatalf("%d services are forecast", h.forecasts())
 	}
 	o := c.service.Outlooks(c.Policy.Class)
-	if len(o) < 3 || o[0].Horizon != 10*time.Second || o[2].Horizon != 5*time.Minute || math.Abs(o[0].Value-0.5) > 0.1 || o[0].Upper.Cores() < o[0].Peak-1e-6 {
+	if len(o) < 3 || o[0].Horizon != 10*time.Second || o[2].Horizon != 5*time.Minute || math.Abs(o[0].Value-0.5) > 0.1 ||
+		o[0].Upper.Cores() < o[0].Peak-1e-6 {
 		t.Errorf("%+v", o)
 	}
 	web.demand = 0
@@ -101,7 +102,8 @@ func TestForecastsSurviveARestart(t *testing.T) {
 	}
 	h.boot(options{restored: Restored{Models: map[knowledge.ServiceKey][]byte{"web": packed}}})
 	after := h.loop.services.Lookup("web").Models
-	if after == nil || h.forecasts() != 1 || !bytes.Equal(after.Marshal(), packed) || after.Ahead != before.Ahead || after.Advice != before.Advice || after.Advice[plan.RiskNormal].CPU == 0 {
+	if after == nil || h.forecasts() != 1 || !bytes.Equal(after.Marshal(), packed) || after.Ahead != before.Ahead ||
+		after.Advice != before.Advice || after.Advice[plan.RiskNormal].CPU == 0 {
 		t.Fatalf("another one comes back:\n%+v\n%+v", before, after)
 	}
 	h.pass(time.Minute)
@@ -111,7 +113,8 @@ func TestForecastsSurviveARestart(t *testing.T) {
 }
 
 func proven(upper knowledge.NanoCPU, level float64) plan.Forecast {
-	return plan.Forecast{Upper: upper, Level: level, Horizon: 5 * time.Minute, Coverage: level, Gain: 0.2, ScoredFor: 2 * time.Hour, Trusted: true}
+	return plan.Forecast{Upper: upper, Level: level, Horizon: 5 * time.Minute, Coverage: level, Gain: 0.2,
+		ScoredFor: 2 * time.Hour, Trusted: true}
 }
 
 // After an hour the floor of what moves is what the cheapest models advise, where

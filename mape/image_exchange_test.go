@@ -57,7 +57,8 @@ func TestANewHostStartsFromWhatOthersKnow(t *testing.T) {
 	first.anon = 200 * mib
 	old.pass(5 * time.Minute)
 
-	fetched, asking := newHost(t, options{node: "fetched", signed: true}), newHost(t, options{node: "asking", signed: true})
+	fetched, asking := newHost(t, options{node: "fetched", signed: true}),
+		newHost(t, options{node: "asking", signed: true})
 	fetched.now, asking.now = old.now, old.now
 	if news := swap(t, fetched, old); news != 1 {
 		t.Fatalf("%d news", news)
@@ -76,7 +77,8 @@ func TestANewHostStartsFromWhatOthersKnow(t *testing.T) {
 		if took := h.firstLimits(b); took > 11*time.Second { // a deliberation and a step
 			t.Errorf("%s: limited after %s", h.loop.o.Node, took)
 		}
-		if cpu, mem := b.kernel.CPU, b.kernel.Memory; cpu < core*55/100 || cpu > core*70/100 || mem < 300*mib || mem > 336*mib {
+		if cpu, mem := b.kernel.CPU, b.kernel.Memory; cpu < core*55/100 || cpu > core*70/100 || mem < 300*mib ||
+			mem > 336*mib {
 			t.Errorf("%s: %s cores and %s", h.loop.o.Node, cpu, mem)
 		}
 	}

@@ -34,12 +34,14 @@ func TestASecondContainerStartsFromItsImage(t *testing.T) {
 	if took := h.firstLimits(first); took < time.Minute {
 		t.Errorf("the first one was limited after %s", took)
 	}
-	second, stranger := h.of(image1, "second", knowledge.Limits{}, 0.1), h.of("image2-command1", "stranger", knowledge.Limits{}, 0.1)
+	second, stranger := h.of(image1, "second", knowledge.Limits{}, 0.1),
+		h.of("image2-command1", "stranger", knowledge.Limits{}, 0.1)
 	if took := h.firstLimits(second); took > 10*time.Second {
 		t.Errorf("the second one was limited after %s", took)
 	}
 	// What the first one used at most, with 15 %; 200 MiB with a margin of half.
-	if cpu, mem := second.kernel.CPU, second.kernel.Memory; cpu < core*55/100 || cpu > core*70/100 || mem < 300*mib || mem > 336*mib {
+	if cpu, mem := second.kernel.CPU, second.kernel.Memory; cpu < core*55/100 || cpu > core*70/100 || mem < 300*mib ||
+		mem > 336*mib {
 		t.Errorf("%s cores and %s", cpu, mem)
 	}
 	c := h.container(second)

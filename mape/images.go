@@ -23,7 +23,9 @@ func (e *imageExchange) ImageDigests(ctx context.Context) (out []image.Digest, e
 }
 
 // ImageCopies are the copies that a peer lacks, by its digests.
-func (e *imageExchange) ImageCopies(ctx context.Context, digests []image.Digest, maxBytes int) (out []image.Copy, err error) {
+func (e *imageExchange) ImageCopies(
+	ctx context.Context, digests []image.Digest, maxBytes int,
+) (out []image.Copy, err error) {
 	peer := image.ReadDigests(digests)
 	err = e.Do(ctx, func() { out = e.images.CopiesFor(e.now(), peer, maxBytes) })
 	return out, err

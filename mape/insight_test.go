@@ -13,7 +13,8 @@ import (
 // and the next life goes on with both from what is on record.
 func TestCoursesGetNames(t *testing.T) {
 	h := newHost(t, options{settings: func(s *Settings) { s.Cadence.Budget = 1 }})
-	leaky, steady := h.run("leaky", knowledge.Limits{CPU: core, Memory: 4 * gib, MemorySwap: 4 * gib}, nil), h.run("steady", usual, nil)
+	leaky, steady := h.run("leaky", knowledge.Limits{CPU: core, Memory: 4 * gib, MemorySwap: 4 * gib}, nil),
+		h.run("steady", usual, nil)
 	steady.demand = 0.3
 	for range 3 * 60 {
 		leaky.anon += 2 * mib
@@ -80,7 +81,8 @@ func TestThresholdsFollowTheService(t *testing.T) {
 	}
 	t.Logf("knees: smooth %g, noisy %g", s, n)
 	h.end()
-	h.boot(options{policy: func(p *knowledge.Policy) { p.Mode = knowledge.ModeObserve }, restored: Restored{Models: h.models}})
+	h.boot(options{policy: func(p *knowledge.Policy) { p.Mode = knowledge.ModeObserve },
+		restored: Restored{Models: h.models}})
 	h.pass(5 * time.Second)
 	if s2, n2 := knees(); s2 != s || n2 != n {
 		t.Errorf("after a restart %g and %g, before %g and %g", s2, n2, s, n)
@@ -123,8 +125,10 @@ func TestThresholdsSteer(t *testing.T) {
 	held := noisy.s.Throttled
 	h.jitter(noisy, 20*time.Second)
 	c := h.container(noisy)
-	if noisy.kernel.CPU < 6*core/5 || noisy.s.Throttled != held || c.lastRule[knowledge.ResourceCPU] != knowledge.RuleTriggerUp {
-		t.Errorf("resting, %s after the switch, throttled %d times: %s", noisy.kernel.CPU, noisy.s.Throttled-held, c.planned[knowledge.ResourceCPU].Decision.Reason)
+	if noisy.kernel.CPU < 6*core/5 || noisy.s.Throttled != held ||
+		c.lastRule[knowledge.ResourceCPU] != knowledge.RuleTriggerUp {
+		t.Errorf("resting, %s after the switch, throttled %d times: %s", noisy.kernel.CPU, noisy.s.Throttled-held,
+			c.planned[knowledge.ResourceCPU].Decision.Reason)
 	}
 	h.jitter(noisy, 15*time.Minute+10*time.Second-time.Second) // another rest is about to end
 	why := c.planned[knowledge.ResourceCPU].Decision.Reason
@@ -150,7 +154,8 @@ func TestThresholdsSteer(t *testing.T) {
 	h.end()
 	h.boot(options{restored: Restored{Models: h.models}})
 	h.pass(15 * time.Second)
-	if e := h.container(noisy).Envelope; !h.container(noisy).service.Models.Lesson.Steers || e.Threshold.Rule != knowledge.RuleTriggerUp {
+	if e := h.container(noisy).Envelope; !h.container(noisy).service.Models.Lesson.Steers ||
+		e.Threshold.Rule != knowledge.RuleTriggerUp {
 		t.Errorf("after a restart: %+v, %s", h.container(noisy).service.Models.Lesson, e.Threshold)
 	}
 

@@ -120,7 +120,8 @@ func TestAKillIsAnsweredOnce(t *testing.T) {
 		name     string
 		answered bool
 		lives    bool
-	}{{"answered, alive", true, true}, {"answered, dead", true, false}, {"not answered, alive", false, true}, {"not answered, dead", false, false}} {
+	}{{"answered, alive", true, true}, {"answered, dead", true, false}, {"not answered, alive", false, true},
+		{"not answered, dead", false, false}} {
 		t.Run(c.name, func(t *testing.T) {
 			h, b := calm(t, options{})
 			h.down = !c.answered
@@ -270,7 +271,8 @@ func TestRecordOfTheNextLife(t *testing.T) {
 	h.kill(b)
 	h.pass(2 * time.Second)
 	o := h.ended[len(h.ended)-1]
-	t.Logf("result %s kernel %s engine %s; status limit %s; wish %+v", o.Result, knowledge.Bytes(o.Kernel), knowledge.Bytes(o.Engine), h.container(b).Window.MemoryLimit, h.container(b).planned[1])
+	t.Logf("result %s kernel %s engine %s; status limit %s; wish %+v", o.Result, knowledge.Bytes(o.Kernel),
+		knowledge.Bytes(o.Engine), h.container(b).Window.MemoryLimit, h.container(b).planned[1])
 	if o.Kernel != 0 && o.Kernel != o.Engine {
 		t.Errorf("the record says applied, and that the kernel holds %s", knowledge.Bytes(o.Kernel))
 	}

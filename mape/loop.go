@@ -1,10 +1,11 @@
 // Package mape is the loop: monitor, analyse, plan, execute, over knowledge.
 //
 // One goroutine owns everything in a Loop. It ticks when a container is due, at most
-// ten times a second and at least once; each tick takes the containers that are due through the phases. This reflex needs no network
-// and no Engine; the deliberation is the same loop on a slower clock, over services
-// instead of containers. Calls of the Engine and the disk are made by execute.Workers;
-// their results come back to the goroutine as closures.
+// ten times a second and at least once; each tick takes the containers that are due
+// through the phases. This reflex needs no network and no Engine; the deliberation is the
+// same loop on a slower clock, over services instead of containers. Calls of the Engine
+// and the disk are made by execute.Workers; their results come back to the goroutine as
+// closures.
 package mape
 
 import (
@@ -80,11 +81,10 @@ func New(o Options) *Loop {
 	}
 	calls := actor.New(0, ErrStopped)
 	l := &Loop{
-		Actor: calls, imageExchange: imageExchange{calls, image.NewSet(o.Node, o.Seal), o.Now}, o: o, set: o.Settings, cadence: o.Settings.Cadence,
-		containers: newContainerSet(),
-		services:   service.NewRegistry(),
-		events:     make(chan knowledge.Event, eventsKept),
-		host:       hostUse{engineUp: true},
+		Actor: calls, imageExchange: imageExchange{calls, image.NewSet(o.Node, o.Seal), o.Now},
+		o: o, set: o.Settings, cadence: o.Settings.Cadence, host: hostUse{engineUp: true},
+		containers: newContainerSet(), services: service.NewRegistry(),
+		events: make(chan knowledge.Event, eventsKept),
 	}
 	l.workers = execute.NewWorkers(context.Background(), 4, 4096)
 	l.exec = execute.New(execute.Options{
@@ -161,7 +161,8 @@ func (l *Loop) Run(ctx context.Context) {
 
 // untilNext is how long the loop may sleep: until the next container is due.
 func (l *Loop) untilNext(now time.Time) time.Duration {
-	if !l.ready || l.reports.pending || l.listing.at.IsZero() || l.exec.Urgent || l.services.Pending() || len(l.waiting) > 0 {
+	if !l.ready || l.reports.pending || l.listing.at.IsZero() || l.exec.Urgent || l.services.Pending() ||
+		len(l.waiting) > 0 {
 		return tickEvery
 	}
 	return min(max(l.containers.next-now.Sub(l.begin), tickEvery/10), pauseMost)
@@ -182,10 +183,7 @@ func (l *Loop) Tick(now time.Time) {
 // checkLate keeps decisions out of a late tick. After a long gap (the daemon was
 // frozen or starved) rates begin anew.
 func (l *Loop) checkLate(now time.Time) {
-	gap := now.Sub(l.lastTick)
-	if !l.tickAt.IsZero() { // Run planned it
-		gap = tickEvery + now.Sub(l.tickAt)
-	}
+	gap := l.sinceTick(now)
 	l.lastTick = now
 	l.exec.Host.Late = 0
 	if gap <= lateBy {
@@ -201,6 +199,14 @@ func (l *Loop) checkLate(now time.Time) {
 		l.containers.due[i] = 0
 	}
 	l.listing.at = time.Time{}
+}
+
+// sinceTick is how long ago the last tick was, without the time that Run meant to sleep.
+func (l *Loop) sinceTick(now time.Time) time.Duration {
+	if l.tickAt.IsZero() { // Run did not plan it
+		return now.Sub(l.lastTick)
+	}
+	return tickEvery + now.Sub(l.tickAt)
 }
 
 // elapsed reports whether an interval has passed since *at, and starts the next one.

@@ -82,7 +82,8 @@ func TestAShortHostIsSharedByWeight(t *testing.T) {
 // Row 67: a load that swings with any of the loop's periods is not chased: few
 // changes of direction, and none of them leaves it throttled for long.
 func TestOscillatingLoad(t *testing.T) {
-	for _, period := range []time.Duration{200 * time.Millisecond, time.Second, 5 * time.Second, 10 * time.Second, 30 * time.Second} {
+	for _, period := range []time.Duration{200 * time.Millisecond, time.Second, 5 * time.Second, 10 * time.Second,
+		30 * time.Second} {
 		t.Run(period.String(), func(t *testing.T) {
 			h := newHost(t, options{})
 			b := h.run("web", usual, nil)
@@ -116,7 +117,8 @@ func TestAFullHostDefers(t *testing.T) {
 	h := newHost(t, options{memory: 2 * gib, policy: func(p *knowledge.Policy) { p.Memory.Max = gib }})
 	var boxes []*box
 	for i := range 6 {
-		boxes = append(boxes, h.run(fmt.Sprint("db", i), knowledge.Limits{CPU: core, Memory: 200 * mib, MemorySwap: 200 * mib}, nil))
+		boxes = append(boxes, h.run(fmt.Sprint("db", i), knowledge.Limits{CPU: core, Memory: 200 * mib,
+			MemorySwap: 200 * mib}, nil))
 	}
 	h.pass(5 * time.Second)
 	deferred := false
@@ -128,7 +130,8 @@ func TestAFullHostDefers(t *testing.T) {
 		sum := knowledge.Bytes(0)
 		for _, b := range boxes {
 			sum += b.kernel.Memory
-			deferred = deferred || h.container(b).planned[knowledge.ResourceMemory].Admission.Reason.Rule == knowledge.RuleHostMemory
+			deferred = deferred || h.container(
+				b).planned[knowledge.ResourceMemory].Admission.Reason.Rule == knowledge.RuleHostMemory
 		}
 		if budget := 2*gib - 512*mib; sum > budget {
 			t.Fatalf("%s promised of %s", sum, budget)
@@ -162,7 +165,8 @@ func TestALeakEndsAtItsCeiling(t *testing.T) {
 	if b.kernel.Memory != gib || h.calls["memory"] > before+1 {
 		t.Errorf("limit %s, %d more updates", b.kernel.Memory, h.calls["memory"]-before)
 	}
-	if rule := h.container(b).planned[knowledge.ResourceMemory].Decision.Reason.Rule; rule != knowledge.RuleAtMax && rule != knowledge.RuleLeak {
+	if rule := h.container(b).planned[knowledge.ResourceMemory].Decision.Reason.Rule; rule != knowledge.RuleAtMax &&
+		rule != knowledge.RuleLeak {
 		t.Errorf("said: %s", rule)
 	}
 }
@@ -358,8 +362,10 @@ func TestIntervalsAreMonotonic(t *testing.T) {
 	h.pass(20 * time.Second)
 	c := h.container(b)
 	for name, at := range map[string]time.Time{
-		"tick": h.loop.lastTick, "list": h.loop.listing.at, "flush": h.loop.saving.at, "deliberation": h.loop.deliberateAt, "window": c.Window.At,
-		"begin of the window": c.Window.Since, "growth": c.Marks.LastGrow[0], "slow tier": c.reading.slow.At(), "wish": c.planned[0].Since, "envelope": c.Envelope.At,
+		"tick": h.loop.lastTick, "list": h.loop.listing.at, "flush": h.loop.saving.at, "deliberation": h.loop.deliberateAt,
+		"window":              c.Window.At,
+		"begin of the window": c.Window.Since, "growth": c.Marks.LastGrow[0], "slow tier": c.reading.slow.At(),
+		"wish": c.planned[0].Since, "envelope": c.Envelope.At,
 	} {
 		if at == at.Round(0) {
 			t.Errorf("%s: %s is wall time only", name, at)
@@ -370,11 +376,13 @@ func TestIntervalsAreMonotonic(t *testing.T) {
 // Rows 41 and 61: marks of a life whose clock was ahead are brought back to what can be.
 func TestMarksOfTheFuture(t *testing.T) {
 	m := execute.Marks{
-		ExternalUntil: begin.Add(24 * time.Hour), LastOOM: begin.Add(24 * time.Hour), Raised: [2]execute.RaisedFloor{{Until: begin.Add(999 * time.Hour)}},
+		ExternalUntil: begin.Add(24 * time.Hour), LastOOM: begin.Add(24 * time.Hour),
+		Raised:   [2]execute.RaisedFloor{{Until: begin.Add(999 * time.Hour)}},
 		LastGrow: [2]time.Time{begin.Add(time.Hour), begin.Add(-time.Hour)},
 	}
 	m.Bound(begin, 10*time.Minute)
-	if m.ExternalUntil.Sub(begin) != 10*time.Minute || m.LastOOM.After(begin) || m.Raised[0].Until.Sub(begin) != 24*time.Hour ||
+	if m.ExternalUntil.Sub(begin) != 10*time.Minute || m.LastOOM.After(begin) ||
+		m.Raised[0].Until.Sub(begin) != 24*time.Hour ||
 		m.LastGrow[0].After(begin) || m.LastGrow[1] != begin.Add(-time.Hour) {
 		t.Errorf("%+v", m)
 	}
@@ -524,7 +532,8 @@ func TestAskingALoopThatEnds(t *testing.T) {
 	for range cap(answers) {
 		go func() {
 			for {
-				_, err := h.loop.Scale(t.Context(), b.c.Name, ScaleRequest{Resource: knowledge.ResourceCPU, Factor: 1.1, DryRun: true})
+				_, err := h.loop.Scale(t.Context(), b.c.Name, ScaleRequest{Resource: knowledge.ResourceCPU, Factor: 1.1,
+					DryRun: true})
 				if errors.Is(err, ErrStopped) {
 					answers <- err
 					return
@@ -553,7 +562,8 @@ func TestFindingByName(t *testing.T) {
 			t.Errorf("%q: %v", ref, err)
 		}
 	}
-	for ref, want := range map[string]error{"we": ErrUnknown, "": ErrUnknown, "../web": ErrUnknown, string(a.c.ID[:12]): ErrAmbiguous, string(a.c.ID[:5]): ErrUnknown} {
+	for ref, want := range map[string]error{"we": ErrUnknown, "": ErrUnknown, "../web": ErrUnknown,
+		string(a.c.ID[:12]): ErrAmbiguous, string(a.c.ID[:5]): ErrUnknown} {
 		if _, err := h.loop.containers.find(ref); !errors.Is(err, want) {
 			t.Errorf("%q: %v, want %v", ref, err, want)
 		}

@@ -38,7 +38,8 @@ func TestOwnedElsewhere(t *testing.T) {
 	if r := execute.Admit(&req); r.Reason.Rule != knowledge.RuleNoOwner {
 		t.Errorf("held for %v", r.Reason)
 	}
-	in := knowledge.Intent{Service: c.service.Key, Term: knowledge.Term{Round: 3, Owner: "n1"}, Envelopes: plan.Declare(h.now, o.last, o.last[0].Host)}
+	in := knowledge.Intent{Service: c.service.Key, Term: knowledge.Term{Round: 3, Owner: "n1"},
+		Envelopes: plan.Declare(h.now, o.last, o.last[0].Host)}
 	if !h.loop.applyEnvelope(h.now, &in, &in.Envelopes[0]) || c.Envelope.Term != in.Term {
 		t.Fatalf("not obeyed: %+v", c.Envelope)
 	}

@@ -34,7 +34,10 @@ func replay(t *testing.T, trace []float64, length time.Duration, steers bool) (o
 	for _, v := range trace {
 		mean += v / float64(len(trace))
 	}
-	h := newHost(t, options{cpus: 64, memory: 64 * gib, policy: func(p *knowledge.Policy) { p.Mode, p.CPUPercentile = knowledge.ModeObserve, 0 }})
+	h := newHost(t, options{cpus: 64, memory: 64 * gib, policy: func(p *knowledge.Policy) {
+		p.Mode,
+			p.CPUPercentile = knowledge.ModeObserve, 0
+	}})
 	b := h.run("web", knowledge.Limits{CPU: knowledge.FromCores(2 * mean), Memory: 256 * mib, MemorySwap: 512 * mib}, nil)
 	series := &simulate.Series{}
 	served, held, before := 0.0, time.Duration(0), 0
@@ -88,8 +91,10 @@ func TestSteeringCostsNothing(t *testing.T) {
 	more := 0.0 // logarithms of the ratios
 	for name, trace := range traces {
 		without, with := replay(t, trace, 8*time.Hour, false), replay(t, trace, 8*time.Hour, true)
-		t.Logf("%s: slack at 0.01 %% and 0.1 %% unserved %.1f %% and %.1f %%, without %.1f %% and %.1f %%; unserved %.4f %%, without %.4f %%; %d writes, without %d", name,
-			100*with.slack[0], 100*with.slack[1], 100*without.slack[0], 100*without.slack[1], 100*with.short, 100*without.short, with.writes, without.writes)
+		t.Logf("%s: slack at 0.01 %% and 0.1 %% unserved %.1f %% and %.1f %%, without %.1f %% and %.1f %%; unserved %.4f %%, without %.4f %%; "+
+			"%d writes, without %d", name,
+			100*with.slack[0], 100*with.slack[1], 100*without.slack[0], 100*without.slack[1], 100*with.short, 100*without.short,
+			with.writes, without.writes)
 		for i := range with.slack {
 			more += math.Log(with.slack[i] / without.slack[i])
 			if with.slack[i] > 1.1*without.slack[i] {

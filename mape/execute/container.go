@@ -18,11 +18,11 @@ type Resizer interface {
 	Inspect(ctx context.Context, id knowledge.ContainerID) (knowledge.Container, error)
 	// UpdateCPU sets the quota; l.CPU 0 removes it.
 	UpdateCPU(ctx context.Context, id knowledge.ContainerID, l knowledge.Limits) error
-	// UpdateMemory sets memory and memory+swap in one request; mem 0 lifts it.
+	// UpdateMemory sets memory and memory+swap in one request; mem 0 removes the limit.
 	UpdateMemory(ctx context.Context, id knowledge.ContainerID, mem, swap knowledge.Bytes) error
 	UpdateShares(ctx context.Context, id knowledge.ContainerID, shares int64) error
-	// Gone and Refused classify an error: the container is no more; the Engine or
-	// the kernel said no to the value. Anything else may pass.
+	// Gone and Refused classify an error: the container was removed; the Engine or the
+	// kernel refused the value. Any other error may be temporary.
 	Gone(err error) bool
 	Refused(err error) bool
 }
@@ -46,7 +46,7 @@ type Journal interface {
 	End(o knowledge.Outcome) error
 	// Keep records the limits that a container had before the first change.
 	Keep(o knowledge.Original) error
-	// Amend replaces them by what somebody else chose.
+	// Amend replaces them after somebody else's change.
 	Amend(o knowledge.Original) error
 	// Drop forgets them: they are in force again, or the container is gone.
 	Drop(id knowledge.ContainerID) error

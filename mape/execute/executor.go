@@ -10,25 +10,25 @@ import (
 )
 
 const (
-	// engineEvery is how often, at most, the Engine is told of a quota that the
-	// kernel already has: an update costs dockerd and runc about 30 ms of CPU.
+	// engineEvery is how often, at most, the Engine gets a quota that the kernel already
+	// has: an update costs dockerd and runc about 30 ms of CPU.
 	engineEvery = time.Second
 	// engineWithin is how long the Engine may lag behind the kernel.
 	engineWithin = 60 * time.Second
-	// engineQuiet: a quota that did not move for so long is worth telling early.
+	// engineQuiet: a quota that did not change for so long is sent early.
 	engineQuiet = 10 * time.Second
 	// retryFirst and retryMost bound the back-off after a refusal or failure.
 	retryFirst = 15 * time.Second
 	retryMost  = 10 * time.Minute
-	// meetAgain is how soon an inspect that failed is tried again; it doubles, to a
+	// inspectAgain is how soon an inspect that failed is tried again; it doubles, to a
 	// minute.
-	meetAgain = time.Second
-	// engineCut is how seldom a cut goes through the Engine where it is the only
-	// way, to spare it.
+	inspectAgain = time.Second
+	// engineCut is the least time between two cuts through the Engine where the kernel
+	// file cannot be written: each costs the Engine CPU.
 	engineCut = 15 * time.Second
 )
 
-// Executor does what the guards let pass, for all containers of a host.
+// Executor changes limits as far as the guards allow, for all containers of a host.
 type Executor struct {
 	Host  Host
 	Rules Rules
@@ -42,14 +42,14 @@ type Executor struct {
 	workers *Workers
 	meter   Meter
 	log     zerolog.Logger
-	// outcome tells learning how an action ended: reverted or not.
+	// outcome gets the end of each cut: reverted or not.
 	outcome  func(c *Container, r knowledge.Resource, reverted bool)
 	now      func() time.Time
 	syncedAt time.Time
 	sample   knowledge.Sample // of the limits that were read back last
 }
 
-// Options hand an Executor what it works with.
+// Options are what an Executor works with.
 type Options struct {
 	Engine  Resizer
 	Journal Journal
@@ -74,8 +74,8 @@ func (e *Executor) Request(now time.Time, c *Container, d *knowledge.Decision) *
 	return &Request{Now: now, Decision: d, Container: c, Host: &e.Host, Rules: &e.Rules}
 }
 
-// Apply judges a decision and does what is left of it. done, when not nil, is
-// called on the loop's goroutine once the action is closed.
+// Apply asks the guards about a decision and does what they let pass. done, when not
+// nil, is called on the loop's goroutine once the action is closed.
 func (e *Executor) Apply(now time.Time, c *Container, d knowledge.Decision, done func(knowledge.Record)) Admission {
 	req := e.Request(now, c, &d)
 	r := Admit(req)
@@ -90,7 +90,7 @@ func (e *Executor) Apply(now time.Time, c *Container, d knowledge.Decision, done
 		return r
 	}
 	if !c.OriginalKept {
-		e.Inspect(now, c) // the way back first
+		e.Inspect(now, c) // the original limits are recorded before the first change
 		r.Allowed, r.Guard, r.Reason = d.From, "original", knowledge.Because(knowledge.RuleOriginal)
 		return r
 	}
@@ -107,7 +107,7 @@ func (e *Executor) Apply(now time.Time, c *Container, d knowledge.Decision, done
 	} else {
 		wait = e.cpu(now, c, a, done)
 	}
-	if r.Acted = wait.IsZero(); !r.Acted { // another one is on its way
+	if r.Acted = wait.IsZero(); !r.Acted { // another update is under way
 		r.Allowed, r.Guard, r.Reason = d.From, "in-flight", wait
 		return r
 	}
@@ -121,8 +121,7 @@ func (e *Executor) Apply(now time.Time, c *Container, d knowledge.Decision, done
 	return r
 }
 
-// small reports a change that is not worth making: what guards left of a wish
-// may be next to nothing.
+// small reports a change that is not worth making: guards may leave next to nothing.
 func small(d *knowledge.Decision, to int64) bool {
 	if d.From == 0 || to == 0 {
 		return false
@@ -145,15 +144,15 @@ func Verb(from, to int64) knowledge.Verb {
 	return knowledge.Shrink
 }
 
-// Meet learns what the Engine knows of a container, and where it will be managed
-// puts its limits on the disk before anything is changed.
+// Inspect reads a container's record in the Engine. Of one that will be managed it
+// puts the limits on the disk before anything is changed.
 func (e *Executor) Inspect(now time.Time, c *Container) {
 	if c.inspection.running || c.Gone || now.Before(c.inspection.notBefore) {
 		return
 	}
 	keep := c.Policy.Acts() && !c.OriginalKept
 	id, name, service := c.ID, c.Name, c.Service
-	known, heard, lives := c.Marks.EngineKnown, c.seen.updates, c.seen.exits
+	known, before := c.Marks.EngineKnown, c.seen
 	c.inspection.running = e.workers.Do(func(ctx context.Context) func() {
 		info, err := e.engine.Inspect(ctx, id)
 		var keepErr error
@@ -166,18 +165,18 @@ func (e *Executor) Inspect(now time.Time, c *Container) {
 				if e.engine.Gone(err) {
 					c.Gone = true
 				}
-				c.inspection.notBefore = e.now().Add(meetAgain << min(c.inspection.failures, 6))
+				c.inspection.notBefore = e.now().Add(inspectAgain << min(c.inspection.failures, 6))
 				c.inspection.failures++
 				return
 			}
 			c.inspection.notBefore, c.inspection.failures = time.Time{}, 0
-			if c.seen.exits != lives { // of a life that has ended meanwhile
+			if c.seen.exits != before.exits { // it ended meanwhile
 				info.State, info.PID, info.Inspected = c.State, 0, false
 			}
-			e.inspected(c, info, heard)
+			e.inspected(c, info, before.updates)
 			if keep {
 				if keepErr != nil { // a full disk stops learning, never scaling
-					e.log.Warn().Err(keepErr).Str("container", name).Msg("the original limits are kept in memory only")
+					e.log.Warn().Err(keepErr).Str("container", name).Msg("cannot persist the original limits; keeping them in memory")
 				}
 				c.OriginalKept, c.Original = true, info.Limits
 				if !known {
@@ -188,8 +187,9 @@ func (e *Executor) Inspect(now time.Time, c *Container) {
 	})
 }
 
-// met takes over what an inspect told; heard is what s.heard was when it was asked.
-func (e *Executor) inspected(c *Container, info knowledge.Container, heard int) {
+// inspected takes over the answer of an inspect; updates is what c.seen.updates was when
+// it was sent.
+func (e *Executor) inspected(c *Container, info knowledge.Container, updates int) {
 	if info.ID != c.ID {
 		return
 	}
@@ -201,20 +201,20 @@ func (e *Executor) inspected(c *Container, info knowledge.Container, heard int) 
 	if c.Probe != nil {
 		c.Probe.SetPID(info.PID)
 	}
-	if c.Unread = c.Marks.EngineKnown && (c.InFlight || c.seen.updates != heard); !c.Unread {
+	if c.Unread = c.Marks.EngineKnown && (c.InFlight || c.seen.updates != updates); !c.Unread {
 		e.compare(e.now(), c, info.Limits)
 	}
 }
 
-// quotaMoves is the reflex's way: the kernel file, at once. It returns false
-// when the kernel will not have it, and the Engine must be asked.
+// writeQuota writes the kernel file at once. It returns false where that is not
+// possible, and the Engine must be asked.
 func (e *Executor) writeQuota(c *Container, to knowledge.NanoCPU) bool {
 	if e.Rules.Actuator != knowledge.ActuatorKernel || c.Probe == nil || c.KernelRefused != "" {
 		return false
 	}
 	if err := c.Probe.SetQuota(to, 0); err != nil {
 		c.KernelRefused = err.Error()
-		e.log.Warn().Err(err).Str("container", c.Name).Msg("cannot write the quota; the Engine will be asked instead")
+		e.log.Warn().Err(err).Str("container", c.Name).Msg("cannot write the quota file; using the Engine instead")
 		return false
 	}
 	e.readBack(c)
@@ -238,8 +238,8 @@ func (e *Executor) readBack(c *Container) bool {
 	return true
 }
 
-// cpu moves the quota. The reason says why it could not be now; zero: it is done,
-// or on its way.
+// cpu changes the quota. The reason says why it could not be now; zero: it is done, or
+// under way.
 func (e *Executor) cpu(now time.Time, c *Container, a knowledge.Action, done func(knowledge.Record)) knowledge.Reason {
 	if done == nil && e.writeQuota(c, knowledge.NanoCPU(a.Resize.To)) {
 		c.moves.add(a, int64(c.Window.Quota))
@@ -251,7 +251,8 @@ func (e *Executor) cpu(now time.Time, c *Container, a knowledge.Action, done fun
 		if !sameCPU(c.Window.Quota, knowledge.NanoCPU(a.Resize.To)) {
 			result = knowledge.ResultAdjusted
 		}
-		c.LastChange = knowledge.Record{Action: a, Outcome: knowledge.Outcome{Result: result, At: now, Kernel: int64(c.Window.Quota)}}
+		c.LastChange = knowledge.Record{Action: a, Outcome: knowledge.Outcome{Result: result, At: now,
+			Kernel: int64(c.Window.Quota)}}
 		e.meter.Action("cpu-kernel", result.String(), 0)
 		e.logAction(c, a, result, "")
 		return knowledge.Reason{}
@@ -271,12 +272,13 @@ func (e *Executor) cpu(now time.Time, c *Container, a knowledge.Action, done fun
 	})
 }
 
-func (e *Executor) memory(now time.Time, c *Container, a knowledge.Action, done func(knowledge.Record)) knowledge.Reason {
+func (e *Executor) memory(now time.Time, c *Container, a knowledge.Action,
+	done func(knowledge.Record)) knowledge.Reason {
 	switch {
 	case c.InFlight, c.cut.on && a.Resize.Verb == knowledge.Shrink && done == nil:
 		return knowledge.Because(knowledge.RuleInFlight)
-	case c.cut.on: // who needs memory, or asks for a limit, does not wait for a cut
-		e.cancelCut(now, c, "another limit was wanted meanwhile")
+	case c.cut.on: // a request for memory, or of a person, does not wait for a cut
+		e.cancelCut(now, c, "another limit was requested meanwhile")
 	}
 	if a.Resize.Verb == knowledge.Shrink && a.Resize.From != 0 && done == nil && e.lowerHighFirst(c, a) {
 		return knowledge.Reason{}
@@ -310,7 +312,8 @@ func (c *Container) swapFor(mem, hostMemory knowledge.Bytes) knowledge.Bytes {
 
 // send takes an action through the journal and the Engine: recorded, sent, read
 // back, closed. One at a time for each container.
-func (e *Executor) send(c *Container, a knowledge.Action, done func(knowledge.Record), call func(context.Context) error) knowledge.Reason {
+func (e *Executor) send(c *Container, a knowledge.Action, done func(knowledge.Record),
+	call func(context.Context) error) knowledge.Reason {
 	started := e.now()
 	c.InFlight = e.workers.Do(func(ctx context.Context) func() {
 		var beginErr error
@@ -350,7 +353,7 @@ func (e *Executor) sent(c *Container, a knowledge.Action, t attempt) {
 	o := knowledge.Outcome{
 		Seq: a.Seq, At: now, Took: now.Sub(t.started), Kernel: c.Limit(a.Resize.Resource), Engine: a.Resize.To,
 	}
-	if c.Probe == nil { // it does not run: the kernel holds nothing
+	if c.Probe == nil { // it does not run: no limit is in force
 		o.Kernel = 0
 	}
 	switch {
@@ -363,10 +366,10 @@ func (e *Executor) sent(c *Container, a knowledge.Action, t attempt) {
 		c.retry[a.Resize.Resource].failures, c.retry[a.Resize.Resource].at, c.seen.notFound = 0, time.Time{}, 0
 		e.applied(now, c, a)
 	case e.engine.Gone(err):
-		o.Result, o.Message = knowledge.ResultSuperseded, "the container went away"
+		o.Result, o.Message = knowledge.ResultSuperseded, "the container was removed"
 		c.Gone = true
-		if c.seen.notFound++; c.seen.notFound > 1 { // the Engine says so of one that lives
-			c.retry[a.Resize.Resource].at = now.Add(meetAgain << min(c.seen.notFound, 6))
+		if c.seen.notFound++; c.seen.notFound > 1 { // the Engine reports it of one that exists
+			c.retry[a.Resize.Resource].at = now.Add(inspectAgain << min(c.seen.notFound, 6))
 		}
 	default:
 		o.Result, o.Message = knowledge.ResultFailed, err.Error()
@@ -378,7 +381,7 @@ func (e *Executor) sent(c *Container, a knowledge.Action, t attempt) {
 	}
 	e.rewriteQuota(c)
 	if t.unwritten != nil && o.Message == "" {
-		o.Message = "recorded in memory only: " + t.unwritten.Error()
+		o.Message = "not persisted: " + t.unwritten.Error()
 	}
 	c.LastChange = knowledge.Record{Action: a, Outcome: o}
 	e.meter.Action(a.Resize.Resource.String(), o.Result.String(), o.Took)
@@ -390,11 +393,11 @@ func (e *Executor) sent(c *Container, a knowledge.Action, t attempt) {
 	})
 }
 
-// close writes the outcome, and then tells whoever waits.
+// close writes the outcome, and then calls then.
 func (e *Executor) close(o knowledge.Outcome, then func()) {
 	queued := e.workers.Do(func(context.Context) func() {
 		if err := e.journal.End(o); err != nil {
-			return func() { e.log.Debug().Err(err).Msg("an outcome is kept in memory only"); then() }
+			return func() { e.log.Debug().Err(err).Msg("cannot persist an outcome"); then() }
 		}
 		return then
 	})
@@ -407,7 +410,7 @@ func (c *Container) engineUpdated(a knowledge.Action, host *Host) {
 	c.Marks.EngineKnown, c.Unsaved = true, true
 	if a.Resize.Resource == knowledge.ResourceCPU {
 		c.Marks.Engine.CPU = knowledge.NanoCPU(a.Resize.To)
-		if a.Resize.To == 0 { // lifting is asked of the Engine as all the host's cores
+		if a.Resize.To == 0 { // the Engine has no limit as all the host's cores
 			c.Marks.Engine.CPU = knowledge.NanoCPU(host.CPUs) * knowledge.OneCPU
 		}
 		c.Marks.Quota, c.Marks.QuotaSet = knowledge.NanoCPU(a.Resize.To), true
@@ -416,12 +419,12 @@ func (c *Container) engineUpdated(a knowledge.Action, host *Host) {
 	}
 	swap := c.swapFor(knowledge.Bytes(a.Resize.To), host.Memory)
 	c.Marks.Engine.Memory, c.Marks.Engine.MemorySwap = knowledge.Bytes(a.Resize.To), swap
-	if a.Resize.To == 0 { // no limit can be taken away again: it becomes the host's memory
+	if a.Resize.To == 0 { // the Engine cannot remove a limit: it becomes the host's memory
 		c.Marks.Engine.Memory = host.Memory
 	}
 }
 
-// keepQuota writes the quota again after an Engine update put its own there.
+// rewriteQuota writes the quota again after an Engine update put its own there.
 func (e *Executor) rewriteQuota(c *Container) {
 	if !c.Marks.QuotaSet || c.Marks.Quota == 0 || c.Window.Quota == 0 || sameCPU(c.Window.Quota, c.Marks.Quota) {
 		return
@@ -429,14 +432,14 @@ func (e *Executor) rewriteQuota(c *Container) {
 	e.writeQuota(c, c.Marks.Quota)
 }
 
-// took notes an action that is in force, and watches a cut.
+// applied notes an action that is in force, and watches a cut.
 func (e *Executor) applied(now time.Time, c *Container, a knowledge.Action) {
 	if a.Resize.Resource == knowledge.ResourceMemory &&
 		(a.Actor == knowledge.ActorUser || a.Reason.Rule == knowledge.RuleOOM) {
 		c.Marks.OOMAnswered = now
 	}
 	if a.Actor == knowledge.ActorRestore || a.Actor == knowledge.ActorUser {
-		c.watches[a.Resize.Resource] = nil // what a person asked for is not undone
+		c.watches[a.Resize.Resource] = nil // a person's limit is not undone
 	}
 	if a.Resize.Verb == knowledge.Shrink {
 		c.Marks.LastShrink[a.Resize.Resource] = now
@@ -455,8 +458,8 @@ func (e *Executor) applied(now time.Time, c *Container, a knowledge.Action) {
 	c.watches[a.Resize.Resource] = nil
 }
 
-// ownWish: only a cut that the container's own use asked for can be taken back.
-// What the policy's ceiling or a full host asks for holds, however it feels.
+// followsUse: only a cut that follows the container's own use can be undone, not one
+// that follows from the policy's ceiling or a full host.
 func followsUse(a *knowledge.Action) bool {
 	switch a.Actor {
 	case knowledge.ActorReflex, knowledge.ActorDeliberation:
@@ -486,9 +489,9 @@ func (e *Executor) logAction(c *Container, a knowledge.Action, result knowledge.
 		ev = ev.Int64("from_bytes", a.Resize.From).Int64("to_bytes", a.Resize.To)
 	}
 	if message != "" {
-		ev = ev.Str("message_from", message)
+		ev = ev.Str("detail", message)
 	}
-	ev.Str("why", a.Reason.String()).Msg(a.Resize.Verb.String())
+	ev.Str("reason", a.Reason.String()).Msg(a.Resize.Verb.String())
 }
 
 // sameCPU compares quotas as the kernel rounds them: to a microsecond of the

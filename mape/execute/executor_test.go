@@ -88,7 +88,8 @@ func TestFailedUpdate(t *testing.T) {
 			w.fail, w.partly = c.err, true
 			w.memory(700 * mib)
 			w.settle()
-			if len(w.closed) != 1 || w.closed[0].Result != c.result || w.closed[0].Kernel != int64(700*mib) || w.closed[0].Message == "" {
+			if len(w.closed) != 1 || w.closed[0].Result != c.result || w.closed[0].Kernel != int64(700*mib) ||
+				w.closed[0].Message == "" {
 				t.Fatalf("closed as %+v", w.closed)
 			}
 			if w.s.Window.MemoryLimit != 700*mib {
@@ -137,7 +138,8 @@ func TestGoneDuringTheUpdate(t *testing.T) {
 func TestOneWriter(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		w := newWorld(t)
-		w.exec.Rules.Actuator = rapid.SampledFrom([]knowledge.Actuator{knowledge.ActuatorEngine, knowledge.ActuatorKernel}).Draw(rt, "actuator")
+		w.exec.Rules.Actuator = rapid.SampledFrom([]knowledge.Actuator{knowledge.ActuatorEngine,
+			knowledge.ActuatorKernel}).Draw(rt, "actuator")
 		w.v1 = rapid.Bool().Draw(rt, "v1")
 		for range rapid.IntRange(1, 40).Draw(rt, "steps") {
 			switch rapid.IntRange(0, 6).Draw(rt, "what") {
@@ -319,7 +321,8 @@ func TestRestoreToUnlimited(t *testing.T) {
 	w := newWorld(t)
 	w.s.Original = knowledge.Limits{}
 	for _, r := range []knowledge.Resource{knowledge.ResourceCPU, knowledge.ResourceMemory} {
-		d := knowledge.Decision{ID: w.id, Resource: r, Verb: knowledge.Grow, Actor: knowledge.ActorRestore, At: w.now, From: w.s.Limit(r)}
+		d := knowledge.Decision{ID: w.id, Resource: r, Verb: knowledge.Grow, Actor: knowledge.ActorRestore, At: w.now,
+			From: w.s.Limit(r)}
 		if got := w.exec.Apply(w.now, w.s, d, func(knowledge.Record) {}); !got.Acted {
 			t.Fatalf("%s: %+v", r, got)
 		}
@@ -349,7 +352,8 @@ func TestHostMemoryIsGrantedOnce(t *testing.T) {
 		WindowMemory: knowledge.WindowMemory{MemoryLimit: 512 * mib}}
 	d := w.decide(knowledge.ResourceMemory, int64(700*mib), knowledge.ActorReflex)
 	d.From = int64(512 * mib)
-	if r := Admit(&Request{Now: w.now, Decision: &d, Container: &other, Host: &w.exec.Host, Rules: &w.exec.Rules}); r.Allowed != int64((512+112)*mib) {
+	if r := Admit(&Request{Now: w.now, Decision: &d, Container: &other, Host: &w.exec.Host,
+		Rules: &w.exec.Rules}); r.Allowed != int64((512+112)*mib) {
 		t.Errorf("the second one gets %s", knowledge.Bytes(r.Allowed))
 	}
 	w.settle()

@@ -9,7 +9,7 @@ import (
 
 const (
 	// driftAgain is how soon the same drift may be repaired again; it doubles to
-	// driftMost, so that two writers do not fight.
+	// driftMost, or two writers would overwrite each other all the time.
 	driftAgain = time.Second
 	driftMost  = 5 * time.Minute
 )
@@ -22,10 +22,10 @@ type drift struct {
 	seen  bool // a difference that has not been explained yet
 }
 
-// Compare looks at what the kernel holds against what was put there. It is called
-// after the limits were read with a sample. A difference that the Engine knows of
-// was made by a person or by Compose; one that it does not know of is drift
-// (systemd's daemon-reload, another container runtime) and is repaired.
+// Compare compares the limits in force with those that were set. It is called after the
+// limits were read with a sample. A difference that the Engine's record has too was made
+// by a person or by Compose; another one is drift (systemd's daemon-reload, another
+// container runtime) and is repaired.
 func (e *Executor) Compare(now time.Time, c *Container) {
 	if c.InFlight || c.inspection.running || c.Unread || c.Gone || !c.Marks.EngineKnown || c.cut.on {
 		return
@@ -34,11 +34,12 @@ func (e *Executor) Compare(now time.Time, c *Container) {
 		e.settle(now, c)
 	}
 	if !c.Policy.Acts() || e.Host.Crashes > 0 {
-		return // who only watches puts nothing back
+		return // nothing is repaired where nothing may be changed
 	}
 	w := c.Window
 	cpu := c.Marks.QuotaSet && !c.quotaAsSet()
-	mem := c.Marks.Engine.Memory != 0 && !same(knowledge.ResourceMemory, int64(w.MemoryLimit), int64(c.Marks.Engine.Memory))
+	mem := c.Marks.Engine.Memory != 0 && !same(knowledge.ResourceMemory, int64(w.MemoryLimit),
+		int64(c.Marks.Engine.Memory))
 	if !cpu && !mem {
 		return
 	}
@@ -49,7 +50,7 @@ func (e *Executor) Compare(now time.Time, c *Container) {
 	e.Inspect(now, c)
 }
 
-// quotaAsSet: lifting is asked of the Engine as "all cores", so both count.
+// quotaAsSet: the Engine has no limit as "all cores", so both count.
 func (c *Container) quotaAsSet() bool {
 	if c.Marks.Quota == 0 {
 		return true
@@ -57,8 +58,8 @@ func (c *Container) quotaAsSet() bool {
 	return c.Window.Quota != 0 && sameCPU(c.Window.Quota, c.Marks.Quota)
 }
 
-// compare is asked after an inspect that no update of ours came between: is what the
-// Engine holds what we put there?
+// compare compares the Engine's record with what was set, after an inspect beside which
+// no update was under way.
 func (e *Executor) compare(now time.Time, c *Container, l knowledge.Limits) {
 	m := &c.Marks
 	if !m.EngineKnown || c.Adopt {
@@ -69,11 +70,11 @@ func (e *Executor) compare(now time.Time, c *Container, l knowledge.Limits) {
 	}
 	first := !c.sync.settled
 	if first {
-		c.drift = drift{} // what differs now was left by an earlier life: settle
+		c.drift = drift{} // what differs now was left by an earlier start of the daemon: settle
 		defer e.settle(now, c)
 	}
-	// The quota that we put into the kernel is ours in the Engine, too, whether we
-	// know that it arrived there or not.
+	// The quota that was written to the kernel is the daemon's in the Engine, too, also
+	// where the answer to its update was lost.
 	cpu := !sameCPU(l.CPU, m.Engine.CPU) && !((c.Dirty() || first && m.QuotaSet) && sameCPU(l.CPU, m.Quota))
 	mem := !same(knowledge.ResourceMemory, int64(l.Memory), int64(m.Engine.Memory))
 	if cpu || mem {
@@ -88,18 +89,18 @@ func (e *Executor) compare(now time.Time, c *Container, l knowledge.Limits) {
 	}
 }
 
-// Settled reports whether kernel and Engine were compared in this life.
+// Settled reports whether kernel and Engine were compared since the daemon started.
 func (c *Container) Settled() bool { return c.sync.settled }
 
-// settle looks once in a life for a quota that the kernel holds and the Engine
-// was never told of, because the daemon or the Engine ended before: the kernel's
-// stays, and the Engine follows.
+// settle looks once, after the start, for a quota that the kernel has and the Engine
+// never got, because the daemon or the Engine ended before: the kernel's stays, and the
+// Engine follows.
 func (e *Executor) settle(now time.Time, c *Container) {
 	if !e.readBack(c) {
 		return // not measured yet: Compare comes here again
 	}
 	if c.Adopt && c.OriginalKept && c.Window.MemoryHigh != 0 {
-		e.liftHigh(c) // the first step of a cut that nobody lived to take back
+		e.liftHigh(c) // left behind by a crashed daemon
 	}
 	m, quota := &c.Marks, c.Window.Quota
 	ours := m.QuotaSet || c.Adopt
@@ -113,25 +114,25 @@ func (e *Executor) settle(now time.Time, c *Container) {
 	}
 }
 
-// external takes somebody else's change as it is: it is left alone for the
-// policy's time, and it is what a restore goes back to.
+// external takes over somebody else's change: automation leaves it alone for the
+// policy's time, and a restore goes back to it.
 func (e *Executor) external(now time.Time, c *Container, l knowledge.Limits, cpu, mem bool) {
 	m := &c.Marks
 	before := m.Engine
 	m.Engine = l
 	c.drift = drift{}
 	e.readBack(c)
-	if cpu { // else the Engine still has to be told of a quota of ours
+	if cpu { // else a quota of the daemon still has to be sent
 		c.sync.dirtySince = time.Time{}
 		m.Quota, m.QuotaSet = l.CPU, l.CPU != 0
 	}
 	if !c.Policy.Acts() {
-		return // not ours: only shown
+		return // not managed: only shown
 	}
 	e.rewriteQuota(c)                // the reflex may have written between their update and this
-	c.Unsaved, e.Urgent = true, true // a crash must not forget a person's wish
+	c.Unsaved, e.Urgent = true, true // a person's change must survive a crash
 	if c.cut.on {
-		e.cancelCut(now, c, "somebody else changed the container")
+		e.cancelCut(now, c, "the container was changed externally")
 	}
 	m.ExternalUntil = now.Add(c.Policy.YieldFor)
 	if mem {
@@ -159,7 +160,7 @@ func outside[T ~int64](r knowledge.Range[T], v T) bool {
 	return v != 0 && (v < r.Min || (r.Max > 0 && v > r.Max))
 }
 
-// note records a change that somebody else made, and the new way back.
+// recordExternal records a change that somebody else made, and the new original.
 func (e *Executor) recordExternal(now time.Time, c *Container, r knowledge.Resource, from, to int64) {
 	a := knowledge.Action{
 		Kind: knowledge.ActionResize, ID: c.ID, Name: c.Name, Service: c.Service,
@@ -183,13 +184,13 @@ func (e *Executor) recordExternal(now time.Time, c *Container, r knowledge.Resou
 			c.LastChange = knowledge.Record{Action: a, Outcome: o}
 			e.logAction(c, a, o.Result, "")
 			if err != nil {
-				e.log.Debug().Err(err).Msg("a change by somebody else is kept in memory only")
+				e.log.Debug().Err(err).Msg("cannot persist an external change")
 			}
 		}
 	})
 }
 
-// Forget drops the way back of a container that is no more.
+// DropOriginal drops the original limits of a container that was removed.
 func (e *Executor) DropOriginal(c *Container) {
 	if !c.OriginalKept {
 		return
@@ -197,14 +198,14 @@ func (e *Executor) DropOriginal(c *Container) {
 	id := c.ID
 	e.workers.Do(func(context.Context) func() {
 		if err := e.journal.Drop(id); err != nil {
-			return func() { e.log.Debug().Err(err).Msg("the limits of a removed container are dropped later") }
+			return func() { e.log.Debug().Err(err).Msg("cannot drop the original limits of a removed container") }
 		}
 		return nil
 	})
 }
 
-// repair puts back what drifted: the quota by the kernel file, memory by the
-// Engine. Repeats wait longer each time.
+// repair sets drifted limits again: the quota by the kernel file, memory by the Engine.
+// Repeats wait longer each time.
 func (e *Executor) repair(now time.Time, c *Container) {
 	d := &c.drift
 	if d.wait == 0 || now.Sub(d.next) > driftMost {
@@ -228,15 +229,17 @@ func (e *Executor) repair(now time.Time, c *Container) {
 		}
 		if e.writeQuota(c, m.Quota) {
 			c.moves.add(a, int64(c.Window.Quota))
-			c.LastChange = knowledge.Record{Action: a, Outcome: knowledge.Outcome{Result: knowledge.ResultApplied, At: now, Kernel: int64(c.Window.Quota)}}
+			c.LastChange = knowledge.Record{Action: a, Outcome: knowledge.Outcome{Result: knowledge.ResultApplied, At: now,
+				Kernel: int64(c.Window.Quota)}}
 			e.logAction(c, a, knowledge.ResultApplied, "")
 		} else {
 			e.Apply(now, c, decision(a), nil)
 		}
 	}
-	if from, to := int64(c.Window.MemoryLimit), int64(m.Engine.Memory); to != 0 && !same(knowledge.ResourceMemory, from, to) {
+	if from, to := int64(c.Window.MemoryLimit), int64(m.Engine.Memory); to != 0 &&
+		!same(knowledge.ResourceMemory, from, to) {
 		if c.sync.unconfirmed != 0 && same(knowledge.ResourceMemory, from, int64(c.sync.unconfirmed)) {
-			from, to = to, from // our own: it got as far as the kernel, and the Engine is behind
+			from, to = to, from // an own update that reached the kernel and not the record
 		}
 		e.Apply(now, c, knowledge.Decision{
 			ID: c.ID, Resource: knowledge.ResourceMemory, Actor: knowledge.ActorRepair, At: now,
@@ -252,9 +255,8 @@ func decision(a knowledge.Action) knowledge.Decision {
 	}
 }
 
-// Touched reports whether a resource was changed by us and is not as it was: the
-// Engine holds something else than the original, or the kernel something else
-// than the Engine.
+// Touched reports whether the daemon changed a resource that is not as it was: the
+// Engine has another value than the original, or the kernel another one than the Engine.
 func (e *Executor) Touched(c *Container, r knowledge.Resource) bool {
 	if r == knowledge.ResourceMemory {
 		return !same(r, int64(c.Marks.Engine.Memory), int64(c.Original.Memory)) && c.Marks.Engine.Memory != e.Host.Memory

@@ -258,8 +258,10 @@ func TestAnAnswerFromBeforeAnUpdateIsNobodysChange(t *testing.T) {
 			w.exec.Inspect(w.now, w.s)
 			w.settle()
 			w.notice()
-			if w.s.LastChange.Action.Actor != knowledge.ActorUser || !w.s.Marks.ExternalUntil.IsZero() || w.s.Original.CPU != core || w.s.Unread {
-				t.Errorf("external until %s, the way back %+v, unread %v, newest %+v", w.s.Marks.ExternalUntil, w.s.Original, w.s.Unread, w.s.LastChange.Action)
+			if w.s.LastChange.Action.Actor != knowledge.ActorUser || !w.s.Marks.ExternalUntil.IsZero() ||
+				w.s.Original.CPU != core || w.s.Unread {
+				t.Errorf("external until %s, the way back %+v, unread %v, newest %+v", w.s.Marks.ExternalUntil, w.s.Original,
+					w.s.Unread, w.s.LastChange.Action)
 			}
 			if m := &w.s.Marks; w.s.Adopt || m.Engine.CPU != 12*core/10 || m.Engine.Memory != 600*mib {
 				t.Errorf("adopt %v, the Engine is thought to hold %+v", w.s.Adopt, m.Engine)

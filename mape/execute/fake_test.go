@@ -65,7 +65,8 @@ func (w *world) Inspect(_ context.Context, id knowledge.ContainerID) (knowledge.
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.calls["inspect"]++
-	info := knowledge.Container{ID: id, Name: "web", Service: "web", State: knowledge.StateRunning, Inspected: true, PID: 7, Limits: w.engine}
+	info := knowledge.Container{ID: id, Name: "web", Service: "web", State: knowledge.StateRunning, Inspected: true,
+		PID: 7, Limits: w.engine}
 	return info, w.inspect
 }
 
@@ -208,7 +209,8 @@ func (meter) DriftRepaired()                       {}
 // newWorld is a managed container of 1 core and 512 MiB that was met already, on
 // a host of 8 cores and 16 GiB.
 func newWorld(t *testing.T) *world {
-	limits := knowledge.Limits{CPU: core, Dialect: 1, Period: knowledge.DefaultPeriod, Memory: 512 * mib, MemorySwap: 768 * mib}
+	limits := knowledge.Limits{CPU: core, Dialect: 1, Period: knowledge.DefaultPeriod, Memory: 512 * mib,
+		MemorySwap: 768 * mib}
 	w := &world{
 		t: t, now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), id: "c0ffee",
 		kernel: limits, engine: limits, calls: map[string]int{}, open: map[uint64]knowledge.Action{},
@@ -231,7 +233,8 @@ func newWorld(t *testing.T) *world {
 }
 
 func usualRules() Rules {
-	return Rules{StepUp: 1.5, StepDown: 0.7, ActionsPerMinute: 60, EvidenceAge: 15 * time.Second, Actuator: knowledge.ActuatorKernel}
+	return Rules{StepUp: 1.5, StepDown: 0.7, ActionsPerMinute: 60, EvidenceAge: 15 * time.Second,
+		Actuator: knowledge.ActuatorKernel}
 }
 
 func usualHost() Host {
@@ -240,14 +243,17 @@ func usualHost() Host {
 
 func usualSubject(now time.Time) Container {
 	return Container{
-		Container: knowledge.Container{ID: "c0ffee", Name: "web", Service: "web", State: knowledge.StateRunning, Inspected: true},
+		Container: knowledge.Container{ID: "c0ffee", Name: "web", Service: "web", State: knowledge.StateRunning,
+			Inspected: true},
 		Input: Input{Policy: knowledge.Policy{
 			Managed: true, Mode: knowledge.ModeAuto, CPU: knowledge.Range[knowledge.NanoCPU]{Min: core / 20, Max: 6 * core},
-			Memory: knowledge.Range[knowledge.Bytes]{Min: 32 * mib, Max: 4 * gib}, ShrinksPerDay: 48, YieldFor: 10 * time.Minute, ThrottleTarget: 0.06,
+			Memory: knowledge.Range[knowledge.Bytes]{Min: 32 * mib, Max: 4 * gib}, ShrinksPerDay: 48, YieldFor: 10 * time.Minute,
+			ThrottleTarget: 0.06,
 		},
 			Window: &knowledge.Window{
-				ID: "c0ffee", At: now, Since: now.Add(-time.Hour), Samples: 100, Have: ^knowledge.Signals(0), Quota: core, Period: knowledge.DefaultPeriod,
-				Usage: core / 2, UsageMax: core / 2, Usage60: core / 2,
+				ID: "c0ffee", At: now, Since: now.Add(-time.Hour), Samples: 100, Have: ^knowledge.Signals(0), Quota: core,
+				Period: knowledge.DefaultPeriod,
+				Usage:  core / 2, UsageMax: core / 2, Usage60: core / 2,
 				WindowMemory: knowledge.WindowMemory{WorkingSet: 100 * mib, Hard: 90 * mib, MemoryLimit: 512 * mib},
 			}},
 		OriginalKept: true,

@@ -12,17 +12,17 @@ type Host struct {
 	Memory knowledge.Bytes
 	// CPUPool is the most cores that one container may have.
 	CPUPool knowledge.NanoCPU
-	// MemoryFree is what the host's memory budget can still promise.
+	// MemoryFree is what is left of the host's memory budget.
 	MemoryFree knowledge.Bytes
 	// EngineDown is when the Engine was lost; zero: it answers.
 	EngineDown time.Time
-	// EngineRestarted is when it last came back; nothing shrinks for a while.
+	// EngineRestarted is when it last came back; nothing shrinks for EngineHold.
 	EngineRestarted time.Time
 	// Crashes above 0 is safe mode.
 	Crashes int
 	// Owned: other nodes, or this one as an owner, declare the envelopes.
 	Owned bool
-	// Late is how late the present pass is, when that is too late to decide.
+	// Late is how late the present tick is, when that is too late to decide.
 	Late time.Duration
 }
 
@@ -33,7 +33,7 @@ type Rules struct {
 	EvidenceAge      time.Duration
 	// Actuator: whether the kernel file is written first.
 	Actuator knowledge.Actuator
-	// OwnerGrace is how long an owner may be silent; less than the constant is the
+	// OwnerGrace is how long cuts go on without an owner's message; at least the
 	// constant.
 	OwnerGrace time.Duration
 }
@@ -42,12 +42,11 @@ type Rules struct {
 // is not a fall of demand.
 const EngineHold = 5 * time.Minute
 
-// OwnerGrace is how long an envelope that nobody confirms goes on to be trusted
-// with cuts, where reports do not come less often. Growing inside the last one needs
-// no owner.
+// OwnerGrace is how long an envelope allows cuts after its owner's last message, where
+// reports do not come less often. Growth inside the last envelope needs no owner.
 const OwnerGrace = 30 * time.Second
 
-// Case is one decision before its guards.
+// Request is one decision that the guards are asked about.
 type Request struct {
 	Now       time.Time
 	Decision  *knowledge.Decision
@@ -70,26 +69,26 @@ func (req *Request) viaKernel() bool {
 		req.Container.KernelRefused == "" && req.Container.OriginalKept
 }
 
-// shrinks reports whether the value on the table takes something away.
+// shrinks reports whether a value is below the present limit.
 func (req *Request) shrinks(to int64) bool {
 	return to != 0 && (req.Decision.From == 0 || to < req.Decision.From)
 }
 
-// nextLife: more memory after an OOM kill, without which the next life may end as
-// this one did.
+// nextStart: more memory after an OOM kill, without which the next start may end in the
+// same way.
 func (req *Request) nextStart(to int64) bool {
 	return req.Decision.Reason.Rule == knowledge.RuleOOM && !req.shrinks(to)
 }
 
-// Guard is one reason for which an action may not be done as wished. Check gets
-// the value on the table and returns the one that may pass, with the reason when
-// it differs; returning D.From stops the action.
+// Guard is one reason for which a decision may not be done as it is. Check gets a value
+// and returns the one that may pass, with the reason when it differs; returning the
+// present limit stops the action.
 type Guard struct {
 	Name  string
 	Check func(req *Request, to int64) (int64, knowledge.Reason)
 }
 
-// Guards are asked in this order; each sees what the one before let pass.
+// guards are asked in this order; each gets the value that the one before let pass.
 var guards = [...]Guard{
 	{"mode", guardMode},
 	{"paused", guardPaused},
@@ -161,7 +160,7 @@ func guardRunning(req *Request, to int64) (int64, knowledge.Reason) {
 	switch req.Container.State {
 	case knowledge.StateRunning, knowledge.StatePaused:
 		return to, knowledge.Reason{}
-	case knowledge.StateExited, knowledge.StateCreated: // only stored, and in force at the next start
+	case knowledge.StateExited, knowledge.StateCreated: // only recorded, and in force from the next start on
 		if req.restores() || req.nextStart(to) {
 			return to, knowledge.Reason{}
 		}
@@ -191,9 +190,10 @@ func guardExternal(req *Request, to int64) (int64, knowledge.Reason) {
 	if !req.acts() || (!m.Pinned && !req.Now.Before(m.ExternalUntil)) {
 		return to, knowledge.Reason{}
 	}
-	kills := req.Container.Finding.Memory == knowledge.SymptomCritical || req.Decision.Reason.Rule == knowledge.RuleOOM && req.Container.Window.LastOOM.After(m.ExternalUntil.Add(-req.Container.Policy.YieldFor))
+	kills := req.Container.Finding.Memory == knowledge.SymptomCritical || req.Decision.Reason.Rule == knowledge.RuleOOM &&
+		req.Container.Window.LastOOM.After(m.ExternalUntil.Add(-req.Container.Policy.YieldFor))
 	if req.Decision.Boost && req.Decision.Resource == knowledge.ResourceMemory && kills && !m.Pinned {
-		return to, knowledge.Reason{} // respect ends where the kernel begins to kill
+		return to, knowledge.Reason{} // an OOM kill overrides the hold after an external change
 	}
 	r := knowledge.Because(knowledge.RuleExternal, m.ExternalUntil.Sub(req.Now).Seconds())
 	if m.Pinned {
@@ -211,7 +211,7 @@ func guardInFlight(req *Request, to int64) (int64, knowledge.Reason) {
 
 func guardRetry(req *Request, to int64) (int64, knowledge.Reason) {
 	at := req.Container.retry[req.Decision.Resource].at
-	if !req.acts() || !req.Now.Before(at) || req.viaKernel() { // an Engine that says no must not starve anybody
+	if !req.acts() || !req.Now.Before(at) || req.viaKernel() { // a refusal by the Engine must not stop growth
 		return to, knowledge.Reason{}
 	}
 	return req.Decision.From, knowledge.Reason{
@@ -222,8 +222,10 @@ func guardRetry(req *Request, to int64) (int64, knowledge.Reason) {
 func guardEngine(req *Request, to int64) (int64, knowledge.Reason) {
 	down := req.Host.EngineDown
 	if down.IsZero() {
-		if restarted := req.Host.EngineRestarted; req.acts() && req.shrinks(to) && !restarted.IsZero() && req.Now.Sub(restarted) < EngineHold {
-			return req.Decision.From, knowledge.Because(knowledge.RuleEngineRestart, (EngineHold - req.Now.Sub(restarted)).Seconds())
+		if restarted := req.Host.EngineRestarted; req.acts() && req.shrinks(to) && !restarted.IsZero() &&
+			req.Now.Sub(restarted) < EngineHold {
+			return req.Decision.From, knowledge.Because(knowledge.RuleEngineRestart,
+				(EngineHold - req.Now.Sub(restarted)).Seconds())
 		}
 		return to, knowledge.Reason{}
 	}
@@ -277,10 +279,12 @@ func guardBounds(req *Request, to int64) (int64, knowledge.Reason) {
 }
 
 func guardHostCPU(req *Request, to int64) (int64, knowledge.Reason) {
-	if req.Decision.Resource != knowledge.ResourceCPU || req.restores() || req.Host.CPUPool == 0 || to <= int64(req.Host.CPUPool) {
+	if req.Decision.Resource != knowledge.ResourceCPU || req.restores() || req.Host.CPUPool == 0 ||
+		to <= int64(req.Host.CPUPool) {
 		return to, knowledge.Reason{}
 	}
-	return int64(req.Host.CPUPool), knowledge.Because(knowledge.RuleHostCPU, knowledge.NanoCPU(to).Cores(), req.Host.CPUPool.Cores())
+	return int64(req.Host.CPUPool), knowledge.Because(knowledge.RuleHostCPU, knowledge.NanoCPU(to).Cores(),
+		req.Host.CPUPool.Cores())
 }
 
 func guardStep(req *Request, to int64) (int64, knowledge.Reason) {
@@ -307,14 +311,15 @@ func guardWorkingSet(req *Request, to int64) (int64, knowledge.Reason) {
 	}
 	w := max(req.Container.Window.WorkingSet, req.Container.Window.Hard)
 	least := int64(w + knowledge.MemoryRoom(w))
-	if req.restores() { // the way back: as far as it does not kill
+	if req.restores() { // a restore: as far as it does not kill
 		least = int64(req.Container.Window.WorkingSet + req.Container.Window.WorkingSet/20)
 	}
 	if to >= least {
 		return to, knowledge.Reason{}
 	}
 	r := knowledge.Because(knowledge.RuleWorkingSet, float64(to), float64(w), float64(least))
-	if top := req.Container.Policy.Memory.Max; req.Decision.From != 0 && least >= req.Decision.From || req.Decision.From == 0 && top > 0 && least > int64(top) {
+	if top := req.Container.Policy.Memory.Max; req.Decision.From != 0 && least >= req.Decision.From ||
+		req.Decision.From == 0 && top > 0 && least > int64(top) {
 		return req.Decision.From, r
 	}
 	return least, r
@@ -329,7 +334,8 @@ func guardRaisedFloor(req *Request, to int64) (int64, knowledge.Reason) {
 	if req.Decision.Resource == knowledge.ResourceMemory {
 		scale = 1
 	}
-	r := knowledge.Because(knowledge.RuleRaisedFloor, float64(to)*scale, float64(f.Value)*scale, f.Until.Sub(req.Now).Seconds())
+	r := knowledge.Because(knowledge.RuleRaisedFloor, float64(to)*scale, float64(f.Value)*scale,
+		f.Until.Sub(req.Now).Seconds())
 	if req.Decision.From == 0 || f.Value >= req.Decision.From {
 		return req.Decision.From, r
 	}
@@ -337,11 +343,12 @@ func guardRaisedFloor(req *Request, to int64) (int64, knowledge.Reason) {
 }
 
 func guardHostMemory(req *Request, to int64) (int64, knowledge.Reason) {
-	if req.Decision.Resource != knowledge.ResourceMemory || req.restores() || req.Decision.From == 0 || to <= req.Decision.From {
+	if req.Decision.Resource != knowledge.ResourceMemory || req.restores() || req.Decision.From == 0 ||
+		to <= req.Decision.From {
 		return to, knowledge.Reason{}
 	}
 	held := req.Decision.From
-	if !req.Container.State.Runs() { // its next life takes all of it
+	if !req.Container.State.Runs() { // its next start takes all of it
 		held = 0
 	}
 	more := knowledge.Bytes(to - held)
@@ -364,7 +371,8 @@ func guardBudget(req *Request, to int64) (int64, knowledge.Reason) {
 	if m.Day != req.Now.Unix()/86400 || m.Shrinks < req.Container.Policy.ShrinksPerDay {
 		return to, knowledge.Reason{}
 	}
-	return req.Decision.From, knowledge.Because(knowledge.RuleShrinkBudget, float64(m.Shrinks), float64(req.Container.Policy.ShrinksPerDay))
+	return req.Decision.From, knowledge.Because(knowledge.RuleShrinkBudget, float64(m.Shrinks),
+		float64(req.Container.Policy.ShrinksPerDay))
 }
 
 func guardRate(req *Request, to int64) (int64, knowledge.Reason) {
@@ -377,7 +385,7 @@ func guardRate(req *Request, to int64) (int64, knowledge.Reason) {
 	return to, knowledge.Reason{}
 }
 
-// turns reports whether to lies on the other side of the present limit than the wish.
+// turns reports whether to lies on the other side of the present limit than the decision.
 func (req *Request) turns(to int64) bool {
 	if to == req.Decision.From {
 		return false
@@ -385,17 +393,17 @@ func (req *Request) turns(to int64) bool {
 	return Verb(req.Decision.From, to) != Verb(req.Decision.From, req.Decision.To)
 }
 
-// Ruling is what the guards made of a decision.
+// Admission is what the guards let pass of a decision.
 type Admission struct {
 	Allowed int64
 	// Guard and Reason name the first guard that changed the value; empty: none.
 	Guard  string
 	Reason knowledge.Reason
-	// Acted: it was done, or is on its way.
+	// Acted: it was done, or is under way.
 	Acted bool
 }
 
-// Judge asks every guard, and stops at the first that leaves nothing to do.
+// Admit asks the guards in order, and stops at the first that leaves nothing to do.
 func Admit(req *Request) Admission {
 	r := Admission{Allowed: req.Decision.To}
 	for i := range guards {
@@ -414,14 +422,14 @@ func Admit(req *Request) Admission {
 	return r
 }
 
-// Verdict is one guard's answer, for explain.
+// GuardResult is one guard's answer, for explain.
 type GuardResult struct {
 	Guard   string
 	Allowed bool
 	Reason  knowledge.Reason
 }
 
-// Explain asks every guard about the wish as it is, also after one said no.
+// Explain asks every guard about the decision as it is, also after one refused it.
 func Explain(req *Request) []GuardResult {
 	out := make([]GuardResult, 0, len(guards))
 	for i := range guards {

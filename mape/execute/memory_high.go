@@ -11,9 +11,9 @@ import (
 // highStep is how long a lowered memory.high is watched before the limit follows.
 const highStep = 5 * time.Second
 
-// probing is the first half of a memory shrink where the kernel has memory.high:
-// lowered first, watched, and only then followed by the limit, because
-// a limit below need kills and a high mark below need only slows down.
+// pendingCut is a memory cut whose first step is made: memory.high is lowered first and
+// watched, and the limit follows later. A limit below need kills; memory.high below need
+// only slows down.
 type pendingCut struct {
 	on       bool
 	action   knowledge.Action
@@ -22,13 +22,13 @@ type pendingCut struct {
 	refaults float64
 }
 
-// probe records a cut, and then makes its first step. It returns false where the
+// lowerHighFirst records a cut and then makes its first step. It returns false where the
 // kernel has no memory.high.
 func (e *Executor) lowerHighFirst(c *Container, a knowledge.Action) bool {
 	if e.Rules.Actuator != knowledge.ActuatorKernel || c.Probe == nil || c.Window.MemoryHigh != 0 {
 		return false
 	}
-	if err := c.Probe.SetHigh(0); err != nil { // what it has: is there such a file?
+	if err := c.Probe.SetHigh(0); err != nil { // its present value: is there such a file?
 		return false
 	}
 	c.cut = pendingCut{on: true, action: a}
@@ -44,11 +44,11 @@ func (e *Executor) lowerHighFirst(c *Container, a knowledge.Action) bool {
 	return c.InFlight
 }
 
-// lowerHigh is the first step itself.
+// lowerHigh makes the first step.
 func (e *Executor) lowerHigh(now time.Time, c *Container, unwritten error) {
 	p := &c.cut
 	if c.Probe == nil {
-		e.cancelCut(now, c, "the container went away")
+		e.cancelCut(now, c, "the container was removed")
 		return
 	}
 	if err := c.Probe.SetHigh(knowledge.Bytes(p.action.Resize.To)); err != nil {
@@ -56,18 +56,18 @@ func (e *Executor) lowerHigh(now time.Time, c *Container, unwritten error) {
 		return
 	}
 	if unwritten != nil {
-		e.log.Debug().Err(unwritten).Str("container", c.Name).Msg("a memory cut is recorded in memory only")
+		e.log.Debug().Err(unwritten).Str("container", c.Name).Msg("cannot persist a memory cut")
 	}
 	p.until = now.Add(highStep)
 	p.pressure, p.refaults = c.Window.MemoryPressure.Some10, c.Window.RefaultRate
 }
 
-// endProbe lifts memory.high again and closes the cut, which is not made.
+// cancelCut removes memory.high again and closes the cut, which is not made.
 func (e *Executor) cancelCut(now time.Time, c *Container, why string) {
 	a := c.cut.action
 	c.cut = pendingCut{}
 	e.liftHigh(c)
-	c.LastError, c.LastErrorAt = "a memory cut was not made: "+why, now
+	c.LastError, c.LastErrorAt = "memory cut canceled: "+why, now
 	o := knowledge.Outcome{
 		Seq: a.Seq, Result: knowledge.ResultRefused, At: now, Took: now.Sub(a.At),
 		Kernel: c.Limit(a.Resize.Resource), Message: why,
@@ -82,11 +82,11 @@ func (e *Executor) liftHigh(c *Container) {
 		return
 	}
 	if err := c.Probe.SetHigh(0); err != nil {
-		e.log.Warn().Err(err).Str("container", c.Name).Msg("cannot lift memory.high again")
+		e.log.Warn().Err(err).Str("container", c.Name).Msg("cannot remove memory.high")
 	}
 }
 
-// reviewHigh follows the first step with the limit, or takes it back.
+// reviewHigh lets the limit follow the first step, or cancels the cut.
 func (e *Executor) reviewHigh(now time.Time, c *Container) {
 	p := &c.cut
 	if !p.on || p.until.IsZero() {
@@ -96,10 +96,11 @@ func (e *Executor) reviewHigh(now time.Time, c *Container) {
 	resource, to := a.Resize.Resource, a.Resize.To
 	if w.MemoryPressure.Some10 > p.pressure+0.5 || w.RefaultRate > 4*p.refaults+200 ||
 		w.WorkingSet > knowledge.Bytes(to)*95/100 {
-		e.cancelCut(now, c, fmt.Sprintf("with memory.high at %s it waits for memory %.1f%% of the time and reads %.0f pages/s again",
+		e.cancelCut(now, c, fmt.Sprintf(
+			"with memory.high at %s it waits for memory %.1f%% of the time and reads %.0f pages/s again",
 			knowledge.Bytes(to), w.MemoryPressure.Some10, w.RefaultRate))
 		c.raise(now, resource, c.Limit(resource))
-		e.log.Info().Str("container", c.Name).Str("why", c.LastError).Msg("memory stays: the first step of a cut was felt")
+		e.log.Info().Str("container", c.Name).Str("reason", c.LastError).Msg("memory cut canceled")
 		return
 	}
 	if now.Before(p.until) || c.InFlight {

@@ -9,7 +9,7 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 )
 
-// Dirty reports whether the kernel holds a quota that the Engine does not know.
+// Dirty reports whether the kernel has a quota that the Engine does not have.
 func (c *Container) Dirty() bool { return !c.sync.dirtySince.IsZero() }
 
 // SyncEngine sends the Engine one quota that the kernel already has: the one that
@@ -45,8 +45,8 @@ func (c *Container) due(now time.Time) bool {
 	return now.Sub(moved) > engineQuiet || now.Sub(c.sync.dirtySince) > engineWithin*3/4
 }
 
-// tell sends the quota of the kernel to the Engine. It changes nothing that is in
-// force, so it is no action of its own in the journal: the folded record is.
+// sendQuota sends the quota of the kernel to the Engine. It changes nothing that is in
+// force, so it is no action of its own in the journal: TakeQuotaMoves has the record.
 func (e *Executor) sendQuota(c *Container) {
 	l := c.Marks.Engine
 	l.CPU, l.Period = c.Marks.Quota, c.Window.Period
@@ -67,7 +67,7 @@ func (e *Executor) sendQuota(c *Container) {
 			case err == nil:
 				c.Marks.Engine.CPU, c.Unsaved = l.CPU, true
 				c.sync.dirtySince = time.Time{}
-				if !sameCPU(c.Marks.Quota, l.CPU) { // it moved on meanwhile
+				if !sameCPU(c.Marks.Quota, l.CPU) { // it changed meanwhile
 					c.sync.dirtySince = now
 				}
 				c.retry[knowledge.ResourceCPU].failures = 0
@@ -77,23 +77,23 @@ func (e *Executor) sendQuota(c *Container) {
 			default:
 				c.backOff(now, knowledge.ResourceCPU, err)
 				e.meter.Action("cpu-engine", knowledge.ResultFailed.String(), now.Sub(started))
-				e.log.Warn().Err(err).Str("container", c.Name).Msg("the Engine does not take the quota that the kernel has")
+				e.log.Warn().Err(err).Str("container", c.Name).Msg("cannot update the quota in the Engine")
 			}
 		}
 	})
 }
 
-// flushers is how many updates run side by side when the daemon ends: the Engine
+// flushWorkers is how many updates run side by side when the daemon ends: the Engine
 // takes 16 at once without harm, and four keep its CPU for others.
 const flushWorkers = 4
 
-// Flush tells the Engine of every quota that the kernel is ahead with, until ctx
-// ends. The loop has stopped: nothing moves any more. It returns how many were
-// told and how many were not.
-func (e *Executor) Flush(ctx context.Context, containers iter.Seq[*Container]) (told, left int) {
+// Flush sends the Engine every quota that only the kernel has, until ctx ends. The loop
+// has stopped: nothing changes any more. It returns how many were sent and how many were
+// not.
+func (e *Executor) Flush(ctx context.Context, containers iter.Seq[*Container]) (sent, left int) {
 	for c := range containers {
 		if c.cut.on {
-			e.cancelCut(e.now(), c, "the daemon ends")
+			e.cancelCut(e.now(), c, "the daemon stops")
 		}
 		if c.Adopt && !c.Gone && c.Policy.Acts() {
 			// The next start would not know that it has to compare these limits.
@@ -104,7 +104,7 @@ func (e *Executor) Flush(ctx context.Context, containers iter.Seq[*Container]) (
 	}
 	work := make(chan *Container)
 	var group sync.WaitGroup
-	var mu sync.Mutex // guards told, left
+	var mu sync.Mutex // guards sent, left
 	for range flushWorkers {
 		group.Go(func() {
 			for c := range work {
@@ -113,7 +113,7 @@ func (e *Executor) Flush(ctx context.Context, containers iter.Seq[*Container]) (
 				err := e.engine.UpdateCPU(ctx, c.ID, l)
 				mu.Lock()
 				if err == nil {
-					told++
+					sent++
 					c.Marks.Engine.CPU, c.sync.dirtySince = l.CPU, time.Time{}
 				} else {
 					left++
@@ -135,19 +135,20 @@ func (e *Executor) Flush(ctx context.Context, containers iter.Seq[*Container]) (
 	}
 	close(work)
 	group.Wait()
-	return told, left
+	return sent, left
 }
 
 const (
-	// sharesEvery is how seldom a share is changed: it goes through the Engine.
+	// sharesEvery is the least time between two changes of shares, which go through the
+	// Engine.
 	sharesEvery = 30 * time.Second
-	// sharesStep is the least change of a share that is worth a call, as a factor.
+	// sharesStep is the least change of shares that is worth a call, as a factor.
 	sharesStep = 1.2
 )
 
-// Weigh sets a container's CPU share (Docker's scale, 1024 is the default), and
-// reports whether it is on its way. It has no hard effect on anybody, so it is not
-// journaled; the way back is kept.
+// SetShares sets a container's CPU shares (1024 is Docker's default), and reports whether
+// the update is under way. Shares are no hard limit, so they are not in the journal; the
+// original is kept.
 func (e *Executor) SetShares(now time.Time, c *Container, shares int64) bool {
 	have := c.Marks.Engine.Shares
 	if have == 0 {
@@ -162,7 +163,7 @@ func (e *Executor) SetShares(now time.Time, c *Container, shares int64) bool {
 	return e.updateShares(now, c, shares)
 }
 
-// RestoreShares gives a container back the share that it had.
+// RestoreShares sets the original CPU shares.
 func (e *Executor) RestoreShares(now time.Time, c *Container) {
 	orDefault := func(shares int64) int64 {
 		if shares == 0 {
@@ -177,7 +178,7 @@ func (e *Executor) RestoreShares(now time.Time, c *Container) {
 	e.updateShares(now, c, was)
 }
 
-// share tells the Engine a share.
+// updateShares sends shares to the Engine.
 func (e *Executor) updateShares(now time.Time, c *Container, shares int64) bool {
 	c.sync.sharesAt = now
 	id := c.ID
@@ -198,7 +199,8 @@ func (e *Executor) updateShares(now time.Time, c *Container, shares int64) bool 
 			}
 			e.meter.Action("shares", result.String(), 0)
 			e.log.Info().Str("container", c.Name).Int64("shares", shares).Stringer("result", result).
-				Str("why", knowledge.Because(knowledge.RuleWeight, c.Window.Usage.Cores(), float64(shares)).String()).Msg("weigh")
+				Str("why", knowledge.Because(knowledge.RuleWeight, c.Window.Usage.Cores(),
+					float64(shares)).String()).Msg("update shares")
 		}
 	})
 	return c.InFlight

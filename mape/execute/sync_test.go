@@ -211,7 +211,8 @@ func TestFlushAdoptsWhatAKilledLifeLeft(t *testing.T) {
 	w := newWorld(t)
 	w.kernel.CPU = core / 2
 	w.s.Adopt, w.s.sync.settled = true, false
-	if told, left := w.exec.Flush(t.Context(), slices.Values([]*Container{w.s})); told != 1 || left != 0 || w.engine.CPU != core/2 {
+	if told, left := w.exec.Flush(t.Context(), slices.Values([]*Container{w.s})); told != 1 || left != 0 ||
+		w.engine.CPU != core/2 {
 		t.Errorf("told %d, left %d, the Engine holds %v, the kernel %v", told, left, w.engine.CPU, w.kernel.CPU)
 	}
 }

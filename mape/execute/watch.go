@@ -10,7 +10,7 @@ import (
 const (
 	// watchFor is how long a cut is watched before it counts as good.
 	watchFor = 30 * time.Second
-	// raisedFor is how long a floor stays raised after the first cut that hurt;
+	// raisedFor is how long a floor stays raised after the first cut that did harm;
 	// each repeat doubles it.
 	raisedFor = time.Hour
 	// raisedMost bounds the doubling: a day.
@@ -50,12 +50,12 @@ func (c *Container) watch(now time.Time, a knowledge.Action) {
 	}
 }
 
-// Review looks at the cuts that are being watched: it undoes what hurt, and tells
-// learning about what did not. Call it after each sample of the container.
+// Review checks the cuts that are watched: it undoes those that did harm, and reports the
+// others as good. It is called after each sample of the container.
 func (e *Executor) Review(now time.Time, c *Container) {
 	e.reviewHigh(now, c)
 	if c.Pause.Active(now) && !c.Pause.OnlyDown {
-		c.watches = [2]*watch{} // limits are left alone, a way back too
+		c.watches = [2]*watch{} // limits are left alone, an undo is a change too
 		return
 	}
 	for r := range c.watches {
@@ -65,7 +65,7 @@ func (e *Executor) Review(now time.Time, c *Container) {
 		}
 		if hurt := w.harm(now, c); hurt != "" {
 			if c.InFlight && r == int(knowledge.ResourceMemory) {
-				continue // one writer: the way back follows what is on its way
+				continue // one writer: the undo follows the update that is under way
 			}
 			e.undo(now, c, w, hurt)
 			continue
@@ -79,8 +79,8 @@ func (e *Executor) Review(now time.Time, c *Container) {
 	}
 }
 
-// hurt says what became worse since the cut, and can be blamed on it: a load that
-// grew is not the cut's fault.
+// harm says what became worse since the cut and follows from it: a load that grew does
+// not.
 func (w *watch) harm(now time.Time, c *Container) string {
 	win := c.Window
 	switch {
@@ -104,12 +104,13 @@ func (w *watch) harm(now time.Time, c *Container) string {
 	target := max(c.Envelope.ThrottleTarget, c.Policy.ThrottleTarget)
 	same := win.Demand() <= w.peak+w.peak/10
 	if settled && same && win.ThrottleRatio > w.throttled+3*target+0.05 {
-		return fmt.Sprintf("%.0f%% of its periods are throttled at the load that it had before, %.0f%% then", win.ThrottleRatio*100, w.throttled*100)
+		return fmt.Sprintf("%.0f%% of its periods are throttled at the load that it had before, %.0f%% then",
+			win.ThrottleRatio*100, w.throttled*100)
 	}
 	return ""
 }
 
-// undo takes a cut back and raises the floor.
+// undo undoes a cut and raises the floor.
 func (e *Executor) undo(now time.Time, c *Container, w *watch, hurt string) {
 	a := w.action
 	r, limit := a.Resize.Resource, a.Resize.From

@@ -59,7 +59,8 @@ func TestWhatCountsAsHurt(t *testing.T) {
 		{"nothing", cpu, 10 * time.Second, func(*Container) {}, false},
 		{"throttled at the same load", cpu, 3 * time.Second, func(c *Container) { c.Window.ThrottleRatio = 0.5 }, true},
 		{"throttled, too early to say", cpu, time.Second, func(c *Container) { c.Window.ThrottleRatio = 0.5 }, false},
-		{"throttled by a load that grew", cpu, 3 * time.Second, func(c *Container) { c.Window.ThrottleRatio, c.Window.Usage = 0.5, 2*core }, false},
+		{"throttled by a load that grew", cpu, 3 * time.Second,
+			func(c *Container) { c.Window.ThrottleRatio, c.Window.Usage = 0.5, 2*core }, false},
 		{"throttled within the target", cpu, 3 * time.Second, func(c *Container) { c.Window.ThrottleRatio = 0.2 }, false},
 		{"unhealthy", cpu, time.Second, func(c *Container) { c.Health = knowledge.HealthUnhealthy }, true},
 		{"restarted", mem, time.Second, func(c *Container) { c.Restarts++ }, true},
@@ -142,7 +143,8 @@ func TestCutsThatAreNotTakenBack(t *testing.T) {
 		}
 	}
 	w := newWorld(t)
-	w.exec.Apply(w.now, w.s, w.decide(knowledge.ResourceCPU, int64(8*core/10), knowledge.ActorUser), func(knowledge.Record) {})
+	w.exec.Apply(w.now, w.s, w.decide(knowledge.ResourceCPU, int64(8*core/10), knowledge.ActorUser),
+		func(knowledge.Record) {})
 	w.settle()
 	w.pass(3 * time.Second)
 	w.s.Window.ThrottleRatio = 0.9
@@ -228,7 +230,8 @@ func TestTheFirstStepGivesWay(t *testing.T) {
 	for name, come := range map[string]func(*world){
 		"growth": func(w *world) { w.memory(600 * mib) },
 		"a person": func(w *world) {
-			w.exec.Apply(w.now, w.s, w.decide(knowledge.ResourceMemory, int64(600*mib), knowledge.ActorUser), func(knowledge.Record) {})
+			w.exec.Apply(w.now, w.s, w.decide(knowledge.ResourceMemory, int64(600*mib), knowledge.ActorUser),
+				func(knowledge.Record) {})
 		},
 		"the end of the daemon": func(w *world) { w.exec.Flush(w.t.Context(), slices.Values([]*Container{w.s})) },
 		"somebody else": func(w *world) {

@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// Workers that talk to the Engine and the disk while the loop
-// goes on measuring. What a job returns runs on the loop's goroutine.
+// Workers call the Engine and the disk while the loop goes on measuring. The function
+// that a job returns runs on the loop's goroutine.
 type Workers struct {
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -15,7 +15,7 @@ type Workers struct {
 	group  sync.WaitGroup
 	// limit bounds what is queued: a job or two for each container.
 	limit int
-	open  int // jobs handed out and not yet brought back; loop's goroutine only
+	open  int // jobs whose results were not finished yet; loop's goroutine only
 }
 
 // NewWorkers starts workers that end with ctx or Close.
@@ -57,11 +57,11 @@ func (h *Workers) Do(job func(ctx context.Context) func()) bool {
 	return true
 }
 
-// Results carries what finished jobs want done on the loop's goroutine; pass
-// each to Finish.
+// Results are the functions that finished jobs returned; pass each to Finish on the
+// loop's goroutine.
 func (h *Workers) Results() <-chan func() { return h.done }
 
-// Finish runs the closing half of a job.
+// Finish runs the result of a job.
 func (h *Workers) Finish(after func()) {
 	h.open--
 	after()
@@ -70,7 +70,7 @@ func (h *Workers) Finish(after func()) {
 // Open is how many jobs are under way.
 func (h *Workers) Open() int { return h.open }
 
-// Close ends the workers and waits for the jobs they are in.
+// Close ends the workers and waits for the jobs that run.
 func (h *Workers) Close() {
 	h.cancel()
 	h.group.Wait()

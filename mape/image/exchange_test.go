@@ -131,7 +131,8 @@ func TestNodesComeToKnowTheSame(t *testing.T) {
 			a, b := pick.Draw(t, "a"), pick.Draw(t, "b")
 			switch rapid.IntRange(0, 3).Draw(t, "step") {
 			case 0, 1:
-				a.work(knowledge.ImageKey(fmt.Sprint("image", rapid.IntRange(0, 3).Draw(t, "image"))), rapid.Float64Range(0.01, 8).Draw(t, "cores"), 100*mib)
+				a.work(knowledge.ImageKey(fmt.Sprint("image", rapid.IntRange(0, 3).Draw(t, "image"))),
+					rapid.Float64Range(0.01, 8).Draw(t, "cores"), 100*mib)
 			case 2:
 				a.take(t, b, rapid.IntRange(0, 4000).Draw(t, "most"))
 				all := ReadDigests(nil)
@@ -300,7 +301,8 @@ func TestCopiesAreBounded(t *testing.T) {
 	var flood []Copy
 	for n := range 600 {
 		for host := range 20 {
-			flood = append(flood, copyOf(knowledge.ImageKey(fmt.Sprint("image", n)), knowledge.NodeID(fmt.Sprint("host", host)), now, 1))
+			flood = append(flood, copyOf(knowledge.ImageKey(fmt.Sprint("image", n)), knowledge.NodeID(fmt.Sprint("host", host)),
+				now, 1))
 		}
 	}
 	for host := range 200 {
@@ -365,7 +367,8 @@ func TestOnlyWhatIsKeptIsGiven(t *testing.T) {
 			before := to.images[image1].shared.Hosts()
 			to.mergeAll(t, parts)
 			for _, p := range parts {
-				if slices.Contains(before, p.Host) || to.images[image1].shared.Of(p.Host) == nil && !profile.Admits(before, p.Host) {
+				if slices.Contains(before, p.Host) || to.images[image1].shared.Of(p.Host) == nil &&
+					!profile.Admits(before, p.Host) {
 					t.Errorf("%s is given for nothing", p.Host)
 				}
 			}
@@ -403,7 +406,8 @@ func FuzzCopy(f *testing.F) {
 	good := copyOf("image", "b", begin, 1)
 	f.Add("image", "b", uint64(1), uint64(1), good.Packed)
 	f.Fuzz(func(t *testing.T, image, host string, epoch, version uint64, packed []byte) {
-		p := Copy{Image: knowledge.ImageKey(image), Host: knowledge.NodeID(host), Epoch: epoch, Version: version, Packed: packed}
+		p := Copy{Image: knowledge.ImageKey(image), Host: knowledge.NodeID(host), Epoch: epoch, Version: version,
+			Packed: packed}
 		q, err := p.open()
 		if err != nil {
 			return

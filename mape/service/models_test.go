@@ -26,7 +26,8 @@ func TestStepsOfModels(t *testing.T) {
 		told bool
 		held int
 	}{
-		{10 * time.Second, true, 1}, {9500 * time.Millisecond, true, 2}, {5 * time.Second, false, 2}, {5500 * time.Millisecond, true, 3},
+		{10 * time.Second, true, 1}, {9500 * time.Millisecond, true, 2}, {5 * time.Second, false, 2},
+		{5500 * time.Millisecond, true, 3},
 		{60 * time.Second, true, 9}, {-time.Hour, true, 10}, {10 * time.Second, true, 11}, {30 * 24 * time.Hour, true, 12},
 		{10 * time.Minute, true, 12}, // 60 steps: two of the coarse one are complete, twelve more began
 	} {
@@ -72,7 +73,8 @@ func TestModelsOfOtherFormats(t *testing.T) {
 	if _, err := unmarshalModels(extra, now, 10*time.Second); err != nil {
 		t.Error(err)
 	}
-	for name, bad := range map[string][]byte{"empty": nil, "cut": packed[:len(packed)-1], "header alone": packed[:modelsHeader], "newer": append([]byte{9}, packed[1:]...)} {
+	for name, bad := range map[string][]byte{"empty": nil, "cut": packed[:len(packed)-1],
+		"header alone": packed[:modelsHeader], "newer": append([]byte{9}, packed[1:]...)} {
 		if _, err := unmarshalModels(bad, now, 10*time.Second); err == nil {
 			t.Errorf("%s was read", name)
 		}
