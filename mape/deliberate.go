@@ -116,7 +116,7 @@ var errStalled = errors.New("event loop stalled, retry")
 func (l *Loop) ApplyIntents(ctx context.Context, intents []knowledge.Intent) (done IntentResult, err error) {
 	doErr := l.Do(ctx, func() {
 		now := l.o.Now()
-		if l.sinceTick(now) > lateBy { // a newer decision may wait in the queue
+		if l.ticks.since(now) > lateBy { // a newer decision may wait in the queue
 			err = errStalled
 			return
 		}

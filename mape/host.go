@@ -51,7 +51,7 @@ func (l *Loop) SetHost(h knowledge.Host) {
 	l.exec.Host.CPUPool = l.set.cpuPool(l.o.Host)
 	for _, c := range l.containers.order {
 		c.Policy = l.set.Policy(c.Container.Container)
-		l.setEnvelope(l.lastTick, c)
+		l.setEnvelope(l.ticks.last, c)
 	}
 }
 

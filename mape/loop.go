@@ -45,6 +45,7 @@ var ErrStopped = errors.New("the loop has stopped")
 // Loop measures all containers of one host and sets the limits of those that opted in.
 type Loop struct {
 	*actor.Actor // calls that read or change what follows
+	eventQueue
 	imageExchange
 
 	o       Options
@@ -65,13 +66,38 @@ type Loop struct {
 	reports      reports
 	saving       saving
 	begin        time.Time
-	lastTick     time.Time
-	tickAt       time.Time // when Run lets the next tick come
+	ticks        schedule
 	deliberateAt time.Time
 	ready        bool // the first full pass is done
+}
 
+// schedule is when the loop ticked, and when Run plans to.
+type schedule struct {
+	last time.Time
+	next time.Time // zero: Run plans nothing
+}
+
+// since is how long ago the last tick was, without the time that Run meant to sleep.
+func (s *schedule) since(now time.Time) time.Duration {
+	if s.next.IsZero() {
+		return now.Sub(s.last)
+	}
+	return tickEvery + now.Sub(s.next)
+}
+
+// eventQueue are the Engine's events that wait for the loop.
+type eventQueue struct {
 	events   chan knowledge.Event
-	overflow atomic.Bool
+	overflow *atomic.Bool // some were lost
+}
+
+// Emit takes an event of the Engine; it never blocks.
+func (q eventQueue) Emit(ev knowledge.Event) {
+	select {
+	case q.events <- ev:
+	default:
+		q.overflow.Store(true)
+	}
 }
 
 // New makes a loop; Run starts it.
@@ -84,7 +110,7 @@ func New(o Options) *Loop {
 		Actor: calls, imageExchange: imageExchange{calls, image.NewSet(o.Node, o.Seal), o.Now},
 		o: o, set: o.Settings, cadence: o.Settings.Cadence, host: hostUse{engineUp: true},
 		containers: newContainerSet(), services: service.NewRegistry(),
-		events: make(chan knowledge.Event, eventsKept),
+		eventQueue: eventQueue{make(chan knowledge.Event, eventsKept), new(atomic.Bool)},
 	}
 	l.workers = execute.NewWorkers(context.Background(), 4, 4096)
 	l.exec = execute.New(execute.Options{
@@ -94,7 +120,7 @@ func New(o Options) *Loop {
 	l.exec.Host = execute.Host{CPUs: o.Host.CPUs, Memory: o.Host.Memory, Crashes: o.Crashes}
 	l.exec.Host.CPUPool, l.exec.Host.Owned = l.set.cpuPool(l.o.Host), o.Owners != nil
 	l.begin = o.Now()
-	l.lastTick, l.saving.at = l.begin, l.begin
+	l.ticks.last, l.saving.at = l.begin, l.begin
 	l.restore()
 	return l
 }
@@ -112,21 +138,12 @@ func (l *Loop) restore() {
 	l.images.Restore(l.begin, r.Images)
 }
 
-// Emit takes an event of the Engine; it never blocks.
-func (l *Loop) Emit(ev knowledge.Event) {
-	select {
-	case l.events <- ev:
-	default:
-		l.overflow.Store(true)
-	}
-}
-
 // Run ticks until ctx ends, then sends the Engine the limits that it does not have yet,
 // saves, and returns. No container is changed by the end of the loop.
 func (l *Loop) Run(ctx context.Context) {
 	defer l.Stop()
-	l.lastTick = l.o.Now() // what came between New and Run was no late pass
-	l.tickAt = l.lastTick.Add(tickEvery)
+	l.ticks.last = l.o.Now() // what came between New and Run was no late pass
+	l.ticks.next = l.ticks.last.Add(tickEvery)
 	timer := time.NewTimer(tickEvery)
 	defer timer.Stop()
 	for {
@@ -141,7 +158,7 @@ func (l *Loop) Run(ctx context.Context) {
 			}
 			now := l.o.Now()
 			pause := l.untilNext(now)
-			l.tickAt = now.Add(pause)
+			l.ticks.next = now.Add(pause)
 			timer.Reset(pause)
 			continue
 		case ev := <-l.events:
@@ -152,8 +169,8 @@ func (l *Loop) Run(ctx context.Context) {
 		case call := <-l.Calls():
 			call()
 		}
-		if soon := l.o.Now().Add(tickEvery); l.tickAt.After(soon) { // what came may be urgent
-			l.tickAt = soon
+		if soon := l.o.Now().Add(tickEvery); l.ticks.next.After(soon) { // what came may be urgent
+			l.ticks.next = soon
 			timer.Reset(tickEvery)
 		}
 	}
@@ -183,8 +200,8 @@ func (l *Loop) Tick(now time.Time) {
 // checkLate keeps decisions out of a late tick. After a long gap (the daemon was
 // frozen or starved) rates begin anew.
 func (l *Loop) checkLate(now time.Time) {
-	gap := l.sinceTick(now)
-	l.lastTick = now
+	gap := l.ticks.since(now)
+	l.ticks.last = now
 	l.exec.Host.Late = 0
 	if gap <= lateBy {
 		return
@@ -199,14 +216,6 @@ func (l *Loop) checkLate(now time.Time) {
 		l.containers.due[i] = 0
 	}
 	l.listing.at = time.Time{}
-}
-
-// sinceTick is how long ago the last tick was, without the time that Run meant to sleep.
-func (l *Loop) sinceTick(now time.Time) time.Duration {
-	if l.tickAt.IsZero() { // Run did not plan it
-		return now.Sub(l.lastTick)
-	}
-	return tickEvery + now.Sub(l.tickAt)
 }
 
 // elapsed reports whether an interval has passed since *at, and starts the next one.

@@ -362,7 +362,7 @@ func TestIntervalsAreMonotonic(t *testing.T) {
 	h.pass(20 * time.Second)
 	c := h.container(b)
 	for name, at := range map[string]time.Time{
-		"tick": h.loop.lastTick, "list": h.loop.listing.at, "flush": h.loop.saving.at, "deliberation": h.loop.deliberateAt,
+		"tick": h.loop.ticks.last, "list": h.loop.listing.at, "flush": h.loop.saving.at, "deliberation": h.loop.deliberateAt,
 		"window":              c.Window.At,
 		"begin of the window": c.Window.Since, "growth": c.Marks.LastGrow[0], "slow tier": c.reading.slow.At(),
 		"wish": c.planned[0].Since, "envelope": c.Envelope.At,

@@ -91,8 +91,8 @@ func TestSteeringCostsNothing(t *testing.T) {
 	more := 0.0 // logarithms of the ratios
 	for name, trace := range traces {
 		without, with := replay(t, trace, 8*time.Hour, false), replay(t, trace, 8*time.Hour, true)
-		t.Logf("%s: slack at 0.01 %% and 0.1 %% unserved %.1f %% and %.1f %%, without %.1f %% and %.1f %%; unserved %.4f %%, without %.4f %%; "+
-			"%d writes, without %d", name,
+		t.Logf("%s: slack at 0.01 %% and 0.1 %% unserved %.1f %% and %.1f %%, without %.1f %% and %.1f %%; "+
+			"unserved %.4f %%, without %.4f %%; %d writes, without %d", name,
 			100*with.slack[0], 100*with.slack[1], 100*without.slack[0], 100*without.slack[1], 100*with.short, 100*without.short,
 			with.writes, without.writes)
 		for i := range with.slack {

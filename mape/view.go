@@ -60,7 +60,7 @@ func (l *Loop) summary() Summary {
 		Host: l.exec.Host, Settings: l.set,
 		HostCPU: l.host.cpu, HostUsed: l.host.used, HostAvailable: l.host.available,
 		Pool: l.set.cpuPool(l.o.Host), Ready: l.ready, StoreError: l.saving.err, ListError: l.listing.err,
-		Repaired: l.exec.Repairs, Started: l.begin, LastTick: l.lastTick, Cadence: l.cadence.Busy,
+		Repaired: l.exec.Repairs, Started: l.begin, LastTick: l.ticks.last, Cadence: l.cadence.Busy,
 	}
 	for _, c := range l.containers.order {
 		if c.managed() {
