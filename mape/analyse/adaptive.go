@@ -17,45 +17,46 @@ const (
 	kneeNews = 0.02
 	// kneeChanges is how many moves are remembered.
 	kneeChanges = 4
-	// KneeHarmless is a knee from which on use of the limit as such does no harm: what
-	// hurts beyond it is a limit that is used up, and throttling tells that.
+	// KneeHarmless is a knee from which on use below the limit does no harm: only a limit
+	// that is used up does, and throttling shows that.
 	KneeHarmless = KneeMost - kneeNews
-	// KneeWatched and KneeHurt are the evidence that a knee needs before it steers:
-	// an hour of observation, and as many seconds under KneeMost at which it hurt as
-	// the first guess counts for, so that what was seen outweighs what was guessed.
-	// A limit that was raised takes the evidence away: it fades by half a day, and at
-	// kneeKept of it, after two days, the lesson is asked for anew.
+	// KneeWatched and KneeHurt are the evidence that a knee needs before it steers: an
+	// hour of observation, and as many seconds of harm under KneeMost as the weight of the
+	// first guess, so that observation outweighs it. A raised limit ends the evidence: it
+	// fades by half a day, and at kneeKept of it, after two days, the lesson has to be
+	// learned again.
 	KneeWatched = time.Hour
 	KneeHurt    = 10 * time.Minute
 	kneeKept    = 0.25
 )
 
-// Adaptive is the thresholds of one service: the knee it learned, and the story
-// of how it came there. The zero value is usable and holds no pointers.
+// Adaptive is the learned threshold of one service, with its last changes. The zero
+// value is usable and holds no pointers.
 type Adaptive struct {
 	Knee Knee
-	// told is how far below KneeStart the knee in force is, so that the zero
-	// value is KneeStart.
-	told    float64
+	// below is how far the knee in use is below KneeStart, so that the zero value is
+	// KneeStart.
+	below   float64
 	changes [kneeChanges]Change // newest first
 	steers  bool
 }
 
 // Lesson is what a service's knee is worth. The zero value: nothing was observed.
 type Lesson struct {
-	// Knee is the share of the limit from which use hurts, KneeLeast to KneeMost.
+	// Knee is the share of the limit from which on use is throttled, KneeLeast to
+	// KneeMost.
 	Knee float64
-	// Watched is how long it was observed, Hurt for how long of that under KneeMost
-	// at a use that hurt; both fade by half a day.
+	// Watched is how long it was observed, Hurt for how long of that it was throttled at a
+	// use under KneeMost; both fade by half a day.
 	Watched, Hurt time.Duration
 	// Steers: there is, or was of late, evidence enough to act upon it.
 	Steers bool
 }
 
-// Judge weighs the evidence as of the newest observation, and keeps the verdict:
-// less is needed to go on than to begin.
+// Judge weighs the evidence as of the newest observation, and keeps the result: less
+// is needed to go on steering than to begin.
 func (a *Adaptive) Judge() Lesson {
-	l := Lesson{Knee: KneeStart - a.told}
+	l := Lesson{Knee: KneeStart - a.below}
 	l.Watched, l.Hurt = a.Knee.evidence()
 	need := 1.0
 	if a.steers {
@@ -67,8 +68,8 @@ func (a *Adaptive) Judge() Lesson {
 	return l
 }
 
-// Doubt says why the lesson does not steer; the zero Reason: it does.
-func (l *Lesson) Doubt() knowledge.Reason {
+// Unused is why the lesson does not steer; the zero Reason: it does.
+func (l *Lesson) Unused() knowledge.Reason {
 	switch {
 	case l.Steers:
 		return knowledge.Reason{}
@@ -79,7 +80,7 @@ func (l *Lesson) Doubt() knowledge.Reason {
 		KneeHurt.Seconds())
 }
 
-// Keep restores the verdict of an earlier life.
+// Keep restores the result of Judge after a restart.
 func (a *Adaptive) Keep(steers bool) { a.steers = steers }
 
 // Change is one move of the knee and the observations that made it.
@@ -104,37 +105,36 @@ func (a *Adaptive) Merge(at time.Time, other *Knee) {
 }
 
 func (a *Adaptive) follow(at time.Time) {
-	was := KneeStart - a.told
+	was := KneeStart - a.below
 	now := a.Knee.At()
 	if math.Abs(now-was) < kneeNews {
 		return
 	}
-	a.told = KneeStart - now
+	a.below = KneeStart - now
 	copy(a.changes[1:], a.changes[:kneeChanges-1])
 	a.changes[0] = Change{At: at, Was: was, Now: now, Moved: a.Knee.Decisive()}
 }
 
 // Thresholds are what holds now.
 type Thresholds struct {
-	// Knee is the utilisation from which it hurts (ρ_hi); Low (ρ_lo) is the one
-	// that a cut may lead to.
+	// Knee is the utilisation from which on the service is throttled (ρ_hi); Low (ρ_lo) is
+	// the one that a cut may lead to.
 	Knee float64 `json:"knee"`
 	Low  float64 `json:"low"`
 	// Up is the expected utilisation at which growth begins: Knee − Uncertainty.
 	Up float64 `json:"up"`
-	// Uncertainty is what the forecast's bound lies above its value, over capacity.
+	// Uncertainty is the distance of the forecast's bound from its value, over capacity.
 	Uncertainty float64 `json:"uncertainty"`
 	// Changes are the last moves of the knee, newest first; a zero At: none.
 	Changes [kneeChanges]Change `json:"changes"`
 	Reason  knowledge.Reason    `json:"reason"`
 }
 
-// Thresholds tells what holds at a capacity, with a forecast whose bound lies
-// uncertainty above its value, both in cores. The more uncertain the forecast,
-// the lower the trigger. An uncertainty that is no number counts as the whole
-// capacity.
+// Thresholds are those for a capacity, with a forecast whose bound is uncertainty
+// above its value, both in cores. The more uncertain the forecast, the lower the
+// trigger. An uncertainty that is no number counts as the whole capacity.
 func (a *Adaptive) Thresholds(uncertainty, capacity float64) Thresholds {
-	t := Thresholds{Knee: KneeStart - a.told, Changes: a.changes, Uncertainty: 1}
+	t := Thresholds{Knee: KneeStart - a.below, Changes: a.changes, Uncertainty: 1}
 	if q := uncertainty / capacity; q >= 0 && q < 1 {
 		t.Uncertainty = q
 	}

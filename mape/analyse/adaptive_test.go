@@ -94,8 +94,8 @@ func TestJudge(t *testing.T) {
 			}
 		}
 		l := a.Judge()
-		if l.Steers != c.steers || l.Doubt().Rule != c.rule {
-			t.Errorf("%s: %+v, %s", c.name, l, l.Doubt())
+		if l.Steers != c.steers || l.Unused().Rule != c.rule {
+			t.Errorf("%s: %+v, %s", c.name, l, l.Unused())
 		}
 		if !c.steers {
 			continue

@@ -1,7 +1,6 @@
-// Package analyse says what a window means: how far it can be trusted, whether
-// the container is starved, tight, roomy or idle, and what it would use if it
-// could. It is pure: the same window, policy and instant give the same finding,
-// and nothing is allocated.
+// Package analyse assesses windows: how far one can be trusted, whether the container
+// is starved, tight, roomy or idle, and its demand without a limit. It is pure: the
+// same window, policy and instant give the same finding, and nothing is allocated.
 package analyse
 
 import (
@@ -37,8 +36,8 @@ func Assess(
 	return f
 }
 
-// quality judges the window before anything is read from it. Unknown is not
-// zero, and what is absurd is worse than what is few.
+// quality judges the window before it is used. Unknown is not zero, and invalid
+// readings are worse than few.
 func quality(now time.Time, w *knowledge.Window, maxAge time.Duration) (knowledge.Quality, knowledge.Reason) {
 	age := now.Sub(w.At)
 	switch {
@@ -80,17 +79,17 @@ func sane(w *knowledge.Window) bool {
 
 // demand is the CPU that the container would use without its quota.
 //
-// Throttled time is summed over CPUs, so in a throttled period it is the number
-// of CPUs that stood ready times how long they had to wait. In such a period the
-// use is the quota itself; what was held back is spread over the throttled
-// periods only, not over the whole interval. Four busy threads under a quota of
-// 1 core use 4 × 25 ms of a period and wait 4 × 75 ms: 1 + 3 = 4 cores, whether
-// the interval is that one period or a second with nine quiet ones before it.
+// Throttled time is summed over CPUs, so in a throttled period it is the number of
+// runnable CPUs times how long they had to wait. In such a period the use is the
+// quota itself; the throttled demand is spread over the throttled periods only, not
+// over the whole interval. Four busy threads under a quota of 1 core use 4 × 25 ms of
+// a period and wait 4 × 75 ms: 1 + 3 = 4 cores, whether the interval is that one
+// period or a second with nine quiet ones before it.
 //
-// It is an estimate from above: a thread that wanted 1 ms more is counted as
-// waiting to the end of the period. It never exceeds the CPUs that were ready,
-// and time that the kernel adds late (it counts when a CPU is released) is
-// bounded by the envelope's ceiling.
+// It is an upper estimate: a thread that needed 1 ms more counts as waiting to the
+// end of the period. It never exceeds the CPUs that were runnable, and time that the
+// kernel adds late (it counts when a CPU is released) is bounded by the envelope's
+// ceiling.
 func demand(w *knowledge.Window) knowledge.NanoCPU {
 	d := w.Demand()
 	if h := heldBack(w); h > 0 {
@@ -116,7 +115,8 @@ func period(w *knowledge.Window) time.Duration {
 	return w.Period
 }
 
-// boost: throttled so hard, or so long, that the next second cannot be waited for.
+// boost: throttled so heavily, or for so long, that the quota must grow within the
+// second.
 func boost(w *knowledge.Window) bool {
 	if w.Quota <= 0 || !w.Throttled() || w.Have&knowledge.HasThrottle == 0 {
 		return false
@@ -170,10 +170,9 @@ func Reclaiming(w *knowledge.Window) bool {
 	return w.HighEvents+w.MaxEvents > 0 && Needy(w)
 }
 
-// Needy reports whether so much of the limit is memory that reclaim cannot take
-// that a reclaim at the limit is a sign of need. Page cache is not demand, also
-// where the kernel counts it as active: a database that reads its files twice
-// fills any limit with it.
+// Needy reports whether a reclaim at the limit is a sign of need: enough of the limit
+// is memory that reclaim cannot take. Page cache is not demand, also where the kernel
+// counts it as active: a database that reads its files twice fills any limit with it.
 func Needy(w *knowledge.Window) bool {
 	use := w.WorkingSet
 	if w.Have&knowledge.HasMemoryStat != 0 {
@@ -197,7 +196,7 @@ func part[T ~int64](use, limit T) float64 {
 	return float64(use) / float64(limit)
 }
 
-// timeToFull is how long the limit lasts at the present growth; 0: for ever.
+// timeToFull is how long the limit lasts at the present growth; 0: no end.
 func timeToFull(w *knowledge.Window) time.Duration {
 	if w.MemoryLimit <= 0 || w.Growth <= 0 || w.Have&knowledge.HasMemory == 0 {
 		return 0
@@ -212,8 +211,8 @@ func timeToFull(w *knowledge.Window) time.Duration {
 	return max(time.Duration(s*float64(time.Second)), time.Nanosecond)
 }
 
-// calm is how long there was no memory event, OOM kill or pressure. It is never
-// longer than the container has been watched: what was not seen was not calm.
+// calm is how long there was no memory event, OOM kill or pressure, at most the time
+// that the container was observed.
 func calm(now time.Time, w *knowledge.Window) time.Duration {
 	if w.Have&knowledge.HasMemoryPressure != 0 && w.MemoryPressure.Some10 > PressureHigh {
 		return 0

@@ -50,8 +50,8 @@ func (k *Knee) fields(f *knowledge.Fields) {
 	f.Require(behind >= -maxKneeExponent && behind <= maxKneeExponent+1)
 }
 
-// Marshal packs the table and its changes into AdaptiveSize bytes, without the
-// verdict of Judge.
+// Marshal packs the table and its changes into AdaptiveSize bytes, without the result
+// of Judge.
 func (a *Adaptive) Marshal() []byte {
 	f := knowledge.PackFields(make([]byte, 0, AdaptiveSize))
 	a.fields(f)
@@ -73,7 +73,7 @@ func (a *Adaptive) Unmarshal(b []byte) error {
 
 func (a *Adaptive) fields(f *knowledge.Fields) {
 	a.Knee.fields(f)
-	f.Float(&a.told, KneeStart-KneeMost-1e-9, KneeStart-KneeLeast+1e-9)
+	f.Float(&a.below, KneeStart-KneeMost-1e-9, KneeStart-KneeLeast+1e-9)
 	for i := range a.changes {
 		c := &a.changes[i]
 		at := int64(0)

@@ -27,7 +27,7 @@ const (
 	kneeHalfLife = 24 * time.Hour
 	// kneeLateness is how far behind the newest observation another may come.
 	kneeLateness = time.Hour
-	// maxKneeStep bounds the seconds that one observation speaks for.
+	// maxKneeStep bounds the seconds that one observation represents.
 	maxKneeStep = 60.0
 	// maxKneeExponent is how many half-lives weights grow before they are scaled.
 	maxKneeExponent = 20
@@ -35,11 +35,11 @@ const (
 	lostKneeWeight  = 1e-6
 )
 
-// Knee learns where utilisation starts to hurt one workload: in a table of
-// buckets of utilisation, the share of time in which it was held back. Weights
-// double every day from a common landmark (as in knowledge/history), so that two
-// tables, from any two hosts, add up. The zero value is usable: it knows nothing
-// and says KneeStart. It holds no pointers.
+// Knee learns the utilisation from which on one workload is throttled: in a table of
+// buckets of utilisation, the share of throttled time. Weights double every day from
+// a common landmark (as in knowledge/history), so that two tables, from any two
+// hosts, add up. The zero value is usable: its knee is KneeStart. It holds no
+// pointers.
 type Knee struct {
 	landmark int64 // in half-lives since 1970
 	newest   int64 // unix nanoseconds; 0: nothing was observed
@@ -58,7 +58,7 @@ func (k *Knee) Observe(at time.Time, utilisation, harm, seconds float64) {
 	switch {
 	case k.newest == 0:
 		k.landmark = now / half
-	case k.newest-now > int64(kneeLateness): // the clock was set back, and what is known goes with it
+	case k.newest-now > int64(kneeLateness): // the clock was set back: the landmark moves back with it
 		k.landmark -= (k.newest - now + half/2) / half
 		k.newest = now
 	}
@@ -115,7 +115,7 @@ func (k *Knee) At() float64 { return k.at(-1) }
 
 // at is the knee without the observations of one bucket; -1: with all of them.
 //
-// Each bucket's share of harm is what was seen and a first guess that weighs
+// Each bucket's share of harm is the observed one and a first guess that weighs
 // kneeDoubt seconds. Harm can only grow with utilisation, so neighbours that
 // contradict that are pooled (isotonic regression: Ayer et al. 1955). The knee is
 // where the curve through the middles of the buckets crosses HarmAllowed.
@@ -176,12 +176,12 @@ func (k *Knee) evidence() (watched, hurt time.Duration) {
 	return span(all * scale), span(bad * scale)
 }
 
-// span is so many seconds, a year at most.
+// span is a duration in seconds, a year at most.
 func span(seconds float64) time.Duration {
 	return time.Duration(min(seconds, 365*24*3600) * float64(time.Second))
 }
 
-// Bucket is what was seen at one utilisation.
+// Bucket is the observation at one utilisation.
 type Bucket struct {
 	Utilisation float64 `json:"utilisation"` // the middle of the bucket
 	Seconds     float64 `json:"seconds"`     // older ones discounted

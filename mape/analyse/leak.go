@@ -16,20 +16,19 @@ const (
 	leakViews = 4
 )
 
-// A leak is told from memory that grows with the load. Memory leaks when
+// leak is memory and load in blocks: the lowest working set of each, which is what a
+// garbage collector leaves, and the mean load.
+//
+// Memory leaks when
 //   - the lowest points only rise (Kendall's τ: Mann 1945), by a part of it that
 //     matters, and have not begun to level off as a filling cache does;
 //   - and they still rise in time when the load is held equal (a regression on load
 //     and time together), whether memory follows the load at once, after a while,
 //     after long, or keeps what its highest load has cost.
 //
-// Where load and time rise so much together that they cannot be told apart, it is
-// no leak: nobody is accused without evidence. The kinds are PatternLeak,
-// PatternRamp (it grows, and load may explain it), PatternSteady (it does not, or
-// no longer) and PatternUnknown.
-//
-// leak is memory and load in blocks: the lowest working set of each, which is
-// what a garbage collector leaves, and the mean load.
+// Where load and time rise so much together that they cannot be told apart, it is no
+// leak. The kinds are PatternLeak, PatternRamp (it grows, and load may explain it),
+// PatternSteady (it does not, or no longer) and PatternUnknown.
 type leak struct {
 	points, n    int
 	span         float64 // seconds

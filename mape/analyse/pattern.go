@@ -9,7 +9,7 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 )
 
-// PatternKind names the course of a series.
+// PatternKind is the shape of a series.
 type PatternKind uint8
 
 // The kinds. PatternUnknown: too little was seen.
@@ -28,7 +28,7 @@ const (
 
 var patternNames = []string{"unknown", "steady", "spike", "ramp", "periodic", "bursty", "leak", "idle", "step"}
 
-// String is the kind's word.
+// String is the kind's name.
 func (k PatternKind) String() string {
 	if k < patternKinds {
 		return patternNames[k]
@@ -36,10 +36,10 @@ func (k PatternKind) String() string {
 	return fmt.Sprintf("unknown(%d)", uint8(k))
 }
 
-// MarshalText makes the kind travel as a word in JSON.
+// MarshalText is the kind's name, in JSON too.
 func (k PatternKind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
 
-// UnmarshalText reads a kind's word.
+// UnmarshalText reads a kind's name.
 func (k *PatternKind) UnmarshalText(b []byte) error {
 	i := slices.Index(patternNames, string(b))
 	if i < 0 {
@@ -102,15 +102,15 @@ func shade(v, from, to float64) float64 {
 	return min(max((v-from)/(to-from), 0), 1)
 }
 
-// vote names the course of the demand.
+// vote classifies the demand.
 //
-// It is a tree of questions (idle? periodic? a step or a ramp? a spike? bursty?)
-// that are answered in shades from 0 to 1: the shares of its leaves sum to 1, the
-// largest one is the label and its share the confidence. A small change of the
-// values is a small change of the confidence, never a jump.
+// It is a decision tree (idle? periodic? a step or a ramp? a spike? bursty?) with
+// degrees from 0 to 1: the shares of its leaves sum to 1, the largest one is the
+// label and its share the confidence. A small change of the values is a small change
+// of the confidence, never a jump.
 //
-// Each pair of numbers is where an answer begins to be
-// true and where it is entirely so.
+// Each pair of numbers is where a condition begins to hold and where it holds
+// entirely.
 func (sh *shape) vote(s *Series) votes {
 	var v votes
 	left := 1.0
@@ -145,7 +145,7 @@ func (sh *shape) period(k PatternKind, s *Series) time.Duration {
 	return 0
 }
 
-// evidence is what speaks for k, in numbers.
+// evidence are the numbers for k.
 func (sh *shape) evidence(k PatternKind, s *Series) knowledge.Reason {
 	step := s.Step.Seconds()
 	span := float64(sh.n) * step

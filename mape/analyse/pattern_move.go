@@ -28,9 +28,9 @@ type sums struct {
 func (s *sums) mean(from, to int) float64 { return (s.y[to] - s.y[from]) / float64(to-from) }
 
 // fitMove tries every begin and end. One family has both steps and ramps: level,
-// straight line, level; the width of the line tells which. A second family is a
-// plateau: up and down at once, both steps. The plateau has one parameter more
-// and must pay for it (BIC).
+// straight line, level; the width of the line tells them apart. A second family is a
+// plateau: up and down at once, both steps. The plateau has one parameter more and
+// must pay for it (BIC).
 func fitMove(y []float64) move {
 	n := len(y)
 	var s sums

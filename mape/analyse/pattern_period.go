@@ -9,7 +9,7 @@ func (sh *shape) periodic(s *Series) float64 {
 	}
 	lag := float64(s.Period) / float64(s.Step)
 	if float64(sh.n) < 2*lag {
-		// The series is too short to see it twice: the forecaster's word counts.
+		// The series is too short to repeat in it: the forecaster's period counts.
 		sh.repeats = min(s.Strength, 1)
 		return shade(s.Strength, 0.4, 0.8)
 	}
@@ -31,10 +31,10 @@ func (sh *shape) periodic(s *Series) float64 {
 	return shade(sh.repeats, 0.25, 0.6) * shade(swing, 0.05, 0.12)
 }
 
-// fold foretells each cycle from the mean of the others, and returns the share of
-// the variation around a straight line that this explains, and the deviation of
-// what was foretold in parts of the mean. No cycle helps to foretell itself: so a
-// series that merely moves slowly does not look periodic.
+// fold predicts each cycle from the mean of the others, and returns the share of the
+// variation around a straight line that this explains, and the deviation of the
+// prediction in parts of the mean. No cycle helps to predict itself: so a series that
+// merely moves slowly does not look periodic.
 func (sh *shape) fold(x []float64, lag float64) (explained, swing float64) {
 	var sum, own [maxBlocks]float64
 	var count, ownCount [maxBlocks]int
@@ -55,7 +55,7 @@ func (sh *shape) fold(x []float64, lag float64) (explained, swing float64) {
 	if total <= 0 || mean <= 0 {
 		return 0, 0
 	}
-	left, told := 0.0, 0.0
+	left, below := 0.0, 0.0
 	for begin := 0; begin < len(x); {
 		cycle := int(float64(begin) / lag)
 		end := begin
@@ -70,11 +70,11 @@ func (sh *shape) fold(x []float64, lag float64) (explained, swing float64) {
 				guess = (sum[p] - own[p]) / float64(others)
 			}
 			left += (rest(i) - guess) * (rest(i) - guess)
-			told += guess * guess
+			below += guess * guess
 		}
 		begin = end
 	}
-	return max(0, 1-left/total), math.Sqrt(told/float64(len(x))) / mean
+	return max(0, 1-left/total), math.Sqrt(below/float64(len(x))) / mean
 }
 
 // line is the mean and the slope per value of the straight line through x.

@@ -21,8 +21,7 @@ const (
 	shortest = 10
 )
 
-// shape is what the tree asks about, read once from the values. It is worked out
-// in place on the stack.
+// shape is the input of the tree, read once from the values, in place on the stack.
 type shape struct {
 	n    int
 	x    [MaxPoints]float64 // the values, gaps filled with the value before
@@ -122,7 +121,7 @@ func (sh *shape) split() {
 			beyond++
 		}
 	}
-	if beyond > half { // so many are no excursions: they are the course
+	if beyond > half { // too many for excursions
 		return
 	}
 	for i, l := range sh.level[:sh.blocks] {

@@ -5,27 +5,27 @@ import (
 )
 
 const (
-	// lookEvery is how many new values are worth another look: a sixty-fourth of a
-	// full series.
+	// lookEvery is how many new values are worth another classification: a sixty-fourth of
+	// a full series.
 	lookEvery = MaxPoints / 64
-	// freshShare is how much a look counts against those before it.
+	// freshShare is the weight of a classification against those before it.
 	freshShare = 0.15
 	// leadToChange is how far another kind's share must be ahead of the label's,
-	// looksToChange at how many looks in a row.
+	// looksToChange at how many classifications in a row.
 	leadToChange  = 0.3
 	looksToChange = 4
 )
 
 // Tracker keeps the newest values of one service and a label that does not flap:
-// shares are smoothed over looks, and another label must lead clearly and four times.
-// The zero value is usable and has a fixed size of 4.3 KB. It is not safe for
-// concurrent use.
+// shares are smoothed over classifications, and another label must lead clearly and
+// four times. The zero value is usable and has a fixed size of 4.3 KB. It is not safe
+// for concurrent use.
 type Tracker struct {
 	cpu, memory   [MaxPoints]float32
 	next, count   int // of the rings
-	fresh         int // values since the last look
+	fresh         int // values since the last classification
 	demand, held  label
-	memoryFrom    int // how many of the newest memory values are of this life
+	memoryFrom    int // how many of the newest memory values are of this process
 	demandPattern Pattern
 	memoryPattern Pattern
 	looked        bool
@@ -49,12 +49,12 @@ func (t *Tracker) Observe(cores, memory float64) {
 	t.fresh = min(t.fresh+1, MaxPoints)
 }
 
-// Restarted forgets the memory of the life before: a new process starts small.
+// Restarted drops the memory values so far: a new process starts small.
 func (t *Tracker) Restarted() { t.memoryFrom = 0 }
 
-// Look brings the label up to date, at most once in eight values, and returns
-// it: a leak where there is one, else the course of the demand. step is the
-// distance of the values; period and strength are the forecaster's, or 0.
+// Look brings the label up to date, at most once in eight values, and returns it: a
+// leak where there is one, else the pattern of the demand. step is the distance of
+// the values; period and strength are the forecaster's, or 0.
 func (t *Tracker) Look(step, period time.Duration, strength float64) Pattern {
 	if t.fresh >= lookEvery || !t.looked {
 		t.look(step, period, strength)
@@ -102,7 +102,7 @@ func (t *Tracker) look(step, period time.Duration, strength float64) {
 	}
 }
 
-// settle counts a look and returns the label.
+// settle counts a classification and returns the label.
 func (l *label) settle(v *votes) PatternKind {
 	if l.kind == PatternUnknown {
 		l.kind, l.share = v.best(), *v

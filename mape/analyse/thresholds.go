@@ -15,9 +15,9 @@ const (
 	// is decided: one is a race between two kernel files, three are a fault.
 	AbsurdRun = 3
 
-	// ThrottleTolerance is α of Autothrottle's captain (NSDI'24, section 3.3.2):
-	// the quota grows when the throttle ratio is above α times its target. With
-	// the default target of 6 %: above 18 %, two throttled periods of ten.
+	// ThrottleTolerance is α of Autothrottle's local controller (NSDI'24, section 3.3.2):
+	// the quota grows when the throttle ratio is above α times its target. With the
+	// default target of 6 %: above 18 %, two throttled periods of ten.
 	ThrottleTolerance = 3.0
 
 	// BoostHeld is the share of the quota that must be held back in the throttled
@@ -31,8 +31,8 @@ const (
 	// back time to be a rate; a tenth is left for a timer that fires early.
 	WholePeriod = 0.9
 
-	// TightRatio of use to limit is near the limit, for CPU and memory; the cut
-	// of the captain keeps the same distance (p ≤ 0.9 · quota).
+	// TightRatio of use to limit is near the limit, for CPU and memory; the CPU
+	// controller's cut keeps the same distance (p ≤ 0.9 · quota).
 	TightRatio = 0.9
 	// RoomyRatio of the highest recent use to limit is clearly more than needed.
 	RoomyRatio = 0.5

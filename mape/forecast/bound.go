@@ -3,7 +3,7 @@ package forecast
 import "math"
 
 const (
-	// residualWindow is how many past residuals a bound looks back on.
+	// residualWindow is how many past residuals a bound is computed from.
 	residualWindow = 256
 	// residualWeight is that of the newest residual in their mean size.
 	residualWeight = 0.05
@@ -14,7 +14,7 @@ const (
 	trackWeight, debtUnit, maxDebt = 0.1, 10.0, 100.0
 	// A span is some units of the residuals' size.
 	minSpan, maxSpan = 0.1, 5
-	// maxResidual is a residual in units: what is beyond was a unit too small.
+	// maxResidual bounds a residual in units: beyond it the unit was too small.
 	maxResidual = 50.0
 	// slowWeight and levelUnit keep the unit from vanishing in a calm: it is at
 	// least half of the mean residual of the last hundreds, and 1 % of the forecast.
@@ -69,7 +69,7 @@ func (b *bounds) scale(peak float64) float64 {
 	return (b.size+b.slow)/2 + levelUnit*peak + 1e-12
 }
 
-// learn takes the truth about a forecast whose unit was scale.
+// learn takes the outcome of a forecast whose unit was scale.
 func (b *bounds) learn(truth, peak, scale float64, upper *[maxLevels]float64) {
 	b.judge(truth, upper)
 	size := distance(truth, peak)
@@ -107,7 +107,7 @@ func (b *bounds) keep(r float64) {
 	b.count++
 }
 
-// honest tells whether every coverage is within slack of its level.
+// honest reports whether every coverage is within slack of its level.
 func (b *bounds) honest(slack float64) bool {
 	for i, level := range b.levels {
 		if math.Abs(b.cover[i]-level) > slack {

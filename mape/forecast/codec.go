@@ -19,8 +19,8 @@ const (
 	most = math.MaxInt64 / 4
 )
 
-// Marshal is everything that was learned: 40 to 110 KB, most of it the history in
-// which periods are looked for.
+// Marshal is everything that was learned: 40 to 110 KB, most of it the history that
+// is searched for periods.
 func (m *Model) Marshal() []byte {
 	f := knowledge.PackFields(make([]byte, 0, 128<<10))
 	m.walk(f)
@@ -168,12 +168,12 @@ func (s *issued) walk(f *knowledge.Fields, n int) {
 	amounts(f, &s.scale, &s.unit)
 	s.value.walk(f)
 	s.peak.walk(f)
-	amounts(f, &s.saidValue, &s.saidPeak)
+	amounts(f, &s.predictedValue, &s.predictedPeak)
 	f.Floats(s.upper[:], 0, maxNumber)
 	f.Flag(&s.blind)
 }
 
-func (s *says) walk(f *knowledge.Fields) {
+func (s *predictions) walk(f *knowledge.Fields) {
 	f.Floats(s.member[:], -maxNumber, maxNumber)
 	numbers(f, &s.mixed, &s.picked, &s.chosen)
 }

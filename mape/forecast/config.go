@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Bounds of a Config: each horizon costs memory and time for ever.
+// Bounds of a Config: each horizon costs memory and time.
 const (
 	maxHorizons = 8
 	maxLevels   = 8
@@ -18,14 +18,14 @@ const (
 type Config struct {
 	// Step is the distance of two observations.
 	Step time.Duration
-	// Horizons are how far ahead to look, in steps, ascending.
+	// Horizons are the distances of forecasts, in steps, ascending.
 	Horizons []int
 	// Levels are the coverage targets of the upper bounds, between 0 and 1,
 	// ascending: .8 is exceeded once in five times.
 	Levels []float64
 }
 
-// Validate says what is wrong with c.
+// Validate is an error for a Config out of bounds.
 func (c Config) Validate() error {
 	if c.Step <= 0 {
 		return fmt.Errorf("cannot forecast in steps of %v: need more than 0", c.Step)

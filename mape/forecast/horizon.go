@@ -9,16 +9,16 @@ var blockWeights = [2]float64{0.3, 0.05}
 
 // issued is a forecast as it was made.
 type issued struct {
-	at        int // step
-	features  vector
-	scale     float64 // of the features
-	unit      float64 // of the bounds
-	value     says
-	peak      says
-	saidValue float64
-	saidPeak  float64
-	upper     [maxLevels]float64
-	blind     bool // the truth is a lower bound
+	at             int // step
+	features       vector
+	scale          float64 // of the features
+	unit           float64 // of the bounds
+	value          predictions
+	peak           predictions
+	predictedValue float64
+	predictedPeak  float64
+	upper          [maxLevels]float64
+	blind          bool // the truth is a lower bound
 }
 
 // horizon is one distance ahead: its votes, its bounds, its score.
@@ -62,15 +62,15 @@ func (h *horizon) issue(w view) {
 	f.scale = s.scale + 1e-9*s.last + 1e-12
 	h.watch(s)
 	f.features = h.features(w, f.scale)
-	h.sayValues(w, f)
-	f.saidValue = h.value.combine(&f.value, valueVoters)
-	f.saidPeak = f.saidValue
+	h.predictValues(w, f)
+	f.predictedValue = h.value.combine(&f.value, valueVoters)
+	f.predictedPeak = f.predictedValue
 	if h.steps > 1 {
-		h.sayPeaks(w, f)
-		f.saidPeak = h.peak.combine(&f.peak, peakVoters)
+		h.predictPeaks(w, f)
+		f.predictedPeak = h.peak.combine(&f.peak, peakVoters)
 	}
-	f.unit = h.bound.scale(f.saidPeak)
-	h.bound.upper(f.saidPeak, f.unit, &f.upper)
+	f.unit = h.bound.scale(f.predictedPeak)
+	h.bound.upper(f.predictedPeak, f.unit, &f.upper)
 }
 
 // watch keeps the maxima of the last steps values and of those before.
@@ -80,7 +80,7 @@ func (h *horizon) watch(s *signal) {
 }
 
 // slide is the maximum of size values from the from-th before the last one on, given
-// the maximum one step ago. It looks at all only when the highest has left.
+// the maximum one step ago. It reads all of them only when the highest has left.
 func slide(high float64, s *signal, from, size int) float64 {
 	n := s.filled()
 	if from >= n {
@@ -140,17 +140,17 @@ func (h *horizon) judge(s *signal) {
 func (h *horizon) learn(f *issued, value, peak float64) {
 	h.count++
 	w := max(coverageWeight, 1/float64(h.count))
-	h.errors += w * (distance(f.saidValue, value) - h.errors)
+	h.errors += w * (distance(f.predictedValue, value) - h.errors)
 	h.same += w * (distance(f.value.member[sayLast], value) - h.same)
 	h.value.learn(&f.value, valueVoters, value)
-	h.bound.learn(peak, f.saidPeak, f.unit, &f.upper)
+	h.bound.learn(peak, f.predictedPeak, f.unit, &f.upper)
 	base := f.value.member[sayLast]
 	h.fit.learn(&f.features, (value-base)/f.scale, (peak-base)/f.scale)
 	if h.steps == 1 {
 		return
 	}
 	h.peak.learn(&f.peak, peakVoters, peak)
-	h.lift += max(0.05, 1/float64(h.count)) * (peak - f.saidValue - h.lift)
+	h.lift += max(0.05, 1/float64(h.count)) * (peak - f.predictedValue - h.lift)
 	for i, w := range blockWeights {
 		h.blocks[i] += max(w, 1/float64(h.count)) * (peak - h.blocks[i])
 	}

@@ -1,7 +1,7 @@
 package forecast
 
-// The members that say the value; all but the last four say the same for every
-// horizon.
+// The members that predict the value; all but the last four predict the same for
+// every horizon.
 const (
 	sayLast     = iota
 	sayMean     // the first of the moving averages
@@ -13,7 +13,7 @@ const (
 	valueVoters = sayProfile + 1
 )
 
-// The members that say the peak.
+// The members that predict the peak.
 const (
 	peakLast   = iota
 	peakMax    // maximum of as long as the horizon
@@ -61,8 +61,8 @@ func (h *horizon) features(w view, scale float64) vector {
 	return x
 }
 
-// sayValues fills in what each member says of the value.
-func (h *horizon) sayValues(w view, f *issued) {
+// predictValues fills in each member's prediction of the value.
+func (h *horizon) predictValues(w view, f *issued) {
 	s, m := w.signal, &f.value.member
 	m[sayLast] = s.last
 	copy(m[sayMean:], s.means[:])
@@ -72,13 +72,13 @@ func (h *horizon) sayValues(w view, f *issued) {
 	m[saySeason], m[sayProfile] = w.season.ahead(s, h.steps)
 }
 
-// sayPeaks fills in what each member says of the peak.
-func (h *horizon) sayPeaks(w view, f *issued) {
+// predictPeaks fills in each member's prediction of the peak.
+func (h *horizon) predictPeaks(w view, f *issued) {
 	s, m := w.signal, &f.peak.member
 	m[peakLast] = s.last
 	m[peakMax] = h.high
 	m[peakMax2] = max(h.high, h.high2)
-	m[peakLift] = f.saidValue + h.lift
+	m[peakLift] = f.predictedValue + h.lift
 	m[peakFit] = min(h.ceiling(s), max(0, s.last+f.scale*h.fit.peak.weight.dot(&f.features)))
 	m[peakBlocks], m[peakBlocks2] = h.blocks[0], h.blocks[1]
 	m[peakSeason] = w.season.highest(s, h.steps) + h.lift

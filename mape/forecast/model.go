@@ -49,9 +49,9 @@ func New(c Config) *Model {
 	return m
 }
 
-// Observe takes the next value. A censored one is a lower bound of what it would
-// have been: it never lowers a forecast, and may raise it. A value that is negative,
-// not a number or beyond 1e18 counts as not seen.
+// Observe takes the next value. A censored one is a lower bound: it never lowers a
+// forecast, and may raise it. A value that is negative, not a number or beyond 1e18
+// counts as missing.
 func (m *Model) Observe(value float64, censored bool) {
 	if !(value >= 0) || value > maxValue {
 		m.Gap(1)
@@ -79,8 +79,8 @@ func (m *Model) Observe(value float64, censored bool) {
 
 // hold keeps a forecast from falling below another.
 func (f *issued) hold(before *issued) {
-	f.saidValue = max(f.saidValue, before.saidValue)
-	f.saidPeak = max(f.saidPeak, before.saidPeak)
+	f.predictedValue = max(f.predictedValue, before.predictedValue)
+	f.predictedPeak = max(f.predictedPeak, before.predictedPeak)
 	for i := range f.upper {
 		f.upper[i] = max(f.upper[i], before.upper[i])
 	}
@@ -110,8 +110,8 @@ func (m *Model) push(v float64, seen bool) {
 // next is how long a history will be at its next search.
 func next(b *bins) int { return b.done + max(searchFirst, min(b.done/searchGrowth, len(b.mean))) }
 
-// search looks for a period. One that was found in the other history stays, unless
-// this one is stronger.
+// search finds a period. One that was found in the other history stays, unless this
+// one is stronger.
 func (m *Model) search(b *bins, coarse bool) {
 	z := &m.season
 	c := findCycle(b.history(), z.known(coarse))
@@ -120,8 +120,8 @@ func (m *Model) search(b *bins, coarse bool) {
 	}
 }
 
-// Gap says that nothing was seen for so many steps: what was forecast for them is
-// not judged, and the last value stands for them.
+// Gap skips steps without a value: forecasts for them are not scored, and the last
+// value is repeated.
 func (m *Model) Gap(steps int) {
 	if steps <= 0 || m.signal.seen == 0 {
 		return
@@ -137,16 +137,16 @@ func (m *Model) Gap(steps int) {
 // maxGap is as long as the memory is: all before has been forgotten then.
 func maxGap(m *Model) int { return m.season.coarse.width * coarseBins }
 
-// Ready says whether forecasts mean anything yet.
+// Ready reports whether forecasts are meaningful yet.
 func (m *Model) Ready() bool { return m.signal.seen >= warmUp }
 
 // Value is expected Horizons[h] steps ahead, in the unit of the signal.
-func (m *Model) Value(h int) float64 { return m.horizons[h].now.saidValue }
+func (m *Model) Value(h int) float64 { return m.horizons[h].now.predictedValue }
 
 // Peak is the expected maximum of the next Horizons[h] steps.
 func (m *Model) Peak(h int) float64 {
 	f := &m.horizons[h].now
-	return max(f.saidPeak, f.saidValue)
+	return max(f.predictedPeak, f.predictedValue)
 }
 
 // Upper is what that maximum stays under with a chance of Levels[level]. It rises

@@ -79,7 +79,7 @@ func TestLowerBoundsNeverLower(t *testing.T) {
 			}
 			m.Observe(rapid.Float64Range(0, 10).Draw(t, "bound"), true)
 			for h := range was {
-				if m.Value(h) < was[h].saidValue || m.horizons[h].now.saidPeak < was[h].saidPeak ||
+				if m.Value(h) < was[h].predictedValue || m.horizons[h].now.predictedPeak < was[h].predictedPeak ||
 					m.Upper(h, 2) < was[h].upper[2] {
 					t.Fatalf("horizon %d: a lower bound lowered the forecast", h)
 				}

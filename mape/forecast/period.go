@@ -37,10 +37,11 @@ func (c *chance) shuffle(v []float64) {
 	}
 }
 
-// findCycle looks for a period in evenly spaced values. It is one where a peak of
-// the spectrum is higher than those of 99 of 100 shuffles, and the autocorrelation
-// has a hill (Vlachos, Yu & Castelli, SDM'05). One that is known, to a twentieth, has
-// beaten its shuffles before and needs the hill only. It takes some milliseconds.
+// findCycle finds a period in evenly spaced values: a peak of the spectrum that is
+// higher than those of 99 of 100 shuffles, with a local maximum of the
+// autocorrelation (Vlachos, Yu & Castelli, SDM'05). A known one, to a twentieth, has
+// passed the shuffles before and needs the local maximum only. It takes some
+// milliseconds.
 func findCycle(values []float64, known int) cycle {
 	n := len(values)
 	if n < 4*leastPeriod {
@@ -56,8 +57,8 @@ func findCycle(values []float64, known int) cycle {
 		if k == 0 {
 			break
 		}
-		if c := hill(correlation, n, k); c.strength > best.strength {
-			if !near(c.bins, known) && !beats(fft, v, power[k]) {
+		if c := localMaximum(correlation, n, k); c.strength > best.strength {
+			if !near(c.bins, known) && !significant(fft, v, power[k]) {
 				break // the lower peaks beat even less
 			}
 			best = c
@@ -115,8 +116,8 @@ func strongest(power []float64, n int) int {
 	return best
 }
 
-// beats tells whether a power is above the highest of 99 in 100 shuffles.
-func beats(fft *fourier.FFT, v []float64, power float64) bool {
+// significant reports whether a power is above the highest of 99 in 100 shuffles.
+func significant(fft *fourier.FFT, v []float64, power float64) bool {
 	shuffled := append([]float64(nil), v...)
 	c := chance(len(v))
 	coefficients := make([]complex128, len(v)/2+1)
@@ -159,9 +160,9 @@ func autocorrelation(v []float64) []float64 {
 	return out
 }
 
-// hill is the highest autocorrelation near the period of frequency k, if it is the
-// top of a hill: above what lies half a period before and behind it.
-func hill(correlation []float64, n, k int) cycle {
+// localMaximum is the highest autocorrelation near the period of frequency k, if it
+// is above those half a period before and behind it.
+func localMaximum(correlation []float64, n, k int) cycle {
 	period := float64(n) / float64(k)
 	low := int(math.Floor((period + float64(n)/float64(k+1)) / 2))
 	high := int(math.Ceil(1.15 * period))

@@ -6,7 +6,7 @@ import "math"
 // series: so features and innovations are clipped and the covariance is bounded.
 const (
 	features     = 8
-	forget       = 0.999 // half of the weight lies on the last 700 steps
+	forget       = 0.999 // half of the weight is on the last 700 steps
 	clipFeature  = 8.0   // in mean absolute steps
 	clipSurprise = 3.0   // in mean absolute innovations (Huber)
 	maxVariance  = 100.0 // the prior's is 1

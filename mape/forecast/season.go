@@ -3,8 +3,8 @@ package forecast
 import "time"
 
 const (
-	// A period is looked for in two histories: the last 1024 steps, and two weeks
-	// of 5-minute means (or of steps, where those are longer). 20 KB together.
+	// Periods are searched in two histories: the last 1024 steps, and two weeks of
+	// 5-minute means (or of steps, where those are longer). 20 KB together.
 	fineBins, coarseBins = 1024, 4096
 	coarseBin            = 5 * time.Minute
 	// seasons is how many past cycles make the profile, and their weights.
@@ -60,7 +60,7 @@ type cycle struct {
 	strength float64
 }
 
-// ago is what was seen k cycles before step t.
+// ago is the value k cycles before step t.
 func (b *bins) ago(c cycle, t, k int) (float64, bool) { return b.at(t/b.width - k*c.bins) }
 
 // profile is the mean of the past cycles at the phase of step t.
@@ -84,7 +84,7 @@ func (b *bins) profile(c cycle, t int) (float64, bool) {
 	return sum / whole, true
 }
 
-// latest is what was seen in the last cycle that is known at the phase of step t.
+// latest is the value in the last known cycle at the phase of step t.
 func (b *bins) latest(c cycle, t int) (float64, bool) {
 	for k := 1; ; k++ {
 		if i := t/b.width - k*c.bins; i < b.done {

@@ -3,17 +3,17 @@ package forecast
 import "slices"
 
 const (
-	// The medians look back so many steps: one outlier, a few, a burst.
+	// Values in the medians: one outlier, a few, a burst.
 	shortMedian, midMedian, longMedian = 5, 15, 61
 	// A trend's constants (Gardner & McKenzie 1985) are with Holt.
 	scaleWeight = 0.05
 )
 
 // meanWeights are those of the newest value in the moving averages: half of the
-// weight lies on the last 1, 3, 7, 14 and 69 values.
+// weight is on the last 1, 3, 7, 14 and 69 values.
 var meanWeights = [...]float64{0.5, 0.2, 0.1, 0.05, 0.01}
 
-// signal is what every horizon looks at: the recent values and their averages.
+// signal is the input of every horizon: the recent values and their averages.
 type signal struct {
 	// n counts steps, unseen ones too; seen those with a value.
 	n, seen int

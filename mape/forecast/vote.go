@@ -2,11 +2,10 @@ package forecast
 
 const (
 	maxMembers = 16
-	// lossDecay: half of the weight lies on the last 34 comparisons.
+	// lossDecay: half of the weight is on the last 34 comparisons.
 	lossDecay = 0.98
-	// doubt is how much better than "same as now" a member has to have been to be
-	// heard: 1 %.
-	doubt = 0.99
+	// minGain: a member counts when its error is 1 % below that of "same as now".
+	minGain = 0.99
 	// Over long, half of the weight on the last 700 comparisons, the combination has
 	// to have been 3 % better: that keeps a vote that chases noise from being worse
 	// for good.
@@ -14,7 +13,7 @@ const (
 	longDoubt = 0.97
 )
 
-// vote combines what the members say by their recent absolute errors. Member 0 is
+// vote combines the members' predictions by their recent absolute errors. Member 0 is
 // "same as now".
 type vote struct {
 	loss [maxMembers]float64 // discounted sums
@@ -25,8 +24,8 @@ type vote struct {
 	chosen, same float64
 }
 
-// says are the answers of a vote: of each member, and the two combinations.
-type says struct {
+// predictions are those of each member, and the combinations.
+type predictions struct {
 	member        [maxMembers]float64
 	mixed, picked float64
 	chosen        float64
@@ -44,7 +43,7 @@ func (v *vote) best(n int) int {
 }
 
 // combine fills in the combinations and returns the final answer.
-func (v *vote) combine(s *says, n int) float64 {
+func (v *vote) combine(s *predictions, n int) float64 {
 	best := v.best(n)
 	s.picked = s.member[best]
 	sum, whole := 0.0, 0.0
@@ -65,7 +64,7 @@ func (v *vote) combine(s *says, n int) float64 {
 		s.mixed = sum / whole
 	}
 	s.chosen = s.member[0]
-	switch limit := doubt * v.loss[0]; {
+	switch limit := minGain * v.loss[0]; {
 	case v.mixed < limit && v.mixed <= v.picked:
 		s.chosen = s.mixed
 	case v.picked < limit:
@@ -77,8 +76,8 @@ func (v *vote) combine(s *says, n int) float64 {
 	return s.chosen
 }
 
-// learn takes the truth about what was said.
-func (v *vote) learn(s *says, n int, truth float64) {
+// learn takes the outcome of predictions.
+func (v *vote) learn(s *predictions, n int, truth float64) {
 	for i := range n {
 		v.loss[i] += distance(s.member[i], truth) - (1-lossDecay)*v.loss[i]
 	}

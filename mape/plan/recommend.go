@@ -188,19 +188,19 @@ const maxSignal, leastDemand = float64(knowledge.MaxBytes), 1e-15
 
 // charge makes every model pay for what it said before this demand was known.
 func (r *Recommender) charge(demand float64) {
-	said := r.signal.say()
+	predicted := r.signal.predict()
 	back := r.signal.high()
 	w, maybe := r.weight, r.weight*returns
 	for j := range r.charged {
 		l := &r.charged[j]
 		for m, k := range rung {
-			says := said[j] * k
-			if over := says - demand; over > 0 {
+			prediction := predicted[j] * k
+			if over := prediction - demand; over > 0 {
 				l.over[m] += float32(w * over)
 			} else {
 				l.under[m] -= float32(w * over)
 			}
-			if short := back - says; short > 0 {
+			if short := back - prediction; short > 0 {
 				l.under[m] += float32(maybe * short)
 			}
 		}
@@ -274,12 +274,12 @@ func (r *Recommender) mix(dear, margin, wastes *[models]float64) Recommendation 
 			least, best = d, j
 		}
 	}
-	said := r.signal.say()
+	predicted := r.signal.predict()
 	var sum, limit, waste float64
 	for j, d := range dear {
 		share := math.Exp((least - d) / (shareTemper * float64(len(shortages))))
 		sum += share
-		limit += share * margin[j] * said[j]
+		limit += share * margin[j] * predicted[j]
 		waste += share * wastes[j]
 	}
 	out := Recommendation{Limit: limit / sum, Model: modelNames[best], Margin: margin[best], Waste: waste / sum,

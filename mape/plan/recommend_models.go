@@ -93,7 +93,7 @@ func (s *signal) high() float64 { return s.level.quantile(0.9) }
 
 // say is what each model expects of the next step, without its margin. The order
 // is that of modelNames.
-func (s *signal) say() (out [models]float64) {
+func (s *signal) predict() (out [models]float64) {
 	last := float64(s.values[(s.n-1)%recent])
 	// The day's level: where half of the work is done, if that is above most steps.
 	weight, load := s.level.loads()

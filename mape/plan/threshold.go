@@ -42,7 +42,7 @@ func ThresholdUnused(l *analyse.Lesson, p *knowledge.Policy) knowledge.Reason {
 	case p.CPUTarget > 0:
 		return knowledge.Because(knowledge.RuleKneeTarget, p.CPUTarget)
 	}
-	return l.Doubt()
+	return l.Unused()
 }
 
 // strain lets a learned threshold steer. Up: what is expected at most, the recent use

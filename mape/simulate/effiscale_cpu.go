@@ -10,10 +10,10 @@ import (
 )
 
 // cpuLoop is the daemon's slow clock for CPU: a recommender and a profile learn
-// demand, and the deliberation makes the floor of an envelope of them. That floor
-// is what is in force here. The reflex, which would answer within a tenth of a
-// second of being throttled, is left out: what a step of a second or more leaves
-// unserved is shown before it comes to help.
+// demand, and the deliberation makes the floor of an envelope of them. The replay
+// applies that floor. The reflex, which reacts within a tenth of a second of
+// throttling, is left out: demand that a step of a second or more leaves unserved is
+// shown before the reflex could react.
 type cpuLoop struct {
 	policy   knowledge.Policy
 	host     knowledge.Host
@@ -45,11 +45,11 @@ func (l *cpuLoop) Decide(s *Seen) Want {
 	}
 	risk := plan.RiskOf(l.policy.Class)
 	advice := l.advisor.Advise(risk)
-	if advice.CPU >= knowledge.MaxCPU { // more than an envelope can say: a unit that is no core
+	if advice.CPU >= knowledge.MaxCPU { // beyond an envelope: a unit that is no core
 		r, _ := l.advisor.Recommend(risk)
 		return Want{Cores: r.Limit}
 	}
-	advice.Seen = observed // a replay shows what was learned, not what is waited for
+	advice.Seen = observed // a replay does not wait for evidence
 	facts := plan.Facts{
 		CPU: knowledge.FromCores(l.profile.CPU(l.policy.Percentile())), CPUMax: knowledge.FromCores(l.profile.CPUMax()),
 		ObservedFor: observed, Advice: advice,

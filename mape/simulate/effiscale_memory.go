@@ -11,8 +11,8 @@ import (
 
 // memoryLoop is the daemon's loop for memory: a profile that remembers peaks, the
 // deliberation that makes an envelope of it, and the reflex that moves the limit
-// inside. It reads once a step, so that a decision takes effect a step later than
-// what it saw; all memory counts as anonymous, which reclaim cannot take.
+// inside. It reads once a step, so that a decision takes effect a step later; all
+// memory counts as anonymous, which reclaim cannot take.
 type memoryLoop struct {
 	policy   knowledge.Policy
 	host     knowledge.Host
@@ -50,8 +50,8 @@ func newMemoryLoop(o Options) *memoryLoop {
 	}
 }
 
-// Decide implements Policy: the daemon looks every ten seconds at least, so it saw
-// a longer step several times.
+// Decide implements Policy. The daemon reads every ten seconds at least, so a longer
+// step is read several times.
 func (p *memoryLoop) Decide(s *Seen) Want {
 	looks := max(int(s.Dt/memoryDeliberates), 1)
 	every := s.Dt / time.Duration(looks)
@@ -62,7 +62,7 @@ func (p *memoryLoop) Decide(s *Seen) Want {
 		if i < looks-1 {
 			look.OOM = 0 // it came at the end
 		}
-		if v := p.look(&look); v > 0 {
+		if v := p.pass(&look); v > 0 {
 			limit = v
 		}
 	}
@@ -72,8 +72,8 @@ func (p *memoryLoop) Decide(s *Seen) Want {
 	return Want{Memory: limit}
 }
 
-// look is one pass of the loop; 0: the limit stays.
-func (p *memoryLoop) look(s *Seen) float64 {
+// pass is one pass of the loop; 0: the limit stays.
+func (p *memoryLoop) pass(s *Seen) float64 {
 	now := epoch(s.At)
 	w := &p.window
 	p.observe(s, now)

@@ -4,8 +4,8 @@ import (
 	"github.com/effiscale/effiscale/mape/plan"
 )
 
-// replicaLoop is the daemon's choice between bigger and more, with its timing, on
-// one host: a plan.Scaler that is asked at every step.
+// replicaLoop is the daemon's choice between larger replicas and more of them, with
+// its timing, on one host: a plan.Scaler that decides at every step.
 type replicaLoop struct {
 	scaler plan.Scaler
 	rules  plan.Rules
@@ -13,12 +13,12 @@ type replicaLoop struct {
 }
 
 const (
-	// endless is the room of a host that has no bound, in cores.
-	endless = 1e6
-	// fleetKnee and fleetRisk: the use from which it hurts, where nothing was learned
-	// of it, and the chance of exceeding it that is accepted.
-	fleetKnee = 1.0
-	fleetRisk = 0.01
+	// unbounded is the capacity of a host without a bound, in cores.
+	unbounded = 1e6
+	// kneeDefault and riskDefault: the use from which on a service is throttled, where
+	// nothing was learned, and the accepted chance of exceeding it.
+	kneeDefault = 1.0
+	riskDefault = 0.01
 )
 
 // newReplicaLoop makes the daemon's own policy for the number of replicas, alone
@@ -29,15 +29,15 @@ func newReplicaLoop(o Options) *replicaLoop {
 		axis = plan.AxisBoth
 	}
 	return &replicaLoop{room: o.HostCores, rules: plan.Rules{
-		Axis: axis, Least: o.least(), Most: o.most(), CoresLeast: leastCores, Target: o.Target, Knee: fleetKnee,
-		Risk: fleetRisk, Start: o.StartDelay,
+		Axis: axis, Least: o.least(), Most: o.most(), CoresLeast: leastCores, Target: o.Target, Knee: kneeDefault,
+		Risk: riskDefault, Start: o.StartDelay,
 	}}
 }
 
 // Decide implements Policy.
 func (l *replicaLoop) Decide(s *Seen) Want {
 	n := s.Replicas()
-	free := endless
+	free := unbounded
 	if l.room > 0 {
 		free = max(l.room-float64(n)*s.Cores, 0)
 	}

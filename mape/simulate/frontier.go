@@ -18,20 +18,19 @@ type Point struct {
 	// used over demand; both sums over time.
 	Shortage float64 `json:"shortage"`
 	Slack    float64 `json:"slack"`
-	// Reached is false when no factor between LeastScale and MostScale gives the
-	// shortage that was asked for; the point is then the nearest one.
+	// Reached is false when no factor between LeastScale and MostScale gives the requested
+	// shortage; the point is then the nearest one.
 	Reached bool `json:"reached"`
 }
 
-// Frontier is what a policy's allocation costs at every level of service. For a
+// Frontier is the cost of a policy's allocation at every level of service. For a
 // policy that allocates a(t) against demand d(t), scaled by k:
 //
-//	shortage(k) = Σ max(d − k·a, 0)·Δt / Σ d·Δt
-//	slack(k)    = Σ max(k·a − d, 0)·Δt / Σ d·Δt = k·Σa/Σd − 1 + shortage(k)
+// shortage(k) = Σ max(d − k·a, 0)·Δt / Σ d·Δt
+// slack(k) = Σ max(k·a − d, 0)·Δt / Σ d·Δt = k·Σa/Σd − 1 + shortage(k)
 //
-// Shortage is piecewise linear in k, with a corner where k·a meets a step's
-// demand, so that the k of a shortage is solved exactly and not looked for on a
-// grid.
+// Shortage is piecewise linear in k, with a corner where k·a meets a step's demand,
+// so that the k of a shortage is solved exactly.
 type Frontier struct {
 	ratio          []float64 // d/a, falling: where the steps' corners lie
 	demand, alloc  []float64 // sums over the steps up to and with that corner
@@ -41,7 +40,7 @@ type Frontier struct {
 // NewFrontier makes the frontier of a replay; the first step is left out.
 func NewFrontier(s *Series) *Frontier { return frontier(s.Demand[1:], s.Allocated[1:], nil) }
 
-// frontier: weights are the lengths of the steps; nil: all the same.
+// frontier: weights are the lengths of the steps; nil: equal ones.
 func frontier(demand, alloc, weights []float64) *Frontier {
 	type step struct{ ratio, d, a float64 }
 	f := &Frontier{}

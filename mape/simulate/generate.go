@@ -65,12 +65,12 @@ func Generate(shape string, hours float64, seed uint64) (Trace, error) {
 	return t, nil
 }
 
-// generator makes levels; it is asked once a step, in order.
+// generator makes levels, one each step, in order.
 type generator struct {
 	chance
 	length float64 // seconds
 	wander float64
-	until  float64 // of what is going on
+	until  float64 // of the present phase
 	high   float64 // its level; 0: nothing
 }
 

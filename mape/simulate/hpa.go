@@ -6,14 +6,13 @@ import (
 )
 
 // hpa is the Horizontal Pod Autoscaler of Kubernetes with its defaults, from its
-// documentation ("Algorithm details") and the controller's flags:
-// desired = ⌈replicas · metric/target⌉ every 15 s, nothing within 10 % of the
-// target, replicas that do not serve yet count as idle when it grows, the
-// highest recommendation of the last 300 s holds when it shrinks, and at most
-// twice as many or 4 more in 15 s.
+// documentation ("Algorithm details") and the controller's flags: desired = ⌈replicas
+// · metric/target⌉ every 15 s, nothing within 10 % of the target, replicas that do
+// not serve yet count as idle when it grows, the highest recommendation of the last
+// 300 s counts when it shrinks, and at most twice as many or 4 more in 15 s.
 //
-// The metrics pipeline is part of what it is: use is a mean over 15 s, taken
-// every 15 s, and 12 s old when the controller looks.
+// The metrics pipeline is part of it: use is a mean over 15 s, taken every 15 s, and
+// 12 s old when the controller reads it.
 type hpa struct {
 	target         float64
 	metric         float64

@@ -5,12 +5,12 @@ import (
 	"time"
 )
 
-// kpa is Knative's pod autoscaler with its defaults, from its documentation and
-// the configuration config-autoscaler: every 2 s the mean of the last 60 s over
-// the target asks for replicas, and that of the last 6 s panics when it asks for
-// twice those that serve. A panic takes the higher of both and never shrinks; it
-// ends when it has not been confirmed for 60 s. Down at most to half of those
-// that serve.
+// kpa is Knative's pod autoscaler with its defaults, from its documentation and the
+// configuration config-autoscaler: every 2 s the mean of the last 60 s over the
+// target gives the number of replicas, and that of the last 6 s is a panic when it
+// gives twice those that serve. A panic takes the higher of both and never shrinks;
+// it ends when it has not been confirmed for 60 s. Down at most to half of those that
+// serve.
 type kpa struct {
 	target        float64
 	next, panicAt time.Duration

@@ -64,8 +64,8 @@ func (p *parser) broken(line int, format string, args ...any) error {
 	return fmt.Errorf("%w: %s:%d: %s; --fill repairs it", ErrRepairable, p.name, line, fmt.Sprintf(format, args...))
 }
 
-// rows reads every line. Values that are no use are errors, or NaN when the trace
-// is to be filled: their instants still tell the step.
+// rows reads every line. Unusable values are errors, or NaN when the trace is to be
+// filled: their instants still count for the step.
 func (p *parser) rows(data []byte) ([]point, error) {
 	data = bytes.TrimPrefix(data, []byte("\ufeff"))
 	if len(bytes.TrimSpace(data)) == 0 {

@@ -2,20 +2,19 @@ package simulate
 
 import "time"
 
-// Seen is what is known at the start of a step: what was measured in the steps
-// before it, and what is in force. CPU is in cores, memory in bytes, both of the
-// whole service unless said otherwise.
+// Seen is the input at the start of a step: the measurements of the steps before it,
+// and the limits in force. CPU is in cores, memory in bytes, both of the whole
+// service unless noted.
 type Seen struct {
 	Step int           // the step that is about to begin, from 1
 	At   time.Duration // its start
 	Dt   time.Duration // its length, and that of the step before
 
-	// Usage is what was served in the step before.
+	// Usage is the use in the step before.
 	Usage float64
-	// Demand is what would have been used without a limit. When a CPU limit held
-	// some back (Censored), it is what throttled time tells: usage and what had to
-	// wait. Of memory no more than the limit is seen. A request is no limit, so a
-	// peer that sets requests sees demand, too.
+	// Demand is the use without a limit. When a CPU limit throttled (Censored), it is
+	// usage and the throttled time. Memory is seen up to the limit only. A request is no
+	// limit, so a peer that sets requests sees demand, too.
 	Demand   float64
 	Censored bool
 	// Throttle is the share of CFS periods that were throttled.
@@ -40,13 +39,12 @@ type Want struct {
 	Memory   float64
 }
 
-// Policy decides. It is asked once at the start of every step but the first,
-// and remembers what it likes of what it was shown.
+// Policy decides, once at the start of every step but the first. It may keep state.
 type Policy interface {
 	Decide(s *Seen) Want
 }
 
-// Axis says what a policy may change.
+// Axis is what a policy may change.
 type Axis uint8
 
 // The axes.

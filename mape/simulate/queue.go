@@ -14,7 +14,7 @@ type queue struct {
 const (
 	// patience is how long a request waits at most: then its client has gone.
 	patience = 30.0
-	// busiest bounds the slow-down by sharing: what is beyond is backlog.
+	// busiest bounds the slow-down by sharing; the rest is backlog.
 	busiest = 0.99
 
 	waitFirst = 1e-3 // seconds: the end of the first bucket

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// sizer says how much should be there in all, in cores or bytes.
+// sizer gives the total size, in cores or bytes.
 type sizer interface{ size(s *Seen) float64 }
 
 // resized gives a sizer's answer to the replicas that there are.
@@ -31,7 +31,7 @@ func (c counted) Decide(s *Seen) Want {
 	return Want{Replicas: whole(c.size(s) / s.Cores)}
 }
 
-// maxReplicas bounds what a division may ask for.
+// maxReplicas bounds a division.
 const maxReplicas = 1e6
 
 // whole rounds a number of replicas up; rounding errors of division do not
@@ -43,8 +43,8 @@ func whole(v float64) int {
 	return max(int(math.Ceil(min(v, maxReplicas)-tolerance)), 1)
 }
 
-// static is a fixed limit: the peak of the first day, as somebody sets it who
-// has watched the service for a day. During that day it is the peak so far.
+// static is a fixed limit: the peak of the first day. During that day it is the peak
+// so far.
 type static struct{ peak float64 }
 
 const staticLearns = 24 * time.Hour
@@ -82,8 +82,8 @@ func newTracking(target float64) *tracking {
 
 func (p *tracking) size(s *Seen) float64 { return p.need.add(s.At, needed(s)) / p.target }
 
-// needed is demand; of memory after an OOM kill all that is known is that the
-// limit was too little, and VPA's step up from it stands for the need.
+// needed is demand; after an OOM kill it is only known that the limit was too small,
+// and VPA's step up from it is the need.
 func needed(s *Seen) float64 {
 	if s.OOM > 0 {
 		return bumped(s.Memory * float64(max(s.Replicas(), 1)))
@@ -95,8 +95,8 @@ func needed(s *Seen) float64 {
 // at least 100 MiB.
 func bumped(limit float64) float64 { return max(1.2*limit, limit+100<<20) }
 
-// original is the first EffiScale's rule: half as much again over 75 % of use,
-// 0.7 of it under 40 %, a look every 5 s, 300 s of rest after a change.
+// original is the first EffiScale's rule: half as much again over 75 % of use, 0.7 of
+// it under 40 %, every 5 s, 300 s of rest after a change.
 type original struct {
 	next, rest time.Duration
 	axis       Axis

@@ -8,14 +8,14 @@ import (
 // Score is what a replay was worth. All sums are over time, without the first
 // step, in which no policy had decided anything.
 type Score struct {
-	// Under is the share of time in which demand was above what was allocated.
+	// Under is the share of time in which demand was above the allocation.
 	Under float64 `json:"underprovisioned_share"`
 	// Unserved is the share of demand that was not served.
 	Unserved float64 `json:"unserved_share"`
-	// Slack is what was allocated and not needed, over demand.
+	// Slack is the unused allocation over demand.
 	Slack float64 `json:"mean_relative_slack"`
-	// Reserved is what was held in all, replicas that are starting included:
-	// core-seconds or byte-seconds.
+	// Reserved is the total allocation, replicas that are starting included: core-seconds
+	// or byte-seconds.
 	Reserved float64 `json:"reserved_unit_seconds"`
 	// Changes counts steps in which the service was made larger or smaller,
 	// Reversals those changes that went the other way than the one before.

@@ -53,7 +53,7 @@ func (a *averages) add(at, dt time.Duration, v float64) float64 {
 		a.values = append(a.values[:0], a.values[a.head:]...)
 		a.head, a.sum = 0, 0
 		for _, x := range a.values {
-			a.sum += x.v // anew, so that rounding does not add up
+			a.sum += x.v // recomputed, so that rounding does not add up
 		}
 	}
 	return max(a.sum, 0) / float64(len(a.values)-a.head)

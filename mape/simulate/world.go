@@ -16,14 +16,13 @@ type Options struct {
 	// ReplicaCores is the size of a replica where its number is what changes, and
 	// the first limit where its size is.
 	ReplicaCores float64
-	// StartDelay is how long after the decision a new replica serves. A row of a
-	// trace is a reading at its instant, so the decision that follows from it is
-	// of that instant, too: what is decided on the reading of 3600 s serves from
-	// 3610 s on, and never before the next step.
+	// StartDelay is how long after the decision a new replica serves. A row of a trace is
+	// a reading at its instant, and so is the decision that follows from it: a decision on
+	// the reading of 3600 s serves from 3610 s on, and never before the next step.
 	StartDelay time.Duration
 	// Min and Max bound the number of replicas.
 	Min, Max int
-	// HostCores and HostMemory are the room of the host; 0: endless.
+	// HostCores and HostMemory are the host's capacity; 0: unbounded.
 	HostCores, HostMemory float64
 	// Policy is what EffiScale holds to; the peers have no use for it.
 	Policy knowledge.Policy
@@ -59,8 +58,8 @@ const (
 	tolerance = 1e-9
 )
 
-// least and most bound the number of replicas. On the vertical axis nobody is
-// bounded but by the host: who counts replicas must not lose by that.
+// least and most bound the number of replicas. On the vertical axis only the host
+// bounds it, so that policies that count replicas are not at a disadvantage.
 func (o *Options) least() int {
 	if o.Axis == Vertical {
 		return 1
@@ -69,9 +68,9 @@ func (o *Options) least() int {
 }
 
 func (o *Options) most() int {
-	const endless = 1 << 20
+	const unbounded = 1 << 20
 	if o.Axis == Vertical {
-		return endless
+		return unbounded
 	}
 	return max(o.Max, 1)
 }
@@ -115,8 +114,8 @@ type pending struct {
 	n  int
 }
 
-// Run replays a trace through a policy. The policy sees only what was measured
-// before the step that it decides on.
+// Run replays a trace through a policy. The policy sees only measurements from before
+// the step that it decides on.
 func Run(t *Trace, p Policy, o Options) *Series {
 	demand := t.demand()
 	n := len(demand)
@@ -136,9 +135,9 @@ func Run(t *Trace, p Policy, o Options) *Series {
 		if i > 0 {
 			seen.Step, seen.At = i, time.Duration(i)*t.Step
 			w.show(&seen)
-			s.Moves[i] = w.obey(seen.At-t.Step, p.Decide(&seen))
+			s.Moves[i] = w.apply(seen.At-t.Step, p.Decide(&seen))
 		}
-		w.land(time.Duration(i) * t.Step)
+		w.start(time.Duration(i) * t.Step)
 		w.serve(s, i, d, &seen)
 	}
 	if o.Latency && !w.memory {
@@ -155,9 +154,9 @@ func (w *world) starting() int {
 	return n
 }
 
-// show fills in what is in force.
+// show fills in the limits in force.
 func (w *world) show(seen *Seen) {
-	w.land(seen.At)
+	w.start(seen.At)
 	seen.Ready, seen.Starting = w.ready, w.starting()
 	if w.memory {
 		seen.Memory = w.limit
@@ -166,8 +165,8 @@ func (w *world) show(seen *Seen) {
 	seen.Cores = w.limit
 }
 
-// land: replicas whose time has come serve from now on.
-func (w *world) land(now time.Duration) {
+// start: replicas whose delay is over serve from now on.
+func (w *world) start(now time.Duration) {
 	kept := w.pending[:0]
 	for _, p := range w.pending {
 		if p.at <= now {
@@ -179,9 +178,9 @@ func (w *world) land(now time.Duration) {
 	w.pending = kept
 }
 
-// obey carries out what a policy wants, inside the bounds and the host's room,
-// and says in which direction the service moved.
-func (w *world) obey(now time.Duration, want Want) int8 {
+// apply carries out a decision, inside the bounds and the host's capacity, and
+// returns the direction in which the service moved.
+func (w *world) apply(now time.Duration, want Want) int8 {
 	limit, n := w.limit, w.ready+w.starting()
 	before := limit * float64(n)
 	if v := w.size(want); v > 0 {
@@ -190,7 +189,7 @@ func (w *world) obey(now time.Duration, want Want) int8 {
 	if want.Replicas > 0 {
 		n = min(max(want.Replicas, w.o.least()), w.o.most())
 	}
-	limit, n = w.room(limit, n, want.Replicas > 0)
+	limit, n = w.fit(limit, n, want.Replicas > 0)
 	w.limit = limit
 	w.count(now, n)
 	switch after := limit * float64(n); {
@@ -213,9 +212,9 @@ func (w *world) size(want Want) float64 {
 	return max(v, least)
 }
 
-// room brings limits and replicas into what the host has: fewer replicas where
-// their number was to change, smaller ones else.
-func (w *world) room(limit float64, n int, counted bool) (float64, int) {
+// fit brings limits and replicas into the host's capacity: fewer replicas where their
+// number was to change, smaller ones else.
+func (w *world) fit(limit float64, n int, counted bool) (float64, int) {
 	host := w.o.HostCores
 	if w.memory {
 		host = w.o.HostMemory
