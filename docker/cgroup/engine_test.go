@@ -13,14 +13,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/effiscale/effiscale/docker/witness"
+	"github.com/effiscale/effiscale/docker/observer"
 	"github.com/effiscale/effiscale/knowledge"
 )
 
 // engine speaks to a real Engine, with the few calls that these tests need. The
 // product's own client is another room, which this one does not know.
 type engine struct {
-	*witness.Engine
+	*observer.Engine
 	t      *testing.T
 	image  string
 	driver string
@@ -52,7 +52,7 @@ func realEngine(t *testing.T) *engine {
 	if testing.Short() {
 		t.Skip("a real Engine takes a while")
 	}
-	e := &engine{Engine: witness.Local(), t: t, image: fmt.Sprintf("effiscale-cgroup-test-%d", os.Getpid())}
+	e := &engine{Engine: observer.Local(), t: t, image: fmt.Sprintf("effiscale-cgroup-test-%d", os.Getpid())}
 	t.Cleanup(e.Close)
 	var info struct{ CgroupDriver string }
 	if err := e.Call("GET", "/info", nil, &info); err != nil {
@@ -165,7 +165,7 @@ func TestEngine(t *testing.T) {
 	if err := c.Read(&first, knowledge.FastTier); err != nil {
 		t.Fatal(err)
 	}
-	witness.Eventually(t, 2*time.Minute, "five periods, four of them throttled, and the memory taken", func() bool {
+	observer.Eventually(t, 2*time.Minute, "five periods, four of them throttled, and the memory taken", func() bool {
 		if err := errors.Join(c.Read(&before, knowledge.FastTier), c.Read(&before, knowledge.SlowTier)); err != nil {
 			t.Fatal(err)
 		}
@@ -208,7 +208,7 @@ func TestEngine(t *testing.T) {
 		t.Errorf("have %b, want at least %b", after.Have, want)
 	}
 	if h.PSI() {
-		witness.Eventually(t, 30*time.Second, "a throttled container shows CPU pressure", func() bool {
+		observer.Eventually(t, 30*time.Second, "a throttled container shows CPU pressure", func() bool {
 			return c.Read(&after, knowledge.SlowTier) == nil && after.CPUPressure.Some10 > 1
 		})
 	}
@@ -226,7 +226,7 @@ func TestEngineRestart(t *testing.T) {
 	}
 	defer c.Close()
 	var s knowledge.Sample
-	witness.Eventually(t, time.Minute, "some CPU time", func() bool { return c.Read(&s, knowledge.FastTier) == nil && s.CPUUsage > 50*time.Millisecond })
+	observer.Eventually(t, time.Minute, "some CPU time", func() bool { return c.Read(&s, knowledge.FastTier) == nil && s.CPUUsage > 50*time.Millisecond })
 	if err := c.SetQuota(400e6, 0); err != nil { // keeps the file of the quota open
 		t.Fatal(err)
 	}

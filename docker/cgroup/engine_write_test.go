@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/effiscale/effiscale/docker/witness"
+	"github.com/effiscale/effiscale/docker/observer"
 	"github.com/effiscale/effiscale/knowledge"
 )
 
@@ -42,7 +42,7 @@ func TestEngineSetQuota(t *testing.T) {
 	if err := c.SetQuota(1e9, 0); err != nil {
 		t.Fatal(err)
 	}
-	witness.Eventually(t, 30*time.Second, "a container that was given a core uses more than 0.2", func() bool {
+	observer.Eventually(t, 30*time.Second, "a container that was given a core uses more than 0.2", func() bool {
 		var a, b knowledge.Sample
 		if err := c.Read(&a, knowledge.FastTier); err != nil {
 			t.Fatal(err)
@@ -74,7 +74,7 @@ func TestEngineOOM(t *testing.T) {
 	}
 	defer c.Close()
 	var s knowledge.Sample
-	witness.Eventually(t, 60*time.Second, "a kill is counted", func() bool {
+	observer.Eventually(t, 60*time.Second, "a kill is counted", func() bool {
 		if err := c.Read(&s, knowledge.SlowTier); err != nil {
 			t.Fatal(err)
 		}

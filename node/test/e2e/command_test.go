@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/effiscale/effiscale/docker/witness"
+	"github.com/effiscale/effiscale/docker/observer"
 	"github.com/effiscale/effiscale/node/api"
 )
 
@@ -125,7 +125,7 @@ func TestRestore(t *testing.T) {
 		d.box(t, "default", spec{do: "idle", cpus: 0.5, memory: 96 * MiB}),
 		d.box(t, "free", spec{do: "cpu --cores 0.1"}),
 	}
-	var was []witness.Container
+	var was []observer.Container
 	for _, b := range boxes {
 		was = append(was, b.inspect())
 	}

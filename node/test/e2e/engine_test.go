@@ -8,11 +8,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/effiscale/effiscale/docker/witness"
+	"github.com/effiscale/effiscale/docker/observer"
 )
 
 // engine is the Engine under test, as a witness and a person see it.
-type engine struct{ *witness.Engine }
+type engine struct{ *observer.Engine }
 
 func (e *engine) importImage(tag string, layer []byte) error {
 	repo, version, _ := strings.Cut(tag, ":")
@@ -60,7 +60,7 @@ type spec struct {
 type box struct {
 	t        *testing.T
 	id, name string
-	kernel   witness.Kernel
+	kernel   observer.Kernel
 }
 
 const MiB = 1 << 20
@@ -109,7 +109,7 @@ func (b *box) start() {
 func (b *box) meet() {
 	b.t.Helper()
 	i := b.inspect()
-	k, err := witness.KernelOf(i.State.Pid)
+	k, err := observer.KernelOf(i.State.Pid)
 	if err != nil {
 		b.t.Fatalf("%s: %v", b.name, err)
 	}
@@ -129,7 +129,7 @@ func (b *box) remove() {
 	}
 }
 
-func (b *box) inspect() witness.Container {
+func (b *box) inspect() observer.Container {
 	b.t.Helper()
 	i, err := rig.docker.Inspect(b.id)
 	if err != nil {
@@ -142,7 +142,7 @@ func (b *box) inspect() witness.Container {
 func (b *box) update(fields map[string]any) { b.t.Helper(); b.do("POST", "/update", fields) }
 
 // same fails unless the container is the one that was started, alive.
-func (b *box) same(was witness.Container) {
+func (b *box) same(was observer.Container) {
 	b.t.Helper()
 	if i := b.inspect(); !i.Undisturbed(was) {
 		b.t.Errorf("%s was disturbed: was %+v, is %+v", b.name, was.State, i.State)
@@ -152,7 +152,7 @@ func (b *box) same(was witness.Container) {
 // agree waits until the Engine tells what the kernel holds, within 1 %.
 func (b *box) agree(within time.Duration) {
 	b.t.Helper()
-	var h witness.Limits
+	var h observer.Limits
 	ok := waitFor(within, func() bool {
 		h = b.inspect().HostConfig
 		return near(h.Cores(), b.kernel.Quota()) && (h.Memory == 0 || h.Memory == b.kernel.Memory())

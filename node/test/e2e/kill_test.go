@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/effiscale/effiscale/docker/witness"
+	"github.com/effiscale/effiscale/docker/observer"
 	"github.com/effiscale/effiscale/node/api"
 )
 
@@ -72,7 +72,7 @@ func TestKill(t *testing.T) {
 	bounds := map[string]string{"effiscale.cpu": "0.1..0.6", "effiscale.memory": "48MiB..128MiB"}
 	moving := d.box(t, "moving", spec{do: "http --work 10ms", cpus: 0.2, memory: 64 * MiB, network: true, labels: bounds})
 	asked := d.box(t, "asked", spec{do: "idle", cpus: 0.2, memory: 64 * MiB, labels: bounds})
-	was := map[*box]witness.Container{moving: moving.inspect(), asked: asked.inspect()}
+	was := map[*box]observer.Container{moving: moving.inspect(), asked: asked.inspect()}
 	p := moving.press(t)
 	c := &client{}
 	for killed, life := 0, 0; killed < kills; life++ {
@@ -131,7 +131,7 @@ func TestKill(t *testing.T) {
 }
 
 // verify checks the state right after a start.
-func (d *daemon) verify(c *client, was map[*box]witness.Container) {
+func (d *daemon) verify(c *client, was map[*box]observer.Container) {
 	t := d.t
 	t.Helper()
 	st, err := d.status()

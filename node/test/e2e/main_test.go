@@ -19,7 +19,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/effiscale/effiscale/docker/witness"
+	"github.com/effiscale/effiscale/docker/observer"
 )
 
 const (
@@ -53,7 +53,7 @@ func withRig(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	rig.docker = &engine{witness.Local()}
+	rig.docker = &engine{observer.Local()}
 	if rig.absent = rig.docker.Ping(); rig.absent != nil {
 		return m.Run() // each test says so
 	}
@@ -137,7 +137,7 @@ func needRoot(t *testing.T) {
 	t.Skip("left out: it writes kernel files and needs root")
 }
 
-var eventually, waitFor, hold, figure = witness.Eventually, witness.WaitFor, witness.Hold, witness.Figure
+var eventually, waitFor, hold, figure = observer.Eventually, observer.WaitFor, observer.Hold, observer.Figure
 
 func processLives(pid string) bool {
 	n, err := strconv.Atoi(pid)

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/effiscale/effiscale/docker/witness"
+	"github.com/effiscale/effiscale/docker/observer"
 )
 
 // TestNothingChanges: in off, observe and recommend, and for containers that did
@@ -26,7 +26,7 @@ func TestNothingChanges(t *testing.T) {
 		"observe":   d.box(t, "observe", with(busy, map[string]string{"effiscale.mode": "observe"})),
 		"recommend": d.box(t, "recommend", with(busy, map[string]string{"effiscale.mode": "recommend"})),
 	}
-	was := map[string]witness.Container{}
+	was := map[string]observer.Container{}
 	for name, b := range boxes {
 		was[name] = b.inspect()
 	}

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/effiscale/effiscale/docker/witness"
+	"github.com/effiscale/effiscale/docker/observer"
 	"github.com/effiscale/effiscale/node/api"
 )
 
@@ -27,7 +27,7 @@ func TestRestarts(t *testing.T) {
 	still := []*box{fixed, paused, yields}
 	all := append(slices.Clone(still), moving)
 	p := moving.press(t)
-	var was []witness.Container
+	var was []observer.Container
 	for _, b := range all {
 		was = append(was, b.inspect())
 	}

@@ -10,11 +10,11 @@ import (
 	"runtime"
 	"strings"
 
-	"github.com/effiscale/effiscale/docker/witness"
+	"github.com/effiscale/effiscale/docker/observer"
 )
 
 // engine is one host's Engine, as a witness and a person see it.
-type engine struct{ *witness.Engine }
+type engine struct{ *observer.Engine }
 
 const image = "effi-load"
 
@@ -89,8 +89,8 @@ type box struct {
 	host     *host
 	id, name string
 	service  string
-	kernel   witness.Kernel
-	began    witness.Container
+	kernel   observer.Kernel
+	began    observer.Container
 }
 
 // mark is the label that names the test; the daemons' docker.only_label.
@@ -127,7 +127,7 @@ func (h *host) box(s spec) (*box, error) {
 // meet finds the kernel's files of the process that runs now.
 func (b *box) meet() (err error) {
 	b.began = b.inspect()
-	if b.kernel, err = witness.KernelOf(b.began.State.Pid); err != nil {
+	if b.kernel, err = observer.KernelOf(b.began.State.Pid); err != nil {
 		return fmt.Errorf("%s: %w", b.name, err)
 	}
 	return nil
@@ -139,7 +139,7 @@ func (b *box) remove() {
 	}
 }
 
-func (b *box) inspect() witness.Container {
+func (b *box) inspect() observer.Container {
 	b.host.t.Helper()
 	i, err := b.host.engine.Inspect(b.id)
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/effiscale/effiscale/docker/witness"
+	"github.com/effiscale/effiscale/docker/observer"
 	"github.com/effiscale/effiscale/node/api"
 )
 
@@ -113,7 +113,7 @@ func TestHarnessDaemon(t *testing.T) {
 
 // starved is how often the kernel held the daemon back.
 func (h *host) starved() int64 {
-	k, err := witness.KernelOf(h.daemon().cmd.Process.Pid)
+	k, err := observer.KernelOf(h.daemon().cmd.Process.Pid)
 	if err != nil {
 		return 0
 	}

@@ -17,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/effiscale/effiscale/docker/witness"
+	"github.com/effiscale/effiscale/docker/observer"
 	"github.com/effiscale/effiscale/node/api"
 )
 
@@ -86,7 +86,7 @@ func (h *host) build() error {
 	if err := rig.net.plug(h.n); err != nil {
 		return err
 	}
-	h.engine, h.Client = &engine{witness.At(h.path("docker.sock"))}, api.NewClient(h.path("sock"))
+	h.engine, h.Client = &engine{observer.At(h.path("docker.sock"))}, api.NewClient(h.path("sock"))
 	if err := h.startEngine(); err != nil {
 		return err
 	}

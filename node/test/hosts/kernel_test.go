@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/effiscale/effiscale/docker/witness"
+	"github.com/effiscale/effiscale/docker/observer"
 )
 
 // throttle gives the daemon's process a share of one core, all its threads
@@ -17,13 +17,13 @@ func (h *host) throttle(cores float64) {
 	h.t.Helper()
 	const period = 100_000
 	quota := int64(cores * period)
-	dir, err := filepath.Join(witness.CgroupRoot, "cpu", namespace(h.n)+"-daemon"), error(nil)
-	_, v2 := os.Stat(filepath.Join(witness.CgroupRoot, "cgroup.controllers"))
+	dir, err := filepath.Join(observer.CgroupRoot, "cpu", namespace(h.n)+"-daemon"), error(nil)
+	_, v2 := os.Stat(filepath.Join(observer.CgroupRoot, "cgroup.controllers"))
 	files := map[string]string{"cpu.cfs_period_us": fmt.Sprint(period), "cpu.cfs_quota_us": fmt.Sprint(quota)}
 	if v2 == nil {
-		dir, files = filepath.Join(witness.CgroupRoot, namespace(h.n)+"-daemon"),
+		dir, files = filepath.Join(observer.CgroupRoot, namespace(h.n)+"-daemon"),
 			map[string]string{"cpu.max": fmt.Sprintf("%d %d", quota, period)}
-		err = os.WriteFile(filepath.Join(witness.CgroupRoot, "cgroup.subtree_control"), []byte("+cpu"), 0)
+		err = os.WriteFile(filepath.Join(observer.CgroupRoot, "cgroup.subtree_control"), []byte("+cpu"), 0)
 	}
 	if err == nil {
 		err = os.MkdirAll(dir, 0o755)
@@ -43,7 +43,7 @@ func (h *host) throttle(cores float64) {
 
 // unthrottle undoes it.
 func (h *host) unthrottle() {
-	for _, root := range []string{witness.CgroupRoot, filepath.Join(witness.CgroupRoot, "cpu")} {
+	for _, root := range []string{observer.CgroupRoot, filepath.Join(observer.CgroupRoot, "cpu")} {
 		dir := filepath.Join(root, namespace(h.n)+"-daemon")
 		if h.daemon().alive() {
 			_ = os.WriteFile(filepath.Join(root, "cgroup.procs"), fmt.Append(nil, h.daemon().cmd.Process.Pid), 0)

@@ -22,7 +22,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/effiscale/effiscale/docker/witness"
+	"github.com/effiscale/effiscale/docker/observer"
 )
 
 // rig is what all tests share; TestMain makes it once.
@@ -178,4 +178,4 @@ func rounds(few, many int) int {
 	return few
 }
 
-var eventually, waitFor, hold, figure = witness.Eventually, witness.WaitFor, witness.Hold, witness.Figure
+var eventually, waitFor, hold, figure = observer.Eventually, observer.WaitFor, observer.Hold, observer.Figure

@@ -12,7 +12,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/effiscale/effiscale/docker/witness"
+	"github.com/effiscale/effiscale/docker/observer"
 )
 
 // sweep removes everything that a run made: this one, or one that was killed. It
@@ -74,7 +74,7 @@ func inNamespaces() (pids []int) {
 // groups are the control groups of our containers and throttled daemons, parents
 // first, in every hierarchy.
 func groups() (dirs []string) {
-	for _, pattern := range []string{witness.CgroupRoot + "/effi-h*", witness.CgroupRoot + "/*/effi-h*"} {
+	for _, pattern := range []string{observer.CgroupRoot + "/effi-h*", observer.CgroupRoot + "/*/effi-h*"} {
 		tops, _ := filepath.Glob(pattern)
 		for _, top := range tops {
 			_ = filepath.WalkDir(top, func(path string, e fs.DirEntry, err error) error {
@@ -90,7 +90,7 @@ func groups() (dirs []string) {
 
 func inGroups() (pids []int) {
 	for _, g := range groups() {
-		for _, w := range witness.Words(g, "cgroup.procs") {
+		for _, w := range observer.Words(g, "cgroup.procs") {
 			if pid, err := strconv.Atoi(w); err == nil && pid > 0 {
 				pids = append(pids, pid)
 			}

@@ -54,7 +54,7 @@ func layout() []packageRule {
 		{path: "docker", layer: effects, knows: []string{"docker/cgroup"}, logs: true},
 		{path: "docker/cgroup", layer: effects},
 		{path: "docker/dockertest", layer: effects, knows: []string{"docker", "docker/cgroup"}},
-		{path: "docker/witness", layer: effects},
+		{path: "docker/observer", layer: effects},
 		{path: "mape", layer: effects, knows: []string{"mape/actor", "mape/monitor", "mape/execute"}, logs: true},
 		{path: "mape/actor", layer: effects},
 		{path: "mape/monitor", layer: effects, logs: true},

@@ -1,4 +1,4 @@
-package witness
+package observer
 
 import (
 	"fmt"
@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Eventually waits until cond holds, looking 20 times a second.
+// Eventually waits until cond holds; it checks 20 times a second.
 func Eventually(t *testing.T, within time.Duration, what string, cond func() bool) {
 	t.Helper()
 	if !WaitFor(within, cond) {
@@ -36,7 +36,7 @@ func Hold(t *testing.T, during time.Duration, what string, cond func() bool) {
 	}
 }
 
-// Figure tells a measured number, for people and for the closing note.
+// Figure prints a measured number.
 func Figure(t *testing.T, format string, args ...any) {
 	t.Helper()
 	text := fmt.Sprintf(format, args...)

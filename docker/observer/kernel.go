@@ -1,4 +1,4 @@
-package witness
+package observer
 
 import (
 	"fmt"
@@ -8,8 +8,7 @@ import (
 	"strings"
 )
 
-// Kernel reads a container's control group itself: what the daemon says of its
-// own deeds proves nothing. Both versions of the interface are known.
+// Kernel reads a container's control group, of version 1 or 2.
 type Kernel struct {
 	cpu, mem string // directories
 	v2       bool
@@ -49,7 +48,7 @@ func KernelOf(pid int) (Kernel, error) {
 	return k, nil
 }
 
-// Words are a file's fields; none when it is gone with its container.
+// Words are the fields of a file; none when it does not exist any more.
 func Words(dir, file string) []string {
 	b, err := os.ReadFile(filepath.Join(dir, file))
 	if err != nil {
@@ -66,7 +65,7 @@ func number(dir, file string) int64 {
 	return 0
 }
 
-// stat is one counter of a file of names and numbers.
+// stat is one counter of a file with a name and a number in each line.
 func stat(dir, file, name string) int64 {
 	w := Words(dir, file)
 	for i := 0; i+1 < len(w); i += 2 {
@@ -97,7 +96,7 @@ func (k Kernel) Quota() float64 {
 	return float64(quota) / float64(period)
 }
 
-// Throttled counts the periods in which it was held back.
+// Throttled counts the throttled periods.
 func (k Kernel) Throttled() int64 { return stat(k.cpu, "cpu.stat", "nr_throttled") }
 
 // Memory is the limit in bytes; 0: none.

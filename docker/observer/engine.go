@@ -1,6 +1,6 @@
-// Package witness is what the tests look with: an Engine's raw answers and the
-// kernel's own files, without a line of the product. Only tests import it.
-package witness
+// Package observer reads an Engine's raw answers and the kernel's files for tests,
+// independent of the product's own code. Only tests import it.
+package observer
 
 import (
 	"bytes"
@@ -15,13 +15,13 @@ import (
 	"time"
 )
 
-// Engine speaks to a Docker Engine in raw HTTP: a witness, and a person's own hand.
+// Engine is a Docker Engine over plain HTTP, to check the product and to act as a user.
 type Engine struct {
 	Socket string
 	http   *http.Client
 }
 
-// Local is the Engine that DOCKER_HOST names, or the usual one.
+// Local is the Engine of DOCKER_HOST, or the default one.
 func Local() *Engine {
 	if socket, ok := strings.CutPrefix(os.Getenv("DOCKER_HOST"), "unix://"); ok {
 		return At(socket)
@@ -39,7 +39,7 @@ func At(socket string) *Engine {
 }
 
 // Call makes one request; a status of 300 or more is an error with the message.
-// Bytes are sent as a tar, all else as JSON.
+// Bytes are sent as a tar, other bodies as JSON.
 func (e *Engine) Call(method, path string, body, into any) error {
 	var sent io.Reader
 	kind := "application/json"
@@ -77,16 +77,16 @@ func (e *Engine) Call(method, path string, body, into any) error {
 	return json.Unmarshal(text, into)
 }
 
-// Ping asks for what the Engine says of itself.
+// Ping requests the Engine's information.
 func (e *Engine) Ping() error { return e.Call("GET", "/info", nil, &struct{}{}) }
 
-// Transport reaches the Engine's socket.
+// Transport connects to the Engine's socket.
 func (e *Engine) Transport() http.RoundTripper { return e.http.Transport }
 
-// Close lets go of idle connections.
+// Close closes idle connections.
 func (e *Engine) Close() { e.http.CloseIdleConnections() }
 
-// Remove takes a container away, running or not; one that is gone is no error.
+// Remove removes a container, also a running one; one that does not exist is no error.
 func (e *Engine) Remove(id string) error {
 	err := e.Call("DELETE", "/containers/"+id+"?force=1&v=1", nil, nil)
 	if err != nil && strings.Contains(err.Error(), "404") {
@@ -95,13 +95,13 @@ func (e *Engine) Remove(id string) error {
 	return err
 }
 
-// Inspect is what the Engine says of a container.
+// Inspect is the Engine's description of a container.
 func (e *Engine) Inspect(id string) (c Container, err error) {
 	err = e.Call("GET", "/containers/"+id+"/json", nil, &c)
 	return c, err
 }
 
-// Limits is the Engine's own form of a container's limits.
+// Limits are a container's limits as the Engine stores them.
 type Limits struct {
 	NanoCPUs                      int64 `json:"NanoCpus"`
 	CPUQuota                      int64 `json:"CpuQuota"`
@@ -125,7 +125,7 @@ func (l Limits) Cores() float64 {
 	return 0
 }
 
-// Container is what an inspection tells.
+// Container is the part of an inspect that tests use.
 type Container struct {
 	ID    string `json:"Id"`
 	State struct {
@@ -140,7 +140,7 @@ type Container struct {
 	NetworkSettings struct{ IPAddress string }
 }
 
-// Undisturbed reports whether the container is the one that was started, alive.
+// Undisturbed reports whether the container runs and was not restarted.
 func (c Container) Undisturbed(was Container) bool {
 	return c.RestartCount == was.RestartCount && c.State.StartedAt == was.State.StartedAt && c.State.Running &&
 		!c.State.OOMKilled
