@@ -12,8 +12,8 @@ type Members struct {
 	// member has another one.
 	Ring        string `json:"ring"`
 	RingsDiffer bool   `json:"rings_differ"`
-	// Majority: this side holds one of the last stable membership, which had
-	// Expected nodes.
+	// Majority: more than half of the voters are in sight. Expected is how many members
+	// should be alive.
 	Majority bool         `json:"majority"`
 	Expected int          `json:"expected"`
 	Members  []MemberView `json:"members"`
@@ -120,7 +120,7 @@ type ClusterStats struct {
 	Members      map[string]int // by MemberView.Status; nil: no cluster
 	GossipHealth int            // memberlist's awareness: 0 is well, each step slows suspicion down
 	Claims       int            // services that this node plans for
-	Majority     bool           // this node sees a majority of the last stable members
+	Majority     bool           // more than half of the voters are in sight
 	Takeovers    uint64         // claims of a service that another node had planned for
 	TermsRefused uint64         // intents with a term lower than one that was seen
 

@@ -69,26 +69,17 @@ func (m *majority) update(now time.Time, alive []knowledge.NodeID) (changed bool
 	return changed
 }
 
-// act learns a newer list, or proposes the next one, beside the goroutine.
+// act learns a newer list, or proposes the next one.
 func (m *majority) act() {
 	s := m.status
-	if m.busy || s.Learn == "" && s.Propose == nil && !s.Unfollow {
+	if m.busy || !s.Due() {
 		return
 	}
 	m.busy = true
 	m.c.spawn(func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, votersWithin)
 		defer cancel()
-		var list quorum.List
-		var err error
-		switch {
-		case s.Unfollow:
-			err = m.voters.Unfollow(ctx)
-		case s.Learn != "":
-			list, err = m.voters.Learn(ctx, s.Learn, m.ask)
-		default:
-			list, err = m.voters.Propose(ctx, s.Propose, m.ask)
-		}
+		list, err := m.voters.Act(ctx, s, m.ask)
 		m.c.post(func() {
 			m.busy = false
 			if err != nil {

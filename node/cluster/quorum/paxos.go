@@ -83,9 +83,9 @@ func (q *Quorum) answer(r Record, req Request) (Record, Response, error) {
 	return r, Response{OK: true, Accepted: slices.Clone(r.Next)}, nil
 }
 
-// Propose tries to agree on the next list with the voters of the one in force. A list
+// propose tries to agree on the next list with the voters of the one in force. A list
 // that some have accepted already goes first. It returns the list that was decided.
-func (q *Quorum) Propose(ctx context.Context, members []knowledge.NodeID, ask Ask) (List, error) {
+func (q *Quorum) propose(ctx context.Context, members []knowledge.NodeID, ask Ask) (List, error) {
 	r := q.Record()
 	next := List{Number: r.Number + 1, Members: members}
 	if err := next.check(); err != nil {
@@ -200,9 +200,9 @@ func (q *Quorum) announce(ctx context.Context, req Request, ask Ask) {
 	}
 }
 
-// Learn takes over the newer list of another node. One that follows the list cannot make
+// learn takes over the newer list of another node. One that follows the list cannot make
 // this node a voter: an operator may have reset it.
-func (q *Quorum) Learn(ctx context.Context, from knowledge.NodeID, ask Ask) (List, error) {
+func (q *Quorum) learn(ctx context.Context, from knowledge.NodeID, ask Ask) (List, error) {
 	res, err := ask(ctx, from, Request{Kind: Fetch})
 	if err != nil {
 		return List{}, err

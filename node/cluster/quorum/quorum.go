@@ -8,7 +8,8 @@
 // sight does not count by list n. ARCHITECTURE.md, "The majority", has the rules and
 // the proof.
 //
-// Look counts the voters in sight; Propose and Learn change the list; Answer serves others.
+// Look counts the voters in sight and finds what is due, Act does it by calls to other nodes,
+// and Answer serves them. Remove and Reset are an operator's orders.
 package quorum
 
 import (
@@ -61,13 +62,16 @@ type Status struct {
 	Voters   int  // of the list, without removed ones
 	// Pending: a change of the list is under way.
 	Pending bool
-	// Learn is a node with a newer list, "" when there is none.
-	Learn knowledge.NodeID
-	// Unfollow: the voters in sight have another list than the one that this node follows.
-	Unfollow bool
-	// Propose are the members of the list that this node is to propose now; nil: none.
-	Propose []knowledge.NodeID
+	// unfollow: the voters in sight have another list than the one that this node follows.
+	unfollow bool
+	// learn is a node with a newer list, "" when there is none.
+	learn knowledge.NodeID
+	// propose are the members of the list that this node is to propose now; nil: none.
+	propose []knowledge.NodeID
 }
+
+// Due reports whether there is something to Act on.
+func (s Status) Due() bool { return s.unfollow || s.learn != "" || s.propose != nil }
 
 // Quorum is one node's part. Look is called by one goroutine; all else may be called by
 // several.
@@ -133,7 +137,7 @@ func (q *Quorum) Look(now time.Time, peers []Peer) Status {
 	l := look{q: q, now: now, r: r, list: r.Counted(), peers: peers}
 	l.sum = l.list.Sum()
 	l.count()
-	s := Status{List: l.list, Alive: l.alive, Voters: len(l.voters), Pending: l.pending, Learn: l.learn}
+	s := Status{List: l.list, Alive: l.alive, Voters: len(l.voters), Pending: l.pending, learn: l.learn}
 	enough := 2*l.alive > len(l.voters)
 	switch unsettled := l.pending || l.newer; {
 	case !unsettled:
@@ -145,9 +149,9 @@ func (q *Quorum) Look(now time.Time, peers []Peer) Status {
 	settled := q.unsettled.IsZero() || q.majority && now.Sub(q.unsettled) < settleWithin
 	q.majority = enough && settled
 	s.Majority = q.majority
-	s.Unfollow = len(r.Follows) > 0 && l.disputed()
+	s.unfollow = len(r.Follows) > 0 && l.disputed()
 	if enough && !l.newer && !l.older && !(l.returned && 2*l.alive <= len(l.list.Members)) {
-		s.Propose = l.propose()
+		s.propose = l.propose()
 	} else {
 		q.due = time.Time{}
 	}
@@ -352,12 +356,21 @@ func (q *Quorum) Reset(ctx context.Context) error {
 	return q.change(ctx, func(Record) (Record, error) { return Record{Members: []knowledge.NodeID{q.self}}, nil })
 }
 
-// Unfollow forgets the followed list.
-func (q *Quorum) Unfollow(ctx context.Context) error {
-	return q.change(ctx, func(r Record) (Record, error) {
-		r.Follows = nil
-		return r, nil
-	})
+// Act does what a Look found due, one thing at a time. It returns the list in force where it
+// has changed.
+func (q *Quorum) Act(ctx context.Context, s Status, ask Ask) (List, error) {
+	switch {
+	case s.unfollow:
+		return List{}, q.change(ctx, func(r Record) (Record, error) {
+			r.Follows = nil
+			return r, nil
+		})
+	case s.learn != "":
+		return q.learn(ctx, s.learn, ask)
+	case s.propose != nil:
+		return q.propose(ctx, s.propose, ask)
+	}
+	return List{}, nil
 }
 
 var (

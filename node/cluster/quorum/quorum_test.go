@@ -146,15 +146,7 @@ func (n *node) act() {
 	if !n.up || n.old {
 		return
 	}
-	if n.status.Unfollow {
-		_ = n.q.Unfollow(context.Background())
-	}
-	if n.status.Learn != "" {
-		_, _ = n.q.Learn(context.Background(), n.status.Learn, n.ask)
-	}
-	if n.status.Propose != nil {
-		_, _ = n.q.Propose(context.Background(), n.status.Propose, n.ask)
-	}
+	_, _ = n.q.Act(context.Background(), n.status, n.ask)
 }
 
 func (m *model) run(d time.Duration) {
@@ -235,8 +227,8 @@ func TestNeverTwoMajorities(t *testing.T) {
 			if depth == 0 && rapid.IntRange(0, 19).Draw(t, "compete") == 0 { // another proposer in the middle
 				depth++
 				o := m.nodes[rapid.IntRange(0, len(m.nodes)-1).Draw(t, "other")]
-				if s := o.q.Look(m.now, o.peers()); o.up && 2*s.Alive > s.Voters && s.Learn == "" {
-					_, _ = o.q.Propose(context.Background(), slices.DeleteFunc(slices.Clone(s.List.Members),
+				if s := o.q.Look(m.now, o.peers()); o.up && 2*s.Alive > s.Voters && s.learn == "" {
+					_, _ = o.q.propose(context.Background(), slices.DeleteFunc(slices.Clone(s.List.Members),
 						func(id knowledge.NodeID) bool {
 							return len(s.List.Members) > 2 && id == s.List.Members[0]
 						}), o.ask)
@@ -659,7 +651,7 @@ func BenchmarkLook(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				now = now.Add(250 * time.Millisecond)
-				if s := q.Look(now, peers); !s.Majority || s.Propose != nil {
+				if s := q.Look(now, peers); !s.Majority || s.Due() {
 					b.Fatal("something changed")
 				}
 			}

@@ -280,6 +280,38 @@ func TestMajorityByHand(t *testing.T) {
 	})
 }
 
+// TestMajorityByName: the same, and `effiscale leave NAME` on the third for each node that is
+// no more: the new ones become voters.
+func TestMajorityByName(t *testing.T) {
+	inWorld(t, 3, 10, func(w *world) {
+		kept, lost := w.hosts[1], []*host{w.hosts[0], w.hosts[2]}
+		for _, h := range lost {
+			h.kill()
+		}
+		time.Sleep(20 * time.Second)
+		for _, h := range lost {
+			h.lose()
+			h.again()
+		}
+		time.Sleep(3 * time.Minute)
+		if kept.c.View().Majority {
+			t.Error("one of three is a majority")
+		}
+		for _, h := range lost {
+			if err := kept.c.Forget(w.t.Context(), h.name); err != nil {
+				t.Error(err)
+			}
+		}
+		time.Sleep(2 * time.Minute)
+		for _, h := range w.hosts {
+			if v := h.c.View(); !v.Majority || v.Expected != 3 {
+				t.Errorf("%s: majority %v of %d", h.name, v.Majority, v.Expected)
+			}
+		}
+		w.until(time.Minute, "by name")
+	})
+}
+
 // TestLastOfThreeByHand: two of three nodes are gone for ever; the same words make the
 // third a cluster of its own, which is no smaller side of anything.
 func TestLastOfThreeByHand(t *testing.T) {
