@@ -7,7 +7,7 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 )
 
-// Axis says what may be changed of a service.
+// Axis is what may be changed of a service.
 type Axis uint8
 
 // The axes. The zero value changes no count.
@@ -17,7 +17,7 @@ const (
 	AxisBoth
 )
 
-// Site is a host with what it has free and what it carries of one service.
+// HostState is a host's free capacity and its replicas of one service.
 type HostState struct {
 	Name string
 	// Cores and Memory are free, beyond what its replicas hold now.
@@ -30,7 +30,7 @@ type HostState struct {
 	Replicas, Ours int
 }
 
-// Fleet is a service as it stands: its replicas are on its sites.
+// ServiceState is the present state of a service and its hosts.
 type ServiceState struct {
 	Cores  float64         // limit of one replica
 	Memory knowledge.Bytes // limit of one replica
@@ -56,7 +56,7 @@ type Outlook struct {
 	// Upper is the bound of the highest demand until a new replica would serve.
 	Upper float64
 	// Out is the useful capacity under which more is needed, In the one that a
-	// smaller fleet must keep: the highest need of the last minutes.
+	// smaller service must keep: the highest need of the last minutes.
 	Out, In float64
 	// Bounds are trusted quantiles of the highest demand until then, ascending.
 	Bounds []Bound
@@ -65,13 +65,13 @@ type Outlook struct {
 // Bound is one quantile of a forecast.
 type Bound struct{ Level, Upper float64 }
 
-// Rules are what a service's owner asks for.
+// Rules are the policy of a service.
 type Rules struct {
 	Axis Axis
 	// Least and Most replicas; CoresLeast and CoresMost of one, 0: no bound.
 	Least, Most           int
 	CoresLeast, CoresMost float64
-	// Target is the expected use of capacity, Knee the use from which it hurts
+	// Target is the expected use of capacity, Knee the use from which on it is throttled
 	// (ρ_hi), both 0..1.
 	Target, Knee float64
 	// Risk is α, the chance of exceeding the knee that is accepted.
@@ -91,9 +91,9 @@ type Size struct {
 	Cores    float64
 }
 
-// Candidate is a size, what it is worth and what it costs: J1 reserved cores,
-// J2 chance of too little above the accepted one, J3 core-seconds of disruption,
-// J4 share of capacity at risk. Score is its Chebyshev distance from the best.
+// Candidate is a size, its useful capacity and its costs: J1 reserved cores, J2
+// chance of too little above the accepted one, J3 core-seconds of disruption, J4
+// share of capacity at risk. Score is its Chebyshev distance from the best.
 type Candidate struct {
 	Size
 	Useful float64
@@ -107,8 +107,8 @@ type Rejected struct {
 	Reason knowledge.Reason
 }
 
-// Plan is what should hold. On tells how many replicas each site should have, in
-// the order of the fleet's sites.
+// Plan is the target. On is the number of replicas on each host, in the order of
+// ServiceState.Hosts.
 type Plan struct {
 	Size
 	On       []int
@@ -128,10 +128,10 @@ const (
 // steps are the sizes that are tried, as multiples of the present one.
 func steps() [6]float64 { return [...]float64{0.7, 0.85, 1, 1.2, 1.5, 2} }
 
-// Choose decides between bigger and more: it drops what is infeasible, keeps the
-// Pareto set of the four costs, and takes the least weighted Chebyshev distance
-// from the best of each (Bowman 1976). It moves only for a gain worth the move.
-// Pure: the same arguments give the same plan.
+// Choose decides between larger replicas and more of them: it drops infeasible sizes,
+// keeps the Pareto set of the four costs, and takes the least weighted Chebyshev
+// distance from the best of each (Bowman 1976). It moves only for a gain worth the
+// move. Pure: the same arguments give the same plan.
 func Choose(f *ServiceState, o *Outlook, r *Rules) Plan {
 	c := chooser{f: f, o: o, r: r, now: Size{f.Replicas(), f.Cores}}
 	if !f.valid() || !o.valid() || !r.valid() {
@@ -158,7 +158,7 @@ func Choose(f *ServiceState, o *Outlook, r *Rules) Plan {
 	return c.plan(best)
 }
 
-// chooser is one choice under way.
+// chooser is the state of one choice.
 type chooser struct {
 	f   *ServiceState
 	o   *Outlook
@@ -212,7 +212,7 @@ func (c *chooser) bound(replicas float64) int {
 	return int(min(max(math.Ceil(replicas-1e-9), float64(c.r.Least)), float64(c.r.Most)))
 }
 
-// infeasible says why a size cannot be; the zero Reason: it can.
+// infeasible is why a size is impossible; the zero Reason: it is possible.
 func (c *chooser) infeasible(x *Candidate) knowledge.Reason {
 	r, n := c.r, float64(x.Replicas)
 	switch {
@@ -305,7 +305,7 @@ func (c *chooser) plan(x Candidate) Plan {
 	}
 	p.Size = x.Size
 	p.On, _ = place(c.f, x.Size)
-	for i := range c.out { // what was chosen is not among the rejected
+	for i := range c.out { // the chosen size is not rejected
 		if c.out[i].Size == x.Size {
 			c.out = append(c.out[:i], c.out[i+1:]...)
 			break

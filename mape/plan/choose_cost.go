@@ -22,8 +22,8 @@ const (
 	drainTime  = 10 * time.Second
 )
 
-// usualWeights: what is reserved and what is at risk count the same; disruption
-// half, concentration a quarter.
+// usualWeights: reservation and risk count the same; disruption half, concentration a
+// quarter.
 func usualWeights() [4]float64 { return [4]float64{1, 1, 0.5, 0.25} }
 
 func (r *Rules) weights() [4]float64 {
@@ -47,8 +47,8 @@ func (c *chooser) price(s Size) Candidate {
 	return x
 }
 
-// exceeds is P(D > x): by the forecast's quantiles where it has any that are
-// trusted, and never under what level and noise alone say.
+// exceeds is P(D > x): by the forecast's trusted quantiles where it has any, and
+// never below that of level and noise alone.
 func (o *Outlook) exceeds(x float64) float64 {
 	p := 0.0
 	switch {
@@ -63,8 +63,8 @@ func (o *Outlook) exceeds(x float64) float64 {
 	return max(p, survival(o.Expected, o.Bounds, x))
 }
 
-// survival interpolates log(1 − level) over the bounds; the expected value is
-// the median, and beyond the last bound the last slope goes on.
+// survival interpolates log(1 − level) over the bounds; the expected value is the
+// median, and beyond the last bound the last slope continues.
 func survival(expected float64, bounds []Bound, x float64) float64 {
 	at, logp := expected, math.Log(0.5)
 	if x <= at {
@@ -88,8 +88,8 @@ func survival(expected float64, bounds []Bound, x float64) float64 {
 	return math.Exp(logp + slope*(x-at))
 }
 
-// disruption is J3, core-seconds: what is missing until the change holds, and
-// what removed replicas carried while they drain.
+// disruption is J3, core-seconds: the missing capacity until the change takes effect,
+// and the load of removed replicas while they drain.
 func (c *chooser) disruption(s Size) float64 {
 	ready := float64(c.now.Replicas - c.f.Starting)
 	missing := func(cores float64) float64 {
@@ -179,9 +179,8 @@ func (c *chooser) chebyshev() Candidate {
 	return c.fit[at]
 }
 
-// gain is what the move is worth in the cost that gains most, each against what
-// it is a share of, and what it has to be worth: 5 % and the switching cost,
-// spread over the dwell.
+// gain is the improvement in the cost that gains most, each as a share, and the gain
+// that is required: 5 % and the switching cost, spread over the dwell.
 func (c *chooser) gain(stay, to *Candidate) (gain, need float64) {
 	reserved := max(stay.Cost[0], 1e-9)
 	per := [4]float64{reserved, 1, reserved * max(c.r.Start.Seconds(), 1), 1}

@@ -6,16 +6,16 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 )
 
-// place says how many replicas each site would have: those that are there stay,
-// new ones go one by one to the site with the fewest that has room, and removed
-// ones, ours only, come from the site with the most. Or why it cannot be.
+// place is the number of replicas on each host: present ones stay, new ones go one by
+// one to the host with the fewest that has capacity, and removed ones, only those
+// that EffiScale created, come from the host with the most. Or why it is impossible.
 func place(f *ServiceState, s Size) ([]int, knowledge.Reason) {
 	on, cores, memory := make([]int, len(f.Hosts)), make([]float64, len(f.Hosts)), make([]knowledge.Bytes, len(f.Hosts))
 	gone, all := 0, 0
 	for i := range f.Hosts {
-		site := &f.Hosts[i]
-		on[i], cores[i], memory[i] = site.Replicas, site.Cores, site.Memory
-		all += site.Replicas
+		host := &f.Hosts[i]
+		on[i], cores[i], memory[i] = host.Replicas, host.Cores, host.Memory
+		all += host.Replicas
 	}
 	for ; all > s.Replicas; all-- {
 		i := mostLoaded(f, on)
@@ -49,7 +49,7 @@ func place(f *ServiceState, s Size) ([]int, knowledge.Reason) {
 	return on, knowledge.Reason{}
 }
 
-// fullest is the site with the most replicas of which one of ours is left.
+// mostLoaded is the host with the most replicas of which one of ours is left.
 func mostLoaded(f *ServiceState, on []int) int {
 	at := -1
 	for i := range on {
@@ -60,11 +60,11 @@ func mostLoaded(f *ServiceState, on []int) int {
 	return at
 }
 
-// emptiest is the site with the fewest replicas that has room for one more.
-func leastLoaded(f *ServiceState, on []int, cpuBounds func(int) bool) int {
+// leastLoaded is the host with the fewest replicas that has capacity for one more.
+func leastLoaded(f *ServiceState, on []int, fits func(int) bool) int {
 	at := -1
 	for i := range on {
-		if cpuBounds(i) && (at < 0 || on[i] < on[at] || on[i] == on[at] && f.Hosts[i].Cores > f.Hosts[at].Cores) {
+		if fits(i) && (at < 0 || on[i] < on[at] || on[i] == on[at] && f.Hosts[i].Cores > f.Hosts[at].Cores) {
 			at = i
 		}
 	}

@@ -9,14 +9,14 @@ import (
 // CPU. Thresholds that analysis shares (α, the boost's triggers, 0.9) are in
 // package analyse.
 const (
-	// captainTick is the step of the margin: m grows by r − T each second
+	// controlPeriod is the step of the margin: m grows by r − T each second
 	// (Autothrottle, NSDI'24, section 3.3.2). An idle container is sampled every
 	// 5 to 10 s: its margin then moves by as many seconds at once, marginTicks at
 	// most, so that it forgets at the same pace as a busy one.
 	controlPeriod = time.Second
 	marginTicks   = 10
-	// marginStart is m of a container that nothing is known of: the peak plus 3
-	// deviations. With T = 6 % and no throttling it is worn down in 50 s.
+	// marginStart is m of a new container: the peak plus 3 deviations. With T = 6 % and no
+	// throttling it reaches 0 in 50 s.
 	marginStart = 3.0
 	// marginMost stops the windup of a container that its ceiling or a full host
 	// keeps throttled: an hour of r = 0.5 would make m 1584, and its next cut
@@ -25,64 +25,64 @@ const (
 
 	// cutMost is the least share of the quota that one cut leaves.
 	cutMost = 0.5
-	// One cut a second, as the captain does: throttling by the last one must show.
+	// One cut a second, as in Autothrottle: throttling by the last one must show.
 	cutEvery = controlPeriod
-	// cutReserve is room above the peak that a margin worn down to 0 does not
-	// leave: a load of exactly 1 core under a quota of exactly 1 is throttled by
-	// every interrupt that is charged to it. It costs 5 % and saves the undo.
+	// cutReserve is a distance from the peak when the margin is 0: a load of exactly 1
+	// core under a quota of exactly 1 is throttled by every interrupt that is charged to
+	// it. It costs 5 % and saves the undo.
 	cutReserve = 1.05
-	// cutWindow is the use that a cut must have seen: the captain's 5 s.
+	// cutWindow is the use that a cut must have seen: 5 s, as in Autothrottle.
 	cutWindow = 5 * time.Second
-	// cutPatience is how long after growth no cut is made: while the quota bound,
+	// cutWaitLeast is how long after growth no cut is made: while the quota bound,
 	// use was censored, and a window of 5 s must be free of it; twice that, so
 	// that a load which swings with any period under 10 s never sees a cut.
 	cutWaitLeast = 10 * time.Second
-	// regretWithin makes growth after a cut a regret: the cut was wrong, and the
-	// patience doubles, up to patienceMost. A load with a period of 25 s is
-	// followed down twice, then left alone. After patienceForget without a
-	// regret the patience is cutPatience again.
+	// regrowWithin: growth so soon after a cut means that the cut was wrong, and the wait
+	// before cuts doubles, up to cutWaitMost. A load with a period of 25 s is followed
+	// down twice, then no more. After cutWaitReset without such growth the wait is
+	// cutWaitLeast again.
 	regrowWithin = 15 * time.Second
 	cutWaitMost  = 160 * time.Second
 	cutWaitReset = 5 * time.Minute
-	// guardFor is how long the rule "undo a cut that throttles" looks at a cut;
-	// later throttling is new demand, and the ordinary growth answers it.
+	// undoWithin is how long after a cut throttling undoes it; later throttling is new
+	// demand, and the ordinary growth follows it.
 	undoWithin = 10 * time.Second
 
-	// boostStep, boostReserve and boostGuess: a boost goes to 1.15 · demand, where
-	// usage before + 2 · what was added stands for demand in the first throttled
-	// period of a surge, and to 1.5 · quota at least. A step from 1 to 4 cores in
-	// the middle of a period shows half of itself in that period: 1 core before,
-	// 2.5 cores of demand in the mean, so 1 + 2 · 1.5 = 4, and the boost goes to
-	// 4.6 at once. The price: a step at the very beginning of a period is seen
-	// whole, and boosted to 8; a quota is a permission, not a reservation, and the
-	// captain takes it back after cutPatience. By steps of 1.5 alone (1, 1.5, 2.3,
-	// 3.4, 5.1) it takes four boosts, 450 ms in a fluid model.
+	// boostStep, boostReserve and boostGuess: a boost goes to 1.15 · demand, where usage
+	// before + 2 · the increase is the estimate of demand in the first throttled period of
+	// a surge, and to 1.5 · quota at least. A step from 1 to 4 cores in the middle of a
+	// period shows half of itself in that period: 1 core before, 2.5 cores of demand in
+	// the mean, so 1 + 2 · 1.5 = 4, and the boost goes to 4.6 at once. The price: a step
+	// at the very beginning of a period is seen whole, and boosted to 8; a quota is a
+	// permission, not a reservation, and the controller cuts it after cutWaitLeast. By
+	// steps of 1.5 alone (1, 1.5, 2.3, 3.4, 5.1) it takes four boosts, 450 ms in a fluid
+	// model.
 	boostStep    = 1.5
 	boostReserve = 1.15
 	boostGuess   = 2.0
-	// boostAgain: for so long after a boost, use of TightRatio of the new quota
-	// over one interval boosts again, without waiting for its period to end.
+	// boostAgain: within this time after a boost, use of TightRatio of the new quota over
+	// one interval boosts again, without waiting for its period to end.
 	boostAgain = 500 * time.Millisecond
-	// boostFresh is how much of the newest interval must lie after the last
-	// growth for another boost. What was throttled before the last one says
-	// nothing about it; a fifth is left for the time that the write itself took.
+	// boostFresh is the part of the newest interval that must be after the last growth for
+	// another boost: throttling before it is about the old quota. A fifth is left for the
+	// time of the write itself.
 	boostFresh = 0.8
 
 	// leastRatio and leastCPU: changes under max(2 %, 0.02 core) are not made.
 	leastRatio = 0.02
 	leastCPU   = knowledge.OneCPU / 50
-	// roundRatio and roundCPU: how far the kernel's quota may lie outside the
-	// envelope without being moved. systemd rounds up to whole percents of a CPU
-	// (0.01 core); without this its 1.01 for our 1.005 would be cut for ever.
+	// roundRatio and roundCPU: how far the kernel's quota may be outside the envelope
+	// without a change. systemd rounds up to whole percents of a CPU (0.01 core); without
+	// this its 1.01 for our 1.005 would be cut again and again.
 	roundRatio = 0.01
 	roundCPU   = knowledge.OneCPU / 100
 	// floorCPU is the least quota that the kernel takes: 1 ms in 100 ms.
 	floorCPU = knowledge.OneCPU / 100
 
-	// firstMargin is the room above its highest use that a container gets with
-	// its first limit, and a would-be limit without a profile: 1 core of use, 1.3.
+	// firstMargin is the margin above its highest use of a container's first limit, and of
+	// a would-be limit without a profile: 1 core of use, 1.3.
 	firstMargin = 1.3
-	// wouldMargin is the room above a learned percentile (VPA's safety margin).
+	// wouldMargin is the margin above a learned percentile (VPA's safety margin).
 	wouldMargin = 1.15
 	// targetTolerance: use may be off the policy's target by a tenth (HPA).
 	targetTolerance = 0.1
@@ -124,11 +124,11 @@ const (
 	// worthLearned.
 	growLearned, worthRaised, worthLearned = 0.22, 0.83, 0.95
 	keepRaised                             = 4 * time.Hour
-	// grain: a wanted limit is rounded up to 16 MiB, one step of a shrink to
-	// 1 MiB (a tenth of a small limit is less than 16 MiB).
+	// grain: a limit is rounded up to 16 MiB, one step of a shrink to 1 MiB (a tenth of a
+	// small limit is less than 16 MiB).
 	grain, stepGrain = 16 * knowledge.MiB, knowledge.MiB
-	// eventStep is the growth after reclaim at the limit or pressure, which tell
-	// that it is short but not by how much.
+	// eventStep is the growth after reclaim at the limit or pressure, which show that it
+	// is short but not by how much.
 	eventStep = 1.2
 	// oomStep and oomAdd: after an OOM kill max(1.2 · limit, limit + 100 MiB)
 	// (Vertical Pod Autoscaler, its OOM bump-up ratio and minimum).
@@ -136,26 +136,25 @@ const (
 	oomAdd  = 100 * knowledge.MiB
 	// growLeast is the least growth worth an update of the Engine.
 	growLeast = 0.1
-	// eventFresh is how long an event or pressure asks for growth; after a raise
-	// it must be seen anew. PSI's avg10 halves in 7 s: what it says after 10 s is
-	// no longer about the old limit.
+	// eventFresh is how long an event or pressure counts; after a raise it must be seen
+	// again. PSI's avg10 halves in 7 s: after 10 s it is no longer about the old limit.
 	eventFresh = 10 * time.Second
 	// urgent is the time to a full limit that lifts the step bounds of the guards.
 	urgent = 3 * time.Second
-	// shrinkStep and shrinkEvery: at most 10 % at once, once a minute. What is
-	// within 10 % of the limit wanted is left alone.
+	// shrinkStep and shrinkEvery: at most 10 % at once, once a minute. A limit within 10 %
+	// of the target is not changed.
 	shrinkStep  = 0.9
 	shrinkEvery = time.Minute
-	// anonRoom is the room above the 30-minute peak of anonymous memory: what was
-	// needed half an hour ago may be needed again, and cannot be reclaimed.
+	// anonRoom is the margin above the 30-minute peak of anonymous memory: the need of
+	// half an hour ago may return, and cannot be reclaimed.
 	anonRoom = 1.25
 	// refaultCalm is the rate of refaults, pages a second, that is flat: 40 KiB/s.
 	refaultCalm = 10.0
-	// followRatio: the deliberation's want raises a limit only from 5 % on.
+	// followRatio: the deliberation's limit raises a limit only from 5 % on.
 	followRatio = 1.05
-	// leakStep, leakRuns, leakRise and leakFall: anonymous memory looked at every
-	// 10 s that rose six times in a row by at least 0.5 %, and never fell by 1 %,
-	// only grows. A cache that warms does so too; the word is used at the ceiling.
+	// leakStep, leakRuns, leakRise and leakFall: anonymous memory, read every 10 s, that
+	// rose six times in a row by at least 0.5 % and never fell by 1 % only grows. A cache
+	// that warms does so too; it is reported as a leak at the ceiling only.
 	leakStep           = 10 * time.Second
 	leakRuns           = 6
 	leakRise, leakFall = 1.005, 0.99
@@ -167,13 +166,13 @@ const (
 	// learned ceiling needs: a day has a peak hour.
 	learnAfter = time.Hour
 	boundAfter = 24 * time.Hour
-	// boundRatio of the highest use ever is the learned ceiling, boundLeast its
-	// least: a process gone mad takes 4 times its peak, not the host. A real surge
-	// lifts the peak, and with it the ceiling, at the next deliberation.
+	// boundRatio of the highest use ever is the learned ceiling, boundLeast its minimum: a
+	// runaway process gets 4 times its peak, not the host. A real surge raises the peak,
+	// and with it the ceiling, at the next deliberation.
 	boundRatio = 4.0
 	boundLeast = knowledge.OneCPU
-	// envelopeUp and envelopeDown are the relative changes of a floor or of the
-	// memory wanted that an envelope ignores: less upwards, which is the safe side.
+	// envelopeUp and envelopeDown are the relative changes of a floor or of the memory
+	// limit that an envelope ignores: less upwards, which is the safe side.
 	envelopeUp, envelopeDown = 0.05, 0.1
 	// reserveRatio and reserveLeast are the host's own memory: 10 %, 512 MiB at
 	// least, but never more than half of a small host.

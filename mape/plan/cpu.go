@@ -7,28 +7,29 @@ import (
 	"github.com/effiscale/effiscale/mape/analyse"
 )
 
-// captain is the state of the CPU reflex (Autothrottle's captain, NSDI'24).
+// cpuController is the state of the CPU reflex (the local controller of Autothrottle,
+// NSDI'24).
 type cpuController struct {
-	began    time.Time // of the first look
+	began    time.Time // of the first observation
 	margin   float64   // m: deviations above the peak
 	marginAt time.Time
-	over     float64           // r − T at the last look
+	over     float64           // r − T at the last observation
 	before   knowledge.NanoCPU // quota before the last cut; 0: no cut to undo
 	cutAt    time.Time
 	grewAt   time.Time
 	boostAt  time.Time
-	cutWait  time.Duration // 0: cutPatience
+	cutWait  time.Duration // 0: cutWaitLeast
 	regrewAt time.Time     // when a cut was last followed by growth
 }
 
-// wish is one rule's answer: where the quota should go, and why.
+// proposal is the quota of one rule, and its reason.
 type proposal struct {
 	to     knowledge.NanoCPU
 	boost  bool
 	reason knowledge.Reason
 }
 
-// room is where a quota may lie.
+// cpuBounds bound a quota.
 type cpuBounds struct {
 	floor, ceiling knowledge.NanoCPU
 	learned        bool              // the floor is the profile's, not the policy's
@@ -36,13 +37,12 @@ type cpuBounds struct {
 	byThreshold    bool              // … or a learned threshold's
 	least          knowledge.NanoCPU // that a cut may leave, for the threshold
 	e              *knowledge.Envelope
-	// first is the limit of one that has none and whose image is known; 0: it is not.
+	// first is the first limit of a container without one whose image is known; 0: none.
 	first knowledge.NanoCPU
 }
 
-// CPU decides on the quota. It is asked at every sample: ten times a second
-// when the container is hot. Without good evidence it holds; growth needs no
-// more than a rate.
+// CPU decides on the quota at every sample: ten times a second when the container is
+// hot. Without good evidence it holds; growth needs no more than a rate.
 func (r *Reflex) CPU(
 	now time.Time, f *knowledge.Finding, w *knowledge.Window, e *knowledge.Envelope, p *knowledge.Policy,
 ) knowledge.Decision {
@@ -91,7 +91,7 @@ func (r *Reflex) CPU(
 	return c.cut(d, f, w, p, b)
 }
 
-// look moves the margin: m ← m + r − T for each second since the last look.
+// observe moves the margin: m ← m + r − T for each second since the last time.
 func (c *cpuController) observe(now time.Time, w *knowledge.Window, e *knowledge.Envelope) {
 	if c.marginAt.IsZero() {
 		c.began, c.margin, c.marginAt = now, marginStart, now
@@ -105,9 +105,9 @@ func (c *cpuController) observe(now time.Time, w *knowledge.Window, e *knowledge
 
 func (c *cpuController) adjustMargin(by float64) { c.margin = min(max(c.margin+by, 0), marginMost) }
 
-// growth is what throttling, or the policy's target, asks for: the most of all
-// that do, with the reason of the most urgent. With no wish, soon above 0 is how
-// long one must wait to be judged.
+// growth is the largest quota that throttling, or the policy's target, requires, with
+// the reason of the most urgent rule. Without one, soon above 0 is the time until
+// throttling can be judged.
 func (c *cpuController) growth(
 	now time.Time, f *knowledge.Finding, w *knowledge.Window, e *knowledge.Envelope, p *knowledge.Policy,
 ) (g proposal, soon time.Duration) {
@@ -121,8 +121,8 @@ func (c *cpuController) growth(
 		g = proposal{to: max(g.to, scale(w.Quota, 1+ratio-allowed)),
 			reason: knowledge.Because(knowledge.RuleThrottled, ratio, allowed, w.Quota.Cores())}
 	}
-	// The ratio is taken over a second, the mean over five: until a second has
-	// passed they speak of the quota before the last growth.
+	// The ratio is taken over a second, the mean over five: until a second has passed they
+	// are about the quota before the last growth.
 	if soon = left(now, c.grewAt, controlPeriod); g.to == 0 {
 		soon = 0
 	} else if soon > 0 {
@@ -140,8 +140,8 @@ func (c *cpuController) growth(
 	return g, soon
 }
 
-// boost is where the quota must go at once; 0: it need not. An interval that
-// began before the last growth says nothing about the quota after it.
+// boost is the quota that is needed at once; 0: none. An interval that began before
+// the last growth is not about the quota after it.
 func (c *cpuController) boost(now time.Time, f *knowledge.Finding, w *knowledge.Window) knowledge.NanoCPU {
 	if !c.grewAt.IsZero() && w.At.Sub(c.grewAt).Seconds() < boostFresh*w.Interval.Seconds() {
 		return 0
@@ -158,8 +158,8 @@ func (c *cpuController) boost(now time.Time, f *knowledge.Finding, w *knowledge.
 	return 0
 }
 
-// grow carries a wish out inside the room; a wish too small to be made is made
-// as large as the least change, for whoever is throttled needs more than that.
+// grow applies a proposal inside the bounds, by at least the least change: a
+// throttled container needs more than that.
 func grow(d knowledge.Decision, g proposal, quota knowledge.NanoCPU, b cpuBounds) knowledge.Decision {
 	to := min(max(g.to, b.floor, quota+leastChange(quota)), b.ceiling)
 	if to <= quota || b.ceiling-quota <= rounding(quota) {
@@ -169,8 +169,8 @@ func grow(d knowledge.Decision, g proposal, quota knowledge.NanoCPU, b cpuBounds
 	return because(d, g.reason)
 }
 
-// cut is the captain's other half: when the peak of 5 s and its margin leave a
-// tenth of the quota unused, the quota goes there, by half at most.
+// cut: when the peak of 5 s and its margin leave a tenth of the quota unused, the
+// quota is cut to them, by half at most.
 func (c *cpuController) cut(
 	d knowledge.Decision, f *knowledge.Finding, w *knowledge.Window, p *knowledge.Policy, b cpuBounds,
 ) knowledge.Decision {
@@ -208,7 +208,7 @@ func (c *cpuController) cut(
 	return because(d, knowledge.Because(knowledge.RuleSettled, peak.Cores(), c.margin, w.UsageStd.Cores()))
 }
 
-// whyLeast says which use a cut must leave room for.
+// thresholdReason is the use that a cut must leave capacity for.
 func (b cpuBounds) thresholdReason() knowledge.Reason {
 	knee, use := b.e.Threshold.Args[1], b.e.Threshold.Args[3]
 	return knowledge.Because(knowledge.RuleTriggerDown, use, knee*analyse.LowShare, b.least.Cores())
@@ -247,7 +247,7 @@ func (c *cpuController) applied(now time.Time, d knowledge.Decision, grew bool) 
 	if !grew {
 		c.before, c.cutAt = 0, now
 		if rule := d.Reason.Rule; rule == knowledge.RuleSettled ||
-			rule == knowledge.RuleTriggerDown { // not a person's, nor the pool's
+			rule == knowledge.RuleTriggerDown { // not a user's, nor the pool's
 			c.before = knowledge.NanoCPU(d.From)
 		}
 		if d.From == 0 { // a first limit is watched like a growth before it is cut
@@ -260,7 +260,7 @@ func (c *cpuController) applied(now time.Time, d knowledge.Decision, grew bool) 
 		c.regrewAt = now
 	}
 	if d.Reason.Rule == knowledge.RuleUndoCut {
-		c.adjustMargin(c.over) // the captain's guard: m ← m + r − T
+		c.adjustMargin(c.over) // as in Autothrottle: m ← m + r − T
 	}
 	c.before, c.grewAt = 0, now
 	if d.Boost {
@@ -268,9 +268,9 @@ func (c *cpuController) applied(now time.Time, d knowledge.Decision, grew bool) 
 	}
 }
 
-// first gives a container without a limit its first one: after it has been
-// watched for long enough, from the highest use seen, never below that. Where its
-// image is known, the length of the captain's window is enough, a start included.
+// first is the first limit of a container without one: after an observation, from the
+// highest use, never below that. Where its image is known, the length of cutWindow is
+// enough, a start included.
 func first(
 	d knowledge.Decision, f *knowledge.Finding, w *knowledge.Window, p *knowledge.Policy, b cpuBounds,
 ) knowledge.Decision {

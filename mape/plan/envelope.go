@@ -6,8 +6,8 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 )
 
-// Facts are what a profile says of a service, in the few numbers that an
-// envelope needs. The zero value is "nothing is known".
+// Facts are the profile of a service in the few numbers that an envelope needs. The
+// zero value: nothing is known.
 type Facts struct {
 	// ObservedFor is how long the service was watched, without gaps.
 	ObservedFor time.Duration
@@ -20,10 +20,10 @@ type Facts struct {
 	// MemoryLimit is the limit for MemoryNeed where both follow from how the
 	// container's memory rises (Reflex.MemorySize); 0: they do not.
 	MemoryLimit knowledge.Bytes
-	// Advice is what a Recommender says of the CPU of one container; it holds where
-	// the policy's percentile is adaptive.
+	// Advice is a Recommender's result for the CPU of one container, for policies whose
+	// percentile is adaptive.
 	Advice Advice
-	// Forecast is what is expected of the service next.
+	// Forecast is the service's expected demand.
 	Forecast Forecast
 	// Threshold is the learned threshold of use; nodes of earlier versions call it Strain.
 	Threshold Threshold `cbor:"Strain,omitzero"`
@@ -31,9 +31,9 @@ type Facts struct {
 	Image Image
 }
 
-// Deliberate sets the envelope of a service's containers: policy and host are
-// the bounds, and what was learned raises the floors. Small changes against prev
-// are not made, so that asking again with little news gives prev again.
+// Deliberate sets the envelope of a service's containers: policy and host are the
+// bounds, and what was learned raises the floors. Small changes against prev are
+// ignored, so that the result is stable.
 func Deliberate(
 	now time.Time, facts Facts, p *knowledge.Policy, host knowledge.Host, prev knowledge.Envelope,
 ) knowledge.Envelope {
@@ -74,8 +74,8 @@ func Deliberate(
 	return e
 }
 
-// learn raises the floors to what history asks for. A floor that differs from
-// the one before by less than the tolerance stays where it was.
+// learn raises the floors to the learned need. A floor that differs from the one
+// before by less than the tolerance stays.
 func learn(e *knowledge.Envelope, facts Facts, p *knowledge.Policy, prev *knowledge.Envelope) {
 	floor, why := facts.floor(p)
 	need := facts.MemoryNeed
@@ -104,8 +104,8 @@ func learn(e *knowledge.Envelope, facts Facts, p *knowledge.Policy, prev *knowle
 // steady is next, or prev where the difference is not worth a change.
 func steady[T ~int64](next, prev T) T { return within(next, prev, envelopeUp, envelopeDown) }
 
-// steady is that for the floor that an advice asks for: by what it wastes anyhow;
-// and less of it waits until the envelope has stood for a while.
+// steady is that for the floor of an advice: by what it wastes anyway; and it is
+// lowered only when the envelope has been in force for a while.
 func (a *Advice) steady(stood time.Duration, next, prev knowledge.NanoCPU) knowledge.NanoCPU {
 	if next < prev && stood < adviceStands {
 		return prev
@@ -121,9 +121,9 @@ func within[T ~int64](next, prev T, up, down float64) T {
 	return next
 }
 
-// Same reports whether two envelopes differ in nothing but the instant at which
-// they were made, their terms, the numbers in their reasons and what a threshold asks
-// for, which follows the use of the last minutes.
+// Same reports whether two envelopes differ in nothing but their time, their terms,
+// the numbers in their reasons and the learned threshold, which follows the use of
+// the last minutes.
 func Same(a, b *knowledge.Envelope) bool {
 	return a.CPU == b.CPU && a.ThrottleTarget == b.ThrottleTarget && a.Memory == b.Memory &&
 		a.MemoryFloor == b.MemoryFloor && a.MemoryCeiling == b.MemoryCeiling &&
@@ -132,9 +132,9 @@ func Same(a, b *knowledge.Envelope) bool {
 		a.Learned == b.Learned && a.Reason.Rule == b.Reason.Rule
 }
 
-// cpuCeiling is the policy's or the host's bound. After a day, batch work that
-// goes mad is held to a multiple of the most it ever used; what serves people is
-// never bounded by its past, for a surge is when they come.
+// cpuCeiling is the policy's or the host's bound. After a day, batch work is bounded
+// by a multiple of its highest use; interactive services are never bounded by their
+// past, which has no surges that come for the first time.
 func cpuCeiling(facts Facts, p *knowledge.Policy, host knowledge.Host) knowledge.NanoCPU {
 	top := least(p.CPU.Max, hostCPU(host), knowledge.MaxCPU)
 	if p.Class == knowledge.ClassBatch && facts.ObservedFor >= boundAfter && facts.CPUMax > 0 {
@@ -165,10 +165,9 @@ func under[T ~int64](v, top T) T {
 	return v
 }
 
-// WouldBe are the limits that a container should have by what is known of it:
-// what observe and recommend show, for containers that did not opt in too. It is
-// where the reflex would end, without its steps, waits and undos. A Hold says
-// why there is no such limit, or that the present one fits.
+// WouldBe are the limits that observe and recommend show, for containers that did not
+// opt in too. They are where the reflex would end, without its steps, waits and
+// undos. A Hold gives the reason for no such limit, or for keeping the present one.
 func WouldBe(
 	now time.Time, facts Facts, w *knowledge.Window, e *knowledge.Envelope, p *knowledge.Policy,
 ) (cpu, memory knowledge.Decision) {

@@ -15,9 +15,9 @@ const (
 	coverageSlack = 0.03
 )
 
-// ForecastLevel is the risk that a class takes, as the coverage of the upper bound
-// of demand: one in 100 intervals above it for what people wait for, one in 20, one
-// in five for batch work.
+// ForecastLevel is the risk of a class, as the coverage of the upper bound of demand:
+// one in 100 intervals above it for latency, one in 20 for serving, one in five for
+// batch.
 func ForecastLevel(c knowledge.Class) float64 {
 	switch c {
 	case knowledge.ClassLatency:
@@ -28,8 +28,8 @@ func ForecastLevel(c knowledge.Class) float64 {
 	return 0.95
 }
 
-// Forecast is what is expected of a service's CPU demand, and how well what was
-// expected came true. The zero value: nothing is forecast.
+// Forecast is the expected CPU demand of a service, and the accuracy of past
+// forecasts. The zero value: nothing is forecast.
 type Forecast struct {
 	// Upper is what the highest second of the busiest container stays under in the
 	// next Horizon, with a chance of Level.
@@ -49,7 +49,7 @@ type Forecast struct {
 // Proven reports whether it may raise a floor.
 func (f *Forecast) Proven() bool { return f.unproven().IsZero() }
 
-// doubts says why a forecast may not raise a floor; the zero Reason: it may.
+// unproven is why a forecast may not raise a floor; the zero Reason: it may.
 func (f *Forecast) unproven() knowledge.Reason {
 	off := f.Coverage - f.Level
 	switch {
@@ -65,10 +65,10 @@ func (f *Forecast) unproven() knowledge.Reason {
 	return knowledge.Reason{}
 }
 
-// foresee raises the CPU floor to what is expected at most, and to no more than a
-// margin above the highest demand that was ever seen: a bound beyond that speaks of
-// the forecast's error, not of the service. It never lowers a floor, and the ceiling
-// holds. Otherwise the reflex goes on without it, and the envelope says why.
+// applyForecast raises the CPU floor to the expected maximum, and to no more than a
+// margin above the highest demand ever seen: a bound beyond that is the forecast's
+// error. It never lowers a floor, and the ceiling holds. Otherwise the floor stays,
+// and the envelope has the reason.
 func applyForecast(e *knowledge.Envelope, facts *Facts, prev *knowledge.Envelope) {
 	f := &facts.Forecast
 	if e.Forecast = f.unproven(); !e.Forecast.IsZero() {

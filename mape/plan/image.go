@@ -15,8 +15,8 @@ const (
 	ownHalf = 10 * time.Minute
 )
 
-// Image is what is known of containers of one image and command, on all hosts and
-// in all services. The zero value: nothing.
+// Image is the profile of containers of one image and command, on all hosts and in
+// all services. The zero value: nothing is known.
 type Image struct {
 	ObservedFor            time.Duration
 	CPU, CPUMax            knowledge.NanoCPU // as in Facts
@@ -29,14 +29,14 @@ func (f *Facts) imageCoversStart(p *knowledge.Policy) bool {
 	return f.NeedsImage() && f.Image.ObservedFor >= max(p.ObserveFirst, imageLeast)
 }
 
-// floorsKnown reports whether the image stands in for a history of its own: a
-// floor needs an hour of observation, by whomever it was made.
+// imageCoversFloors reports whether the image replaces the service's own history: a
+// floor needs an hour of observation, of any service.
 func (f *Facts) imageCoversFloors() bool {
 	return f.NeedsImage() && f.Image.ObservedFor >= learnAfter
 }
 
-// ownShare is how much of a floor comes from the service's own history: nothing
-// at its first sight, half after ten minutes, all after an hour.
+// ownShare is the weight of the service's own history in a floor: none at first, half
+// after ten minutes, all after an hour.
 func ownShare(observed time.Duration) float64 {
 	if observed <= ownHalf {
 		return 0.5 * max(observed.Seconds(), 0) / ownHalf.Seconds()
@@ -48,9 +48,9 @@ func mix[T ~int64](share float64, own, others T) T {
 	return T(share*float64(own) + (1-share)*float64(others))
 }
 
-// borrowed are the facts with what the image needed in the place of what is not
-// known yet: CPU with a margin, since another service does not use exactly as much
-// (memory gets its own for a short history), and memory never less than was seen.
+// withImage are the facts completed by the image's: CPU with a margin, since another
+// service does not use exactly as much (memory gets its own for a short history), and
+// memory never less than was observed.
 func (f Facts) withImage() Facts {
 	own := ownShare(f.ObservedFor)
 	f.CPU = mix(own, f.CPU, scale(f.Image.CPU, wouldMargin))
@@ -68,9 +68,9 @@ func (i *Image) Because(f *Facts, p *knowledge.Policy) knowledge.Reason {
 		1-ownShare(f.ObservedFor))
 }
 
-// begin sets the limits of a container that has none yet: above all that any of
-// its image ever used, their starts included. The reflex takes back what is too
-// much of it.
+// setFirstLimits sets the limits of a container that has none yet: above the highest
+// use of any container of its image, starts included. The reflex cuts what is too
+// much.
 func setFirstLimits(e *knowledge.Envelope, f *Facts, p *knowledge.Policy) {
 	if !f.imageCoversStart(p) {
 		return

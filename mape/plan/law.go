@@ -9,9 +9,9 @@ type Law struct {
 	// Serial is s, the share of work that waits for a lock; Crosstalk is k, what
 	// each pair of cores costs each other. Both 0 or more.
 	Serial, Crosstalk float64
-	// Parallel is c_par: the most cores one replica ever used while work was
-	// waiting and its quota had room. 0: not known. A single-threaded process has
-	// 1, and gains nothing from a second core.
+	// Parallel is c_par: the most cores one replica ever used while work was waiting and
+	// its quota was not used up. 0: not known. A single-threaded process has 1, and gains
+	// nothing from a second core.
 	Parallel float64
 }
 

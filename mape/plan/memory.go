@@ -11,7 +11,7 @@ import (
 // guard is the state of the memory reflex.
 type memoryController struct {
 	grewAt, shrunkAt time.Time
-	// oomAt is the OOM kill last seen, oomFloor the limit that it asks for.
+	// oomAt is the last OOM kill, oomFloor the limit after it.
 	oomAt        time.Time
 	oomKills     uint64
 	oomFloor     knowledge.Bytes
@@ -23,28 +23,28 @@ type memoryController struct {
 type leakDetector struct {
 	at   time.Time
 	anon knowledge.Bytes
-	runs int // looks in a row that found more than the one before
+	runs int // readings in a row above the one before
 }
 
-// ask is one question to the guard.
+// memoryInput is the input of one decision.
 type memoryInput struct {
-	now       time.Time
-	f         *knowledge.Finding
-	w         *knowledge.Window
-	e         *knowledge.Envelope
-	p         *knowledge.Policy
-	cpuBounds knowledge.Range[knowledge.Bytes]
-	// need is what the container uses and will use within reactTime; want is the
-	// limit for it, or the deliberation's when that is higher.
+	now    time.Time
+	f      *knowledge.Finding
+	w      *knowledge.Window
+	e      *knowledge.Envelope
+	p      *knowledge.Policy
+	bounds knowledge.Range[knowledge.Bytes]
+	// need is the memory that the container uses and will use within reactTime; want is
+	// the limit for it, or the deliberation's when that is higher.
 	need, want knowledge.Bytes
-	// learned: want follows from how this container's memory rises, and under bare
-	// it has to be raised.
+	// learned: want follows from how this container's memory grows, and a limit below bare
+	// has to be raised.
 	learned bool
 	bare    knowledge.Bytes
 }
 
-// Memory decides on the memory limit: up before it is full, and down slowly
-// when all has been calm. A limit is never wanted under the working set.
+// Memory decides on the memory limit: up before it is full, and down slowly when
+// there was no pressure. It is never below the working set.
 func (r *Reflex) Memory(
 	now time.Time, f *knowledge.Finding, w *knowledge.Window, e *knowledge.Envelope, p *knowledge.Policy,
 ) knowledge.Decision {
@@ -57,7 +57,7 @@ func (r *Reflex) Memory(
 	}
 	g := &r.memory
 	g.observe(now, w, p)
-	a := memoryInput{now: now, f: f, w: w, e: e, p: p, cpuBounds: memoryBoundsOf(e, p), need: need(w)}
+	a := memoryInput{now: now, f: f, w: w, e: e, p: p, bounds: memoryBoundsOf(e, p), need: need(w)}
 	if a.learned = g.usage.learned(now, w, p); a.learned {
 		_, a.want, a.bare = g.usage.size(now, w)
 	} else {
@@ -74,8 +74,8 @@ func (r *Reflex) Memory(
 }
 
 // AfterKill decides on the memory limit of a container that does not run: w is its
-// last life's, with the limit that the next one will begin with. After an OOM kill
-// it gets more; a hold without a reason: no kill asks for that.
+// last window, with the limit that its next start will have. After an OOM kill it
+// gets more; a hold without a reason: no kill requires that.
 func (r *Reflex) AfterKill(
 	now time.Time, w *knowledge.Window, e *knowledge.Envelope, p *knowledge.Policy,
 ) knowledge.Decision {
@@ -85,12 +85,12 @@ func (r *Reflex) AfterKill(
 	if w.MemoryLimit == 0 || w.MemoryLimit >= g.oomFloor {
 		return d
 	}
-	a := memoryInput{now: now, f: &knowledge.Finding{}, w: w, e: e, p: p, cpuBounds: memoryBoundsOf(e, p)}
+	a := memoryInput{now: now, f: &knowledge.Finding{}, w: w, e: e, p: p, bounds: memoryBoundsOf(e, p)}
 	return g.grow(d, &a, max(g.oomFloor, e.Memory), g.oomReason(w))
 }
 
-// Answered tells the reflex of an OOM kill that an earlier life of the daemon gave
-// more memory for.
+// HandledOOM records an OOM kill for which the limit was raised before a restart of
+// the daemon.
 func (r *Reflex) HandledOOM(at time.Time) { r.memory.oomAt = at }
 
 func (g *memoryController) oomReason(w *knowledge.Window) knowledge.Reason {
@@ -111,7 +111,7 @@ func (g *memoryController) killed(now time.Time, w *knowledge.Window, p *knowled
 	}
 }
 
-// look remembers an OOM kill and whether memory only grows.
+// observe records an OOM kill and whether memory only grows.
 func (g *memoryController) observe(now time.Time, w *knowledge.Window, p *knowledge.Policy) {
 	g.killed(now, w, p)
 	g.usage.observe(now, max(w.WorkingSet, w.Hard), w.Interval)
@@ -127,7 +127,7 @@ func (g *memoryController) observe(now time.Time, w *knowledge.Window, p *knowle
 	}
 }
 
-// growth is the limit that the most urgent trigger asks for; 0: none does.
+// growth is the limit of the most urgent trigger; 0: none.
 func (g *memoryController) growth(a *memoryInput) (knowledge.Bytes, knowledge.Reason) {
 	w, limit := a.w, a.w.MemoryLimit
 	step := growLeast
@@ -151,18 +151,18 @@ func (g *memoryController) growth(a *memoryInput) (knowledge.Bytes, knowledge.Re
 		return event, knowledge.Because(knowledge.RuleMemoryEvents, float64(w.HighEvents), float64(w.MaxEvents))
 	case analyse.Waiting(w) && left(a.now, g.grewAt, eventFresh) == 0:
 		return event, knowledge.Because(knowledge.RuleMemoryPressure, w.MemoryPressure.Some10)
-	case a.cpuBounds.Min > limit+stepGrain:
-		if a.cpuBounds.Min == a.p.Memory.Min {
-			return a.cpuBounds.Min, knowledge.Because(knowledge.RuleAtMin, float64(limit), float64(a.cpuBounds.Min))
+	case a.bounds.Min > limit+stepGrain:
+		if a.bounds.Min == a.p.Memory.Min {
+			return a.bounds.Min, knowledge.Because(knowledge.RuleAtMin, float64(limit), float64(a.bounds.Min))
 		}
-		return max(a.cpuBounds.Min, a.e.Memory), a.history()
+		return max(a.bounds.Min, a.e.Memory), a.history()
 	case float64(a.e.Memory) > followRatio*float64(limit):
 		return a.want, a.history()
 	}
 	return 0, knowledge.Reason{}
 }
 
-// history is the reason of a limit that the deliberation wants.
+// history is the reason of the deliberation's limit.
 func (a *memoryInput) history() knowledge.Reason {
 	margin := 0.0
 	if a.e.MemoryFloor > 0 {
@@ -171,36 +171,36 @@ func (a *memoryInput) history() knowledge.Reason {
 	return knowledge.Because(knowledge.RuleMemoryProfile, float64(a.e.MemoryFloor), margin)
 }
 
-// grow raises the limit inside the room. At the ceiling it holds: a leak is
-// named as one, and never fed with the host's memory.
+// grow raises the limit inside the bounds. At the ceiling it holds: a leak is
+// reported, and does not get the host's memory.
 func (g *memoryController) grow(d knowledge.Decision, a *memoryInput, to knowledge.Bytes, reason knowledge.Reason) knowledge.Decision {
 	limit := a.w.MemoryLimit
 	wanted := to
-	to = min(max(roundUp(to, a.grain()), a.cpuBounds.Min), a.cpuBounds.Max)
+	to = min(max(roundUp(to, a.grain()), a.bounds.Min), a.bounds.Max)
 	if to-limit < stepGrain {
 		if g.leakDetector.runs >= leakRuns {
 			return because(d, knowledge.Because(knowledge.RuleLeak, a.w.Growth))
 		}
-		return because(d, knowledge.Because(knowledge.RuleAtMax, float64(wanted), float64(a.cpuBounds.Max)))
+		return because(d, knowledge.Because(knowledge.RuleAtMax, float64(wanted), float64(a.bounds.Max)))
 	}
 	d.Verb, d.To = knowledge.Grow, int64(to)
 	d.Boost = reason.Rule == knowledge.RuleOOM || (a.f.TimeToFull > 0 && a.f.TimeToFull < urgent)
 	return because(d, reason)
 }
 
-// shrink takes a tenth back when the container has been calm for long, needs
-// clearly less, and nothing says otherwise.
+// shrink lowers the limit by a tenth when there was no pressure for long, the need is
+// clearly less, and no rule forbids it.
 func (g *memoryController) shrink(d knowledge.Decision, a *memoryInput) knowledge.Decision {
 	w, limit := a.w, a.w.MemoryLimit
 	if why := a.blocked(); !why.IsZero() {
 		return because(d, why)
 	}
-	low := max(a.least(), min(g.oomFloor, a.cpuBounds.Max))
-	target := min(max(roundUp(max(a.want, low), a.grain()), a.cpuBounds.Min), a.cpuBounds.Max)
-	over := limit-a.cpuBounds.Max > stepGrain
+	low := max(a.least(), min(g.oomFloor, a.bounds.Max))
+	target := min(max(roundUp(max(a.want, low), a.grain()), a.bounds.Min), a.bounds.Max)
+	over := limit-a.bounds.Max > stepGrain
 	switch {
-	case low > a.cpuBounds.Max && over:
-		return because(d, knowledge.Because(knowledge.RuleMemoryFloor, float64(a.cpuBounds.Max), float64(low)))
+	case low > a.bounds.Max && over:
+		return because(d, knowledge.Because(knowledge.RuleMemoryFloor, float64(a.bounds.Max), float64(low)))
 	case !over && float64(target) > g.worth(a)*float64(limit):
 		switch {
 		case float64(a.want) > g.worth(a)*float64(limit) || low <= a.want:
@@ -242,7 +242,7 @@ func (a *memoryInput) grain() knowledge.Bytes {
 	return grain
 }
 
-// unfit says why this container, or this evidence, allows no shrink at all.
+// blocked is why this container, or this evidence, allows no shrink at all.
 func (a *memoryInput) blocked() knowledge.Reason {
 	switch {
 	case !a.p.MemoryShrink:
@@ -255,7 +255,7 @@ func (a *memoryInput) blocked() knowledge.Reason {
 	return knowledge.Reason{}
 }
 
-// unrest says what has not been calm for long enough.
+// notCalm is the pressure that was not long enough ago.
 func (g *memoryController) notCalm(a *memoryInput) knowledge.Reason {
 	w, now := a.w, a.now
 	calm, needed := a.f.MemoryCalm, a.p.ShrinkAfter
@@ -301,11 +301,11 @@ func (g *memoryController) first(d knowledge.Decision, a *memoryInput) knowledge
 			a.p.OOMProtect.Seconds()))
 	}
 	low := a.least()
-	to := max(roundUp(max(a.want, low, a.e.FirstMemory), grain), a.cpuBounds.Min)
-	if low > a.cpuBounds.Max {
-		return because(d, knowledge.Because(knowledge.RuleAtMax, float64(to), float64(a.cpuBounds.Max)))
+	to := max(roundUp(max(a.want, low, a.e.FirstMemory), grain), a.bounds.Min)
+	if low > a.bounds.Max {
+		return because(d, knowledge.Because(knowledge.RuleAtMax, float64(to), float64(a.bounds.Max)))
 	}
-	d.Verb, d.To = knowledge.Shrink, int64(min(to, a.cpuBounds.Max))
+	d.Verb, d.To = knowledge.Shrink, int64(min(to, a.bounds.Max))
 	if a.e.FirstMemory > 0 && watched < a.p.ObserveFirst {
 		return because(d, knowledge.Because(knowledge.RuleFirstImage, watched.Seconds(), float64(a.e.FirstMemory)))
 	}
@@ -320,12 +320,12 @@ func (g *memoryController) applied(now time.Time, grew bool) {
 	g.shrunkAt = now
 }
 
-// least is what a limit that is lowered must leave: the working set with room,
-// since cgroup v1 refuses a limit under use and v2 kills for it (runc #3509),
-// and the peak of anonymous memory with room.
+// least is the lowest limit of a shrink: the working set with a margin, since cgroup
+// v1 refuses a limit under use and v2 kills for it (runc #3509), and the peak of
+// anonymous memory with a margin.
 func (a *memoryInput) least() knowledge.Bytes {
 	used := max(a.w.WorkingSet, a.w.Hard)
-	if a.learned { // the peak is in want, with what it rises by
+	if a.learned { // want includes the peak and its growth
 		return used + knowledge.MemoryRoom(used)
 	}
 	return max(used+max(headroom, scaleBytes(used, headroomRatio)), scaleBytes(a.w.AnonPeak, anonRoom))
@@ -336,8 +336,8 @@ func need(w *knowledge.Window) knowledge.Bytes {
 	return toBytes(float64(max(w.WorkingSet, w.Hard)) + w.Growth*reactTime.Seconds())
 }
 
-// withMargin is the limit for a need that was watched for so long: the longer,
-// the smaller the margin. With a target of the policy, use over limit is that.
+// withMargin is the limit for a need: the longer it was observed, the smaller the
+// margin. With a target of the policy, use over limit is that.
 func withMargin(need knowledge.Bytes, watched time.Duration, p *knowledge.Policy) knowledge.Bytes {
 	to := scaleBytes(need, 1+margin(watched))
 	if p.MemoryTarget > 0 {

@@ -6,31 +6,30 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 )
 
-// Climb is what is known of how one container's memory rises: the margin of its
-// limit is learned from that, and not guessed. What only creeps, as a leak does,
-// is followed closely, down too when it starts anew; what jumps keeps the room of
-// its highest use. The zero value knows nothing. It has a fixed size, and belongs
-// to one goroutine.
+// MemoryGrowth is how one container's memory grows, from which the margin of its
+// limit is learned. Slow growth, as of a leak, is followed closely, down too after a
+// restart; sudden growth keeps the margin of its highest use. The zero value is
+// ready. It has a fixed size, and belongs to one goroutine.
 type MemoryGrowth struct {
-	// Since is when it began, or began anew after an OOM kill.
+	// Since is when it began, or began again after an OOM kill.
 	Since time.Time `json:"since,omitzero"`
-	// Seen is the newest reading: after a gap it is watched anew.
+	// Seen is the newest reading: after a gap the observation begins again.
 	Seen time.Time `json:"seen,omitzero"`
 	// Spans are the last eight days, At the running one, which began at SpanAt.
 	Spans  [growthSpans]Span `json:"spans"`
 	At     int               `json:"at"`
 	SpanAt time.Time         `json:"span_at,omitzero"`
 
-	bare bool // next to no cache, when last asked
+	bare bool // next to no cache, at the last decision
 
-	// steps are the running and the last stretch of climbWithin.
+	// steps are the running and the last stretch of riseWithin.
 	steps [2]stretch
 }
 
-// Span is what one of a Climb's spans saw, in bytes.
+// Span is what one of the spans saw, in bytes.
 type Span struct {
 	// High is the highest use; Rise is the most by which use rose within
-	// climbWithin, or from one reading to the next where these lie further apart;
+	// riseWithin, or from one reading to the next where these lie further apart;
 	// Record is the most by which it rose so above all that had been seen.
 	High, Rise, Record knowledge.Bytes
 }
@@ -46,21 +45,21 @@ const (
 	growthSpan  = 12 * time.Hour // so that eight days have each day of the week
 	riseWithin  = reactTime
 	riseGap     = 4
-	// climbLearns is how long a container is watched before its margin is learned, and
-	// after a gap as long, for what it did meanwhile is not known.
+	// learnRiseAfter is how long a container is observed before its margin is learned, and
+	// again after a gap.
 	learnRiseAfter = time.Hour
-	// climbSpare and climbRecord: a limit leaves the known rise half as much again,
+	// riseSpare and recordSpare: a limit leaves the known rise half as much again,
 	// and for another record twice the last, but no more than recordMost of a need.
 	riseSpare, recordSpare = 1.5, 2.0
 	recordMost             = 0.12
-	// climbRatio and climbLeast are left above all that, climbYoung of a need
+	// sizeRatio and sizeLeast are added to all that, sizeYoung of a need
 	// beside it, which fades as withMargin's does but with the time itself: 5 % after
 	// the first hour, 1.4 % after four.
 	sizeRatio = 0.03
 	sizeLeast = 8 * knowledge.MiB
 	sizeYoung = 0.35
-	// climbBare is the share of use that reclaim cannot take, from which on a
-	// container is one without a cache, until it is under climbCached. Where there is
+	// bareShare is the share of use that reclaim cannot take, from which on a
+	// container is one without a cache, until it is under cachedShare. Where there is
 	// more cache a limit is no less than before: how much of it is needed shows too late.
 	bareShare, cachedShare = 0.9, 0.8
 )
@@ -75,12 +74,12 @@ func (c *MemoryGrowth) observe(now time.Time, use knowledge.Bytes, every time.Du
 		c.Since = now
 	}
 	c.Seen = now
-	if now.Sub(c.steps[0].began) > riseGap*within { // the first of this life, or after a gap
+	if now.Sub(c.steps[0].began) > riseGap*within { // the first of this process, or after a gap
 		first := stretch{began: now, low: use, high: max(c.high(), use)}
 		c.steps = [2]stretch{first, first}
 	}
 	for n := 0; now.Sub(c.SpanAt) >= growthSpan; n++ {
-		if n == growthSpans { // it was not looked at for days
+		if n == growthSpans { // a gap of days
 			c.SpanAt = now
 			break
 		}
@@ -101,8 +100,8 @@ func (c *MemoryGrowth) observe(now time.Time, use knowledge.Bytes, every time.Du
 	s.High = max(s.High, use)
 }
 
-// killed takes in an OOM kill: all that is known of the use is that it was more
-// than the limit, and floor stands for it. The margin is learned anew.
+// killed records an OOM kill: the use was more than the limit, and floor is the
+// estimate. The margin is learned again.
 func (c *MemoryGrowth) killed(now time.Time, floor knowledge.Bytes, every time.Duration) {
 	c.Since = now
 	c.observe(now, floor, every)
@@ -152,7 +151,7 @@ func (c *MemoryGrowth) size(now time.Time, w *knowledge.Window) (need, limit, le
 	return need, limit, least
 }
 
-// Climb is what r learned of how memory rises, to be kept over a restart.
+// MemoryGrowth is the learned growth of memory, to be kept over a restart.
 func (r *Reflex) MemoryGrowth() *MemoryGrowth { return &r.memory.usage }
 
 // Bound forgets what cannot be: it was read from a disk.
@@ -168,9 +167,8 @@ func (c *MemoryGrowth) Bound(now time.Time) {
 	}
 }
 
-// MemorySize is what r learned of how the container's memory rises: what it may
-// need before a raise takes effect, and the limit for that. It reports false where
-// too little is known.
+// MemorySize is the container's need before a raise takes effect, and the limit for
+// it, from how its memory grows. It reports false where too little is known.
 func (r *Reflex) MemorySize(
 	now time.Time, w *knowledge.Window, p *knowledge.Policy,
 ) (need, limit knowledge.Bytes, ok bool) {

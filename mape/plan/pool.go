@@ -8,22 +8,21 @@ type Share struct {
 	Min, Want knowledge.NanoCPU
 	// Grant is the answer: between min(Min, Want) and Want.
 	Grant knowledge.NanoCPU
-	// Weight decides who gets more when the pool is short, 1..100.
+	// Weight is the priority when the pool is short, 1..100.
 	Weight int
 }
 
 // Pool divides a host's CPU: it fills Grant in place and allocates nothing.
 //
-// Everybody gets base = min(Min, Want). What is left of the capacity goes to
-// what is wanted beyond, in proportion to it and to the weight:
+// Each container gets base = min(Min, Want). The rest of the capacity is divided in
+// proportion to the request beyond that and to the weight:
 //
-//	grant = base + (want − base) · min(1, λ · weight), λ such that it adds up,
+// grant = base + (want − base) · min(1, λ · weight), λ such that it adds up,
 //
-// which for equal weights is base + (want − base) · min(1, (C − Σbase)/Σ(want − base)).
-// Half of the capacity is always there to be left: floors of idle containers
-// are promises that nobody uses, and must not keep the host from the one that
-// works. So Σ Grant ≤ max(C, Σ base + C/2), and Σ Grant ≤ C while floors take
-// half of the host or less.
+// which for equal weights is base + (want − base) · min(1, (C − Σbase)/Σ(want −
+// base)). Half of the capacity can always be granted beyond the floors: floors of
+// idle containers are unused, and must not starve the one that works. So Σ Grant ≤
+// max(C, Σ base + C/2), and Σ Grant ≤ C while floors take half of the host or less.
 func Pool(capacity knowledge.NanoCPU, shares []Share) {
 	capacity = min(max(capacity, 0), knowledge.MaxCPU)
 	var base, extra knowledge.NanoCPU

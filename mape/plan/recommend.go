@@ -7,17 +7,16 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 )
 
-// Recommender sizes one signal of a service on the slow clock: how much of a
-// resource should be there in the next step. It is an ensemble of small models,
-// as in Google's Autopilot (EuroSys'20, section 3.2.2): each model is a simple
-// statistic of the past and a margin, each is charged for what it would have
-// wasted and for what it would have left unserved, and the cheapest ones decide.
+// Recommender sizes one signal of a service on the slow clock: the size of a resource
+// for the next step. It is an ensemble of small models, as in Google's Autopilot
+// (EuroSys'20, section 3.2.2): each model is a simple statistic of the past and a
+// margin, each is charged for its waste and for the demand that it would have left
+// unserved, and the cheapest ones decide.
 //
-// Unlike there the margin of a model is not guessed: for each model the costs
-// are kept for a ladder of margins, so that its waste can be read off at equal
-// shortage. Models are compared there, at the shares of demand that may stay
-// unserved (shortages), and what they say is mixed by how close they come to
-// the best one.
+// Unlike there the margin of a model is not fixed: for each model the costs are kept
+// for a ladder of margins, so that its waste can be read off at equal shortage.
+// Models are compared at the shares of demand that may stay unserved (shortages), and
+// their predictions are mixed by how close they come to the best one.
 //
 // A Recommender has a fixed size of about 7 KB, allocates nothing after New, and
 // belongs to one goroutine. The unit is the caller's: cores, requests, bytes.
@@ -50,10 +49,10 @@ const (
 	// rebaseAt is the weight at which all sums are scaled back.
 	rebaseAt = 1 << 20
 
-	// returns is the chance in each step, beyond what was seen, that demand goes
-	// back to the 90th percentile of its day at once. A service that fell silent
-	// for the first time has no history of coming back: 1 in 1000 steps keeps
-	// models that forget in minutes from looking cheap until it has.
+	// returns is the chance in each step, beyond the observed ones, that demand returns to
+	// the 90th percentile of its day at once. A service that became idle for the first
+	// time has no history of returning: 1 in 1000 steps keeps models that forget in
+	// minutes from looking cheap until it has.
 	returns = 0.001
 
 	// A change of an envelope costs something, and is not made for less than it saves:
@@ -64,7 +63,7 @@ const (
 	wasteMost                     = 1000.0
 	upBand, upLeast, upMost       = 0.1, 0.01, 0.02
 	downBand, downLeast, downMost = 0.5, 0.03, 0.1
-	// adviceStands is how long an envelope stands before an advice lowers it: on
+	// adviceStands is how long an envelope is in force before an advice lowers it: on
 	// steps of seconds noise would be followed up and down.
 	adviceStands = 30 * time.Second
 
@@ -122,11 +121,11 @@ type Advice struct {
 	Model  string
 	Margin float64
 	Seen   time.Duration
-	// Waste is what is expected to be left over, as a share of demand: wasteMost at most.
+	// Waste is the expected unused part, as a share of demand: wasteMost at most.
 	Waste float64
 }
 
-// Advise is what r says of a service's CPU at a risk.
+// Advise is the recommendation for a service's CPU at a risk.
 func (r *Recommender) Advise(risk Risk) Advice {
 	rec, ok := r.Recommend(risk)
 	if !ok {
@@ -165,8 +164,8 @@ func (r *Recommender) Seen() time.Duration {
 }
 
 // Observe takes the next step's demand, in the signal's unit. A censored one is a
-// lower bound, because the limit held demand back: it raises what is expected
-// and never lowers it. What is not a finite number from 0 up is ignored.
+// lower bound, because the limit throttled: it raises the expectation and never
+// lowers it. It ignores values that are not finite numbers from 0 up.
 func (r *Recommender) Observe(demand float64, censored bool) {
 	if !(demand >= 0) || demand > maxSignal {
 		return
@@ -181,12 +180,12 @@ func (r *Recommender) Observe(demand float64, censored bool) {
 	r.signal.add(demand)
 }
 
-// maxSignal bounds what is believed: more bytes than any machine has. leastDemand is
-// a sum of demand to which nothing can be compared: each observation adds at least
+// maxSignal bounds valid values: more bytes than any machine has. leastDemand is a
+// sum of demand to which nothing can be compared: each observation adds at least
 // returns * levelLeast.
 const maxSignal, leastDemand = float64(knowledge.MaxBytes), 1e-15
 
-// charge makes every model pay for what it said before this demand was known.
+// charge adds the cost of every model's prediction for this demand.
 func (r *Recommender) charge(demand float64) {
 	predicted := r.signal.predict()
 	back := r.signal.high()
@@ -224,7 +223,7 @@ func (r *Recommender) rebase() {
 	r.weight = 1
 }
 
-// Recommendation is what a Recommender says of the next step.
+// Recommendation is a Recommender's size for the next step.
 type Recommendation struct {
 	// Limit is how much should be there, in the signal's unit.
 	Limit float64
@@ -240,8 +239,8 @@ type Recommendation struct {
 	Held bool
 }
 
-// Recommend says how much should be there in the next step for a shortage of
-// risk's share of demand. It reports false until something was seen.
+// Recommend is the size for the next step with a shortage of risk's share of demand.
+// It reports false until there was an observation.
 func (r *Recommender) Recommend(risk Risk) (Recommendation, bool) {
 	if r.seen == 0 {
 		return Recommendation{}, false
@@ -297,9 +296,9 @@ func (r *Recommender) holds() float64 {
 	return min(max(2-float64(r.seen)*r.step.Seconds()/span, 0), 1)
 }
 
-// at is the margin at which a model would have left short unserved, and what it
-// would have wasted with it, as a share of demand. A model that leaves more at
-// its highest margin pays for that.
+// at is the margin at which a model would have left short unserved, and its waste at
+// it, as a share of demand. A model that leaves more at its highest margin pays for
+// that.
 func (l *ladder) at(short, demand float64) (margin, waste float64) {
 	if demand < leastDemand {
 		return 1, 0

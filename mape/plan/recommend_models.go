@@ -9,7 +9,7 @@ import (
 // many did before load-adjusted percentiles were among them.
 const models, modelsV1 = 27, 23
 
-// modelNames say what each of them is, in the order of signal.say.
+// modelNames are their names, in the order of signal.predict.
 var modelNames = [models]string{
 	"last value", "maximum of 3", "maximum of 12", "maximum of 36", "maximum of an hour", "maximum of a day",
 	"same time yesterday", "mean of 3", "mean of 7", "mean of 20", "mean of 65",
@@ -36,8 +36,8 @@ var meanWeights = [...]float64{0.5, 0.25, 0.1, 0.03}
 // The spreads belong to the means from the second on.
 const deviations = 3.0
 
-// signal is what is kept of the past: a few kilobytes from which every model's
-// answer follows.
+// signal is the kept past: a few kilobytes from which every model's prediction
+// follows.
 type signal struct {
 	n       uint64
 	values  [recent]float32
@@ -91,8 +91,8 @@ func (s *signal) usual() float64 { return s.means[0] }
 // high is the level that demand may go back to at any time.
 func (s *signal) high() float64 { return s.level.quantile(0.9) }
 
-// say is what each model expects of the next step, without its margin. The order
-// is that of modelNames.
+// predict is each model's expectation of the next step, without its margin, in the
+// order of modelNames.
 func (s *signal) predict() (out [models]float64) {
 	last := float64(s.values[(s.n-1)%recent])
 	// The day's level: where half of the work is done, if that is above most steps.
@@ -129,8 +129,8 @@ func (s *signal) most(ring []float32, n int) float64 {
 	return float64(best)
 }
 
-// peaks is the maximum of the last so many steps, in slots: the window's end is
-// late by a slot at most, a twelfth of it.
+// peaks is the maximum of a number of last steps, in slots: the window's end is late
+// by a slot at most, a twelfth of it.
 type peaks struct {
 	slots [short + 1]float32
 	per   int // steps in a slot
@@ -226,7 +226,7 @@ func (l *levels) add(v float64) {
 	e := int(math.Floor(math.Log(max(v, levelLeast)) / levelLog))
 	top := len(l.weights) - 1
 	if !l.any {
-		l.any, l.first = true, e-top+8 // room for twice the first value
+		l.any, l.first = true, e-top+8 // up to twice the first value
 	}
 	if up := e - (l.first + top); up > 0 {
 		l.lift(up)
@@ -256,8 +256,8 @@ func (l *levels) lift(n int) {
 	l.weights[0] += sum
 }
 
-// quantile is the end of the bucket that a share q of the weight lies under; 0
-// when nothing was added.
+// quantile is the end of the bucket of quantile q of the weight; 0 when nothing was
+// added.
 func (l *levels) quantile(q float64) float64 {
 	var sum float64
 	for _, w := range l.weights {
@@ -288,8 +288,8 @@ func (l *levels) loads() (sum, load float64) {
 
 func (l *levels) middle(i int) float64 { return math.Exp((float64(l.first+i) + 0.5) * levelLog) }
 
-// byLoad is the middle of the bucket that a share q of the load, which loads tells, lies
-// under: each value weighs as much as it is high (Autopilot's load-adjusted percentile,
+// byLoad is the middle of the bucket of quantile q of the load, the second result of
+// loads: each value is weighted by itself (Autopilot's load-adjusted percentile,
 // EuroSys'20, section 3.2.1). 0 when nothing was added.
 func (l *levels) byLoad(q, load float64) float64 {
 	if load == 0 {

@@ -1,7 +1,7 @@
 // Package plan turns findings into decisions: the reflex of one container, the
-// division of a host's CPU, and the envelope that deliberation puts around the
-// reflex. It is pure: now is an argument, and a decision says everything that
-// follows from it. The reflex allocates nothing.
+// division of a host's CPU, and the envelope of the deliberation around the reflex.
+// It is pure: now is an argument, and a decision is complete. The reflex allocates
+// nothing.
 package plan
 
 import (
@@ -10,10 +10,10 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 )
 
-// Reflex is what the fast loop remembers of one container. The zero value is
-// ready. It belongs to one goroutine. CPU, Memory and Weight may be asked as
-// often as one likes: asked twice at the same instant they say the same. Only
-// Applied and Weighed, told of what took effect, move it on.
+// Reflex is the fast loop's state of one container. The zero value is ready. It
+// belongs to one goroutine. CPU, Memory and Weight may be called any number of times:
+// at the same instant the result is the same. Only Applied and SharesApplied, called
+// for what took effect, change it.
 type Reflex struct {
 	cpu    cpuController
 	memory memoryController
@@ -24,14 +24,14 @@ type Reflex struct {
 
 // start follows a container from its start until it settles.
 type start struct {
-	age     time.Duration // at the last look; a smaller one is a new start
+	age     time.Duration // at the last observation; a smaller one is a new start
 	peak    knowledge.NanoCPU
 	quiet   time.Time // since when use is under half of the peak
 	settled bool
 }
 
-// starting reports whether the container is still starting: the finding says
-// so, and it has not settled (use under half of its peak for 10 s).
+// starting reports whether the container is still starting: the finding has it, and
+// it has not settled (use under half of its peak for 10 s).
 func (s *start) starting(now time.Time, f *knowledge.Finding, w *knowledge.Window) bool {
 	if !f.Starting {
 		*s = start{}
@@ -53,8 +53,8 @@ func (s *start) starting(now time.Time, f *knowledge.Finding, w *knowledge.Windo
 	return !s.settled
 }
 
-// Applied tells the reflex what really took effect, after pool and guards. A
-// decision that changed nothing need not be told.
+// Applied records the change that took effect, after pool and guards. It may be left
+// out for a decision that changed nothing.
 func (r *Reflex) Applied(now time.Time, d knowledge.Decision) {
 	if d.From == d.To {
 		return

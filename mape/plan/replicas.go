@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	// fleetCalm is how long no surge must have been seen before a fleet is made
+	// scaleInCalm is how long there must be no surge before a service is made
 	// smaller or put together differently (Themis; HyScale).
 	scaleInCalm = time.Minute
 	// panicSpan and panicRatio: demand over the last 6 s that needs twice what
@@ -26,22 +26,22 @@ const (
 	// and little noise, one of two replicas of a core goes at a level of
 	// 0.714/1.03 = 0.69, and comes back at 0.714.
 	scaleInRoom = 0.03
-	// scaleInRegret: growth so soon after a scale-in, and not in a panic, shows that
+	// regrowWithinScaleIn: growth so soon after a scale-in, and not in a panic, shows that
 	// the replica should have stayed. The next one then waits for a surplus of
-	// scaleInPatience without a break, of twice that after another regret, up to
-	// scaleInPatienceMost; scaleInForget after the last regret all is as before.
+	// scaleInWait without a break, of twice that after another such growth, up to
+	// scaleInWaitMost; scaleInWaitReset after the last one it is as before.
 	regrowWithinScaleIn = 30 * time.Minute
 	scaleInWait         = 10 * time.Minute
 	scaleInWaitMost     = 80 * time.Minute
 	scaleInWaitReset    = 6 * time.Hour
-	// targetSlack: the target may be exceeded by so much before more is wanted.
+	// targetSlack: the target may be exceeded by so much before growth.
 	targetSlack = 0.02
-	// censoredStep is what is made of demand that is only known to be more than
-	// was seen, in a fleet that is full: 2 full cores may be 4.
-	// After censoredSteps in a row it is no chance.
+	// censoredStep is the estimate for demand of which only a lower bound is known, in a
+	// service whose replicas are full: 2 full cores may be 4. After censoredSteps in a row
+	// it is no chance.
 	censoredStep  = 2.0
 	censoredSteps = 2
-	// sigmaMost bounds what an accepted risk near 0 asks for: 4 deviations.
+	// sigmaMost bounds the deviations for an accepted risk near 0.
 	sigmaMost = 4.0
 )
 
@@ -50,12 +50,12 @@ type Seen struct {
 	// Demand of all replicas, cores: with a work signal, what the work would use;
 	// without one, usage and what throttling held back.
 	Demand float64
-	// Censored: nothing tells how much was held back, Demand is what was used.
+	// Censored: the throttled demand is unknown, Demand is the use.
 	Censored bool
 	// Missing replicas serve and have no reading.
 	Missing int
 	Service ServiceState
-	// Forecast is what is expected at most; the zero value: nothing.
+	// Forecast is the expected maximum; the zero value: none.
 	Forecast Ahead
 }
 
@@ -70,9 +70,8 @@ type Ahead struct {
 	Trusted bool
 }
 
-// Scaler is the timing around Choose, for one service: what it remembers from
-// step to step. It is of fixed size; the zero value has seen nothing. It only
-// delays what Choose wants, and grows at once; it never turns a wish around.
+// Scaler is the timing around Choose, for one service. It is of fixed size; the zero
+// value is ready. It only delays the choice, and grows at once; it never reverses it.
 type Scaler struct {
 	level   Level
 	recent  highest
@@ -88,11 +87,11 @@ type Scaler struct {
 	wait             time.Duration
 }
 
-// Level is where demand stands.
+// Level is the level of demand.
 func (s *Scaler) Level() *Level { return &s.level }
 
-// Step takes what was seen in a step of length dt, and says what should hold from
-// now on. Steps of any length do, 2 s and 10 s are usual.
+// Step takes the observation of a step of length dt, and returns the plan from now
+// on. Steps may have any length, 2 s and 10 s are usual.
 func (s *Scaler) Step(now time.Time, dt time.Duration, seen *Seen, r *Rules) Plan {
 	f := &seen.Service
 	c := chooser{f: f, o: &Outlook{}, r: r, now: Size{f.Replicas(), f.Cores}}
@@ -182,8 +181,8 @@ func (s *Scaler) outlook(now time.Time, dt time.Duration, seen *Seen, r *Rules) 
 	return o
 }
 
-// sigmas is how many deviations above its level a reading lies with a chance of
-// risk: 2.33 for 1 %, 1.64 for 5 %, 0.84 for 20 %.
+// sigmas is the distance of a reading above its level, in deviations, with a chance
+// of risk: 2.33 for 1 %, 1.64 for 5 %, 0.84 for 20 %.
 func sigmas(risk float64) float64 {
 	return min(max(math.Sqrt2*math.Erfinv(1-2*risk), 0), sigmaMost)
 }
@@ -203,9 +202,9 @@ func (s *Scaler) surging(now time.Time, dt time.Duration, o *Outlook, seen *Seen
 	return s.surged.Equal(now)
 }
 
-// surge is the answer that does not wait: the replicas that are there get more as
-// far as their hosts can, and where the bound of demand when new ones would serve
-// is beyond that, new ones start at once. False: what is there is enough.
+// surge is the plan that does not wait: the present replicas grow as far as their
+// hosts allow, and where the bound of demand when new ones would serve is beyond
+// that, new ones start at once. False: the present capacity is enough.
 func (c *chooser) surge() (Plan, bool) {
 	f, r, o := c.f, c.r, c.o
 	top := largest(f, r)
@@ -233,7 +232,7 @@ func (c *chooser) surge() (Plan, bool) {
 	return p, true
 }
 
-// coresFor is the least size from c up to top that is worth so much, or top.
+// coresFor is the least size from c up to top that is worth that much, or top.
 func (l Law) coresFor(worth, c, top float64) float64 {
 	if l.Useful(top) < worth {
 		for range 40 { // no more than brings anything
@@ -303,7 +302,7 @@ func (c *chooser) delay(p Plan, n int, why knowledge.Reason) Plan {
 	proposal := p.Size
 	size := Size{max(p.Replicas, n), max(p.Cores, c.now.Cores)}
 	on, no := place(c.f, size)
-	if !no.IsZero() { // the old ones keep their size, and that leaves less room
+	if !no.IsZero() { // the present ones keep their size, and that leaves less capacity
 		size = Size{n, c.now.Cores}
 		if on, no = place(c.f, size); !no.IsZero() {
 			size, on = c.now, c.hold(why).On
@@ -319,8 +318,8 @@ func (c *chooser) delay(p Plan, n int, why knowledge.Reason) Plan {
 	return p
 }
 
-// highest is the maximum over scaleInWindow, in slots so that it is of fixed
-// size whatever the step: what it forgets is 5 min old to 5 min 10 s.
+// highest is the maximum over scaleInWindow, in slots so that it is of fixed size
+// whatever the step: it forgets after 5 min to 5 min 10 s.
 type highest struct {
 	slots [highestSlots + 1]float64
 	at    int64 // the slot of the newest value, counted from the zero time
@@ -339,8 +338,8 @@ func (h *highest) add(now time.Time, v float64) {
 	h.slots[k] = max(h.slots[k], v)
 }
 
-// forget empties the slots between the newest one and i. A clock that went back
-// goes on with the newest.
+// forget empties the slots between the newest one and i. After a clock that went back
+// it continues with the newest.
 func (h *highest) forget(i int64) {
 	if h.at == 0 || i-h.at > highestSlots {
 		*h = highest{at: max(i, h.at)}

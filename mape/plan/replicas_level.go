@@ -17,9 +17,9 @@ const (
 	// 43200 readings a day and eight lengths of "newest", that happens once in weeks;
 	// a load that doubles under 15 % of noise is 6.7 apart at its first reading.
 	jumpSigma = 5
-	// noiseReadings is the memory of the noise, noiseYoung what is assumed of it
-	// before noiseEnough differences are known, noiseClip how many times its usual
-	// size one difference may count, so that a step is not taken for noise.
+	// noiseReadings is the memory of the noise, noiseYoung the assumed noise before
+	// noiseEnough differences are known, noiseClip how many times its usual size one
+	// difference may count, so that a step is not taken for noise.
 	noiseReadings, noiseEnough = 1000, 8
 	noiseYoung                 = 0.1
 	noiseClip                  = 4.0
@@ -28,11 +28,11 @@ const (
 	absToSigma = 0.886
 )
 
-// Level is where demand stands: its mean since it last jumped, over a minute at
-// most, and the noise around it. It answers a jump at the reading that proves it
-// and ignores what the noise alone explains (a generalised likelihood ratio test
-// for a change of the mean, Basseville & Nikiforov 1993, section 2.4). The zero
-// value has seen nothing.
+// Level is the level of demand: its mean since it last jumped, over a minute at most,
+// and the noise around it. It follows a jump at the reading that proves it and
+// ignores what the noise alone explains (a generalised likelihood ratio test for a
+// change of the mean, Basseville & Nikiforov 1993, section 2.4). The zero value is
+// ready.
 type Level struct {
 	readings [levelMost]float64 // the newest last, n of them
 	n        int
@@ -40,8 +40,8 @@ type Level struct {
 	known    int     // differences that noise is made of, noiseReadings at most
 }
 
-// Observe takes the demand of one step of length dt, cores; what is not a finite
-// number from 0 on is ignored. It tells whether the level jumped: 1 up, -1 down.
+// Observe takes the demand of one step of length dt, cores; it ignores what is not a
+// finite number from 0 on. It returns whether the level jumped: 1 up, -1 down.
 func (l *Level) Observe(v float64, dt time.Duration) int {
 	if !(v >= 0) || math.IsInf(v, 0) {
 		return 0
@@ -93,8 +93,8 @@ func (l *Level) learn(difference, scale float64) {
 	l.noise += (x - l.noise) / float64(l.known)
 }
 
-// split looks for the newest readings that are another level than those before,
-// and forgets those before.
+// split finds the newest readings that are another level than those before, and drops
+// those before.
 func (l *Level) split() int {
 	all := 0.0
 	for _, v := range l.readings[:l.n] {

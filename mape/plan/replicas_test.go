@@ -13,21 +13,21 @@ func at(d time.Duration) time.Time { return time.Unix(1e9, 0).Add(d) }
 
 // crew is a service in a test: replicas that serve, and when the others will.
 type crew struct {
-	s         Scaler
-	r         Rules
-	now       time.Duration
-	dt        time.Duration
-	cores     float64
-	ready     int
-	start     []time.Duration
-	ours      int // of all
-	cpuBounds float64
+	s     Scaler
+	r     Rules
+	now   time.Duration
+	dt    time.Duration
+	cores float64
+	ready int
+	start []time.Duration
+	ours  int // of all
+	room  float64
 }
 
 func newCrew(axis Axis, dt time.Duration) *crew {
 	r := usualRules()
 	r.Axis = axis
-	return &crew{r: r, dt: dt, cores: 1, ready: 2, ours: 2, cpuBounds: 1e3}
+	return &crew{r: r, dt: dt, cores: 1, ready: 2, ours: 2, room: 1e3}
 }
 
 func (c *crew) seen(demand float64) *Seen {
@@ -36,7 +36,7 @@ func (c *crew) seen(demand float64) *Seen {
 		c.start = c.start[1:]
 	}
 	n := c.ready + len(c.start)
-	f := fleetOf(c.cores, HostState{Cores: c.cpuBounds, Memory: knowledge.TiB, Replicas: n, Ours: min(c.ours, n)})
+	f := fleetOf(c.cores, HostState{Cores: c.room, Memory: knowledge.TiB, Replicas: n, Ours: min(c.ours, n)})
 	f.Starting = len(c.start)
 	return &Seen{Demand: demand, Service: f}
 }
@@ -81,7 +81,7 @@ func TestDelaysNeverReverse(t *testing.T) {
 		c := newCrew(Axis(rapid.IntRange(0, 2).Draw(t, "axis")),
 			time.Duration(rapid.SampledFrom([]int{2, 10}).Draw(t, "dt"))*time.Second)
 		c.r.Together = rapid.IntRange(0, 2).Draw(t, "together")
-		c.cpuBounds = rapid.Float64Range(0, 30).Draw(t, "room")
+		c.room = rapid.Float64Range(0, 30).Draw(t, "room")
 		var removals []time.Duration
 		last := time.Duration(0)
 		for _, d := range demands(t, 400) {
@@ -204,10 +204,10 @@ func TestHighestNeedDecides(t *testing.T) {
 // where their host cannot give enough, new ones start in the same step.
 func TestVerticalFirst(t *testing.T) {
 	for _, x := range []struct {
-		name      string
-		cpuBounds float64
-		surge     float64
-		ok        func(p Plan) bool
+		name  string
+		room  float64
+		surge float64
+		ok    func(p Plan) bool
 	}{
 		{"room", 100, 4, func(p Plan) bool { return p.Replicas == 2 && p.Cores >= 4/0.9/2 }},
 		{"no room for larger ones", 0.5, 4, func(p Plan) bool {
@@ -217,7 +217,7 @@ func TestVerticalFirst(t *testing.T) {
 		{"beyond the largest size", 100, 30, func(p Plan) bool { return p.Cores == 8 && p.Replicas > 2 }},
 	} {
 		c := newCrew(AxisBoth, 2*time.Second)
-		c.cpuBounds = x.cpuBounds
+		c.room = x.room
 		for range 30 {
 			c.step(c.seen(1.2))
 		}

@@ -12,19 +12,19 @@ import (
 )
 
 const (
-	// ReplicasMost bounds the replicas of one service on one host that a report tells of.
+	// ReplicasMost bounds the replicas of one service on one host in a report.
 	ReplicasMost = 256
 	// absurdCPU is how far above the host's cores a figure may be: clocks of two
 	// readings never agree to the microsecond.
 	absurdCPU = 1.1
 	// everyMost is the longest interval of reports that a configuration allows.
 	everyMost = 10 * time.Minute
-	// textMost and allowMost bound the words in a report.
+	// textMost and allowMost bound the strings in a report.
 	textMost, allowMost = 128, 64
 )
 
-// Report is what a host tells a service's owners of its replicas: what is in force,
-// and what was learned. It is complete; a newer one replaces it.
+// Report is a host's message to a service's owners about its replicas: the limits in
+// force, and what was learned. It is complete; a newer one replaces it.
 type Report struct {
 	Service  knowledge.ServiceKey
 	Host     knowledge.NodeID
@@ -49,8 +49,8 @@ type Reported struct {
 	Limit, WorkingSet knowledge.Bytes
 }
 
-// Check says what is absurd in a report; nil: nothing. prev is the one before it
-// of the same host; nil: there is none.
+// Check is an error for an invalid report. prev is the one before it of the same
+// host; nil: none.
 func (r *Report) Check(prev *Report) error {
 	switch {
 	case !knowledge.ValidName(string(r.Service)):
@@ -131,8 +131,8 @@ func mostCPU(cpus int) knowledge.NanoCPU {
 	return knowledge.NanoCPU(float64(cpus) * absurdCPU * float64(knowledge.OneCPU))
 }
 
-// Plausible brings what a host says of itself under what its owners refuse: an
-// estimate of demand may lie above the cores that there are.
+// Plausible brings a host's own figures within Check: an estimate of demand may be
+// above the host's cores.
 func (c *Reported) Plausible(cpus int, memory knowledge.Bytes) {
 	top, f := mostCPU(cpus), &c.Facts
 	f.CPU, f.CPUMax, c.Quota = min(f.CPU, top), min(f.CPUMax, top), min(c.Quota, top)
@@ -167,9 +167,9 @@ func Declare(now time.Time, reports []Report, host knowledge.NodeID) []knowledge
 	return out
 }
 
-// elsewhere is what the other hosts know of a service, as an Image: of three and
-// more the median of each figure, so that one that lies moves nobody; of two the
-// mean.
+// elsewhere is the other hosts' knowledge of a service, as an Image: of three and
+// more the median of each figure, so that a single malicious host cannot move it; of
+// two the mean.
 func elsewhere(reports []Report, host knowledge.NodeID) Image {
 	var known []Facts
 	for i := range reports {
@@ -225,7 +225,7 @@ func Confine(e knowledge.Envelope, p *knowledge.Policy, host knowledge.Host) kno
 	if p.CPUMode == knowledge.CPUWeight {
 		e.CPU.Min = p.CPU.Min
 	}
-	// These two follow from policy and host alone: no owner has a say in them.
+	// These two follow from policy and host alone, not from the owner.
 	e.MemoryCeiling, e.ThrottleTarget = memoryCeiling(p, host), p.ThrottleTarget
 	e.MemoryFloor = under(max(e.MemoryFloor, p.Memory.Min, 0), e.MemoryCeiling)
 	e.Memory = under(atLeast(e.Memory, p.Memory.Min), e.MemoryCeiling)
@@ -248,7 +248,7 @@ func atLeast[T ~int64](v, least T) T {
 // ruleMost bounds the name of a rule that another node gives.
 const ruleMost = 64
 
-// told is another node's reason without what it could be filled with.
+// sanitized is another node's reason without invalid contents.
 func sanitized(r knowledge.Reason) knowledge.Reason {
 	if len(r.Rule) > ruleMost {
 		return knowledge.Reason{}
@@ -264,8 +264,8 @@ func sanitized(r knowledge.Reason) knowledge.Reason {
 	return r
 }
 
-// Cuts reports whether an envelope allows less than the one in force did: what a
-// host wants other nodes to have agreed to.
+// Cuts reports whether an envelope allows less than the one in force: with
+// attestation other nodes must have agreed to it.
 func Cuts(next, prev *knowledge.Envelope) bool {
 	return next.Memory < prev.Memory || next.MemoryFloor < prev.MemoryFloor || next.CPU.Min < prev.CPU.Min ||
 		next.CPU.Max < prev.CPU.Max

@@ -8,33 +8,32 @@ import (
 )
 
 const (
-	// strainMost is how far above what the law says without it a learned threshold
-	// may raise a floor: a lesson that is wrong costs half as much again. It is a
-	// multiple of demand and of the other floors, never of the quota, which would feed
-	// on itself.
+	// thresholdMost is how far above the other floors a learned threshold may raise a
+	// floor: a wrong lesson costs half as much again. It is a multiple of demand and of
+	// the other floors, never of the quota, which would amplify itself.
 	thresholdMost = 1.5
-	// strainMean bounds it by the mean of recent demand too: where one second is worth
+	// thresholdMeanMost bounds it by the mean of recent demand too: where one second is worth
 	// many others, what counts is when the next one comes, not how its demand is spread
 	// within it; the other floors know more of that. Without this bound a replay of
 	// nab-asg-cpu in bursts of half a second had 52 % more slack at equal shortage.
 	thresholdMeanMost = 2.0
-	// StrainOver is the time whose use must fit under a quota after a cut, and
-	// StrainLevel its quantile (the stabilisation of HPA, 300 s; ALGORITHMS.md 6).
+	// ThresholdWindow is the time whose use must fit under a quota after a cut, and
+	// ThresholdQuantile its quantile (HPA's stabilisation window, 300 s).
 	ThresholdWindow   = 5 * time.Minute
 	ThresholdQuantile = 0.99
 )
 
-// Strain is what a learned threshold says of one container. The zero value: none
-// steers.
+// Threshold is the learned threshold of one container. The zero value: none.
 type Threshold struct {
-	// Knee is the share of its limit from which on use hurts (analyse.Lesson), 0..1.
+	// Knee is the share of its limit from which on it is throttled (analyse.Lesson), 0..1.
 	Knee float64
-	// Use is the most of the container's demand in StrainOver, in StrainLevel of that
+	// Use is the most of the container's demand in ThresholdWindow, at ThresholdQuantile of that
 	// time, and Mean its mean; what its limit held back is included.
 	Use, Mean knowledge.NanoCPU
 }
 
-// Unsteered says why a lesson steers nothing under a policy; the zero Reason: it does.
+// ThresholdUnused is why a lesson steers nothing under a policy; the zero Reason: it
+// steers.
 func ThresholdUnused(l *analyse.Lesson, p *knowledge.Policy) knowledge.Reason {
 	switch {
 	case p.CPUMode == knowledge.CPUWeight:
@@ -45,11 +44,11 @@ func ThresholdUnused(l *analyse.Lesson, p *knowledge.Policy) knowledge.Reason {
 	return l.Unused()
 }
 
-// strain lets a learned threshold steer. Up: what is expected at most, the recent use
-// or the bound of a forecast that is proven, must stay under the knee; that is, use
-// must stay under the knee less the uncertainty of the forecast. Down: recent use must
-// be a seventh further under the knee of what a cut leaves. The least of a cut is never
-// under the floor of growth, so that the two cannot take turns.
+// applyThreshold applies a learned threshold. Up: the expected maximum, the recent
+// use or the bound of a proven forecast, must stay under the knee; that is, use must
+// stay under the knee less the uncertainty of the forecast. Down: recent use must be
+// a seventh further under the knee of the quota after a cut. The least of a cut is
+// never under the floor of growth, so that the two cannot alternate.
 func applyThreshold(e *knowledge.Envelope, facts *Facts, p *knowledge.Policy, prev *knowledge.Envelope) {
 	s := &facts.Threshold
 	if !(s.Knee > 0) || p.CPUTarget > 0 || p.CPUMode == knowledge.CPUWeight {

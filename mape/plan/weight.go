@@ -18,11 +18,11 @@ func lift(d knowledge.Decision, w *knowledge.Window, e *knowledge.Envelope, p *k
 	return because(d, knowledge.Because(knowledge.RuleNoCPULimit))
 }
 
-// Shares is the weight that follows demand, as Docker counts cpu shares: 1024
-// for each core wanted at the default weight 50, between 2 and 262144. Wanted is
-// the highest use of the last minute, or the policy's minimum; time spent waiting
-// for a CPU (PSI some) is use that contention held back: at 50 % waiting and
-// 2 cores of use, 3 cores are wanted.
+// Shares is the weight that follows demand, as Docker counts cpu shares: 1024 for
+// each core of demand at the default weight 50, between 2 and 262144. Demand is the
+// highest use of the last minute, or the policy's minimum; time spent waiting for a
+// CPU (PSI some) is use that contention prevented: at 50 % waiting and 2 cores of
+// use, demand is 3 cores.
 func Shares(w *knowledge.Window, p *knowledge.Policy) int64 {
 	use := max(w.Usage60, w.Usage)
 	if w.Have&knowledge.HasCPUPressure != 0 && w.Quota == 0 {
@@ -65,5 +65,5 @@ func (r *Reflex) Weight(
 	return to, reason
 }
 
-// Weighed tells the reflex that a share took effect.
+// SharesApplied records that a share took effect.
 func (r *Reflex) SharesApplied(now time.Time) { r.sharesAt = now }
