@@ -141,7 +141,7 @@ func (l *Loop) restore() {
 // Run ticks until ctx ends, then sends the Engine the limits that it does not have yet,
 // saves, and returns. No container is changed by the end of the loop.
 func (l *Loop) Run(ctx context.Context) {
-	defer l.Stop()
+	defer l.Ended()
 	l.ticks.last = l.o.Now() // what came between New and Run was no late pass
 	l.ticks.next = l.ticks.last.Add(tickEvery)
 	timer := time.NewTimer(tickEvery)

@@ -1,6 +1,6 @@
 // Package actor runs functions on a goroutine that owns some state, so that the state
-// needs no lock. The goroutine receives from Calls and runs what comes; others use Do
-// and Post.
+// needs no lock. The goroutine receives from Calls and runs what comes; others use Do,
+// Post and TryPost.
 package actor
 
 import (
@@ -16,7 +16,7 @@ type Actor struct {
 }
 
 // New makes a queue with room for that many calls that wait; stopped is the error of
-// Do after Stop.
+// Do after Ended.
 func New(room int, stopped error) *Actor {
 	return &Actor{calls: make(chan func(), room), stopped: make(chan struct{}), err: stopped}
 }
@@ -24,8 +24,8 @@ func New(room int, stopped error) *Actor {
 // Calls are the functions that the goroutine has to run.
 func (a *Actor) Calls() <-chan func() { return a.calls }
 
-// Stop is called by the goroutine when it ends, once.
-func (a *Actor) Stop() { close(a.stopped) }
+// Ended is called by the goroutine when it ends, once.
+func (a *Actor) Ended() { close(a.stopped) }
 
 // Stopped is closed when the goroutine has ended.
 func (a *Actor) Stopped() <-chan struct{} { return a.stopped }
@@ -73,4 +73,15 @@ func (a *Actor) Post(ctx context.Context, f func()) bool {
 	case <-ctx.Done():
 	}
 	return false
+}
+
+// TryPost queues f where there is room. It reports false where there is none: f never
+// runs then.
+func (a *Actor) TryPost(f func()) bool {
+	select {
+	case a.calls <- f:
+		return true
+	default:
+		return false
+	}
 }

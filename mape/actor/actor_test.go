@@ -11,7 +11,7 @@ var errEnded = errors.New("ended")
 
 // serve runs calls until ctx ends.
 func serve(ctx context.Context, a *Actor) {
-	defer a.Stop()
+	defer a.Ended()
 	for {
 		select {
 		case f := <-a.Calls():
@@ -75,8 +75,12 @@ func TestWhatWasGivenUpDoesNotRun(t *testing.T) {
 	if a.Post(t.Context(), func() {}); len(a.calls) != 1 {
 		t.Error("no room after the queue was read")
 	}
-	if a.Post(full, func() {}) {
+	if a.Post(full, func() {}) || a.TryPost(func() {}) {
 		t.Error("posted to a full queue")
+	}
+	(<-a.Calls())()
+	if !a.TryPost(func() {}) {
+		t.Error("no room after the queue was read again")
 	}
 }
 

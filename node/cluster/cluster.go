@@ -210,7 +210,7 @@ func relayAddr(l net.Listener, m member.Options) string {
 
 // Run plans and applies until ctx ends, then leaves the cluster.
 func (c *Cluster) Run(ctx context.Context) {
-	defer close(c.stopped)
+	defer c.calls.Ended()
 	work, stop := context.WithCancel(c.ctx)
 	defer stop()
 	c.jobs.Go(func() {
@@ -232,7 +232,7 @@ func (c *Cluster) Run(ctx context.Context) {
 			c.tick(c.o.Now())
 		case <-c.changed:
 			c.placement.follow(c.o.Now())
-		case f := <-c.queue:
+		case f := <-c.calls.Calls():
 			f()
 		}
 	}
@@ -326,10 +326,7 @@ func (c *Cluster) stalled(now time.Time, gap time.Duration) {
 
 // Report takes this host's reports; it is mape.Owners' only method.
 func (c *Cluster) Report(reports []plan.Report) {
-	select {
-	case c.queue <- func() { c.owner.ownReports(reports) }:
-	default: // behind: the next ones come in ten seconds
-	}
+	c.calls.TryPost(func() { c.owner.ownReports(reports) }) // behind: the next ones come in ten seconds
 }
 
 var _ mape.Owners = (*Cluster)(nil)

@@ -3,8 +3,10 @@ package cluster
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
-	"sync/atomic"
+
+	"github.com/effiscale/effiscale/mape/actor"
 )
 
 // queueMost bounds the closures that wait for the goroutine.
@@ -18,49 +20,25 @@ var (
 // loop is the goroutine that owns the state of this package: what takes time runs beside
 // it, and its result comes back as a closure.
 type loop struct {
-	queue   chan func()
-	stopped chan struct{} // closed when the goroutine ends
-	jobs    sync.WaitGroup
-	ctx     context.Context // of the jobs
-	cancel  context.CancelFunc
+	calls  *actor.Actor
+	jobs   sync.WaitGroup
+	ctx    context.Context // of the jobs
+	cancel context.CancelFunc
 }
 
 func newLoop() *loop {
-	l := &loop{queue: make(chan func(), queueMost), stopped: make(chan struct{})}
+	l := &loop{calls: actor.New(queueMost, errStopped)}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	return l
 }
 
 // do runs f on the goroutine and waits for it. With an error f has not run, and never will.
 func (l *loop) do(ctx context.Context, f func()) error {
-	ran := make(chan struct{})
-	var begun atomic.Bool // by the goroutine, or never by the caller
-	select {
-	case l.queue <- func() {
-		if begun.CompareAndSwap(false, true) {
-			f()
-			close(ran)
-		}
-	}:
-	case <-l.stopped:
-		return errStopped
-	case <-ctx.Done():
-		return errBusy
+	err := l.calls.Do(ctx, f)
+	if err != nil && err != errStopped {
+		return fmt.Errorf("%w: %w", errBusy, err)
 	}
-	var err error
-	select {
-	case <-ran:
-		return nil
-	case <-l.stopped:
-		err = errStopped
-	case <-ctx.Done():
-		err = ctx.Err()
-	}
-	if begun.CompareAndSwap(false, true) {
-		return err
-	}
-	<-ran
-	return nil
+	return err
 }
 
 // spawn runs f beside the goroutine; its result comes back by post.
@@ -69,10 +47,4 @@ func (l *loop) spawn(f func(ctx context.Context)) {
 }
 
 // post queues a closure; it is dropped when the cluster ends.
-func (l *loop) post(f func()) {
-	select {
-	case l.queue <- f:
-	case <-l.stopped:
-	case <-l.ctx.Done():
-	}
-}
+func (l *loop) post(f func()) { l.calls.Post(l.ctx, f) }
