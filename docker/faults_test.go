@@ -157,7 +157,7 @@ func TestRow27EngineRestart(t *testing.T) {
 func TestRow28EngineAbsentAtBoot(t *testing.T) {
 	e := dockertest.New(t, dockertest.Options{})
 	id := e.Run(dockertest.Spec{})
-	e.Gone()
+	e.Shutdown()
 	c := open(t, e)
 	_, err := c.List(t.Context())
 	wantKind(t, err, docker.KindUnreachable)
@@ -167,7 +167,7 @@ func TestRow28EngineAbsentAtBoot(t *testing.T) {
 	var w watched
 	watch(t, c, &w)
 	eventually(t, "a first resync", func() bool { return w.count(knowledge.EventResync, "") == 1 })
-	e.Back()
+	e.Listen()
 	eventually(t, "a resync with the stream",
 		func() bool { return w.count(knowledge.EventResync, "") == 2 && e.Listeners() == 1 })
 	e.Stop(id)
@@ -477,9 +477,9 @@ func TestNegotiation(t *testing.T) {
 	// stream tells that the connection broke.
 	watch(t, c, &watched{})
 	eventually(t, "listens", func() bool { return e.Listeners() == 1 })
-	e.Gone()
+	e.Shutdown()
 	e.SetAPI("1.99")
-	e.Back()
+	e.Listen()
 	eventually(t, "the newest", func() bool { return version() == "1.51" })
 	// Too old, and not an Engine at all.
 	for api, want := range map[string]docker.Kind{"1.40": docker.KindRefused, "": docker.KindUnreachable,
@@ -529,7 +529,7 @@ func TestObserveCountsCalls(t *testing.T) {
 	})
 	_, _ = c.List(t.Context())
 	_, _ = c.Inspect(t.Context(), knowledge.ContainerID(strings.Repeat("0", 64)))
-	e.Gone()
+	e.Shutdown()
 	_, _ = c.List(t.Context())
 	mu.Lock()
 	defer mu.Unlock()

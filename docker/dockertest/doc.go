@@ -1,10 +1,8 @@
-// Package dockertest is a Docker Engine for tests: its API over a unix socket,
-// and below it a model of the kernel, which refuses, rounds and kills as the real
-// ones do. Where behaviour was measured or read, the comment says where; what is
-// not modelled is refused, never guessed.
+// Package dockertest is a Docker Engine for tests: its API over a unix socket, above a
+// model of the kernel, which refuses, rounds and kills as the real one does. Comments name
+// where behaviour was measured or read. What is not modelled is refused.
 //
-// Time stands still until Advance (or Live) moves it, so that a test decides how
-// many CFS periods pass. With Options.Files the kernel's files lie below Root()
-// as docker/cgroup reads them, and a quota or memory.high that is written there
-// is obeyed.
+// Time passes by Advance (or Live) only, so that a test controls the number of CFS periods.
+// With Options.Files the kernel's files are below Root() as docker/cgroup reads them, and a
+// quota or memory.high that is written there takes effect.
 package dockertest

@@ -15,23 +15,23 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 )
 
-// Options shape the machine; zero values are the defaults.
+// Options describe the machine; zero values are the defaults.
 type Options struct {
 	Cgroup int             // 1 or 2 (default)
 	NCPU   int             // 4
 	Memory knowledge.Bytes // 8 GiB
-	API    string          // newest API spoken; "1.41"
+	API    string          // newest supported API; "1.41"
 	Driver string          // "cgroupfs" (default) or "systemd"
 	// Files: keep the tree of kernel files below Root().
 	Files bool
 	// LiveRestore: containers outlive a restart of the Engine.
 	LiveRestore bool
 	// KilledIsError: a limit below use on cgroup v2, which kills, is answered with
-	// 500 and the old limits stored; else with 200. In truth it is a race.
+	// 500 and the old limits stored; else with 200. The real Engine does either.
 	KilledIsError bool
 }
 
-// Engine is the fake. All methods may be called at any time from any goroutine.
+// Engine is a fake Docker Engine. Its methods are safe for concurrent use.
 type Engine struct {
 	dir string // of the socket: the length of a socket's path is limited
 
@@ -72,7 +72,7 @@ func New(t testing.TB, o Options) *Engine {
 		machine: machine{
 			tree:       tree{t: t, o: o, root: filepath.Join(dir, "root")},
 			hub:        hub{listeners: map[chan message]bool{}},
-			containers: map[knowledge.ContainerID]*box{},
+			containers: map[knowledge.ContainerID]*container{},
 			images:     map[string]string{},
 			networks:   map[string]*subnet{},
 			pid:        1000,
@@ -82,7 +82,7 @@ func New(t testing.TB, o Options) *Engine {
 		healed: make(chan struct{}),
 	}
 	t.Cleanup(func() {
-		e.Gone()
+		e.Shutdown()
 		if err := os.RemoveAll(dir); err != nil {
 			t.Error(err)
 		}
@@ -91,7 +91,7 @@ func New(t testing.TB, o Options) *Engine {
 		e.hostFiles()
 		e.writeHost()
 	}
-	e.Back()
+	e.Listen()
 	return e
 }
 
@@ -103,8 +103,8 @@ func (e *Engine) Root() string { return e.root }
 
 func (e *Engine) socket() string { return filepath.Join(e.dir, "s") }
 
-// Back opens the socket again after Gone.
-func (e *Engine) Back() {
+// Listen opens the socket again after Shutdown.
+func (e *Engine) Listen() {
 	e.t.Helper()
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -120,16 +120,16 @@ func (e *Engine) Back() {
 	e.handlers.Go(func() { _ = server.Serve(l) })
 }
 
-// SetAPI changes the newest API that is spoken, as a downgraded Engine would.
+// SetAPI changes the newest supported API, as a downgrade would.
 func (e *Engine) SetAPI(version string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.o.API = version
 }
 
-// Gone closes the socket and all connections, as when the Engine is killed. The
-// containers go on.
-func (e *Engine) Gone() {
+// Shutdown closes the socket and all connections, as when the Engine is killed. The
+// containers keep running.
+func (e *Engine) Shutdown() {
 	e.mu.Lock()
 	server := e.server
 	e.server = nil
@@ -143,11 +143,11 @@ func (e *Engine) Gone() {
 	e.handlers.Wait()
 }
 
-// Restart is a restart of the Engine: all connections drop; without LiveRestore
-// every container goes down, unseen, and those with Spec.Restart come up again
-// with a new process and counters at zero.
+// Restart restarts the Engine: all connections break; without LiveRestore every container
+// stops, without an event, and those with Spec.Restart start again with a new process and
+// counters at zero.
 func (e *Engine) Restart() {
-	e.Gone()
+	e.Shutdown()
 	e.mu.Lock()
 	e.events = nil
 	if !e.o.LiveRestore {
@@ -161,7 +161,7 @@ func (e *Engine) Restart() {
 		}
 	}
 	e.mu.Unlock()
-	e.Back()
+	e.Listen()
 }
 
 // Spec is a container to run.
@@ -178,7 +178,7 @@ type Spec struct {
 	CgroupParent string
 	// Restart: the Engine starts it again when it dies.
 	Restart bool
-	// Survives: an OOM kill takes a child, not the main process.
+	// Survives: an OOM kill ends a child, not the main process.
 	Survives bool
 }
 
@@ -192,7 +192,7 @@ func (e *Engine) Run(s Spec) knowledge.ContainerID {
 }
 
 // make adds a stopped container. The lock is held, as in all unexported methods.
-func (m *machine) make(s Spec) *box {
+func (m *machine) make(s Spec) *container {
 	m.seq++
 	if s.Name == "" {
 		s.Name = fmt.Sprintf("c%d", m.seq)
@@ -204,7 +204,7 @@ func (m *machine) make(s Spec) *box {
 		sum := sha256.Sum256(fmt.Appendf(nil, "%s %d", s.Name, m.seq))
 		s.ID = knowledge.ContainerID(hex.EncodeToString(sum[:]))
 	}
-	b := &box{id: s.ID, spec: s, state: "created", made: time.Now(), record: recordOf(s.Limits)}
+	b := &container{id: s.ID, spec: s, state: "created", made: time.Now(), record: recordOf(s.Limits)}
 	b.before = b.record
 	m.containers[b.id] = b
 	m.emit(b, "create")
@@ -215,14 +215,14 @@ func (m *machine) make(s Spec) *box {
 func (e *Engine) Start(id knowledge.ContainerID) { e.with(id, e.begin) }
 
 // Stop ends a container's process.
-func (e *Engine) Stop(id knowledge.ContainerID) { e.with(id, func(b *box) { e.end(b, 0) }) }
+func (e *Engine) Stop(id knowledge.ContainerID) { e.with(id, func(b *container) { e.end(b, 0) }) }
 
 // Remove kills and removes a container.
 func (e *Engine) Remove(id knowledge.ContainerID) { e.with(id, e.remove) }
 
 // Recreate removes a container and runs a new one of the same specification.
 func (e *Engine) Recreate(id knowledge.ContainerID) (fresh knowledge.ContainerID) {
-	e.with(id, func(b *box) {
+	e.with(id, func(b *container) {
 		e.remove(b)
 		spec := b.spec
 		spec.ID = ""
@@ -233,9 +233,9 @@ func (e *Engine) Recreate(id knowledge.ContainerID) (fresh knowledge.ContainerID
 	return fresh
 }
 
-// Pause freezes or thaws a container.
+// Pause freezes or unfreezes a container.
 func (e *Engine) Pause(id knowledge.ContainerID, on bool) {
-	e.with(id, func(b *box) {
+	e.with(id, func(b *container) {
 		switch {
 		case on && b.state == "running":
 			b.state = "paused"
@@ -247,16 +247,16 @@ func (e *Engine) Pause(id knowledge.ContainerID, on bool) {
 	})
 }
 
-// SetHealth is what the container's health check finds from now on.
+// SetHealth sets the result of the container's health check.
 func (e *Engine) SetHealth(id knowledge.ContainerID, word string) {
-	e.with(id, func(b *box) {
+	e.with(id, func(b *container) {
 		b.spec.Health = word
 		e.emit(b, "health_status: "+word)
 	})
 }
 
 // with runs f on a container that must exist.
-func (e *Engine) with(id knowledge.ContainerID, f func(*box)) {
+func (e *Engine) with(id knowledge.ContainerID, f func(*container)) {
 	e.t.Helper()
 	e.mu.Lock()
 	defer e.mu.Unlock()

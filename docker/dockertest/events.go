@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// The Engine keeps 256 events and buffers 1024 for a slow reader; more are lost
-// without a word (daemon/events/events.go).
+// The Engine keeps 256 events and buffers 1024 for a slow reader; it drops more than that
+// silently (daemon/events/events.go).
 const (
 	kept     = 256
 	buffered = 1024
@@ -20,7 +20,7 @@ type hub struct {
 	events    []message // the newest 256
 	listeners map[chan message]bool
 	stamp     int64
-	deaf      bool // events are lost
+	dropping  bool // events are lost
 }
 
 type message struct {
@@ -36,14 +36,14 @@ type actor struct {
 	Attributes map[string]string
 }
 
-// emit tells all listeners. The lock is held.
-func (h *hub) emit(b *box, action string) {
+// emit sends an event to all listeners. The lock is held.
+func (h *hub) emit(b *container, action string) {
 	h.stamp = max(h.stamp+1, time.Now().UnixNano())
 	m := message{
 		Type: "container", Action: action, Time: h.stamp / 1e9, TimeNano: h.stamp,
 		Actor: actor{string(b.id), map[string]string{"name": b.spec.Name, "image": b.spec.Image}},
 	}
-	if h.deaf {
+	if h.dropping {
 		return
 	}
 	h.events = append(h.events, m)

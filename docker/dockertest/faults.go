@@ -33,8 +33,8 @@ const (
 	Connect = "connect_network"
 )
 
-// Fault is something that goes wrong with requests. What is set happens, in the
-// order of the fields.
+// Fault is an error in the handling of requests. The fields that are set take effect in
+// their order.
 type Fault struct {
 	Op    string // one of the operations; "": all
 	Times int    // how often; 0: until Heal
@@ -45,9 +45,9 @@ type Fault struct {
 	Vanish bool
 	// StopFirst: the container that the request names exits just before.
 	StopFirst bool
-	// Stale: an inspect tells what was on record before the last update.
+	// Stale: an inspect returns the record before the last update.
 	Stale bool
-	// After: the request is carried out, and only then the rest happens.
+	// After: the request is executed first.
 	After bool
 	// Drop: the connection is closed without an answer.
 	Drop bool
@@ -55,19 +55,18 @@ type Fault struct {
 	Status     int
 	Message    string
 	Body, Type string
-	// Truncate: half of the true answer, then nothing.
+	// Truncate: half of the regular answer, then nothing.
 	Truncate bool
 }
 
-// Inject makes requests fail from now on. The oldest fault that fits a request
-// is the one that strikes.
+// Inject adds a fault. The oldest one that matches a request takes effect.
 func (e *Engine) Inject(f Fault) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.faults = append(e.faults, &f)
 }
 
-// Heal takes all faults away; requests that wait go on at once.
+// Heal removes all faults; waiting requests go on.
 func (e *Engine) Heal() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -83,8 +82,8 @@ func (e *Engine) Calls(op string) int {
 	return e.calls[op]
 }
 
-// strikes finds the fault for a request and uses it up. The lock is held.
-func (a api) strikes(op string) *Fault {
+// nextFault is the fault for a request, and counts it. The lock is held.
+func (a api) nextFault(op string) *Fault {
 	for i, f := range a.faults {
 		if f.Op != "" && f.Op != op {
 			continue
@@ -100,8 +99,8 @@ func (a api) strikes(op string) *Fault {
 	return nil
 }
 
-// suffer lets a fault happen around the true handler.
-func (a api) suffer(f *Fault, w http.ResponseWriter, r *http.Request, q *request) {
+// applyFault applies a fault around the regular handler.
+func (a api) applyFault(f *Fault, w http.ResponseWriter, r *http.Request, q *request) {
 	if f.Delay > 0 || f.Hang {
 		if !a.wait(f, r) {
 			panic(http.ErrAbortHandler)
@@ -143,8 +142,7 @@ func (a api) suffer(f *Fault, w http.ResponseWriter, r *http.Request, q *request
 	}
 }
 
-// wait is a slow Engine; false: the client, the Engine or the fault went away
-// before the time.
+// wait delays an answer; false: the client, the Engine or the fault ended before.
 func (a api) wait(f *Fault, r *http.Request) bool {
 	a.mu.Lock()
 	down, healed := a.down, a.healed
@@ -166,14 +164,14 @@ func (a api) wait(f *Fault, r *http.Request) bool {
 	return false
 }
 
-// DropEvents: events that happen while on is true are lost, and not remembered.
+// DropEvents drops the events that occur while on is true.
 func (e *Engine) DropEvents(on bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.deaf = on
+	e.dropping = on
 }
 
-// EndEvents closes the event streams that are open, and nothing else.
+// EndEvents closes the open event streams.
 func (e *Engine) EndEvents() {
 	e.mu.Lock()
 	defer e.mu.Unlock()

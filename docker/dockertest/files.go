@@ -13,18 +13,18 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 )
 
-// tree is the machine's kernel files, where Options.Files asks for them.
+// tree is the machine's kernel files, with Options.Files.
 type tree struct {
 	t    testing.TB
 	o    Options
 	root string
 }
 
-// v1 controllers each have a tree of their own, with the files that matter here.
+// v1Trees are the controllers of v1, each with a tree of its own.
 var v1Trees = []string{"cpu", "cpuacct", "memory", "blkio", "pids"}
 
 // place is a container's cgroup below a tree's root.
-func (t *tree) place(b *box) string {
+func (t *tree) place(b *container) string {
 	parent := b.spec.CgroupParent
 	if t.o.Driver == "systemd" {
 		if parent == "" {
@@ -38,7 +38,7 @@ func (t *tree) place(b *box) string {
 	return filepath.Join(parent, string(b.id))
 }
 
-// hostFiles makes what is there before any container.
+// hostFiles makes the files of the host.
 func (t *tree) hostFiles() {
 	var mounts strings.Builder
 	if t.o.Cgroup == 1 {
@@ -78,7 +78,7 @@ const netDev = "Inter-|   Receive                                               
 	"      200       2    0    0    0     0       0          0\n"
 
 // makeFiles makes a started container's directories and files.
-func (t *tree) makeFiles(b *box) {
+func (t *tree) makeFiles(b *container) {
 	if !t.o.Files {
 		return
 	}
@@ -105,9 +105,9 @@ func (t *tree) makeFiles(b *box) {
 	t.writeFiles(b)
 }
 
-// dropFiles removes them. A kernel refuses to read a cgroup that is gone; a file
-// on disk can at least become empty for who holds it open.
-func (t *tree) dropFiles(b *box) {
+// dropFiles removes them, after truncating them for readers that hold them open: the
+// kernel's files cannot be read any more when their cgroup is removed.
+func (t *tree) dropFiles(b *container) {
 	if !t.o.Files {
 		return
 	}
@@ -123,7 +123,7 @@ func (t *tree) dropFiles(b *box) {
 }
 
 // in is the path of a file: tree is the v1 controller.
-func (t *tree) in(b *box, tree, name string) string {
+func (t *tree) in(b *container, tree, name string) string {
 	if t.o.Cgroup == 1 {
 		return filepath.Join("sys/fs/cgroup", tree, t.place(b), name)
 	}
@@ -131,7 +131,7 @@ func (t *tree) in(b *box, tree, name string) string {
 }
 
 // writeLimits writes what the kernel model holds into the files of limits.
-func (t *tree) writeLimits(b *box) {
+func (t *tree) writeLimits(b *container) {
 	if !t.o.Files || !b.running() {
 		return
 	}
@@ -152,7 +152,7 @@ func (t *tree) writeLimits(b *box) {
 }
 
 // writeFiles writes the counters and levels.
-func (t *tree) writeFiles(b *box) {
+func (t *tree) writeFiles(b *container) {
 	if !t.o.Files || !b.running() {
 		return
 	}
@@ -187,9 +187,8 @@ func (t *tree) writeFiles(b *box) {
 	}
 }
 
-// adopt takes over what was written into the files of the quota and of
-// memory.high since they were written last.
-func (t *tree) adopt(b *box) {
+// adopt reads what others wrote to the files of the quota and of memory.high.
+func (t *tree) adopt(b *container) {
 	if !t.o.Files || !b.running() {
 		return
 	}
@@ -228,8 +227,8 @@ func (t *tree) number(text string, none int64) int64 {
 	return v
 }
 
-// changed returns the first line of a file that somebody else wrote.
-func (t *tree) changed(b *box, name string) (string, bool) {
+// changed returns the first line of a file that others wrote.
+func (t *tree) changed(b *container, name string) (string, bool) {
 	text, err := os.ReadFile(filepath.Join(t.root, name))
 	if err != nil || string(text) == b.files[name] {
 		return "", false
@@ -239,9 +238,9 @@ func (t *tree) changed(b *box, name string) (string, bool) {
 	return strings.TrimSpace(string(line)), true
 }
 
-// put writes a file in one piece and in place, for readers hold it open; shorter
-// content than before is padded with empty lines.
-func (t *tree) put(b *box, name, text string) {
+// put writes a file in one piece and in place, since readers hold it open; content that is
+// shorter than before is padded with empty lines.
+func (t *tree) put(b *container, name, text string) {
 	if b != nil {
 		old := b.files[name]
 		if pad := len(old) - len(text); pad > 0 {
@@ -283,7 +282,7 @@ func orMax(v int64) string {
 	return strconv.FormatInt(v, 10)
 }
 
-// orMost is v1's way to say that there is no limit.
+// orMost is a limit of v1; its maximum is no limit.
 func orMost(v int64) int64 {
 	if v <= 0 {
 		return 9223372036854771712

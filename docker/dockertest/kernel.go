@@ -8,7 +8,7 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 )
 
-// record is what the Engine has on file of a container's limits, in its units.
+// record is the Engine's record of a container's limits, in its units.
 type record struct {
 	NanoCPUs, Quota, Period, Shares int64
 	Memory, Swap                    int64
@@ -50,8 +50,7 @@ type cgroup struct {
 
 const page = 4096
 
-// load is what a start writes into a fresh cgroup. A stored quota of -1 beats
-// NanoCPUs: the trap of lifting a limit with it.
+// load is what a start writes into a new cgroup. A stored quota of -1 overrides NanoCPUs.
 func load(r record) cgroup {
 	k := cgroup{quota: -1, period: 100_000, shares: 1024}
 	k.cpu(r)
@@ -88,8 +87,8 @@ func (k *cgroup) limits() knowledge.Limits {
 	return l
 }
 
-// box is one container.
-type box struct {
+// container is one container.
+type container struct {
 	id       knowledge.ContainerID
 	spec     Spec
 	state    string
@@ -98,12 +97,12 @@ type box struct {
 	exit     int
 	restarts int
 	pid      int
-	oomKills int  // of all its lives
+	oomKills int  // of all its starts
 	oomed    bool // State.OOMKilled
 	record   record
 	before   record // the record before the last update, for StaleInspect
 	k        cgroup
-	updating int // requests under way
+	updating int // requests in progress
 
 	demand float64 // cores
 	growth float64 // bytes a second
@@ -113,11 +112,11 @@ type box struct {
 	dirs   []string
 }
 
-// machine is the host: its kernel, and the Engine's own state of what runs on it.
+// machine is the host: its kernel, and the Engine's state.
 type machine struct {
 	tree
 	hub
-	containers map[knowledge.ContainerID]*box
+	containers map[knowledge.ContainerID]*container
 	images     map[string]string // tag to id
 	networks   map[string]*subnet
 	seq        int
@@ -125,9 +124,9 @@ type machine struct {
 	busy       time.Duration // CPU time of the host
 }
 
-func (b *box) running() bool { return b.state == "running" || b.state == "paused" }
+func (b *container) running() bool { return b.state == "running" || b.state == "paused" }
 
-func (m *machine) begin(b *box) {
+func (m *machine) begin(b *container) {
 	if b.running() {
 		return
 	}
@@ -138,8 +137,8 @@ func (m *machine) begin(b *box) {
 	m.emit(b, "start")
 }
 
-// end is the death of the main process; the cgroup goes with it.
-func (m *machine) end(b *box, code int) {
+// end ends the main process and removes the cgroup.
+func (m *machine) end(b *container, code int) {
 	if !b.running() {
 		return
 	}
@@ -148,7 +147,7 @@ func (m *machine) end(b *box, code int) {
 	m.emit(b, "die")
 }
 
-func (m *machine) remove(b *box) {
+func (m *machine) remove(b *container) {
 	m.end(b, 137)
 	delete(m.containers, b.id)
 	for _, n := range m.networks {
@@ -157,36 +156,36 @@ func (m *machine) remove(b *box) {
 	m.emit(b, "destroy")
 }
 
-// SetUsage is how many cores the container wants from now on.
+// SetUsage sets how many cores the container would use.
 func (e *Engine) SetUsage(id knowledge.ContainerID, cores float64) {
-	e.with(id, func(b *box) { b.demand = cores })
+	e.with(id, func(b *container) { b.demand = cores })
 }
 
-// SetMemory is how much anonymous memory it has; more than its limit is an OOM kill.
+// SetMemory sets its anonymous memory; more than its limit is an OOM kill.
 func (e *Engine) SetMemory(id knowledge.ContainerID, anon knowledge.Bytes) {
-	e.with(id, func(b *box) { e.charge(b, int64(anon), b.k.cache) })
+	e.with(id, func(b *container) { e.charge(b, int64(anon), b.k.cache) })
 }
 
-// SetCache is how much page cache it has; what does not fit is reclaimed.
+// SetCache sets its page cache; what exceeds the limit is reclaimed.
 func (e *Engine) SetCache(id knowledge.ContainerID, cache knowledge.Bytes) {
-	e.with(id, func(b *box) { e.charge(b, b.k.anon, int64(cache)) })
+	e.with(id, func(b *container) { e.charge(b, b.k.anon, int64(cache)) })
 }
 
 // SetGrowth lets its anonymous memory grow with time.
 func (e *Engine) SetGrowth(id knowledge.ContainerID, bytesPerSecond float64) {
-	e.with(id, func(b *box) { b.growth = bytesPerSecond })
+	e.with(id, func(b *container) { b.growth = bytesPerSecond })
 }
 
-// SetPressure is the "some avg10" of its CPU and memory pressure, percent.
+// SetPressure sets the "some avg10" of its CPU and memory pressure, in percent.
 func (e *Engine) SetPressure(id knowledge.ContainerID, cpu, memory float64) {
-	e.with(id, func(b *box) {
+	e.with(id, func(b *container) {
 		b.psiCPU, b.psiMem = cpu, memory
 		e.writeFiles(b)
 	})
 }
 
 // charge sets the container's memory, reclaims and kills. The lock is held.
-func (m *machine) charge(b *box, anon, cache int64) {
+func (m *machine) charge(b *container, anon, cache int64) {
 	if !b.running() {
 		return
 	}
@@ -207,7 +206,7 @@ func (m *machine) charge(b *box, anon, cache int64) {
 	m.writeFiles(b)
 }
 
-func (m *machine) oomKill(b *box) {
+func (m *machine) oomKill(b *container) {
 	b.oomKills++
 	b.k.oom++
 	b.k.kill++
@@ -226,9 +225,8 @@ func (m *machine) oomKill(b *box) {
 }
 
 // Advance lets d pass for every container. CPU bandwidth is per CFS period, as in
-// sched-bwc.rst: what a period's quota does not cover waits, and the wait is the
-// held-back CPU time (summed over CPUs). The remainder of a period is kept for
-// the next call.
+// sched-bwc.rst: what exceeds the quota of a period is throttled time (summed over CPUs).
+// The remainder of a period is kept for the next call.
 func (e *Engine) Advance(d time.Duration) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -251,7 +249,7 @@ func (e *Engine) Advance(d time.Duration) {
 	e.writeHost()
 }
 
-// run is d of one container that wants cores; the result is what it got.
+// run lets a container with a demand of cores run for d; the result is the CPU time used.
 func (k *cgroup) run(cores float64, d time.Duration) (got time.Duration) {
 	if cores <= 0 {
 		k.carry = 0
@@ -278,7 +276,7 @@ func (k *cgroup) run(cores float64, d time.Duration) (got time.Duration) {
 	return got
 }
 
-// Live lets time pass by itself, every step, until the test ends or stop is called.
+// Live calls Advance every step until the test ends or stop is called.
 func (e *Engine) Live(step time.Duration) (stop func()) {
 	done, ended := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -302,7 +300,7 @@ func (e *Engine) Live(step time.Duration) (stop func()) {
 
 // Kernel is what the kernel holds; zero limits for a container that does not run.
 func (e *Engine) Kernel(id knowledge.ContainerID) (l knowledge.Limits) {
-	e.with(id, func(b *box) {
+	e.with(id, func(b *container) {
 		if b.running() {
 			e.adopt(b)
 			l = b.k.limits()
@@ -311,10 +309,10 @@ func (e *Engine) Kernel(id knowledge.ContainerID) (l knowledge.Limits) {
 	return l
 }
 
-// SetKernel writes CPU, period, shares and memory straight into the kernel, past
-// the Engine, as a person or systemd would; CPU and memory 0: no limit.
+// SetKernel writes CPU, period, shares and memory to the kernel without the Engine, as a
+// person or systemd would; CPU and memory 0: no limit.
 func (e *Engine) SetKernel(id knowledge.ContainerID, l knowledge.Limits) {
-	e.with(id, func(b *box) {
+	e.with(id, func(b *container) {
 		e.adopt(b)
 		r := recordOf(l)
 		r.NanoCPUs, r.Quota = 0, -1
@@ -331,9 +329,9 @@ func (e *Engine) SetKernel(id knowledge.ContainerID, l knowledge.Limits) {
 	})
 }
 
-// DaemonReload is systemd's: with its driver every running container gets the
-// Engine's values back, the quota rounded up to whole percent of a CPU (runc,
-// addCpuQuota), and loses memory.high (seen on systemd 252).
+// DaemonReload is systemd's: with its driver every running container gets the Engine's
+// values, the quota rounded up to whole percent of a CPU (runc, addCpuQuota), and loses
+// memory.high (systemd 252).
 func (e *Engine) DaemonReload() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -353,8 +351,8 @@ func (e *Engine) DaemonReload() {
 	}
 }
 
-// OOMKills is how often the kernel killed in the container, over all its lives.
+// OOMKills counts the OOM kills in the container, over all its starts.
 func (e *Engine) OOMKills(id knowledge.ContainerID) (n int) {
-	e.with(id, func(b *box) { n = b.oomKills })
+	e.with(id, func(b *container) { n = b.oomKills })
 	return n
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 )
 
-// subnet is a network; the Engine itself has "bridge", "host" and "none".
+// subnet is a network that was created.
 type subnet struct {
 	id string
 	on map[knowledge.ContainerID][]string // to its aliases
@@ -61,7 +61,7 @@ func (m *machine) image(reference string) string {
 	return ""
 }
 
-// doImage carries out an operation on images. The lock is held.
+// doImage executes an operation on images. The lock is held.
 func (a api) doImage(r *http.Request, q *request) (int, any, *refusal) {
 	if q.op == Import {
 		tag := r.URL.Query().Get("repo")
@@ -92,7 +92,7 @@ func (a api) doImage(r *http.Request, q *request) (int, any, *refusal) {
 	}, nil
 }
 
-// doNetwork carries out an operation on networks. The lock is held.
+// doNetwork executes an operation on networks. The lock is held.
 func (a api) doNetwork(q *request, body []byte) (int, any, *refusal) {
 	var c struct {
 		Name, Container string

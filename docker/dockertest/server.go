@@ -17,14 +17,14 @@ import (
 // api answers requests.
 type api struct{ *Engine }
 
-// request is one call, taken apart.
+// request is one parsed call.
 type request struct {
 	op    string
-	id    string // the container or image it names
+	id    string // of the container, image or network
 	stale bool
 }
 
-// route finds the operation; "" is none that this Engine knows.
+// route finds the operation; "": it is unknown.
 func route(method, path string) (q request) {
 	parts := strings.Split(strings.Trim(path, "/"), "/")
 	at := func(i int) string {
@@ -62,7 +62,7 @@ func route(method, path string) (q request) {
 	return q
 }
 
-// serve is the API: version, faults, operation.
+// serve handles a request: version, faults, operation.
 func (a api) serve(w http.ResponseWriter, r *http.Request) {
 	path := r.URL.Path
 	version := ""
@@ -78,7 +78,7 @@ func (a api) serve(w http.ResponseWriter, r *http.Request) {
 	a.handlers.Add(1)
 	defer a.handlers.Done()
 	a.calls[q.op]++
-	f := a.strikes(q.op)
+	f := a.nextFault(q.op)
 	api := a.o.API
 	a.mu.Unlock()
 	w.Header().Set("Api-Version", api)
@@ -89,17 +89,17 @@ func (a api) serve(w http.ResponseWriter, r *http.Request) {
 	case q.op == "":
 		fail(w, no(http.StatusNotFound, "page not found"))
 	default:
-		defer a.underway(&q)()
+		defer a.updating(&q)()
 		if f != nil {
-			a.suffer(f, w, r, &q)
+			a.applyFault(f, w, r, &q)
 			return
 		}
 		a.handle(w, r, &q)
 	}
 }
 
-// underway counts updates of one container that are being served.
-func (a api) underway(q *request) (done func()) {
+// updating counts the updates of one container that are in progress.
+func (a api) updating(q *request) (done func()) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	b, refused := a.find(q.id)
@@ -148,7 +148,7 @@ func (a api) handle(w http.ResponseWriter, r *http.Request, q *request) {
 	send(w, status, answer)
 }
 
-// do carries an operation out. The lock is held.
+// do executes an operation. The lock is held.
 func (a api) do(r *http.Request, q *request, body []byte) (status int, answer any, refused *refusal) {
 	switch q.op {
 	case Info:
@@ -256,7 +256,7 @@ func (a api) list(all bool) any {
 	return out
 }
 
-// digest is the image's, as if its name were all that is in it.
+// digest is the digest of an image, made from its name.
 func digest(image string) string {
 	if strings.HasPrefix(image, "sha256:") {
 		return image
@@ -265,14 +265,14 @@ func digest(image string) string {
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
-// hostConfig is the Engine's spelling of limits.
+// hostConfig holds limits in the form of the API.
 type hostConfig struct {
 	NanoCpus, CpuQuota, CpuPeriod, CpuShares, Memory, MemorySwap int64
 	CgroupParent, Runtime                                        string
 	DeviceRequests                                               []map[string]any `json:",omitempty"`
 }
 
-func (a api) inspect(b *box, stale bool) any {
+func (a api) inspect(b *container, stale bool) any {
 	r := b.record
 	if stale {
 		r = b.before
@@ -299,8 +299,8 @@ func (a api) inspect(b *box, stale bool) any {
 	}
 }
 
-// stats is a one-shot answer in the shape of each cgroup version.
-func (a api) stats(b *box) any {
+// stats is a one-shot answer, in the form of the cgroup version.
+func (a api) stats(b *container) any {
 	if !b.running() {
 		return map[string]any{"read": "0001-01-01T00:00:00Z", "id": b.id}
 	}
@@ -336,8 +336,8 @@ func (a api) stats(b *box) any {
 	}
 }
 
-func sorted[K ~string](m map[K]*box) []*box {
-	return slices.SortedFunc(maps.Values(m), func(a, b *box) int { return strings.Compare(a.spec.Name, b.spec.Name) })
+func sorted[K ~string](m map[K]*container) []*container {
+	return slices.SortedFunc(maps.Values(m), func(a, b *container) int { return strings.Compare(a.spec.Name, b.spec.Name) })
 }
 
 func send(w http.ResponseWriter, status int, v any) {
@@ -347,7 +347,7 @@ func send(w http.ResponseWriter, status int, v any) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(v) // a client that went away is its own affair
+	_ = json.NewEncoder(w).Encode(v) // the client may have disconnected
 }
 
 func fail(w http.ResponseWriter, err error) {

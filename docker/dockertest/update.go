@@ -17,21 +17,21 @@ type Update struct {
 	At                      time.Time
 	NanoCPUs, Quota, Period int64
 	Shares, Memory, Swap    int64
-	RestartPolicy           bool // it held one: it must not
+	RestartPolicy           bool // it had one, which it must not
 	Status                  int
-	Overlapped              bool // another update of the same container was under way
+	Overlapped              bool // with another update of the same container
 }
 
-// Updates are all that came so far.
+// Updates are all so far.
 func (e *Engine) Updates() []Update {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return append([]Update(nil), e.updates...)
 }
 
-// Record is the Engine's own idea of a container's limits, as inspect tells it.
+// Record is the Engine's record of a container's limits.
 func (e *Engine) Record(id knowledge.ContainerID) (l knowledge.Limits) {
-	e.with(id, func(b *box) {
+	e.with(id, func(b *container) {
 		k := cgroup{quota: -1, period: 100_000}
 		k.cpu(b.record)
 		l = k.limits()
@@ -73,7 +73,7 @@ func (a api) update(id string, body []byte) (any, *refusal) {
 		Status: http.StatusOK,
 	}
 	refused := a.verify(&u)
-	b := (*box)(nil)
+	b := (*container)(nil)
 	if refused == nil {
 		b, refused = a.find(id)
 	}
@@ -112,7 +112,7 @@ func (a api) verify(u *Update) *refusal {
 }
 
 // apply is container_unix.go, UpdateContainer, then runc.
-func (a api) apply(b *box, u *Update) *refusal {
+func (a api) apply(b *container, u *Update) *refusal {
 	conflict := func(text string) *refusal {
 		return no(http.StatusConflict, "Cannot update container %s: Conflicting options: %s", b.id, text)
 	}
@@ -140,7 +140,7 @@ func (a api) apply(b *box, u *Update) *refusal {
 		b.record = old
 		return no(r.status, "Cannot update container %s: %s", b.id, r.text)
 	}
-	if a.o.Driver == "systemd" { // its own idea of the unit comes back
+	if a.o.Driver == "systemd" { // it writes its own values
 		b.k.cpu(b.record)
 		b.k.high = 0
 	}
@@ -165,9 +165,9 @@ func merged(r record, u *Update) record {
 	return r
 }
 
-// runc writes memory first, then CPU, and does not take the first back when the
-// second fails: an update is not atomic (measured with runc 1.1.5 on v1).
-func (a api) runc(b *box, u *Update) *refusal {
+// runc writes memory first, then CPU, and does not undo the first when the second fails:
+// an update is not atomic (measured with runc 1.1.5 on v1).
+func (a api) runc(b *container, u *Update) *refusal {
 	failed := func(format string, a ...any) *refusal {
 		return no(http.StatusInternalServerError,
 			"OCI runtime update failed: runc did not terminate successfully: exit status 1: "+format, a...)
@@ -205,11 +205,11 @@ func (a api) runc(b *box, u *Update) *refusal {
 }
 
 // find resolves a reference as the Engine does: id, name, then a prefix of one.
-func (a api) find(ref string) (*box, *refusal) {
+func (a api) find(ref string) (*container, *refusal) {
 	if b, ok := a.containers[knowledge.ContainerID(ref)]; ok {
 		return b, nil
 	}
-	var found *box
+	var found *container
 	for id, b := range a.containers {
 		switch {
 		case b.spec.Name == ref:
