@@ -127,8 +127,8 @@ func TestInspect(t *testing.T) {
 	}
 }
 
-// The key of a container's work is the same from a listing and from an inspect,
-// the same for another container of that image and command, and no other's.
+// The image key is the same from a listing and from an inspect, and for another container
+// of the same image and command only.
 func TestImageKeyOfListAndInspect(t *testing.T) {
 	e := dockertest.New(t, dockertest.Options{})
 	for _, s := range []dockertest.Spec{

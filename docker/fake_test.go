@@ -15,8 +15,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// open is a client of the fake that hurries: what takes seconds in life takes a
-// few hundred milliseconds here.
+// open is a client of the fake Engine with a short cool-down.
 func open(t *testing.T, e *dockertest.Engine, change ...func(*docker.Options)) *docker.Client {
 	t.Helper()
 	o := docker.Options{
@@ -34,7 +33,7 @@ func open(t *testing.T, e *dockertest.Engine, change ...func(*docker.Options)) *
 	return c
 }
 
-// wantKind fails unless err is one of the package's with that kind.
+// wantKind fails unless err is of that kind.
 func wantKind(t *testing.T, err error, want docker.Kind) {
 	t.Helper()
 	k, ok := docker.KindOf(err)
@@ -43,7 +42,7 @@ func wantKind(t *testing.T, err error, want docker.Kind) {
 	}
 }
 
-// eventually waits for a condition that comes by itself.
+// eventually waits for a condition.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {

@@ -14,8 +14,8 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 )
 
-// Row 25: the Engine is slow. Each call ends at its deadline, and one kind of
-// call that is slow does not hold up another.
+// Row 25: the Engine is slow. Each call ends at its deadline, and a slow call does not
+// delay one of another kind.
 func TestRow25SlowEngine(t *testing.T) {
 	e := dockertest.New(t, dockertest.Options{})
 	id := e.Run(dockertest.Spec{})
@@ -45,7 +45,7 @@ func TestRow25SlowEngine(t *testing.T) {
 	}
 }
 
-// A caller's own short deadline says nothing of the Engine.
+// A short deadline of the caller does not count as an error of the Engine.
 func TestShortDeadlineOfTheCallerOpensNoBreaker(t *testing.T) {
 	e := dockertest.New(t, dockertest.Options{})
 	c := open(t, e, func(o *docker.Options) { o.Cooldown = time.Hour })
@@ -73,8 +73,8 @@ func TestShortDeadlineOfTheCallerOpensNoBreaker(t *testing.T) {
 	}
 }
 
-// Row 26: the Engine is stopped (SIGSTOP): it accepts and never answers. Calls
-// time out, then fail at once without being made, and work again afterwards.
+// Row 26: the Engine is stopped (SIGSTOP): it accepts and never answers. Calls time out,
+// then fail at once without a request, and work again afterwards.
 func TestRow26StoppedEngine(t *testing.T) {
 	e := dockertest.New(t, dockertest.Options{})
 	c := open(t, e, func(o *docker.Options) {
@@ -112,8 +112,8 @@ func TestRow26StoppedEngine(t *testing.T) {
 	}
 }
 
-// Row 27: the Engine restarts without live-restore. All containers exit unseen;
-// the door says that the Engine restarted, asks for a new listing, and goes on.
+// Row 27: the Engine restarts without live-restore. All containers exit without an event;
+// the client reports the restart, requests a resync, and goes on.
 func TestRow27EngineRestart(t *testing.T) {
 	e := dockertest.New(t, dockertest.Options{})
 	var ids []knowledge.ContainerID
@@ -152,8 +152,8 @@ func TestRow27EngineRestart(t *testing.T) {
 	}
 }
 
-// Row 28: the Engine is not there at boot. Opening works, calls say what is
-// missing, and the watch finds it when it comes.
+// Row 28: the Engine is absent at boot. Open succeeds, calls return an error that names the
+// socket, and the watch connects when the Engine starts.
 func TestRow28EngineAbsentAtBoot(t *testing.T) {
 	e := dockertest.New(t, dockertest.Options{})
 	id := e.Run(dockertest.Spec{})
@@ -177,7 +177,7 @@ func TestRow28EngineAbsentAtBoot(t *testing.T) {
 	}
 }
 
-// Row 30: answers that are errors, or are not the Engine's.
+// Row 30: answers that are errors, or of another server.
 func TestRow30BadAnswers(t *testing.T) {
 	json := "application/json"
 	for _, c := range []struct {
@@ -253,8 +253,7 @@ func TestRow30BadAnswers(t *testing.T) {
 	}
 }
 
-// Row 30: a refusal is the Engine at work: however many, no call is held back.
-// An update is never sent twice.
+// Row 30: refusals do not open the circuit breaker, and an update is never sent twice.
 func TestRow30RefusalsOpenNoBreakerAndAreNotRepeated(t *testing.T) {
 	e := dockertest.New(t, dockertest.Options{})
 	id := e.Run(dockertest.Spec{})
@@ -273,8 +272,8 @@ func TestRow30RefusalsOpenNoBreakerAndAreNotRepeated(t *testing.T) {
 	}
 }
 
-// An answer that is lost after the deed: one request, an error, and the kernel
-// tells what happened.
+// An answer that is lost after the update: one request, an error, and the kernel holds the
+// new limit.
 func TestLostAnswerIsNotAskedForAgain(t *testing.T) {
 	e := dockertest.New(t, dockertest.Options{})
 	id := e.Run(dockertest.Spec{})
@@ -289,9 +288,8 @@ func TestLostAnswerIsNotAskedForAgain(t *testing.T) {
 	}
 }
 
-// Row 31: a stream that ends is opened again from where it was, and nothing that
-// happened in between is lost; events that the Engine itself lost are made good
-// by the periodic resync.
+// Row 31: a stream that ends is opened again at the last event, and no event in between is
+// lost; events that the Engine itself lost are covered by the periodic resync.
 func TestRow31StreamLost(t *testing.T) {
 	e := dockertest.New(t, dockertest.Options{})
 	c := open(t, e, func(o *docker.Options) { o.ResyncEvery = 200 * time.Millisecond })
@@ -301,7 +299,7 @@ func TestRow31StreamLost(t *testing.T) {
 	var ids []knowledge.ContainerID
 	for i := range 5 {
 		e.EndEvents()
-		id := e.Run(dockertest.Spec{Name: fmt.Sprint("n", i)}) // while nobody listens
+		id := e.Run(dockertest.Spec{Name: fmt.Sprint("n", i)}) // without a listener
 		ids = append(ids, id)
 		eventually(t, "the start in the gap", func() bool { return w.count(knowledge.EventStart, id) > 0 })
 	}
@@ -320,8 +318,7 @@ func TestRow31StreamLost(t *testing.T) {
 	}
 }
 
-// Row 31: a receiver that is too slow gets a resync for what it missed, and the
-// stream is not held up meanwhile.
+// Row 31: a receiver that is too slow gets a resync, and the stream is not blocked.
 func TestRow31ReceiverTooSlow(t *testing.T) {
 	e := dockertest.New(t, dockertest.Options{})
 	id := e.Run(dockertest.Spec{})
@@ -334,7 +331,7 @@ func TestRow31ReceiverTooSlow(t *testing.T) {
 	w.mu.Lock()
 	w.hold = hold
 	w.mu.Unlock()
-	const sent = 4000 // more than the door keeps and a socket holds
+	const sent = 4000 // more than the queue and the socket hold
 	for range sent / 200 {
 		for range 100 {
 			e.Pause(id, true)
@@ -354,8 +351,8 @@ func TestRow31ReceiverTooSlow(t *testing.T) {
 	}
 }
 
-// Row 32 (the door's part): containers come and go by the hundred; nothing
-// piles up. That no goroutine is left is checked for the whole package.
+// Row 32 (of the client): hundreds of containers start and stop, and nothing accumulates.
+// TestMain checks for leaked goroutines.
 func TestRow32Churn(t *testing.T) {
 	e := dockertest.New(t, dockertest.Options{})
 	c := open(t, e, func(o *docker.Options) { o.ResyncEvery = 100 * time.Millisecond })
@@ -377,7 +374,7 @@ func TestRow32Churn(t *testing.T) {
 	}
 }
 
-// Row 33: the container goes away while an update is on its way: gone, once.
+// Row 33: the container ends during an update: KindGone, one request.
 func TestRow33GoneDuringUpdate(t *testing.T) {
 	for name, f := range map[string]dockertest.Fault{
 		"removed": {Vanish: true},
@@ -409,7 +406,7 @@ func TestRow33GoneDuringUpdate(t *testing.T) {
 	}
 }
 
-// Row 34: a container that is made anew under the same name is another one.
+// Row 34: a container that was created again under the same name is another one.
 func TestRow34Recreated(t *testing.T) {
 	e := dockertest.New(t, dockertest.Options{})
 	old := e.Run(dockertest.Spec{Name: "web", Limits: knowledge.Limits{CPU: core}})
@@ -428,7 +425,7 @@ func TestRow34Recreated(t *testing.T) {
 	}
 }
 
-// An Engine that is down is not hammered: the watch backs off.
+// While the Engine is down the watch backs off.
 func TestNoRetryStorm(t *testing.T) {
 	e := dockertest.New(t, dockertest.Options{})
 	c := open(t, e)
@@ -437,7 +434,7 @@ func TestNoRetryStorm(t *testing.T) {
 	watch(t, c, &w)
 	began := time.Now()
 	eventually(t, "three attempts", func() bool { return e.Calls(dockertest.Events) >= 3 })
-	time.Sleep(500 * time.Millisecond) // an interval to count in; the bound grows with what it really took
+	time.Sleep(500 * time.Millisecond) // the interval of the count
 	// Pauses of at least 50, 100, 200, 400 ms …: the n-th attempt comes after
 	// 50·(2^n-1) ms at the earliest.
 	most := 1
@@ -466,22 +463,22 @@ func TestNegotiation(t *testing.T) {
 	if v := version(); v != "1.51" {
 		t.Error(v)
 	}
-	// Another Engine took its place, and no connection told.
+	// Another Engine took its place without a broken connection.
 	e.SetAPI("1.43")
 	_, err := c.List(t.Context())
 	wantKind(t, err, docker.KindRefused)
 	if v := version(); v != "1.43" {
 		t.Error(v)
 	}
-	// A newer one than this client knows: the client's newest is spoken. The
-	// stream tells that the connection broke.
+	// A newer API than the client's: the client's newest is used. The stream detects the
+	// broken connection.
 	watch(t, c, &watched{})
 	eventually(t, "listens", func() bool { return e.Listeners() == 1 })
 	e.Shutdown()
 	e.SetAPI("1.99")
 	e.Listen()
 	eventually(t, "the newest", func() bool { return version() == "1.51" })
-	// Too old, and not an Engine at all.
+	// Too old, and not an Engine.
 	for api, want := range map[string]docker.Kind{"1.40": docker.KindRefused, "": docker.KindUnreachable,
 		"one": docker.KindUnreachable} {
 		e := dockertest.New(t, dockertest.Options{})
@@ -491,8 +488,8 @@ func TestNegotiation(t *testing.T) {
 	}
 }
 
-// One writer per container is the caller's duty; that the fake notices two is
-// what such tests rely on.
+// The fake Engine detects two updates of one container at a time: callers' tests rely on
+// it.
 func TestOverlappingUpdatesAreSeen(t *testing.T) {
 	e := dockertest.New(t, dockertest.Options{})
 	id := e.Run(dockertest.Spec{})
@@ -508,7 +505,7 @@ func TestOverlappingUpdatesAreSeen(t *testing.T) {
 	if u := e.Updates(); !u[0].Overlapped {
 		t.Errorf("%+v", u)
 	}
-	// Its answer comes before the fake has noted the end of an update.
+	// The answer comes before the fake has recorded the end of the update.
 	eventually(t, "one alone overlaps none", func() bool {
 		_ = c.UpdateShares(t.Context(), id, 512)
 		u := e.Updates()

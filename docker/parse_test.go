@@ -74,8 +74,8 @@ func FuzzClean(f *testing.F) {
 	})
 }
 
-// Row 36 (the door's part): what the Engine has on record may be anything that
-// somebody once asked for. It is bounded here and never wraps.
+// Row 36 (of the client): limits of the Engine's record are brought into bounds and never
+// wrap.
 func FuzzLimitsOf(f *testing.F) {
 	f.Add(int64(5e8), int64(0), int64(0), int64(64<<20), int64(128<<20), int64(0))
 	f.Add(int64(0), int64(-1), int64(0), int64(0), int64(-1), int64(-5))
@@ -110,7 +110,7 @@ func TestLimitsOfALiftedQuotaKeepTheDialect(t *testing.T) {
 	}
 }
 
-// Row 36: statistics of a stranger's making fill a sample without wrapping.
+// Row 36: invalid statistics never wrap.
 func TestSampleOfAbsurdNumbers(t *testing.T) {
 	var j container.StatsResponse
 	j.CPUStats.CPUUsage.TotalUsage = math.MaxUint64

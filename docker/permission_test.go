@@ -13,9 +13,8 @@ import (
 	"github.com/effiscale/effiscale/docker"
 )
 
-// Row 29: the socket may not be opened. One line names the path, the group and
-// the remedy. Root may open everything, so that the question is asked by a child
-// of this test without privileges.
+// Row 29: the socket cannot be opened. One line names the path, the group and the remedy.
+// Root may open everything, so a child process without privileges runs the test.
 func TestRow29Permission(t *testing.T) {
 	if socket := os.Getenv("EFFISCALE_TEST_SOCKET"); socket != "" {
 		askWithoutPermission(t, socket)
@@ -63,7 +62,7 @@ func askWithoutPermission(t *testing.T, socket string) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	for range 10 { // the breaker opens on the way, and the message stays
+	for range 10 { // the breaker opens, and the message stays
 		_, err = c.List(t.Context())
 		wantKind(t, err, docker.KindPermission)
 		for _, word := range []string{socket, "group ", "gid ", "SupplementaryGroups="} {

@@ -21,7 +21,7 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 )
 
-// real is a client of this machine's Engine, and an image to make containers of.
+// real is a client of this machine's Engine, with an image for containers.
 type real struct {
 	*docker.Client
 	t     *testing.T
@@ -125,7 +125,7 @@ func (r *real) run(mib int, l knowledge.Limits) knowledge.ContainerID {
 	return id
 }
 
-// kernel reads back what the kernel holds and uses.
+// kernel reads limits and use from the kernel.
 func (r *real) kernel(id knowledge.ContainerID) (s knowledge.Sample) {
 	r.t.Helper()
 	k, err := r.Inspect(r.t.Context(), id)
@@ -293,8 +293,7 @@ func TestRealGoneAndStopped(t *testing.T) {
 	wantKind(t, err, docker.KindGone)
 }
 
-// Row 33, for real: whoever loses the race against a kill hears that the
-// container is gone, or gets through; nothing else.
+// Row 33 on the real Engine: an update that races a kill succeeds or is KindGone.
 func TestRealRow33KillRacesUpdate(t *testing.T) {
 	r := openReal(t)
 	said := map[string]int{}
@@ -391,7 +390,7 @@ func TestRealEndpoints(t *testing.T) {
 	}
 }
 
-// The latencies of the real Engine, for the record (go test -v -run Latency).
+// TestRealLatency prints the latencies of the real Engine (go test -v -run Latency).
 func TestRealLatency(t *testing.T) {
 	r := openReal(t)
 	id := r.run(1, knowledge.Limits{CPU: core / 2, Memory: 64 * knowledge.MiB})

@@ -14,8 +14,8 @@ import (
 
 const core = knowledge.OneCPU
 
-// lastUpdate is what the Engine got, and fails when the request broke a rule
-// that holds for every one: CPU and memory apart, no -1, no restart policy.
+// lastUpdate is the request that the Engine got. It fails where a request breaks a rule:
+// CPU and memory apart, no -1, no restart policy.
 func lastUpdate(t testing.TB, e *dockertest.Engine) dockertest.Update {
 	t.Helper()
 	all := e.Updates()
@@ -171,8 +171,7 @@ func TestUpdateShares(t *testing.T) {
 	}
 }
 
-// Row 55 (the door's part), row 36: what makes no sense is refused before the
-// Engine is asked.
+// Row 55 (of the client), row 36: invalid values are refused without a request.
 func TestNonsenseIsRefusedHere(t *testing.T) {
 	e := dockertest.New(t, dockertest.Options{})
 	good := e.Run(dockertest.Spec{Name: "web"})
@@ -204,7 +203,7 @@ func TestNonsenseIsRefusedHere(t *testing.T) {
 	}
 }
 
-// Whatever is asked for, what is sent is legal, and kernel and record agree.
+// For all arguments the request is valid, and kernel and record agree.
 func TestUpdatesAreAlwaysLegal(t *testing.T) {
 	e := dockertest.New(t, dockertest.Options{NCPU: 4, Memory: 8 * knowledge.GiB})
 	c := open(t, e)

@@ -101,7 +101,7 @@ func TestFilesTellWhatTheKernelModelHolds(t *testing.T) {
 		if o.Cgroup == 2 != (s.Have&knowledge.HasMemoryPressure != 0) {
 			t.Errorf("pressure: %b", s.Have)
 		}
-		// An update of the Engine's shows in the files that are held open.
+		// An update changes the files that are held open.
 		if err := m.c.UpdateMemory(t.Context(), id, 512*mib, 0); err != nil {
 			t.Fatal(err)
 		}
@@ -127,7 +127,7 @@ func TestFilesTellWhatTheKernelModelHolds(t *testing.T) {
 	})
 }
 
-// A quota that is written into the file is obeyed from the next period on.
+// A quota that is written to the file takes effect with the next period.
 func TestDirectWritesAreObeyed(t *testing.T) {
 	everywhere(t, func(t *testing.T, m machine, o dockertest.Options) {
 		id := m.Run(dockertest.Spec{Limits: knowledge.Limits{CPU: core}})
@@ -153,8 +153,7 @@ func TestDirectWritesAreObeyed(t *testing.T) {
 		if r := m.Record(id); r.CPU != core {
 			t.Errorf("the Engine believes %v", r.CPU)
 		}
-		// What becomes of it when the Engine sets memory: with systemd the unit's
-		// own quota comes back.
+		// When the Engine sets memory, systemd restores the unit's quota.
 		if err := m.c.UpdateMemory(t.Context(), id, 64*mib, 0); err != nil {
 			t.Fatal(err)
 		}
@@ -257,8 +256,8 @@ func TestTimePassesInPeriods(t *testing.T) {
 	}
 }
 
-// ENGINE: an update is not atomic. The CPU part fails in the kernel, the record
-// goes back, the memory stays.
+// An update is not atomic: the CPU part fails in the kernel, the record is restored, and
+// the memory limit stays.
 func TestFailedUpdateIsNotAtomic(t *testing.T) {
 	e := dockertest.New(t, dockertest.Options{Cgroup: 1})
 	id := e.Run(dockertest.Spec{Limits: knowledge.Limits{Memory: 256 * mib}})
@@ -307,8 +306,8 @@ func TestRefusalsOfTheEngine(t *testing.T) {
 	}
 }
 
-// A quota of -1 on a container with NanoCPUs: a later limit looks right and is
-// lost at the next start.
+// A quota of -1 on a container with NanoCPUs: a later limit is in force, and lost at the
+// next start.
 func TestTheTrapOfLiftingWithMinusOne(t *testing.T) {
 	e := dockertest.New(t, dockertest.Options{})
 	id := e.Run(dockertest.Spec{Limits: knowledge.Limits{CPU: core}})
@@ -355,7 +354,7 @@ func TestStaleInspect(t *testing.T) {
 	}
 }
 
-// What a person, systemd or the container itself changes shows everywhere.
+// A change by a person, systemd or the container is visible in API and files.
 func TestChangesFromOutside(t *testing.T) {
 	everywhere(t, func(t *testing.T, m machine, o dockertest.Options) {
 		id := m.Run(dockertest.Spec{Health: "starting", Limits: knowledge.Limits{CPU: core, Memory: 64 * mib}})

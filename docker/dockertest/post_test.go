@@ -11,7 +11,7 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 )
 
-// post sends an update that the client of this house would never send.
+// post sends an update that docker.Client never sends.
 func post(t *testing.T, e *dockertest.Engine, id knowledge.ContainerID, body string) int {
 	t.Helper()
 	socket := strings.TrimPrefix(e.Host(), "unix://")

@@ -1,4 +1,4 @@
-// Sleeper holds as many MiB of memory as its argument says, until it is told to end.
+// Sleeper holds as many MiB of memory as its argument says, until it gets a signal.
 package main
 
 import (
