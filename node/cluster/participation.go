@@ -12,6 +12,8 @@ const (
 	// settleFor is how long a new node must see the same members before it offers itself,
 	// and settleMost how long it waits for others.
 	settleFor, settleMost = time.Second, 5 * time.Second
+	// sameFlap is how long one absence may be noticed again: by this node, by the others.
+	sameFlap = 10 * time.Second
 )
 
 // participation decides whether this node may own services; gossip has its state.
@@ -22,6 +24,8 @@ type participation struct {
 	until    time.Time // it waits at least until then
 	settled  bool      // it has seen the same members for a while since it started, or stalled
 	holdDown claim.HoldDown
+	// flappedAt is when the last flap was counted.
+	flappedAt time.Time
 	// diskFailed: no term can be saved; the node owns nothing until one can.
 	// unreachable: others cannot call it, so no report comes.
 	diskFailed, unreachable bool
@@ -51,8 +55,13 @@ func (p *participation) flap(now time.Time) {
 	c := p.c
 	c.claims.EndAll(claim.ErrMoved)
 	c.owner.intents.clear()
-	p.holdDown.Flap(now)
-	c.count.Flaps++
+	if p.holdDown.Wait() > 0 && now.Sub(p.flappedAt) < sameFlap {
+		p.holdDown.Restart(now)
+	} else {
+		p.holdDown.Flap(now)
+		p.flappedAt = now
+		c.count.Flaps++
+	}
 	p.presence.counted(now)
 	p.since, c.liveness.changedAt, p.settled = now, now, false
 	p.until = later(now.Add(settleFor), p.holdDown.Until(now))

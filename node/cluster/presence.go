@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"math/rand/v2"
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
@@ -9,21 +10,20 @@ import (
 )
 
 const (
-	// presenceWithin bounds one question to all members, presenceEvery is the least time
-	// between two.
+	// presenceWithin bounds one question, presenceEvery is the least time between two.
 	presenceWithin, presenceEvery = time.Second, time.Second
-	// presenceMargin is how much later than a flap that was counted the others must have
-	// had this node back, for it to be another one.
-	presenceMargin = 3 * time.Second
+	// presenceMost is how many members are asked: a sample of a large cluster, so that the
+	// return of one of n members costs n times 9 calls and not n squared.
+	presenceMost = 9
 	// presenceTries bounds the questions that too few answer.
 	presenceTries = 10
 )
 
 // presence finds out whether the other members lost this node and have it back: it was
 // disconnected, and may not have noticed, since a node alone takes up to ten seconds to
-// see that it is. They are asked when a member returns, when another owner's later term
-// shows up for what this node owns, and before the end of a hold-down. More than half must
-// say so: a single lying member makes nobody wait.
+// see that it is. Some are asked when a member returns, when another owner's later term
+// shows up for what this node owns, and before the end of a hold-down. More than half of
+// them must say so: a single lying member makes no node wait.
 type presence struct {
 	c       *Cluster
 	asking  bool
@@ -38,7 +38,7 @@ func (p *presence) doubt() { p.tries, p.proven = presenceTries, false }
 
 // counted: until now all is known.
 func (p *presence) counted(now time.Time) {
-	p.from, p.tries, p.proven = now.Add(presenceMargin), 0, false
+	p.from, p.tries, p.proven = now.Add(sameFlap), 0, false
 }
 
 // absence is what a member answers: how long ago it had the caller back, in milliseconds.
@@ -56,7 +56,7 @@ func (p *presence) answer(ctx context.Context, from knowledge.NodeID, _ []byte) 
 	return trust.Marshal(a)
 }
 
-// ask asks all members, where there is doubt.
+// ask asks some members, where there is doubt.
 func (p *presence) ask(now time.Time) {
 	if p.asking || p.tries == 0 || now.Sub(p.askedAt) < presenceEvery {
 		return
@@ -68,6 +68,8 @@ func (p *presence) ask(now time.Time) {
 			others = append(others, o.ID)
 		}
 	}
+	rand.Shuffle(len(others), func(i, j int) { others[i], others[j] = others[j], others[i] })
+	others = others[:min(len(others), presenceMost)]
 	p.asking, p.askedAt, p.tries = true, now, p.tries-1
 	p.c.spawn(func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, presenceWithin)
@@ -98,7 +100,7 @@ func (p *presence) askOne(ctx context.Context, id knowledge.NodeID) *absence {
 	return &a
 }
 
-// judge counts a flap where more than half of the others lost this node since the last one.
+// judge counts a flap where more than half of those asked lost this node since the last one.
 func (p *presence) judge(asked time.Time, answers []absence, others int) {
 	p.asking = false
 	if p.c.left.Load() {

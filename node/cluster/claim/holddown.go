@@ -28,6 +28,9 @@ func (h *HoldDown) Flap(now time.Time) {
 	h.last = now
 }
 
+// Restart begins the wait of the last flap anew: the same absence was noticed once more.
+func (h *HoldDown) Restart(now time.Time) { h.last = now }
+
 // Until is when the node may own again; the zero time when it does not wait. A
 // clock that was set back does not make it longer.
 func (h *HoldDown) Until(now time.Time) time.Time {
