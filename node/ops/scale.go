@@ -78,22 +78,26 @@ func (o scale) here(ctx context.Context, q api.ScaleRequest) (res api.ScaleResul
 		}
 	}
 	var refused []string
-	applied := 0
+	applied := false
 	for _, w := range wants(q) {
 		out, err := o.host.loop.Scale(ctx, q.Container, w)
 		if err != nil {
 			return res, loopError(err)
 		}
-		if out.Admission.Allowed != out.From {
-			applied++
-		} else if !out.Admission.Reason.IsZero() {
-			refused = append(refused, view.Unchanged(w.Resource, out.From)+": "+out.Admission.Reason.String())
+		if out.Admission.Allowed == out.From {
+			note := unchanged(w, out)
+			res.Notes = append(res.Notes, note)
+			if !out.Admission.Reason.IsZero() {
+				refused = append(refused, note)
+			}
+			continue
 		}
-		if err := addResult(&res, w, out); err != nil {
+		applied = true
+		if err := addChange(&res, w, out); err != nil {
 			return res, err
 		}
 	}
-	if applied == 0 && len(refused) > 0 {
+	if !applied && len(refused) > 0 {
 		return res, api.Errorf(api.KindRefused, "%s", strings.Join(refused, "; "))
 	}
 	u, err := o.host.find(ctx, q.Container)
@@ -126,28 +130,27 @@ func wants(q api.ScaleRequest) (all []mape.ScaleRequest) {
 	return all
 }
 
-// addResult adds what came of one limit, with a note where a guard changed it.
-func addResult(res *api.ScaleResult, w mape.ScaleRequest, out mape.ScaleResult) error {
-	allowed, reason := out.Admission.Allowed, out.Admission.Reason
-	note := func(format string, args ...any) { res.Notes = append(res.Notes, fmt.Sprintf(format, args...)) }
-	if allowed == out.From {
-		text := view.Unchanged(w.Resource, out.From)
-		if !reason.IsZero() {
-			text += ": " + reason.String()
-		}
-		note("%s", text)
-		return nil
+// unchanged says that a limit stays, and which guard keeps it.
+func unchanged(w mape.ScaleRequest, out mape.ScaleResult) string {
+	text := view.Unchanged(w.Resource, out.From)
+	if reason := out.Admission.Reason; !reason.IsZero() {
+		text += ": " + reason.String()
 	}
-	if !reason.IsZero() {
+	return text
+}
+
+// addChange adds the change of one limit, with a note where a guard changed the request.
+func addChange(res *api.ScaleResult, w mape.ScaleRequest, out mape.ScaleResult) error {
+	from, to := view.Limit(w.Resource, out.From), view.Limit(w.Resource, out.Admission.Allowed)
+	if reason := out.Admission.Reason; !reason.IsZero() {
 		asked := view.Limit(w.Resource, w.To)
 		if w.Factor > 0 {
 			asked = fmt.Sprintf("%g times as much", w.Factor)
 		}
-		note("%s becomes %s instead of %s: %s", w.Resource, view.Limit(w.Resource, allowed), asked, reason)
+		res.Notes = append(res.Notes, fmt.Sprintf("%s becomes %s instead of %s: %s", w.Resource, to, asked, reason))
 	}
 	if w.DryRun {
-		note("dry run: %s would go from %s to %s", w.Resource, view.Limit(w.Resource, out.From),
-			view.Limit(w.Resource, allowed))
+		res.Notes = append(res.Notes, fmt.Sprintf("dry run: %s would go from %s to %s", w.Resource, from, to))
 		return nil
 	}
 	res.Changes = append(res.Changes, view.Change(out.Record))
