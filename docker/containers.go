@@ -85,7 +85,7 @@ func (c *Client) List(ctx context.Context) ([]knowledge.Container, error) {
 		}
 		all = make([]knowledge.Container, 0, len(summaries))
 		for i := range summaries {
-			if sum := &summaries[i]; isID(sum.ID) {
+			if sum := &summaries[i]; knowledge.FullID(sum.ID) {
 				all = append(all, summaryOf(sum))
 			}
 		}
@@ -150,7 +150,7 @@ func (s *session) inspect(ctx context.Context, id knowledge.ContainerID) (knowle
 	if err != nil {
 		return knowledge.Container{}, err
 	}
-	if j.ContainerJSONBase == nil || j.State == nil || j.HostConfig == nil || !isID(j.ID) ||
+	if j.ContainerJSONBase == nil || j.State == nil || j.HostConfig == nil || !knowledge.FullID(j.ID) ||
 		!strings.HasPrefix(j.ID, string(id)) {
 		return knowledge.Container{}, errNotContainer
 	}
@@ -268,14 +268,8 @@ func parseTime(s string) time.Time {
 	return t
 }
 
-// isID reports whether s is a full id, 64 lower-case hex digits. The Engine itself
-// resolves a prefix of one digit, and any other text would become part of a URL.
-func isID(s string) bool {
-	return len(s) == 64 && strings.Trim(s, "0123456789abcdef") == ""
-}
-
 func checkID(op operation, id knowledge.ContainerID) error {
-	if isID(string(id)) {
+	if knowledge.FullID(id) {
 		return nil
 	}
 	return refuse(op, string(id), "this is not a full container id (64 hex digits)")

@@ -58,7 +58,7 @@ func (c *Client) Image(ctx context.Context, reference string) (knowledge.Image, 
 		if err != nil {
 			return err
 		}
-		if id, ok := strings.CutPrefix(r.ID, "sha256:"); !ok || !isID(id) {
+		if id, ok := strings.CutPrefix(r.ID, "sha256:"); !ok || !knowledge.FullID(id) {
 			return errNotImage
 		}
 		out = knowledge.Image{

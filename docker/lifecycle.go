@@ -39,7 +39,7 @@ func (c *Client) Create(ctx context.Context, spec knowledge.ContainerSpec) (know
 		if err != nil {
 			return err
 		}
-		if !isID(r.ID) {
+		if !knowledge.FullID(r.ID) {
 			return errNotContainer
 		}
 		id = knowledge.ContainerID(r.ID)

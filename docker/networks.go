@@ -22,7 +22,7 @@ func (c *Client) CreateNetwork(ctx context.Context, spec knowledge.NetworkSpec) 
 	}
 	err = c.do(ctx, opCreateNetwork, spec.Name, createTimeout, func(ctx context.Context, s *session) error {
 		r, err := s.api.NetworkCreate(ctx, spec.Name, o)
-		if err == nil && !isID(r.ID) {
+		if err == nil && !knowledge.FullID(r.ID) {
 			err = errNotNetwork
 		}
 		id = r.ID

@@ -205,7 +205,7 @@ func (f *follower) options() events.ListOptions {
 func eventOf(m *events.Message) (e knowledge.Event, ok bool) {
 	action, _, _ := strings.Cut(string(m.Action), ":")
 	kind, ok := eventKinds[action]
-	if !ok || m.Type != events.ContainerEventType || !isID(m.Actor.ID) {
+	if !ok || m.Type != events.ContainerEventType || !knowledge.FullID(m.Actor.ID) {
 		return e, false
 	}
 	return knowledge.Event{

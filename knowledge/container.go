@@ -13,6 +13,12 @@ type NodeID string
 // ContainerID is the Engine's full id: 64 lower-case hex digits.
 type ContainerID string
 
+// FullID reports whether s has the form of the Engine's full ids. The Engine itself resolves a
+// prefix of one digit, and any other text would become part of a URL or a path.
+func FullID[T ~string](s T) bool {
+	return len(s) == 64 && strings.Trim(string(s), "0123456789abcdef") == ""
+}
+
 // Short is what `docker ps` prints: the first 12 digits.
 func (id ContainerID) Short() string {
 	if len(id) > 12 {

@@ -37,7 +37,7 @@ type Container struct {
 // as for a container that does not run. Which files there are is found out here:
 // a controller that is switched on later shows after attaching again.
 func (h *Host) Attach(c knowledge.Container) (*Container, error) {
-	if !fullID(c.ID) {
+	if !knowledge.FullID(c.ID) {
 		return nil, fmt.Errorf("cannot attach to a container: %q is not a full id", c.ID.Short())
 	}
 	dirs, ok := h.find(c)

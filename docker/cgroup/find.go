@@ -18,20 +18,6 @@ type place [hierarchies]string
 
 func (p *place) usable() bool { return p[cpu] != "" || p[cpuacct] != "" || p[memory] != "" }
 
-// fullID reports whether id is 64 lower-case hex digits: no other name is ever
-// made part of a path.
-func fullID(id knowledge.ContainerID) bool {
-	if len(id) != 64 {
-		return false
-	}
-	for _, c := range []byte(id) {
-		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-			return false
-		}
-	}
-	return true
-}
-
 // find looks for the cgroup where the Engine's driver puts it, then where a
 // rootless Engine's would be, then where the container's process says that it is.
 func (h *Host) find(c knowledge.Container) (place, bool) {
