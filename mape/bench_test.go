@@ -8,9 +8,9 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 )
 
-// fleet is n containers that are known and settled: 85 % idle, 10 % that use a
+// population is n containers that are known and settled: 85 % idle, 10 % that use a
 // little, 5 % that work near their quota and are read ten times a second.
-func fleet(b testing.TB, n int) *host {
+func population(b testing.TB, n int) *host {
 	h := newHost(b, options{cpus: max(4, n), memory: knowledge.Bytes(max(8, n)) * gib})
 	for i := range n {
 		x := h.run(fmt.Sprint("c", i), knowledge.Limits{CPU: core / 4, Memory: 128 * mib, MemorySwap: 256 * mib}, nil)
@@ -31,7 +31,7 @@ func fleet(b testing.TB, n int) *host {
 func BenchmarkTick(b *testing.B) {
 	for _, n := range []int{10, 100, 1000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			h := fleet(b, n)
+			h := population(b, n)
 			b.ReportAllocs()
 			for b.Loop() {
 				h.tick()
@@ -42,7 +42,7 @@ func BenchmarkTick(b *testing.B) {
 
 // The worst pass: all containers are due and decided upon at once.
 func BenchmarkTickAllDue(b *testing.B) {
-	h := fleet(b, 1000)
+	h := population(b, 1000)
 	b.ReportAllocs()
 	for b.Loop() {
 		clear(h.loop.containers.due)
@@ -52,7 +52,7 @@ func BenchmarkTickAllDue(b *testing.B) {
 
 // Claim 3: a pass in which nothing happens leaves no garbage.
 func TestAQuietPassAllocatesNothing(t *testing.T) {
-	h := fleet(t, 100)
+	h := population(t, 100)
 	h.loop.set.ListEvery, h.loop.set.FlushEvery, h.loop.set.DeliberateEvery = time.Hour, time.Hour, time.Hour
 	h.pass(5 * time.Second)
 	if n := testing.AllocsPerRun(300, func() {

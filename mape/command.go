@@ -59,7 +59,7 @@ func (l *Loop) Scale(ctx context.Context, ref string, req ScaleRequest) (ScaleRe
 
 // change runs try on the loop's goroutine until no other action on the container, and
 // no inspect of it, is in the way, and waits until the action that try began is closed.
-// When ctx ends first, the admission says what was in the way.
+// When ctx ends first, the admission names what was in the way.
 func (l *Loop) change(
 	ctx context.Context, try func(done func(knowledge.Record)) (execute.Admission, error),
 ) (execute.Admission, knowledge.Record, error) {
@@ -307,7 +307,7 @@ func (l *Loop) Reload(ctx context.Context, s Settings) error {
 	})
 }
 
-// Watch starts or stops measuring one container by name; already tells that
+// Watch starts or stops measuring one container by name; already is true where
 // nothing changed.
 func (l *Loop) Watch(ctx context.Context, ref string, on bool) (already bool, err error) {
 	err = l.with(ctx, ref, func(c *container) {

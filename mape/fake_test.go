@@ -25,7 +25,7 @@ const (
 var begin = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 // host is a machine in virtual time: its kernel, its Engine and its disk, as the
-// loop's doors show them.
+// loop's interfaces show them.
 type host struct {
 	t    testing.TB
 	loop *Loop
@@ -112,7 +112,7 @@ func newHost(t testing.TB, o options) *host {
 	return h
 }
 
-// boot starts a life of the daemon.
+// boot starts the daemon.
 func (h *host) boot(o options) {
 	set, policy := usualSettings(), usualPolicy()
 	if o.settings != nil {
@@ -150,7 +150,7 @@ func (h *host) boot(o options) {
 	h.t.Cleanup(h.loop.workers.Close)
 }
 
-// end is the orderly end of a life.
+// end stops the daemon in order.
 func (h *host) end() {
 	h.loop.end()
 }

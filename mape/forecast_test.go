@@ -61,7 +61,7 @@ func TestWhoIsForecast(t *testing.T) {
 	}
 }
 
-// What is told is the highest second of the busiest container, what its limit held
+// What is forecast is the highest second of the busiest container, what its limit held
 // back included, and whether it was throttled.
 func TestWhatIsForecast(t *testing.T) {
 	h := newHost(t, options{policy: func(p *knowledge.Policy) { p.Mode = knowledge.ModeObserve }})

@@ -60,8 +60,8 @@ func (s *Settings) cpuPool(h knowledge.Host) knowledge.NanoCPU {
 	return knowledge.FromCores(float64(h.CPUs) * (1 - s.CPUReserve) * s.Overcommit)
 }
 
-// memoryFree is how much more the host's memory budget can promise: what it has,
-// less the reserve, less every limit that was promised and the use of those
+// memoryFree is what is left of the host's memory budget: what it has, less the
+// reserve, less every limit and the use of those containers
 // without one, less what runs outside of containers.
 func (s *Settings) memoryFree(total, available knowledge.Bytes, all []*container) knowledge.Bytes {
 	promised, inside := knowledge.Bytes(0), knowledge.Bytes(0)

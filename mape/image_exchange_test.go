@@ -12,7 +12,7 @@ import (
 	"github.com/effiscale/effiscale/mape/image"
 )
 
-// sealOf stands in for a signature.
+// sealOf is a fake signature.
 func sealOf(node knowledge.NodeID) image.Sign {
 	return func(key knowledge.ImageKey, epoch, version uint64, packed []byte) []byte {
 		return fmt.Appendf(nil, "%s/%s/%d/%d/%d", key, node, epoch, version, len(packed))
@@ -30,7 +30,7 @@ func swap(t *testing.T, to, from *host) (news int) {
 	return news
 }
 
-// ask runs f beside the loop and answers what it asks.
+// ask runs f and meanwhile the loop's calls.
 func (h *host) ask(f func() error) {
 	h.t.Helper()
 	done := make(chan error, 1)
@@ -84,7 +84,7 @@ func TestANewHostStartsFromWhatOthersKnow(t *testing.T) {
 	}
 }
 
-// restart is what the node does between two lives: all copies of the disk come back.
+// restart stops and starts the daemon: all copies of the disk are restored.
 func (h *host) restart(o options) {
 	h.end()
 	o.restored.Images = map[knowledge.ImageKey]*profile.Shared{}
@@ -112,7 +112,7 @@ func (h *host) hasCopy(at image.CopyKey) bool {
 }
 
 // Copies of other hosts are written with their seals, once, again when the disk did
-// not take them, and are given on in the next life as in this one.
+// not take them, and are given to others after a restart as before.
 func TestCopiesOfOthersAreRemembered(t *testing.T) {
 	a, b := newHost(t, options{node: "a", signed: true}), newHost(t, options{node: "b", signed: true})
 	a.of(image1, "first", usual, 0.5)
@@ -141,6 +141,6 @@ func TestCopiesOfOthersAreRemembered(t *testing.T) {
 	c := newHost(t, options{node: "c", signed: true})
 	c.now = b.now
 	if news := swap(t, c, b); news != 1 || !c.hasCopy(at) {
-		t.Errorf("%d news from the next life", news)
+		t.Errorf("%d news after the restart", news)
 	}
 }

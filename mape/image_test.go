@@ -34,8 +34,8 @@ func TestASecondContainerStartsFromItsImage(t *testing.T) {
 	if took := h.firstLimits(first); took < time.Minute {
 		t.Errorf("the first one was limited after %s", took)
 	}
-	second, stranger := h.of(image1, "second", knowledge.Limits{}, 0.1),
-		h.of("image2-command1", "stranger", knowledge.Limits{}, 0.1)
+	second, other := h.of(image1, "second", knowledge.Limits{}, 0.1),
+		h.of("image2-command1", "other", knowledge.Limits{}, 0.1)
 	if took := h.firstLimits(second); took > 10*time.Second {
 		t.Errorf("the second one was limited after %s", took)
 	}
@@ -50,8 +50,8 @@ func TestASecondContainerStartsFromItsImage(t *testing.T) {
 			t.Errorf("%s", a.Reason)
 		}
 	}
-	if took := h.firstLimits(stranger); took < 45*time.Second {
-		t.Errorf("the stranger was limited %s later", took)
+	if took := h.firstLimits(other); took < 45*time.Second {
+		t.Errorf("the other one was limited %s later", took)
 	}
 	if c.Envelope.Learned {
 		t.Error("floors from minutes of history")
@@ -72,7 +72,7 @@ func TestASecondContainerStartsFromItsImage(t *testing.T) {
 }
 
 // What an image taught is written seldom, at the end, and again when a write
-// failed; the next life begins with it, and with what other hosts left.
+// failed; the next start begins with it, and with the copies of other hosts.
 func TestImagesAreRemembered(t *testing.T) {
 	h := newHost(t, options{})
 	h.of(image1, "first", knowledge.Limits{}, 0.5)

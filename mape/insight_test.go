@@ -10,7 +10,7 @@ import (
 )
 
 // A leak that uses no CPU gets a name after hours, a service that is steady another,
-// and the next life goes on with both from what is on record.
+// and the next start goes on with both from what is on record.
 func TestCoursesGetNames(t *testing.T) {
 	h := newHost(t, options{settings: func(s *Settings) { s.Cadence.Budget = 1 }})
 	leaky, steady := h.run("leaky", knowledge.Limits{CPU: core, Memory: 4 * gib, MemorySwap: 4 * gib}, nil),
@@ -37,7 +37,7 @@ func TestCoursesGetNames(t *testing.T) {
 	h.boot(options{restored: Restored{Models: h.models, Recent: recent}})
 	h.pass(2 * time.Minute)
 	if k := h.container(steady).status(h.now).Pattern; k.Kind != analyse.PatternSteady {
-		t.Errorf("in the next life: %s, %s", k.Kind, k.Evidence)
+		t.Errorf("after the restart: %s, %s", k.Kind, k.Evidence)
 	}
 }
 
@@ -52,7 +52,7 @@ func (h *host) steering(b *box) knowledge.Reason {
 }
 
 // Of two services with the same mean the one whose bursts are throttled learns that
-// it hurts at a lower use of its limit, and a restart keeps that.
+// it is harmed at a lower use of its limit, and a restart keeps that.
 func TestThresholdsFollowTheService(t *testing.T) {
 	h := newHost(t, options{policy: func(p *knowledge.Policy) { p.Mode = knowledge.ModeObserve }})
 	smooth, noisy := h.run("smooth", usual, nil), h.run("noisy", usual, nil)
@@ -105,7 +105,7 @@ func (h *host) jitter(b *box, d time.Duration) {
 }
 
 // A noisy service and a smooth one with the same mean have other thresholds and other
-// quotas: what was learned under somebody's fixed limits raises the noisy one's before
+// quotas: what was learned under fixed limits raises the noisy one's before
 // it is throttled, keeps room for it while it rests, and a restart goes on with that.
 func TestThresholdsSteer(t *testing.T) {
 	learned := func(forget bool) (h *host, smooth, noisy *box) {

@@ -7,7 +7,7 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 )
 
-// Rows 63 and 65: what a person gives a container that is down counts, also where nobody
+// Rows 63 and 65: what a person sets for a container that is down counts, also where nothing
 // had time to answer the kill.
 func TestByHandWhileItIsDown(t *testing.T) {
 	h, b := calm(t, options{})
@@ -114,7 +114,7 @@ func TestAPersonAnswersAKill(t *testing.T) {
 	h.pause(b, knowledge.Pause{})
 	h.container(b).Marks.ExternalUntil = h.now.Add(10 * time.Minute)
 	h.pass(30 * time.Second)
-	t.Logf("same life: %s", b.engine.Memory)
+	t.Logf("same start: %s", b.engine.Memory)
 	h.end()
 	h.boot(options{restored: Restored{Marks: h.marks, Originals: h.kept}})
 	h.pass(30 * time.Second)

@@ -20,7 +20,7 @@ func calm(t *testing.T, o options) (*host, *box) {
 	return h, b
 }
 
-// raised is a host whose container lost a process to the kernel at 256 MiB, lives, and
+// raised is a host whose container lost a process to the kernel at 256 MiB, survives, and
 // has more now.
 func raised(t *testing.T) (*host, *box) {
 	h := newHost(t, options{})
@@ -31,7 +31,7 @@ func raised(t *testing.T) (*host, *box) {
 	return h, b
 }
 
-// start begins a life of b, with the limits that the Engine has on record.
+// start starts b with the limits that the Engine has on record.
 func (h *host) start(b *box) {
 	h.mu.Lock()
 	b.c.State, b.gone, b.kernel = knowledge.StateRunning, false, b.engine
@@ -50,7 +50,7 @@ func (h *host) kill(b *box) {
 	h.emit(knowledge.EventDie, b)
 }
 
-// stop ends b in order, for good.
+// stop ends b in order, without a restart.
 func (h *host) stop(b *box) {
 	h.mu.Lock()
 	b.c.State, b.gone = knowledge.StateExited, true
@@ -66,8 +66,8 @@ func (h *host) byHand(b *box, mem knowledge.Bytes) {
 }
 
 // Row 65: what leaps over its limit dies within milliseconds of each start, too
-// early to be measured. It gets more between two lives, a step a kill, up to its
-// maximum, and is not touched when it lives.
+// early to be measured. It gets more between two starts, a step a kill, up to its
+// maximum, and is not touched while it runs.
 func TestKilledBeforeItIsMeasured(t *testing.T) {
 	h := newHost(t, options{policy: func(p *knowledge.Policy) { p.Memory.Max = 256 * mib }})
 	b := h.run("java", small(), nil)
@@ -77,7 +77,7 @@ func TestKilledBeforeItIsMeasured(t *testing.T) {
 		h.kill(b)
 		h.pass(500 * time.Millisecond) // the Engine's first delays are not longer
 		if at := b.engine.Memory; max(at-want, want-at) > 16*mib {
-			t.Errorf("the next life begins with %s, want about %s", at, want)
+			t.Errorf("the next start begins with %s, want about %s", at, want)
 		}
 		h.pass(2 * time.Second)
 	}
@@ -85,7 +85,7 @@ func TestKilledBeforeItIsMeasured(t *testing.T) {
 		t.Errorf("%d updates for two steps", n)
 	}
 	if r := h.container(b).planned[knowledge.ResourceMemory].Decision.Reason.Rule; r != knowledge.RuleAtMax {
-		t.Errorf("at the maximum it says %q", r)
+		t.Errorf("at the maximum: %q", r)
 	}
 	h.start(b)
 	b.anon = 90 * mib
@@ -95,26 +95,26 @@ func TestKilledBeforeItIsMeasured(t *testing.T) {
 	}
 }
 
-// Rows 33 and 65: the update of a life that ended meanwhile is superseded; the one
-// for the next life is a new one.
+// Rows 33 and 65: the update of a container that ended meanwhile is superseded; the one
+// for the next start is a new one.
 func TestKilledDuringTheUpdate(t *testing.T) {
 	h, b := calm(t, options{})
 	b.dying = true
 	h.emit(knowledge.EventOOM, b)
 	h.until(2*time.Second, "an update", func() bool { return h.calls["memory"] == 1 })
 	if got := h.ended[len(h.ended)-1].Result; got != knowledge.ResultSuperseded {
-		t.Fatalf("the update of a life that ends is %s", got)
+		t.Fatalf("the update of a container that ends is %s", got)
 	}
 	b.dying = false
 	h.kill(b)
-	h.until(2*time.Second, "more memory for the next life", func() bool { return b.engine.Memory >= 164*mib })
+	h.until(2*time.Second, "more memory for the next start", func() bool { return b.engine.Memory >= 164*mib })
 	if n := h.calls["memory"]; n != 2 {
 		t.Errorf("%d updates", n)
 	}
 }
 
-// Rows 61 and 65: a kill that was answered is not answered anew by a restart of the
-// daemon, and one that was not still is; whether the container lives or not.
+// Rows 61 and 65: a kill that was answered is not answered again by a restart of the
+// daemon, and one that was not still is; whether the container runs or not.
 func TestAKillIsAnsweredOnce(t *testing.T) {
 	for _, c := range []struct {
 		name     string
@@ -167,20 +167,20 @@ func TestKilledBeyondTheHost(t *testing.T) {
 	}
 }
 
-// Row 65: a kill that is told twice is one kill.
+// Row 65: a kill that is reported twice is one kill.
 func TestTwoEventsOfOneKill(t *testing.T) {
 	h, b := calm(t, options{})
 	h.kill(b)
 	h.pass(300 * time.Millisecond)
 	h.emit(knowledge.EventOOM, b)
 	h.pass(3 * time.Second)
-	t.Logf("%s after one life's end", b.engine.Memory)
+	t.Logf("%s after one exit", b.engine.Memory)
 	if b.engine.Memory > 200*mib {
 		t.Errorf("two steps for one end")
 	}
 }
 
-// Row 65: a cut that killed is known as one that hurt, also where the next life is raised first.
+// Row 65: a cut that killed is known as harmful, also where the limit of the next start is raised first.
 func TestACutThatKilled(t *testing.T) {
 	h := newHost(t, options{})
 	b := h.run("java", knowledge.Limits{CPU: core / 2, Memory: 1024 * mib, MemorySwap: 1024 * mib}, nil)
@@ -216,7 +216,7 @@ func TestInspectOfTheLifeBefore(t *testing.T) {
 	}
 }
 
-// Row 33: the Engine says for ever that there is no process, and the container runs.
+// Row 33: the Engine reports for ever that there is no process, and the container runs.
 func TestNoProcessForLong(t *testing.T) {
 	h, b := calm(t, options{})
 	b.dying = true
@@ -228,7 +228,7 @@ func TestNoProcessForLong(t *testing.T) {
 	}
 }
 
-// Row 33: removed after the kill, and no event says so.
+// Row 33: removed after the kill, and no event reports it.
 func TestKilledAndRemoved(t *testing.T) {
 	h, b := calm(t, options{})
 	h.kill(b)
@@ -265,13 +265,13 @@ func TestStoppedAfterAKill(t *testing.T) {
 	}
 }
 
-// What is recorded of a change for the next life, and what is wanted when the hour is over.
+// What is recorded of a change for the next start, and what is wanted when the hour is over.
 func TestRecordOfTheNextLife(t *testing.T) {
 	h, b := calm(t, options{})
 	h.kill(b)
 	h.pass(2 * time.Second)
 	o := h.ended[len(h.ended)-1]
-	t.Logf("result %s kernel %s engine %s; status limit %s; wish %+v", o.Result, knowledge.Bytes(o.Kernel),
+	t.Logf("result %s kernel %s engine %s; status limit %s; planned %+v", o.Result, knowledge.Bytes(o.Kernel),
 		knowledge.Bytes(o.Engine), h.container(b).Window.MemoryLimit, h.container(b).planned[1])
 	if o.Kernel != 0 && o.Kernel != o.Engine {
 		t.Errorf("the record says applied, and that the kernel holds %s", knowledge.Bytes(o.Kernel))
@@ -279,7 +279,7 @@ func TestRecordOfTheNextLife(t *testing.T) {
 	h.pass(2 * time.Hour)
 	w := h.container(b).planned[1]
 	if w.Decision.Reason.Rule == knowledge.RuleOOM {
-		t.Errorf("two hours later it still wishes for %s: %s", knowledge.Bytes(w.Decision.To), w.Decision.Reason)
+		t.Errorf("two hours later it still requests %s: %s", knowledge.Bytes(w.Decision.To), w.Decision.Reason)
 	}
 }
 
@@ -330,7 +330,7 @@ func TestCrashBeforeTheAnswer(t *testing.T) {
 }
 
 // Rows 41 and 65: grown, then killed and not answered; the clock is set back before the
-// next life.
+// next start.
 func TestAKillBeforeTheClockWentBack(t *testing.T) {
 	for _, back := range []time.Duration{0, 30 * time.Minute} {
 		h, b := calm(t, options{})

@@ -88,7 +88,7 @@ func (l *Loop) reconcile(now time.Time, list []knowledge.Container) {
 	l.images.Forget(now)
 }
 
-// refresh takes over what a listing says of a known container.
+// refresh updates a known container from a listing.
 func (l *Loop) refresh(now time.Time, c *container, info *knowledge.Container) {
 	restarted := info.State != c.State && info.State == knowledge.StateRunning
 	c.State, c.Name, c.Health = info.State, info.Name, info.Health
@@ -232,7 +232,7 @@ func (l *Loop) started(now time.Time, c *container) {
 	c.Restarts++
 	c.settled, c.reading.attachAt = false, time.Time{}
 	if c.Policy.Acts() {
-		l.exec.Host.MemoryFree -= c.Window.MemoryLimit // until it is counted anew
+		l.exec.Host.MemoryFree -= c.Window.MemoryLimit // until the next count
 	}
 	c.service.Restarted()
 	l.attach(now, c)

@@ -29,7 +29,7 @@ const (
 	pauseMost = time.Second
 	// lateBy is how late a tick may come before nothing is decided in it.
 	lateBy = time.Second
-	// frozenFor is a gap after which rates begin anew: the daemon was stopped, or the
+	// frozenFor is a gap after which rates start again: the daemon was stopped, or the
 	// machine slept.
 	frozenFor = 3 * time.Second
 	// eventsKept bounds the queue of the Engine's events; when it overflows the
@@ -198,7 +198,7 @@ func (l *Loop) Tick(now time.Time) {
 }
 
 // checkLate keeps decisions out of a late tick. After a long gap (the daemon was
-// frozen or starved) rates begin anew.
+// frozen or starved) rates start again.
 func (l *Loop) checkLate(now time.Time) {
 	gap := l.ticks.since(now)
 	l.ticks.last = now

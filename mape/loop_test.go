@@ -25,7 +25,7 @@ func TestTheLifeOfAContainer(t *testing.T) {
 		return c != nil && c.OriginalKept && c.Window.Samples >= 3 && c.Envelope.CPU.Max > 0
 	})
 	if o := h.kept[b.c.ID]; o.Limits.Memory != 256*mib {
-		t.Errorf("the way back: %+v", o)
+		t.Errorf("the original limits: %+v", o)
 	}
 	h.pass(20 * time.Second)
 	b.demand = 3
@@ -46,8 +46,8 @@ func TestTheLifeOfAContainer(t *testing.T) {
 	}
 }
 
-// A short host is shared by weight, nobody starves under the floor, the sum stays
-// within the pool, and what the pool took is not taken for a cut that hurt.
+// A short host is shared by weight, nothing falls under the floor, the sum stays
+// within the pool, and what the pool took does not count as a harmful cut.
 func TestAShortHostIsSharedByWeight(t *testing.T) {
 	h := newHost(t, options{})
 	var boxes []*box
@@ -112,7 +112,7 @@ func TestOscillatingLoad(t *testing.T) {
 	}
 }
 
-// Row 68: a host that is full defers growth, and says so.
+// Row 68: a host that is full defers growth, and explains it.
 func TestAFullHostDefers(t *testing.T) {
 	h := newHost(t, options{memory: 2 * gib, policy: func(p *knowledge.Policy) { p.Memory.Max = gib }})
 	var boxes []*box
@@ -138,7 +138,7 @@ func TestAFullHostDefers(t *testing.T) {
 		}
 	}
 	if !deferred {
-		t.Error("nothing was deferred, or nobody said so")
+		t.Error("nothing was deferred, or it was not explained")
 	}
 	for _, b := range boxes[:3] { // exited containers hold nothing
 		h.remove(b)
@@ -167,7 +167,7 @@ func TestALeakEndsAtItsCeiling(t *testing.T) {
 	}
 	if rule := h.container(b).planned[knowledge.ResourceMemory].Decision.Reason.Rule; rule != knowledge.RuleAtMax &&
 		rule != knowledge.RuleLeak {
-		t.Errorf("said: %s", rule)
+		t.Errorf("reason: %s", rule)
 	}
 }
 
@@ -205,7 +205,7 @@ func TestOOMKill(t *testing.T) {
 	}
 }
 
-// Row 31: without events the listing finds who came and who went.
+// Row 31: without events the listing finds what came and what went.
 func TestTheListRepairsLostEvents(t *testing.T) {
 	h := newHost(t, options{})
 	a := h.run("a", usual, nil)
@@ -241,7 +241,7 @@ func TestRecreatedUnderTheSameName(t *testing.T) {
 		t.Fatalf("another one's past: %+v", c.Marks)
 	}
 	if _, left := h.kept[a.c.ID]; left || len(h.kept) != 1 {
-		t.Errorf("ways back: %+v, want the new container's alone", h.kept)
+		t.Errorf("original limits: %+v, want the new container's alone", h.kept)
 	}
 	if c.service.Profile.ObservedFor() < seen || seen < time.Minute {
 		t.Errorf("the service was observed for %s before, %s now", seen, c.service.Profile.ObservedFor())
@@ -295,7 +295,7 @@ func TestChurn(t *testing.T) {
 	}
 }
 
-// A storm of updates by somebody else leads to one inspect a second.
+// A storm of external updates leads to one inspect a second.
 func TestAStormOfUpdates(t *testing.T) {
 	h := newHost(t, options{})
 	b := h.run("web", usual, nil)
@@ -312,7 +312,7 @@ func TestAStormOfUpdates(t *testing.T) {
 	}
 }
 
-// Row 38: files that stand still: no cut is made of old readings.
+// Row 38: files that do not change: no cut is made of old readings.
 func TestFrozenReadings(t *testing.T) {
 	h := newHost(t, options{})
 	b := h.run("web", usual, nil)
@@ -332,7 +332,7 @@ func TestFrozenReadings(t *testing.T) {
 	h.until(10*time.Second, "good again", func() bool { return c.Finding.Quality == knowledge.QualityGood })
 }
 
-// Row 36: one file that makes no sense hides no other, and is counted.
+// Row 36: one invalid file hides no other, and is counted.
 func TestOneBadFile(t *testing.T) {
 	h := newHost(t, options{})
 	b := h.run("web", usual, nil)
@@ -373,7 +373,7 @@ func TestIntervalsAreMonotonic(t *testing.T) {
 	}
 }
 
-// Rows 41 and 61: marks of a life whose clock was ahead are brought back to what can be.
+// Rows 41 and 61: marks of a start whose clock was ahead are corrected.
 func TestMarksOfTheFuture(t *testing.T) {
 	m := execute.Marks{
 		ExternalUntil: begin.Add(24 * time.Hour), LastOOM: begin.Add(24 * time.Hour),
@@ -422,7 +422,7 @@ func TestNothingIsChanged(t *testing.T) {
 }
 
 // Rows 6 and 74: a pass that comes late decides nothing; after a longer gap rates
-// begin anew and everything is listed again.
+// start again and everything is listed again.
 func TestLatePasses(t *testing.T) {
 	for _, gap := range []time.Duration{1500 * time.Millisecond, 12 * time.Second} {
 		t.Run(gap.String(), func(t *testing.T) {
@@ -517,7 +517,7 @@ func TestWeightMode(t *testing.T) {
 	h.loop.exec.RestoreShares(h.now, &h.container(b).Container)
 	h.settle()
 	if b.kernel.Shares != 1024 {
-		t.Errorf("%d shares after the way back", b.kernel.Shares)
+		t.Errorf("%d shares after the restore", b.kernel.Shares)
 	}
 }
 
@@ -547,7 +547,7 @@ func TestAskingALoopThatEnds(t *testing.T) {
 		select {
 		case <-answers:
 		case <-time.After(10 * time.Second):
-			t.Fatal("somebody waits for ever")
+			t.Fatal("a caller waits for ever")
 		}
 	}
 	<-h.loop.Stopped()

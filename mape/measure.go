@@ -109,16 +109,16 @@ func (l *Loop) resting(at time.Duration, c *container) bool {
 	return true
 }
 
-// afterKill gives a container that was killed for memory, and waits for its next
-// life, a higher limit: what dies within milliseconds of each start is never
-// measured. It says when to look again. The Engine is asked first: a person may have
-// changed the limit meanwhile.
+// afterKill gives a container that was killed for memory and waits for its next
+// start a higher limit: one that is killed within milliseconds of each start is never
+// measured. It returns when to check again. The container is inspected first: a person may
+// have changed the limit meanwhile.
 func (l *Loop) afterKill(now time.Time, c *container) (again time.Duration) {
 	again = time.Second
 	if c.Window.LastOOM.IsZero() || !c.Policy.Acts() || !c.waitsForStart() {
 		return again
 	}
-	if c.Gone { // is it still there? the listing tells
+	if c.Gone { // the listing shows whether it still exists
 		l.listing.at = time.Time{}
 		return again
 	}
@@ -131,8 +131,8 @@ func (l *Loop) afterKill(now time.Time, c *container) (again time.Duration) {
 		l.exec.Inspect(now, &c.Container)
 		return tickEvery
 	}
-	l.exec.Review(now, &c.Container)             // a cut that killed is one that hurt
-	c.Window.MemoryLimit = c.Marks.Engine.Memory // what the next life begins with
+	l.exec.Review(now, &c.Container)             // a cut that led to the kill did harm
+	c.Window.MemoryLimit = c.Marks.Engine.Memory // in force at the next start
 	d := c.reflex.AfterKill(now, c.Window, &c.Envelope, &c.Policy)
 	if d.Reason.Rule == "" {
 		d.Reason = knowledge.Reason{Rule: knowledge.RuleNotRunning, Note: c.State.String()}
@@ -155,7 +155,7 @@ func (l *Loop) observe(now time.Time, c *container) {
 		l.lost(now, c, err)
 		return
 	}
-	if err != nil { // one file makes no sense; the others do
+	if err != nil { // one file is invalid; the others are used
 		l.o.Meter.Rejected("unreadable")
 	}
 	if l.fold(c) && s.Have&knowledge.HasLimits != 0 {
@@ -219,8 +219,8 @@ func (c *container) readSlow(now time.Time, cadence *monitor.Cadence) error {
 	}
 	c.reading.slow.Start(now, every, c.slot)
 	// What the kernel holds when a container starts again is taken as it is: a
-	// restart is no reason to change anything. A restart of the daemon is told from
-	// somebody else's change first.
+	// restart is no reason to change anything. After a restart of the daemon,
+	// changes by others are looked for first.
 	if c.Settled() && c.Marks.QuotaSet && c.reading.sample.Have&knowledge.HasLimits != 0 {
 		c.Marks.Quota = c.reading.sample.Quota
 	}
@@ -308,8 +308,8 @@ func (l *Loop) decide(now time.Time, c *container) {
 	maxAge := time.Duration(l.set.StaleAfter) * max(l.cadence.Idle, time.Second)
 	c.Finding = analyse.Assess(now, c.Window, &c.Policy, &c.Container.Container, maxAge)
 	if c.Finding.Memory >= knowledge.SymptomTight && c.Probe != nil && !c.track.FreshDetail() {
-		// Page cache counts as use until memory.stat says otherwise: look before
-		// memory is given away for it.
+		// Page cache counts as use until memory.stat says otherwise: read it before
+		// memory is granted.
 		c.reading.sample.Have = 0
 		if c.Probe.Read(&c.reading.sample, knowledge.HasMemoryStat|knowledge.HasOOM) == nil && l.fold(c) {
 			c.Finding = analyse.Assess(now, c.Window, &c.Policy, &c.Container.Container, maxAge)

@@ -16,7 +16,7 @@ import (
 	"github.com/effiscale/effiscale/mape/service"
 )
 
-// Engine is what the loop needs of the Docker Engine beside execution's part.
+// Engine is what the loop needs of the Docker Engine besides execution's part.
 type Engine interface {
 	execute.Resizer
 	List(ctx context.Context) ([]knowledge.Container, error)

@@ -9,7 +9,7 @@ import (
 	"github.com/effiscale/effiscale/mape/plan"
 )
 
-// owners keep what they are told.
+// owners keep the reports.
 type owners struct {
 	last  []plan.Report
 	times int
@@ -59,8 +59,8 @@ func TestOwnedElsewhere(t *testing.T) {
 	if b.kernel.CPU <= held {
 		t.Errorf("did not grow without an owner: %v", b.kernel.CPU)
 	}
-	stranger := knowledge.Assigned{ID: "nobody"}
-	if h.loop.applyEnvelope(h.now, &in, &stranger) {
+	unknown := knowledge.Assigned{ID: "unknown"}
+	if h.loop.applyEnvelope(h.now, &in, &unknown) {
 		t.Error("obeyed for a container that is not here")
 	}
 	in.Service = "other"
@@ -69,9 +69,9 @@ func TestOwnedElsewhere(t *testing.T) {
 	}
 }
 
-// TestOwnersHearOfNewcomers: the owner of what has just come is told within two
+// TestNewContainersAreReported: the owner of what has just come gets a report within two
 // seconds, of all that runs here, and not of each container by itself.
-func TestOwnersHearOfNewcomers(t *testing.T) {
+func TestNewContainersAreReported(t *testing.T) {
 	o := &owners{}
 	h := newHost(t, options{})
 	h.loop.o.Owners, h.loop.exec.Host.Owned = o, true
@@ -85,11 +85,11 @@ func TestOwnersHearOfNewcomers(t *testing.T) {
 	h.until(3*time.Second, "the owners know of all three", func() bool { return len(o.last) == 3 })
 	h.pass(3 * time.Second)
 	if told := o.times - before; told > 2 {
-		t.Errorf("told %d times of two newcomers", told)
+		t.Errorf("%d reports of two new containers", told)
 	}
 	before = o.times
 	h.pass(time.Minute)
 	if told := o.times - before; told > 7 {
-		t.Errorf("told %d times in a minute without news", told)
+		t.Errorf("%d reports in a minute without news", told)
 	}
 }

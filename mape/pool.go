@@ -9,8 +9,8 @@ import (
 
 const (
 	// requestFor is how long a request for more counts in the pool: two containers
-	// that lack CPU request it at different instants, and each would else take back
-	// what the other got.
+	// that lack CPU request it at different instants, and each would else be granted
+	// what the other got before.
 	requestFor = 10 * time.Second
 	// poolStep is the least change that the pool makes, as a part of the quota.
 	poolStep = 50
@@ -24,7 +24,7 @@ type cpuRequest struct {
 }
 
 // note takes in a request for more. A request is a step from the present quota, so
-// whoever was granted little would request less each time: demand counts, and the
+// a container that was granted little would request less each time: demand counts, and the
 // highest of the last seconds.
 func (r *cpuRequest) note(now time.Time, quota knowledge.NanoCPU) {
 	if quota >= r.quota || now.Sub(r.at) >= requestFor {
@@ -112,7 +112,7 @@ func (p *pool) gather(now time.Time, all []*container) (total knowledge.NanoCPU)
 	return total
 }
 
-// trim keeps boosts, which aim higher than their need, to what nobody requests.
+// trim keeps boosts, which aim higher than their need, to what is not requested.
 func (p *pool) trim(spare knowledge.NanoCPU) {
 	for i, c := range p.of {
 		d := &c.planned[knowledge.ResourceCPU].Decision
@@ -125,9 +125,8 @@ func (p *pool) trim(spare knowledge.NanoCPU) {
 	}
 }
 
-// grant cuts a decision to what the pool grants. With fresh evidence it takes back what
-// a container holds beyond its share, and returns true: growth alone would serve
-// whoever asked first.
+// grant cuts a decision to what the pool grants. With fresh evidence it cuts a
+// container to its share, and returns true: growth alone would serve the first request.
 func (c *container) grant(now time.Time, s plan.Share, capacity knowledge.NanoCPU, fresh bool) (cuts bool) {
 	d := &c.planned[knowledge.ResourceCPU].Decision
 	quota := c.Window.Quota

@@ -17,7 +17,7 @@ type saving struct {
 	folds   []knowledge.Record // of containers that are gone
 }
 
-// record writes what an interval left, in one transaction, beside the loop.
+// record writes what an interval left, in one transaction, by a worker.
 func (l *Loop) record(now time.Time) {
 	l.checkReady()
 	s := &l.saving

@@ -6,14 +6,14 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 )
 
-// TestAShortLifeDoesNotHideACrash: what a killed life left is looked at by the first
+// TestAShortRunDoesNotHideACrash: what a crashed daemon left is looked at by the first
 // one that lasts, also where one that was too short for it ended in order between.
-func TestAShortLifeDoesNotHideACrash(t *testing.T) {
+func TestAShortRunDoesNotHideACrash(t *testing.T) {
 	h := newHost(t, options{restored: Restored{Unclean: true}})
 	h.run("web", knowledge.Limits{CPU: core / 2, Memory: 64 * mib}, nil)
 	h.end()
 	if !h.loop.Unadopted() {
-		t.Error("a life without a single pass has looked at everything")
+		t.Error("a run without a single tick has compared everything")
 	}
 	h.boot(options{restored: Restored{Unclean: true}})
 	for range 50 {

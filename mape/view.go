@@ -23,7 +23,7 @@ type ContainerStatus struct {
 	AttachError string // why it is not measured; empty: it is
 	Measured    bool
 	Kills       uint64 // OOM kills since the cgroup was made
-	Busy        bool   // an action is on its way
+	Busy        bool   // an action is in progress
 	// Watching: a cut is under watch, or the first step of one is.
 	Watching bool
 	// Ahead is the forecast of its service that may raise its floor; the zero value:
@@ -37,7 +37,7 @@ type ContainerStatus struct {
 	// Adaptive are the thresholds that its service learned; HasAdaptive: there are any.
 	Adaptive    analyse.Thresholds
 	HasAdaptive bool
-	// Threshold says what they do to the limit, or why they do nothing yet.
+	// Threshold says how they change the limit, or why they do not yet.
 	Threshold knowledge.Reason
 }
 
@@ -113,7 +113,7 @@ func (l *Loop) with(ctx context.Context, ref string, f func(c *container)) error
 	return errors.Join(err, findErr)
 }
 
-// Find copies one container, with what every guard says of its decisions.
+// Find copies one container, with every guard's answer to its decisions.
 func (l *Loop) Find(
 	ctx context.Context, ref string,
 ) (v ContainerStatus, guards [2][]execute.GuardResult, err error) {
@@ -156,7 +156,7 @@ type Recorded struct {
 }
 
 // Recorded finds a service by its name, or by a container of it. A name that it
-// does not know may be a service's that is on the disk alone: it is no error.
+// does not know may be a service's that is on the disk only: it is no error.
 func (l *Loop) Recorded(ctx context.Context, name string, since time.Time) (r Recorded, err error) {
 	doErr := l.Do(ctx, func() {
 		r.Service = knowledge.ServiceKey(name)

@@ -29,7 +29,7 @@ type Resizer interface {
 
 // Probe is one container's kernel files. It is used by the loop's goroutine only.
 type Probe interface {
-	// Read reads groups of signals into s, and says in s.Have which could be read.
+	// Read reads groups of signals into s, and sets in s.Have which could be read.
 	Read(s *knowledge.Sample, groups knowledge.Signals) error
 	SetQuota(q knowledge.NanoCPU, period time.Duration) error
 	SetHigh(b knowledge.Bytes) error
@@ -46,9 +46,9 @@ type Journal interface {
 	End(o knowledge.Outcome) error
 	// Keep records the limits that a container had before the first change.
 	Keep(o knowledge.Original) error
-	// Amend replaces them after somebody else's change.
+	// Amend replaces them after an external change.
 	Amend(o knowledge.Original) error
-	// Drop forgets them: they are in force again, or the container is gone.
+	// Drop forgets them: they were restored, or the container was removed.
 	Drop(id knowledge.ContainerID) error
 }
 
@@ -67,15 +67,15 @@ type Container struct {
 	// OriginalKept: the limits of before the first change, Original, are on the disk.
 	OriginalKept bool
 	Original     knowledge.Limits
-	InFlight     bool // an update is under way
-	// Promised is the memory limit that is under way; 0: none.
+	InFlight     bool // an update is in progress
+	// Promised is the memory limit that is being set; 0: none.
 	Promised knowledge.Bytes
 	Gone     bool // it was removed
 	// Adopt: the daemon ended before without saving. The limits of the Engine and the
 	// kernel are then taken as they are: what the marks do not have is far more likely
 	// the daemon's own work than a person's.
 	Adopt bool
-	// Unread: an update was under way beside the newest inspect, which may have been
+	// Unread: an update was in progress during the newest inspect, which may have been
 	// answered before it: its limits were not used.
 	Unread bool
 	// Unsaved: the marks differ from what is on the disk.
@@ -225,7 +225,7 @@ func (r *rate) count(now time.Time) float64 {
 	return float64(r.now) + float64(r.old)*float64(60-now.Unix()%60)/60
 }
 
-// Exited notes that the container ended: an inspect that was under way, and updates
+// Exited notes that the container ended: an inspect that was in progress, and updates
 // that found no process, are of the time before.
 func (c *Container) Exited() {
 	c.seen.exits++

@@ -107,12 +107,12 @@ func (e *Executor) Apply(now time.Time, c *Container, d knowledge.Decision, done
 	} else {
 		wait = e.cpu(now, c, a, done)
 	}
-	if r.Acted = wait.IsZero(); !r.Acted { // another update is under way
+	if r.Acted = wait.IsZero(); !r.Acted { // another update is in progress
 		r.Allowed, r.Guard, r.Reason = d.From, "in-flight", wait
 		return r
 	}
 	if d.Resource == knowledge.ResourceMemory && d.From != 0 && r.Allowed > d.From {
-		e.Host.MemoryFree -= knowledge.Bytes(r.Allowed - d.From) // until it is counted anew
+		e.Host.MemoryFree -= knowledge.Bytes(r.Allowed - d.From) // until the next count
 		c.Promised = knowledge.Bytes(r.Allowed)
 	}
 	if !req.restores() && !d.Boost {
@@ -239,7 +239,7 @@ func (e *Executor) readBack(c *Container) bool {
 }
 
 // cpu changes the quota. The reason says why it could not be now; zero: it is done, or
-// under way.
+// in progress.
 func (e *Executor) cpu(now time.Time, c *Container, a knowledge.Action, done func(knowledge.Record)) knowledge.Reason {
 	if done == nil && e.writeQuota(c, knowledge.NanoCPU(a.Resize.To)) {
 		c.moves.add(a, int64(c.Window.Quota))

@@ -12,7 +12,7 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 )
 
-// I4: recorded, sent, read back, closed, in this order; and the waiter is told last.
+// I4: recorded, sent, read back, closed, in this order; and the waiter gets the record last.
 func TestOrderOfAnAction(t *testing.T) {
 	w := newWorld(t)
 	told := knowledge.Record{}
@@ -188,7 +188,7 @@ func TestQuotaSurvivesAnEngineUpdate(t *testing.T) {
 	}
 }
 
-// Before the first change the way back is on the disk.
+// Before the first change the original limits are on the disk.
 func TestOriginalFirst(t *testing.T) {
 	w := newWorld(t)
 	w.s.OriginalKept, w.s.Original = false, knowledge.Limits{}
@@ -276,7 +276,7 @@ func TestActuatorEngine(t *testing.T) {
 	w.settle()
 }
 
-// A person's wish that meets another action is told to wait, not dropped.
+// A person's request that meets another action waits and is not dropped.
 func TestUserWaits(t *testing.T) {
 	w := newWorld(t)
 	w.memory(700 * mib)

@@ -58,8 +58,8 @@ func (c *Container) quotaAsSet() bool {
 	return c.Window.Quota != 0 && sameCPU(c.Window.Quota, c.Marks.Quota)
 }
 
-// compare compares the Engine's record with what was set, after an inspect beside which
-// no update was under way.
+// compare compares the Engine's record with what was set, after an inspect during
+// which no update was in progress.
 func (e *Executor) compare(now time.Time, c *Container, l knowledge.Limits) {
 	m := &c.Marks
 	if !m.EngineKnown || c.Adopt {
@@ -114,7 +114,7 @@ func (e *Executor) settle(now time.Time, c *Container) {
 	}
 }
 
-// external takes over somebody else's change: automation leaves it alone for the
+// external takes over an external change: automation does not touch it for the
 // policy's time, and a restore goes back to it.
 func (e *Executor) external(now time.Time, c *Container, l knowledge.Limits, cpu, mem bool) {
 	m := &c.Marks
@@ -160,7 +160,7 @@ func outside[T ~int64](r knowledge.Range[T], v T) bool {
 	return v != 0 && (v < r.Min || (r.Max > 0 && v > r.Max))
 }
 
-// recordExternal records a change that somebody else made, and the new original.
+// recordExternal records an external change, and the new original limits.
 func (e *Executor) recordExternal(now time.Time, c *Container, r knowledge.Resource, from, to int64) {
 	a := knowledge.Action{
 		Kind: knowledge.ActionResize, ID: c.ID, Name: c.Name, Service: c.Service,

@@ -24,7 +24,7 @@ func (w *world) notice() {
 }
 
 // Row 63: a person's change is seen in the kernel, explained by the Engine,
-// respected for the policy's time, recorded, and is the new way back.
+// respected for the policy's time, recorded, and becomes the original.
 func TestExternalChange(t *testing.T) {
 	w := newWorld(t)
 	w.cpu(12 * core / 10)
@@ -35,7 +35,7 @@ func TestExternalChange(t *testing.T) {
 		t.Fatalf("respected for %s, pinned %v", m.ExternalUntil.Sub(w.now), m.Pinned)
 	}
 	if w.s.Original.CPU != 2*core || w.s.Original.Memory != 600*mib || w.s.Dirty() {
-		t.Errorf("the way back is %+v", w.s.Original)
+		t.Errorf("the original is %+v", w.s.Original)
 	}
 	if len(w.closed) != 2 || len(w.kept) != 2 || w.s.LastChange.Action.Actor != knowledge.ActorExternal {
 		t.Errorf("recorded %+v", w.closed)
@@ -87,7 +87,7 @@ func TestExternalMemoryKeepsTheLag(t *testing.T) {
 	}
 }
 
-// ENGINE.md 12 and 14: what the Engine does not know of is drift, and put back;
+// ENGINE.md 12 and 14: what the Engine does not have is drift, and repaired;
 // each time later, so that two writers do not fight.
 func TestDrift(t *testing.T) {
 	w := newWorld(t)
@@ -119,8 +119,8 @@ func TestMemoryDriftGoesThroughTheEngine(t *testing.T) {
 	}
 }
 
-// What an update that failed left in the kernel is ours: the Engine is told again, and
-// the kernel is not put back to what the Engine holds.
+// What an update that failed left in the kernel is the daemon's: the update is sent again, and
+// the kernel is not reset to what the Engine has.
 func TestMemoryThatTheEngineMissed(t *testing.T) {
 	for _, err := range []error{errGone, errors.New("the Engine hung up")} {
 		w := newWorld(t)
@@ -147,7 +147,7 @@ func TestMemoryThatTheEngineMissed(t *testing.T) {
 	}
 }
 
-// Who only watches puts nothing back: observe, opted out, safe mode.
+// Nothing is repaired where nothing may be changed: observe, opted out, safe mode.
 func TestNoRepairWhereNothingMayBeChanged(t *testing.T) {
 	for name, set := range map[string]func(*world){
 		"observe":   func(w *world) { w.s.Policy.Mode = knowledge.ModeObserve },
@@ -169,7 +169,7 @@ func TestNoRepairWhereNothingMayBeChanged(t *testing.T) {
 	}
 }
 
-// What the kernel rounds is neither drift nor somebody's change.
+// What the kernel rounds is neither drift nor an external change.
 func TestRoundingIsNoChange(t *testing.T) {
 	w := newWorld(t)
 	w.cpu(knowledge.FromCores(1.234))
@@ -198,11 +198,11 @@ func TestFirstMeetingChangesNothing(t *testing.T) {
 }
 
 // Row 3: killed while the Engine lagged behind: the kernel's quota stays, and the
-// Engine follows; nobody takes it for a person's change.
+// Engine follows; it is not taken for a person's change.
 func TestTheNextLifeTakesTheKernelsQuota(t *testing.T) {
 	w := newWorld(t)
 	w.s.sync.settled, w.s.Adopt = false, true
-	w.kernel.CPU = 15 * core / 10 // of the life before; the marks say nothing of it
+	w.kernel.CPU = 15 * core / 10 // of the start before; the marks do not have it
 	w.pass(time.Second)
 	w.exec.Inspect(w.now, w.s)
 	w.settle()
@@ -230,11 +230,10 @@ func (w *world) heldBack() (come func()) {
 	}
 }
 
-// An inspect that was answered before an update of the daemon's own, and is heard of
-// after it, tells of limits that are gone: they are nobody's change. What somebody
+// An inspect that was answered before an update of the daemon's own, and arrives after it, has outdated limits: they are no external change. What somebody
 // else did meanwhile is seen by the next one.
 func TestAnAnswerFromBeforeAnUpdateIsNobodysChange(t *testing.T) {
-	for name, adopt := range map[string]bool{"in a life": false, "after a crash": true} {
+	for name, adopt := range map[string]bool{"without a crash": false, "after a crash": true} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			w.s.Adopt, w.s.sync.settled = adopt, !adopt
@@ -260,7 +259,7 @@ func TestAnAnswerFromBeforeAnUpdateIsNobodysChange(t *testing.T) {
 			w.notice()
 			if w.s.LastChange.Action.Actor != knowledge.ActorUser || !w.s.Marks.ExternalUntil.IsZero() ||
 				w.s.Original.CPU != core || w.s.Unread {
-				t.Errorf("external until %s, the way back %+v, unread %v, newest %+v", w.s.Marks.ExternalUntil, w.s.Original,
+				t.Errorf("external until %s, the original %+v, unread %v, newest %+v", w.s.Marks.ExternalUntil, w.s.Original,
 					w.s.Unread, w.s.LastChange.Action)
 			}
 			if m := &w.s.Marks; w.s.Adopt || m.Engine.CPU != 12*core/10 || m.Engine.Memory != 600*mib {
@@ -271,7 +270,7 @@ func TestAnAnswerFromBeforeAnUpdateIsNobodysChange(t *testing.T) {
 			asked(knowledge.ResourceMemory, int64(650*mib))
 			come()
 			if !w.s.Unread {
-				t.Error("nothing says that the Engine has to be asked again")
+				t.Error("no inspect is planned")
 			}
 			w.exec.Inspect(w.now, w.s)
 			w.settle()

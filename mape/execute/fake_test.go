@@ -23,11 +23,11 @@ const (
 
 var (
 	errGone    = errors.New("no such container")
-	errRefused = errors.New("the kernel said no")
+	errRefused = errors.New("the kernel refused")
 	errSick    = errors.New("500 internal error")
 )
 
-// world is a container, its kernel and its Engine, as the executor's doors show
+// world is a container, its kernel and its Engine, as the executor's interfaces show
 // them, with a log of everything that happens in order.
 type world struct {
 	t    *testing.T
@@ -43,7 +43,7 @@ type world struct {
 	id      knowledge.ContainerID
 	calls   map[string]int
 	fail    error             // of every update
-	partly  bool              // a failed memory update is in the kernel all the same
+	partly  bool              // a failed memory update is in the kernel anyway
 	inspect error             // of every inspect
 	rewrite knowledge.NanoCPU // an update of the Engine leaves this quota in the kernel
 	broken  error             // the quota file
@@ -53,7 +53,7 @@ type world struct {
 	open    map[uint64]knowledge.Action
 	closed  []knowledge.Outcome
 	kept    []knowledge.Original
-	writing int // updates of the container under way
+	writing int // updates of the container in progress
 	most    int // at once
 	learned []bool
 }
@@ -260,7 +260,7 @@ func usualSubject(now time.Time) Container {
 	}
 }
 
-// settle brings back every job that is under way, and what follows from it.
+// settle brings back every job that is in progress, and what follows from it.
 func (w *world) settle() {
 	w.t.Helper()
 	deadline := time.After(10 * time.Second)

@@ -399,7 +399,7 @@ type Admission struct {
 	// Guard and Reason name the first guard that changed the value; empty: none.
 	Guard  string
 	Reason knowledge.Reason
-	// Acted: it was done, or is under way.
+	// Acted: it was done, or is in progress.
 	Acted bool
 }
 

@@ -11,7 +11,7 @@ import (
 
 var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
-// Each guard, asked alone and in its place: rows 37, 38, 53, 57, 60, 63, 64, 68, 74.
+// Each guard, alone and in its place: rows 37, 38, 53, 57, 60, 63, 64, 68, 74.
 func TestGuards(t *testing.T) {
 	const cpu, mem = knowledge.ResourceCPU, knowledge.ResourceMemory
 	C := func(c float64) int64 { return int64(knowledge.FromCores(c)) }
@@ -34,7 +34,7 @@ func TestGuards(t *testing.T) {
 			func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) { c.Policy.Mode = knowledge.ModeObserve }},
 		{"observe, and drift", "mode", cpu, C(1.2), C(1), knowledge.ActorRepair,
 			func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) { c.Policy.Mode = knowledge.ModeObserve }},
-		{"observe, and the way back", "", cpu, C(1.2), C(1.2), knowledge.ActorRestore,
+		{"observe, and restore", "", cpu, C(1.2), C(1.2), knowledge.ActorRestore,
 			func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) { c.Policy.Mode = knowledge.ModeObserve }},
 		{"not opted in", "mode", mem, M(600), M(512), 0, func(c *Container, _ *Host, _ *Rules,
 			_ *knowledge.Decision) {
@@ -67,7 +67,7 @@ func TestGuards(t *testing.T) {
 			_ *knowledge.Decision) {
 			c.State = knowledge.StateExited
 		}},
-		{"restarting, and the way back", "running", cpu, C(1.2), C(1), knowledge.ActorRestore,
+		{"restarting, and restore", "running", cpu, C(1.2), C(1), knowledge.ActorRestore,
 			func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) {
 				c.State = knowledge.StateRestarting
 			}},
@@ -88,7 +88,7 @@ func TestGuards(t *testing.T) {
 				c.Marks.ExternalUntil, d.Reason.Rule, d.Boost, c.Window.LastOOM = noon.Add(time.Minute), knowledge.RuleOOM, true,
 					noon
 			}},
-		{"exited, and the way back", "", cpu, C(1.2), C(1.2), knowledge.ActorRestore,
+		{"exited, and restore", "", cpu, C(1.2), C(1.2), knowledge.ActorRestore,
 			func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) { c.State = knowledge.StateExited }},
 		{"a GPU", "hazard", mem, M(600), M(512), 0, func(c *Container, _ *Host, _ *Rules,
 			_ *knowledge.Decision) {

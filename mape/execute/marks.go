@@ -9,13 +9,13 @@ import (
 // Marks are what must survive a restart of the daemon for one container.
 type Marks struct {
 	// Engine is what the Engine is known to have: what was last sent or read. A
-	// difference that is found later was made by somebody else.
+	// difference that is found later is an external change.
 	Engine      knowledge.Limits `json:"engine"`
 	EngineKnown bool             `json:"engine_known"`
 	// Quota is what was last written to the kernel; 0 with QuotaSet: no limit.
 	Quota    knowledge.NanoCPU `json:"quota"`
 	QuotaSet bool              `json:"quota_set"`
-	// ExternalUntil: automation leaves somebody else's change alone until then.
+	// ExternalUntil: automation does not touch an external change until then.
 	ExternalUntil time.Time `json:"external_until,omitzero"`
 	// Pinned: their value lies outside the policy; it stays until they change it.
 	Pinned bool `json:"pinned,omitempty"`
@@ -42,7 +42,7 @@ type RaisedFloor struct {
 }
 
 // raise keeps cuts above a value that was needed: for an hour, doubling with each
-// repeat, and anew after a week without harm.
+// repeat, and starts again after a week without harm.
 func (f *RaisedFloor) raise(now time.Time, value int64) {
 	if now.Sub(f.Until) > raisedForget {
 		f.Times = 0

@@ -147,7 +147,7 @@ const (
 )
 
 // SetShares sets a container's CPU shares (1024 is Docker's default), and reports whether
-// the update is under way. Shares are no hard limit, so they are not in the journal; the
+// the update is in progress. Shares are no hard limit, so they are not in the journal; the
 // original is kept.
 func (e *Executor) SetShares(now time.Time, c *Container, shares int64) bool {
 	have := c.Marks.Engine.Shares

@@ -10,7 +10,7 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 )
 
-// Quiet for ten seconds, or late: then the Engine is told what the kernel holds.
+// Quiet for ten seconds, or late: then the Engine gets what the kernel has.
 func TestTheEngineFollows(t *testing.T) {
 	w := newWorld(t)
 	w.cpu(12 * core / 10)
@@ -21,7 +21,7 @@ func TestTheEngineFollows(t *testing.T) {
 	}
 	w.settle()
 	if w.calls["cpu"] != 0 {
-		t.Errorf("told after %d calls while it may still move", w.calls["cpu"])
+		t.Errorf("updated after %d calls while it may still move", w.calls["cpu"])
 	}
 	w.pass(time.Second)
 	w.exec.SyncEngine(w.now, slices.Values(subjects))
@@ -34,7 +34,7 @@ func TestTheEngineFollows(t *testing.T) {
 	}
 }
 
-// One that never rests is told within a minute all the same.
+// One that never rests is sent within a minute anyway.
 func TestTheEngineFollowsWithinAMinute(t *testing.T) {
 	w := newWorld(t)
 	begin, behind := w.now, time.Duration(0)
@@ -117,8 +117,8 @@ func TestARefusalOfTheLazyUpdate(t *testing.T) {
 	}
 }
 
-// The quota that moves while the Engine is being told of an older one stays, and
-// the Engine is told again.
+// The quota that moves while an older one is being sent stays, and
+// is sent again.
 func TestAMoveDuringTheLazyUpdate(t *testing.T) {
 	w := newWorld(t)
 	w.cpu(12 * core / 10)
@@ -137,7 +137,7 @@ func TestAMoveDuringTheLazyUpdate(t *testing.T) {
 	}
 }
 
-// Row 4: at the end the Engine is told of all that it does not know.
+// Row 4: at the end the Engine gets all that it does not have.
 func TestFlush(t *testing.T) {
 	w := newWorld(t)
 	w.cpu(12 * core / 10)
@@ -145,19 +145,19 @@ func TestFlush(t *testing.T) {
 	clean.Marks.Engine = w.engine
 	gone := usualSubject(w.now)
 	gone.Gone, gone.sync.dirtySince = true, w.now
-	told, left := w.exec.Flush(t.Context(), slices.Values([]*Container{w.s, &clean, &gone}))
-	if told != 1 || left != 0 || w.engine.CPU != 12*core/10 || w.s.Dirty() {
-		t.Errorf("told %d, left %d, the Engine holds %s", told, left, w.engine.CPU)
+	sent, left := w.exec.Flush(t.Context(), slices.Values([]*Container{w.s, &clean, &gone}))
+	if sent != 1 || left != 0 || w.engine.CPU != 12*core/10 || w.s.Dirty() {
+		t.Errorf("sent %d, left %d, the Engine holds %s", sent, left, w.engine.CPU)
 	}
 	w.cpu(14 * core / 10)
 	w.fail = errSick
-	if told, left := w.exec.Flush(t.Context(), slices.Values([]*Container{w.s})); told != 0 || left != 1 {
-		t.Errorf("told %d, left %d by an Engine that fails", told, left)
+	if sent, left := w.exec.Flush(t.Context(), slices.Values([]*Container{w.s})); sent != 0 || left != 1 {
+		t.Errorf("sent %d, left %d by an Engine that fails", sent, left)
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	if told, left := w.exec.Flush(ended, slices.Values([]*Container{w.s})); told+left != 1 {
-		t.Errorf("told %d, left %d without time", told, left)
+	if sent, left := w.exec.Flush(ended, slices.Values([]*Container{w.s})); sent+left != 1 {
+		t.Errorf("sent %d, left %d without time", sent, left)
 	}
 }
 
@@ -205,14 +205,14 @@ func TestWeigh(t *testing.T) {
 	}
 }
 
-// A life that ends before it came to compare what a killed one left in the kernel
+// A daemon that ends before it compared what a crashed one left in the kernel
 // does so at its end: the next one would take the Engine's older limit for true.
 func TestFlushAdoptsWhatAKilledLifeLeft(t *testing.T) {
 	w := newWorld(t)
 	w.kernel.CPU = core / 2
 	w.s.Adopt, w.s.sync.settled = true, false
-	if told, left := w.exec.Flush(t.Context(), slices.Values([]*Container{w.s})); told != 1 || left != 0 ||
+	if sent, left := w.exec.Flush(t.Context(), slices.Values([]*Container{w.s})); sent != 1 || left != 0 ||
 		w.engine.CPU != core/2 {
-		t.Errorf("told %d, left %d, the Engine holds %v, the kernel %v", told, left, w.engine.CPU, w.kernel.CPU)
+		t.Errorf("sent %d, left %d, the Engine holds %v, the kernel %v", sent, left, w.engine.CPU, w.kernel.CPU)
 	}
 }

@@ -55,7 +55,7 @@ func (c *Container) watch(now time.Time, a knowledge.Action) {
 func (e *Executor) Review(now time.Time, c *Container) {
 	e.reviewHigh(now, c)
 	if c.Pause.Active(now) && !c.Pause.OnlyDown {
-		c.watches = [2]*watch{} // limits are left alone, an undo is a change too
+		c.watches = [2]*watch{} // nothing is changed, not even by an undo
 		return
 	}
 	for r := range c.watches {
@@ -63,11 +63,11 @@ func (e *Executor) Review(now time.Time, c *Container) {
 		if w == nil {
 			continue
 		}
-		if hurt := w.harm(now, c); hurt != "" {
+		if harm := w.harm(now, c); harm != "" {
 			if c.InFlight && r == int(knowledge.ResourceMemory) {
-				continue // one writer: the undo follows the update that is under way
+				continue // one writer: the undo follows the update that is in progress
 			}
-			e.undo(now, c, w, hurt)
+			e.undo(now, c, w, harm)
 			continue
 		}
 		if !now.Before(w.until) {
@@ -79,7 +79,7 @@ func (e *Executor) Review(now time.Time, c *Container) {
 	}
 }
 
-// harm says what became worse since the cut and follows from it: a load that grew does
+// harm names what became worse since the cut and follows from it: a load that grew does
 // not.
 func (w *watch) harm(now time.Time, c *Container) string {
 	win := c.Window
@@ -111,7 +111,7 @@ func (w *watch) harm(now time.Time, c *Container) string {
 }
 
 // undo undoes a cut and raises the floor.
-func (e *Executor) undo(now time.Time, c *Container, w *watch, hurt string) {
+func (e *Executor) undo(now time.Time, c *Container, w *watch, harm string) {
 	a := w.action
 	r, limit := a.Resize.Resource, a.Resize.From
 	c.raise(now, r, limit)
@@ -120,7 +120,7 @@ func (e *Executor) undo(now time.Time, c *Container, w *watch, hurt string) {
 		e.outcome(c, r, true)
 	}
 	if a.Seq != 0 {
-		o := knowledge.Outcome{Seq: a.Seq, Result: knowledge.ResultReverted, At: now, Message: hurt}
+		o := knowledge.Outcome{Seq: a.Seq, Result: knowledge.ResultReverted, At: now, Message: harm}
 		e.close(o, func() {})
 	}
 	e.meter.Action(r.String(), knowledge.ResultReverted.String(), 0)
@@ -128,7 +128,7 @@ func (e *Executor) undo(now time.Time, c *Container, w *watch, hurt string) {
 	if from != 0 && from >= limit {
 		return // it has grown back already
 	}
-	reason := knowledge.Reason{Rule: knowledge.RuleHurt, Args: [4]float64{now.Sub(a.At).Seconds()}, Note: hurt}
+	reason := knowledge.Reason{Rule: knowledge.RuleHurt, Args: [4]float64{now.Sub(a.At).Seconds()}, Note: harm}
 	e.Apply(now, c, knowledge.Decision{
 		ID: c.ID, Resource: r, Verb: knowledge.Grow, Actor: knowledge.ActorUndo, At: now,
 		From: from, To: limit, Boost: true, Reason: reason,

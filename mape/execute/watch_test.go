@@ -8,7 +8,7 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 )
 
-// A cut that hurts is taken back at once, the floor is raised for an hour and
+// A cut that does harm is undone at once, the floor is raised for an hour and
 // doubles with each repeat, to a day.
 func TestUndoOfACutThatHurt(t *testing.T) {
 	w := newWorld(t)
@@ -106,7 +106,7 @@ func (w *world) reverted() bool {
 	return false
 }
 
-// Several cuts in a row are taken back together; growth ends the watch.
+// Several cuts in a row are undone together; growth ends the watch.
 func TestCutsInARow(t *testing.T) {
 	w := newWorld(t)
 	for _, to := range []knowledge.NanoCPU{9, 8, 7} {
@@ -150,11 +150,11 @@ func TestCutsThatAreNotTakenBack(t *testing.T) {
 	w.s.Window.ThrottleRatio = 0.9
 	w.exec.Review(w.now, w.s)
 	if w.kernel.CPU != 8*core/10 {
-		t.Errorf("a person's cut is taken back to %s", w.kernel.CPU)
+		t.Errorf("a person's cut is undone to %s", w.kernel.CPU)
 	}
 }
 
-// An undo that meets an update under way waits for it.
+// An undo that meets an update in progress waits for it.
 func TestUndoWaitsForTheWriter(t *testing.T) {
 	w := newWorld(t)
 	w.v1 = true
@@ -173,7 +173,7 @@ func TestUndoWaitsForTheWriter(t *testing.T) {
 	}
 }
 
-// Memory is cut in two steps where there is memory.high: recorded, lowered, felt
+// Memory is cut in two steps where there is memory.high: recorded, lowered, watched
 // for 5 s, and then followed by the limit.
 func TestTwoSteps(t *testing.T) {
 	w := newWorld(t)
@@ -183,7 +183,7 @@ func TestTwoSteps(t *testing.T) {
 	w.settle()
 	w.happened("record memory", "high 400 MiB")
 	if r := w.memory(380 * mib); r.Acted {
-		t.Error("a second cut beside the first")
+		t.Error("a second cut during the first")
 	}
 	w.pass(4 * time.Second)
 	w.exec.Review(w.now, w.s)
@@ -225,7 +225,7 @@ func TestTheFirstStepIsFelt(t *testing.T) {
 }
 
 // Growth during the first step does not wait; nor does the end of the daemon, a
-// person, or somebody else's change. memory.high is lifted each time.
+// person, or an external change. memory.high is removed each time.
 func TestTheFirstStepGivesWay(t *testing.T) {
 	for name, come := range map[string]func(*world){
 		"growth": func(w *world) { w.memory(600 * mib) },
@@ -234,7 +234,7 @@ func TestTheFirstStepGivesWay(t *testing.T) {
 				func(knowledge.Record) {})
 		},
 		"the end of the daemon": func(w *world) { w.exec.Flush(w.t.Context(), slices.Values([]*Container{w.s})) },
-		"somebody else": func(w *world) {
+		"external change": func(w *world) {
 			w.kernel.Memory, w.engine.Memory = 800*mib, 800*mib
 			w.exec.Inspect(w.now, w.s)
 		},
@@ -250,13 +250,13 @@ func TestTheFirstStepGivesWay(t *testing.T) {
 				t.Errorf("high %s, probing %v, open %v", w.high, w.s.cut.on, w.open)
 			}
 			if w.kernel.Memory < 512*mib {
-				t.Errorf("cut all the same: %s", w.kernel.Memory)
+				t.Errorf("cut anyway: %s", w.kernel.Memory)
 			}
 		})
 	}
 }
 
-// Row 3: killed between the two steps: the next life finds memory.high lowered,
+// Row 3: killed between the two steps: the next start finds memory.high lowered,
 // and lifts it.
 func TestANextLifeLiftsTheFirstStep(t *testing.T) {
 	w := newWorld(t)

@@ -67,7 +67,7 @@ func (h *Workers) Finish(after func()) {
 	after()
 }
 
-// Open is how many jobs are under way.
+// Open is how many jobs are in progress.
 func (h *Workers) Open() int { return h.open }
 
 // Close ends the workers and waits for the jobs that run.

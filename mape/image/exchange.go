@@ -47,7 +47,7 @@ type Copy struct {
 }
 
 // Digest is the version of one copy that a node has. One of Version 0 is no copy: the
-// node knows the image and asks for the copies of others. One without an image tells
+// node knows the image and asks for the copies of others. One without an image reports
 // for how many further images (Epoch) and copies (Version) there is room; without it
 // there is room for all.
 type Digest struct {
@@ -160,7 +160,7 @@ func (s *Set) eachCopy(now time.Time, key knowledge.ImageKey, i *Image, yield fu
 }
 
 // Digests are the versions of all copies that this node has, images in use first: at
-// most 4096, at about 130 bytes 0.5 MB. The first one tells how much room there is.
+// most 4096, at about 130 bytes 0.5 MB. The first one reports how much room there is.
 func (s *Set) Digests(now time.Time) []Digest {
 	unused, copies := s.count()
 	room := Digest{
@@ -293,7 +293,7 @@ type Opened struct {
 }
 
 // Open reads copies of other hosts whose seals were verified, the first 4096 of them.
-// Malformed ones are left out alone; the error is an ErrCopy for the first of them.
+// Only malformed ones are left out; the error is an ErrCopy for the first of them.
 func Open(copies []Copy) (o Opened, err error) {
 	o.copies = copies[:min(len(copies), maxCopies)]
 	o.profiles = make([]*profile.Profile, len(o.copies))

@@ -22,7 +22,7 @@ const (
 
 var begin = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
-// sealOf stands in for a signature.
+// sealOf is a fake signature.
 func sealOf(node knowledge.NodeID) func(knowledge.ImageKey, uint64, uint64, []byte) []byte {
 	return func(key knowledge.ImageKey, epoch, version uint64, packed []byte) []byte {
 		return fmt.Appendf(nil, "%s/%s/%d/%d/%d", key, node, epoch, version, len(packed))
@@ -167,7 +167,7 @@ func TestNodesComeToKnowTheSame(t *testing.T) {
 
 // A host that lost its disk gets back what it knew: under a new id as another
 // host's, under the old one as its own, once. What it learned since is not lost, and
-// what it says from then on is newer for the others than what they had.
+// what it publishes from then on is newer for the others than what they had.
 func TestALostDisk(t *testing.T) {
 	now := begin
 	a, peer := newNode("a", &now), newNode("peer", &now)
@@ -201,7 +201,7 @@ func TestALostDisk(t *testing.T) {
 		t.Error("its own part is not what it reads")
 	}
 	if peer.take(t, again, 1<<20) != 0 {
-		t.Error("it tells before it was told")
+		t.Error("it publishes before it pulled")
 	}
 	now = now.Add(publishAfter)
 	again.images[image1].dirty = true
@@ -219,7 +219,7 @@ func TestALostDisk(t *testing.T) {
 	}
 }
 
-// What a host says ends a month after it observed something, on all nodes, however
+// A host's copy ends a month after it observed something, on all nodes, however
 // often they give it to each other; a copy from the future is not taken.
 func TestAHostThatIsGoneEnds(t *testing.T) {
 	now := begin
@@ -239,7 +239,7 @@ func TestAHostThatIsGoneEnds(t *testing.T) {
 	parts := a.CopiesFor(now, late, 1<<20)
 	now = now.Add(25 * time.Hour)
 	if got := b.copiesHeld(); got != "[]" {
-		t.Errorf("told: %s", got)
+		t.Errorf("published: %s", got)
 	}
 	b.Forget(now)
 	if b.mergeAll(t, parts) != 0 || b.images[image1].shared.Of("gone") != nil {
@@ -259,7 +259,7 @@ func copyOf(image knowledge.ImageKey, host knowledge.NodeID, at time.Time, versi
 	return Copy{Image: image, Host: host, Epoch: 1, Version: version, Packed: p.Marshal(), Seal: []byte("seal")}
 }
 
-// What is no part is refused, and leaves what stands beside it alone.
+// Malformed copies are rejected, and the ones beside them are not.
 func TestMalformedCopiesAreRejected(t *testing.T) {
 	now := begin
 	for name, spoil := range map[string]func(*Copy){
@@ -291,7 +291,7 @@ func TestMalformedCopiesAreRejected(t *testing.T) {
 	}
 }
 
-// However much a host says, what is kept is bounded; what is asked for from then on
+// However many copies a host sends, what is kept is bounded; what is asked for from then on
 // has room; what this node's containers use goes first; and the own copy stays.
 func TestCopiesAreBounded(t *testing.T) {
 	now := begin
@@ -333,7 +333,7 @@ func TestCopiesAreBounded(t *testing.T) {
 	}
 	theirs := ReadDigests(have)
 	if parts := rich.CopiesFor(now, theirs, 1<<20); len(parts) != 0 {
-		t.Errorf("%d parts for one that has no room", len(parts))
+		t.Errorf("%d copies for a peer that has no room", len(parts))
 	}
 	// Absurd tellings of what another has are read within bounds.
 	absurd := make([]Digest, 3*maxCopies)

@@ -50,8 +50,8 @@ func levelOf(c knowledge.Class) int {
 type Models struct {
 	// Adaptive learns at which use of its limit the service is harmed.
 	Adaptive analyse.Adaptive
-	// Lesson is what Adaptive says, Ahead what is expected over floorHorizon by level,
-	// and Advice what the advisor says by risk, all as of the last step.
+	// Lesson is the conclusion of Adaptive, Ahead what is expected over floorHorizon by level,
+	// and Advice the advisor's answer by risk, all as of the last step.
 	Lesson analyse.Lesson
 	Ahead  [len(levels)]Outlook
 	Advice [plan.RiskHigh + 1]plan.Advice

@@ -176,7 +176,7 @@ func (r *Registry) forecastOne(now time.Time, step time.Duration, s *Service) {
 	m := s.Models
 	switch {
 	case m == nil && s.moves() && r.forecast < maxForecast,
-		m != nil && m.step != step: // the setting changed: they begin anew
+		m != nil && m.step != step: // the setting changed: they start again
 		if m == nil {
 			r.forecast++
 		}

@@ -130,7 +130,7 @@ func (s *Service) Thresholds(p *knowledge.Policy, quota knowledge.NanoCPU) (anal
 	return s.Models.Adaptive.Thresholds(uncertainty, quota.Cores()), true
 }
 
-// Steering says what the learned threshold does to a container with that envelope, or
+// Steering is what the learned threshold does to a container with that envelope, or
 // why it does nothing.
 func (s *Service) Steering(p *knowledge.Policy, e *knowledge.Envelope) knowledge.Reason {
 	if !e.Threshold.IsZero() || s.Models == nil {
