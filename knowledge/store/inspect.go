@@ -38,10 +38,10 @@ const (
 // found is what inspect learned of a file that is sound.
 type found struct {
 	empty   bool
-	oneMeta bool // one of the two head pages cannot be read
+	oneMeta bool // one of the two meta pages cannot be read
 }
 
-// meta is a head page.
+// meta is a meta page of bbolt.
 type meta struct {
 	pageSize             int64
 	root, freelist, high uint64
@@ -89,7 +89,7 @@ func inspectPages(f io.ReaderAt, size int64) (found, error) {
 	return found{oneMeta: !both}, nil
 }
 
-// readMetas finds the newest head page that is sound, and whether both are.
+// readMetas finds the newest meta page that is sound, and whether both are.
 func readMetas(f io.ReaderAt, size int64) (newest meta, both bool, err error) {
 	n := 0
 	for step := int64(minPage); step <= maxPage && n == 0; step *= 2 {
@@ -104,7 +104,7 @@ func readMetas(f io.ReaderAt, size int64) (newest meta, both bool, err error) {
 		}
 	}
 	if n == 0 {
-		return meta{}, false, fmt.Errorf("%w: not a knowledge file: no head page can be read", errDamaged)
+		return meta{}, false, fmt.Errorf("%w: not a knowledge file: no meta page can be read", errDamaged)
 	}
 	return newest, n == 2, nil
 }

@@ -128,7 +128,8 @@ func TestChooseCases(t *testing.T) {
 			knowledge.RuleReplicasLess},
 		{"not ours", AxisHorizontal, Law{}, HostState{Cores: 32, Replicas: 2}, 0.8,
 			func(p Plan) bool { return p.Size == Size{2, 1} }, knowledge.RuleReplicasFit},
-		{"full", AxisBoth, Law{}, HostState{Cores: 0, Replicas: 2, Ours: 2}, 5, func(p Plan) bool { return p.Size == Size{2, 1} },
+		{"full", AxisBoth, Law{}, HostState{Cores: 0, Replicas: 2, Ours: 2}, 5,
+			func(p Plan) bool { return p.Size == Size{2, 1} },
 			knowledge.RuleReplicasFull},
 	} {
 		f, r, o := fleetOf(1, c.site), usualRules(), need(c.need)

@@ -31,7 +31,8 @@ func TestDeliberate(t *testing.T) {
 		// d = 0.15 + 0.35/√145 = 0.179: 1024 · 1.179 = 1207.4, up to 1216 MiB.
 		{"known for a day", day, nil, want{core, 4 * core, 1216 * knowledge.MiB, knowledge.GiB, 8 * knowledge.GiB,
 			knowledge.RuleProfile}},
-		{"batch is bounded by its past", day, func(p *knowledge.Policy) { p.Class = knowledge.ClassBatch; day.CPUMax = core / 2 },
+		{"batch is bounded by its past", day,
+			func(p *knowledge.Policy) { p.Class = knowledge.ClassBatch; day.CPUMax = core / 2 },
 			want{core, 4 * core, 1216 * knowledge.MiB, knowledge.GiB, 8 * knowledge.GiB, knowledge.RuleProfile}},
 		{"a floor over the policy's maximum", day, func(p *knowledge.Policy) {
 			p.CPU.Max, p.Memory.Max = core/2,

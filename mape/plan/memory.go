@@ -173,7 +173,8 @@ func (a *memoryInput) history() knowledge.Reason {
 
 // grow raises the limit inside the bounds. At the ceiling it holds: a leak is
 // reported, and does not get the host's memory.
-func (g *memoryController) grow(d knowledge.Decision, a *memoryInput, to knowledge.Bytes, reason knowledge.Reason) knowledge.Decision {
+func (g *memoryController) grow(d knowledge.Decision, a *memoryInput, to knowledge.Bytes,
+	reason knowledge.Reason) knowledge.Decision {
 	limit := a.w.MemoryLimit
 	wanted := to
 	to = min(max(roundUp(to, a.grain()), a.bounds.Min), a.bounds.Max)

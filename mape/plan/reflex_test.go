@@ -134,7 +134,8 @@ func checkShape(t *rapid.T, d knowledge.Decision, f *knowledge.Finding) {
 }
 
 func checkCPU(
-	t *rapid.T, d knowledge.Decision, f *knowledge.Finding, w *knowledge.Window, e *knowledge.Envelope, p *knowledge.Policy,
+	t *rapid.T, d knowledge.Decision, f *knowledge.Finding, w *knowledge.Window, e *knowledge.Envelope,
+		p *knowledge.Policy,
 ) {
 	checkShape(t, d, f)
 	if d.Verb == knowledge.Hold {
@@ -153,7 +154,8 @@ func checkCPU(
 }
 
 func checkMemory(
-	t *rapid.T, d knowledge.Decision, f *knowledge.Finding, w *knowledge.Window, e *knowledge.Envelope, p *knowledge.Policy,
+	t *rapid.T, d knowledge.Decision, f *knowledge.Finding, w *knowledge.Window, e *knowledge.Envelope,
+		p *knowledge.Policy,
 ) {
 	checkShape(t, d, f)
 	if d.Verb == knowledge.Hold {

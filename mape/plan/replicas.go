@@ -265,7 +265,8 @@ func (s *Scaler) settle(now time.Time, c *chooser, p Plan) Plan {
 	case now.Before(s.panics):
 		return c.delay(p, c.now.Replicas, knowledge.Because(knowledge.RuleReplicasPanic, s.panics.Sub(now).Seconds()))
 	case !s.surged.IsZero() && calm < scaleInCalm:
-		return c.delay(p, c.now.Replicas, knowledge.Because(knowledge.RuleReplicasCalm, calm.Seconds(), scaleInCalm.Seconds()))
+		return c.delay(p, c.now.Replicas, knowledge.Because(knowledge.RuleReplicasCalm, calm.Seconds(),
+			scaleInCalm.Seconds()))
 	case c.f.Starting > 0 || smaller && p.Replicas > c.now.Replicas:
 		return c.delay(p, c.now.Replicas, knowledge.Because(knowledge.RuleReplicasStart, float64(c.f.Starting)))
 	case !less:

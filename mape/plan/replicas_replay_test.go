@@ -104,7 +104,8 @@ func (b bed) scaler(together int) decider {
 	t0 := time.Unix(1e9, 0)
 	return func(at time.Duration, demand float64, short bool, ready, starting int) int {
 		n := ready + starting
-		f := ServiceState{Cores: b.cores, Starting: starting, Hosts: []HostState{{Name: "a", Cores: 1e6, Replicas: n, Ours: n}}}
+		f := ServiceState{Cores: b.cores, Starting: starting,
+			Hosts: []HostState{{Name: "a", Cores: 1e6, Replicas: n, Ours: n}}}
 		return s.Step(t0.Add(at), b.step, &Seen{Demand: demand, Censored: short && b.censor, Service: f}, r).Replicas
 	}
 }

@@ -54,15 +54,15 @@ type Reported struct {
 func (r *Report) Check(prev *Report) error {
 	switch {
 	case !knowledge.ValidName(string(r.Service)):
-		return fmt.Errorf("service %.40q is no name", string(r.Service))
+		return fmt.Errorf("invalid service name %.40q", string(r.Service))
 	case r.CPUs < 1 || r.CPUs > int(knowledge.MaxCPU/knowledge.OneCPU):
-		return fmt.Errorf("a host of %d cores: allowed are 1 to %d", r.CPUs, int(knowledge.MaxCPU/knowledge.OneCPU))
+		return fmt.Errorf("invalid host: %d cores, allowed are 1 to %d", r.CPUs, int(knowledge.MaxCPU/knowledge.OneCPU))
 	case r.Memory < 1 || r.Memory > knowledge.MaxBytes:
-		return fmt.Errorf("a host with %d bytes of memory: allowed are 1 to %d", int64(r.Memory), int64(knowledge.MaxBytes))
+		return fmt.Errorf("invalid host: %d bytes of memory, allowed are 1 to %d", int64(r.Memory), int64(knowledge.MaxBytes))
 	case r.Every < 0 || r.Every > everyMost:
-		return fmt.Errorf("a report every %v: at most every %v", r.Every, everyMost)
+		return fmt.Errorf("invalid report interval %v, allowed are up to %v", r.Every, everyMost)
 	case len(r.Replicas) > ReplicasMost:
-		return fmt.Errorf("%d replicas on one host: at most %d", len(r.Replicas), ReplicasMost)
+		return fmt.Errorf("too many replicas: %d, allowed are %d", len(r.Replicas), ReplicasMost)
 	}
 	before := map[knowledge.ContainerID]*Reported{}
 	if prev != nil && prev.Version.Epoch == r.Version.Epoch {
@@ -82,17 +82,17 @@ func (c *Reported) check(r *Report, prev *Reported) error {
 	top, f := mostCPU(r.CPUs), &c.Facts
 	for _, v := range [...]knowledge.NanoCPU{f.CPU, f.CPUMax, f.Threshold.Use, f.Threshold.Mean, c.Quota} {
 		if v < 0 || v > top {
-			return fmt.Errorf("%s cores on a host of %d", v, r.CPUs)
+			return fmt.Errorf("invalid CPU figure: %s cores on a host of %d", v, r.CPUs)
 		}
 	}
 	for _, v := range [...]knowledge.NanoCPU{f.Advice.CPU, f.Forecast.Upper, f.Image.CPU, f.Image.CPUMax} {
 		if v < 0 || v > knowledge.MaxCPU {
-			return fmt.Errorf("a figure of %d billionths of a core", int64(v))
+			return fmt.Errorf("invalid CPU figure: %d nanocores", int64(v))
 		}
 	}
 	for _, v := range [...]knowledge.Bytes{f.MemoryNeed, f.MemoryPeak, f.MemoryLimit, c.WorkingSet} {
 		if v < 0 || v > r.Memory+r.Memory/10 {
-			return fmt.Errorf("%s of memory on a host of %s", v, r.Memory)
+			return fmt.Errorf("invalid memory figure: %s on a host of %s", v, r.Memory)
 		}
 	}
 	for _, v := range [...]float64{
@@ -102,27 +102,27 @@ func (c *Reported) check(r *Report, prev *Reported) error {
 		c.Policy.MemoryPercentile, c.Policy.CPUTarget, c.Policy.MemoryTarget, c.Policy.StartBoost,
 	} {
 		if math.IsNaN(v) || math.Abs(v) > 1e6 {
-			return fmt.Errorf("a figure of %g", v)
+			return fmt.Errorf("invalid figure %g", v)
 		}
 	}
 	p := &c.Policy
 	switch {
 	case len(c.ID) > textMost || len(f.Advice.Model) > textMost || len(p.Allow) > allowMost || len(p.Problems) > 0 ||
 		len(p.CPUSource)+len(p.MemorySource) > 0:
-		return errors.New("more words than a report needs")
+		return errors.New("strings too long or too many")
 	case slices.ContainsFunc(p.Allow, func(s string) bool { return len(s) > textMost }):
-		return errors.New("more words than a report needs")
+		return errors.New("strings too long or too many")
 	case sanitized(c.Envelope.Reason) != c.Envelope.Reason || sanitized(c.Envelope.Forecast) != c.Envelope.Forecast ||
 		sanitized(c.Envelope.Threshold) != c.Envelope.Threshold:
-		return errors.New("an envelope with a reason that no owner gave")
+		return errors.New("invalid reason in an envelope")
 	case p.CPU.Min < 0 || p.CPU.Max < 0 || p.CPU.Min > knowledge.MaxCPU || p.CPU.Max > knowledge.MaxCPU:
-		return fmt.Errorf("bounds of %s to %s cores", p.CPU.Min, p.CPU.Max)
+		return fmt.Errorf("invalid CPU bounds: %s to %s cores", p.CPU.Min, p.CPU.Max)
 	case p.Memory.Min < 0 || p.Memory.Max < 0 || p.Memory.Min > knowledge.MaxBytes || p.Memory.Max > knowledge.MaxBytes:
-		return fmt.Errorf("bounds of %s to %s of memory", p.Memory.Min, p.Memory.Max)
+		return fmt.Errorf("invalid memory bounds: %s to %s", p.Memory.Min, p.Memory.Max)
 	case f.ObservedFor < 0 || c.Stood < 0:
-		return fmt.Errorf("a time of %v", min(f.ObservedFor, c.Stood))
+		return fmt.Errorf("invalid duration %v", min(f.ObservedFor, c.Stood))
 	case prev != nil && f.ObservedFor < prev.Facts.ObservedFor/2:
-		return fmt.Errorf("observed for %v, and for %v before: a count that runs back", f.ObservedFor, prev.Facts.ObservedFor)
+		return fmt.Errorf("observation time decreased from %[2]v to %[1]v", f.ObservedFor, prev.Facts.ObservedFor)
 	}
 	return nil
 }

@@ -200,7 +200,8 @@ func TestGrowthIsNotUndone(t *testing.T) {
 // smaller or none for it.
 func TestReflexFollowsAThreshold(t *testing.T) {
 	now, f, w, _, p := steadyWorld()
-	e := plan.Deliberate(epoch, plan.Facts{Threshold: plan.Threshold{Knee: 0.5, Use: 2 * core, Mean: 2 * core}}, &p, smallHost,
+	e := plan.Deliberate(epoch, plan.Facts{Threshold: plan.Threshold{Knee: 0.5, Use: 2 * core, Mean: 2 * core}}, &p,
+		smallHost,
 		knowledge.Envelope{})
 	for _, c := range []struct {
 		name  string

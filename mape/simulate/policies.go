@@ -33,7 +33,7 @@ func New(name string, t *Trace, o Options) (Policy, error) {
 			", "))
 	}
 	if !Knows(name, t.Unit, o.Axis) {
-		return nil, fmt.Errorf("%s does not know %s on the %s axis", name, t.Unit, o.Axis)
+		return nil, fmt.Errorf("policy %s does not support unit %s on the %s axis", name, t.Unit, o.Axis)
 	}
 	switch name {
 	case EffiScale:
