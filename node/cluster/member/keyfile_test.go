@@ -22,7 +22,7 @@ func TestKeyFileIsAPipe(t *testing.T) {
 	}()
 	select {
 	case err := <-read:
-		if err == nil || !strings.Contains(err.Error(), "is not a file") {
+		if err == nil || !strings.Contains(err.Error(), "is not a regular file") {
 			t.Errorf("the error is %v", err)
 		}
 	case <-time.After(5 * time.Second):

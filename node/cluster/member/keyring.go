@@ -7,12 +7,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
-	"syscall"
+
+	"github.com/effiscale/effiscale/node/cluster/trust"
 )
 
 // ring is the file that keeps what `keys add`, `use` and `remove` made of the key
@@ -37,7 +36,7 @@ func hashes(keys [][]byte) []string {
 // has the keys from which the ring was made; else, changed, the key file's, which
 // the ring then holds, too. With an error they are the key file's.
 func LoadRing(path string, given [][]byte) (keys [][]byte, changed bool, err error) {
-	b, err := readPrivate(path)
+	b, err := trust.ReadPrivate(path, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return given, false, nil
 	}
@@ -81,41 +80,5 @@ func writeRing(path string, given, keys [][]byte) error {
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".new-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.Remove(f.Name()) }()
-	_, err = f.Write(b)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	d, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
-// readPrivate reads a small file that only its owner may read or write.
-func readPrivate(path string) ([]byte, error) {
-	// Without O_NONBLOCK a pipe here would block for ever.
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	switch {
-	case err != nil:
-		return nil, err
-	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("%s is not a file", path)
-	case info.Mode().Perm()&0o077 != 0:
-		return nil, fmt.Errorf("others may read %s (mode %#o); chmod 600 %s", path, info.Mode().Perm(), path)
-	}
-	return io.ReadAll(io.LimitReader(f, 64<<10))
+	return trust.WritePrivate(path, b, os.Rename)
 }

@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"github.com/hashicorp/memberlist"
+
+	"github.com/effiscale/effiscale/node/cluster/trust"
 )
 
 // maxKeys bounds what a packet that no key fits costs: one try each. Rotation needs two.
@@ -40,7 +42,7 @@ func ParseKey(s string) ([]byte, error) {
 // skipped. The first key encrypts, all decrypt. A file that others than its owner
 // may read is refused.
 func ReadKeyFile(path string) ([][]byte, error) {
-	text, err := readPrivate(path)
+	text, err := trust.ReadPrivate(path, 0)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the keys: %w", err)
 	}

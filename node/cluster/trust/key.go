@@ -7,7 +7,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -47,24 +46,7 @@ func readKey(path string) (*Identity, error) {
 	fail := func(err error) (*Identity, error) {
 		return nil, fmt.Errorf("cannot use the node's key %s: %w", path, err)
 	}
-	// Without O_NONBLOCK a pipe here would block for ever.
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return fail(err)
-	}
-	defer func() { _ = f.Close() }()
-	st, err := f.Stat()
-	if err != nil {
-		return fail(err)
-	}
-	if !st.Mode().IsRegular() {
-		return fail(errors.New("it is no regular file"))
-	}
-	if mode := st.Mode().Perm(); mode&0o077 != 0 {
-		return fail(fmt.Errorf("others may read or write it (mode %04o): chmod 600 %s, "+
-			"or remove it if it may be known, for a new identity", mode, path))
-	}
-	b, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
+	b, err := ReadPrivate(path, syscall.O_NOFOLLOW)
 	if err != nil {
 		return fail(err)
 	}
@@ -103,21 +85,5 @@ func writeKey(dir, path string, id *Identity) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(dir, keyFile+".new-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.Remove(f.Name()) }()
-	_, err = f.Write(pem.EncodeToMemory(&pem.Block{Type: keyType, Bytes: der}))
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Link(f.Name(), path); err != nil {
-		return err
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return WritePrivate(path, pem.EncodeToMemory(&pem.Block{Type: keyType, Bytes: der}), os.Link)
 }

@@ -65,7 +65,7 @@ func layout() []packageRule {
 		{path: "node/cluster/quorum", layer: effects},
 		{path: "node/cluster/trust", layer: effects},
 		{path: "node/cluster/relay", layer: effects, knows: []string{"node/cluster/trust"}, logs: true},
-		{path: "node/cluster/member", layer: effects, logs: true},
+		{path: "node/cluster/member", layer: effects, knows: []string{"node/cluster/trust"}, logs: true},
 		{path: "node/cluster", layer: wiring, knows: []string{"mape", "mape/actor", "node/cluster/claim", "node/cluster/member", "node/cluster/quorum", "node/cluster/relay", "node/cluster/trust"}, logs: true},
 		{path: "node/test/sim", layer: tests, knows: []string{"*"}, logs: true},
 		{path: "node/test/sim/simnet", layer: effects},
