@@ -52,17 +52,18 @@ type host struct {
 
 // box is one container: what it wants, what it may, and its counters.
 type box struct {
-	h      *host
-	c      knowledge.Container
-	demand float64 // cores
-	anon   knowledge.Bytes
-	cache  knowledge.Bytes
-	kernel knowledge.Limits
-	engine knowledge.Limits
-	gone   bool // the cgroup is
-	dying  bool // an update finds no process any more
-	frozen bool // its files say the same for ever
-	broken error
+	cpuReads, memoryReads int
+	h                     *host
+	c                     knowledge.Container
+	demand                float64 // cores
+	anon                  knowledge.Bytes
+	cache                 knowledge.Bytes
+	kernel                knowledge.Limits
+	engine                knowledge.Limits
+	gone                  bool // the cgroup is
+	dying                 bool // an update finds no process any more
+	frozen                bool // its files say the same for ever
+	broken                error
 
 	at time.Time
 	s  knowledge.Sample // counters and levels
@@ -445,6 +446,12 @@ func (b *box) fill(s *knowledge.Sample, have knowledge.Signals) error {
 const told = knowledge.FastTier | knowledge.HasMemoryStat | knowledge.HasOOM | knowledge.HasLimits
 
 func (b *box) Read(s *knowledge.Sample, groups knowledge.Signals) error {
+	if groups&knowledge.HasCPU != 0 {
+		b.cpuReads++
+	}
+	if groups&knowledge.HasMemory != 0 {
+		b.memoryReads++
+	}
 	return b.fill(s, groups&told)
 }
 func (b *box) SetHigh(knowledge.Bytes) error { return errors.ErrUnsupported }

@@ -69,3 +69,48 @@ func TestRingDemand(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+// A ring holds as many points as its seconds need: all of five minutes at one a second,
+// few where they are rare, and never more than its bound.
+func TestRingSize(t *testing.T) {
+	begin := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	for _, c := range []struct {
+		every    time.Duration
+		most     int
+		covering time.Duration
+	}{{time.Second, 300, 299 * time.Second}, {10 * time.Second, 32, 310 * time.Second}, {time.Minute, 16, 15 * time.Minute},
+		{100 * time.Millisecond, 300, 29 * time.Second}} {
+		r := NewRing(RingPoints)
+		at := begin
+		for range 2000 {
+			at = at.Add(c.every)
+			r.Add(knowledge.Point{At: at.UnixNano()})
+		}
+		all := r.Since(nil, time.Time{})
+		if len(all) != r.Len() || cap(r.points) > c.most || at.UnixNano()-all[0].At < int64(c.covering) {
+			t.Errorf("each %s: %d points, room for %d, over %s", c.every, r.Len(), cap(r.points), time.Duration(at.UnixNano()-all[0].At))
+		}
+		for i := range all[1:] {
+			if all[i+1].At-all[i].At != int64(c.every) {
+				t.Fatalf("each %s: a gap after point %d", c.every, i)
+			}
+		}
+	}
+	// A container that wakes up: what was rare becomes frequent, and nothing is lost.
+	r := NewRing(RingPoints)
+	at := begin
+	for i := range 500 {
+		step := 10 * time.Second
+		if i >= 200 {
+			step = time.Second
+		}
+		at = at.Add(step)
+		r.Add(knowledge.Point{At: at.UnixNano()})
+		if all := r.Since(nil, at.Add(-4*time.Minute)); len(all) < min(24, i) {
+			t.Fatalf("after %d points %d of the last four minutes", i, len(all))
+		}
+	}
+	if all := r.Since(nil, at.Add(-4*time.Minute)); len(all) != 241 {
+		t.Errorf("%d points of four minutes at one a second", len(all))
+	}
+}
