@@ -123,11 +123,11 @@ func busy(a *execute.Admission) bool {
 // read seconds ago, and a limit under its present use is refused on cgroup v1 and kills
 // on v2.
 func (l *Loop) readNow(now time.Time, c *container) {
-	if c.Probe == nil || now.Sub(c.reading.memoryAt) < tickEvery {
+	if c.Probe == nil || now.Sub(c.reading.memory.at) < tickEvery {
 		return
 	}
 	c.reading.slow.Soon() // limits and memory too
-	c.reading.memoryAt = time.Time{}
+	c.reading.memory = part{}
 	l.observe(now, c)
 }
 

@@ -50,8 +50,9 @@ type reading struct {
 	counted     counters // what the history has
 	rest        rest
 	slow        monitor.Slow
-	memoryAt    time.Time
-	throttleAt  time.Time
+	memory      part
+	throttle    part
+	begun       bool // the CPU time was read, the rest not yet
 	cpuAlone    bool // its CPU time can be read alone
 	firstSlow   bool
 	tried       bool      // it was read, or could not be, at least once

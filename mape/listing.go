@@ -154,7 +154,8 @@ func (l *Loop) attach(now time.Time, c *container) {
 		return
 	}
 	c.Probe, c.reading.attachError, c.reading.firstSlow = p, "", true
-	c.reading.slow, c.reading.rest = monitor.Slow{}, rest{}
+	c.reading.slow, c.reading.rest, c.reading.begun = monitor.Slow{}, rest{}, false
+	c.reading.memory, c.reading.throttle = part{}, part{}
 	c.service.Replicas.Measured++
 	l.reports.pending = l.reports.pending || l.owned(c) && c.DeclaredAt.IsZero()
 	c.KernelRefused = ""

@@ -57,10 +57,6 @@ const (
 	// restMost is how long a container that does nothing goes without a whole
 	// reading: its CPU time alone is read meanwhile.
 	restMost = 10 * time.Second
-	// restUse is the CPU time since the last whole reading below which nothing can
-	// have happened that a decision depends on: some 2 MiB of memory can be touched
-	// in it, and no quota be used up.
-	restUse = 200 * time.Microsecond
 )
 
 // rest is what a container that does nothing is compared with.
@@ -98,11 +94,17 @@ func (l *Loop) resting(at time.Duration, c *container) bool {
 	if err := c.Probe.Read(s, knowledge.HasCPU); err != nil || s.Have&knowledge.HasCPU == 0 {
 		return false
 	}
-	if used := s.CPUUsage - c.reading.sample.CPUUsage; used < 0 || used > restUse {
+	last := &c.reading.sample
+	if used := s.CPUUsage - last.CPUUsage; used < 0 || used > monitor.Still {
 		if !c.reading.rest.at.IsZero() {
-			c.reading.sample.At = c.reading.rest.at
+			last.At = c.reading.rest.at
 			l.fold(c)
 		}
+		last.At, last.CPUUsage, last.Have = s.At, s.CPUUsage, s.Have
+		if s.Have&knowledge.HasThrottle != 0 {
+			last.Periods, last.Throttled, last.ThrottledTime = s.Periods, s.Throttled, s.ThrottledTime
+		}
+		c.reading.begun = true
 		return false
 	}
 	c.reading.rest.at, c.Window.At = s.At, s.At
@@ -145,7 +147,6 @@ func (l *Loop) afterKill(now time.Time, c *container) (again time.Duration) {
 // observe reads one container into its window.
 func (l *Loop) observe(now time.Time, c *container) {
 	s := &c.reading.sample
-	s.Have = 0
 	err := c.readFast(now)
 	c.reading.tried = true
 	if err == nil {
@@ -167,39 +168,50 @@ const (
 	// memoryEvery is how often memory is read of a container that is watched ten
 	// times a second for its CPU alone.
 	memoryEvery = 500 * time.Millisecond
-	// throttleEvery is how often throttling is read of a container that has no quota,
-	// or did next to nothing.
-	throttleEvery = 30 * time.Second
+	// memoryMost and throttleMost are how long memory and throttling are taken as they
+	// were of a container that used too little CPU time to change them.
+	memoryMost, throttleMost = 5 * time.Second, 10 * time.Second
 )
 
 // readFast reads CPU, throttling where there may have been some, and memory unless it was
 // read just now and is in no hurry.
 func (c *container) readFast(now time.Time) error {
-	s := &c.reading.sample
-	before := s.CPUUsage
-	err := c.Probe.Read(s, knowledge.HasCPU)
-	c.reading.cpuAlone = s.Have&^(knowledge.HasCPU|knowledge.HasThrottle) == 0
-	if err != nil || s.Have == 0 {
-		return err
+	s, r := &c.reading.sample, &c.reading
+	if !r.begun {
+		s.Have = 0
+		if err := c.Probe.Read(s, knowledge.HasCPU); err != nil || s.Have == 0 {
+			return err
+		}
 	}
+	r.begun = false
+	r.cpuAlone = s.Have&^(knowledge.HasCPU|knowledge.HasThrottle) == 0
 	more := knowledge.Signals(0)
 	if s.Have&knowledge.HasThrottle == 0 {
-		still := c.Window.Quota == 0 || c.Window.ThrottledRun == 0 && s.CPUUsage-before < restUse
-		if !still || c.reading.firstSlow || now.Sub(c.reading.throttleAt) >= throttleEvery {
-			more, c.reading.throttleAt = knowledge.HasThrottle, now
+		if r.firstSlow || now.Sub(r.throttle.at) >= throttleMost || monitor.MayThrottle(c.Window, s.CPUUsage-r.throttle.cpu) {
+			more, r.throttle = knowledge.HasThrottle, part{now, s.CPUUsage}
 		} else {
 			s.Have |= c.Window.Have & knowledge.HasThrottle // as it was
 		}
 	}
 	f := &c.Finding
 	calm := f.Memory < knowledge.SymptomTight && (f.TimeToFull == 0 || f.TimeToFull > 30*time.Second)
-	if s.Have&knowledge.HasMemory == 0 && !(calm && c.Window.Samples >= 3 && now.Sub(c.reading.memoryAt) < memoryEvery) {
-		more, c.reading.memoryAt = more|knowledge.HasMemory, now
+	wait := memoryEvery
+	if !monitor.MayGrow(c.Window, s.CPUUsage-r.memory.cpu) {
+		wait = memoryMost
 	}
-	if more != 0 {
-		err = c.Probe.Read(s, more)
+	if s.Have&knowledge.HasMemory == 0 && !(calm && c.Window.Samples >= 3 && now.Sub(r.memory.at) < wait) {
+		more, r.memory = more|knowledge.HasMemory, part{now, s.CPUUsage}
 	}
-	return err
+	if more == 0 {
+		return nil
+	}
+	return c.Probe.Read(s, more)
+}
+
+// part is when a part of the fast tier was read, and the CPU time used until then.
+type part struct {
+	at  time.Time
+	cpu time.Duration
 }
 
 // readSlow reads the part of the slow tier that is due.
