@@ -29,7 +29,7 @@ func clusterMetrics() []clusterMetric {
 		{desc: membersDesc, kind: gauge, many: func(v s) map[string]uint64 { return v.members() }},
 		one(gauge, "gossip_health_score", "Health score of gossip: 0 is healthy.",
 			func(v s) uint64 { return uint64(max(v.GossipHealth, 0)) }),
-		one(gauge, "cluster_majority", "1 when more than half of the voters are in sight.",
+		one(gauge, "cluster_majority", "1 when more than half of the voters are alive.",
 			func(v s) uint64 {
 				if v.Majority {
 					return 1

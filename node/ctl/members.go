@@ -211,7 +211,7 @@ func leaveCmd(a *app) *cobra.Command {
 		Short: "Take this node out of the cluster, or remove a failed node",
 		Long: "Take this node out of the cluster. Other nodes take over its services at once. Its daemon continues with\n" +
 			"the containers of this host alone, and rejoins the cluster when it is restarted.\n" +
-			"With NAME, remove a failed node that is gone for good: the other nodes stop waiting for it, and it does not\n" +
+			"With NAME, remove a failed node that will not return: the other nodes stop waiting for it, and it does not\n" +
 			"count for a majority. If it returns, it is a member again.",
 		Args: atMostOneName,
 		RunE: a.run(func(ctx context.Context, args []string) error {
