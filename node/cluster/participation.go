@@ -85,7 +85,7 @@ func (p *participation) why(now time.Time) string {
 	case !p.settled:
 		return "gossip has not settled: it owns no service until then"
 	case !p.c.majority.has:
-		return "no majority of the cluster in sight: replica counts do not change"
+		return "no majority of the cluster: replica counts do not change"
 	case now.Before(p.until):
 		return "hold-down after restarts or disconnections: other nodes own its services until " +
 			p.until.UTC().Format("15:04:05 UTC")
@@ -131,17 +131,17 @@ func (p *participation) update(now time.Time) {
 }
 
 // majorityChanged makes a node without a majority wait, so that it is no owner when it
-// returns, and releases what it owned when a majority is in sight again: others own it.
+// returns, and releases what it owned when it has a majority again: others own it.
 func (p *participation) majorityChanged(now time.Time, alive []knowledge.NodeID) (flapped bool) {
 	c := p.c
 	if !c.majority.has {
 		p.become(member.Waiting)
 		c.log.Error().Int("alive", c.majority.status.Alive).Int("of", c.majority.status.Voters).
-			Msg("no majority of the cluster in sight: limits are still adjusted, replica counts are not; " +
+			Msg("no majority of the cluster: limits are still adjusted, replica counts are not; " +
 				"check the network between the hosts and `effiscale members`")
 		return false
 	}
-	c.log.Info().Int("alive", len(alive)).Int("of", c.majority.status.Voters).Msg("majority of the cluster in sight again")
+	c.log.Info().Int("alive", len(alive)).Int("of", c.majority.status.Voters).Msg("majority of the cluster restored")
 	p.flap(now)
 	return true
 }
