@@ -57,9 +57,6 @@ type Client struct {
 	lastErr   string
 	lastKind  Kind
 	hadOne    bool // it was connected before
-	lost      bool // the connection broke since
-	restarts  int
-	restarted time.Time
 }
 
 // session is a client of the API version that the running Engine negotiated.
@@ -153,15 +150,6 @@ func (c *Client) State() (connected bool, since time.Time, lastErr string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.connected, c.since, c.lastErr
-}
-
-// Restarts counts how often the Engine was reached again after its connection broke (a
-// timeout alone does not count), and when that was last. Containers that exited around
-// that time were stopped with the Engine.
-func (c *Client) Restarts() (n int, last time.Time) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.restarts, c.restarted
 }
 
 // do makes one call within the circuit breaker and its deadline, and classifies its error.
@@ -286,13 +274,10 @@ func (c *Client) reached() {
 		return
 	}
 	now := time.Now()
-	if c.hadOne && c.lost {
-		c.restarts, c.restarted = c.restarts+1, now
-	}
 	if c.hadOne {
 		c.o.Log.Info().Dur("after", now.Sub(c.since)).Msg("Docker Engine reachable again")
 	}
-	c.connected, c.since, c.lastErr, c.hadOne, c.lost = true, now, "", true, false
+	c.connected, c.since, c.lastErr, c.hadOne = true, now, "", true
 }
 
 // failed records an error of s (nil: none was negotiated). A broken connection ends the
@@ -310,7 +295,6 @@ func (c *Client) failed(s *session, e *Error) {
 		return
 	}
 	c.lastErr, c.lastKind = e.Message, e.Kind
-	c.lost = c.lost || e.Kind == KindUnreachable
 	if c.connected {
 		c.connected, c.since = false, time.Now()
 		c.o.Log.Warn().Str("op", e.Op).Str("kind", e.Kind.String()).Str("error", e.Message).Msg("Docker Engine unreachable")

@@ -75,6 +75,15 @@ func IsGone(err error) bool {
 	return ok && k == KindGone
 }
 
+// Gone reports whether err is of KindGone.
+func (*Client) Gone(err error) bool { return IsGone(err) }
+
+// Refused reports whether the Engine or the kernel refused a value.
+func (*Client) Refused(err error) bool {
+	k, ok := KindOf(err)
+	return ok && (k == KindRefused || k == KindConflict)
+}
+
 var opWords = map[string]string{
 	opPing.name:         "reach the Docker Engine",
 	opInfo.name:         "read the host's data from the Docker Engine",

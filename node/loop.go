@@ -14,34 +14,37 @@ import (
 	"github.com/effiscale/effiscale/node/config"
 )
 
-// engine is the Engine's client as the loop uses it.
-type engine struct {
-	*docker.Client
+// containerEngine is what the daemon needs of a container engine. Another engine than
+// Docker is a package with this adapter, and a case in Node.openEngine.
+type containerEngine interface {
+	mape.Engine
+	Host(ctx context.Context) (knowledge.Host, error)
+	// Watch calls emit with events until ctx ends.
+	Watch(ctx context.Context, emit func(knowledge.Event))
+	// Stats samples a container whose kernel files cannot be read.
+	Stats(ctx context.Context, id knowledge.ContainerID, s *knowledge.Sample) error
+	Close() error
+}
+
+var _ containerEngine = (*docker.Client)(nil)
+
+// ownContainers is the engine with the containers of this daemon alone. An event about
+// another one causes a listing at most.
+type ownContainers struct {
+	containerEngine
 	sees func(labels map[string]string) bool
 }
 
-var _ mape.Engine = engine{}
-
-// List lists the containers of this daemon. An event about another one causes a listing at
-// most.
-func (e engine) List(ctx context.Context) ([]knowledge.Container, error) {
-	list, err := e.Client.List(ctx)
+// List lists the containers of this daemon.
+func (e ownContainers) List(ctx context.Context) ([]knowledge.Container, error) {
+	list, err := e.containerEngine.List(ctx)
 	return slices.DeleteFunc(list, func(c knowledge.Container) bool { return !e.sees(c.Labels) }), err
-}
-
-// Gone reports the error of a container that does not exist any more.
-func (engine) Gone(err error) bool { return docker.IsGone(err) }
-
-// Refused reports the error of a value that the Engine or the kernel refused.
-func (engine) Refused(err error) bool {
-	kind, ok := docker.KindOf(err)
-	return ok && (kind == docker.KindRefused || kind == docker.KindConflict)
 }
 
 // openLoop makes the loop with what earlier runs left.
 func (n *Node) openLoop(cfg config.Config) {
 	o := mape.Options{
-		Engine: engine{n.engine, cfg.Docker.Sees},
+		Engine: ownContainers{n.engine, cfg.Docker.Sees},
 		Store:  memory{s: n.store, commits: n.metrics.StoreCommit}, Node: n.identity.Node,
 		Attach: n.probes.attach, HostUse: n.machine.use(), Host: n.machine.host(), Meter: n.metrics, Log: n.log,
 		Settings: n.settings(&cfg), Crashes: n.before.crashes, Restored: n.restored(),

@@ -56,7 +56,7 @@ type Node struct {
 	before   earlierRuns
 
 	store   *store.Store
-	engine  *docker.Client
+	engine  containerEngine
 	source  string // of the samples, for status
 	probes  *probes
 	machine machine

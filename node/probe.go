@@ -8,7 +8,6 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"github.com/effiscale/effiscale/docker"
 	"github.com/effiscale/effiscale/docker/cgroup"
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/mape/execute"
@@ -17,7 +16,7 @@ import (
 // probes opens what containers are measured by.
 type probes struct {
 	kernel *cgroup.Host // nil: cannot be read
-	engine *docker.Client
+	engine containerEngine
 	log    zerolog.Logger
 	turns  chan struct{} // tokens for the containers whose statistics are requested
 	once   sync.Once     // the fall-back is logged once
@@ -33,7 +32,7 @@ const (
 	missingKept = 1024
 )
 
-func newProbes(kernel *cgroup.Host, engine *docker.Client, log zerolog.Logger) *probes {
+func newProbes(kernel *cgroup.Host, engine containerEngine, log zerolog.Logger) *probes {
 	return &probes{kernel: kernel, engine: engine, log: log, turns: make(chan struct{}, statsAtOnce),
 		missing: map[knowledge.ContainerID]int{}}
 }
@@ -86,14 +85,14 @@ type statsProbe struct {
 var _ execute.Probe = (*statsProbe)(nil)
 
 // newStatsProbe requests statistics of one container when it gets one of the shared turns.
-func newStatsProbe(c *docker.Client, id knowledge.ContainerID, turns chan struct{}) *statsProbe {
+func newStatsProbe(c containerEngine, id knowledge.ContainerID, turns chan struct{}) *statsProbe {
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &statsProbe{cancel: cancel}
 	go p.poll(ctx, c, id, turns)
 	return p
 }
 
-func (p *statsProbe) poll(ctx context.Context, c *docker.Client, id knowledge.ContainerID, turns chan struct{}) {
+func (p *statsProbe) poll(ctx context.Context, c containerEngine, id knowledge.ContainerID, turns chan struct{}) {
 	for {
 		select {
 		case turns <- struct{}{}:
@@ -107,7 +106,7 @@ func (p *statsProbe) poll(ctx context.Context, c *docker.Client, id knowledge.Co
 		switch {
 		case err == nil:
 			p.sample, p.fresh, p.err = s, true, nil
-		case docker.IsGone(err):
+		case c.Gone(err):
 			p.err = cgroup.ErrGone
 		}
 		p.mu.Unlock()

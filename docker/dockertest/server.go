@@ -337,7 +337,8 @@ func (a api) stats(b *container) any {
 }
 
 func sorted[K ~string](m map[K]*container) []*container {
-	return slices.SortedFunc(maps.Values(m), func(a, b *container) int { return strings.Compare(a.spec.Name, b.spec.Name) })
+	return slices.SortedFunc(maps.Values(m),
+		func(a, b *container) int { return strings.Compare(a.spec.Name, b.spec.Name) })
 }
 
 func send(w http.ResponseWriter, status int, v any) {
