@@ -77,11 +77,6 @@ func literalUse() []string {
 	}
 }
 
-// pendingText lists packages and documents whose text is not plain yet.
-func pendingText() []string {
-	return []string{}
-}
-
 // documents are the texts that users read.
 func documents() []string {
 	return []string{
@@ -115,8 +110,7 @@ func plainText(tree fs.FS) ([]string, error) {
 		help := path.Dir(name) == "node/ctl/help"
 		source := strings.HasSuffix(name, ".go") && !strings.HasSuffix(name, "_test.go") &&
 			!strings.HasPrefix(name, "node/test/")
-		if !help && !source && !slices.Contains(documents(), name) ||
-			slices.Contains(pendingText(), path.Dir(name)) || slices.Contains(pendingText(), name) {
+		if !help && !source && !slices.Contains(documents(), name) {
 			return nil
 		}
 		b, err := fs.ReadFile(tree, name)
