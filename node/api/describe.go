@@ -72,10 +72,15 @@ func describeRoutes(version string, routes []Route) ([]byte, error) {
 		}
 		if r.Verb == http.MethodGet {
 			op.Parameters, item.Get = parameters(types, r.request), op
-		} else {
-			op.RequestBody = &huma.RequestBody{Content: jsonOf(types.Schema(r.request, true, r.Name+"Request"))}
-			item.Post = op
+			continue
 		}
+		item.Post = op
+		if r.request == reflect.TypeFor[None]() {
+			continue
+		}
+		body := types.Schema(r.request, true, r.Name+"Request")
+		op.RequestBody = &huma.RequestBody{Content: jsonOf(body)}
+		types.SchemaFromRef(body.Ref).Required = nil // a missing field is its zero value
 	}
 	addProblems(doc)
 	return describe(doc)

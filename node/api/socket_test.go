@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"net"
 	"net/http"
@@ -253,6 +254,25 @@ func TestRow56Peers(t *testing.T) {
 	if _, p := h.admitPeer(nil, r); p == nil {
 		t.Error("a peer without credentials may write")
 	}
+}
+
+// TestSocketDescription: the socket describes each operation, from the table.
+func TestSocketDescription(t *testing.T) {
+	h := serve(t)
+	c := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", h.Addr("socket"))
+	}}}
+	t.Cleanup(c.CloseIdleConnections)
+	resp, err := c.Get("http://effiscale/openapi.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	page, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != 200 {
+		t.Fatal(resp.Status, err)
+	}
+	golden(t, "openapi-socket.json", string(page)+"\n")
 }
 
 func TestSocketBodies(t *testing.T) {

@@ -11,7 +11,6 @@ import (
 	"github.com/effiscale/effiscale/mape"
 	"github.com/effiscale/effiscale/node/api"
 	"github.com/effiscale/effiscale/node/cluster"
-	"github.com/effiscale/effiscale/node/cluster/relay"
 	"github.com/effiscale/effiscale/node/config"
 )
 
@@ -57,6 +56,7 @@ type Set struct {
 	metrics
 	Reach *Reach
 
+	host   *host
 	peers  *peers
 	reload func(context.Context) error
 }
@@ -72,7 +72,7 @@ func New(o Options) *Set {
 		explain: explain{finder: f, source: o.About.Source}, plan: plan{h, p}, records: records{h, p}, trace: trace{h, p},
 		scale: scale{finder: f, keyed: make(chan struct{}, 1)}, pause: pause{held, p}, restore: restore{f, held},
 		leave: leave{p, o.Log}, keys: &keys{peers: p, ring: o.Keys, log: o.Log}, controllers: &controllers{host: h, peers: p},
-		metrics: metrics{h}, Reach: &Reach{peers: p, log: o.Log}, peers: p, reload: o.Reload,
+		metrics: metrics{h}, Reach: &Reach{peers: p, log: o.Log}, host: h, peers: p, reload: o.Reload,
 	}
 	s.members = members{peers: p, keys: s.keys, reach: s.Reach}
 	s.status = status{host: h, peers: p, members: s.members, about: &o.About}
@@ -81,69 +81,6 @@ func New(o Options) *Set {
 
 // Connect makes the operations answer for the hosts of a cluster.
 func (s *Set) Connect(c *cluster.Cluster) { s.peers.cluster = c }
-
-// row binds an operation to its answer, and to the method by which other hosts ask for this
-// host's part of it.
-type row struct {
-	route  *api.Route // nil: only hosts ask
-	method answers    // nil: hosts do not ask
-}
-
-func serve[Q, R any](op api.Operation[Q, R], run func(context.Context, Q) (R, error)) *api.Route {
-	r := op.Serve(run)
-	return &r
-}
-
-// table lists the operations.
-func (s *Set) table() []row {
-	find := resolver{s.status.host, s.peers}
-	return []row{
-		{serve(api.OpHealth, s.healthy), nil},
-		{serve(api.OpStatus, s.Status), s.status.method()},
-		{serve(api.OpPlan, s.Plan), s.plan.method()},
-		{serve(api.OpExplain, s.Explain), s.explain.method()},
-		{serve(api.OpRecords, s.Records), s.records},
-		{serve(api.OpTrace, s.Trace), s.trace.method()},
-		{serve(api.OpScale, s.Scale), s.scale.method()},
-		{serve(api.OpPause, s.Pause), s.pause.method()},
-		{serve(api.OpRestore, s.Restore), s.restore.method()},
-		{serve(api.OpReload, s.Reload), nil},
-		{serve(api.OpMembers, s.Members), s.members.method()},
-		{serve(api.OpJoin, s.Join), nil},
-		{serve(api.OpLeave, s.Leave), nil},
-		{serve(api.OpKeys, s.Keys), s.keys.method()},
-		{serve(api.OpKeyChange, s.KeyChange), nil}, // by the method of OpKeys
-		// The public services call Decide and Leader; the rest is how a name is looked up.
-		{nil, s.controllers.method()},
-		{nil, find.serviceMethod()},
-		{nil, find.method()},
-		{nil, s.explain.where()},
-		{nil, s.Reach.method()},
-	}
-}
-
-// Backend answers the socket and the three services.
-func (s *Set) Backend() api.Backend {
-	b := api.Backend{Node: s, Monitor: s, Controller: s, Execution: s}
-	for _, r := range s.table() {
-		if r.route != nil {
-			b.Routes = append(b.Routes, *r.route)
-		}
-	}
-	return b
-}
-
-// Handlers answer other hosts.
-func (s *Set) Handlers() map[string]relay.Handler {
-	all := map[string]relay.Handler{}
-	for _, r := range s.table() {
-		if r.method != nil {
-			name, h := r.method.handler(s.peers)
-			all[name] = h
-		}
-	}
-	return all
-}
 
 // Reload reads the configuration again, all or nothing.
 func (s *Set) Reload(ctx context.Context, _ api.None) (api.Done, error) {
