@@ -185,7 +185,8 @@ func TestSystemCalls(t *testing.T) {
 		return
 	}
 	// What a reading could be made of; not the runtime's own waiting (futex, epoll).
-	const touches = "trace=%file,close,read,pread64,readv,preadv,write,pwrite64,fstat,lseek,fcntl,getdents64,ioctl,dup,dup3"
+	const touches = "trace=%file,close,read,pread64,readv,preadv,write,pwrite64,fstat,lseek,fcntl," +
+		"getdents64,ioctl,dup,dup3"
 	strace, err := exec.LookPath("strace")
 	if err != nil {
 		t.Skip(err)

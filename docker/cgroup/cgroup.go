@@ -1,18 +1,19 @@
-// Package cgroup is the one door to the kernel's control group files: version
-// 1, version 2, and the hybrid of both.
+// Package cgroup reads and writes the kernel's control group files: version 1,
+// version 2, and the hybrid of both.
 //
 // A [Host] knows where the hierarchies are mounted; a [Container] is one
-// container's cgroup with the files of the fast tier kept open. Reading the fast
-// tier is one pread for each file and allocates nothing; the slow tier opens,
-// reads and closes, because each kept descriptor holds 5 KB of kernel memory.
+// container's cgroup with the files of the fast tier kept open: two on v2, three
+// on v1. [Container.Read] reads the groups of signals that are asked for: one pread
+// for each file of the fast tier; open, read and close for the slow tier, because
+// each kept descriptor holds 5 KB of kernel memory.
 //
 // All methods of a Host and of its Containers may be called from any goroutine:
 // one lock of the Host guards its buffers and all descriptors, so that no
 // reading can meet a descriptor that was closed and given to another file.
 //
-// The files are strangers' input (a rootless owner may delegate them, a test may
-// forge them): numbers are parsed by hand, bounded, and what makes no sense is
-// reported and not set. The bits of [knowledge.Sample.Have] tell what was read.
+// The files are untrusted input (a rootless owner may delegate them): numbers are
+// parsed strictly and bounded, and a file that cannot be parsed is reported and sets
+// nothing. The bits of [knowledge.Sample.Have] show which groups were read.
 //
 // Sources: Documentation/admin-guide/cgroup-v2.rst, cgroup-v1/*.rst,
 // scheduler/sched-bwc.rst, accounting/psi.rst of the Linux kernel.
@@ -27,16 +28,16 @@ import (
 )
 
 var (
-	// ErrGone says that the cgroup went away: its container ended, or restarted
-	// and has a new one. Attach again.
+	// ErrGone: the cgroup was removed: its container ended, or restarted and has a
+	// new one. Attach again.
 	ErrGone = errors.New("the cgroup is gone")
-	// ErrNotFound says that no cgroup of the container could be found.
+	// ErrNotFound: the container has no cgroup.
 	ErrNotFound = errors.New("no cgroup found")
-	// ErrUnsupported says that this kernel's cgroups cannot do what was asked.
+	// ErrUnsupported: this cgroup version does not have the file.
 	ErrUnsupported = errors.New("not supported by this cgroup version")
 )
 
-// The versions that [Host.Version] tells.
+// The versions that [Host.Version] returns.
 const (
 	V1     = "v1"
 	V2     = "v2"
@@ -112,7 +113,8 @@ func Open(o Options) (*Host, error) {
 	}
 	h := &Host{root: root, driver: o.Driver, buf: make([]byte, firstBuffer), text: make([]byte, 0, 64)}
 	if !h.mounted(string(text)) {
-		return nil, fmt.Errorf("cannot open cgroups: %w: %s mounts neither the cpu nor the memory controller", ErrNotFound, table)
+		return nil, fmt.Errorf("cannot open cgroups: %w: %s mounts neither the cpu nor the memory controller",
+			ErrNotFound, table)
 	}
 	h.psi = h.at[unified].dir != "" && readable(filepath.Join(root, "proc/pressure/cpu"))
 	return h, nil

@@ -145,7 +145,8 @@ func TestLongFiles(t *testing.T) {
 	rewrite(t, h, "dev", strings.Repeat(line, maxBuffer/len(line)+1))
 	rewrite(t, h, "io.stat", strings.Repeat("8:0 rbytes=1 wbytes=1\n", maxBuffer/20))
 	err := c.Read(&s, knowledge.SlowTier)
-	if want := knowledge.SlowTier &^ (knowledge.HasNetwork | knowledge.HasIO); !errors.Is(err, errTooLong) || s.Have != want {
+	if want := knowledge.SlowTier &^ (knowledge.HasNetwork | knowledge.HasIO); !errors.Is(err, errTooLong) ||
+		s.Have != want {
 		t.Errorf("files without an end: have %b, %v", s.Have, err)
 	}
 }

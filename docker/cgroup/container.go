@@ -32,7 +32,7 @@ type Container struct {
 
 // Attach finds the cgroup of a container and opens what the fast tier reads. The
 // path is where the Engine's driver puts it (CgroupParent, if the container was
-// inspected), or, with a PID, where that process says that it is; either counts
+// inspected), or, with a PID, where /proc/PID/cgroup has it; either counts
 // only when it holds the full id. The error is ErrNotFound when there is none,
 // as for a container that does not run. Which files there are is found out here:
 // a controller that is switched on later shows after attaching again.

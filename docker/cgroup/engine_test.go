@@ -180,7 +180,8 @@ func TestEngine(t *testing.T) {
 	between(t, "CPU time", int64(before.CPUUsage), said.CPU.Usage.Total, int64(after.CPUUsage))
 	between(t, "periods", int64(before.Periods), int64(said.CPU.Throttling.Periods), int64(after.Periods))
 	between(t, "throttled periods", int64(before.Throttled), int64(said.CPU.Throttling.Throttled), int64(after.Throttled))
-	between(t, "throttled time", int64(before.ThrottledTime), said.CPU.Throttling.ThrottledNanos, int64(after.ThrottledTime))
+	between(t, "throttled time", int64(before.ThrottledTime), said.CPU.Throttling.ThrottledNanos,
+		int64(after.ThrottledTime))
 	var rx, tx uint64
 	for _, n := range said.Networks {
 		rx, tx = rx+n.Rx, tx+n.Tx
@@ -188,10 +189,12 @@ func TestEngine(t *testing.T) {
 	between(t, "bytes received", int64(before.RxBytes), int64(rx), int64(after.RxBytes))
 	between(t, "bytes sent", int64(before.TxBytes), int64(tx), int64(after.TxBytes))
 
-	if after.MemoryLimit != limit || said.Memory.Limit != limit || after.Quota != 200e6 || after.Period != 100*time.Millisecond {
+	if after.MemoryLimit != limit || said.Memory.Limit != limit || after.Quota != 200e6 ||
+		after.Period != 100*time.Millisecond {
 		t.Errorf("limits %d, %d per %s", after.MemoryLimit, after.Quota, after.Period)
 	}
-	if after.Anon < 16<<20 || after.MemoryUsage < after.Anon || after.MemoryUsage > limit || after.Pids < 1 || after.Pids > 100 {
+	if after.Anon < 16<<20 || after.MemoryUsage < after.Anon || after.MemoryUsage > limit || after.Pids < 1 ||
+		after.Pids > 100 {
 		t.Errorf("levels: %+v", after)
 	}
 	if diff := int64(after.MemoryUsage) - said.Memory.Usage; diff > 8<<20 || diff < -8<<20 {
@@ -226,8 +229,9 @@ func TestEngineRestart(t *testing.T) {
 	}
 	defer c.Close()
 	var s knowledge.Sample
-	observer.Eventually(t, time.Minute, "some CPU time", func() bool { return c.Read(&s, knowledge.FastTier) == nil && s.CPUUsage > 50*time.Millisecond })
-	refused := !c.Writable() // this user is not root
+	observer.Eventually(t, time.Minute, "some CPU time",
+		func() bool { return c.Read(&s, knowledge.FastTier) == nil && s.CPUUsage > 50*time.Millisecond })
+	refused := !c.Writable()                                 // this user is not root
 	if err := c.SetQuota(400e6, 0); err != nil && !refused { // keeps the file of the quota open
 		t.Fatal(err)
 	}

@@ -31,11 +31,13 @@ func TestEngineSetQuota(t *testing.T) {
 	for _, step := range []struct {
 		q, holds knowledge.NanoCPU
 		period   time.Duration
-	}{{150e6, 150e6, 0}, {0, 0, 0}, {100e6, 100e6, 20 * time.Millisecond}, {1e6, 50e6, 0}, {300e6, 300e6, time.Second}, {200e6, 200e6, 100 * time.Millisecond}} {
+	}{{150e6, 150e6, 0}, {0, 0, 0}, {100e6, 100e6, 20 * time.Millisecond}, {1e6, 50e6, 0}, {300e6, 300e6,
+		time.Second}, {200e6, 200e6, 100 * time.Millisecond}} {
 		if err := c.SetQuota(step.q, step.period); err != nil {
 			t.Fatalf("%+v: %v", step, err)
 		}
-		if err := c.Read(&s, knowledge.HasLimits); err != nil || s.Quota != step.holds || step.period != 0 && s.Period != step.period {
+		if err := c.Read(&s, knowledge.HasLimits); err != nil || s.Quota != step.holds || step.period != 0 &&
+			s.Period != step.period {
 			t.Errorf("%+v: the kernel holds %d per %s, %v", step, s.Quota, s.Period, err)
 		}
 	}
@@ -68,7 +70,8 @@ func TestEngineSetQuota(t *testing.T) {
 // as far as reading goes.
 func TestEngineOOM(t *testing.T) {
 	e := realEngine(t)
-	c, err := e.machine().Attach(e.run("oom", map[string]any{"Memory": 32 << 20, "MemorySwap": 64 << 20}, "/burn", "oom", "128"))
+	c, err := e.machine().Attach(e.run("oom", map[string]any{"Memory": 32 << 20, "MemorySwap": 64 << 20}, "/burn", "oom",
+		"128"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +114,8 @@ func TestEngineParent(t *testing.T) {
 			t.Fatalf("%+v: %v", who, err)
 		}
 		var s knowledge.Sample
-		if err := errors.Join(c.Read(&s, knowledge.FastTier), c.Read(&s, knowledge.HasLimits)); err != nil || s.Quota != 100e6 || c.Path() != parent+"/"+string(made.ID) {
+		if err := errors.Join(c.Read(&s, knowledge.FastTier), c.Read(&s, knowledge.HasLimits)); err != nil ||
+			s.Quota != 100e6 || c.Path() != parent+"/"+string(made.ID) {
 			t.Errorf("%s: quota %d, %v", c.Path(), s.Quota, err)
 		}
 		c.Close()

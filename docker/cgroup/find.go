@@ -19,7 +19,7 @@ type place [hierarchies]string
 func (p *place) usable() bool { return p[cpu] != "" || p[cpuacct] != "" || p[memory] != "" }
 
 // find looks for the cgroup where the Engine's driver puts it, then where a
-// rootless Engine's would be, then where the container's process says that it is.
+// rootless Engine's would be, then where /proc/PID/cgroup of the container's process has it.
 func (h *Host) find(c knowledge.Container) (place, bool) {
 	id := string(c.ID)
 	for _, rel := range candidates(h.driver, c.CgroupParent, id) {
@@ -41,7 +41,7 @@ func (h *Host) find(c knowledge.Container) (place, bool) {
 }
 
 // candidates are the paths, from the root of a hierarchy, that an Engine gives to
-// a container. The parent is a stranger's word: it cannot lead out of the tree.
+// a container. The parent is untrusted input: it cannot lead out of the tree.
 func candidates(driver, parent, id string) []string {
 	var paths []string
 	if driver != DriverSystemd {
@@ -168,7 +168,7 @@ func (h *Host) fromProcess(pid int, id string) place {
 const maxProcessCgroups = 64 << 10
 
 // processPaths are the paths of the container with the id in each hierarchy, as
-// the process tells them; all empty when it is not a process of that container.
+// /proc/PID/cgroup has them; all empty when it is not a process of that container.
 func (h *Host) processPaths(pid int, id string) (paths [hierarchies]string) {
 	if pid <= 0 {
 		return paths

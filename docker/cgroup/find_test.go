@@ -24,7 +24,8 @@ func TestAttachNotFound(t *testing.T) {
 				t.Errorf("%s: %s: %v, want ErrNotFound", name, what, err)
 			}
 		}
-		for _, id := range []knowledge.ContainerID{"", knowledge.ContainerID(testID[:12]), "../../../../etc", knowledge.ContainerID(strings.ToUpper(testID)), testID + "/x", knowledge.ContainerID(strings.Repeat("g", 64))} {
+		for _, id := range []knowledge.ContainerID{"", knowledge.ContainerID(testID[:12]), "../../../../etc",
+			knowledge.ContainerID(strings.ToUpper(testID)), testID + "/x", knowledge.ContainerID(strings.Repeat("g", 64))} {
 			if _, err := h.Attach(knowledge.Container{ID: id, PID: testPID}); err == nil {
 				t.Errorf("%s: attached to %q", name, id)
 			}
@@ -39,7 +40,8 @@ func TestHostileParent(t *testing.T) {
 	if err := os.MkdirAll(outside, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for _, parent := range []string{"../../../outside", "/../../../outside", "a/../../../../outside", "x\x00y", strings.Repeat("a/", 4000)} {
+	for _, parent := range []string{"../../../outside", "/../../../outside", "a/../../../../outside", "x\x00y",
+		strings.Repeat("a/", 4000)} {
 		for _, p := range candidates("", parent, testID) {
 			if !strings.HasPrefix(p, "/") || strings.Contains(p, "..") || !strings.Contains(p, testID) {
 				t.Errorf("parent %.20q gives %.80q", parent, p)
@@ -105,7 +107,8 @@ func TestHostNetwork(t *testing.T) {
 func TestSlicePath(t *testing.T) {
 	for name, want := range map[string]string{
 		"system.slice": "/system.slice", "a-b-c.slice": "/a.slice/a-b.slice/a-b-c.slice", "-.slice": "/",
-		"": "", ".slice": "", "a--b.slice": "", "-a.slice": "", "a-.slice": "", "docker": "", "/a.slice": "", "../a.slice": "",
+		"": "", ".slice": "", "a--b.slice": "", "-a.slice": "", "a-.slice": "", "docker": "",
+		"/a.slice": "", "../a.slice": "",
 		strings.Repeat("a", 300) + ".slice": "",
 	} {
 		if got, ok := slicePath(name); got != want || ok != (want != "") {
@@ -128,7 +131,8 @@ func FuzzProcessCgroups(f *testing.F) {
 }
 
 func FuzzMountTable(f *testing.F) {
-	f.Add("31 23 0:28 / /sys/fs/cgroup/cpu rw shared:3 - cgroup cgroup rw,cpu\n32 23 0:2 / /sys/fs/cgroup/unified rw - cgroup2 x rw\n")
+	f.Add("31 23 0:28 / /sys/fs/cgroup/cpu rw shared:3 - cgroup cgroup rw,cpu\n" +
+		"32 23 0:2 / /sys/fs/cgroup/unified rw - cgroup2 x rw\n")
 	f.Add(`1 2 3 / /a\040\1349\04 rw - cgroup2 none rw`)
 	f.Fuzz(func(t *testing.T, text string) {
 		h := &Host{root: "/r"}

@@ -32,8 +32,10 @@ func TestGroupLimits(t *testing.T) {
 			"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "1000000",
 			"memory/memory.limit_in_bytes": "-1", "memory/memory.memsw.limit_in_bytes": "-1",
 		}},
-		{"v2", v2, limited, map[string]string{"cpu.max": "50000 100000", "memory.max": "67108864", "memory.swap.max": "33554432"}},
-		{"v2 without limits", v2, knowledge.Limits{}, map[string]string{"cpu.max": "max 100000", "memory.max": "max", "memory.swap.max": "max"}},
+		{"v2", v2, limited,
+			map[string]string{"cpu.max": "50000 100000", "memory.max": "67108864", "memory.swap.max": "33554432"}},
+		{"v2 without limits", v2, knowledge.Limits{},
+			map[string]string{"cpu.max": "max 100000", "memory.max": "max", "memory.swap.max": "max"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			root := t.TempDir()
@@ -97,7 +99,8 @@ func TestGroup(t *testing.T) {
 		t.Fatal(err)
 	}
 	limits := knowledge.Limits{CPU: knowledge.OneCPU / 5, Memory: 64 << 20, MemorySwap: 64 << 20}
-	for _, l := range []knowledge.Limits{limits, {CPU: knowledge.OneCPU, Memory: 128 << 20, MemorySwap: 128 << 20}, limits} {
+	for _, l := range []knowledge.Limits{limits, {CPU: knowledge.OneCPU, Memory: 128 << 20, MemorySwap: 128 << 20},
+		limits} {
 		if err := g.SetLimits(l); err != nil {
 			t.Fatal(err)
 		}
@@ -116,7 +119,8 @@ func TestGroup(t *testing.T) {
 		t.Fatal(err)
 	}
 	var s knowledge.Sample
-	if err := errors.Join(c.Read(&s, knowledge.FastTier|knowledge.HasLimits), c.Close()); err != nil || s.Quota != limits.CPU || s.MemoryLimit != limits.Memory {
+	if err := errors.Join(c.Read(&s, knowledge.FastTier|knowledge.HasLimits), c.Close()); err != nil ||
+		s.Quota != limits.CPU || s.MemoryLimit != limits.Memory {
 		t.Errorf("%+v, %v", s, err)
 	}
 	if err := cmd.Process.Kill(); err != nil {

@@ -25,7 +25,7 @@ func parseNumber(f file, b []byte, s *knowledge.Sample) error {
 	case swapFailures:
 		// With no swap allowed, memory and swap together meet their limit first
 		// and memory.failcnt stays where it is. Seen on Linux 6.18: neither counts
-		// then, so that a MaxEvents of 0 is no proof of calm on v1.
+		// then, so that a MaxEvents of 0 on v1 does not prove that the limit was not met.
 		if !add(&s.MaxEvents, v) {
 			err = errMalformed
 		}
@@ -74,12 +74,12 @@ func parseCPUStat(b []byte, s *knowledge.Sample, v2 bool) error {
 			return errMalformed
 		}
 	}
-	switch told := seen & throttle; {
-	case told == throttle && !v2:
+	switch throttling := seen & throttle; {
+	case throttling == throttle && !v2:
 		s.Have |= knowledge.HasThrottle
-	case !v2 || seen&usage == 0 || told != 0 && told != throttle:
+	case !v2 || seen&usage == 0 || throttling != 0 && throttling != throttle:
 		return errMalformed
-	case told == throttle:
+	case throttling == throttle:
 		s.Have |= knowledge.HasCPU | knowledge.HasThrottle
 	default:
 		s.Have |= knowledge.HasCPU

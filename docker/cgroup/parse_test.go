@@ -35,8 +35,10 @@ func TestAbsurdNumbers(t *testing.T) {
 		{"v1", "cpu.cfs_period_us", "%\n", knowledge.HasLimits},
 		{"v1", "pids.current", "%\n", knowledge.HasPids},
 		{"v1", "blkio.throttle.io_service_bytes_recursive", "8:0 Read %\n", knowledge.HasIO},
-		{"v2-systemd", "cpu.stat", "usage_usec %\nnr_periods 1\nnr_throttled 1\nthrottled_usec 1\n", knowledge.HasCPU | knowledge.HasThrottle},
-		{"v2-systemd", "cpu.stat", "usage_usec 1\nnr_periods 1\nnr_throttled 1\nthrottled_usec %\n", knowledge.HasCPU | knowledge.HasThrottle},
+		{"v2-systemd", "cpu.stat", "usage_usec %\nnr_periods 1\nnr_throttled 1\nthrottled_usec 1\n",
+			knowledge.HasCPU | knowledge.HasThrottle},
+		{"v2-systemd", "cpu.stat", "usage_usec 1\nnr_periods 1\nnr_throttled 1\nthrottled_usec %\n",
+			knowledge.HasCPU | knowledge.HasThrottle},
 		{"v2-systemd", "memory.current", "%\n", knowledge.HasMemory},
 		{"v2-systemd", "memory.stat", "anon %\ninactive_file 1\n", knowledge.HasMemoryStat},
 		{"v2-systemd", "memory.events", "high 1\nmax 1\noom 1\noom_kill %\n", knowledge.HasOOM},
@@ -123,7 +125,8 @@ func TestTruncated(t *testing.T) {
 // TestOlderKernels reads what older kernels tell, and does not call it an error.
 func TestOlderKernels(t *testing.T) {
 	var s knowledge.Sample
-	if err := parseMemoryStat([]byte("anon 5\nfile 6\nkernel_stack 1\npagetables 2\ninactive_file 3\nslab 4\nworkingset_refault 9\n"), &s, true); err != nil || s.Kernel != 7 || s.Refaults != 9 {
+	text := "anon 5\nfile 6\nkernel_stack 1\npagetables 2\ninactive_file 3\nslab 4\nworkingset_refault 9\n"
+	if err := parseMemoryStat([]byte(text), &s, true); err != nil || s.Kernel != 7 || s.Refaults != 9 {
 		t.Errorf("Linux 5.4, memory.stat: %+v, %v", s, err)
 	}
 	if err := parseOOMControl([]byte("oom_kill_disable 0\nunder_oom 0\n"), &s); err != errAbsent {
@@ -134,7 +137,8 @@ func TestOlderKernels(t *testing.T) {
 		t.Errorf("Linux 5.4, cpu.pressure: %+v, %v", p, err)
 	}
 	s = knowledge.Sample{}
-	if err := parseCPUStat([]byte("usage_usec 5\nuser_usec 5\nsystem_usec 0\n"), &s, true); err != nil || s.Have != knowledge.HasCPU || s.CPUUsage != 5*time.Microsecond {
+	if err := parseCPUStat([]byte("usage_usec 5\nuser_usec 5\nsystem_usec 0\n"), &s, true); err != nil ||
+		s.Have != knowledge.HasCPU || s.CPUUsage != 5*time.Microsecond {
 		t.Errorf("no cpu controller: %+v, %v", s, err)
 	}
 	if err := parseIOV1([]byte("Total 0\n"), &s); err != errAbsent {
@@ -145,7 +149,8 @@ func TestOlderKernels(t *testing.T) {
 // sane holds for every sample, whatever the files said.
 func sane(t *testing.T, s *knowledge.Sample) {
 	t.Helper()
-	for _, b := range []knowledge.Bytes{s.MemoryUsage, s.Anon, s.File, s.InactiveFile, s.Shmem, s.Unevictable, s.MemoryLimit, s.MemoryHigh} {
+	for _, b := range []knowledge.Bytes{s.MemoryUsage, s.Anon, s.File, s.InactiveFile, s.Shmem, s.Unevictable,
+		s.MemoryLimit, s.MemoryHigh} {
 		if b < 0 || b > knowledge.MaxBytes {
 			t.Errorf("size %d", b)
 		}
@@ -161,7 +166,8 @@ func sane(t *testing.T, s *knowledge.Sample) {
 		s.Period < 0 || s.Period > maxPeriod {
 		t.Errorf("negative or absurd: %+v", s)
 	}
-	for _, v := range []uint64{s.Periods, s.Throttled, s.OOM, s.OOMKills, s.HighEvents, s.MaxEvents, s.ReadBytes, s.WriteBytes, s.RxBytes, s.TxBytes} {
+	for _, v := range []uint64{s.Periods, s.Throttled, s.OOM, s.OOMKills, s.HighEvents, s.MaxEvents, s.ReadBytes,
+		s.WriteBytes, s.RxBytes, s.TxBytes} {
 		if v > math.MaxInt64 {
 			t.Errorf("counter %d", v)
 		}
@@ -195,15 +201,18 @@ func FuzzCPUStatV1(f *testing.F) {
 }
 
 func FuzzCPUStatV2(f *testing.F) {
-	fuzzParser(f, version(parseCPUStat, true), "usage_usec 655748\nnr_periods 32\nnr_throttled 31\nthrottled_usec 9223372036854775807\n")
+	fuzzParser(f, version(parseCPUStat, true),
+		"usage_usec 655748\nnr_periods 32\nnr_throttled 31\nthrottled_usec 9223372036854775807\n")
 }
 
 func FuzzMemoryStatV1(f *testing.F) {
-	fuzzParser(f, version(parseMemoryStat, false), "total_rss 1\ntotal_inactive_file 2\ntotal_workingset_refault_anon 9223372036854775807\n")
+	fuzzParser(f, version(parseMemoryStat, false),
+		"total_rss 1\ntotal_inactive_file 2\ntotal_workingset_refault_anon 9223372036854775807\n")
 }
 
 func FuzzMemoryStatV2(f *testing.F) {
-	fuzzParser(f, version(parseMemoryStat, true), "anon 1\ninactive_file 2\nslab 3\nworkingset_refault_file 9223372036854775807\n")
+	fuzzParser(f, version(parseMemoryStat, true),
+		"anon 1\ninactive_file 2\nslab 3\nworkingset_refault_file 9223372036854775807\n")
 }
 
 func FuzzEvents(f *testing.F) {
@@ -228,7 +237,8 @@ func FuzzIOV2(f *testing.F) {
 }
 
 func FuzzNetDev(f *testing.F) {
-	fuzzParser(f, parseNetDev, "Inter-| x\n face |bytes\n  eth0:    1042      11    0    0    0     0          0         0      730       9\n lo: 1\n")
+	fuzzParser(f, parseNetDev, "Inter-| x\n face |bytes\n"+
+		"  eth0:    1042      11    0    0    0     0          0         0      730       9\n lo: 1\n")
 }
 
 // FuzzNumbers covers the files of one number and of one limit.

@@ -143,7 +143,7 @@ func readBounded(path string, limit int64) (string, error) {
 	return string(b), nil
 }
 
-// vanished reports whether an error of a write says that the cgroup went away.
+// vanished reports whether a write failed because the cgroup was removed.
 func vanished(err error) bool {
 	return errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENOENT)
 }

@@ -56,9 +56,9 @@ func (c *Container) Read(s *knowledge.Sample, groups knowledge.Signals) error {
 			break
 		}
 	}
-	s.Have |= read &^ failed &^ cpuSignals // the parsers of these know which are told
-	// The network comes after the cgroup's own files: had the cgroup gone, and the
-	// PID to another process, they would have told.
+	s.Have |= read &^ failed &^ cpuSignals // the parsers of these set the bits
+	// The network comes last: where the cgroup is gone, its PID may be that of another
+	// process, and one of the files above has failed.
 	if groups&knowledge.HasNetwork != 0 && !bad.gone {
 		c.readNetwork(s, &bad)
 	}

@@ -118,7 +118,8 @@ func v1Want(fast, slow *knowledge.Sample, psi bool) {
 	slow.HighEvents, slow.Kernel = 0, 0
 	if !psi {
 		slow.Have &^= knowledge.HasCPUPressure | knowledge.HasMemoryPressure | knowledge.HasIOPressure
-		slow.CPUPressure, slow.MemoryPressure, slow.IOPressure = knowledge.Pressure{}, knowledge.Pressure{}, knowledge.Pressure{}
+		none := knowledge.Pressure{}
+		slow.CPUPressure, slow.MemoryPressure, slow.IOPressure = none, none, none
 	}
 }
 
@@ -141,12 +142,15 @@ func TestTrees(t *testing.T) {
 		{tree: "v2-systemd", driver: "systemd", parent: "system.slice", version: V2, path: "/system.slice/" + scopeName},
 		{tree: "v2-systemd", driver: "cgroupfs", version: V2, path: "/system.slice/" + scopeName}, // the process tells
 		{tree: "v2-cgroupfs", driver: "cgroupfs", version: V2, path: "/docker/" + testID},
-		{tree: "v2-parent-slice", driver: "systemd", parent: "team-web.slice", version: V2, path: "/team.slice/team-web.slice/" + scopeName},
+		{tree: "v2-parent-slice", driver: "systemd", parent: "team-web.slice", version: V2,
+			path: "/team.slice/team-web.slice/" + scopeName},
 		{tree: "v2-parent-slice", driver: "systemd", version: V2, path: "/team.slice/team-web.slice/" + scopeName},
 		{tree: "v2-parent", driver: "cgroupfs", parent: "/team/web", version: V2, path: "/team/web/" + testID},
 		{tree: "v2-parent", driver: "cgroupfs", parent: "team/web", version: V2, path: "/team/web/" + testID},
-		{tree: "v2-rootless", driver: "systemd", version: V2, path: "/user.slice/user-1000.slice/user@1000.service/user.slice/" + scopeName},
-		{tree: "v2-rootless", driver: "", version: V2, noPID: true, path: "/user.slice/user-1000.slice/user@1000.service/user.slice/" + scopeName},
+		{tree: "v2-rootless", driver: "systemd", version: V2,
+			path: "/user.slice/user-1000.slice/user@1000.service/user.slice/" + scopeName},
+		{tree: "v2-rootless", driver: "", version: V2, noPID: true,
+			path: "/user.slice/user-1000.slice/user@1000.service/user.slice/" + scopeName},
 		{tree: "v2-dind", driver: "systemd", version: V2, path: "/odd/place/" + scopeName},
 	} {
 		t.Run(tt.tree+","+tt.driver+","+tt.parent, func(t *testing.T) {
@@ -224,7 +228,8 @@ func TestTiersKeepToThemselves(t *testing.T) {
 		t.Errorf("a tier overwrote the other: %+v", s)
 	}
 	var l, m, u knowledge.Sample
-	if err := c.Read(&u, cpuSignals); err != nil || u.Have != cpuSignals || u.CPUUsage != fast.CPUUsage || u.MemoryUsage != 0 || u.At.IsZero() {
+	if err := c.Read(&u, cpuSignals); err != nil || u.Have != cpuSignals || u.CPUUsage != fast.CPUUsage ||
+		u.MemoryUsage != 0 || u.At.IsZero() {
 		t.Errorf("cpu: %+v, %v", u, err)
 	}
 	want := knowledge.Sample{
@@ -241,7 +246,8 @@ func TestTiersKeepToThemselves(t *testing.T) {
 	if err := c.Read(&l, knowledge.HasLimits); err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff(knowledge.Sample{Have: knowledge.HasLimits, Quota: 200e6, Period: 100e6, MemoryLimit: 64 << 20}, l); d != "" {
+	if d := cmp.Diff(knowledge.Sample{Have: knowledge.HasLimits, Quota: 200e6, Period: 100e6, MemoryLimit: 64 << 20},
+		l); d != "" {
 		t.Error("limits:", d)
 	}
 }
@@ -252,13 +258,15 @@ func TestOpenRefuses(t *testing.T) {
 	if _, err := Open(Options{Root: root}); err == nil || !strings.Contains(err.Error(), "mountinfo") {
 		t.Errorf("no mount table: %v", err)
 	}
-	if _, err := Open(Options{Root: root, Driver: "systemctl"}); err == nil || !strings.Contains(err.Error(), "systemctl") {
+	if _, err := Open(Options{Root: root, Driver: "systemctl"}); err == nil || !strings.Contains(err.Error(),
+		"systemctl") {
 		t.Errorf("unknown driver: %v", err)
 	}
 	if err := os.MkdirAll(filepath.Join(root, "proc/self"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for _, table := range []string{"", "nonsense\n", "36 31 0:33 / /sys/fs/cgroup/devices rw - cgroup cgroup rw,devices\n"} {
+	for _, table := range []string{"", "nonsense\n",
+		"36 31 0:33 / /sys/fs/cgroup/devices rw - cgroup cgroup rw,devices\n"} {
 		if err := os.WriteFile(filepath.Join(root, "proc/self/mountinfo"), []byte(table), 0o644); err != nil {
 			t.Fatal(err)
 		}

@@ -28,7 +28,7 @@ const (
 // the second cannot be written the first is put back.
 //
 // The error is ErrGone when the cgroup went away, ErrUnsupported without the
-// controller, else the kernel's own: EINVAL says that a parent allows less.
+// controller, else the kernel's own: EINVAL where a parent allows less.
 func (c *Container) SetQuota(q knowledge.NanoCPU, period time.Duration) error {
 	if q < 0 || q > knowledge.MaxCPU {
 		return fmt.Errorf("cannot set the CPU quota of %s: %d billionths of a core is not between 0 and %d",

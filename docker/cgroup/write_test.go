@@ -68,7 +68,8 @@ func TestSetQuotaRefuses(t *testing.T) {
 	for _, bad := range []struct {
 		q      knowledge.NanoCPU
 		period time.Duration
-	}{{-1, 0}, {knowledge.MaxCPU + 1, 0}, {1 << 62, 0}, {1e9, -1}, {1e9, time.Microsecond}, {1e9, time.Second + 1}, {1e9, 1 << 62}} {
+	}{{-1, 0}, {knowledge.MaxCPU + 1, 0}, {1 << 62, 0}, {1e9, -1}, {1e9, time.Microsecond}, {1e9, time.Second + 1}, {1e9,
+		1 << 62}} {
 		if err := c.SetQuota(bad.q, bad.period); err == nil {
 			t.Errorf("%d, %s: accepted", bad.q, bad.period)
 		}
@@ -125,7 +126,8 @@ func TestClose(t *testing.T) {
 	for range 20 {
 		c := attach(t, h)
 		var s knowledge.Sample
-		if err := errors.Join(c.Read(&s, knowledge.FastTier), c.Read(&s, knowledge.SlowTier), c.SetQuota(1e9, 0)); err != nil {
+		if err := errors.Join(c.Read(&s, knowledge.FastTier), c.Read(&s, knowledge.SlowTier),
+			c.SetQuota(1e9, 0)); err != nil {
 			t.Fatal(err)
 		}
 		if got := descriptors(t) - before; got > 4 {
@@ -134,7 +136,8 @@ func TestClose(t *testing.T) {
 		if err := errors.Join(c.Close(), c.Close()); err != nil {
 			t.Fatal(err)
 		}
-		for what, err := range map[string]error{"Fast": c.Read(&s, knowledge.FastTier), "Slow": c.Read(&s, knowledge.SlowTier), "Limits": c.Read(&s, knowledge.HasLimits), "SetQuota": c.SetQuota(1e9, 0)} {
+		for what, err := range map[string]error{"Fast": c.Read(&s, knowledge.FastTier),
+			"Slow": c.Read(&s, knowledge.SlowTier), "Limits": c.Read(&s, knowledge.HasLimits), "SetQuota": c.SetQuota(1e9, 0)} {
 			if !errors.Is(err, fs.ErrClosed) {
 				t.Errorf("%s after Close: %v", what, err)
 			}
@@ -250,7 +253,8 @@ func TestHostReader(t *testing.T) {
 		t.Fatal(err)
 	}
 	// cpu  3312 10 2402 202084 829 7 58: idle and waiting for I/O left out.
-	if a.Busy != (3312+10+2402+7+58)*tick || a.CPU != 0 || a.Total != 24684096<<10 || a.Available != 24300324<<10 || a.Used != (24684096-24300324)<<10 {
+	if a.Busy != (3312+10+2402+7+58)*tick || a.CPU != 0 || a.Total != 24684096<<10 || a.Available != 24300324<<10 ||
+		a.Used != (24684096-24300324)<<10 {
 		t.Errorf("got %+v", a)
 	}
 	rewrite(t, h, "stat", "cpu  3412 10 2402 209999 829 7 58 66 0 0\n")
@@ -269,7 +273,8 @@ func TestHostReader(t *testing.T) {
 		}
 	}
 	rewrite(t, h, "stat", "cpu  3412 10 2402 209999 829 7 58 66 0 0\n")
-	for _, bad := range []string{"", "MemTotal: 5 kB\n", "MemTotal: 5 kB\nMemAvailable: 6 kB\n", "MemTotal: 99999999999999 kB\nMemAvailable: 6 kB\n"} {
+	for _, bad := range []string{"", "MemTotal: 5 kB\n", "MemTotal: 5 kB\nMemAvailable: 6 kB\n",
+		"MemTotal: 99999999999999 kB\nMemAvailable: 6 kB\n"} {
 		rewrite(t, h, "meminfo", bad)
 		if err := r.Read(&b); err == nil {
 			t.Errorf("meminfo %q was accepted", bad)
@@ -288,7 +293,8 @@ func TestHostReader(t *testing.T) {
 }
 
 func FuzzHost(f *testing.F) {
-	f.Add([]byte("cpu  3312 10 2402 202084 829 7 58 66 0 0\n"), []byte("MemTotal: 24684096 kB\nMemAvailable: 24300324 kB\n"))
+	f.Add([]byte("cpu  3312 10 2402 202084 829 7 58 66 0 0\n"),
+		[]byte("MemTotal: 24684096 kB\nMemAvailable: 24300324 kB\n"))
 	f.Fuzz(func(t *testing.T, stat, mem []byte) {
 		var s HostSample
 		if err := parseStat(stat, &s); err == nil && s.Busy < 0 {

@@ -41,8 +41,8 @@ func (c Cadence) Spread(managed int) Cadence {
 // files on v1 cost 160 µs, 1.6 % of a core for a thousand containers each 10 s.
 const idleSlow = 6
 
-// SlowEvery is how long the slow tier may wait: of an idle container, and of one
-// that nobody acts upon, longer.
+// SlowEvery is the interval of the slow tier: longer of an idle container, and of one
+// that is not managed.
 func (c Cadence) SlowEvery(w *knowledge.Window, acted bool) time.Duration {
 	if !acted || idle(w) {
 		return idleSlow * c.Slow
@@ -54,8 +54,8 @@ func idle(w *knowledge.Window) bool {
 	return w.Usage < idleUse && w.Usage60 < idleUse && w.Growth == 0
 }
 
-// Next is how long the container may go without a reading. Those that nobody
-// acts upon have no hurry: they are only shown.
+// Next is how long the container may go without a reading. Those that are not
+// managed are only shown, and read less often.
 func (c Cadence) Next(f *knowledge.Finding, w *knowledge.Window, acted, watched bool) time.Duration {
 	if !acted {
 		if idle(w) {

@@ -38,7 +38,8 @@ func TestSpread(t *testing.T) {
 }
 
 func TestNext(t *testing.T) {
-	busy := knowledge.Window{Samples: 10, Usage: knowledge.OneCPU / 2, UsageMax: knowledge.OneCPU / 2, Usage60: knowledge.OneCPU, Quota: 2 * knowledge.OneCPU}
+	busy := knowledge.Window{Samples: 10, Usage: knowledge.OneCPU / 2, UsageMax: knowledge.OneCPU / 2,
+		Usage60: knowledge.OneCPU, Quota: 2 * knowledge.OneCPU}
 	idle := knowledge.Window{Samples: 10, Quota: knowledge.OneCPU}
 	with := func(w knowledge.Window, f func(*knowledge.Window)) knowledge.Window { f(&w); return w }
 	for _, c := range []struct {
@@ -50,19 +51,24 @@ func TestNext(t *testing.T) {
 	}{
 		{"busy", busy, knowledge.Finding{}, true, false, usual.Busy},
 		{"idle", idle, knowledge.Finding{}, true, false, usual.Idle},
-		{"idle, but it was busy in the last minute", with(idle, func(w *knowledge.Window) { w.Usage60 = knowledge.OneCPU }), knowledge.Finding{}, true, false, usual.Busy},
-		{"idle, but its memory grows", with(idle, func(w *knowledge.Window) { w.Growth = 1 }), knowledge.Finding{}, true, false, usual.Busy},
+		{"idle, but it was busy in the last minute", with(idle, func(w *knowledge.Window) { w.Usage60 = knowledge.OneCPU }),
+			knowledge.Finding{}, true, false, usual.Busy},
+		{"idle, but its memory grows", with(idle, func(w *knowledge.Window) { w.Growth = 1 }), knowledge.Finding{}, true,
+			false, usual.Busy},
 		{"new", with(idle, func(w *knowledge.Window) { w.Samples = 2 }), knowledge.Finding{}, true, false, usual.Hot},
 		{"a cut is watched", idle, knowledge.Finding{}, true, true, usual.Hot},
-		{"throttled", with(busy, func(w *knowledge.Window) { w.ThrottledRun = 1 }), knowledge.Finding{}, true, false, usual.Hot},
-		{"near its quota", with(busy, func(w *knowledge.Window) { w.UsageMax = 3 * knowledge.OneCPU / 2 }), knowledge.Finding{}, true, false, usual.Hot},
+		{"throttled", with(busy, func(w *knowledge.Window) { w.ThrottledRun = 1 }), knowledge.Finding{}, true, false,
+			usual.Hot},
+		{"near its quota", with(busy, func(w *knowledge.Window) { w.UsageMax = 3 * knowledge.OneCPU / 2 }),
+			knowledge.Finding{}, true, false, usual.Hot},
 		{"starved", busy, knowledge.Finding{CPU: knowledge.SymptomStarved}, true, false, usual.Hot},
 		{"memory tight", busy, knowledge.Finding{Memory: knowledge.SymptomTight}, true, false, usual.Hot},
 		{"full in 20 s", busy, knowledge.Finding{TimeToFull: 20 * time.Second}, true, false, usual.Hot},
 		{"full in an hour", busy, knowledge.Finding{TimeToFull: time.Hour}, true, false, usual.Busy},
 		{"starting", busy, knowledge.Finding{Starting: true}, true, false, usual.Hot},
-		{"throttled, and nobody acts on it", with(busy, func(w *knowledge.Window) { w.ThrottledRun = 1 }), knowledge.Finding{Boost: true}, false, false, time.Second},
-		{"idle, and nobody acts on it", idle, knowledge.Finding{}, false, false, 10 * time.Second},
+		{"throttled, and not managed", with(busy, func(w *knowledge.Window) { w.ThrottledRun = 1 }),
+			knowledge.Finding{Boost: true}, false, false, time.Second},
+		{"idle, and not managed", idle, knowledge.Finding{}, false, false, 10 * time.Second},
 	} {
 		if got := usual.Next(&c.f, &c.w, c.acted, c.watched); got != c.want {
 			t.Errorf("%s: %s, want %s", c.name, got, c.want)
@@ -76,9 +82,11 @@ func TestCadenceBounds(t *testing.T) {
 		c := usual.Spread(rapid.IntRange(0, 1e6).Draw(t, "managed"))
 		w := knowledge.Window{
 			Samples: rapid.IntRange(0, 5).Draw(t, "samples"), ThrottledRun: rapid.IntRange(0, 2).Draw(t, "run"),
-			Usage: knowledge.NanoCPU(rapid.Int64Range(0, 4e9).Draw(t, "usage")), Quota: knowledge.NanoCPU(rapid.Int64Range(0, 4e9).Draw(t, "quota")),
+			Usage: knowledge.NanoCPU(rapid.Int64Range(0, 4e9).Draw(t, "usage")), Quota: knowledge.NanoCPU(rapid.Int64Range(0,
+				4e9).Draw(t, "quota")),
 		}
-		f := knowledge.Finding{CPU: knowledge.Symptom(rapid.IntRange(0, 5).Draw(t, "cpu")), Boost: rapid.Bool().Draw(t, "boost")}
+		f := knowledge.Finding{CPU: knowledge.Symptom(rapid.IntRange(0, 5).Draw(t, "cpu")),
+			Boost: rapid.Bool().Draw(t, "boost")}
 		d := c.Next(&f, &w, rapid.Bool().Draw(t, "acted"), rapid.Bool().Draw(t, "watched"))
 		if d < usual.Hot || d > 2*usual.Idle {
 			t.Fatalf("next reading in %s", d)

@@ -146,7 +146,7 @@ func (t *Track) memoryEvents(s *knowledge.Sample) {
 	t.events |= knowledge.HasOOM
 }
 
-// MarkOOM notes an OOM kill that the Engine told of and the files could not
+// MarkOOM notes an OOM kill that the Engine reported and the files could not
 // (the cgroup went away with its last process).
 func (t *Track) MarkOOM(at time.Time) { t.Window.LastOOM = at }
 

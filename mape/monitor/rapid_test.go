@@ -93,7 +93,8 @@ func TestTrackAgainstItsTwin(t *testing.T) {
 		var tw twin
 		s := knowledge.Sample{At: start, Have: fastTier}
 		steps := rapid.IntRange(2, 120).Draw(t, "steps")
-		cadence := rapid.SampledFrom([]time.Duration{100 * time.Millisecond, 150 * time.Millisecond, time.Second, 5 * time.Second, time.Minute})
+		cadence := rapid.SampledFrom([]time.Duration{100 * time.Millisecond, 150 * time.Millisecond, time.Second,
+			5 * time.Second, time.Minute})
 		for range steps {
 			d := cadence.Draw(t, "every")
 			s.At = s.At.Add(d)
@@ -147,18 +148,22 @@ func TestNothingBreaksAWindow(t *testing.T) {
 
 func bounded(t *rapid.T, w *knowledge.Window) {
 	most := knowledge.FromCores(cpus * 1.1)
-	for name, v := range map[string]knowledge.NanoCPU{"usage": w.Usage, "peak": w.UsageMax, "mean": w.UsageMean, "missing": w.Missing} {
+	for name, v := range map[string]knowledge.NanoCPU{"usage": w.Usage, "peak": w.UsageMax, "mean": w.UsageMean,
+		"missing": w.Missing} {
 		if v < 0 || v > most+1 {
 			t.Fatalf("%s is %d", name, v)
 		}
 	}
-	for name, v := range map[string]knowledge.Bytes{"working set": w.WorkingSet, "anon": w.Anon, "usage": w.MemoryUsage, "peak": w.AnonPeak} {
+	for name, v := range map[string]knowledge.Bytes{"working set": w.WorkingSet, "anon": w.Anon, "usage": w.MemoryUsage,
+		"peak": w.AnonPeak} {
 		if v < 0 || v > knowledge.MaxBytes {
 			t.Fatalf("%s is %d", name, v)
 		}
 	}
-	if !(w.ThrottleRatio >= 0 && w.ThrottleRatio <= 1 && w.Growth >= 0 && w.RefaultRate >= 0 && w.MemoryPressure.Some10 >= 0) {
-		t.Fatalf("ratio %v, growth %v, refaults %v, pressure %v", w.ThrottleRatio, w.Growth, w.RefaultRate, w.MemoryPressure.Some10)
+	if !(w.ThrottleRatio >= 0 && w.ThrottleRatio <= 1 && w.Growth >= 0 && w.RefaultRate >= 0 &&
+		w.MemoryPressure.Some10 >= 0) {
+		t.Fatalf("ratio %v, growth %v, refaults %v, pressure %v", w.ThrottleRatio, w.Growth, w.RefaultRate,
+			w.MemoryPressure.Some10)
 	}
 	if w.Usage60 < 0 || w.Quota < 0 || w.Quota > knowledge.MaxCPU {
 		t.Fatalf("usage60 %d, quota %d", w.Usage60, w.Quota)

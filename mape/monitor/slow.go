@@ -25,8 +25,7 @@ const (
 	// may have to reclaim: its events, refaults and pressure count then.
 	nearLimit = 70
 	// moved is the least change of memory in use, as its part and in bytes, after
-	// which the last detail says nothing any more; dropped is a fall that may be an
-	// OOM kill.
+	// which the last detail is out of date; dropped is a fall that may be an OOM kill.
 	movedPart    = 32
 	movedLeast   = knowledge.MiB
 	droppedPart  = 8
@@ -60,10 +59,12 @@ func (p *Slow) Soon() { p.at, p.limitsAt, p.usage = time.Time{}, time.Time{}, -1
 func (p *Slow) At() time.Time { return p.at }
 
 // Due returns the groups that the reading at now includes, and counts them as
-// read. Every is the interval of the slow tier for this container, and close
-// says that a change of its limits is being watched: then memory and limits are
-// part of each reading of the slow tier.
-func (p *Slow) Due(now time.Time, w *knowledge.Window, usage knowledge.Bytes, every time.Duration, close bool) knowledge.Signals {
+// read. Every is the interval of the slow tier for this container. Where a change
+// of its limits is watched, memory and limits are part of each reading of the slow
+// tier.
+func (p *Slow) Due(
+	now time.Time, w *knowledge.Window, usage knowledge.Bytes, every time.Duration, watched bool,
+) knowledge.Signals {
 	if !p.started {
 		p.at, p.limitsAt, p.usage, p.last = now, now, usage, usage
 		return knowledge.SlowTier
@@ -82,13 +83,13 @@ func (p *Slow) Due(now time.Time, w *knowledge.Window, usage knowledge.Bytes, ev
 	p.turn = (p.turn + 1) % uint8(len(turns))
 	near := w.MemoryLimit > 0 && usage >= w.MemoryLimit/100*nearLimit
 	change := max(p.usage-usage, usage-p.usage)
-	if close || near || p.usage < 0 || change > max(movedLeast, p.usage/movedPart) {
+	if watched || near || p.usage < 0 || change > max(movedLeast, p.usage/movedPart) {
 		groups |= memoryDetail
 	}
-	if close || near {
+	if watched || near {
 		groups |= knowledge.HasMemoryPressure
 	}
-	if close || now.Sub(p.limitsAt) >= min(every*limitsEvery, limitsMost) {
+	if watched || now.Sub(p.limitsAt) >= min(every*limitsEvery, limitsMost) {
 		groups |= knowledge.HasLimits
 		p.limitsAt = now
 	}

@@ -14,7 +14,8 @@ func withLimit(b knowledge.Bytes) (w knowledge.Window) {
 
 // slowReadings lets ten minutes pass, with a reading each second, and counts how often
 // each group of the slow tier was read after the first time.
-func slowReadings(w knowledge.Window, every time.Duration, use func(second int) knowledge.Bytes, watched bool) map[knowledge.Signals]int {
+func slowReadings(w knowledge.Window, every time.Duration, use func(second int) knowledge.Bytes,
+	watched bool) map[knowledge.Signals]int {
 	var p Slow
 	at := start
 	if p.Due(at, &w, use(0), every, watched) != knowledge.SlowTier {
@@ -47,7 +48,8 @@ func TestSlowTakesTurns(t *testing.T) {
 	}{
 		{"busy, memory stands still", 10 * time.Second, still, false, 10, 12, 12},
 		{"idle", time.Minute, still, false, 10, 2, 2},
-		{"memory grows", 10 * time.Second, func(i int) knowledge.Bytes { return knowledge.Bytes(i) * mib / 5 }, false, 10, 60, 60},
+		{"memory grows", 10 * time.Second, func(i int) knowledge.Bytes { return knowledge.Bytes(i) * mib / 5 }, false, 10,
+			60, 60},
 		{"near its limit", 10 * time.Second, func(int) knowledge.Bytes { return 80 * mib }, false, 10, 60, 60},
 		{"a cut is watched", 10 * time.Second, still, true, 60, 60, 60},
 	} {
@@ -61,7 +63,8 @@ func TestSlowTakesTurns(t *testing.T) {
 			t.Errorf("%s: read %v, want limits %d, detail %d, pressure %d", c.name, got, c.limits, c.detail, c.pressure)
 		}
 		turns := int(10 * time.Minute / c.every / 5)
-		for _, g := range []knowledge.Signals{knowledge.HasIO, knowledge.HasPids, knowledge.HasNetwork, knowledge.HasCPUPressure} {
+		for _, g := range []knowledge.Signals{knowledge.HasIO, knowledge.HasPids, knowledge.HasNetwork,
+			knowledge.HasCPUPressure} {
 			if !near(got[g], turns) {
 				t.Errorf("%s: group %b read %d times, want %d", c.name, g, got[g], turns)
 			}

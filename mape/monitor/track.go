@@ -1,6 +1,6 @@
 // Package monitor turns samples of one container into a window: rates instead
-// of counters, the last seconds and minutes instead of an instant. It throws
-// away what cannot be true and says so; it decides nothing.
+// of counters, the last seconds and minutes instead of an instant. It rejects
+// and counts what cannot be true; it decides nothing.
 //
 // A Track belongs to one goroutine and allocates nothing once its history ring
 // has grown to its bound.
@@ -17,7 +17,7 @@ const (
 	// recent is how many readings the short ring keeps at most: 5 s at ten a second,
 	// with room for a tick that comes early; few is how many at first.
 	recent, few = 64, 8
-	// shortSpan is the window of the CPU captain (Autothrottle, NSDI'24).
+	// shortSpan is the window of the CPU controller (Autothrottle, NSDI'24).
 	shortSpan = 5 * time.Second
 	// ratioSpan is the time over which the throttle ratio is taken: ten CFS
 	// periods of 100 ms.
@@ -169,8 +169,9 @@ func sane(s *knowledge.Sample) bool {
 	case has(knowledge.HasCPU) && s.CPUUsage < 0,
 		has(knowledge.HasThrottle) && s.ThrottledTime < 0,
 		has(knowledge.HasMemory) && !size(s.MemoryUsage),
-		has(knowledge.HasMemoryStat) && !(size(s.Anon) && size(s.File) && size(s.InactiveFile) && size(s.Shmem) && size(s.Unevictable)),
-		has(knowledge.HasLimits) && !(size(s.MemoryLimit) && size(s.MemoryHigh) && s.Quota >= 0 && s.Quota <= knowledge.MaxCPU && s.Period >= 0),
+		has(knowledge.HasMemoryStat) && !size(s.Anon, s.File, s.InactiveFile, s.Shmem, s.Unevictable),
+		has(knowledge.HasLimits) && !(size(s.MemoryLimit, s.MemoryHigh) &&
+			s.Quota >= 0 && s.Quota <= knowledge.MaxCPU && s.Period >= 0),
 		has(knowledge.HasCPUPressure) && !percent(s.CPUPressure),
 		has(knowledge.HasMemoryPressure) && !percent(s.MemoryPressure),
 		has(knowledge.HasIOPressure) && !percent(s.IOPressure):
@@ -179,7 +180,15 @@ func sane(s *knowledge.Sample) bool {
 	return true
 }
 
-func size(b knowledge.Bytes) bool { return b >= 0 && b <= knowledge.MaxBytes }
+// size holds for levels of memory that can exist.
+func size(levels ...knowledge.Bytes) bool {
+	for _, b := range levels {
+		if b < 0 || b > knowledge.MaxBytes {
+			return false
+		}
+	}
+	return true
+}
 
 // percent holds for shares of time; NaN compares false.
 func percent(p knowledge.Pressure) bool {
@@ -249,7 +258,7 @@ func (t *Track) back(i int) *reading {
 	return &t.ring[(t.head-1-i)&(len(t.ring)-1)]
 }
 
-// summarise walks the short ring once for everything that it tells.
+// summarise walks the short ring once for all figures that are made of it.
 func (t *Track) summarise() {
 	w := &t.Window
 	var sum, sq, peak float64

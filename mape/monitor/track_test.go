@@ -82,7 +82,8 @@ func TestCountersThatRestart(t *testing.T) {
 				t.Error("a restart is no absurd reading")
 			}
 			w := &b.t.Window
-			if w.Samples != 1 || w.Usage != 0 || w.UsageMax != 0 || w.ThrottleRatio != 0 || w.Growth != 0 || !w.Since.Equal(b.at) {
+			if w.Samples != 1 || w.Usage != 0 || w.UsageMax != 0 || w.ThrottleRatio != 0 || w.Growth != 0 ||
+				!w.Since.Equal(b.at) {
 				t.Errorf("after a restart: %+v", w)
 			}
 			b.step(time.Second, 0.5, 0, 0)
@@ -127,7 +128,8 @@ func TestAbsurdNumbersAreDropped(t *testing.T) {
 			}
 			after := b.t.Window
 			after.Rejected = 0
-			if after.Usage != before.Usage || after.WorkingSet != before.WorkingSet || after.At != before.At || after.MemoryLimit != before.MemoryLimit {
+			if after.Usage != before.Usage || after.WorkingSet != before.WorkingSet || after.At != before.At ||
+				after.MemoryLimit != before.MemoryLimit {
 				t.Errorf("the window moved:\nbefore %+v\nafter  %+v", before, after)
 			}
 			b.s = kept
@@ -181,7 +183,8 @@ func TestTheSameInstantTwice(t *testing.T) {
 		}
 	}
 	w := b.t.Window
-	if w.Usage != before.Usage || w.Samples != before.Samples || w.ThrottledRun != before.ThrottledRun || !w.At.Equal(before.At) {
+	if w.Usage != before.Usage || w.Samples != before.Samples || w.ThrottledRun != before.ThrottledRun ||
+		!w.At.Equal(before.At) {
 		t.Errorf("before %+v\nafter  %+v", before, w)
 	}
 }

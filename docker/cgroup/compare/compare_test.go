@@ -36,7 +36,8 @@ func TestCompare(t *testing.T) {
 	managers, ours := made(t)
 	handlers := make([]*libcontainer.Handler, len(managers))
 	metrics := cadvisor.MetricSet{
-		cadvisor.CpuUsageMetrics: {}, cadvisor.MemoryUsageMetrics: {}, cadvisor.DiskIOMetrics: {}, cadvisor.NetworkUsageMetrics: {},
+		cadvisor.CpuUsageMetrics: {}, cadvisor.MemoryUsageMetrics: {}, cadvisor.DiskIOMetrics: {},
+		cadvisor.NetworkUsageMetrics: {},
 	}
 	for i, m := range managers {
 		handlers[i] = libcontainer.NewHandler(m, "/", os.Getpid(), metrics)
@@ -60,7 +61,8 @@ func TestCompare(t *testing.T) {
 			fast = c // the first
 		}
 		ratio := float64(c.cpu) / float64(fast.cpu)
-		t.Logf("%-28s %9s %9.1f %9.0f %9.1f %6.1fx", l.name, c.cpu.Round(100*time.Nanosecond), c.allocs, c.bytes, c.reads, ratio)
+		t.Logf("%-28s %9s %9.1f %9.0f %9.1f %6.1fx", l.name, c.cpu.Round(100*time.Nanosecond), c.allocs, c.bytes, c.reads,
+			ratio)
 		if !strings.HasPrefix(l.name, "ours") && ratio < 5 {
 			t.Errorf("%s costs only %.1f times as much as ours", l.name, ratio)
 		}

@@ -70,10 +70,13 @@ func TestCost(t *testing.T) {
 		}
 	}
 	t.Logf("%d containers managed, %v", managed, took.Round(time.Second))
-	t.Logf("daemon: %.2f %% of a core from its start, %.2f %% in the second half (goal: under %.0f %%); %.1f MiB resident at most (goal: under %d MiB)",
+	t.Logf("daemon: %.2f %% of a core from its start, %.2f %% in the second half (goal: under %.0f %%); "+
+		"%.1f MiB resident at most (goal: under %d MiB)",
 		100*whole, 100*late, 100*goalCPU, float64(peak)/(1<<20), goalRSS>>20)
-	t.Logf("Engine (dockerd, containerd, runc): %.2f %% of a core without the daemon, %.2f %% with it", 100*without, 100*with)
-	t.Logf("actions in the last hour: %d, failed %d, reverted %d, drift repaired %d", s.Summary.Actions, s.Summary.Failed, s.Summary.Reverted, s.Summary.DriftRepaired)
+	t.Logf("Engine (dockerd, containerd, runc): %.2f %% of a core without the daemon, %.2f %% with it", 100*without,
+		100*with)
+	t.Logf("actions in the last hour: %d, failed %d, reverted %d, drift repaired %d", s.Summary.Actions, s.Summary.Failed,
+		s.Summary.Reverted, s.Summary.DriftRepaired)
 	if managed != containers {
 		t.Errorf("%d containers are managed, want %d", managed, containers)
 	}
@@ -95,8 +98,9 @@ func startDaemon(t *testing.T, binary string) process {
 	dir := t.TempDir()
 	socket := filepath.Join(dir, "effiscale.sock")
 	cmd := exec.Command(binary, "run")
-	cmd.Env = append(os.Environ(), "EFFISCALE_NODE_DATA_DIR="+dir, "EFFISCALE_API_SOCKET="+socket, "EFFISCALE_LOG_LEVEL=warn",
-		"EFFISCALE_DOCKER_ONLY_LABEL=cost="+prefix(), // nobody else's containers, if there are any
+	cmd.Env = append(os.Environ(), "EFFISCALE_NODE_DATA_DIR="+dir, "EFFISCALE_API_SOCKET="+socket,
+		"EFFISCALE_LOG_LEVEL=warn",
+		"EFFISCALE_DOCKER_ONLY_LABEL=cost="+prefix(), // of this test alone
 		"EFFISCALE_API_MONITOR=127.0.0.1:0", "EFFISCALE_API_CONTROLLER=127.0.0.1:0", "EFFISCALE_API_EXECUTION=127.0.0.1:0")
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 	if err := cmd.Start(); err != nil {
