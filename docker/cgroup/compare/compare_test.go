@@ -6,7 +6,6 @@
 package compare
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -23,6 +22,7 @@ import (
 
 	"github.com/effiscale/effiscale/docker/cgroup"
 	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/mape/monitor"
 )
 
 const (
@@ -43,6 +43,10 @@ func TestCompare(t *testing.T) {
 		handlers[i] = libcontainer.NewHandler(m, "/", os.Getpid(), metrics)
 	}
 	var s knowledge.Sample
+	var w knowledge.Window
+	slow, turn := make([]monitor.Slow, containers), make([]int, containers)
+	const every = 10 * time.Second
+	begin := time.Now()
 	var fast cost
 	t.Logf("%-28s %9s %9s %9s %9s %7s", "one reading of one in 1000", "CPU", "allocs", "bytes", "reads", "ratio")
 	for _, l := range []struct {
@@ -50,8 +54,17 @@ func TestCompare(t *testing.T) {
 		read func(i int) error
 	}{
 		{"ours, fast tier", func(i int) error { return ours[i].Read(&s, knowledge.FastTier) }},
-		{"ours, fast and slow tier", func(i int) error {
-			return errors.Join(ours[i].Read(&s, knowledge.FastTier), ours[i].Read(&s, knowledge.SlowTier))
+		{"ours, fast and all of slow", func(i int) error {
+			return ours[i].Read(&s, knowledge.FastTier|knowledge.SlowTier)
+		}},
+		{"ours, slow tier by turns", func(i int) error {
+			at := begin.Add(time.Duration(turn[i]) * every)
+			groups := slow[i].Due(at, &w, 0, every, false)
+			if turn[i] == 0 {
+				slow[i].Start(at, every, i)
+			}
+			turn[i]++
+			return ours[i].Read(&s, groups)
 		}},
 		{"runc, GetStats", func(i int) error { _, err := managers[i].GetStats(); return err }},
 		{"cAdvisor, handler", func(i int) error { _, err := handlers[i].GetStats(); return err }},
@@ -63,6 +76,9 @@ func TestCompare(t *testing.T) {
 		ratio := float64(c.cpu) / float64(fast.cpu)
 		t.Logf("%-28s %9s %9.1f %9.0f %9.1f %6.1fx", l.name, c.cpu.Round(100*time.Nanosecond), c.allocs, c.bytes, c.reads,
 			ratio)
+		if l.name == "ours, slow tier by turns" && ratio > 6 {
+			t.Errorf("a reading of the slow tier costs %.1f times one of the fast tier", ratio)
+		}
 		if !strings.HasPrefix(l.name, "ours") && ratio < 5 {
 			t.Errorf("%s costs only %.1f times as much as ours", l.name, ratio)
 		}

@@ -8,7 +8,7 @@ require (
 	github.com/effiscale/effiscale v0.0.0-00010101000000-000000000000
 	github.com/google/cadvisor/lib v0.60.6
 	github.com/opencontainers/cgroups v0.1.0
-	golang.org/x/sys v0.49.0
+	golang.org/x/sys v0.50.0
 )
 
 require (
