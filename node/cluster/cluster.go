@@ -362,8 +362,8 @@ func (c *Cluster) Leave() error {
 	return c.members.Leave(leaveWithin)
 }
 
-// Forget removes failed nodes with a name that are gone for good, so that nobody waits for
-// them and they are not counted as voters.
+// Forget removes failed nodes with a name that are gone for good: they get a leave notice, and
+// they are not counted as voters.
 func (c *Cluster) Forget(ctx context.Context, name string) error {
 	ids, err := c.members.Forget(name)
 	if err != nil {

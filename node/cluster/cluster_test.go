@@ -32,33 +32,33 @@ var rich = knowledge.Envelope{
 	Memory: 2 * knowledge.GiB, MemoryFloor: knowledge.GiB, MemoryCeiling: 8 * knowledge.GiB,
 }
 
-// believer is a host that does what it is told, and remembers it.
-type believer struct {
+// fakeHost applies what it gets, and remembers it.
+type fakeHost struct {
 	c      *Cluster
 	mu     sync.Mutex
 	obeyed []knowledge.Intent
 }
 
-func (h *believer) ApplyIntents(_ context.Context, intents []knowledge.Intent) (mape.IntentResult, error) {
+func (h *fakeHost) ApplyIntents(_ context.Context, intents []knowledge.Intent) (mape.IntentResult, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.obeyed = append(h.obeyed, intents...)
 	return mape.IntentResult{}, nil
 }
 
-func (h *believer) Envelopes(context.Context, knowledge.ServiceKey) (map[knowledge.ContainerID]knowledge.Envelope,
+func (h *fakeHost) Envelopes(context.Context, knowledge.ServiceKey) (map[knowledge.ContainerID]knowledge.Envelope,
 	error) {
 	return map[knowledge.ContainerID]knowledge.Envelope{replica: rich}, nil
 }
-func (h *believer) ReportSoon(context.Context) error                     { return nil }
-func (h *believer) ImageDigests(context.Context) ([]image.Digest, error) { return nil, nil }
-func (h *believer) ImageCopies(context.Context, []image.Digest, int) ([]image.Copy, error) {
+func (h *fakeHost) ReportSoon(context.Context) error                     { return nil }
+func (h *fakeHost) ImageDigests(context.Context) ([]image.Digest, error) { return nil, nil }
+func (h *fakeHost) ImageCopies(context.Context, []image.Digest, int) ([]image.Copy, error) {
 	return nil, nil
 }
-func (h *believer) MergeImages(context.Context, []image.Copy) (int, error) { return 0, nil }
+func (h *fakeHost) MergeImages(context.Context, []image.Copy) (int, error) { return 0, nil }
 
 // newest is what the host obeys for its replica.
-func (h *believer) newest() (e knowledge.Envelope, ok bool) {
+func (h *fakeHost) newest() (e knowledge.Envelope, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, in := range h.obeyed {
@@ -70,7 +70,7 @@ func (h *believer) newest() (e knowledge.Envelope, ok bool) {
 }
 
 // said is what one intent of the owner became here.
-func (h *believer) said(seq uint64) (e knowledge.Envelope, ok bool) {
+func (h *fakeHost) said(seq uint64) (e knowledge.Envelope, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, in := range h.obeyed {
@@ -81,7 +81,7 @@ func (h *believer) said(seq uint64) (e knowledge.Envelope, ok bool) {
 	return e, ok
 }
 
-func (h *believer) report() plan.Report {
+func (h *fakeHost) report() plan.Report {
 	return plan.Report{Service: web, Host: h.c.self, CPUs: 4, Memory: 8 * knowledge.GiB, Replicas: []plan.Reported{{
 		ID: replica, Envelope: rich, Stood: 365 * 24 * time.Hour,
 		Policy: knowledge.Policy{Managed: true, Mode: knowledge.ModeAuto, ThrottleTarget: 0.06, CPUPercentile: 0.95,
@@ -92,24 +92,24 @@ func (h *believer) report() plan.Report {
 	}}}
 }
 
-// never is a disk that keeps nothing: nobody starts again here.
-type never struct{}
+// noDisk keeps nothing: no node restarts here.
+type noDisk struct{}
 
-func (never) SaveTerms(map[knowledge.ServiceKey]knowledge.Term) error { return nil }
-func (never) SaveMembers(Membership) error                            { return nil }
+func (noDisk) SaveTerms(map[knowledge.ServiceKey]knowledge.Term) error { return nil }
+func (noDisk) SaveMembers(Membership) error                            { return nil }
 
 // inCluster runs test in a settled cluster of n nodes with attestation, all of which
 // run a replica of web, in virtual time.
-func inCluster(t *testing.T, n int, test func(t *testing.T, hosts []*believer)) {
+func inCluster(t *testing.T, n int, test func(t *testing.T, hosts []*fakeHost)) {
 	inClusterWith(t, n, nil, test)
 }
 
 // inClusterWith is inCluster where change may alter the options of each node.
-func inClusterWith(t *testing.T, n int, change func(*Options), test func(t *testing.T, hosts []*believer)) {
+func inClusterWith(t *testing.T, n int, change func(*Options), test func(t *testing.T, hosts []*fakeHost)) {
 	synctest.Test(t, func(t *testing.T) {
 		nw := simnet.New(1)
 		ctx, stop := context.WithCancel(t.Context())
-		var hosts []*believer
+		var hosts []*fakeHost
 		var runs sync.WaitGroup
 		for i := range n {
 			h := join(t, nw, i, change)
@@ -130,7 +130,7 @@ func inClusterWith(t *testing.T, n int, change func(*Options), test func(t *test
 
 // join starts the i-th node, which attests cuts and looks for the first one, unless
 // change says otherwise.
-func join(t *testing.T, nw *simnet.Net, i int, change func(*Options)) *believer {
+func join(t *testing.T, nw *simnet.Net, i int, change func(*Options)) *fakeHost {
 	t.Helper()
 	ip := fmt.Sprintf("10.0.0.%d", i+1)
 	at := nw.Host(ip)
@@ -146,13 +146,13 @@ func join(t *testing.T, nw *simnet.Net, i int, change func(*Options)) *believer 
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &believer{}
+	h := &fakeHost{}
 	o := Options{
 		Identity: id, Epoch: 1, Meta: member.Meta{Name: fmt.Sprintf("n%d", i+1), Cores: 4 * knowledge.OneCPU,
 			Memory: 8 * knowledge.GiB},
 		Member: member.Options{Cluster: "sim", Bind: net.JoinHostPort(ip, "7946"), Transport: tr,
 			Join: []string{"10.0.0.1:7946"}},
-		Listener: l, Dial: at.Dial, Keeper: never{}, Attest: true, Log: zerolog.Nop(),
+		Listener: l, Dial: at.Dial, Keeper: noDisk{}, Attest: true, Log: zerolog.Nop(),
 	}
 	if change != nil {
 		change(&o)
@@ -164,7 +164,7 @@ func join(t *testing.T, nw *simnet.Net, i int, change func(*Options)) *believer 
 }
 
 // ownerOf is the owner of web, and another host.
-func ownerOf(hosts []*believer) (owner, other *believer) {
+func ownerOf(hosts []*fakeHost) (owner, other *fakeHost) {
 	for _, h := range hosts {
 		if h.c.View().Ring.Owner(web) == h.c.self {
 			owner = h
@@ -176,12 +176,12 @@ func ownerOf(hosts []*believer) (owner, other *believer) {
 }
 
 // third is a host that is neither of two.
-func third(hosts []*believer, a, b *believer) *believer {
-	i := slices.IndexFunc(hosts, func(h *believer) bool { return h != a && h != b })
+func third(hosts []*fakeHost, a, b *fakeHost) *fakeHost {
+	i := slices.IndexFunc(hosts, func(h *fakeHost) bool { return h != a && h != b })
 	return hosts[i]
 }
 
-func reportAll(hosts []*believer) {
+func reportAll(hosts []*fakeHost) {
 	for _, h := range hosts {
 		h.c.Report([]plan.Report{h.report()})
 	}
@@ -190,9 +190,9 @@ func reportAll(hosts []*believer) {
 
 // TestAttestedCuts: what four owners agree to is cut, on every host.
 func TestAttestedCuts(t *testing.T) {
-	inCluster(t, 4, func(t *testing.T, hosts []*believer) {
+	inCluster(t, 4, func(t *testing.T, hosts []*fakeHost) {
 		// A cut waits until its voters have the evidence as well.
-		done := func(h *believer) bool {
+		done := func(h *fakeHost) bool {
 			e, ok := h.newest()
 			return ok && e.Memory < rich.Memory && e.Memory >= 100*knowledge.MiB
 		}
@@ -211,7 +211,7 @@ func TestAttestedCuts(t *testing.T) {
 // TestALyingOwnerCutsNothing: an owner that declares less than the evidence of the
 // others asks for finds nobody who agrees, and the host leaves its cut out.
 func TestALyingOwnerCutsNothing(t *testing.T) {
-	inCluster(t, 4, func(t *testing.T, hosts []*believer) {
+	inCluster(t, 4, func(t *testing.T, hosts []*fakeHost) {
 		reportAll(hosts)
 		liar, victim := ownerOf(hosts)
 		lie := rich
@@ -253,7 +253,7 @@ func TestALyingOwnerCutsNothing(t *testing.T) {
 // TestRow22LiesAreRefused: words for others, of others, of old terms and without
 // sense are refused by those who hear them, and obeyed by nobody.
 func TestRow22LiesAreRefused(t *testing.T) {
-	inCluster(t, 4, func(t *testing.T, hosts []*believer) {
+	inCluster(t, 4, func(t *testing.T, hosts []*fakeHost) {
 		reportAll(hosts)
 		owner, victim := ownerOf(hosts)
 		liar := third(hosts, owner, victim)
@@ -332,7 +332,7 @@ func TestRow22LiesAreRefused(t *testing.T) {
 // TestLeave: a node that left plans for its own host alone, and the others go on
 // without it.
 func TestLeave(t *testing.T) {
-	inCluster(t, 4, func(t *testing.T, hosts []*believer) {
+	inCluster(t, 4, func(t *testing.T, hosts []*fakeHost) {
 		reportAll(hosts)
 		gone := hosts[2]
 		if err := gone.c.Leave(); err != nil {
@@ -356,7 +356,7 @@ func TestLeave(t *testing.T) {
 // TestToldWhenInSight: a host whose report came before its owner saw it is told as soon
 // as it is seen, not at its next report.
 func TestToldWhenInSight(t *testing.T) {
-	inCluster(t, 3, func(t *testing.T, hosts []*believer) {
+	inCluster(t, 3, func(t *testing.T, hosts []*fakeHost) {
 		reportAll(hosts)
 		owner, early := ownerOf(hosts)
 		intents := func() int {
@@ -392,7 +392,7 @@ func TestToldWhenInSight(t *testing.T) {
 // TestALieThatLeavesNoTermAbove: a member that declares the highest round there is,
 // or for services that do not run here, is refused, and its lies are on no disk.
 func TestALieThatLeavesNoTermAbove(t *testing.T) {
-	inCluster(t, 4, func(t *testing.T, hosts []*believer) {
+	inCluster(t, 4, func(t *testing.T, hosts []*fakeHost) {
 		reportAll(hosts)
 		owner, victim := ownerOf(hosts)
 		liar := third(hosts, owner, victim)
@@ -420,7 +420,7 @@ func TestALieThatLeavesNoTermAbove(t *testing.T) {
 // TestALyingHostFillsNothing: reports without sense make no service, and a host that
 // tells of very many crowds out nobody.
 func TestALyingHostFillsNothing(t *testing.T) {
-	inCluster(t, 4, func(t *testing.T, hosts []*believer) {
+	inCluster(t, 4, func(t *testing.T, hosts []*fakeHost) {
 		liar, victim := hosts[1], hosts[2]
 		err := victim.c.do(t.Context(), func() {
 			now := victim.c.o.Now()
@@ -455,8 +455,8 @@ func TestRow49AloneWithoutADisk(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		var run sync.WaitGroup
 		run.Go(func() { h.c.Run(ctx) })
-		reportAll([]*believer{h})
-		reportAll([]*believer{h})
+		reportAll([]*fakeHost{h})
+		reportAll([]*fakeHost{h})
 		if _, ok := h.newest(); !ok {
 			t.Errorf("nobody plans: %+v", h.c.View().Counts)
 		}
@@ -469,7 +469,7 @@ func TestRow49AloneWithoutADisk(t *testing.T) {
 }
 
 // full is a disk that takes nothing.
-type full struct{ never }
+type full struct{ noDisk }
 
 func (full) SaveTerms(map[knowledge.ServiceKey]knowledge.Term) error {
 	return errors.New("no space left on device")

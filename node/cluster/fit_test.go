@@ -12,7 +12,7 @@ import (
 
 // TestUnreached: what a node owns that cannot be called goes to others, for as long.
 func TestUnreached(t *testing.T) {
-	inCluster(t, 4, func(t *testing.T, hosts []*believer) {
+	inCluster(t, 4, func(t *testing.T, hosts []*fakeHost) {
 		shut, other := hosts[2], hosts[0]
 		key := knowledge.ServiceKey("s") // "" would be none
 		for i := 0; other.c.View().Ring.Owner(key) != shut.c.self; i++ {
@@ -50,7 +50,7 @@ func TestUnreached(t *testing.T) {
 		}
 		report()
 		report()
-		owners := slices.DeleteFunc(slices.Clone(hosts), func(h *believer) bool { return h.c.View().Claims == 0 })
+		owners := slices.DeleteFunc(slices.Clone(hosts), func(h *fakeHost) bool { return h.c.View().Claims == 0 })
 		if len(owners) != 1 {
 			t.Errorf("where nobody is reached %d plan for it", len(owners))
 		}

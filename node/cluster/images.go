@@ -95,8 +95,7 @@ func nextPeer(members []knowledge.NodeID, self knowledge.NodeID, turn int) (to k
 	return members[(place+1+step%others)%len(members)], true
 }
 
-// exchangeIfDue asks the next peer; the first question comes as soon as there is
-// anybody to ask.
+// exchangeIfDue asks the next peer; the first question comes as soon as there is one.
 func (i *images) exchangeIfDue(now time.Time) {
 	if now.Sub(i.askedAt) < i.interval() {
 		return

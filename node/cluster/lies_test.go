@@ -20,7 +20,7 @@ import (
 // TestLiesBelowALeap: a member declares terms so far up that its victim just takes them,
 // once and again. The owner comes above it, and the hosts that were not lied to follow.
 func TestLiesBelowALeap(t *testing.T) {
-	inCluster(t, 4, func(t *testing.T, hosts []*believer) {
+	inCluster(t, 4, func(t *testing.T, hosts []*fakeHost) {
 		reportAll(hosts)
 		owner, victim := ownerOf(hosts)
 		liar := third(hosts, owner, victim)
@@ -55,7 +55,7 @@ func TestLiesBelowALeap(t *testing.T) {
 // TestFrozenWhileItAsks (row 6): a node that stood still between its question for the
 // highest term and the claim takes nothing over before it has looked around.
 func TestFrozenWhileItAsks(t *testing.T) {
-	inCluster(t, 4, func(t *testing.T, hosts []*believer) {
+	inCluster(t, 4, func(t *testing.T, hosts []*fakeHost) {
 		reportAll(hosts)
 		owner, _ := ownerOf(hosts)
 		c := owner.c
@@ -90,7 +90,7 @@ func TestFrozenWhileItAsks(t *testing.T) {
 func TestGivenUpIsNotHeard(t *testing.T) {
 	old, fresh := bytes.Repeat([]byte{1}, 32), bytes.Repeat([]byte{2}, 32)
 	keyed := func(o *Options) { o.Member.Keys = [][]byte{old} }
-	inClusterWith(t, 4, keyed, func(t *testing.T, hosts []*believer) {
+	inClusterWith(t, 4, keyed, func(t *testing.T, hosts []*fakeHost) {
 		reportAll(hosts)
 		outcast, other := ownerOf(hosts)
 		call := func(method string, v any) error {
@@ -106,7 +106,7 @@ func TestGivenUpIsNotHeard(t *testing.T) {
 				call("votes", knowledge.Intent{})}
 		}
 		calls()
-		others := slices.DeleteFunc(slices.Clone(hosts), func(h *believer) bool { return h == outcast })
+		others := slices.DeleteFunc(slices.Clone(hosts), func(h *fakeHost) bool { return h == outcast })
 		for _, do := range []func(*member.Members) error{
 			func(m *member.Members) error { return m.AddKey(fresh) },
 			func(m *member.Members) error { return m.UseKey(fresh) },

@@ -29,7 +29,7 @@ const (
 	absenceKept = 10 * time.Minute
 )
 
-// liveness knows which members are alive: gossip's word, and direct calls where gossip
+// liveness knows which members are alive: by gossip, and by direct calls where gossip
 // lost one or has it back.
 type liveness struct {
 	c      *Cluster
@@ -68,7 +68,7 @@ func (l *liveness) update(now time.Time) []knowledge.NodeID {
 	return alive
 }
 
-// note tells lost members from new ones, and those that returned.
+// note notes members that were lost, and those that returned.
 func (l *liveness) note(now time.Time, alive []knowledge.NodeID) {
 	l.c.owner.returned(alive)
 	for _, id := range l.visible {

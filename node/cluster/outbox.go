@@ -105,7 +105,7 @@ func (b *outbox[T]) finish(to knowledge.NodeID, p *pending[T], batch map[knowled
 }
 
 // retry sends again, and forgets peers that are members no more, or were given up long
-// ago. One of these that comes back is told of what is new then.
+// ago. One of these that comes back gets what is new then.
 func (b *outbox[T]) retry(now time.Time) {
 	for to, p := range b.peers {
 		if !p.sending && b.c.liveness.gone(now, to) {

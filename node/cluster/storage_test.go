@@ -21,8 +21,8 @@ import (
 	"github.com/effiscale/effiscale/node/test/sim/simnet"
 )
 
-// moody is a disk that is slow, or takes nothing, and remembers what it took.
-type moody struct {
+// fakeDisk is a disk that is slow, or takes nothing, and remembers what it took.
+type fakeDisk struct {
 	slow                     atomic.Int64
 	noTerms, noMembers, most atomic.Bool // most: two writes at once
 	writes                   atomic.Int64
@@ -32,14 +32,14 @@ type moody struct {
 
 var errNoRoom = errors.New("no space left on device")
 
-func (d *moody) SaveTerms(map[knowledge.ServiceKey]knowledge.Term) error {
+func (d *fakeDisk) SaveTerms(map[knowledge.ServiceKey]knowledge.Term) error {
 	if d.noTerms.Load() {
 		return errNoRoom
 	}
 	return nil
 }
 
-func (d *moody) SaveMembers(m Membership) error {
+func (d *fakeDisk) SaveMembers(m Membership) error {
 	if !d.busy.CompareAndSwap(false, true) {
 		d.most.Store(true)
 	}
@@ -55,11 +55,11 @@ func (d *moody) SaveMembers(m Membership) error {
 
 // TestRow49SlowDisk: a disk that takes three seconds for a write costs nobody its claims.
 func TestRow49SlowDisk(t *testing.T) {
-	inCluster(t, 4, func(t *testing.T, hosts []*believer) {
+	inCluster(t, 4, func(t *testing.T, hosts []*fakeHost) {
 		reportAll(hosts)
 		reportAll(hosts)
 		owner, other := ownerOf(hosts)
-		disk := &moody{}
+		disk := &fakeDisk{}
 		disk.slow.Store(int64(3 * time.Second))
 		if err := owner.c.do(t.Context(), func() { owner.c.o.Keeper = disk }); err != nil {
 			t.Fatal(err)
@@ -86,7 +86,7 @@ func TestRow49SlowDisk(t *testing.T) {
 }
 
 // lone runs one node, whose cluster is gone, on a disk until test returns, and then after at its end.
-func lone(t *testing.T, disk Keeper, log zerolog.Logger, test func(h *believer), after func()) (ended time.Duration) {
+func lone(t *testing.T, disk Keeper, log zerolog.Logger, test func(h *fakeHost), after func()) (ended time.Duration) {
 	synctest.Test(t, func(t *testing.T) {
 		nw := simnet.New(1)
 		ctx, stop := context.WithCancel(t.Context())
@@ -115,10 +115,10 @@ func lone(t *testing.T, disk Keeper, log zerolog.Logger, test func(h *believer),
 // for ever.
 func TestRow49LastWrite(t *testing.T) {
 	for _, slow := range []time.Duration{2 * time.Second, 10 * time.Second} {
-		disk := &moody{}
+		disk := &fakeDisk{}
 		disk.slow.Store(int64(slow))
 		var inTime int64
-		took := lone(t, disk, zerolog.Nop(), func(*believer) {}, func() { inTime = disk.writes.Load() })
+		took := lone(t, disk, zerolog.Nop(), func(*fakeHost) {}, func() { inTime = disk.writes.Load() })
 		if took > 4*time.Second || inTime == 0 && slow < saveWithin {
 			t.Errorf("a write takes %v: the end takes %v, %d written", slow, took, inTime)
 		}
@@ -129,10 +129,10 @@ func TestRow49LastWrite(t *testing.T) {
 // can be, whatever becomes of its membership; that is said, and not each time.
 func TestRow49Unfit(t *testing.T) {
 	var said strings.Builder
-	disk := &moody{}
+	disk := &fakeDisk{}
 	disk.noTerms.Store(true)
 	disk.noMembers.Store(true)
-	lone(t, disk, zerolog.New(zerolog.SyncWriter(&said)), func(h *believer) {
+	lone(t, disk, zerolog.New(zerolog.SyncWriter(&said)), func(h *fakeHost) {
 		wait := func(what string, want member.State) {
 			for range 60 {
 				if h.c.View().State == want {

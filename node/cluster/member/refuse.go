@@ -116,7 +116,7 @@ func (r *refusals) note(c Cause, at, detail string) {
 	}
 }
 
-// say writes a line unless the same key had one in the last minute.
+// logOnce writes a line unless the same key had one in the last minute.
 func (r *refusals) logOnce(level zerolog.Level, key, text string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -17,7 +17,7 @@ const (
 	encoding = "deflate" // raw, RFC 1951
 )
 
-// errBody is a body beyond its bound, errBusy one for which there is no room now.
+// errBody is a body beyond its bound, errBusy one for which there is no memory now.
 var (
 	errBody = errors.New("larger than the bound")
 	errBusy = errors.New("overloaded, retry later")

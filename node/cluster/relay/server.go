@@ -137,7 +137,7 @@ func (r *Relay) serveHTTP(w http.ResponseWriter, req *http.Request) {
 }
 
 // take reserves n bytes of the memory for all calls, and of a peer's share. They are
-// counted even when there is no room: the caller gives them back in any case.
+// counted even when there are too many: the caller gives them back in any case.
 func (r *Relay) take(p *peer, n int64) bool {
 	all, own := r.held.Add(n), p.held.Add(n)
 	return all <= r.limits.held && own <= r.limits.peerHeld

@@ -18,7 +18,7 @@ import (
 var errStreamed = errors.New("streamed")
 
 // Stream asks a node for an answer of any size up to 64 MiB, which is read from what
-// comes back as it arrives; io.EOF says that all of it did. The stream ends with ctx,
+// comes back as it arrives; io.EOF means that all of it did. The stream ends with ctx,
 // after a minute, and with Close, which must be called. A caller that does not read for
 // 10 s is disconnected. An error before the first byte is as of Call.
 func (r *Relay) Stream(ctx context.Context, to knowledge.NodeID, method string, body []byte) (io.ReadCloser, error) {

@@ -40,7 +40,7 @@ func (w *window) accept(seq uint64) bool {
 	return true
 }
 
-// sender is what was heard of one node in its present life.
+// sender is what was opened of one node in its present start.
 type sender struct {
 	id    knowledge.NodeID
 	epoch uint64
