@@ -66,8 +66,8 @@ func ends(b *testing.B, n int) []*end {
 	return all
 }
 
-// reported is what a host says of one service with one container that was watched for
-// long: all numbers differ, as they do in life.
+// reported is the report of a host of one service with one container that was watched for
+// long: all numbers differ, as in production.
 func reported(host knowledge.NodeID, i int) plan.Report {
 	r := rand.New(rand.NewPCG(1, uint64(i)))
 	some := func(n int64) int64 { return n/2 + r.Int64N(n) }
@@ -120,7 +120,7 @@ func BenchmarkBytes(b *testing.B) {
 				if far {
 					part = 1
 				}
-				say := func(from, to *end, kind string, v any) {
+				send := func(from, to *end, kind string, v any) {
 					body, err := from.sealer.Seal(kind, to.id.ID(), to.sealer.Epoch, v)
 					if err == nil {
 						_, err = from.relay.Call(b.Context(), to.id.ID(), kind, body)
@@ -132,9 +132,9 @@ func BenchmarkBytes(b *testing.B) {
 				round := func() {
 					for at := 0; at < services; at += part {
 						for _, owner := range all[1:] {
-							say(host, owner, "reports", reports[at:at+part])
+							send(host, owner, "reports", reports[at:at+part])
 						}
-						say(all[1], host, "intents", intents[at:at+part])
+						send(all[1], host, "intents", intents[at:at+part])
 					}
 				}
 				round() // handshakes

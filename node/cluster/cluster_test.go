@@ -70,7 +70,7 @@ func (h *fakeHost) newest() (e knowledge.Envelope, ok bool) {
 }
 
 // said is what one intent of the owner became here.
-func (h *fakeHost) said(seq uint64) (e knowledge.Envelope, ok bool) {
+func (h *fakeHost) applied(seq uint64) (e knowledge.Envelope, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, in := range h.obeyed {
@@ -129,7 +129,7 @@ func inClusterWith(t *testing.T, n int, change func(*Options), test func(t *test
 }
 
 // join starts the i-th node, which attests cuts and looks for the first one, unless
-// change says otherwise.
+// change alters it.
 func join(t *testing.T, nw *simnet.Net, i int, change func(*Options)) *fakeHost {
 	t.Helper()
 	ip := fmt.Sprintf("10.0.0.%d", i+1)
@@ -209,14 +209,14 @@ func TestAttestedCuts(t *testing.T) {
 }
 
 // TestALyingOwnerCutsNothing: an owner that declares less than the evidence of the
-// others asks for finds nobody who agrees, and the host leaves its cut out.
+// others asks for finds no vote, and the host leaves its cut out.
 func TestALyingOwnerCutsNothing(t *testing.T) {
 	inCluster(t, 4, func(t *testing.T, hosts []*fakeHost) {
 		reportAll(hosts)
 		liar, victim := ownerOf(hosts)
 		lie := rich
 		lie.Memory, lie.MemoryFloor, lie.CPU.Max = 8*knowledge.MiB, knowledge.MiB, knowledge.OneCPU/100
-		before, said := victim.c.Uncertified(), uint64(0)
+		before, sent := victim.c.Uncertified(), uint64(0)
 		err := liar.c.do(t.Context(), func() {
 			held, ok := liar.c.claims.Get(web)
 			if !ok {
@@ -225,7 +225,7 @@ func TestALyingOwnerCutsNothing(t *testing.T) {
 			}
 			s := liar.c.owner.services[web]
 			s.seq++
-			said = s.seq
+			sent = s.seq
 			liar.c.attestation.certify(s, Declared{Intent: knowledge.Intent{Service: web, Host: victim.c.self, Term: held.Term,
 				Seq:       s.seq,
 				Envelopes: []knowledge.Assigned{{ID: replica, Envelope: lie}}}})
@@ -237,7 +237,7 @@ func TestALyingOwnerCutsNothing(t *testing.T) {
 		ok := false
 		for range 15 { // what waits behind a call that failed comes within seconds
 			time.Sleep(time.Second)
-			if e, ok = victim.said(said); ok {
+			if e, ok = victim.applied(sent); ok {
 				break
 			}
 		}
@@ -250,15 +250,15 @@ func TestALyingOwnerCutsNothing(t *testing.T) {
 	})
 }
 
-// TestRow22LiesAreRefused: words for others, of others, of old terms and without
-// sense are refused by those who hear them, and obeyed by nobody.
+// TestRow22LiesAreRefused: messages for others, of others, of old terms and without
+// sense are refused and not applied.
 func TestRow22LiesAreRefused(t *testing.T) {
 	inCluster(t, 4, func(t *testing.T, hosts []*fakeHost) {
 		reportAll(hosts)
 		owner, victim := ownerOf(hosts)
 		liar := third(hosts, owner, victim)
 		term := victim.c.View().Terms[web]
-		say := func(kind string, sealedAs string, v any) error {
+		send := func(kind string, sealedAs string, v any) error {
 			b, err := liar.c.seal(sealedAs, victim.c.self, v)
 			if err != nil {
 				t.Fatal(err)
@@ -285,11 +285,11 @@ func TestRow22LiesAreRefused(t *testing.T) {
 			{"a report as an intent", "intents", "reports", "", intent(victim.c.self, liar.c.self, term.Round+1, web)},
 			{"too many", "intents", "intents", "at most", make([]Declared, batchMost+1)},
 		} {
-			if err := say(lie.kind, lie.sealed, lie.v); err == nil || !strings.Contains(err.Error(), lie.want) {
+			if err := send(lie.kind, lie.sealed, lie.v); err == nil || !strings.Contains(err.Error(), lie.want) {
 				t.Errorf("%s: %v, want %q", lie.what, err, lie.want)
 			}
 		}
-		if err := say("intents", "intents", intent(victim.c.self, liar.c.self, term.Round-1, web)); err != nil {
+		if err := send("intents", "intents", intent(victim.c.self, liar.c.self, term.Round-1, web)); err != nil {
 			t.Errorf("an old term is answered with the newer one: %v", err)
 		}
 		// The same bytes a second time.
@@ -310,7 +310,7 @@ func TestRow22LiesAreRefused(t *testing.T) {
 		bigger.CPUs = 4000
 		before := victim.c.View().Counts.ReportsRefused
 		for _, r := range []plan.Report{r, nonsense, bigger} {
-			_ = say("reports", "reports", []plan.Report{r})
+			_ = send("reports", "reports", []plan.Report{r})
 		}
 		time.Sleep(time.Second)
 		if n := victim.c.View().Counts.ReportsRefused - before; n != 3 {
@@ -370,7 +370,7 @@ func TestToldWhenInSight(t *testing.T) {
 		}
 		err := owner.c.do(t.Context(), func() {
 			s := owner.c.owner.services[web]
-			s.reports[early.c.self].planned = knowledge.Term{} // it said something since
+			s.reports[early.c.self].planned = knowledge.Term{} // it reported since
 			s.dirty = true
 			owner.c.liveness.visible = slices.DeleteFunc(slices.Clone(owner.c.liveness.visible),
 				func(id knowledge.NodeID) bool { return id == early.c.self })
@@ -384,7 +384,7 @@ func TestToldWhenInSight(t *testing.T) {
 		}
 		time.Sleep(2 * time.Second)
 		if intents() == before {
-			t.Error("the host is in sight again and was told nothing")
+			t.Error("the host is in sight again and got no intent")
 		}
 	})
 }
@@ -418,7 +418,7 @@ func TestALieThatLeavesNoTermAbove(t *testing.T) {
 }
 
 // TestALyingHostFillsNothing: reports without sense make no service, and a host that
-// tells of very many crowds out nobody.
+// reports very many services crowds out no other.
 func TestALyingHostFillsNothing(t *testing.T) {
 	inCluster(t, 4, func(t *testing.T, hosts []*fakeHost) {
 		liar, victim := hosts[1], hosts[2]
@@ -458,7 +458,7 @@ func TestRow49AloneWithoutADisk(t *testing.T) {
 		reportAll([]*fakeHost{h})
 		reportAll([]*fakeHost{h})
 		if _, ok := h.newest(); !ok {
-			t.Errorf("nobody plans: %+v", h.c.View().Counts)
+			t.Errorf("no plan: %+v", h.c.View().Counts)
 		}
 		stop()
 		run.Wait()

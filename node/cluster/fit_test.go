@@ -52,7 +52,7 @@ func TestUnreached(t *testing.T) {
 		report()
 		owners := slices.DeleteFunc(slices.Clone(hosts), func(h *fakeHost) bool { return h.c.View().Claims == 0 })
 		if len(owners) != 1 {
-			t.Errorf("where nobody is reached %d plan for it", len(owners))
+			t.Errorf("where no node is reached %d plan for it", len(owners))
 		}
 	})
 }

@@ -9,7 +9,7 @@ import (
 )
 
 // TestNextPeer: what each node knows reaches all in about as many turns as its number
-// of doublings, whoever begins when; and over time each asks each other one.
+// of doublings, whichever begins when; and over time each asks each other one.
 func TestNextPeer(t *testing.T) {
 	for _, n := range []int{2, 3, 4, 5, 7, 8, 16, 50, 300} {
 		var members []knowledge.NodeID

@@ -85,7 +85,7 @@ func TestFrozenWhileItAsks(t *testing.T) {
 }
 
 // TestGivenUpIsNotHeard: a node whose key was taken away, while its calls come through, is
-// a member for a minute more. After that nobody takes its word, its services are others',
+// a member for a minute more. After that its messages are refused, its services are others',
 // and it is a member again at once when it has the key and calls.
 func TestGivenUpIsNotHeard(t *testing.T) {
 	old, fresh := bytes.Repeat([]byte{1}, 32), bytes.Repeat([]byte{2}, 32)
@@ -120,7 +120,7 @@ func TestGivenUpIsNotHeard(t *testing.T) {
 		}
 		time.Sleep(30 * time.Second)
 		if p, _ := other.c.members.Peer(outcast.c.self); p.Alive {
-			t.Fatal("gossip hears it")
+			t.Fatal("gossip has it")
 		}
 		for _, err := range calls()[:2] {
 			if err != nil {
@@ -147,12 +147,12 @@ func TestGivenUpIsNotHeard(t *testing.T) {
 			time.Sleep(resendFirst)
 		}
 		if took := time.Since(begun); took > 3*time.Second {
-			t.Errorf("it is heard again only after %v", took)
+			t.Errorf("it is accepted again only after %v", took)
 		}
 	})
 }
 
-// TestWarnedOfOnce: a peer that sends nonsense all the time is said once a minute, and
+// TestWarnedOfOnce: a peer that sends invalid data all the time is logged once a minute, and
 // many that do are bounded.
 func TestWarnedOfOnce(t *testing.T) {
 	c, now := &owner{warned: map[knowledge.NodeID]time.Time{}}, time.Now()

@@ -12,27 +12,27 @@ import (
 	"github.com/effiscale/effiscale/node/cluster/trust"
 )
 
-// TestShapes: what an honest node says is read as it is.
+// TestShapes: messages of an honest node are read as they are.
 func TestShapes(t *testing.T) {
 	e := knowledge.Envelope{Memory: 1, Reason: knowledge.Because(knowledge.RuleBoost, 1, 2), At: time.Unix(1, 0).UTC()}
 	in := knowledge.Intent{Service: "s", Host: "h", Seq: 3, Envelopes: []knowledge.Assigned{{ID: "c", Envelope: e}}}
-	for _, v := range []struct{ said, heard any }{
+	for _, v := range []struct{ in, out any }{
 		{[]plan.Report{{Service: "s", Replicas: []plan.Reported{{ID: "c", Envelope: e}, {ID: "d"}}}, {Service: "t"}},
 			new(reportList)},
 		{[]Declared{{Intent: in, Votes: []trust.Vote{{Voter: "v", Public: []byte{1}, Sig: []byte{2}}}}, {}},
 			new(declarations)},
 		{in, new(question)},
 	} {
-		b, err := trust.Marshal(v.said)
+		b, err := trust.Marshal(v.in)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := trust.Unmarshal(b, v.heard); err != nil {
-			t.Errorf("%T: %v", v.heard, err)
+		if err := trust.Unmarshal(b, v.out); err != nil {
+			t.Errorf("%T: %v", v.out, err)
 		}
-		if got := reflect.ValueOf(v.heard).Elem().Convert(reflect.TypeOf(v.said)).Interface(); !reflect.DeepEqual(got,
-			v.said) {
-			t.Errorf("%+v became %+v", v.said, got)
+		if got := reflect.ValueOf(v.out).Elem().Convert(reflect.TypeOf(v.in)).Interface(); !reflect.DeepEqual(got,
+			v.in) {
+			t.Errorf("%+v became %+v", v.in, got)
 		}
 	}
 }

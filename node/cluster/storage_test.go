@@ -53,7 +53,7 @@ func (d *fakeDisk) SaveMembers(m Membership) error {
 	return nil
 }
 
-// TestRow49SlowDisk: a disk that takes three seconds for a write costs nobody its claims.
+// TestRow49SlowDisk: a disk that takes three seconds for a write costs no node its claims.
 func TestRow49SlowDisk(t *testing.T) {
 	inCluster(t, 4, func(t *testing.T, hosts []*fakeHost) {
 		reportAll(hosts)
@@ -111,7 +111,7 @@ func lone(t *testing.T, disk Keeper, log zerolog.Logger, test func(h *fakeHost),
 	return ended
 }
 
-// TestRow49LastWrite: the end of a life waits for the membership to be written, and not
+// TestRow49LastWrite: the end of a node waits for the membership to be written, and not
 // for ever.
 func TestRow49LastWrite(t *testing.T) {
 	for _, slow := range []time.Duration{2 * time.Second, 10 * time.Second} {
@@ -125,14 +125,14 @@ func TestRow49LastWrite(t *testing.T) {
 	}
 }
 
-// TestRow49Unfit: a node whose terms cannot be written takes its part again when they
-// can be, whatever becomes of its membership; that is said, and not each time.
+// TestRow49Unfit: a node whose terms cannot be written participates again when they
+// can be, whatever becomes of its membership; that is logged, and not each time.
 func TestRow49Unfit(t *testing.T) {
-	var said strings.Builder
+	var logged strings.Builder
 	disk := &fakeDisk{}
 	disk.noTerms.Store(true)
 	disk.noMembers.Store(true)
-	lone(t, disk, zerolog.New(zerolog.SyncWriter(&said)), func(h *fakeHost) {
+	lone(t, disk, zerolog.New(zerolog.SyncWriter(&logged)), func(h *fakeHost) {
 		wait := func(what string, want member.State) {
 			for range 60 {
 				if h.c.View().State == want {
@@ -155,9 +155,9 @@ func TestRow49Unfit(t *testing.T) {
 			t.Errorf("it has %d claims", h.c.View().Claims)
 		}
 	}, func() {})
-	if n := strings.Count(said.String(), "cannot save membership; kept in memory only"); n != 1 ||
-		!strings.Contains(said.String(), `"level":"warn"`) {
-		t.Errorf("said %d times:\n%s", n, said.String())
+	if n := strings.Count(logged.String(), "cannot save membership; kept in memory only"); n != 1 ||
+		!strings.Contains(logged.String(), `"level":"warn"`) {
+		t.Errorf("logged %d times:\n%s", n, logged.String())
 	}
 }
 

@@ -28,7 +28,7 @@ func term(round uint64, owner knowledge.NodeID) knowledge.Term {
 	return knowledge.Term{Round: round, Owner: owner}
 }
 
-// disk is a Saver: what it holds is what the next life starts with.
+// disk is a Saver: what it holds is what the next start begins with.
 type disk struct {
 	mu    sync.Mutex
 	kept  terms
@@ -194,8 +194,8 @@ func TestForget(t *testing.T) {
 	for _, h := range []*Terms{h, NewTerms(d.kept, d)} { // the second is after kill -9
 		for _, old := range []knowledge.Term{term(1, "z"), term(7, "a"), term(7, "b"), term(7, "z")} {
 			refused, _ := h.Admit(terms{"gone too": old})
-			if told := refused["gone too"]; !told.After(old) {
-				t.Errorf("%v: told %v", old, told)
+			if seen := refused["gone too"]; !seen.After(old) {
+				t.Errorf("%v: seen %v", old, seen)
 			}
 		}
 	}
@@ -222,7 +222,7 @@ func TestRow49NothingForgottenWithoutTheDisk(t *testing.T) {
 	}
 }
 
-// Row 49: a write that was done and said to be lost must not be undone by the next
+// Row 49: a write that was done and reported as lost must not be undone by the next
 // one: what it dropped from the disk is known by its floor alone after kill -9.
 func TestRow49TheFloorNeverComesDown(t *testing.T) {
 	d := &disk{kept: terms{"high": term(9, "a"), "low": term(1, "a")}, err: errors.New("input/output error"), lie: true}
@@ -326,7 +326,7 @@ func hook(c *Claim) (ended chan error) {
 }
 
 // Row 6: what hangs on a claim ends with it, and learns why: the ring, a higher
-// term, a frozen node, a stop.
+// term, a stalled node, a stop.
 func TestRow6ClaimsEndWithTheirCause(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -337,7 +337,7 @@ func TestRow6ClaimsEndWithTheirCause(t *testing.T) {
 		{"superseded", func(b *Claims, _ func()) { b.End("s", ErrSuperseded) }, ErrSuperseded, nil},
 		{"not its own", func(b *Claims, _ func()) { b.End("x", ErrMoved) }, nil, nil},
 		{"a ring that keeps one", func(b *Claims, _ func()) { b.Keep(func(k key) bool { return k == "o" }, ErrMoved) }, ErrMoved, nil},
-		{"frozen", func(b *Claims, _ func()) { b.EndAll(ErrStalled) }, ErrStalled, ErrStalled},
+		{"stalled", func(b *Claims, _ func()) { b.EndAll(ErrStalled) }, ErrStalled, ErrStalled},
 		{"stopped", func(_ *Claims, stop func()) { stop() }, ErrStopped, ErrStopped},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -360,7 +360,7 @@ func TestRow6ClaimsEndWithTheirCause(t *testing.T) {
 					}
 				}
 				if c.s != nil && <-s != c.s || c.o != nil && <-o != c.o {
-					t.Error("what hangs on it was not told")
+					t.Error("what hangs on it was not seen")
 				}
 				stop()
 				synctest.Wait()
@@ -373,7 +373,7 @@ func TestRow6ClaimsEndWithTheirCause(t *testing.T) {
 }
 
 // A claim that ends while its term is being saved never begins, and a slow disk
-// holds up nobody who only asks.
+// holds up no reader.
 func TestEndWhileTheDiskIsSlow(t *testing.T) {
 	for name, end := range map[string]func(*Claims){
 		"End":    func(b *Claims) { b.End("s", ErrStalled) },
@@ -409,7 +409,7 @@ func TestEndWhileTheDiskIsSlow(t *testing.T) {
 	}
 }
 
-// Two who raise terms at once are saved one after the other, the later one judged
+// Two that raise terms at once are saved one after the other, the later one judged
 // anew: the disk never ends below what was admitted.
 func TestAdmitsOfOneMomentAreOrdered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -28,8 +28,8 @@ type machine struct {
 	terms *Terms
 	book  *Claims
 	stop  context.CancelFunc
-	// The model: what the book must hold, why each claim of all lives must have
-	// ended (nil: it goes on), and the highest term ever obeyed, over all lives.
+	// The model: the claims that must be held, why each claim of all starts must have
+	// ended (nil: it goes on), and the highest term ever obeyed, over all starts.
 	held map[key]*Claim
 	ends map[*Claim]error
 	last terms
@@ -130,7 +130,7 @@ func (w *world) issue(t *rapid.T, s key, term knowledge.Term) {
 }
 
 // rise notes what a host obeys from now on: it must be on the disk, or below the
-// floor there, when a forgotten term was said to be lost and was not.
+// floor there, when a forgotten term was reported as lost and was not.
 func (m *machine) rise(t *rapid.T, s key, term knowledge.Term) {
 	if m.last[s].After(term) {
 		t.Fatalf("%s obeys %v of %s after %v", m.id, term, s, m.last[s])
@@ -160,10 +160,10 @@ func (w *world) deliver(t *rapid.T) {
 		t.Fatal(err)
 	}
 	for s, term := range batch {
-		told, no := refused[s]
+		seen, no := refused[s]
 		lower, higher := before[s].After(term), term.After(before[s])
-		if want := lower || higher && err != nil; no != want || no && told != before[s] {
-			t.Fatalf("%s had seen %v of %s; %v is refused: %v, for %v, %v", m.id, before[s], s, term, no, told, err)
+		if want := lower || higher && err != nil; no != want || no && seen != before[s] {
+			t.Fatalf("%s had seen %v of %s; %v is refused: %v, for %v, %v", m.id, before[s], s, term, no, seen, err)
 		}
 		if !no {
 			m.rise(t, s, term)
@@ -200,7 +200,7 @@ func (w *world) end(t *rapid.T) {
 	}
 }
 
-// restart is kill -9 and a new life with what the disk has.
+// restart is kill -9 and a new start with what the disk has.
 func (w *world) restart(t *rapid.T) {
 	m := w.draw(t)
 	m.stop()
@@ -211,7 +211,7 @@ func (w *world) restart(t *rapid.T) {
 	m.boot(w.ctx)
 }
 
-// fail breaks a disk: writes are lost, or done and said to be lost, until mended.
+// fail breaks a disk: writes are lost, or done and reported as lost, until mended.
 func (w *world) fail(t *rapid.T) {
 	d := w.draw(t).disk
 	d.err = rapid.SampledFrom([]error{nil, nil, errors.New("disk")}).Draw(t, "error")
@@ -249,7 +249,7 @@ func (w *world) check(t *rapid.T) {
 }
 
 // Rows 2, 7, 8 and 42: whatever is cut off, delayed, doubled, killed and started
-// again, and whatever any clock says, no two claims of a service have the same term,
+// again, and whatever any clock shows, no two claims of a service have the same term,
 // and no host obeys an older term than it ever did.
 func TestRow8OneOwnerInATerm(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {

@@ -16,7 +16,7 @@ import (
 )
 
 // model is a cluster of voters alone: nodes of one side see each other with the next
-// step, and calls arrive or not as lossy says.
+// step, and calls arrive or are lost.
 type model struct {
 	now   time.Time
 	nodes []*node
@@ -25,7 +25,7 @@ type model struct {
 	lost func(from, to *node, kind Kind) (request, answer bool)
 	// blind reports whether n does not see o.
 	blind func(n, o *node) bool
-	// lie changes what a node says in gossip.
+	// lie changes what a node gossips.
 	lie func(o *node, p *Peer)
 }
 
@@ -165,7 +165,7 @@ func (m *model) sides() map[int]string {
 	return out
 }
 
-func (m *model) say() string {
+func (m *model) dump() string {
 	var s strings.Builder
 	for i, n := range m.nodes {
 		r := n.q.Record()
@@ -185,7 +185,7 @@ func (m *model) want(t *testing.T, why string, nodes ...*node) {
 	t.Helper()
 	for _, n := range nodes {
 		if !n.status.Majority {
-			t.Errorf("%s: %s has no majority\n%s", why, short([]knowledge.NodeID{n.id}), m.say())
+			t.Errorf("%s: %s has no majority\n%s", why, short([]knowledge.NodeID{n.id}), m.dump())
 			return
 		}
 	}
@@ -197,7 +197,7 @@ func (m *model) oneAtMost(t *testing.T, d time.Duration) {
 	for i := range int(d / (2 * time.Second)) {
 		m.step(i%2 == 1)
 		if sides := m.sides(); i >= 4 && len(sides) > 1 {
-			t.Fatalf("sides with a majority: %v\n%s", sides, m.say())
+			t.Fatalf("sides with a majority: %v\n%s", sides, m.dump())
 		}
 	}
 }
@@ -261,7 +261,7 @@ func TestNeverTwoMajorities(t *testing.T) {
 				x := m.add(n.side)
 				x.disk = Record{Follows: []List{n.q.Record().Counted()}} // it has met the cluster
 				x.start()
-			case what == 11 && !n.up && n.side != 3: // gone for good, an operator says
+			case what == 11 && !n.up && n.side != 3: // an operator declares it gone for good
 				n.side = 3
 				for _, o := range m.nodes {
 					if o.up {
@@ -281,7 +281,7 @@ func TestNeverTwoMajorities(t *testing.T) {
 					continue
 				}
 				if sides := m.sides(); len(sides) > 1 {
-					t.Fatalf("after %v sides have a majority: %v\n%s", 2*time.Second*time.Duration(i), sides, m.say())
+					t.Fatalf("after %v sides have a majority: %v\n%s", 2*time.Second*time.Duration(i), sides, m.dump())
 				}
 				if i > 200 {
 					m.now = m.now.Add(10 * time.Second)
@@ -310,21 +310,21 @@ func TestNeverTwoMajorities(t *testing.T) {
 		m.run(2 * dropAfter)
 		for i, n := range there {
 			if !n.status.Majority || len(n.status.List.Members) != len(there) || n.status.Pending {
-				t.Fatalf("healed, and with all of them, node %d of %d:\n%s", i+1, len(there), m.say())
+				t.Fatalf("healed, and with all of them, node %d of %d:\n%s", i+1, len(there), m.dump())
 			}
 		}
 	})
 }
 
 // TestCutThatMoves: three of five drop the two that are gone. The cut moves so that one
-// of the three is with the two: only it knows of that list, and says so.
+// of the three is with the two: only it knows that list.
 func TestCutThatMoves(t *testing.T) {
 	m := built(5)
 	n := m.nodes
 	n[3].side, n[4].side = 1, 1
 	m.run(dropAfter + time.Minute)
 	if got := len(n[0].status.List.Members); got != 3 {
-		t.Fatalf("a list of %d, want 3\n%s", got, m.say())
+		t.Fatalf("a list of %d, want 3\n%s", got, m.dump())
 	}
 	n[2].side = 1
 	m.oneAtMost(t, 10*time.Minute)
@@ -333,13 +333,13 @@ func TestCutThatMoves(t *testing.T) {
 	m.run(5 * time.Minute)
 	m.want(t, "healed", n...)
 	if got := len(n[4].status.List.Members); got != 5 {
-		t.Fatalf("a list of %d, want 5\n%s", got, m.say())
+		t.Fatalf("a list of %d, want 5\n%s", got, m.dump())
 	}
 }
 
-// TestHalfAccepted: a voter with a new disk takes the place of its former self; the list is decided by 1, 2
-// and 3, and 3 does not hear of the decision. The cut puts 3 with 4 and the former self: three of the old
-// list, of whom one has accepted the new one.
+// TestHalfAccepted: a voter with a new disk takes the place of its former identity; the list is decided by 1, 2
+// and 3, and 3 misses the decision. The cut puts 3 with 4 and the former identity: three of the old
+// list, one of which has accepted the new one.
 func TestHalfAccepted(t *testing.T) {
 	m := built(5)
 	n := m.nodes
@@ -348,7 +348,7 @@ func TestHalfAccepted(t *testing.T) {
 	m.lost = func(_, to *node, kind Kind) (bool, bool) {
 		return kind == Accept && to == n[3] || kind == Decide && to != x, false
 	}
-	m.blind = func(_, o *node) bool { return o == n[0] } // nobody learns of it
+	m.blind = func(_, o *node) bool { return o == n[0] } // no node learns it
 	for i := 0; i < 100 && len(n[2].q.Record().Next) == 0; i++ {
 		m.step(false)
 	}
@@ -356,12 +356,12 @@ func TestHalfAccepted(t *testing.T) {
 	n[2].side, n[3].side, n[4].side = 1, 1, 1
 	n[4].start()
 	if n[0].q.Record().Number != 2 || n[2].q.Record().Number != 1 {
-		t.Fatalf("not half done:\n%s", m.say())
+		t.Fatalf("not half done:\n%s", m.dump())
 	}
 	m.lost = func(_, to *node, kind Kind) (bool, bool) { return kind == Prepare && to.side == 1, false }
 	m.oneAtMost(t, 5*time.Minute)
 	if n[2].status.Majority || n[3].status.Majority {
-		t.Fatalf("a majority with a voter in sight that accepted another list:\n%s", m.say())
+		t.Fatalf("a majority with a voter in sight that accepted another list:\n%s", m.dump())
 	}
 	m.lost = nil // then the proposal is ended first
 	m.oneAtMost(t, 5*time.Minute)
@@ -373,7 +373,7 @@ func TestHalfAccepted(t *testing.T) {
 }
 
 // TestNewDisk: a node with a new disk takes the place of its former identity after a minute; one that
-// crashes sooner each time changes nothing, and takes the majority from nobody.
+// crashes sooner each time changes nothing, and takes the majority from no other.
 func TestNewDisk(t *testing.T) {
 	for _, up := range []time.Duration{20 * time.Second, 100 * time.Second} {
 		m := built(4)
@@ -386,12 +386,12 @@ func TestNewDisk(t *testing.T) {
 			m.want(t, "one of four crashes again and again", well...)
 		}
 		if got := len(well[0].status.List.Members); got != 4 {
-			t.Errorf("a list of %d, want 4\n%s", got, m.say())
+			t.Errorf("a list of %d, want 4\n%s", got, m.dump())
 		}
 	}
 }
 
-// TestRemove: of two hosts one is gone for good. The other one has no majority until an operator says so;
+// TestRemove: of two hosts one is gone for good. The other one has no majority until an operator removes it;
 // then a newcomer makes it two again.
 func TestRemove(t *testing.T) {
 	m := built(2)
@@ -399,7 +399,7 @@ func TestRemove(t *testing.T) {
 	gone.up = false
 	m.run(2 * dropAfter)
 	if stays.status.Majority || stays.status.Voters != 2 {
-		t.Errorf("one of two is gone:\n%s", m.say())
+		t.Errorf("one of two is gone:\n%s", m.dump())
 	}
 	if err := stays.q.Remove(t.Context(), gone.id); err != nil {
 		t.Fatal(err)
@@ -416,7 +416,7 @@ func TestRemove(t *testing.T) {
 	m.run(3 * time.Minute)
 	m.want(t, "it is back", m.nodes...)
 	if got := len(gone.status.List.Members); got != 3 {
-		t.Errorf("a list of %d, want 3\n%s", got, m.say())
+		t.Errorf("a list of %d, want 3\n%s", got, m.dump())
 	}
 }
 
@@ -433,11 +433,11 @@ func TestRemovedIsAlive(t *testing.T) {
 	m.run(2 * time.Minute)
 	m.want(t, "three of four", n[0], n[1], n[2])
 	if n[3].status.Majority {
-		t.Errorf("one of four has a majority\n%s", m.say())
+		t.Errorf("one of four has a majority\n%s", m.dump())
 	}
 }
 
-// TestOutOfReach: a member that tells the highest numbers there are uses them up for nobody.
+// TestOutOfReach: a member that gossips the highest numbers there are uses them up for no other.
 func TestOutOfReach(t *testing.T) {
 	for _, lie := range []Peer{
 		{Number: 1 << 63, Next: math.MaxUint64}, {Next: math.MaxUint64, Sum: 1}, {Number: math.MaxUint64},
@@ -476,12 +476,12 @@ func TestProposerIsBroken(t *testing.T) {
 	m.run(3 * time.Minute)
 	for _, n := range m.nodes[1:] {
 		if len(n.status.List.Members) != 5 {
-			t.Fatalf("the newcomer waits for a full disk\n%s", m.say())
+			t.Fatalf("the newcomer waits for a full disk\n%s", m.dump())
 		}
 	}
 	m.nodes[0].full = false
 	m.run(time.Minute)
-	m.want(t, "room again", m.nodes...)
+	m.want(t, "space again", m.nodes...)
 }
 
 // TestOneWay: 1 does not see 2. The majority stays.
@@ -518,7 +518,7 @@ func TestTwoClustersMeet(t *testing.T) {
 	m.want(t, "met", m.nodes...)
 	for _, n := range m.nodes {
 		if len(n.status.List.Members) != 6 {
-			t.Fatalf("no list of six\n%s", m.say())
+			t.Fatalf("no list of six\n%s", m.dump())
 		}
 	}
 }
@@ -531,12 +531,12 @@ func TestOlderVersion(t *testing.T) {
 	m.run(10 * time.Minute)
 	m.want(t, "one of three is older", m.nodes[:3]...)
 	if got := len(m.nodes[0].status.List.Members); got != 3 {
-		t.Fatalf("a list of %d, want 3\n%s", got, m.say())
+		t.Fatalf("a list of %d, want 3\n%s", got, m.dump())
 	}
 	m.nodes[2].old = false
 	m.run(3 * time.Minute)
 	if got := len(m.nodes[0].status.List.Members); got != 4 {
-		t.Fatalf("all are upgraded: a list of %d, want 4\n%s", got, m.say())
+		t.Fatalf("all are upgraded: a list of %d, want 4\n%s", got, m.dump())
 	}
 }
 
@@ -557,25 +557,25 @@ func TestOlderRecord(t *testing.T) {
 	}
 	m.step(false)
 	if m.nodes[1].status.Majority {
-		t.Errorf("a majority while one has agreed to what may be in force elsewhere\n%s", m.say())
+		t.Errorf("a majority while one has agreed to what may be in force elsewhere\n%s", m.dump())
 	}
 	m.run(time.Minute)
 	m.want(t, "it is decided", m.nodes...)
 	for _, n := range m.nodes {
 		if n.status.List.Number != 9 {
-			t.Fatalf("list %d, want 9\n%s", n.status.List.Number, m.say())
+			t.Fatalf("list %d, want 9\n%s", n.status.List.Number, m.dump())
 		}
 	}
 }
 
-// TestReset: nobody of the others is left. An operator lets a node count from itself.
+// TestReset: none of the others is left. An operator lets a node count from itself.
 func TestReset(t *testing.T) {
 	m := built(3)
 	last := m.nodes[1]
 	m.nodes[0].up, m.nodes[2].up = false, false
 	m.run(2 * dropAfter)
 	if last.status.Majority {
-		t.Errorf("one of three has a majority\n%s", m.say())
+		t.Errorf("one of three has a majority\n%s", m.dump())
 	}
 	if err := last.q.Reset(t.Context()); err != nil {
 		t.Fatal(err)
@@ -584,7 +584,7 @@ func TestReset(t *testing.T) {
 	m.want(t, "it counts from itself", last)
 }
 
-// TestResetAmongNewDisks: two of three lose their disks at once. Nobody can tell this from the smaller
+// TestResetAmongNewDisks: two of three lose their disks at once. This cannot be told from the smaller
 // side of a cut, so the third waits; an operator resets it, and the three begin anew.
 func TestResetAmongNewDisks(t *testing.T) {
 	for kept := range 3 {
@@ -598,7 +598,7 @@ func TestResetAmongNewDisks(t *testing.T) {
 		n := m.nodes[kept]
 		m.run(time.Hour)
 		if n.status.Majority || lost[0].status.Majority || n.status.Voters != 3 {
-			t.Errorf("two of three forgot:\n%s", m.say())
+			t.Errorf("two of three forgot:\n%s", m.dump())
 		}
 		n.up = false
 		_ = n.q.Reset(t.Context())
@@ -607,7 +607,7 @@ func TestResetAmongNewDisks(t *testing.T) {
 		m.run(3 * time.Minute)
 		m.want(t, "reset", append(lost, n)...)
 		if got := len(n.status.List.Members); got != 3 {
-			t.Errorf("a list of %d, want 3\n%s", got, m.say())
+			t.Errorf("a list of %d, want 3\n%s", got, m.dump())
 		}
 	}
 }
@@ -625,10 +625,10 @@ func TestNewcomerCutOff(t *testing.T) {
 	m.run(time.Minute)
 	x.start()
 	m.oneAtMost(t, 10*time.Minute)
-	y := m.add(1) // neither with one that has met nobody
+	y := m.add(1) // neither with one that has met no other
 	m.run(10 * time.Minute)
 	if x.status.Majority || y.status.Majority {
-		t.Errorf("newcomers have a majority\n%s", m.say())
+		t.Errorf("newcomers have a majority\n%s", m.dump())
 	}
 }
 

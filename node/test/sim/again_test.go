@@ -8,7 +8,7 @@ import (
 )
 
 // TestRow1TheSameOwnersAgainAndAgain: three nodes in turn crash and come back, every
-// dozen seconds. Who stood in for one of them is superseded by its return each time,
+// dozen seconds. The node that replaced one of them is superseded by its return each time,
 // which is no fight: the next crash is answered as fast as the first.
 func TestRow1TheSameOwnersAgainAndAgain(t *testing.T) {
 	inWorld(t, 5, 20, func(w *world) {
@@ -33,7 +33,7 @@ func TestRow1TheSameOwnersAgainAndAgain(t *testing.T) {
 }
 
 // TestRow49OwnersWithoutADisk: a node that cannot write terms down does not stand in
-// for one that crashed; the next one does. With room on its disk it takes its part
+// for one that crashed; the next one does. With space on its disk it participates
 // again.
 func TestRow49OwnersWithoutADisk(t *testing.T) {
 	inWorld(t, 5, 20, func(w *world) {
@@ -43,7 +43,7 @@ func TestRow49OwnersWithoutADisk(t *testing.T) {
 		full.disk.mu.Unlock()
 		gone.kill()
 		began := time.Now()
-		// The host without a disk obeys nobody new.
+		// The host without a disk obeys no new owner.
 		others := func() bool {
 			for _, h := range w.hosts[:3] {
 				h.mu.Lock()
@@ -67,11 +67,11 @@ func TestRow49OwnersWithoutADisk(t *testing.T) {
 		full.disk.mu.Lock()
 		full.disk.full = false
 		full.disk.mu.Unlock()
-		w.until(time.Minute, "room on the disk")
+		w.until(time.Minute, "disk space")
 		time.Sleep(20 * time.Second)
-		w.until(10*time.Second, "room on the disk for a while")
+		w.until(10*time.Second, "disk space for a while")
 		if full.c.View().Claims == 0 {
-			t.Error("with room on its disk the node owns nothing")
+			t.Error("with space on its disk the node owns nothing")
 		}
 	})
 }
@@ -112,7 +112,7 @@ func TestMostHaveNoDisk(t *testing.T) {
 		// The other one had no term to write: all of the third's services came to the well one.
 		keeps := v.Ring.Len() == 2 && v.Claims+other.Claims == 20
 		if silent > 0 || (v.Claims != 20 || v.Ring.Len() != 1) && !keeps {
-			t.Errorf("%d services without an owner's word; %s owns %d of 20 in a ring of %d, %s %d", silent, well.name, v.Claims, v.Ring.Len(), w.hosts[1].name, other.Claims)
+			t.Errorf("%d services without an intent; %s owns %d of 20 in a ring of %d, %s %d", silent, well.name, v.Claims, v.Ring.Len(), w.hosts[1].name, other.Claims)
 		}
 		if keeps {
 			t.Log("the second host had no term to write")
@@ -122,10 +122,10 @@ func TestMostHaveNoDisk(t *testing.T) {
 			h.disk.full = false
 			h.disk.mu.Unlock()
 		}
-		w.until(time.Minute, "room on the disks")
+		w.until(time.Minute, "disk space")
 		time.Sleep(20 * time.Second)
 		if v := well.c.View(); v.Ring.Len() != 3 {
-			t.Errorf("with room on all disks the ring has %d members", v.Ring.Len())
+			t.Errorf("with space on all disks the ring has %d members", v.Ring.Len())
 		}
 	})
 }

@@ -43,7 +43,7 @@ type disk struct {
 	terms map[knowledge.ServiceKey]knowledge.Term
 	known cluster.Membership
 	full  bool
-	ever  map[knowledge.ServiceKey]knowledge.Term // obeyed, in all lives; guarded by host.mu
+	ever  map[knowledge.ServiceKey]knowledge.Term // obeyed, in all starts; guarded by host.mu
 }
 
 var errFull = errors.New("no space left on device")
@@ -93,14 +93,14 @@ type host struct {
 	cancel context.CancelFunc
 	life   sync.WaitGroup // what runs until it ends
 
-	mu     sync.Mutex // guards what follows
-	runs   []knowledge.ServiceKey
-	obeyed map[knowledge.ServiceKey]knowledge.Term
-	at     map[knowledge.ServiceKey]time.Time
-	told   map[knowledge.ContainerID]knowledge.Envelope // the newest
-	left   bool                                         // the cluster, in this life
-	forgot bool                                         // its voters: its disk was lost, or it left without a majority
-	fault  string
+	mu      sync.Mutex // guards what follows
+	runs    []knowledge.ServiceKey
+	obeyed  map[knowledge.ServiceKey]knowledge.Term
+	at      map[knowledge.ServiceKey]time.Time
+	applied map[knowledge.ContainerID]knowledge.Envelope // the newest
+	left    bool                                         // the cluster, since its start
+	forgot  bool                                         // its voters: its disk was lost, or it left without a majority
+	fault   string
 	// wait puts off the first report, so that not all hosts speak at once.
 	wait  time.Duration
 	facts plan.Facts   // of all containers
@@ -114,13 +114,13 @@ func (h *host) ApplyIntents(_ context.Context, intents []knowledge.Intent) (mape
 	defer h.mu.Unlock()
 	for _, in := range intents {
 		for _, a := range in.Envelopes {
-			if prev, ok := h.told[a.ID]; ok && plan.Cuts(&a.Envelope, &prev) {
+			if prev, ok := h.applied[a.ID]; ok && plan.Cuts(&a.Envelope, &prev) {
 				h.fault = fmt.Sprintf("%s is to shrink %s in %v: from %+v to %+v", h.name, a.ID, in.Term, prev, a.Envelope)
 			}
-			h.told[a.ID] = a.Envelope
+			h.applied[a.ID] = a.Envelope
 		}
 		if h.left && in.Term.Owner == h.c.Self() && in.Term.After(h.disk.saved(in.Service)) {
-			// It is alone, and its disk is full: nobody else ever hears of this term.
+			// It is alone, and its disk is full: no other node ever sees this term.
 			h.obeyed[in.Service], h.at[in.Service] = in.Term, time.Now()
 			continue
 		}
@@ -187,7 +187,7 @@ func newWorld(t *testing.T, n, services int) *world {
 	return w
 }
 
-// newDisk is empty but for a key: who has lost what it promised is somebody else.
+// newDisk is empty but for a key: a node that lost what it promised is another one.
 func newDisk(t *testing.T) *disk {
 	t.Helper()
 	id, err := trust.NewIdentity(nil)
@@ -200,7 +200,7 @@ func newDisk(t *testing.T) *disk {
 func (h *host) start() {
 	h.w.t.Helper()
 	h.obeyed, h.at, h.left = map[knowledge.ServiceKey]knowledge.Term{}, map[knowledge.ServiceKey]time.Time{}, false
-	h.told = map[knowledge.ContainerID]knowledge.Envelope{}
+	h.applied = map[knowledge.ContainerID]knowledge.Envelope{}
 	tr, err := h.net.Bind(gossipPort)
 	if err != nil {
 		h.w.t.Fatal(err)
@@ -242,7 +242,7 @@ func (h *host) start() {
 	})
 }
 
-// now stands still with a frozen host where the beat asks for it.
+// now blocks with a frozen host where the tick calls it.
 func (h *host) now() time.Time {
 	if !h.net.Frozen() {
 		return time.Now().Add(time.Duration(h.ahead.Load()))
@@ -259,7 +259,7 @@ func (h *host) now() time.Time {
 	return time.Now().Add(time.Duration(h.ahead.Load()))
 }
 
-// kill ends a node without a word.
+// kill ends a node without a leave notice.
 func (h *host) kill() {
 	h.net.Down()
 	h.cancel()
@@ -269,7 +269,7 @@ func (h *host) kill() {
 }
 
 // settled reports whether all living hosts obey one and the same owner for each service;
-// who has left obeys itself.
+// a host that left obeys itself.
 func (w *world) settled() (why string) {
 	owner := map[knowledge.ServiceKey]knowledge.Term{}
 	for _, h := range w.hosts {
@@ -280,7 +280,7 @@ func (w *world) settled() (why string) {
 		for _, key := range h.runs {
 			t, ok := h.obeyed[key]
 			if !ok {
-				why = fmt.Sprintf("%s obeys nobody for %s", h.name, key)
+				why = fmt.Sprintf("%s has no owner for %s", h.name, key)
 			} else if h.left {
 				if t.Owner != h.c.Self() {
 					why = fmt.Sprintf("%s has left and obeys %v for %s", h.name, t, key)
@@ -325,7 +325,7 @@ func (w *world) until(most time.Duration, what string) time.Duration {
 	return time.Since(began)
 }
 
-// stop ends a node in order: it says goodbye.
+// stop ends a node in order, with a leave notice.
 func (h *host) stop() {
 	h.cancel()
 	h.life.Wait()
@@ -334,8 +334,8 @@ func (h *host) stop() {
 	h.c = nil
 }
 
-// leave takes a node out of the cluster; its daemon goes on alone. That nobody hears its
-// goodbye is no reason to stay.
+// leave takes a node out of the cluster; its daemon goes on alone. It leaves also when no other node gets its
+// leave notice.
 func (h *host) leave() {
 	h.mu.Lock()
 	h.left = true

@@ -87,7 +87,7 @@ func TestRow7Row8Partition(t *testing.T) {
 			h.mu.Lock()
 			for key, at := range h.at {
 				if time.Since(at) > 15*time.Second {
-					w.t.Errorf("%s: nobody has planned for %s for %v", h.name, key, time.Since(at))
+					w.t.Errorf("%s: no intent for %s for %v", h.name, key, time.Since(at))
 				}
 			}
 			h.mu.Unlock()
@@ -141,8 +141,8 @@ func TestRow7EvenSplit(t *testing.T) {
 	})
 }
 
-// TestRow9OneWay: a node that hears nobody cannot make others obey it for long, and
-// what it says is refused once another owner has spoken. It gives all others up, and
+// TestRow9OneWay: a node that receives nothing cannot make others obey it for long, and
+// its intents are refused once another owner has sent one. It loses all others, and
 // they do not believe it.
 func TestRow9OneWay(t *testing.T) {
 	inWorld(t, 5, 20, func(w *world) {
@@ -161,11 +161,11 @@ func TestRow9OneWay(t *testing.T) {
 			h.mu.Lock()
 			for key, at := range h.at {
 				if time.Since(at) > 20*time.Second {
-					w.t.Errorf("%s: nobody has planned for %s for %v", h.name, key, time.Since(at))
+					w.t.Errorf("%s: no intent for %s for %v", h.name, key, time.Since(at))
 				}
 				was, is := before[h.name][key], h.obeyed[key]
 				if was.Owner != deaf.c.Self() && is != was || is.Round > was.Round+2 {
-					w.t.Errorf("%s: the term of %s was %v, is %v: a node that hears nobody moved it", h.name, key, was, is)
+					w.t.Errorf("%s: the term of %s was %v, is %v: a node that receives nothing moved it", h.name, key, was, is)
 				}
 			}
 			h.mu.Unlock()
@@ -220,7 +220,7 @@ func TestRow11Flapping(t *testing.T) {
 }
 
 // TestLeaveAndReturn: a node leaves while its daemon goes on. The others plan for its
-// services at once, it plans for its own host, and what it says later is not believed.
+// services at once, it plans for its own host, and its later messages are refused.
 // After a restart it is one of them again.
 func TestLeaveAndReturn(t *testing.T) {
 	inWorld(t, 5, 20, func(w *world) {
@@ -250,8 +250,8 @@ func TestLeaveAndReturn(t *testing.T) {
 	})
 }
 
-// TestMajorityByHand: two of three nodes lose their disks at once. Nobody remembers enough
-// of the last members to tell this from the smaller side of a cluster that parted, so the
+// TestMajorityByHand: two of three nodes lose their disks at once. Too few voters are left
+// to tell this from the smaller side of a cluster that parted, so the
 // third waits, for as long as it takes; all services are planned for. `effiscale leave`
 // and a restart let it count from itself.
 func TestMajorityByHand(t *testing.T) {
@@ -312,7 +312,7 @@ func TestMajorityByName(t *testing.T) {
 	})
 }
 
-// TestLastOfThreeByHand: two of three nodes are gone for ever; the same words make the
+// TestLastOfThreeByHand: two of three nodes are gone for ever; the same commands make the
 // third a cluster of its own, which is no smaller side of anything.
 func TestLastOfThreeByHand(t *testing.T) {
 	inWorld(t, 3, 10, func(w *world) {
@@ -334,7 +334,7 @@ func TestLastOfThreeByHand(t *testing.T) {
 }
 
 // TestLostDiskIsLeftAlone: a host whose disk was lost is a new node at the old address,
-// which turns every call to the old one away and says so. The others stop calling it.
+// which refuses every call to the old one. The others stop calling it.
 func TestLostDiskIsLeftAlone(t *testing.T) {
 	inWorld(t, 4, 20, func(w *world) {
 		lost := w.hosts[3]

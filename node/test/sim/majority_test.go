@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// majorities are how many of the hosts that run say that they see a majority.
+// majorities are how many of the running hosts see a majority.
 func majorities(hosts []*host) (n int) {
 	for _, h := range hosts {
 		if h.c != nil && h.c.View().Majority {
@@ -54,11 +54,11 @@ func TestCutThatMoves(t *testing.T) {
 	})
 }
 
-// TestCrashLoopWithoutADisk: each life of a host without a disk is a new node. It takes the
-// majority from nobody, whether it lives for less than a minute or for more, and is
+// TestCrashLoopWithoutADisk: each start of a host without a disk is a new node. It takes the
+// majority from no other node, whether it runs for less than a minute or for more, and is
 // forgotten when it is taken away.
 func TestCrashLoopWithoutADisk(t *testing.T) {
-	for _, life := range []time.Duration{20 * time.Second, 100 * time.Second} {
+	for _, up := range []time.Duration{20 * time.Second, 100 * time.Second} {
 		inWorld(t, 4, 10, func(w *world) {
 			sick, well := w.hosts[3], w.hosts[:3]
 			for range 8 {
@@ -66,7 +66,7 @@ func TestCrashLoopWithoutADisk(t *testing.T) {
 				time.Sleep(10 * time.Second)
 				sick.lose()
 				sick.again()
-				for range life / (5 * time.Second) {
+				for range up / (5 * time.Second) {
 					time.Sleep(5 * time.Second)
 					if n := majorities(well); n < 3 {
 						t.Fatalf("%d of three see a majority while a host crashes again and again", n)
@@ -123,7 +123,7 @@ func TestLastOfTwo(t *testing.T) {
 }
 
 // TestLeaveAllInTurn: one host after the other leaves and is started again, faster than
-// the list of voters follows, as somebody does who replaces a binary. It is the same cluster after it.
+// the list of voters follows, as when a binary is replaced. It is the same cluster after it.
 func TestLeaveAllInTurn(t *testing.T) {
 	for _, n := range []int{2, 3, 5} {
 		inWorld(t, n, 10, func(w *world) {
@@ -181,14 +181,14 @@ func TestLeaveAndRestart(t *testing.T) {
 	})
 }
 
-// TestStoppedAtOnce: nodes that are stopped before they have looked around are heard all
+// TestStoppedAtOnce: nodes that are stopped before gossip settled are seen all
 // the same: two of four, and a cut, are not two majorities.
 func TestStoppedAtOnce(t *testing.T) {
 	for _, wait := range []time.Duration{300 * time.Millisecond, 700 * time.Millisecond} {
 		inWorld(t, 4, 10, func(w *world) {
 			for _, i := range []int{0, 2} {
 				h := w.hosts[i]
-				before := h.disk.members() // kill lets it write its last word, a crash does not
+				before := h.disk.members() // kill lets it save its record, a crash does not
 				h.kill()
 				_ = h.disk.SaveMembers(before)
 				time.Sleep(4 * time.Second)

@@ -22,9 +22,9 @@ type size struct {
 
 // usage is what a cluster has used since it began.
 type usage struct {
-	cpu                       time.Duration
-	packets, gossip           uint64
-	relay, calls, takes, told uint64
+	cpu                          time.Duration
+	packets, gossip              uint64
+	relay, calls, takes, intents uint64
 }
 
 // cost is of one node: in a second, but for intents (of each of its services in an
@@ -38,9 +38,9 @@ type cost struct{ gossip, packets, relay, calls, intents, cpu, heap float64 }
 // and IP. Those of 30 services are there because that of 300 hosts fits into 9 GB, that of
 // 3 because it shows gossip in a few minutes.
 //
-// What is flat: gossip. A node probes and gossips at its own pace, whoever is there;
+// What is flat: gossip. A node probes and gossips at its own pace, whatever the number of members;
 // only push and pull, once in half a minute, carries all members. A start of all nodes at
-// once fills it for about a minute, with 44 KB/s a node at 300: what each says of itself
+// once fills it for about a minute, with 44 KB/s a node at 300: the metadata of each
 // until it has its part goes to all.
 //
 // What grows, to a bound, is calls, and with them bytes and CPU for each service: see
@@ -60,7 +60,7 @@ func TestScale(t *testing.T) {
 	}
 }
 
-// calls is how many a node makes in a second when it says all that it has to say to a peer
+// calls is how many a node makes in a second when it sends all that it has for a peer
 // in an interval at once: one to each owner of any of its services, three a service, and one
 // to each host of any service that it owns. Of n nodes a given one is among the owners of at
 // least one of s services with the probability 1-(1-3/n)^s, and the first with 1-(1-1/n)^s.
@@ -101,7 +101,7 @@ func (s size) run(t *testing.T) {
 		gossip: since(func(u *usage) uint64 { return u.gossip }), packets: since(func(u *usage) uint64 { return u.packets }),
 		relay:   since(func(u *usage) uint64 { return u.relay }) / float64(s.services),
 		calls:   since(func(u *usage) uint64 { return u.calls }),
-		intents: since(func(u *usage) uint64 { return u.told }) / float64(s.services) * every.Seconds(),
+		intents: since(func(u *usage) uint64 { return u.intents }) / float64(s.services) * every.Seconds(),
 		cpu:     since(func(u *usage) uint64 { return uint64(u.cpu) }) / 1e6, heap: memory / (1 << 20),
 	}
 	t.Log("| nodes | services each | gossip B/s | packets/s | calls/s | one a peer and interval | relay B/s per service | intents per service and interval | CPU ms/s | heap MiB |")
@@ -146,7 +146,7 @@ func (w *world) usage() (u usage) {
 		u.gossip += s.BytesOut + s.StreamOut - relayed
 		u.packets += s.PacketsOut
 		u.takes += h.c.View().Counts.Takeovers
-		u.told += h.c.View().Counts.IntentsSent
+		u.intents += h.c.View().Counts.IntentsSent
 	}
 	return u
 }

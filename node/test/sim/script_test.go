@@ -24,12 +24,12 @@ var scripts = 0
 func regressions() []uint64 { return []uint64{79, 24, 33, 55} }
 
 // TestRandomScripts: nodes crash, stop, leave, come back with and without a disk, are
-// frozen, are cut off one way, both, or but for one that hears both sides, have no room on
+// frozen, are cut off one way, both, or but for one that receives from both sides, have no room on
 // the disk and clocks that jump; packets get lost, late and doubled; containers come and
 // go; all in any order. At every step no host obeys a term after a higher one, or one
 // that is on no disk, and none is to shrink; once it is calm each service has exactly one
 // owner, the one of the ring, which is the same on all nodes, and all see a majority,
-// unless half of them forgot whom they counted among. Who has left, and did not come back,
+// unless half of them lost their list of voters. A node that left, and did not come back,
 // plans for itself.
 func TestRandomScripts(t *testing.T) {
 	n := scripts
@@ -142,9 +142,9 @@ func (w *world) node(r *rand.Rand, what int, a *host) bool {
 		time.Sleep(d)
 		a.net.Thaw()
 	case what == 6:
-		w.t.Logf("%s has no room on its disk", a.name)
+		w.t.Logf("%s has no space on its disk", a.name)
 		a.disk.fill(true)
-	case what == 7 && a.c == nil: // time.Now does not go back in a life
+	case what == 7 && a.c == nil: // time.Now does not go back within a start
 		w.t.Logf("the clock of %s is put back by an hour", a.name)
 		a.ahead.Add(-int64(time.Hour))
 		a.again()
@@ -175,7 +175,7 @@ func (w *world) links(r *rand.Rand, what int, a, b *host) {
 	}
 	switch what {
 	case 0:
-		w.t.Logf("%s does not hear %s", b.name, a.name)
+		w.t.Logf("%s does not receive from %s", b.name, a.name)
 		w.net.Cut(a.ip, b.ip)
 	case 1:
 		w.t.Logf("%d | %d", at, len(ips)-at)
@@ -231,7 +231,7 @@ func (w *world) play(r *rand.Rand) {
 	w.agreed()
 }
 
-// agreed holds what the nodes see against each other, and against what is obeyed. Who
+// agreed holds what the nodes see against each other, and against what is applied. A host that
 // has left is a cluster of its own.
 func (w *world) agreed() {
 	w.t.Helper()
@@ -249,7 +249,7 @@ func (w *world) agreed() {
 }
 
 // halfGone reports whether half of the hosts do not know what they were members of, or
-// have left for good: then a person has to say that the others may go on.
+// have left for good: then an operator has to let the others go on.
 func (w *world) halfGone() bool {
 	gone := 0
 	for _, h := range w.hosts {
@@ -260,7 +260,7 @@ func (w *world) halfGone() bool {
 	return 2*gone >= len(w.hosts)
 }
 
-// owns holds what one node sees and obeys against who is in its cluster.
+// owns holds what one node sees and obeys against the members of its cluster.
 func (w *world) owns(h *host, in []*host) {
 	w.t.Helper()
 	v := h.c.View()
@@ -270,7 +270,7 @@ func (w *world) owns(h *host, in []*host) {
 	}
 	want := ring.New(nodes)
 	if v.Ring.Checksum() != want.Checksum() {
-		w.t.Errorf("%s has another ring than that of who is there: %d members and %d", h.name, v.Ring.Len(), want.Len())
+		w.t.Errorf("%s has another ring than that of the running nodes: %d members and %d", h.name, v.Ring.Len(), want.Len())
 	}
 	if !v.Majority && !w.halfGone() {
 		w.t.Errorf("%s sees no majority of %d", h.name, v.Expected)
@@ -283,6 +283,6 @@ func (w *world) owns(h *host, in []*host) {
 		}
 	}
 	if most := 3 * len(h.runs); v.Waiting > most {
-		w.t.Errorf("%s: %d words are not acknowledged, at most %d may wait", h.name, v.Waiting, most)
+		w.t.Errorf("%s: %d messages are not acknowledged, at most %d may wait", h.name, v.Waiting, most)
 	}
 }
