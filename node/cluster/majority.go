@@ -39,11 +39,7 @@ func newMajority(c *Cluster) *majority {
 }
 
 // gossip are the numbers that others are to see; the record is on the disk.
-func (m *majority) gossip() member.Voters {
-	var v member.Voters
-	v.Number, v.Next, v.Sum = m.voters.Gossip()
-	return v
-}
+func (m *majority) gossip() member.Voters { return member.Voters(m.voters.Gossip()) }
 
 // update counts the voters in sight, and begins what is due. It reports whether the
 // majority came or went.
@@ -58,7 +54,7 @@ func (m *majority) update(now time.Time, alive []knowledge.NodeID) (changed bool
 		p := &list[i]
 		_, is := slices.BinarySearch(alive, p.ID)
 		peers = append(peers, quorum.Peer{
-			ID: p.ID, Name: p.Name, Alive: is, Since: p.Since, Number: p.Voters.Number, Next: p.Voters.Next, Sum: p.Voters.Sum,
+			ID: p.ID, Name: p.Name, Alive: is, Since: p.Since, Gossip: quorum.Gossip(p.Voters),
 			Votes: p.Features&member.FeatureVoters != 0,
 		})
 	}

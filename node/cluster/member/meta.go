@@ -71,10 +71,11 @@ type Meta struct {
 	Voters Voters
 }
 
-// Voters are the numbers of the list of voters that is in force on a node, and of the next
-// one that it has accepted (the same where there is none), and the checksum of the first.
+// Voters are the numbers of the list of voters in which a node votes, and of the next one that
+// it has accepted or follows (the same where there is none), the checksum of the first, and
+// when its cluster began.
 type Voters struct {
-	Number, Next, Sum uint64
+	Number, Next, Sum, Origin uint64
 }
 
 // FeatureSettled: the node has participated since it started. It is set with the first
@@ -103,7 +104,7 @@ func (m Meta) settled() bool { return m.Features&FeatureSettled != 0 }
 func (m *Meta) voters() []*uint64 {
 	switch v := &m.Voters; {
 	case m.Features&FeatureVoters != 0:
-		return []*uint64{&v.Number, &v.Next, &v.Sum}
+		return []*uint64{&v.Number, &v.Next, &v.Sum, &v.Origin}
 	case m.Features&FeatureViews != 0:
 		return []*uint64{&v.Number, &v.Next, &v.Sum, &v.Sum}
 	}

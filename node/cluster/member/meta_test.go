@@ -19,7 +19,7 @@ func full() Meta {
 		Relay: strings.Repeat("r", maxRelay-6) + ":65535", Protocol: math.MaxUint8, Features: math.MaxUint32, State: Leaving,
 		Cores: maxCores, Memory: knowledge.MaxBytes, Load: 100, Services: math.MaxUint32, Ring: math.MaxUint64,
 		Started: math.MaxInt64,
-		Keys:    [4]uint32{math.MaxUint32, 1, 2, 3}, Voters: Voters{math.MaxUint64, 1, 2},
+		Keys:    [4]uint32{math.MaxUint32, 1, 2, 3}, Voters: Voters{math.MaxUint64, 1, 2, 3},
 	}
 }
 
@@ -82,8 +82,8 @@ func TestMetaOfOlderVersions(t *testing.T) {
 		}
 	}
 	m.Features |= FeatureVoters
-	m.Voters = Voters{7, 8, 9}
-	if more, _ := m.Pack(); len(more) != len(b)+24 || string(more[len(b):len(b)+7]) != string(make([]byte, 7)) {
+	m.Voters = Voters{7, 8, 9, 10}
+	if more, _ := m.Pack(); len(more) != len(b)+32 || string(more[len(b):len(b)+7]) != string(make([]byte, 7)) {
 		t.Errorf("%d bytes, %d with voters: an older version must be able to skip them", len(b), len(more))
 	}
 	m.Features = m.Features&^FeatureVoters | FeatureViews
@@ -92,7 +92,7 @@ func TestMetaOfOlderVersions(t *testing.T) {
 	}
 	copy(b[len(b)-16:], make([]byte, 16))
 	b[len(b)-9], b[len(b)-1] = 1, 5 // the checksums of the newest list, and of the one in force
-	if got, err := Unpack(b); err != nil || got.Voters != (Voters{7, 8, 5}) {
+	if got, err := Unpack(b); err != nil || got.Voters != (Voters{7, 8, 5, 0}) {
 		t.Errorf("an earlier version's voters: %+v, %v", got.Voters, err)
 	}
 }

@@ -60,7 +60,7 @@ func (q *Quorum) answer(r Record, req Request) (Record, Response, error) {
 		if err := l.check(); err != nil {
 			return r, Response{}, err
 		}
-		if l.Number > r.highest() {
+		if l.Number > r.highest(l.Origin) {
 			return r, Response{}, fmt.Errorf("the number %d of a list of voters is far above %d", l.Number, r.Number)
 		}
 	}
@@ -87,7 +87,10 @@ func (q *Quorum) answer(r Record, req Request) (Record, Response, error) {
 // that some have accepted already goes first. It returns the list that was decided.
 func (q *Quorum) propose(ctx context.Context, members []knowledge.NodeID, ask Ask) (List, error) {
 	r := q.Record()
-	next := List{Number: r.Number + 1, Members: members}
+	next := List{Number: r.Number + 1, Members: members, Origin: r.Origin}
+	if r.Number == 0 {
+		next.Origin = uint64(q.began.UnixNano())
+	}
 	if err := next.check(); err != nil {
 		return List{}, err
 	}

@@ -40,15 +40,18 @@ const (
 	ahead, aheadFirst = 1 << 20, 1 << 40
 )
 
+// Gossip are the numbers that a node gossips. Number and Sum are of the list that it votes in.
+// Next is above Number while it has accepted a next list that it does not know to be decided,
+// or follows a newer list. Origin is that of its cluster.
+type Gossip struct{ Number, Next, Sum, Origin uint64 }
+
 // Peer is a member of the cluster as gossip has it.
 type Peer struct {
 	ID    knowledge.NodeID
 	Name  string
 	Alive bool
 	Since time.Time // since when it is alive, or gone
-	// Number and Sum are of the list that it votes in. Next is above Number while it has
-	// accepted a next list that it does not know to be decided, or follows a newer list.
-	Number, Next, Sum uint64
+	Gossip
 	// Votes: it answers proposals. Earlier versions do not; while one is alive the list
 	// does not change.
 	Votes bool
@@ -119,16 +122,15 @@ func (q *Quorum) current() Record {
 	return q.record
 }
 
-// Gossip are the numbers for other nodes: see Peer.
-func (q *Quorum) Gossip() (number, next, sum uint64) { return q.current().Gossip() }
-
-// Gossip is what others are to know of a record: see Peer.
-func (r Record) Gossip() (number, next, sum uint64) {
-	next = r.Counted().Number
+// Gossip are the numbers for other nodes.
+func (q *Quorum) Gossip() Gossip {
+	r := q.current()
+	counted := r.Counted()
+	g := Gossip{Number: r.Number, Next: counted.Number, Sum: r.list().Sum(), Origin: counted.Origin}
 	for _, a := range r.Next {
-		next = max(next, a.Number)
+		g.Next = max(g.Next, a.Number)
 	}
-	return r.Number, next, r.list().Sum()
+	return g
 }
 
 // Look counts the voters in sight, and returns what is due next.
@@ -176,6 +178,11 @@ type look struct {
 	learn    knowledge.NodeID
 }
 
+// ahead reports whether this node's list is newer than all that a peer of its cluster knows.
+func (l *look) ahead(p *Peer) bool {
+	return p.Next < l.list.Number || p.Next == l.list.Number && (p.Number < p.Next || p.Sum < l.sum)
+}
+
 // disputed reports whether voters of the followed list are in sight, and all have another
 // one: an operator reset them.
 func (l *look) disputed() bool {
@@ -184,7 +191,8 @@ func (l *look) disputed() bool {
 		p := &l.peers[i]
 		if p.Alive {
 			voters = voters || l.list.Has(p.ID)
-			confirmed = confirmed || p.Number > l.list.Number || p.Number == l.list.Number && p.Sum == l.sum
+			confirmed = confirmed || p.Origin == l.list.Origin &&
+				(p.Number > l.list.Number || p.Number == l.list.Number && p.Sum == l.sum)
 		}
 	}
 	if !voters || confirmed {
@@ -199,7 +207,7 @@ func (l *look) disputed() bool {
 
 // believable reports whether the numbers of a peer can be.
 func (l *look) believable(p *Peer) bool {
-	return p.Number <= p.Next && p.Next <= l.r.highest()
+	return p.Number <= p.Next && p.Next <= l.r.highest(p.Origin)
 }
 
 func (l *look) count() {
@@ -218,9 +226,11 @@ func (l *look) count() {
 			continue
 		}
 		switch {
-		case p.Number == l.list.Number && p.Sum == l.sum:
+		case p.Next == 0: // no list
+		case l.list.Number > 0 && p.Origin > l.list.Origin: // it will learn this node's
+		case p.Origin == l.list.Origin && p.Number == l.list.Number && p.Sum == l.sum:
 			l.pending = l.pending || p.Next > p.Number
-		case p.Next <= l.list.Number && (p.Number == 0 || l.list.newer(p.Number, p.Sum)): // it will learn this node's
+		case l.list.Number > 0 && p.Origin == l.list.Origin && l.ahead(p): // it will learn this node's
 		default:
 			l.newer = true
 			if p.Votes && (l.learn == "" || p.Next > best) {

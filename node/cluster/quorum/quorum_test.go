@@ -112,7 +112,7 @@ func (n *node) peers() []Peer {
 		p := n.last[o.id]
 		if is {
 			p = Peer{ID: o.id, Name: o.name, Votes: !o.old}
-			p.Number, p.Next, p.Sum = o.q.Record().Gossip()
+			p.Gossip = o.q.Gossip()
 			if n.m.lie != nil {
 				n.m.lie(o, &p)
 			}
@@ -439,7 +439,7 @@ func TestRemovedIsAlive(t *testing.T) {
 
 // TestOutOfReach: a member that gossips the highest numbers there are uses them up for no other.
 func TestOutOfReach(t *testing.T) {
-	for _, lie := range []Peer{
+	for _, lie := range []Gossip{
 		{Number: 1 << 63, Next: math.MaxUint64}, {Next: math.MaxUint64, Sum: 1}, {Number: math.MaxUint64},
 		{Number: 9, Next: 8},
 		{Number: math.MaxUint64 - 1, Next: math.MaxUint64 - 1},
@@ -448,7 +448,9 @@ func TestOutOfReach(t *testing.T) {
 		liar := m.add(0)
 		m.lie = func(o *node, p *Peer) {
 			if o == liar {
-				p.Number, p.Next, p.Sum = lie.Number, lie.Next, lie.Sum
+				origin := p.Origin
+				p.Gossip = lie
+				p.Origin = origin
 			}
 		}
 		m.run(3 * time.Minute)
@@ -519,6 +521,33 @@ func TestTwoClustersMeet(t *testing.T) {
 	for _, n := range m.nodes {
 		if len(n.status.List.Members) != 6 {
 			t.Fatalf("no list of six\n%s", m.dump())
+		}
+	}
+}
+
+// TestOlderClusterStays: nodes with new disks that see none of the cluster begin one of their own, and change
+// it more often. When both meet, the older one keeps its majority, and the others join it.
+func TestOlderClusterStays(t *testing.T) {
+	m := built(3)
+	old := slices.Clone(m.nodes)
+	for range 4 {
+		m.add(1)
+		m.run(2 * time.Minute)
+	}
+	if r := m.nodes[4].q.Record(); r.Number < 3 || m.sides()[1] == "" {
+		t.Fatalf("not a cluster of its own:\n%s", m.dump())
+	}
+	for _, n := range m.nodes {
+		n.side = 0
+	}
+	for range 150 {
+		m.step(false)
+		m.want(t, "the older one", old...)
+	}
+	m.want(t, "met", m.nodes...)
+	for _, n := range m.nodes {
+		if l := n.status.List; len(l.Members) != 7 || l.Origin != old[0].q.Record().Origin || l.Origin == 0 {
+			t.Fatalf("no list of seven of the older cluster\n%s", m.dump())
 		}
 	}
 }
@@ -645,7 +674,7 @@ func BenchmarkLook(b *testing.B) {
 			var peers []Peer
 			for _, id := range r.Members {
 				p := Peer{ID: id, Alive: true, Since: now, Votes: true}
-				p.Number, p.Next, p.Sum = q.Record().Gossip()
+				p.Gossip = q.Gossip()
 				peers = append(peers, p)
 			}
 			b.ReportAllocs()

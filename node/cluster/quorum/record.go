@@ -15,8 +15,11 @@ const membersMost = 8192
 
 // List is a numbered list of voters.
 type List struct {
-	Number  uint64             `json:"number" cbor:"1,keyasint"`
+	Number  uint64             `json:"number" cbor:"1,keyasint"`  // 0: no list
 	Members []knowledge.NodeID `json:"members" cbor:"2,keyasint"` // sorted
+	// Origin is when the cluster began, in nanoseconds since 1970; 0: with an earlier version.
+	// Of two clusters that meet the younger one joins the older one.
+	Origin uint64 `json:"origin,omitempty" cbor:"3,keyasint,omitempty"`
 }
 
 // Sum is the checksum of the members.
@@ -34,12 +37,19 @@ func (l List) Has(id knowledge.NodeID) bool {
 	return ok
 }
 
-func (l List) equal(o List) bool { return l.Number == o.Number && slices.Equal(l.Members, o.Members) }
+func (l List) equal(o List) bool {
+	return l.Number == o.Number && l.Origin == o.Origin && slices.Equal(l.Members, o.Members)
+}
 
-// newer orders lists by number. Two clusters that meet may have lists of one number;
-// the checksum decides then.
-func (l List) newer(number, sum uint64) bool {
-	return cmp.Or(cmp.Compare(l.Number, number), cmp.Compare(l.Sum(), sum)) > 0
+// newer orders the lists of one cluster by number, and those of two clusters by origin.
+func (l List) newer(o List) bool {
+	switch {
+	case l.Number == 0 || o.Number == 0:
+		return l.Number > 0 && o.Number == 0
+	case l.Origin != o.Origin:
+		return l.Origin < o.Origin
+	}
+	return cmp.Or(cmp.Compare(l.Number, o.Number), cmp.Compare(l.Sum(), o.Sum())) > 0
 }
 
 func (l List) check() error {
@@ -76,6 +86,7 @@ type Accepted struct {
 type Record struct {
 	Number  uint64             `json:"view,omitempty"` // 0: this node was never in a list with others
 	Members []knowledge.NodeID `json:"stable"`
+	Origin  uint64             `json:"origin,omitempty"`
 	Next    []Accepted         `json:"tried,omitempty"` // at most one
 	// Promised is the highest ballot that was answered; lower ones are refused.
 	Promised Ballot `json:"promised"`
@@ -86,7 +97,7 @@ type Record struct {
 }
 
 // list is the newest list with this node in it, or itself alone: the one that it votes in.
-func (r Record) list() List { return List{Number: r.Number, Members: r.Members} }
+func (r Record) list() List { return List{Number: r.Number, Members: r.Members, Origin: r.Origin} }
 
 // Counted is the list that a majority is counted in.
 func (r Record) Counted() List {
@@ -109,26 +120,29 @@ func (r Record) clone() Record {
 	return r
 }
 
-// highest is the highest number of another node's list that is believed.
-func (r Record) highest() uint64 {
-	if r.Number == 0 {
-		return aheadFirst
+// highest is the highest number of another list that is believed.
+func (r Record) highest(origin uint64) uint64 {
+	if l := r.Counted(); l.Number > 0 && l.Origin == origin {
+		return l.Number + ahead
 	}
-	return r.Number + ahead
+	return aheadFirst
 }
 
 // adopt makes a list that was agreed the one in force. A voter of it votes in it from now
 // on, and what was promised about its predecessor is void.
 func (r Record) adopt(self knowledge.NodeID, l List) Record {
-	if !l.newer(r.Counted().Number, r.Counted().Sum()) {
+	if !l.newer(r.Counted()) {
 		return r
 	}
 	if !l.Has(self) {
+		if r.Number > 0 && r.Origin != l.Origin { // its own cluster was the younger one
+			r = Record{Members: []knowledge.NodeID{self}}
+		}
 		r.Follows = []List{l}
 		return r
 	}
 	removed := slices.DeleteFunc(slices.Clone(r.Removed), func(id knowledge.NodeID) bool { return !l.Has(id) })
-	return Record{Number: l.Number, Members: slices.Clone(l.Members), Removed: removed}
+	return Record{Number: l.Number, Members: slices.Clone(l.Members), Origin: l.Origin, Removed: removed}
 }
 
 // voters are the members that are counted.
@@ -142,7 +156,7 @@ func load(self knowledge.NodeID, r Record) Record {
 	r = r.clone()
 	slices.Sort(r.Members)
 	r.Members = slices.Compact(r.Members)
-	r.Follows = slices.DeleteFunc(r.Follows, func(l List) bool { return l.check() != nil || l.Number <= r.Number })
+	r.Follows = slices.DeleteFunc(r.Follows, func(l List) bool { return l.check() != nil || !l.newer(r.list()) })
 	if r.Number == 0 || r.list().check() != nil {
 		return Record{Members: []knowledge.NodeID{self}, Follows: r.Follows}
 	}
