@@ -52,7 +52,7 @@ func (k keeper) SaveTerms(terms map[knowledge.ServiceKey]knowledge.Term) error {
 func (k keeper) SaveMembers(m cluster.Membership) error { return k.s.Documents.Put(docMembers, m) }
 
 // nextIncarnation numbers the runs of this node: messages that it signs now come after all
-// earlier ones, whatever the clock says.
+// earlier ones, whatever the clock shows.
 func (n *Node) nextIncarnation() uint64 {
 	var number uint64
 	if _, err := n.store.Documents.Get(docLife, &number); err != nil {

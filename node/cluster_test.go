@@ -122,9 +122,9 @@ func TestRow22NothingOldAfterKill(t *testing.T) {
 // TestMembersSayWhy: the list of the members says since when one is what it is, why
 // this node waits, and what a person should look at; under the name in force.
 func TestMembersSayWhy(t *testing.T) {
-	f := newFleet(t, 4)
+	f := newTestCluster(t, 4)
 	a, b, late, stranger := f.all[0], f.all[1], f.all[2], f.all[3]
-	members := func(s *sailor) (api.Members, map[string]api.MemberView) {
+	members := func(s *testNode) (api.Members, map[string]api.MemberView) {
 		t.Helper()
 		m, err := s.n.ops.Members(t.Context(), api.None{})
 		if err != nil {

@@ -19,7 +19,7 @@ import (
 )
 
 // watched leaves a node, before its first start, what it saw of an image for 20 minutes.
-func (s *sailor) watched(key knowledge.ImageKey, cores float64, memory knowledge.Bytes) {
+func (s *testNode) watched(key knowledge.ImageKey, cores float64, memory knowledge.Bytes) {
 	s.t.Helper()
 	if err := os.MkdirAll(s.path("data"), 0o700); err != nil {
 		s.t.Fatal(err)
@@ -60,7 +60,7 @@ func TestANewHostKnowsWhatItsPeersKnow(t *testing.T) {
 	t.Parallel()
 	sum := sha256.Sum256([]byte("app"))
 	key := knowledge.ImageKeyOf("sha256:"+hex.EncodeToString(sum[:]), "app")
-	f := newFleet(t, 5)
+	f := newTestCluster(t, 5)
 	peers, fresh := f.all[:4], f.all[4]
 	for i, s := range peers {
 		if i == 1 {

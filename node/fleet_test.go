@@ -14,33 +14,33 @@ import (
 	"github.com/effiscale/effiscale/node/cluster/member"
 )
 
-// fleet is a cluster of whole nodes in this process: real files, real sockets on
+// testCluster is a cluster of whole nodes in this process: real files, real sockets on
 // loopback; without containers, unless a test says where an Engine is.
-type fleet struct {
+type testCluster struct {
 	t   *testing.T
-	all []*sailor
+	all []*testNode
 }
 
-// sailor is one of them; its directory stays when it stops.
-type sailor struct {
+// testNode is one of them; its directory stays when it stops.
+type testNode struct {
 	t      *testing.T
 	name   string
 	dir    string
 	env    []string
-	sailed bool
+	bound  bool
 	n      *Node // nil: it does not run
 	out    *syncWriter
 	cancel context.CancelFunc
 	ended  chan error
 }
 
-// newFleet makes n nodes that have a key file of their own each, with the same key.
-func newFleet(t *testing.T, n int) *fleet {
+// newTestCluster makes n nodes that have a key file of their own each, with the same key.
+func newTestCluster(t *testing.T, n int) *testCluster {
 	t.Helper()
-	f := &fleet{t: t}
+	f := &testCluster{t: t}
 	key := member.NewKey()
 	for i := range n {
-		s := &sailor{t: t, name: fmt.Sprintf("ship%d", i+1), dir: t.TempDir()}
+		s := &testNode{t: t, name: fmt.Sprintf("ship%d", i+1), dir: t.TempDir()}
 		s.write("cluster.key", key)
 		for _, pair := range [][2]string{
 			{"NODE_NAME", s.name}, {"NODE_DATA_DIR", s.path("data")}, {"DOCKER_HOST", "unix://" + s.path("none")},
@@ -60,8 +60,8 @@ func newFleet(t *testing.T, n int) *fleet {
 	return f
 }
 
-// sail starts all, and waits until all see all.
-func (f *fleet) sail() *fleet {
+// startAll starts all, and waits until all see all.
+func (f *testCluster) startAll() *testCluster {
 	f.t.Helper()
 	for i, s := range f.all {
 		if i > 0 {
@@ -75,7 +75,7 @@ func (f *fleet) sail() *fleet {
 }
 
 // meet waits until these see each other, and nobody else.
-func (f *fleet) meet(some ...*sailor) {
+func (f *testCluster) meet(some ...*testNode) {
 	f.t.Helper()
 	soon(f.t, "all see each other", func() bool {
 		for _, s := range some {
@@ -93,29 +93,29 @@ func (f *fleet) meet(some ...*sailor) {
 	})
 }
 
-func (s *sailor) path(name string) string { return filepath.Join(s.dir, name) }
+func (s *testNode) path(name string) string { return filepath.Join(s.dir, name) }
 
 // set chooses a setting for the next start.
-func (s *sailor) set(key, value string) {
+func (s *testNode) set(key, value string) {
 	name := "EFFISCALE_" + key + "="
 	s.env = append(slices.DeleteFunc(s.env, func(v string) bool { return strings.HasPrefix(v, name) }), name+value)
 }
 
-func (s *sailor) write(name, text string) {
+func (s *testNode) write(name, text string) {
 	s.t.Helper()
 	if err := os.WriteFile(s.path(name), []byte(text+"\n"), 0o600); err != nil {
 		s.t.Fatal(err)
 	}
 }
 
-func (s *sailor) start() {
+func (s *testNode) start() {
 	s.t.Helper()
 	s.out = &syncWriter{}
 	n, err := New(context.Background(), Options{Out: s.out, Env: s.env})
 	if err != nil {
 		s.t.Fatalf("%s: %v", s.name, err)
 	}
-	if !s.sailed { // its next lives are where the first was
+	if !s.bound { // its next lives are where the first was
 		gossip, calls := n.cluster.Addr()
 		_, port, err := net.SplitHostPort(gossip)
 		if err != nil {
@@ -123,7 +123,7 @@ func (s *sailor) start() {
 		}
 		s.set("CLUSTER_BIND", "127.0.0.1:"+port)
 		s.set("CLUSTER_RELAY", calls)
-		s.sailed = true
+		s.bound = true
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.n, s.cancel, s.ended = n, cancel, make(chan error, 1)
@@ -131,7 +131,7 @@ func (s *sailor) start() {
 }
 
 // stop is an orderly end.
-func (s *sailor) stop() {
+func (s *testNode) stop() {
 	if s.n == nil {
 		return
 	}
@@ -144,7 +144,7 @@ func (s *sailor) stop() {
 
 // crash ends what others hear of a node, and what it hears, without a goodbye. The
 // cluster itself runs on: it may not be closed before it has ended.
-func (s *sailor) crash() {
+func (s *testNode) crash() {
 	s.t.Helper()
 	s.n.cluster.Relay().Close()
 	if err := s.n.cluster.Members().Close(); err != nil {

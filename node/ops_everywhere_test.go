@@ -30,7 +30,7 @@ func wants(t *testing.T, what string, err error, kind api.Kind, words ...string)
 }
 
 // paused are the names of the services that a host leaves alone.
-func (s *sailor) paused() (names []string) {
+func (s *testNode) paused() (names []string) {
 	s.t.Helper()
 	units, _, err := s.n.loop.Containers(s.t.Context())
 	if err != nil {
@@ -45,18 +45,18 @@ func (s *sailor) paused() (names []string) {
 	return slices.Compact(names)
 }
 
-// fleetOfThree has the service shop on a and b, one container called twin each on b and
+// clusterOfThree has the service shop on a and b, one container called twin each on b and
 // c, and one of its own each.
-func fleetOfThree(t *testing.T) (f *fleet, a, b, c *sailor) {
+func clusterOfThree(t *testing.T) (f *testCluster, a, b, c *testNode) {
 	t.Helper()
-	f = newFleet(t, 3)
+	f = newTestCluster(t, 3)
 	a, b, c = f.all[0], f.all[1], f.all[2]
-	a.moor(dockertest.Spec{Name: "shop-a", Labels: of("shop")}, dockertest.Spec{Name: "front", Labels: of("front")})
-	b.moor(dockertest.Spec{Name: "shop-b", Labels: of("shop")}, dockertest.Spec{Name: "twin", Labels: of("left")},
+	a.giveEngine(dockertest.Spec{Name: "shop-a", Labels: of("shop")}, dockertest.Spec{Name: "front", Labels: of("front")})
+	b.giveEngine(dockertest.Spec{Name: "shop-b", Labels: of("shop")}, dockertest.Spec{Name: "twin", Labels: of("left")},
 		dockertest.Spec{Name: "solo", Labels: of("web")})
-	c.moor(dockertest.Spec{Name: "twin", Labels: of("right")}, dockertest.Spec{Name: "many-1", Labels: of("many")},
+	c.giveEngine(dockertest.Spec{Name: "twin", Labels: of("right")}, dockertest.Spec{Name: "many-1", Labels: of("many")},
 		dockertest.Spec{Name: "many-2", Labels: of("many")})
-	f.sail()
+	f.startAll()
 	for i, s := range f.all {
 		soon(t, s.name+" measures its containers", func() bool {
 			units, _, err := s.n.loop.Containers(t.Context())
@@ -68,7 +68,7 @@ func fleetOfThree(t *testing.T) (f *fleet, a, b, c *sailor) {
 }
 
 // allSay: members and status have of each host what it says now.
-func allSay(t *testing.T, s *sailor) {
+func allSay(t *testing.T, s *testNode) {
 	t.Helper()
 	soon(t, "all say that they have a majority, and own what there is", func() bool {
 		m, err := s.n.ops.Members(t.Context(), api.None{})
@@ -102,7 +102,7 @@ func allSay(t *testing.T, s *sailor) {
 	}
 }
 
-func clusterChecksOf(t *testing.T, s *sailor) []api.Check {
+func clusterChecksOf(t *testing.T, s *testNode) []api.Check {
 	t.Helper()
 	m, err := s.n.ops.Members(t.Context(), api.None{})
 	k, keysErr := s.n.ops.Keys(t.Context(), api.None{})
@@ -115,7 +115,7 @@ func clusterChecksOf(t *testing.T, s *sailor) []api.Check {
 // TestPauseReachesEveryHost: a service is paused and resumed on every host that runs it,
 // whichever node is asked; HOST/NAME means one; and who cannot be told is named.
 func TestPauseReachesEveryHost(t *testing.T) {
-	_, a, b, c := fleetOfThree(t)
+	_, a, b, c := clusterOfThree(t)
 	ctx := t.Context()
 	allSay(t, a)
 	check := func(what string, r api.PauseRequest, service string, hosts []string, onA, onB, onC string) {
@@ -124,7 +124,7 @@ func TestPauseReachesEveryHost(t *testing.T) {
 		if err != nil || res.Service != service || !slices.Equal(res.Hosts, hosts) || len(res.NotReached) != 0 {
 			t.Errorf("%s: %+v, %v", what, res, err)
 		}
-		for s, want := range map[*sailor]string{a: onA, b: onB, c: onC} {
+		for s, want := range map[*testNode]string{a: onA, b: onB, c: onC} {
 			if got := strings.Join(s.paused(), " "); got != want {
 				t.Errorf("%s: %s leaves %q alone, not %q", what, s.name, got, want)
 			}
@@ -136,7 +136,7 @@ func TestPauseReachesEveryHost(t *testing.T) {
 		[]string{a.name, b.name}, "", "", "")
 	check("on one host alone", api.PauseRequest{Service: b.name + "/shop"}, "shop", []string{b.name}, "", "shop", "")
 	// Status says so at each of them: it said of all hosts what the asked one was told.
-	for _, s := range []*sailor{a, b, c} {
+	for _, s := range []*testNode{a, b, c} {
 		st, err := s.n.ops.Status(ctx, api.None{})
 		i := slices.IndexFunc(st.Services, func(v api.ServiceView) bool { return v.Name == "shop" })
 		if err != nil || i < 0 || st.Services[i].Paused != "" ||
@@ -187,7 +187,7 @@ func TestPauseReachesEveryHost(t *testing.T) {
 // TestNamesOnEveryHost: plan, restore, explain, scale and history find a name on whichever
 // host has it, HOST/NAME means one, and an ambiguous name is answered with the forms to type.
 func TestNamesOnEveryHost(t *testing.T) {
-	_, a, b, c := fleetOfThree(t)
+	_, a, b, c := clusterOfThree(t)
 	ctx := t.Context()
 
 	plan := func(r api.PlanRequest) (hosts, containers string) {
@@ -244,7 +244,7 @@ func TestNamesOnEveryHost(t *testing.T) {
 	wants(t, "explain on a host that there is not", err, api.KindNotFound, "nowhere")
 
 	// What is restored is what was set, there and nowhere else.
-	for _, s := range []*sailor{b, c} {
+	for _, s := range []*testNode{b, c} {
 		soon(t, "the twin of "+s.name+" is measured", func() bool {
 			res, err := a.n.ops.Scale(ctx, api.ScaleRequest{Container: s.name + "/twin", CPU: 1.5, DryRun: true})
 			return err == nil && len(res.Notes) > 0
@@ -256,7 +256,7 @@ func TestNamesOnEveryHost(t *testing.T) {
 	}
 	_, err = a.n.ops.Restore(ctx, api.RestoreRequest{Container: "twin"})
 	wants(t, "restore of what two hosts have", err, api.KindBadRequest, b.name+"/twin")
-	for _, s := range []*sailor{a, b, c} { // wherever it is asked
+	for _, s := range []*testNode{a, b, c} { // wherever it is asked
 		_, err = s.n.ops.Restore(ctx, api.RestoreRequest{Container: "shop"})
 		wants(t, "restore of a service of two hosts", err, api.KindBadRequest, a.name+"/shop")
 		_, err = s.n.ops.Scale(ctx, api.ScaleRequest{Container: "shop", CPU: 1.5})
@@ -323,8 +323,8 @@ func TestNamesOnEveryHost(t *testing.T) {
 // TestPeersOrdersAreChecked: what another node sends is held against what the API lets
 // through, and nobody restores or pauses a whole cluster through one node.
 func TestPeersOrdersAreChecked(t *testing.T) {
-	f := newFleet(t, 1)
-	f.sail()
+	f := newTestCluster(t, 1)
+	f.startAll()
 	n := f.all[0].n
 	for _, what := range []string{"pause", "restore", "trace"} {
 		for _, body := range []string{``, `{`, `""`, `[]`, `{"service":"a","all":true}`, `{"all_hosts":true}`,

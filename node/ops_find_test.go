@@ -12,8 +12,8 @@ import (
 	"github.com/effiscale/effiscale/node/api"
 )
 
-// moor gives a node of the fleet, which does not run yet, an Engine of its own.
-func (s *sailor) moor(containers ...dockertest.Spec) *dockertest.Engine {
+// giveEngine gives a node of the cluster, which does not run yet, an Engine of its own.
+func (s *testNode) giveEngine(containers ...dockertest.Spec) *dockertest.Engine {
 	e := dockertest.New(s.t, dockertest.Options{})
 	for _, c := range containers {
 		c.Labels = map[string]string{"effiscale.enable": "true", "effiscale.service": c.Labels["service"]}
@@ -26,7 +26,7 @@ func (s *sailor) moor(containers ...dockertest.Spec) *dockertest.Engine {
 
 // did writes n changes of a container into a node's history, the k-th a second before
 // the (k+1)-th.
-func (s *sailor) did(container, service string, n int, from time.Time) {
+func (s *testNode) did(container, service string, n int, from time.Time) {
 	s.t.Helper()
 	u, _, err := s.n.loop.Find(s.t.Context(), container)
 	if err != nil {
@@ -54,14 +54,14 @@ func of(service string) map[string]string { return map[string]string{"service": 
 // TestAnyNodeAnswers: whichever node is asked about a container or a service of another
 // host, the answer is that host's, and says so; and what cannot be known is not denied.
 func TestAnyNodeAnswers(t *testing.T) {
-	f := newFleet(t, 3)
+	f := newTestCluster(t, 3)
 	a, b, c := f.all[0], f.all[1], f.all[2]
-	a.moor(dockertest.Spec{Name: "front", Labels: of("front")}, dockertest.Spec{Name: "shop-a", Labels: of("shop")})
-	engine := b.moor(dockertest.Spec{Name: "solo", Labels: of("alone")},
+	a.giveEngine(dockertest.Spec{Name: "front", Labels: of("front")}, dockertest.Spec{Name: "shop-a", Labels: of("shop")})
+	engine := b.giveEngine(dockertest.Spec{Name: "solo", Labels: of("alone")},
 		dockertest.Spec{Name: "shop-b", Labels: of("shop")}, dockertest.Spec{Name: "shop-b2", Labels: of("shop")},
 		dockertest.Spec{Name: "twin", Labels: of("twin")})
-	c.moor(dockertest.Spec{Name: "twin", Labels: of("twin")}, dockertest.Spec{Name: "shop-c", Labels: of("shop")})
-	f.sail()
+	c.giveEngine(dockertest.Spec{Name: "twin", Labels: of("twin")}, dockertest.Spec{Name: "shop-c", Labels: of("shop")})
+	f.startAll()
 	ctx := t.Context()
 	for _, s := range f.all {
 		soon(t, s.name+" knows its containers", func() bool {
@@ -168,7 +168,7 @@ func TestAnyNodeAnswers(t *testing.T) {
 	// Who decides is the owner and the warm nodes of the service, whoever is asked.
 	soon(t, "all have one ring", func() bool {
 		sum := a.n.cluster.View().Ring.Checksum()
-		return !slices.ContainsFunc(f.all, func(s *sailor) bool {
+		return !slices.ContainsFunc(f.all, func(s *testNode) bool {
 			r := s.n.cluster.View().Ring
 			return r.Len() != 3 ||
 				r.Checksum() != sum
@@ -208,7 +208,7 @@ func TestAnyNodeAnswers(t *testing.T) {
 	}
 }
 
-func statusOf(s *sailor, name string) string {
+func statusOf(s *testNode, name string) string {
 	for _, p := range s.n.cluster.Members().Peers() {
 		if p.Name == name {
 			return p.Status
@@ -224,12 +224,12 @@ func TestNeighborsOfIPv6(t *testing.T) {
 		t.Skip("this machine has no IPv6:", err)
 	}
 	_ = l.Close()
-	f := newFleet(t, 2)
+	f := newTestCluster(t, 2)
 	a, b := f.all[0], f.all[1]
 	for _, s := range f.all {
 		s.set("CLUSTER_BIND", "[::1]:0")
 	}
-	f.sail()
+	f.startAll()
 	gossip, _ := b.n.cluster.Addr()
 	known, err := a.n.ops.Neighbors(t.Context())
 	if err != nil || len(known) != 1 || known[b.name] != gossip || !strings.HasPrefix(gossip, "[::1]:") {

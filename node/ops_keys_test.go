@@ -15,7 +15,7 @@ import (
 )
 
 // keysOf says "fingerprint n/N", the one that this node sends with first.
-func keysOf(t *testing.T, s *sailor) (out []string) {
+func keysOf(t *testing.T, s *testNode) (out []string) {
 	t.Helper()
 	k, err := s.n.ops.Keys(t.Context(), api.None{})
 	if err != nil {
@@ -40,7 +40,7 @@ func printOf(t *testing.T, key string) string {
 // back with what `keys` changed, not with its key file, and nobody can be cut off by
 // a change.
 func TestRow18KeysOutliveRestarts(t *testing.T) {
-	f := newFleet(t, 3).sail()
+	f := newTestCluster(t, 3).startAll()
 	a, b, c := f.all[0], f.all[1], f.all[2]
 	text, err := os.ReadFile(a.path("cluster.key"))
 	if err != nil {
@@ -129,7 +129,7 @@ func TestRow18KeysOutliveRestarts(t *testing.T) {
 
 // TestKeysOfWhoIsNotHeard: who does not gossip with this node may look, and change nothing.
 func TestKeysOfWhoIsNotHeard(t *testing.T) {
-	n := newFleet(t, 1).sail().all[0].n
+	n := newTestCluster(t, 1).startAll().all[0].n
 	before := n.cluster.Members().Keys()
 	said := new(relay.Error)
 	if _, err := n.ops.Handlers()["keys"].Serve(t.Context(), "f00d",
@@ -147,7 +147,7 @@ func TestKeysOfWhoIsNotHeard(t *testing.T) {
 
 // TestOrdersOfWhoIsNotHeard: nor does it scale, pause or restore anything.
 func TestOrdersOfWhoIsNotHeard(t *testing.T) {
-	n := newFleet(t, 1).sail().all[0].n
+	n := newTestCluster(t, 1).startAll().all[0].n
 	for method, body := range map[string]string{"scale": `{"container":"web","cpu":1}`, "pause": `{"all":true}`,
 		"restore": `"web"`} {
 		said := new(relay.Error)
@@ -161,7 +161,7 @@ func TestOrdersOfWhoIsNotHeard(t *testing.T) {
 // TestDamagedRing: a node whose kept keys cannot be read begins with its key file and
 // says so.
 func TestDamagedRing(t *testing.T) {
-	s := newFleet(t, 1).all[0]
+	s := newTestCluster(t, 1).all[0]
 	if err := os.Mkdir(s.path("data"), 0o700); err != nil {
 		t.Fatal(err)
 	}

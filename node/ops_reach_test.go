@@ -18,7 +18,7 @@ import (
 // TestRow23WrongAddress: a node that tells others an address at which it is not says
 // so, with that address and the one that they see, until it is corrected.
 func TestRow23WrongAddress(t *testing.T) {
-	f := newFleet(t, 2)
+	f := newTestCluster(t, 2)
 	lost := f.all[1]
 	lost.set("CLUSTER_ADVERTISE", "127.0.0.77")
 	for i, s := range f.all {
@@ -28,7 +28,7 @@ func TestRow23WrongAddress(t *testing.T) {
 		}
 		s.start()
 	}
-	problems := func(s *sailor) string {
+	problems := func(s *testNode) string {
 		st, err := s.n.ops.Status(t.Context(), api.None{})
 		if err != nil {
 			t.Fatal(err)
@@ -55,7 +55,7 @@ func TestRow23WrongAddress(t *testing.T) {
 }
 
 // gaveWay waits for the end of a node that may not run beside another one.
-func (s *sailor) gaveWay() error {
+func (s *testNode) gaveWay() error {
 	s.t.Helper()
 	select {
 	case err := <-s.ended:
@@ -70,7 +70,7 @@ func (s *sailor) gaveWay() error {
 // TestRow14SameName: of two nodes with one name the one that started later ends, and
 // says where the other is.
 func TestRow14SameName(t *testing.T) {
-	f := newFleet(t, 2)
+	f := newTestCluster(t, 2)
 	a, b := f.all[0], f.all[1]
 	a.start()
 	gossip, _ := a.n.cluster.Addr()
@@ -113,7 +113,7 @@ func TestRow14SameName(t *testing.T) {
 }
 
 // clone copies the directory of a node that does not run.
-func (s *sailor) clone(to *sailor) {
+func (s *testNode) clone(to *testNode) {
 	s.t.Helper()
 	if err := os.CopyFS(to.path("data"), os.DirFS(s.path("data"))); err != nil {
 		s.t.Fatal(err)
@@ -130,7 +130,7 @@ func TestRow15ClonedHost(t *testing.T) {
 	if firstLine("/etc/machine-id") == "" && os.Getenv("EFFISCALE_REQUIRE_ENGINE") != "1" {
 		t.Skip("this machine has no machine-id")
 	}
-	f := newFleet(t, 3)
+	f := newTestCluster(t, 3)
 	a, b, c := f.all[0], f.all[1], f.all[2]
 	a.start()
 	first, gossip := a.n.cluster.Self(), ""
@@ -178,7 +178,7 @@ func TestRow15ClonedHost(t *testing.T) {
 // TestRow44ANewIdentityWithoutTerms: a node whose knowledge file was lost while its key
 // was not is another node: it does not know in which terms it has spoken.
 func TestRow44ANewIdentityWithoutTerms(t *testing.T) {
-	a := newFleet(t, 1).all[0]
+	a := newTestCluster(t, 1).all[0]
 	a.start()
 	first := a.n.cluster.Self()
 	a.stop()

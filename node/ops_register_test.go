@@ -16,7 +16,7 @@ import (
 // when it does, also by a life after the one that was told. One that is registered again
 // elsewhere is looked for there; where there are too many, the oldest gives way.
 func TestRow23RegisteredBeforeItRuns(t *testing.T) {
-	f := newFleet(t, 2)
+	f := newTestCluster(t, 2)
 	first, late := f.all[0], f.all[1]
 	l, err := net.Listen("tcp", "127.0.0.1:0") // a free port; nobody answers there yet
 	if err != nil {
@@ -60,7 +60,7 @@ func TestRow23RegisteredBeforeItRuns(t *testing.T) {
 }
 
 // forgetMembers takes what a node that does not run remembers of the others.
-func (s *sailor) forgetMembers() {
+func (s *testNode) forgetMembers() {
 	s.t.Helper()
 	kept, _, err := store.Open(store.Options{Dir: s.path("data"), Log: zerolog.Nop()})
 	if err != nil {

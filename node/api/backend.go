@@ -8,7 +8,7 @@ import (
 // Backend is what a server answers with. A container reference is a full id, a unique
 // prefix of at least 12 hex digits, or an exact name; this package checks its form. The
 // commands may put the name of a node and a slash before it: HOST/NAME. Errors are *Error
-// where the caller should tell the user something.
+// where the user should read the text.
 type Backend struct {
 	Node       NodeBackend
 	Monitor    MonitorBackend
@@ -43,7 +43,7 @@ type ControllerBackend interface {
 	Register(ctx context.Context, controllerID, endpoint string) error
 	Neighbors(ctx context.Context) (map[string]string, error)
 	Decide(ctx context.Context, container string) (ContainerPlan, error)
-	// Leader tells whether this node owns a container's service, and which node does;
+	// Leader reports whether this node owns a container's service, and which node does;
 	// with "", whether it leads at all.
 	Leader(ctx context.Context, container string) (self bool, owner string, err error)
 }

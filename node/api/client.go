@@ -14,7 +14,7 @@ import (
 )
 
 // ErrNotRunning says that no daemon answers at the socket. Errors that wrap it
-// say which socket, and what to do.
+// name the socket and the remedy.
 var ErrNotRunning = errors.New("the daemon is not running")
 
 // maxAnswer bounds what a client takes: a thousand containers are about 1 MB.
@@ -97,7 +97,7 @@ func (c *Client) call(ctx context.Context, method, path string, body, into any) 
 	return nil
 }
 
-// unreachable says why a call had no answer, and what to do.
+// unreachable is the error of a call without an answer, with the remedy.
 func (c *Client) unreachable(ctx context.Context, err error) error {
 	var timeout net.Error
 	switch {

@@ -8,7 +8,7 @@ type Members struct {
 	Cluster   string `json:"cluster"` // its name
 	Self      string `json:"self"`    // id of this node
 	Encrypted bool   `json:"encrypted"`
-	// Ring is this node's checksum of who owns what, in hex; RingsDiffer: a living
+	// Ring is this node's checksum of who owns what, in hex; RingsDiffer: a live
 	// member has another one.
 	Ring        string `json:"ring"`
 	RingsDiffer bool   `json:"rings_differ"`
@@ -18,7 +18,7 @@ type Members struct {
 	Expected int          `json:"expected"`
 	Members  []MemberView `json:"members"`
 	// Problems are what a person should look at. Differing rings and a lost majority
-	// are not among them: the fields above tell.
+	// are not among them: the fields above show them.
 	Problems []string `json:"problems"`
 }
 
@@ -28,7 +28,7 @@ type MemberView struct {
 	Name        string    `json:"name"`
 	Address     string    `json:"address"`  // of gossip, host:port
 	Relay       string    `json:"relay"`    // of calls, host:port
-	State       string    `json:"state"`    // its own word: "participant", "waiting", "leaving"
+	State       string    `json:"state"`    // by itself: "participant", "waiting", "leaving"
 	Status      string    `json:"status"`   // in gossip: "alive", "suspect", "failed", "left", "refused", "replaced"
 	Version     string    `json:"version"`  // of its daemon
 	Protocol    int       `json:"protocol"` // of gossip and calls
@@ -37,16 +37,16 @@ type MemberView struct {
 	CPUs        int       `json:"cpus"`
 	MemoryBytes int64     `json:"memory_bytes"`
 	Owns        int       `json:"owns"`     // services that it plans for
-	OwnsNow     bool      `json:"owns_now"` // it said so just now; else in gossip, some seconds ago
+	OwnsNow     bool      `json:"owns_now"` // answered just now; else in gossip, some seconds ago
 	RTTMillis   float64   `json:"rtt_ms"`   // of a probe; 0: not known
 	Ring        string    `json:"ring"`
 	Self        bool      `json:"self"`
 	Since       time.Time `json:"since"` // of Status
 	Note        string    `json:"note"`  // of this node: why it waits; of one that was refused: why
-	// The rest is what it said just now; missing where it did not answer, or is of an
+	// The rest is what it answered just now; missing where it did not, or is of an
 	// older version.
 	Majority    *bool    `json:"majority,omitempty"`           // as in Members, of its side
-	ClockSkew   *float64 `json:"clock_skew_seconds,omitempty"` // its clock less this node's; 0: too near to tell
+	ClockSkew   *float64 `json:"clock_skew_seconds,omitempty"` // its clock less this node's; 0: too near to measure
 	Attestation string   `json:"attestation,omitempty"`        // "off", "quorum"
 	Timing      string   `json:"timing,omitempty"`
 	Error       string   `json:"error,omitempty"` // why it could not be asked
@@ -59,12 +59,12 @@ type JoinResult struct {
 	Failed   []string `json:"failed"`   // the others: "host:port: why"
 }
 
-// Keys are the keys of gossip, of which nobody is told more than a fingerprint:
+// Keys are the keys of gossip, shown by their fingerprints only:
 // `effiscale keys list`, GET /keys. None: gossip is not encrypted.
 type Keys struct {
 	Schema int       `json:"schema"`
 	Keys   []KeyView `json:"keys"`
-	Notes  []string  `json:"notes"` // who could not be asked, and where a key file says otherwise
+	Notes  []string  `json:"notes"` // nodes that could not be asked, and differing key files
 	// Down is how many of the members are down: which keys they hold is not known.
 	Down int `json:"down,omitempty"`
 }
@@ -74,7 +74,7 @@ type KeyView struct {
 	Fingerprint string `json:"fingerprint"` // first 8 hex digits of its SHA-256
 	Primary     bool   `json:"primary"`     // what is sent is encrypted with it
 	Senders     int    `json:"senders"`     // members that encrypt with it
-	Nodes       int    `json:"nodes"`       // members that said that they hold it
+	Nodes       int    `json:"nodes"`       // members that answered that they hold it
 	Of          int    `json:"of"`          // members that there are, with those that are down
 }
 
@@ -100,7 +100,7 @@ type HostView struct {
 	ID          string  `json:"id"`
 	Name        string  `json:"name"`
 	Status      string  `json:"status"` // as in MemberView
-	CPUs        int     `json:"cpus"`   // 0: it told nothing yet
+	CPUs        int     `json:"cpus"`   // 0: not known yet
 	CPUUsed     float64 `json:"cpu_used"`
 	MemoryBytes int64   `json:"memory_bytes"`
 	MemoryUsed  int64   `json:"memory_used_bytes"`
@@ -109,12 +109,12 @@ type HostView struct {
 	Ring        string  `json:"ring"`
 	Degraded    bool    `json:"degraded"`
 	Error       string  `json:"error"` // why it cannot be asked; "": it answered
-	// PoolCPU and PoolCPUGranted are as in NodeView; 0: it did not tell.
+	// PoolCPU and PoolCPUGranted are as in NodeView; 0: not known.
 	PoolCPU        float64 `json:"pool_cpu"`
 	PoolCPUGranted float64 `json:"pool_cpu_granted"`
 }
 
-// ClusterStats are counts for the metrics page. Totals only grow during a life;
+// ClusterStats are counts for the metrics page. Totals only grow until the daemon stops;
 // the maps are the caller's.
 type ClusterStats struct {
 	Members      map[string]int // by MemberView.Status; nil: no cluster

@@ -81,7 +81,7 @@ func (c *collector) others(ch chan<- prometheus.Metric, stats ClusterStats) {
 	}
 }
 
-// bounded keeps a label from growing: words that are too many, or that are none,
+// bounded keeps a label from growing: values that are too many, or no valid names,
 // are summed up as "other".
 func bounded(counts map[string]uint64) map[string]uint64 {
 	out := make(map[string]uint64, min(len(counts), maxWords))

@@ -231,7 +231,7 @@ func TestContractDaemonErrors(t *testing.T) {
 func TestContractHungDaemon(t *testing.T) {
 	h := serve(t, func(s *Server) {
 		s.limits.handle = 50 * time.Millisecond
-		for _, d := range s.doors[:3] {
+		for _, d := range s.listeners[:3] {
 			d.handler, _ = s.serviceHandler(d.name)
 		}
 	})

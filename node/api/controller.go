@@ -48,7 +48,7 @@ type leader struct {
 	Owner    string `json:"owner,omitempty" doc:"Only with a container"`
 }
 
-// controller is the service that tells what is decided, and by whom.
+// controller is the service of decisions and of the nodes that make them.
 type controller struct {
 	b    ControllerBackend
 	node NodeBackend
@@ -62,15 +62,15 @@ func (c controller) register(api huma.API) {
 	handle(api, get("leader", "/leader", "Whether this node leads, or owns a container"), c.leader)
 }
 
-func (c controller) join(ctx context.Context, in *registerIn) (said, error) {
+func (c controller) join(ctx context.Context, in *registerIn) (statusMessage, error) {
 	if !namePattern.MatchString(in.Body.ControllerID) && len(in.Body.ControllerID) > 1 {
-		return said{}, Errorf(KindInvalid, "body.controller_id: letters, digits, '_', '.' and '-' only")
+		return statusMessage{}, Errorf(KindInvalid, "body.controller_id: letters, digits, '_', '.' and '-' only")
 	}
 	host, port, err := net.SplitHostPort(in.Body.Endpoint)
 	if n, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil || n == 0 || !hostForm(host) {
-		return said{}, Errorf(KindInvalid, "body.endpoint: must be host:port with a port from 1 to 65535")
+		return statusMessage{}, Errorf(KindInvalid, "body.endpoint: must be host:port with a port from 1 to 65535")
 	}
-	return said{Status: "registered"}, c.b.Register(ctx, in.Body.ControllerID, in.Body.Endpoint)
+	return statusMessage{Status: "registered"}, c.b.Register(ctx, in.Body.ControllerID, in.Body.Endpoint)
 }
 
 // hostForm reports whether s looks like a name or an address.

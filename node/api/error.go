@@ -22,8 +22,7 @@ const (
 	KindInvalid                 // 422 wrong or missing field; a client reads it as KindBadRequest
 )
 
-// Error is a daemon's answer that is not success. Detail says what is wrong and
-// what to do.
+// Error is a daemon's answer that is not success. Detail names the fault and the remedy.
 type Error struct {
 	Kind   Kind
 	Detail string

@@ -47,7 +47,7 @@ type records struct {
 	History []WireRecord `json:"history" nullable:"false"`
 }
 
-// execution is the service that acts, and tells what was done.
+// execution is the service that changes limits, and lists changes.
 type execution struct{ b ExecutionBackend }
 
 func (e execution) register(api huma.API) {

@@ -271,19 +271,19 @@ func (f *fakeDaemon) backend() Backend {
 	}}
 }
 
-// house is a running server and the daemon behind it.
-type house struct {
+// testServer is a running server and the daemon behind it.
+type testServer struct {
 	*Server
 	d *fakeDaemon
 }
 
 // serve runs all services on loopback and a socket, for one test.
-func serve(t *testing.T, edit ...func(*Server)) *house {
+func serve(t *testing.T, edit ...func(*Server)) *testServer {
 	t.Helper()
 	return serveWith(t, Options{}, edit...)
 }
 
-func serveWith(t *testing.T, o Options, edit ...func(*Server)) *house {
+func serveWith(t *testing.T, o Options, edit ...func(*Server)) *testServer {
 	t.Helper()
 	d := &fakeDaemon{}
 	o.Monitor, o.Controller, o.Execution = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
@@ -304,11 +304,11 @@ func serveWith(t *testing.T, o Options, edit ...func(*Server)) *house {
 		s.Close(context.Background())
 		http.DefaultClient.CloseIdleConnections()
 	})
-	return &house{s, d}
+	return &testServer{s, d}
 }
 
 // ask makes one request and returns the status and the body.
-func (h *house) ask(t *testing.T, service, method, path, body string, headers ...string) (int, string) {
+func (h *testServer) ask(t *testing.T, service, method, path, body string, headers ...string) (int, string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, "http://"+h.Addr(service)+path, strings.NewReader(body))
 	if err != nil {

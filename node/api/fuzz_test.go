@@ -38,13 +38,13 @@ func FuzzCheckRef(f *testing.F) {
 	})
 }
 
-// fuzzDoor is one service behind all its gates but the network's.
-type fuzzDoor struct {
+// fuzzService is one service behind all its checks but the network's.
+type fuzzService struct {
 	d *fakeDaemon
 	h http.Handler
 }
 
-func newFuzzDoor(f *testing.F, service string) *fuzzDoor {
+func newFuzzService(f *testing.F, service string) *fuzzService {
 	f.Helper()
 	l := newLimiter()
 	l.global.SetLimit(rate.Inf)
@@ -57,11 +57,11 @@ func newFuzzDoor(f *testing.F, service string) *fuzzDoor {
 	if err != nil {
 		f.Fatal(err)
 	}
-	return &fuzzDoor{d: d, h: h}
+	return &fuzzService{d: d, h: h}
 }
 
 // send sends one request, and checks what must hold for every answer.
-func (f *fuzzDoor) send(t *testing.T, method, target string, body []byte) {
+func (f *fuzzService) send(t *testing.T, method, target string, body []byte) {
 	t.Helper()
 	f.d.calls, f.d.scales = nil, nil
 	var err error
@@ -90,10 +90,10 @@ func FuzzVerticalBody(f *testing.F) {
 		`{"container_id":"../x","direction":"up"}`, `{"container_id":"web","direction":"up","resources":{"cpu":1e999}}`} {
 		f.Add([]byte(s))
 	}
-	door := newFuzzDoor(f, Execution)
+	service := newFuzzService(f, Execution)
 	f.Fuzz(func(t *testing.T, body []byte) {
-		door.send(t, "POST", "/scale/vertical", body)
-		for _, r := range door.d.scales {
+		service.send(t, "POST", "/scale/vertical", body)
+		for _, r := range service.d.scales {
 			if CheckRef(r.Container) != nil || r.CPU < 0 || r.CPU > 4096 || r.Memory < 0 || r.Memory > 1<<50 ||
 				r.Direction != "up" && r.Direction != "down" {
 				t.Errorf("%q reached the daemon as %+v", body, r)
@@ -107,8 +107,8 @@ func FuzzDecisionBody(f *testing.F) {
 		`{"cpu_usage":-0}`, `{"cpu_usage":1,"memory_usage":2}`} {
 		f.Add([]byte(s))
 	}
-	door := newFuzzDoor(f, Controller)
-	f.Fuzz(func(t *testing.T, body []byte) { door.send(t, "POST", "/decision", body) })
+	service := newFuzzService(f, Controller)
+	f.Fuzz(func(t *testing.T, body []byte) { service.send(t, "POST", "/decision", body) })
 }
 
 // FuzzPath: a strange path never reaches the daemon with a strange reference.
@@ -117,10 +117,10 @@ func FuzzPath(f *testing.F) {
 		"/predictions/web?prediction_window=NaN", "/metrics/web/history?time_window=%31"} {
 		f.Add(s)
 	}
-	door := newFuzzDoor(f, Monitor)
+	service := newFuzzService(f, Monitor)
 	f.Fuzz(func(t *testing.T, target string) {
-		door.send(t, "GET", target, nil)
-		for _, call := range door.d.asked() {
+		service.send(t, "GET", target, nil)
+		for _, call := range service.d.asked() {
 			if _, ref, _ := strings.Cut(call, " "); strings.HasPrefix(call, "metric ") && CheckRef(ref) != nil {
 				t.Errorf("%q reached the daemon as %q", target, call)
 			}

@@ -17,17 +17,17 @@ import (
 	"time"
 )
 
-// callerKey is under which the context carries who asks.
+// callerKey is the key of the caller in a context.
 type callerKey struct{}
 
-// caller is who asks, for the history.
+// caller is the name of the client, for the history.
 func caller(ctx context.Context) string {
 	s, _ := ctx.Value(callerKey{}).(string)
 	return s
 }
 
 // answer holds a whole response until it is known to be good: nothing is sent
-// half, and what the mux says in plain text can be said in JSON.
+// half, and an error of the mux in plain text can be sent as JSON.
 type answer struct {
 	header http.Header
 	status int
@@ -74,35 +74,35 @@ func (a *answer) send() {
 	_, _ = a.under.Write(a.body.Bytes()) // a client that is gone needs no answer
 }
 
-// check is one gate of a request; nil lets it pass. It may replace the request.
+// check admits a request, or returns why not. It may replace the request.
 type check func(a *answer, r *http.Request) (*http.Request, *problem)
 
-// guarded puts the gates before a mux, and makes sure that every answer is
+// guarded puts the checks before a mux, and makes sure that every answer is
 // whole and every error is a problem.
-func (s *Server) guarded(service string, mux *http.ServeMux, timeout time.Duration, gates []check) http.Handler {
+func (s *Server) guarded(service string, mux *http.ServeMux, timeout time.Duration, checks []check) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		a := &answer{header: http.Header{}, under: w}
 		ctx, cancel := context.WithTimeout(r.Context(), timeout)
 		defer cancel()
 		r = r.WithContext(ctx)
-		s.pass(a, r, mux, gates)
-		a.WriteHeader(http.StatusOK) // of a handler that said nothing
+		s.pass(a, r, mux, checks)
+		a.WriteHeader(http.StatusOK) // of a handler that set none
 		s.metrics.request(service, a.status)
 		a.send()
 	})
 }
 
-// pass runs the gates and the handler. What panics (the encoder of huma does,
+// pass runs the checks and the handler. What panics (the encoder of huma does,
 // on a number that JSON cannot hold) becomes a 500 and a line in the log.
-func (s *Server) pass(a *answer, r *http.Request, mux *http.ServeMux, gates []check) {
+func (s *Server) pass(a *answer, r *http.Request, mux *http.ServeMux, checks []check) {
 	defer func() {
 		if v := recover(); v != nil {
 			s.o.Log.Error().Str("path", r.URL.Path).Str("cause", fmt.Sprint(v)).Msg("cannot answer a request")
 			a.problem(refuse(http.StatusInternalServerError, "cannot make the answer; the daemon's log has the cause"))
 		}
 	}()
-	for _, gate := range gates {
-		next, p := gate(a, r)
+	for _, admit := range checks {
+		next, p := admit(a, r)
 		if p != nil {
 			s.metrics.refusedRequest(p.status)
 			a.problem(p)
@@ -184,13 +184,13 @@ func admitRoute(mux *http.ServeMux) check {
 		if pattern != "" {
 			return r, nil
 		}
-		said := &answer{header: http.Header{}}
-		h.ServeHTTP(said, r)
-		if said.status != http.StatusMethodNotAllowed {
+		reply := &answer{header: http.Header{}}
+		h.ServeHTTP(reply, r)
+		if reply.status != http.StatusMethodNotAllowed {
 			return nil, refuse(http.StatusNotFound,
 				fmt.Sprintf("there is no %s here; GET /openapi.json lists the paths", quote(r.URL.Path)))
 		}
-		allow := said.header.Get("Allow")
+		allow := reply.header.Get("Allow")
 		p := refuse(http.StatusMethodNotAllowed,
 			fmt.Sprintf("method %s is not for this path; use %s", quote(r.Method), allow))
 		p.header = http.Header{"Allow": {allow}}

@@ -18,7 +18,7 @@ import (
 // fraction of a second.
 const patience = 20 * time.Second
 
-func (h *house) dial(t *testing.T, service string) *net.TCPConn {
+func (h *testServer) dial(t *testing.T, service string) *net.TCPConn {
 	t.Helper()
 	c, err := net.Dial("tcp", h.Addr(service))
 	if err != nil {
@@ -32,7 +32,7 @@ func (h *house) dial(t *testing.T, service string) *net.TCPConn {
 }
 
 // raw sends a request as it stands and reads one answer.
-func (h *house) raw(t *testing.T, service, request string) (int, string) {
+func (h *testServer) raw(t *testing.T, service, request string) (int, string) {
 	t.Helper()
 	c := h.dial(t, service)
 	if _, err := io.WriteString(c, request); err != nil {
@@ -243,7 +243,7 @@ func TestLimiter(t *testing.T) {
 	}
 }
 
-// TestRow55Paths: row 55, path tricks end at the door with 400.
+// TestRow55Paths: row 55, path tricks end at the service with 400.
 func TestRow55Paths(t *testing.T) {
 	h := serve(t)
 	for _, ref := range []string{
@@ -289,7 +289,7 @@ func TestRow55ShortPrefix(t *testing.T) {
 func TestRow25SlowDaemon(t *testing.T) {
 	h := serve(t, func(s *Server) {
 		s.limits.read, s.limits.handle = 50*time.Millisecond, 400*time.Millisecond
-		for _, d := range s.doors[:3] {
+		for _, d := range s.listeners[:3] {
 			d.handler, _ = s.serviceHandler(d.name)
 		}
 	})

@@ -22,7 +22,7 @@ const beyondLoopback = "cannot serve %s on %s: other machines can reach it, whic
 and set api.tls_cert, api.tls_key and api.tokens_file to the three files`
 
 // listenTCP binds a service. Beyond loopback it demands TLS and tokens.
-func (s *Server) listenTCP(d *door) (net.Listener, error) {
+func (s *Server) listenTCP(d *listener) (net.Listener, error) {
 	at, err := net.ResolveTCPAddr("tcp", d.address)
 	if err != nil {
 		return nil, fmt.Errorf("cannot serve %s on %s: %w; give host:port in api.%s", d.name, d.address, err, d.name)
@@ -47,7 +47,7 @@ func bindRemedy(service string, err error) string {
 	return fmt.Sprintf("set api.%s to an address of this machine", service)
 }
 
-// socketName is the socket among the doors.
+// socketName is the socket among the listeners.
 const socketName = "socket"
 
 // longestSocket is what sockaddr_un holds (unix(7): 108 with the NUL), less the
@@ -57,7 +57,7 @@ const longestSocket = 107 - len(newEnding)
 const newEnding = ".new"
 
 // listenUnix makes the socket for root, the daemon's user and one group. It is
-// made under another name and moved when its mode is right, so that nobody can
+// made under another name and moved when its mode is right, so that no process can
 // open it before, and so that a dead daemon's socket is replaced.
 func (s *Server) listenUnix(path string) (net.Listener, error) {
 	fail := func(err error, remedy string) (net.Listener, error) {

@@ -51,8 +51,8 @@ func about[R any](api huma.API, op huma.Operation, query string, do func(context
 	}
 }
 
-// said is the answer of calls that only say how it went.
-type said struct {
+// statusMessage is the answer of calls that only report a result.
+type statusMessage struct {
 	Status  string `json:"status" enum:"running,success,warning,registered"`
 	Message string `json:"message,omitempty"`
 	Service string `json:"service,omitempty"`
@@ -92,12 +92,13 @@ type prediction struct {
 	Predictions *forecast `json:"predictions,omitempty"`
 }
 
-// monitor is the service that tells what is measured.
+// monitor is the service of measurements.
 type monitor struct{ b MonitorBackend }
 
 func (m monitor) register(api huma.API) {
-	handle(api, get("root", "/", "Name and state of the service"), func(context.Context, *struct{}) (said, error) {
-		return said{Status: "running", Service: "Container Monitoring"}, nil
+	handle(api, get("root", "/", "Name and state of the service"),
+		func(context.Context, *struct{}) (statusMessage, error) {
+		return statusMessage{Status: "running", Service: "Container Monitoring"}, nil
 	})
 	about(api, get("metrics", "/metrics/{container_id}", "The newest metrics of a container"), "", m.metric)
 	about(api, get("metricHistory", "/metrics/{container_id}/history", "Metrics over a window, with statistics"),
@@ -150,12 +151,12 @@ func spreadOf(all []Metric, of func(Metric) float64) *spread {
 	return &s
 }
 
-func (m monitor) watch(on bool, done, already string) func(context.Context, *containerIn) (said, error) {
-	return func(ctx context.Context, in *containerIn) (said, error) {
+func (m monitor) watch(on bool, done, already string) func(context.Context, *containerIn) (statusMessage, error) {
+	return func(ctx context.Context, in *containerIn) (statusMessage, error) {
 		if was, err := m.b.Watch(ctx, in.Container, on); was || err != nil {
-			return said{Status: "warning", Message: already}, err
+			return statusMessage{Status: "warning", Message: already}, err
 		}
-		return said{Status: "success", Message: done}, nil
+		return statusMessage{Status: "success", Message: done}, nil
 	}
 }
 

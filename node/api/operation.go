@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Scope says which hosts answer an operation.
+// Scope is the hosts that answer an operation.
 type Scope uint8
 
 // The scopes.
@@ -21,7 +21,7 @@ const (
 	EveryHost              // every host, or every host that runs the named service; the answers are merged
 )
 
-// Row is what the table of operations says of one of them. From it follow the route of the
+// Row is one operation in the table. From it follow the route of the
 // socket, the client's call and the entry in the API's description.
 type Row struct {
 	Name string // in logs and in the description
@@ -43,7 +43,7 @@ type Operation[Q, R any] struct {
 // None is the request of an operation that takes nothing.
 type None struct{}
 
-// Done is the answer of an operation that has nothing else to tell.
+// Done is the answer of an operation without any other.
 type Done struct {
 	Status string `json:"status"`
 }
@@ -67,7 +67,7 @@ type Route struct {
 }
 
 // Serve makes the route on which run answers. A request of type *Q with a method
-// SetCaller(string) is told who asks.
+// SetCaller(string) gets the name of the client.
 func (o Operation[Q, R]) Serve(run func(context.Context, Q) (R, error)) Route {
 	serve := func(r *http.Request) (any, error) {
 		var q Q

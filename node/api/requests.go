@@ -81,13 +81,13 @@ type ScaleRequest struct {
 	Memory    int64   `json:"memory"`    // bytes
 	DryRun    bool    `json:"dry_run"`
 	Key       string  `json:"key"`          // Idempotency-Key header; the same key within a day returns the same result
-	By        string  `json:"by,omitempty"` // who asks, for the history; a daemon replaces what a client sends
+	By        string  `json:"by,omitempty"` // the client, for the history; a daemon replaces what a client sends
 }
 
 // SetCaller takes the name of the client, for the history.
 func (q *ScaleRequest) SetCaller(by string) { q.By = by }
 
-// maxBy bounds who asks; the name of the host that was asked is in it.
+// maxBy bounds the name of a client with that of the host that it asked.
 const maxBy = 128
 
 func checkScale(q ScaleRequest) error {

@@ -14,7 +14,7 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// Options say where the services listen and whom they serve.
+// Options are where the services listen and which clients they serve.
 type Options struct {
 	// Monitor, Controller and Execution are host:port; port 0 takes a free one;
 	// "" leaves the service out.
@@ -73,17 +73,17 @@ type Server struct {
 	crossOrigin *http.CrossOriginProtection
 	socketGroup int
 
-	doors  []*door
-	wait   sync.WaitGroup
-	failed chan error
-	closed sync.Once
+	listeners []*listener
+	wait      sync.WaitGroup
+	failed    chan error
+	closed    sync.Once
 
 	mu    sync.Mutex
 	ended bool // guarded by mu: Close was called, nothing starts any more
 }
 
-// door is one listener and the server behind it.
-type door struct {
+// listener is a service or the socket, and the HTTP server behind it.
+type listener struct {
 	name    string
 	address string
 	handler http.Handler
@@ -116,14 +116,14 @@ func New(b Backend, o Options) (*Server, error) {
 		if err != nil {
 			return nil, err
 		}
-		s.doors = append(s.doors, &door{name: at.name, address: at.address, handler: h})
+		s.listeners = append(s.listeners, &listener{name: at.name, address: at.address, handler: h})
 	}
 	if o.Socket != "" {
 		h, err := s.socketHandler()
 		if err != nil {
 			return nil, err
 		}
-		s.doors = append(s.doors, &door{name: socketName, address: o.Socket, handler: h})
+		s.listeners = append(s.listeners, &listener{name: socketName, address: o.Socket, handler: h})
 	}
 	if err := s.metrics.watch(b.Node); err != nil {
 		return nil, err
@@ -159,13 +159,13 @@ func (s *Server) serviceHandler(name string) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	gates := []check{s.admitHost, s.admitRate, admitPath, s.admitToken, admitRoute(mux), s.admitBrowser, admitBody}
-	return s.guarded(name, mux, s.limits.handle, gates), nil
+	checks := []check{s.admitHost, s.admitRate, admitPath, s.admitToken, admitRoute(mux), s.admitBrowser, admitBody}
+	return s.guarded(name, mux, s.limits.handle, checks), nil
 }
 
 // Bind opens every listener before any serves; on an error it closes them all.
 func (s *Server) Bind() error {
-	for _, d := range s.doors {
+	for _, d := range s.listeners {
 		var err error
 		if d.name == socketName {
 			d.ln, err = s.listenUnix(d.address)
@@ -185,7 +185,7 @@ func (s *Server) Bind() error {
 }
 
 func (s *Server) closeListeners() {
-	for _, d := range s.doors {
+	for _, d := range s.listeners {
 		if d.ln != nil {
 			_ = d.ln.Close()
 		}
@@ -195,7 +195,7 @@ func (s *Server) closeListeners() {
 // Addr is where a service listens after Bind: host:port, or the socket's path
 // for "socket"; "" for a service that does not.
 func (s *Server) Addr(service string) string {
-	for _, d := range s.doors {
+	for _, d := range s.listeners {
 		if d.name == service && d.ln != nil {
 			if d.name == socketName {
 				return d.address
@@ -213,7 +213,7 @@ func (s *Server) Start() {
 	if s.ended {
 		return
 	}
-	for _, d := range s.doors {
+	for _, d := range s.listeners {
 		if d.ln == nil {
 			continue
 		}
@@ -228,7 +228,7 @@ func (s *Server) Start() {
 	}
 }
 
-func (s *Server) httpServer(d *door) *http.Server {
+func (s *Server) httpServer(d *listener) *http.Server {
 	srv := &http.Server{
 		Handler:           d.handler,
 		ReadHeaderTimeout: s.limits.readHeader,
@@ -236,7 +236,7 @@ func (s *Server) httpServer(d *door) *http.Server {
 		WriteTimeout:      s.limits.write,
 		IdleTimeout:       s.limits.idle,
 		MaxHeaderBytes:    s.limits.headerBytes,
-		// OPTIONS * would pass by the gates.
+		// OPTIONS * would bypass the checks.
 		DisableGeneralOptionsHandler: true,
 
 		ErrorLog: log.New(debugLog{s.o.Log}, "", 0),
@@ -279,7 +279,7 @@ func (s *Server) Close(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, stopGrace)
 		defer cancel()
 		var each sync.WaitGroup
-		for _, d := range s.doors {
+		for _, d := range s.listeners {
 			if d.http == nil {
 				continue
 			}

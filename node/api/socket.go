@@ -31,8 +31,8 @@ func (s *Server) socketHandler() (http.Handler, error) {
 		return nil, fmt.Errorf("cannot describe the commands: %w", err)
 	}
 	mux.HandleFunc("GET /openapi.json", description(page))
-	gates := []check{s.admitRate, s.admitPeer, admitRoute(mux), s.admitBrowser, admitBody}
-	return s.guarded(socketName, mux, s.limits.command, gates), nil
+	checks := []check{s.admitRate, s.admitPeer, admitRoute(mux), s.admitBrowser, admitBody}
+	return s.guarded(socketName, mux, s.limits.command, checks), nil
 }
 
 // decode reads one JSON value with the keys that are known and nothing after it.

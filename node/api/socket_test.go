@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func (h *house) client(t *testing.T) *Client {
+func (h *testServer) client(t *testing.T) *Client {
 	c := NewClient(h.Addr("socket"))
 	t.Cleanup(c.Close)
 	return c

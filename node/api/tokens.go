@@ -111,7 +111,7 @@ func parseToken(line string) (token, bool) {
 }
 
 // bearer finds the token of a request. It compares with every known hash, so
-// that the time tells nothing.
+// that the duration reveals nothing.
 func bearer(tokens []token, r *http.Request) (found token, presented bool) {
 	scheme, secret, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if secret = strings.TrimSpace(secret); !strings.EqualFold(scheme, "bearer") || secret == "" {

@@ -191,7 +191,7 @@ type ThresholdChange struct {
 	Harm    float64   `json:"harm"`
 }
 
-// Verdict is what one guard says of the present wish.
+// Verdict is what one guard decides on the present request.
 type Verdict struct {
 	Guard    string `json:"guard"`
 	Resource string `json:"resource"`
@@ -217,11 +217,11 @@ type Explain struct {
 	Container  ContainerView `json:"container"`
 	Node       string        `json:"node"`
 	Owner      string        `json:"owner"`
-	OwnerState string        `json:"owner_state,omitempty"` // as MemberView.Status, or what else is to be said of it
+	OwnerState string        `json:"owner_state,omitempty"` // as MemberView.Status, or another remark
 	Term       string        `json:"term,omitempty"`
 	Warm       []string      `json:"warm,omitempty"` // names of the next owners, in their order
 	// IntentAge is how long ago the owner last confirmed what it plans for this
-	// host; 0: the owner is here, or it has said nothing yet.
+	// host; 0: the owner is here, or it has sent nothing yet.
 	IntentAge    float64      `json:"intent_age_seconds,omitempty"`
 	ManagedSince time.Time    `json:"managed_since"`
 	Signals      []Signal     `json:"signals"`
@@ -253,7 +253,7 @@ type Label struct {
 	Value string `json:"value"`
 }
 
-// EnvelopeView is the room in which the reflex moves.
+// EnvelopeView is the range in which the reflex moves.
 type EnvelopeView struct {
 	CPUFloor       float64 `json:"cpu_floor"`
 	CPUCeiling     float64 `json:"cpu_ceiling"`
@@ -329,7 +329,7 @@ type Trace struct {
 	Elsewhere []string `json:"elsewhere,omitempty"`
 }
 
-// ScaleResult is what was done; Notes say what a guard cut short and why.
+// ScaleResult is what was done; Notes name what a guard reduced and why.
 type ScaleResult struct {
 	CPUQuota  int64    `json:"cpu_quota"`  // microseconds per period; -1: no limit
 	CPUPeriod int64    `json:"cpu_period"` // microseconds
@@ -339,12 +339,12 @@ type ScaleResult struct {
 	Host      string   `json:"host,omitempty"` // where, when it is not the host that was asked
 }
 
-// PauseResult says where a pause, or its end, holds: POST /pause.
+// PauseResult lists the hosts where a pause, or its end, is in force: POST /pause.
 type PauseResult struct {
 	Status  string   `json:"status"`  // "done"
 	Service string   `json:"service"` // "": all
 	Hosts   []string `json:"hosts"`
-	// NotReached are hosts that were to be told and could not be.
+	// NotReached are hosts that could not be reached.
 	NotReached []string `json:"not_reached"`
 }
 

@@ -68,7 +68,7 @@ func (o *controllers) Decide(ctx context.Context, ref string) (api.ContainerPlan
 	return p, err
 }
 
-// Leader tells whether this node owns a container's service, and which node does; without
+// Leader reports whether this node owns a container's service, and which node does; without
 // a container, whether it takes part at all.
 func (o *controllers) Leader(ctx context.Context, ref string) (bool, string, error) {
 	c := o.peers.cluster

@@ -14,7 +14,7 @@ import (
 // historyShown is how many changes an explanation lists.
 const historyShown = 10
 
-// explain tells everything about one container.
+// explain shows one container.
 type explain struct {
 	finder
 	source string // of the samples

@@ -65,7 +65,7 @@ func keyNames(keys [][]byte) []string {
 	return names
 }
 
-// keys tells and changes the gossip keys of all members.
+// keys lists and changes the gossip keys of all members.
 type keys struct {
 	peers *peers
 	ring  *KeyRing

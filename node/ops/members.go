@@ -11,7 +11,7 @@ import (
 	"github.com/effiscale/effiscale/node/cluster/member"
 )
 
-// members tells the state of the cluster.
+// members shows the state of the cluster.
 type members struct {
 	peers *peers
 	keys  *keys
@@ -141,7 +141,7 @@ func memberView(p *member.Peer) api.MemberView {
 	}
 }
 
-// refusedLately is how long a refused stranger stays a problem to look at.
+// refusedLately is how long a refused node stays among the problems.
 const refusedLately = 10 * time.Minute
 
 // problems are what a person should look at.

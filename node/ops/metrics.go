@@ -12,7 +12,7 @@ import (
 	"github.com/effiscale/effiscale/node/view"
 )
 
-// metrics tells what is measured on this host, and starts and stops measuring.
+// metrics shows what is measured on this host, and starts and stops measuring.
 type metrics struct{ host *host }
 
 // Metric is the newest reading of a container.
@@ -47,7 +47,7 @@ func (o metrics) Metrics(ctx context.Context, ref string, window time.Duration) 
 	return view.Metrics(ref, &u, append(older, points...), o.host.machine().Memory), nil
 }
 
-// older are the kept buckets of a service between two instants. They tell nothing
+// older are the kept buckets of a service between two instants. They show nothing
 // of one container where several do the same work.
 func (o metrics) older(ctx context.Context, key knowledge.ServiceKey, from, to time.Time) ([]knowledge.Point, error) {
 	if to.Sub(from) < history.Fine.Step() {

@@ -14,7 +14,7 @@ import (
 	"github.com/effiscale/effiscale/node/config"
 )
 
-// About is what operations tell of the daemon itself.
+// About describes the daemon itself.
 type About struct {
 	Version     string
 	Identity    store.Identity

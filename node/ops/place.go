@@ -103,7 +103,7 @@ type finder struct {
 	peers *peers
 }
 
-// where tells another host whether this one has a container.
+// where answers another host whether this one has a container.
 func (f finder) where() method[string, string] {
 	return method[string, string]{name: "where", plain: true, maxBody: maxRef,
 		here: func(ctx context.Context, _ knowledge.NodeID, ref string) (string, error) {

@@ -11,7 +11,7 @@ import (
 	"github.com/effiscale/effiscale/node/view"
 )
 
-// plan tells what the daemons would do now.
+// plan shows what the daemons would do now.
 type plan struct {
 	host  *host
 	peers *peers

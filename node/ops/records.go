@@ -29,7 +29,7 @@ const (
 	maxChange = 64 << 10
 )
 
-// records tells what was changed.
+// records lists changes.
 type records struct {
 	host  *host
 	peers *peers

@@ -130,7 +130,7 @@ func wants(q api.ScaleRequest) (all []mape.ScaleRequest) {
 	return all
 }
 
-// unchanged says that a limit stays, and which guard keeps it.
+// unchanged is the note of a limit that stays, with the guard that keeps it.
 func unchanged(w mape.ScaleRequest, out mape.ScaleResult) string {
 	text := view.Unchanged(w.Resource, out.From)
 	if reason := out.Admission.Reason; !reason.IsZero() {

@@ -15,7 +15,7 @@ import (
 // maxHourRecords bounds what status counts: it must answer at once.
 const maxHourRecords = 2000
 
-// status tells the state of the daemon, its host and its cluster.
+// status shows the state of the daemon, its host and its cluster.
 type status struct {
 	host    *host
 	peers   *peers
@@ -41,7 +41,7 @@ func (o status) here(ctx context.Context) (api.Status, error) {
 	return view.Status(o.describe(units), units, &sum, records, time.Now()), nil
 }
 
-// describe is what status tells of this daemon.
+// describe is this daemon in a status.
 func (o status) describe(units []mape.ContainerStatus) *view.Daemon {
 	a, cfg := o.about, o.about.Config()
 	containers := make([]knowledge.Container, 0, len(units))

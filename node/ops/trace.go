@@ -18,7 +18,7 @@ const (
 	traceLeast = 12
 )
 
-// trace tells the recorded demand of a service.
+// trace exports the recorded demand of a service.
 type trace struct {
 	host  *host
 	peers *peers
@@ -87,7 +87,7 @@ func (o trace) here(ctx context.Context, _ knowledge.NodeID, q api.TraceRequest)
 	return out, nil
 }
 
-// refuse says why the record is too thin for a trace; nil: it is not.
+// refuse is the error of a record that is too thin for a trace; nil: it is not.
 func (o trace) refuse(ctx context.Context, q api.TraceRequest, t *history.Trace, service knowledge.ServiceKey) error {
 	steps, step := len(t.Demand), knowledge.Span(t.Step)
 	runs := o.host.runs(ctx, string(service))
