@@ -98,8 +98,8 @@ type monitor struct{ b MonitorBackend }
 func (m monitor) register(api huma.API) {
 	handle(api, get("root", "/", "Name and state of the service"),
 		func(context.Context, *struct{}) (statusMessage, error) {
-		return statusMessage{Status: "running", Service: "Container Monitoring"}, nil
-	})
+			return statusMessage{Status: "running", Service: "Container Monitoring"}, nil
+		})
 	about(api, get("metrics", "/metrics/{container_id}", "The newest metrics of a container"), "", m.metric)
 	about(api, get("metricHistory", "/metrics/{container_id}/history", "Metrics over a window, with statistics"),
 		"time_window", m.history)
