@@ -230,8 +230,9 @@ func (w *world) heldBack() (come func()) {
 	}
 }
 
-// An inspect that was answered before an update of the daemon's own, and arrives after it, has outdated limits: they are no external change. What somebody
-// else did meanwhile is seen by the next one.
+// An inspect that was answered before an update of the daemon's own, and arrives after
+// it, has outdated limits: they are no external change. A real one is seen by the next
+// inspect.
 func TestAnAnswerFromBeforeAnUpdateIsNobodysChange(t *testing.T) {
 	for name, adopt := range map[string]bool{"without a crash": false, "after a crash": true} {
 		t.Run(name, func(t *testing.T) {
