@@ -135,7 +135,7 @@ func checkShape(t *rapid.T, d knowledge.Decision, f *knowledge.Finding) {
 
 func checkCPU(
 	t *rapid.T, d knowledge.Decision, f *knowledge.Finding, w *knowledge.Window, e *knowledge.Envelope,
-		p *knowledge.Policy,
+	p *knowledge.Policy,
 ) {
 	checkShape(t, d, f)
 	if d.Verb == knowledge.Hold {
@@ -155,7 +155,7 @@ func checkCPU(
 
 func checkMemory(
 	t *rapid.T, d knowledge.Decision, f *knowledge.Finding, w *knowledge.Window, e *knowledge.Envelope,
-		p *knowledge.Policy,
+	p *knowledge.Policy,
 ) {
 	checkShape(t, d, f)
 	if d.Verb == knowledge.Hold {
