@@ -72,20 +72,6 @@ func TestTexts(t *testing.T) {
 	}
 }
 
-func TestClamp(t *testing.T) {
-	for _, c := range []struct {
-		r       Range[Bytes]
-		v, want Bytes
-	}{
-		{Range[Bytes]{2, 5}, 1, 2}, {Range[Bytes]{2, 5}, 3, 3}, {Range[Bytes]{2, 5}, 9, 5}, {Range[Bytes]{2, 0}, 9, 9},
-		{Range[Bytes]{7, 5}, 6, 7}, // the floor wins
-	} {
-		if got := c.r.Clamp(c.v); got != c.want {
-			t.Errorf("%v.Clamp(%d) = %d, want %d", c.r, c.v, got, c.want)
-		}
-	}
-}
-
 // TestWordsTravel: what is written as a word is read as the same value.
 func TestWordsTravel(t *testing.T) {
 	for i := range len(resultNames) {

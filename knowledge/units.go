@@ -79,14 +79,6 @@ func (b Bytes) String() string {
 // Range is a closed interval. Max 0 means "no upper bound".
 type Range[T ~int64] struct{ Min, Max T }
 
-// Clamp brings v into the range.
-func (r Range[T]) Clamp(v T) T {
-	if r.Max > 0 && v > r.Max {
-		v = r.Max
-	}
-	return max(v, r.Min)
-}
-
 // MemoryRoom is the least distance between a working set and a limit that is lowered:
 // v1 refuses to go under the working set, v2 kills (runc issue 3509). 64 MiB or 15 %,
 // and less for a small one: 20 MiB in use may have 30 MiB.

@@ -199,17 +199,6 @@ func (h *Histogram) Total() float64 {
 	return h.sum() / math.Exp2(float64(h.newest)/float64(h.spec.HalfLife)-float64(h.landmark))
 }
 
-// Newest is when the newest observation was made; the zero time when there is none.
-func (h *Histogram) Newest() time.Time {
-	if h.newest == 0 {
-		return time.Time{}
-	}
-	return time.Unix(0, h.newest)
-}
-
-// IsEmpty reports whether nothing is remembered.
-func (h *Histogram) IsEmpty() bool { return h.Max() == 0 }
-
 // Merge adds what other has observed. Order and grouping of merges do not
 // matter, up to float32 rounding. Shapes must agree, or it is ErrShape.
 func (h *Histogram) Merge(other *Histogram) error {

@@ -196,10 +196,6 @@ func (p *Profile) MemoryMax() knowledge.Bytes {
 	return knowledge.Bytes(max(p.day.Max(), p.hour.Max()))
 }
 
-// MemoryMinutes is how many one-minute peaks the day's histogram holds, older
-// ones discounted.
-func (p *Profile) MemoryMinutes() float64 { return p.day.Total() }
-
 // Growth is the highest rate of memory growth in bytes per second, faded to at.
 func (p *Profile) Growth(at time.Time) float64 {
 	return fade(p.growth, at.UnixNano()-p.grownAt)

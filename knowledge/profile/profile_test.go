@@ -175,7 +175,7 @@ func alike(a, b *Profile) bool {
 	ok := a.observed == b.observed && a.censored == b.censored && a.first == b.first && a.last == b.last &&
 		a.peaks == b.peaks && a.tallies == b.tallies && near(a.CPUMean(), b.CPUMean()) &&
 		near(a.CPUWeight(), b.CPUWeight()) &&
-		near(a.MemoryMinutes(), b.MemoryMinutes()) && near(a.Starts(), b.Starts())
+		near(a.day.Total(), b.day.Total()) && near(a.Starts(), b.Starts())
 	at := epoch.Add(30 * 24 * time.Hour)
 	return ok && math.Abs(a.Growth(at)-b.Growth(at)) <= 1e-9*a.Growth(at)
 }

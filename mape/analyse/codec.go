@@ -16,26 +16,6 @@ const (
 	AdaptiveSize = KneeSize + 8 + kneeChanges*6*8
 )
 
-// Marshal packs the table into KneeSize bytes.
-func (k *Knee) Marshal() []byte {
-	f := knowledge.PackFields(make([]byte, 0, KneeSize))
-	k.fields(f)
-	return f.Bytes()
-}
-
-// Unmarshal replaces the table. Bytes that Marshal does not write are
-// knowledge.ErrEncoding, and the table stays as it was.
-func (k *Knee) Unmarshal(b []byte) error {
-	var n Knee
-	f := knowledge.ReadFields(b)
-	n.fields(f)
-	if err := f.End("knee"); err != nil {
-		return err
-	}
-	*k = n
-	return nil
-}
-
 func (k *Knee) fields(f *knowledge.Fields) {
 	f.Constant(kneeVersion, 1)
 	knowledge.Int(f, &k.landmark, 8, math.MinInt64, math.MaxInt64)

@@ -1,5 +1,7 @@
 package analyse
 
+import "github.com/effiscale/effiscale/knowledge"
+
 // Leak is what one look at memory shows, without the Tracker's inertia.
 func Leak(s *Series) Pattern {
 	var l leak
@@ -20,4 +22,24 @@ func Recognise(s *Series) Pattern {
 	v := sh.vote(s)
 	k := v.best()
 	return Pattern{Kind: k, Confidence: v[k], Period: sh.period(k, s), Evidence: sh.evidence(k, s)}
+}
+
+// Marshal packs the table into KneeSize bytes.
+func (k *Knee) Marshal() []byte {
+	f := knowledge.PackFields(make([]byte, 0, KneeSize))
+	k.fields(f)
+	return f.Bytes()
+}
+
+// Unmarshal replaces the table. Bytes that Marshal does not write are
+// knowledge.ErrEncoding, and the table stays as it was.
+func (k *Knee) Unmarshal(b []byte) error {
+	var n Knee
+	f := knowledge.ReadFields(b)
+	n.fields(f)
+	if err := f.End("knee"); err != nil {
+		return err
+	}
+	*k = n
+	return nil
 }

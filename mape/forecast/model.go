@@ -129,13 +129,10 @@ func (m *Model) Gap(steps int) {
 	for i := range m.horizons {
 		m.horizons[i].forgetPending()
 	}
-	for range min(steps, maxGap(m)) {
+	for range min(steps, m.season.coarse.width*coarseBins) { // the whole memory
 		m.push(m.signal.last, false)
 	}
 }
-
-// maxGap is as long as the memory is: all before has been forgotten then.
-func maxGap(m *Model) int { return m.season.coarse.width * coarseBins }
 
 // Ready reports whether forecasts are meaningful yet.
 func (m *Model) Ready() bool { return m.signal.seen >= warmUp }

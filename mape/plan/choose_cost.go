@@ -22,13 +22,11 @@ const (
 	drainTime  = 10 * time.Second
 )
 
-// usualWeights: reservation and risk count the same; disruption half, concentration a
-// quarter.
-func usualWeights() [4]float64 { return [4]float64{1, 1, 0.5, 0.25} }
-
+// weights of the costs. By default reservation and risk count the same; disruption
+// half, concentration a quarter.
 func (r *Rules) weights() [4]float64 {
 	if r.Weights == [4]float64{} {
-		return usualWeights()
+		return [4]float64{1, 1, 0.5, 0.25}
 	}
 	return r.Weights
 }
