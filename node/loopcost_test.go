@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,15 +26,19 @@ import (
 )
 
 // listing is an Engine that only lists: the loop's own cost is what is measured.
-type listing struct{ all []knowledge.Container }
+type listing struct {
+	all       []knowledge.Container
+	inspected atomic.Int64
+}
 
 var errNotHere = errors.New("not in this test")
 
 func (l *listing) List(context.Context) ([]knowledge.Container, error) { return l.all, nil }
 func (l *listing) State() (bool, time.Time, string)                    { return true, time.Time{}, "" }
 func (l *listing) Inspect(_ context.Context, id knowledge.ContainerID) (knowledge.Container, error) {
-	for _, c := range l.all {
-		if c.ID == id {
+	for i := range l.all {
+		if c := l.all[i]; c.ID == id {
+			l.inspected.Add(1)
 			c.Inspected, c.Limits = true, knowledge.Limits{CPU: knowledge.OneCPU}
 			return c, nil
 		}
@@ -280,8 +285,9 @@ func loopCost(t *testing.T, all []knowledge.Container, idle, span time.Duration)
 	n.machine.described.Store(&knowledge.Host{CPUs: 2, Memory: 8 * knowledge.GiB})
 	metrics := api.NewMetrics("test")
 	ready := make(chan struct{})
+	engine := &listing{all: all}
 	loop := mape.New(mape.Options{
-		Engine: &listing{all}, Store: memory{s: s, commits: metrics.StoreCommit}, Node: "self",
+		Engine: engine, Store: memory{s: s, commits: metrics.StoreCommit}, Node: "self",
 		Attach: func(c knowledge.Container) (execute.Probe, error) { return k.Attach(c) },
 		Host:   n.machine.host(), Meter: metrics, Log: zerolog.Nop(), Settings: n.settings(&cfg),
 		OnReady: func() { close(ready) },
@@ -291,7 +297,11 @@ func loopCost(t *testing.T, all []knowledge.Container, idle, span time.Duration)
 	go loop.Run(ctx)
 	<-ready
 	first := time.Since(began)
-	time.Sleep(4 * time.Second) // let rings and maps grow to their size, and first records be written
+	deadline := time.Now().Add(time.Minute)
+	for engine.inspected.Load() < int64(len(all)) && time.Now().Before(deadline) {
+		time.Sleep(100 * time.Millisecond)
+	}
+	time.Sleep(3 * time.Second) // first records are on the disk, and rings have their size
 	used, at := cpuTime(), time.Now()
 	time.Sleep(span)
 	share = float64(cpuTime()-used) / float64(time.Since(at))
