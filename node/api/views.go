@@ -237,7 +237,12 @@ type Explain struct {
 	// them yet.
 	ServiceLabels []Label  `json:"service_labels,omitempty"`
 	History       []Change `json:"history"`
-	// Original limits, and the present ones as the Engine and the kernel hold them.
+	LimitsInForce
+}
+
+// LimitsInForce are the original limits of a container, and the present ones as the Engine and
+// the kernel hold them.
+type LimitsInForce struct {
 	OriginalKept   bool     `json:"original_kept"` // false: nothing was ever changed, nothing is to be restored
 	OriginalCPU    *float64 `json:"original_cpu"`
 	OriginalMemory *int64   `json:"original_memory_bytes"`

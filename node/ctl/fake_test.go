@@ -204,9 +204,10 @@ func (f *fakeClient) Explain(_ context.Context, name string) (api.Explain, error
 			Message: "effiscale.enable=true"},
 			{Type: "HostHasRoom", Status: false, Since: ago(4 * time.Minute), Reason: "MemoryReserve",
 				Message: "alpha 86% used"}},
-		History:      []api.Change{testChange()},
-		OriginalKept: true, OriginalCPU: ptr(1.0), OriginalMemory: ptr(int64(2 << 30)), EngineCPU: ptr(0.5),
-		KernelCPU: ptr(0.8), EngineMemory: ptr(int64(384 << 20)), KernelMemory: ptr(int64(384 << 20))}), nil
+		History: []api.Change{testChange()},
+		LimitsInForce: api.LimitsInForce{OriginalKept: true, OriginalCPU: ptr(1.0), OriginalMemory: ptr(int64(2 << 30)),
+			EngineCPU: ptr(0.5), KernelCPU: ptr(0.8), EngineMemory: ptr(int64(384 << 20)),
+			KernelMemory: ptr(int64(384 << 20))}}), nil
 }
 
 func (f *fakeClient) Records(_ context.Context, name string, limit int) (api.History, error) {

@@ -29,7 +29,8 @@ func Explain(e *Explanation, now time.Time) api.Explain {
 		Forecasts: forecastViews(c), Patterns: patterns(c), Envelope: envelopeView(&c.Envelope),
 		Conditions: conditions(c, e.Source, now), Wishes: wishes(c), Rejected: rejected(c, now), History: []api.Change{},
 		ServiceLabels: serviceLabels(&c.Policy.Service),
-		OriginalKept:  c.OriginalKept, KernelCPU: coresOf(c.Window.Quota), KernelMemory: bytesOf(c.Window.MemoryLimit),
+		LimitsInForce: api.LimitsInForce{OriginalKept: c.OriginalKept, KernelCPU: coresOf(c.Window.Quota),
+			KernelMemory: bytesOf(c.Window.MemoryLimit)},
 	}
 	for r := range e.Verdicts {
 		out.Verdicts = append(out.Verdicts, verdictViews(knowledge.Resource(r), e.Verdicts[r])...)
