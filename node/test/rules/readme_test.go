@@ -12,7 +12,7 @@ import (
 
 const (
 	maxReadme       = 350 // lines
-	maxArchitecture = 280
+	maxArchitecture = 260
 	maxSentence     = 25 // words, in README.md
 	maxCell         = 100
 )
