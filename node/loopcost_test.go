@@ -134,7 +134,7 @@ var before = map[string]string{
 //
 // The bounds are generous: the race detector and a busy machine multiply everything.
 func TestLoopCost(t *testing.T) {
-	span, long := 6*time.Second, false
+	span, long := 4*time.Second, false
 	if s := os.Getenv("EFFISCALE_LOOP_COST"); s != "" {
 		var err error
 		if span, err = time.ParseDuration(s); err != nil {
