@@ -88,7 +88,13 @@ func TestRingSize(t *testing.T) {
 		}
 		all := r.Since(nil, time.Time{})
 		if len(all) != r.Len() || cap(r.points) > c.most || at.UnixNano()-all[0].At < int64(c.covering) {
-			t.Errorf("each %s: %d points, room for %d, over %s", c.every, r.Len(), cap(r.points), time.Duration(at.UnixNano()-all[0].At))
+			t.Errorf(
+				"each %s: %d points, room for %d, over %s",
+				c.every,
+				r.Len(),
+				cap(r.points),
+				time.Duration(at.UnixNano()-all[0].At),
+			)
 		}
 		for i := range all[1:] {
 			if all[i+1].At-all[i].At != int64(c.every) {

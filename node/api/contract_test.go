@@ -262,7 +262,11 @@ func TestContractHealthDegraded(t *testing.T) {
 	if status != 200 {
 		t.Errorf("status %d", status)
 	}
-	sameJSON(t, body, `{"status":"degraded","controller_id":"alpha","zone":"default","detail":"the disk is full: nothing is remembered"}`)
+	sameJSON(
+		t,
+		body,
+		`{"status":"degraded","controller_id":"alpha","zone":"default","detail":"the disk is full: nothing is remembered"}`,
+	)
 }
 
 func TestContractIdempotencyKey(t *testing.T) {

@@ -125,7 +125,11 @@ func TestVanishes(t *testing.T) {
 		if !d.alive() {
 			t.Fatal("the daemon ended")
 		}
-		h, err := api.OpRecords.Call(t.Context(), d.Client, api.RecordsRequest{Name: b.name, Limit: 100}) // by the service's name now
+		h, err := api.OpRecords.Call(
+			t.Context(),
+			d.Client,
+			api.RecordsRequest{Name: b.name, Limit: 100},
+		) // by the service's name now
 		if err != nil && api.KindOf(err) != api.KindNotFound {
 			t.Fatal(err)
 		}

@@ -40,7 +40,12 @@ func TestPause(t *testing.T) {
 	pAll.rate.Store(0)
 	pDown.rate.Store(0)
 	most := down.kernel.Quota()
-	eventually(t, 40*time.Second, "idle, the one that is not paused shrinks", func() bool { return all.kernel.Quota() < 0.14 })
+	eventually(
+		t,
+		40*time.Second,
+		"idle, the one that is not paused shrinks",
+		func() bool { return all.kernel.Quota() < 0.14 },
+	)
 	if got := down.kernel.Quota(); got < most-0.01 {
 		t.Errorf("paused for shrinking, it went from %v to %v", most, got)
 	}
@@ -139,7 +144,12 @@ func TestRestore(t *testing.T) {
 			t.Errorf("%s: %v", b.name, err)
 		}
 	}
-	eventually(t, 60*time.Second, "the one without a limit gets its first", func() bool { return boxes[3].kernel.Quota() > 0 })
+	eventually(
+		t,
+		60*time.Second,
+		"the one without a limit gets its first",
+		func() bool { return boxes[3].kernel.Quota() > 0 },
+	)
 	out, errs, code := d.run("restore", "--all")
 	if code != 0 {
 		t.Fatalf("restore ended with %d: %s%s", code, out, errs)

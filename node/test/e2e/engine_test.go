@@ -76,7 +76,12 @@ func (g group) box(t *testing.T, name string, s spec) *box {
 	for k, v := range s.labels {
 		labels[k] = v
 	}
-	host := map[string]any{"Memory": s.memory, "MemorySwap": s.swap, "NanoCpus": int64(s.cpus * 1e9), "NetworkMode": "none"}
+	host := map[string]any{
+		"Memory":      s.memory,
+		"MemorySwap":  s.swap,
+		"NanoCpus":    int64(s.cpus * 1e9),
+		"NetworkMode": "none",
+	}
 	if s.quota > 0 {
 		host["CpuQuota"], host["CpuPeriod"] = s.quota, s.period
 	}
@@ -89,7 +94,12 @@ func (g group) box(t *testing.T, name string, s spec) *box {
 	var made struct {
 		ID string `json:"Id"`
 	}
-	body := map[string]any{"Image": rig.image, "Cmd": append([]string{"/load"}, strings.Fields(s.do)...), "Labels": labels, "HostConfig": host}
+	body := map[string]any{
+		"Image":      rig.image,
+		"Cmd":        append([]string{"/load"}, strings.Fields(s.do)...),
+		"Labels":     labels,
+		"HostConfig": host,
+	}
 	if err := rig.docker.Call("POST", "/containers/create?name="+b.name, body, &made); err != nil {
 		t.Fatal(err)
 	}
@@ -158,7 +168,14 @@ func (b *box) agree(within time.Duration) {
 		return near(h.Cores(), b.kernel.Quota()) && (h.Memory == 0 || h.Memory == b.kernel.Memory())
 	})
 	if !ok {
-		b.t.Errorf("%s: the Engine says %.3f cores and %d bytes, the kernel %.3f and %d", b.name, h.Cores(), h.Memory, b.kernel.Quota(), b.kernel.Memory())
+		b.t.Errorf(
+			"%s: the Engine says %.3f cores and %d bytes, the kernel %.3f and %d",
+			b.name,
+			h.Cores(),
+			h.Memory,
+			b.kernel.Quota(),
+			b.kernel.Memory(),
+		)
 	}
 }
 

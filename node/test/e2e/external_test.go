@@ -78,7 +78,12 @@ func TestExternalOutside(t *testing.T) {
 		_, ok := has(d.changes(b), "external", "cpu")
 		return ok
 	})
-	hold(t, 14*time.Second, "the limit stays, though it is above the ceiling and idle", func() bool { return near(b.kernel.Quota(), 1.5) })
+	hold(
+		t,
+		14*time.Second,
+		"the limit stays, though it is above the ceiling and idle",
+		func() bool { return near(b.kernel.Quota(), 1.5) },
+	)
 	if v, _ := d.view(b); v.State != "yielding" {
 		t.Errorf("it is %q: %s", v.State, v.Why)
 	}
@@ -88,7 +93,12 @@ func TestExternalOutside(t *testing.T) {
 	if _, errs, code := d.run("resume", b.name); code != 0 {
 		t.Fatalf("resume ended with %d: %s", code, errs)
 	}
-	eventually(t, 20*time.Second, "after resume it is brought into its bounds", func() bool { return b.kernel.Quota() <= 0.81 })
+	eventually(
+		t,
+		20*time.Second,
+		"after resume it is brought into its bounds",
+		func() bool { return b.kernel.Quota() <= 0.81 },
+	)
 	d.stop()
 	b.agree(time.Second)
 }

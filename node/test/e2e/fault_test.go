@@ -29,8 +29,11 @@ func TestEngineTrouble(t *testing.T) {
 		{fails, 0, 8 * time.Second}, {html, 0, 8 * time.Second}, {truncated, 0, 8 * time.Second}}
 	var boxes []*box
 	for i, trouble := range troubles {
-		boxes = append(boxes, d.box(t, trouble.mode+"-"+string(rune('a'+i)), spec{do: "http --work 10ms", cpus: 0.1, memory: 64 * MiB,
-			network: true, labels: map[string]string{"effiscale.cpu": "0.05..0.24"}}))
+		boxes = append(
+			boxes,
+			d.box(t, trouble.mode+"-"+string(rune('a'+i)), spec{do: "http --work 10ms", cpus: 0.1, memory: 64 * MiB,
+				network: true, labels: map[string]string{"effiscale.cpu": "0.05..0.24"}}),
+		)
 	}
 	d.start()
 	d.sees(boxes...)
@@ -41,7 +44,12 @@ func TestEngineTrouble(t *testing.T) {
 		load.rate.Store(20)
 		p.set(trouble.mode, trouble.delay)
 		began := time.Now()
-		eventually(t, 40*time.Second, trouble.mode+": the kernel's quota grows without the Engine", func() bool { return b.kernel.Quota() > 0.14 })
+		eventually(
+			t,
+			40*time.Second,
+			trouble.mode+": the kernel's quota grows without the Engine",
+			func() bool { return b.kernel.Quota() > 0.14 },
+		)
 		grown := time.Since(began)
 		_ = waitFor(trouble.lasts-time.Since(began), func() bool { return false })
 		v, ok := d.view(b)
@@ -63,8 +71,16 @@ func TestEngineTrouble(t *testing.T) {
 			return err == nil && !st.Degraded && st.Node.Engine == "connected"
 		})
 		load.stop()
-		figure(t, "engine %s %v: %d requests in %.0f s, quota grown after %d ms, found again after %d ms", trouble.mode, trouble.delay,
-			n, lasted.Seconds(), grown.Milliseconds(), time.Since(back).Milliseconds())
+		figure(
+			t,
+			"engine %s %v: %d requests in %.0f s, quota grown after %d ms, found again after %d ms",
+			trouble.mode,
+			trouble.delay,
+			n,
+			lasted.Seconds(),
+			grown.Milliseconds(),
+			time.Since(back).Milliseconds(),
+		)
 		if n := load.failed.Load(); n > 0 {
 			t.Errorf("%s: %d requests of the service failed: %v", trouble.mode, n, load.last.Load())
 		}
@@ -122,7 +138,8 @@ func TestTwoDaemons(t *testing.T) {
 	third := newDaemon(t)
 	third.configure(strings.Replace(third.config(), third.path("sock"), first.path("sock"), 1))
 	third.launch()
-	if code, _ := third.wait(10 * time.Second); code == 0 || !strings.Contains(string(third.log()), "another daemon answers there") {
+	if code, _ := third.wait(10 * time.Second); code == 0 ||
+		!strings.Contains(string(third.log()), "another daemon answers there") {
 		t.Errorf("the third on one socket ended with %d:\n%s", code, tail(third.log(), 5))
 	}
 	if _, err := first.status(); err != nil || !first.alive() {
@@ -160,7 +177,11 @@ func TestDiskFull(t *testing.T) {
 	eventually(t, 40*time.Second, "CPU grows on a full disk", func() bool { return b.kernel.Quota() > 0.2 })
 	// Requests write as well, until one finds no room.
 	eventually(t, 40*time.Second, "status says that the disk is full", func() bool {
-		_, err := api.OpScale.Call(t.Context(), d.Client, api.ScaleRequest{Container: b.name, Memory: b.kernel.Memory() + 8*MiB})
+		_, err := api.OpScale.Call(
+			t.Context(),
+			d.Client,
+			api.ScaleRequest{Container: b.name, Memory: b.kernel.Memory() + 8*MiB},
+		)
 		if err != nil {
 			t.Errorf("a person's request on a full disk: %v", err)
 		}
@@ -201,7 +222,8 @@ func TestDiskFull(t *testing.T) {
 	if err := json.NewDecoder(resp.Body).Decode(&health); err != nil || resp.StatusCode != http.StatusOK {
 		t.Errorf("read-only: GET /health: %s %v", resp.Status, err)
 	}
-	if _, err := api.OpScale.Call(t.Context(), d.Client, api.ScaleRequest{Container: b.name, CPU: 0.9}); err != nil || !near(b.kernel.Quota(), 0.9) {
+	if _, err := api.OpScale.Call(t.Context(), d.Client, api.ScaleRequest{Container: b.name, CPU: 0.9}); err != nil ||
+		!near(b.kernel.Quota(), 0.9) {
 		t.Errorf("read-only: a person's request: %v, quota %v", err, b.kernel.Quota())
 	}
 	d.stop()

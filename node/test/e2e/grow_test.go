@@ -22,7 +22,13 @@ func TestMemoryGrowth(t *testing.T) {
 		return use >= 1023*MiB || b.kernel.OOMKills() > 0 || b.kernel.Memory() == 0
 	})
 	if kills := b.kernel.OOMKills(); !done || kills > 0 {
-		t.Errorf("done: %v, OOM kills: %d, in use: %d MiB of %d MiB", done, kills, b.kernel.MemoryUse()/MiB, b.kernel.Memory()/MiB)
+		t.Errorf(
+			"done: %v, OOM kills: %d, in use: %d MiB of %d MiB",
+			done,
+			kills,
+			b.kernel.MemoryUse()/MiB,
+			b.kernel.Memory()/MiB,
+		)
 	}
 	b.same(was)
 	if got := b.kernel.Memory(); got < 1024*MiB {
@@ -40,7 +46,12 @@ func TestMemoryGrowth(t *testing.T) {
 			}
 		}
 	}
-	figure(t, "memory growth 5 MB/s from 64 MiB to 1 GiB: 0 OOM kills, %d updates, least distance to the limit %d MiB", grows, least/MiB)
+	figure(
+		t,
+		"memory growth 5 MB/s from 64 MiB to 1 GiB: 0 OOM kills, %d updates, least distance to the limit %d MiB",
+		grows,
+		least/MiB,
+	)
 	d.stop()
 }
 
@@ -62,7 +73,11 @@ func TestIdleAndBack(t *testing.T) {
 	at := time.Now()
 	p.rate.Store(200)
 	eventually(t, 20*time.Second, "under 0.6 cores of load it grows back", func() bool { return b.kernel.Quota() >= 0.6 })
-	figure(t, "an idle service at its floor of 0.1 cores meets 0.6 cores of requests: enough after %d ms", time.Since(at).Milliseconds())
+	figure(
+		t,
+		"an idle service at its floor of 0.1 cores meets 0.6 cores of requests: enough after %d ms",
+		time.Since(at).Milliseconds(),
+	)
 	hold(t, 3*time.Second, "it stays grown", func() bool { return b.kernel.Quota() >= 0.5 })
 	p.stop()
 	if n := p.failed.Load(); n > 0 || p.sent.Load() < 60 {

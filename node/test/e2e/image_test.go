@@ -19,7 +19,12 @@ func TestAKnownImage(t *testing.T) {
 	limited := func(b *box, within time.Duration) time.Duration {
 		t.Helper()
 		began := time.Now()
-		eventually(t, within, b.name+" has limits", func() bool { return b.kernel.Quota() > 0 && b.kernel.Memory() > 0 && b.kernel.Memory() < 1<<40 })
+		eventually(
+			t,
+			within,
+			b.name+" has limits",
+			func() bool { return b.kernel.Quota() > 0 && b.kernel.Memory() > 0 && b.kernel.Memory() < 1<<40 },
+		)
 		return time.Since(began)
 	}
 	first := d.box(t, "first", work)
@@ -52,11 +57,18 @@ func TestAKnownImage(t *testing.T) {
 		text, _, code = d.run("export", first.name, "--since", "1m")
 		return code == 0
 	})
-	if rows := strings.Split(strings.TrimSpace(text), "\n"); len(rows) < 12 || rows[0] != "seconds,value" || !strings.HasPrefix(rows[1], "0,") || !strings.HasPrefix(rows[2], "1,") {
+	if rows := strings.Split(strings.TrimSpace(text), "\n"); len(rows) < 12 || rows[0] != "seconds,value" ||
+		!strings.HasPrefix(rows[1], "0,") ||
+		!strings.HasPrefix(rows[2], "1,") {
 		t.Errorf("export says %s", text)
 	}
-	figure(t, "first limits of a container without: %.1f s alone, %.1f s when its image is known, %.1f s in the life after a kill -9",
-		alone.Seconds(), known["second"].Seconds(), known["third"].Seconds())
+	figure(
+		t,
+		"first limits of a container without: %.1f s alone, %.1f s when its image is known, %.1f s in the life after a kill -9",
+		alone.Seconds(),
+		known["second"].Seconds(),
+		known["third"].Seconds(),
+	)
 	for life, took := range known {
 		if took > 15*time.Second || took > alone/3 {
 			t.Errorf("%s: first limits after %v, the first container's after %v", life, took, alone)

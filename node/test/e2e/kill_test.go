@@ -108,7 +108,13 @@ func TestKill(t *testing.T) {
 	}
 	d.start()
 	d.verify(c, was)
-	figure(t, "%d kills with -9: %d acknowledged actions, all in the history with an outcome; %d requests had no answer", kills, len(c.kept), c.failed)
+	figure(
+		t,
+		"%d kills with -9: %d acknowledged actions, all in the history with an outcome; %d requests had no answer",
+		kills,
+		len(c.kept),
+		c.failed,
+	)
 	if len(c.kept) < kills/4 { // hundreds where the machine has nothing else to do
 		t.Errorf("only %d actions were acknowledged: the test shows little", len(c.kept))
 	}
@@ -121,7 +127,9 @@ func TestKill(t *testing.T) {
 		if c, ok := has(d.changes(b), "external", "memory"); ok {
 			t.Errorf("its own change counts as somebody else's: %+v", c)
 		}
-		if e, err := api.OpExplain.Call(t.Context(), d.Client, api.ExplainRequest{Name: b.name}); err != nil || *e.OriginalCPU != 0.2 || *e.OriginalMemory != 64*MiB {
+		if e, err := api.OpExplain.Call(t.Context(), d.Client, api.ExplainRequest{Name: b.name}); err != nil ||
+			*e.OriginalCPU != 0.2 ||
+			*e.OriginalMemory != 64*MiB {
 			t.Errorf("the way back of %s leads to %v cores, %v bytes: %v", b.name, *e.OriginalCPU, *e.OriginalMemory, err)
 		}
 	}

@@ -33,7 +33,8 @@ func TestNothingChanges(t *testing.T) {
 	d.start()
 	hold(t, 12*time.Second, "limits stay as they were", func() bool {
 		for name, b := range boxes {
-			if h := b.inspect().HostConfig; h != was[name].HostConfig || !near(b.kernel.Quota(), 0.05) || b.kernel.Memory() != 64*MiB {
+			if h := b.inspect().HostConfig; h != was[name].HostConfig || !near(b.kernel.Quota(), 0.05) ||
+				b.kernel.Memory() != 64*MiB {
 				t.Errorf("%s has %+v, in the kernel %v cores, %v bytes", b.name, h, b.kernel.Quota(), b.kernel.Memory())
 				return false
 			}
@@ -63,7 +64,8 @@ func TestNothingChanges(t *testing.T) {
 		}
 	}
 	out, _, code := d.run("plan", "--output", "json")
-	if code != 0 || strings.Count(out, `"."`) == 0 || strings.Contains(out, `"~"`) || !strings.Contains(out, boxes["recommend"].name) {
+	if code != 0 || strings.Count(out, `"."`) == 0 || strings.Contains(out, `"~"`) ||
+		!strings.Contains(out, boxes["recommend"].name) {
 		t.Errorf("plan ended with %d:\n%s", code, out)
 	}
 	d.stop()

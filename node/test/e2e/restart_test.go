@@ -74,7 +74,9 @@ func TestRestarts(t *testing.T) {
 			t.Errorf("after the restarts service %s has the pause %q", s.Name, s.Paused)
 		}
 	}
-	if e, err := api.OpExplain.Call(t.Context(), d.Client, api.ExplainRequest{Name: moving.name}); err != nil || e.OriginalCPU == nil || *e.OriginalCPU != 0.15 {
+	if e, err := api.OpExplain.Call(t.Context(), d.Client, api.ExplainRequest{Name: moving.name}); err != nil ||
+		e.OriginalCPU == nil ||
+		*e.OriginalCPU != 0.15 {
 		t.Errorf("the original limit is %v: %v", e.OriginalCPU, err)
 	}
 	stops = append(stops, d.stop())
@@ -84,8 +86,15 @@ func TestRestarts(t *testing.T) {
 	}
 	slices.Sort(stops)
 	slices.Sort(starts)
-	figure(t, "%d restarts under load: stop p50 %d ms, worst %d ms; ready again p50 %d ms, worst %d ms", restarts,
-		stops[len(stops)/2].Milliseconds(), stops[len(stops)-1].Milliseconds(), starts[len(starts)/2].Milliseconds(), starts[len(starts)-1].Milliseconds())
+	figure(
+		t,
+		"%d restarts under load: stop p50 %d ms, worst %d ms; ready again p50 %d ms, worst %d ms",
+		restarts,
+		stops[len(stops)/2].Milliseconds(),
+		stops[len(stops)-1].Milliseconds(),
+		starts[len(starts)/2].Milliseconds(),
+		starts[len(starts)-1].Milliseconds(),
+	)
 	if worst := stops[len(stops)-1]; worst > 2*time.Second {
 		t.Errorf("stopping took up to %v", worst)
 	}

@@ -26,7 +26,9 @@ func TestServices(t *testing.T) {
 	d.sees(b)
 	d.met(b)
 	eventually(t, 20*time.Second, "there are readings", func() bool {
-		status, body := d.ask(request{service: "monitor", method: "GET", path: "/metrics/" + b.name + "/history?time_window=60"})
+		status, body := d.ask(
+			request{service: "monitor", method: "GET", path: "/metrics/" + b.name + "/history?time_window=60"},
+		)
 		return status == 200 && strings.Contains(body, `"std"`)
 	})
 	name, short := b.name, b.id[:12]
@@ -80,7 +82,17 @@ func TestServices(t *testing.T) {
 			ok = ok && strings.Contains(body, part)
 		}
 		if !ok {
-			t.Errorf("%s %s %s %.80s: %d, want %d with %q:\n%.600s", r.service, r.method, r.path, r.body, status, r.want, r.holds, body)
+			t.Errorf(
+				"%s %s %s %.80s: %d, want %d with %q:\n%.600s",
+				r.service,
+				r.method,
+				r.path,
+				r.body,
+				status,
+				r.want,
+				r.holds,
+				body,
+			)
 		}
 	}
 	req, err := http.NewRequest("GET", d.address("monitor")+"/health", nil)

@@ -26,11 +26,17 @@ func TestSignals(t *testing.T) {
 	eventually(t, 5*time.Second, "SIGHUP reads the configuration anew", func() bool { return mode() == "observe" })
 	d.configure(strings.Replace(d.config(), "[node]\n", "[node]\nmode = \"obsreve\"\n", 1))
 	d.signal(syscall.SIGHUP)
-	eventually(t, 5*time.Second, "a wrong file is refused", func() bool { return len(d.said("the configuration in force stays")) > 0 })
+	eventually(
+		t,
+		5*time.Second,
+		"a wrong file is refused",
+		func() bool { return len(d.said("the configuration in force stays")) > 0 },
+	)
 	if got := mode(); got != "observe" {
 		t.Errorf("after a wrong file the mode is %q", got)
 	}
-	if _, errs, code := d.run("reload"); code == 0 || !strings.Contains(errs, `did you mean "observe"`) || !strings.Contains(errs, "x.toml:2") {
+	if _, errs, code := d.run("reload"); code == 0 || !strings.Contains(errs, `did you mean "observe"`) ||
+		!strings.Contains(errs, "x.toml:2") {
 		t.Errorf("reload ended with %d: %s", code, errs)
 	}
 	d.configure(d.config())

@@ -50,8 +50,16 @@ func TestStep(t *testing.T) {
 	slices.Sort(took)
 	at := func(p float64) time.Duration { return took[max(int(math.Ceil(p*float64(n)))-1, 0)] }
 	p50, p95, worst := at(0.5), at(0.95), took[n-1]
-	figure(t, "step of load %g to %g cores, %d rounds, sufficient quota after the first throttled period: p50 %d ms, p95 %d ms, worst %d ms (goals 150, 300, 1000)",
-		stepFrom, stepTo, n, p50.Milliseconds(), p95.Milliseconds(), worst.Milliseconds())
+	figure(
+		t,
+		"step of load %g to %g cores, %d rounds, sufficient quota after the first throttled period: p50 %d ms, p95 %d ms, worst %d ms (goals 150, 300, 1000)",
+		stepFrom,
+		stepTo,
+		n,
+		p50.Milliseconds(),
+		p95.Milliseconds(),
+		worst.Milliseconds(),
+	)
 	t.Logf("all rounds: %v", took)
 	if p50 > 400*time.Millisecond || worst > 2*time.Second {
 		t.Errorf("p50 %v (bound 400ms), worst %v (bound 2s): %v", p50, worst, took)

@@ -9,16 +9,36 @@ type fault struct {
 
 func faults() []fault {
 	return []fault{
-		{1, "a node is killed", "the others know within 3 s, and one of them plans in its place; its containers keep their limits"},
-		{2, "killed after the record of a change, before the Engine's call", "another node plans; the next life closes the record as what is true, and repeats nothing"},
-		{3, "killed after the Engine's call, before the record is closed", "the kernel is read back, the record closed, nothing repeated"},
+		{
+			1,
+			"a node is killed",
+			"the others know within 3 s, and one of them plans in its place; its containers keep their limits",
+		},
+		{
+			2,
+			"killed after the record of a change, before the Engine's call",
+			"another node plans; the next life closes the record as what is true, and repeats nothing",
+		},
+		{
+			3,
+			"killed after the Engine's call, before the record is closed",
+			"the kernel is read back, the record closed, nothing repeated",
+		},
 		{4, "SIGTERM", "what is under way ends, the file is closed, exit 0"},
 		{5, "SIGINT twice, SIGHUP, SIGQUIT, SIGPIPE", "forced exit; reload; stacks; ignored"},
 		{6, "a node stands still and goes on", "what it owned is given up; what it had decided is refused by its term"},
-		{7, "the network parts, also in halves", "each side goes on with the containers it has; a side without a majority says so"},
+		{
+			7,
+			"the network parts, also in halves",
+			"each side goes on with the containers it has; a side without a majority says so",
+		},
 		{8, "the network heals", "the higher term wins; one owner for each service within seconds"},
 		{9, "a link works one way only", "the others go on; who is given up learns it from them, and nothing swings"},
-		{10, "30 % of all packets lost, round trips of 300 ms ± 200 ms", "no owner changes: who gossip loses is asked directly"},
+		{
+			10,
+			"30 % of all packets lost, round trips of 300 ms ± 200 ms",
+			"no owner changes: who gossip loses is asked directly",
+		},
 		{11, "a node comes and goes", "it waits longer each time before it owns anything"},
 		{13, "two daemons on one host", "the second says so and exits with 75"},
 		{14, "two nodes of one name", "the newcomer names the other's address and exits with 78"},
@@ -34,7 +54,11 @@ func faults() []fault {
 		{24, "small packets, fragments", "the size is configurable; TCP where UDP fails"},
 		{25, "the Engine is slow", "a deadline for each call; measuring goes on"},
 		{26, "the Engine is stopped", "calls time out, the breaker opens, `status` says so"},
-		{27, "the Engine restarts and takes the containers along", "no drop of demand is seen in it; nothing shrinks for 5 min"},
+		{
+			27,
+			"the Engine restarts and takes the containers along",
+			"no drop of demand is seen in it; nothing shrinks for 5 min",
+		},
 		{28, "no Engine at the start", "ready after the first try; tried again for ever"},
 		{29, "permission denied on the socket", "one line with path and group"},
 		{30, "500, 404, 409, half a JSON, HTML", "typed errors; gone, looked at again, unreachable"},

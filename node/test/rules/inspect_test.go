@@ -198,7 +198,8 @@ func (in *inspector) calls(f *ast.File, r packageRule, test bool) {
 				in.fault(n.Pos(), "pass zerolog.Logger by value")
 			}
 		}
-		if pkg, name := qualified(n); pkg != "" && pkg == clock && r.layer <= pure && !test && slices.Contains(readings, name) {
+		if pkg, name := qualified(n); pkg != "" && pkg == clock && r.layer <= pure && !test &&
+			slices.Contains(readings, name) {
 			in.fault(n.Pos(), "%s reads the clock with time.%s: take now as an argument", r.path, name)
 		}
 		return true
@@ -247,7 +248,11 @@ func (in *inspector) skips(f *ast.File, pkg string) {
 			return true
 		})
 		if skip.IsValid() && !gated && in.maySkip[pkg+"."+fn.Name.Name] == "" {
-			in.fault(skip, "%s skips, and no EFFISCALE_ variable can require it: mention one, or list it in skips()", fn.Name.Name)
+			in.fault(
+				skip,
+				"%s skips, and no EFFISCALE_ variable can require it: mention one, or list it in skips()",
+				fn.Name.Name,
+			)
 		}
 	}
 }

@@ -89,7 +89,9 @@ func sentences(text string) []string {
 }
 
 func TestSentences(t *testing.T) {
-	got := sentences("# A title. Of two.\nOne `a. b` two\nthree. Four!\n\n- five: six\n- seven\n\n```\ncode. code\n```\n| a. |\n")
+	got := sentences(
+		"# A title. Of two.\nOne `a. b` two\nthree. Four!\n\n- five: six\n- seven\n\n```\ncode. code\n```\n| a. |\n",
+	)
 	want := "One code two three|Four||five|six|seven||"
 	if s := strings.Join(got, "|"); strings.Trim(regexp.MustCompile(`\|+`).ReplaceAllString(s, "|"), "|") !=
 		strings.Trim(regexp.MustCompile(`\|+`).ReplaceAllString(want, "|"), "|") {

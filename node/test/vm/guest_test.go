@@ -68,7 +68,12 @@ func install(t *testing.T) {
 	}
 	s := status(t)
 	if !s.Node.Ready || s.Node.Cgroup != "v2 systemd" || s.Node.Actuator != "kernel" {
-		t.Errorf("ready %v, cgroup %q, actuator %q; want true, v2 systemd, kernel", s.Node.Ready, s.Node.Cgroup, s.Node.Actuator)
+		t.Errorf(
+			"ready %v, cgroup %q, actuator %q; want true, v2 systemd, kernel",
+			s.Node.Ready,
+			s.Node.Cgroup,
+			s.Node.Actuator,
+		)
 	}
 	until(t, "a status line for systemd", func() bool {
 		return try("systemctl", "show", "effiscale", "-p", "StatusText", "--value") != ""
@@ -106,7 +111,13 @@ func shrink(t *testing.T) {
 
 // memoryGuard: a container that grows is never killed.
 func memoryGuard(t *testing.T) {
-	c := start(t, "vm-mem", "--cpus=0.5 -m 64m --memory-swap 64m", "effiscale.memory=64MiB..512MiB", "mem --from 16MiB --to 200MiB --rate 4MB")
+	c := start(
+		t,
+		"vm-mem",
+		"--cpus=0.5 -m 64m --memory-swap 64m",
+		"effiscale.memory=64MiB..512MiB",
+		"mem --from 16MiB --to 200MiB --rate 4MB",
+	)
 	until(t, "the limit to rise", func() bool { return c.memory(t) > 200<<20 })
 	until(t, "200 MiB in use", func() bool { return c.number(t, "memory.current") > 200<<20 })
 	if kills := c.event(t, "oom_kill"); kills != 0 || !c.running(t) {
@@ -120,7 +131,13 @@ func memoryGuard(t *testing.T) {
 
 // oomKill: a leap over the limit kills, and the next life gets more.
 func oomKill(t *testing.T) {
-	c := start(t, "vm-oom", "--cpus=0.5 -m 64m --memory-swap 64m --restart always", "effiscale.memory=64MiB..256MiB", "mem --from 90MiB --to 90MiB")
+	c := start(
+		t,
+		"vm-oom",
+		"--cpus=0.5 -m 64m --memory-swap 64m --restart always",
+		"effiscale.memory=64MiB..256MiB",
+		"mem --from 90MiB --to 90MiB",
+	)
 	until(t, "the limit to rise after the kill", func() bool { return c.engineMemory(t) > 90<<20 })
 	until(t, "a life with the new limit", func() bool { return c.running(t) && c.number(t, "memory.current") > 80<<20 })
 	run(t, "docker", "rm", "-f", c.name)
@@ -193,7 +210,8 @@ func hung(t *testing.T) {
 func group(t *testing.T) {
 	nobody := []string{"--reuid=65534", "--clear-groups", "effiscale", "pause", "vm-idle", "--for", "1s"}
 	run(t, "setpriv", append([]string{"--regid=effiscale"}, nobody...)...)
-	if err := exec.Command("setpriv", append([]string{"--regid=65534"}, nobody...)...).Run(); err == nil || !strings.Contains(err.Error(), "exit status 77") {
+	if err := exec.Command("setpriv", append([]string{"--regid=65534"}, nobody...)...).Run(); err == nil ||
+		!strings.Contains(err.Error(), "exit status 77") {
 		t.Errorf("an outsider's order: %v, want exit status 77", err)
 	}
 }
@@ -207,7 +225,10 @@ func rootless(t *testing.T) {
 	if s := status(t); s.Node.Actuator != "engine" {
 		t.Errorf("actuator %q", s.Node.Actuator)
 	}
-	if user := try("sh", "-c", "ps -o user= -p $(systemctl show effiscale -p MainPID --value)"); !strings.HasPrefix(user, "effisca") {
+	if user := try("sh", "-c", "ps -o user= -p $(systemctl show effiscale -p MainPID --value)"); !strings.HasPrefix(
+		user,
+		"effisca",
+	) {
 		t.Errorf("runs as %s", user)
 	}
 	c := start(t, "vm-user", "--cpus=0.2 -m 64m", "effiscale.cpu=0.05..1.5", fmt.Sprintf("cpu --cores %g", busy))
@@ -258,7 +279,8 @@ func uninstall(t *testing.T) {
 	commands(t, "uninstall-commands")
 	for name, cores := range map[string]float64{"vm-grow": 0.2, "vm-idle": byHandCores} {
 		c := find(t, name)
-		if !c.running(t) || !near(c.engineCPU(t), cores) || !near(c.quota(t), cores) || c.engineMemory(t) != 64<<20 || c.memory(t) != 64<<20 {
+		if !c.running(t) || !near(c.engineCPU(t), cores) || !near(c.quota(t), cores) || c.engineMemory(t) != 64<<20 ||
+			c.memory(t) != 64<<20 {
 			t.Errorf("%s: Engine %.2f cores %d bytes, kernel %.2f cores %d bytes, running %v; want %.2f cores and 64 MiB",
 				name, c.engineCPU(t), c.engineMemory(t), c.quota(t), c.memory(t), c.running(t), cores)
 		}

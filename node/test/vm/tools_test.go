@@ -119,7 +119,9 @@ type container struct{ name, id string }
 // start runs a managed container of the load image.
 func start(t *testing.T, name, flags, label, work string) container {
 	t.Helper()
-	args := append([]string{"run", "-d", "--name", name, "--label", "effiscale.enable=true", "--label", label}, strings.Fields(flags)...)
+	args := append(
+		[]string{"run", "-d", "--name", name, "--label", "effiscale.enable=true", "--label", label},
+		strings.Fields(flags)...)
 	args = append(args, "load", "/load")
 	run(t, "docker", append(args, strings.Fields(work)...)...)
 	return find(t, name)
