@@ -78,7 +78,8 @@ func TestRingSize(t *testing.T) {
 		every    time.Duration
 		most     int
 		covering time.Duration
-	}{{time.Second, 300, 299 * time.Second}, {10 * time.Second, 32, 310 * time.Second}, {time.Minute, 16, 15 * time.Minute},
+	}{{time.Second, 300, 299 * time.Second}, {10 * time.Second, 32, 310 * time.Second},
+		{time.Minute, 16, 15 * time.Minute},
 		{100 * time.Millisecond, 300, 29 * time.Second}} {
 		r := NewRing(RingPoints)
 		at := begin

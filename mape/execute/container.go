@@ -233,3 +233,16 @@ func (c *Container) Exited() {
 		c.seen.notFound, c.retry[0].at, c.retry[1].at = 0, time.Time{}, time.Time{}
 	}
 }
+
+// sameCPU compares quotas as the kernel rounds them: to a microsecond of the
+// period, and with the systemd driver up to a whole percent of a core.
+func sameCPU(a, b knowledge.NanoCPU) bool {
+	return max(a-b, b-a) <= max(b/100, knowledge.OneCPU/100)
+}
+
+func same(r knowledge.Resource, a, b int64) bool {
+	if r == knowledge.ResourceCPU {
+		return sameCPU(knowledge.NanoCPU(a), knowledge.NanoCPU(b))
+	}
+	return max(a-b, b-a) < 64*int64(knowledge.KiB) // page sizes up to 64 KiB
+}

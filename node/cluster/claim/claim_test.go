@@ -336,7 +336,9 @@ func TestRow6ClaimsEndWithTheirCause(t *testing.T) {
 		{"moved", func(b *Claims, _ func()) { b.End("s", ErrMoved) }, ErrMoved, nil},
 		{"superseded", func(b *Claims, _ func()) { b.End("s", ErrSuperseded) }, ErrSuperseded, nil},
 		{"not its own", func(b *Claims, _ func()) { b.End("x", ErrMoved) }, nil, nil},
-		{"a ring that keeps one", func(b *Claims, _ func()) { b.Keep(func(k key) bool { return k == "o" }, ErrMoved) }, ErrMoved, nil},
+		{"a ring that keeps one", func(b *Claims, _ func()) {
+			b.Keep(func(k key) bool { return k == "o" }, ErrMoved)
+		}, ErrMoved, nil},
 		{"stalled", func(b *Claims, _ func()) { b.EndAll(ErrStalled) }, ErrStalled, ErrStalled},
 		{"stopped", func(_ *Claims, stop func()) { stop() }, ErrStopped, ErrStopped},
 	} {

@@ -259,20 +259,20 @@ func TestGoodbyeOfALifeUnseen(t *testing.T) {
 		}
 		was := seen[0].Started
 		status := func() string {
-			p, _ := m.Peer(other.self)
+			p, _ := m.Peer(other.o.ID)
 			return p.Status
 		}
-		m.leaves.receive(packNotices([]notice{{other.self, was + 1}}))
+		m.leaves.receive(packNotices([]notice{{other.o.ID, was + 1}}))
 		if status() != "alive" {
 			t.Error("a goodbye took away who is there")
 		}
 		_ = other.Close()
 		b.within(t, 20*time.Second, "the other one is gone", func() bool { return status() == "failed" })
-		m.leaves.receive(packNotices([]notice{{other.self, was - 1}, {other.self, 0}, {other.self, -1}}))
+		m.leaves.receive(packNotices([]notice{{other.o.ID, was - 1}, {other.o.ID, 0}, {other.o.ID, -1}}))
 		if status() != "failed" {
 			t.Errorf("%s after the goodbye of an earlier life", status())
 		}
-		m.leaves.receive(packNotices([]notice{{other.self, was + 1}}))
+		m.leaves.receive(packNotices([]notice{{other.o.ID, was + 1}}))
 		if status() != "left" {
 			t.Errorf("%s after the goodbye of a later life", status())
 		}
@@ -378,7 +378,7 @@ func TestVotersAreSentAtOnce(t *testing.T) {
 				b.all[0].Update(func(m *Meta) { m.Voters, m.Features = v, m.Features|FeatureVoters })
 			}
 			time.Sleep(2 * time.Second)
-			if p, _ := b.all[1].Peer(b.all[0].self); p.Voters.Number != base {
+			if p, _ := b.all[1].Peer(b.all[0].o.ID); p.Voters.Number != base {
 				t.Errorf("list %d, two seconds later %d arrived", base, p.Voters.Number)
 			}
 		}

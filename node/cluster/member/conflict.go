@@ -77,8 +77,8 @@ func (c *conflicts) askAll() bool {
 	asked := make(map[duplicate]meeting, len(c.open))
 	for r, met := range c.open {
 		e := c.m.roster.entries[r.id]
-		gone := r.id != c.m.self && (e == nil || !e.alive || e.addr != r.addr)
-		if gone || r.id == c.m.self && met.tries >= duplicateTries {
+		gone := r.id != c.m.o.ID && (e == nil || !e.alive || e.addr != r.addr)
+		if gone || r.id == c.m.o.ID && met.tries >= duplicateTries {
 			delete(c.open, r)
 			continue
 		}
@@ -112,7 +112,7 @@ func (c *conflicts) askAll() bool {
 // answers: a node with the duplicate's id is alive at its address, and is not this one.
 func (c *conflicts) answers(r duplicate) bool {
 	a, err := netip.ParseAddrPort(r.addr)
-	if err != nil || c.m.ctx.Err() != nil || r.id == c.m.self && c.ours(a) {
+	if err != nil || c.m.ctx.Err() != nil || r.id == c.m.o.ID && c.ours(a) {
 		return false
 	}
 	return c.m.pings.ask(r.id, a) == nil
@@ -163,7 +163,7 @@ func (c *conflicts) conflict(r duplicate, met meeting) {
 	c.m.roster.counts.Conflicts++
 	other := Peer{ID: r.id, Addr: r.addr, Alive: true, Status: "alive"}
 	other.Meta = Meta{Name: r.name, Started: r.started}
-	if e := c.m.roster.entries[r.id]; e != nil && r.id != c.m.self {
+	if e := c.m.roster.entries[r.id]; e != nil && r.id != c.m.o.ID {
 		other = e.peer(c.m.o.Now(), c.m.roster.takers())
 	}
 	mine := c.m.meta.Started
@@ -172,12 +172,12 @@ func (c *conflicts) conflict(r duplicate, met meeting) {
 	// hosts' clocks: it breaks ties only.
 	yield := met.other
 	if met.mine == met.other {
-		yield = cmp.Or(cmp.Compare(mine, other.Started), cmp.Compare(c.m.self, other.ID),
+		yield = cmp.Or(cmp.Compare(mine, other.Started), cmp.Compare(c.m.o.ID, other.ID),
 			cmp.Compare(c.m.addr.String(), other.Addr)) > 0
 	}
 	c.m.o.Log.Error().Str("node", string(other.ID)).Str("addr", other.Addr).Str("name", other.Name).Bool("yield", yield).
 		Msg("another node has the same name or id")
-	if r.id == c.m.self {
+	if r.id == c.m.o.ID {
 		// Others pass on one of two nodes with the same id only: let it know directly.
 		c.m.spawn(func() { _, _ = c.m.ml.Join([]string{r.addr}) })
 	}

@@ -34,7 +34,7 @@ func (d delegate) NodeMeta(int) []byte {
 
 // NotifyAlive refuses members with invalid metadata.
 func (d delegate) NotifyAlive(n *memberlist.Node) error {
-	if n.Name == string(d.m.self) {
+	if n.Name == string(d.m.o.ID) {
 		return nil
 	}
 	cause, detail := d.judge(n)
@@ -78,7 +78,7 @@ func (d delegate) NotifyMerge(nodes []*memberlist.Node) error {
 		if n.State != memberlist.StateAlive {
 			continue
 		}
-		if n.Name == string(d.m.self) {
+		if n.Name == string(d.m.o.ID) {
 			return nil
 		}
 		cause, _ := d.judge(n)
@@ -102,7 +102,7 @@ func (d delegate) NotifyUpdate(n *memberlist.Node) { d.came(n, false) }
 
 func (d delegate) came(n *memberlist.Node, joined bool) {
 	id := knowledge.NodeID(n.Name)
-	if id == d.m.self {
+	if id == d.m.o.ID {
 		return
 	}
 	meta, err := Unpack(n.Meta)
@@ -117,7 +117,7 @@ func (d delegate) came(n *memberlist.Node, joined bool) {
 }
 
 func (d delegate) NotifyLeave(n *memberlist.Node) {
-	if n.Name == string(d.m.self) {
+	if n.Name == string(d.m.o.ID) {
 		return
 	}
 	p := d.m.roster.went(knowledge.NodeID(n.Name))
@@ -136,8 +136,8 @@ func (d delegate) NotifyConflict(existing, other *memberlist.Node) {
 	}
 	d.m.mu.Lock()
 	defer d.m.mu.Unlock()
-	if existing.Name == string(d.m.self) {
-		d.m.conflicts.note(duplicate{d.m.self, addrOf(other), meta.Started, meta.Name}, meta)
+	if existing.Name == string(d.m.o.ID) {
+		d.m.conflicts.note(duplicate{d.m.o.ID, addrOf(other), meta.Started, meta.Name}, meta)
 	} else if e := d.m.roster.entries[knowledge.NodeID(existing.Name)]; e != nil && e.alive {
 		e.moved = addrOf(other)
 	}

@@ -66,7 +66,7 @@ func unpackNotices(b []byte) []notice {
 // addresses are the roster's: memberlist gives out its own record of a node, and writes to
 // it meanwhile.
 func (l *leaves) send() {
-	b := packNotices([]notice{{l.m.self, l.m.snapshot().Started}})
+	b := packNotices([]notice{{l.m.o.ID, l.m.snapshot().Started}})
 	l.queue.QueueBroadcast(broadcast(b))
 	var to []memberlist.Address
 	l.m.mu.Lock()

@@ -87,7 +87,6 @@ type Members struct {
 	ml       *memberlist.Memberlist
 	keyring  keyring
 	refusals *refusals
-	self     knowledge.NodeID
 	addr     netip.AddrPort // advertised
 
 	ctx    context.Context // of all goroutines
@@ -122,7 +121,7 @@ func Open(o Options) (*Members, error) {
 		return nil, err
 	}
 	m := &Members{
-		o: o, self: o.ID, meta: o.Meta, refusals: newRefusals(o.Log, o.Now), began: o.Now(),
+		o: o, meta: o.Meta, refusals: newRefusals(o.Log, o.Now), began: o.Now(),
 		closing: make(chan struct{}, 1), changed: make(chan struct{}, 1), dirty: make(chan struct{}, 1),
 	}
 	m.roster = &roster{m: m, entries: map[knowledge.NodeID]*entry{}}
@@ -197,7 +196,7 @@ func (m *Members) config() *memberlist.Config {
 		c.TCPTimeout = 5 * time.Second
 	}
 	d := delegate{m}
-	c.Name, c.Label, c.Keyring = string(m.self), m.o.Cluster, m.keyring.ring
+	c.Name, c.Label, c.Keyring = string(m.o.ID), m.o.Cluster, m.keyring.ring
 	c.Delegate, c.Events, c.Conflict, c.Merge, c.Ping, c.Alive = d, d, d, d, d, d
 	c.EnableCompression = false
 	c.UDPBufferSize = m.o.UDPBufferSize

@@ -82,7 +82,7 @@ func (p *pings) receive(b []byte) {
 			close(p.asked[number])
 			delete(p.asked, number)
 		}
-	case len(b) > askHead && len(b) <= askMost && b[0] == askMark && string(b[1+8:askHead]) == string(p.m.self):
+	case len(b) > askHead && len(b) <= askMost && b[0] == askMark && string(b[1+8:askHead]) == string(p.m.o.ID):
 		select {
 		case p.queue <- bytes.Clone(b):
 		default: // it is asked again

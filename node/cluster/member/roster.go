@@ -129,7 +129,7 @@ func (r *roster) remember(kept []Seen) {
 	now := r.m.o.Now()
 	for _, s := range kept {
 		_, err := netip.ParseAddrPort(s.Addr)
-		if err != nil || !validID(string(s.ID)) || s.ID == r.m.self {
+		if err != nil || !validID(string(s.ID)) || s.ID == r.m.o.ID {
 			continue
 		}
 		if now.Sub(s.LastSeen) > keepGone || len(r.entries) >= maxGone {
@@ -175,7 +175,7 @@ func (m *Members) Peer(id knowledge.NodeID) (Peer, bool) {
 	now := m.o.Now()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if id == m.self {
+	if id == m.o.ID {
 		return m.selfPeer(), true
 	}
 	e := m.roster.entries[id]
@@ -194,7 +194,7 @@ func (m *Members) Peer(id knowledge.NodeID) (Peer, bool) {
 
 // selfPeer needs mu.
 func (m *Members) selfPeer() Peer {
-	p := Peer{ID: m.self, Addr: m.addr.String(), Meta: m.meta, Alive: true, Status: "alive", Since: m.began, Self: true}
+	p := Peer{ID: m.o.ID, Addr: m.addr.String(), Meta: m.meta, Alive: true, Status: "alive", Since: m.began, Self: true}
 	if m.left.Load() {
 		p.Alive, p.Status, p.Since = false, "left", m.ended
 	}

@@ -52,7 +52,7 @@ func (m *Members) edit(f func(*Meta)) {
 // seven had a living node declared dead by all, and with differing lengths none.
 func (m *Members) pad(packed []byte) []byte {
 	var sum byte
-	for _, c := range []byte(m.self) {
+	for _, c := range []byte(m.o.ID) {
 		sum = sum*31 + c
 	}
 	return append(packed, make([]byte, int(sum%padNodes)*padEdits+m.edits%padEdits)...)

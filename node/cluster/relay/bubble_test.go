@@ -91,7 +91,8 @@ func TestInABubble(t *testing.T) {
 		wg.Go(func() { _ = b.Serve(ctx) })
 		id := b.o.Self.ID()
 		for i := range 60 {
-			if got, err := a.Call(ctx, id, "echo", fmt.Append(nil, i)); err != nil || string(got) != fmt.Sprint(a.o.Self.ID().Short(), " ", i) {
+			want := fmt.Sprint(a.o.Self.ID().Short(), " ", i)
+			if got, err := a.Call(ctx, id, "echo", fmt.Append(nil, i)); err != nil || string(got) != want {
 				t.Fatalf("call %d: %q, %v", i, got, err)
 			}
 			time.Sleep(time.Second)

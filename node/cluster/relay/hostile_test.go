@@ -408,7 +408,8 @@ func TestOnePeersPlaces(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 60 {
 		wg.Go(func() {
-			c, err := tls.Dial("tcp", b.addr, &tls.Config{Certificates: []tls.Certificate{cert}, InsecureSkipVerify: true, NextProtos: []string{"h2"}})
+			c, err := tls.Dial("tcp", b.addr,
+				&tls.Config{Certificates: []tls.Certificate{cert}, InsecureSkipVerify: true, NextProtos: []string{"h2"}})
 			if err != nil {
 				return
 			}

@@ -132,7 +132,9 @@ func TestCall(t *testing.T) {
 		"fail": {Serve: func(context.Context, knowledge.NodeID, []byte) ([]byte, error) {
 			return nil, errors.New("a\nb\x1b[31m")
 		}},
-		"refuse": {Serve: func(context.Context, knowledge.NodeID, []byte) ([]byte, error) { return nil, &Error{409, "too old"} }},
+		"refuse": {Serve: func(context.Context, knowledge.NodeID, []byte) ([]byte, error) {
+			return nil, &Error{409, "too old"}
+		}},
 		"panic":  {Serve: func(context.Context, knowledge.NodeID, []byte) ([]byte, error) { panic("x") }},
 		"endless": {Serve: func(context.Context, knowledge.NodeID, []byte) ([]byte,
 			error) {

@@ -81,7 +81,8 @@ func TestRecreated(t *testing.T) {
 	d.start()
 	d.sees(old)
 	d.met(old)
-	if _, err := api.OpScale.Call(t.Context(), d.Client, api.ScaleRequest{Container: old.name, CPU: 0.7, Memory: 160 * MiB}); err != nil {
+	request := api.ScaleRequest{Container: old.name, CPU: 0.7, Memory: 160 * MiB}
+	if _, err := api.OpScale.Call(t.Context(), d.Client, request); err != nil {
 		t.Fatal(err)
 	}
 	old.remove()
@@ -158,7 +159,8 @@ func TestContainerRestart(t *testing.T) {
 	d.start()
 	d.sees(b)
 	d.met(b)
-	if _, err := api.OpScale.Call(t.Context(), d.Client, api.ScaleRequest{Container: b.name, Memory: 96 * MiB}); err != nil {
+	request := api.ScaleRequest{Container: b.name, Memory: 96 * MiB}
+	if _, err := api.OpScale.Call(t.Context(), d.Client, request); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {

@@ -140,7 +140,8 @@ func TestRestore(t *testing.T) {
 		eventually(t, 40*time.Second, b.name+" grows by itself", func() bool { return b.kernel.Quota() > 0.22 })
 	}
 	for _, b := range boxes[:3] {
-		if _, err := api.OpScale.Call(t.Context(), d.Client, api.ScaleRequest{Container: b.name, CPU: 0.7, Memory: 192 * MiB}); err != nil {
+		request := api.ScaleRequest{Container: b.name, CPU: 0.7, Memory: 192 * MiB}
+		if _, err := api.OpScale.Call(t.Context(), d.Client, request); err != nil {
 			t.Errorf("%s: %v", b.name, err)
 		}
 	}

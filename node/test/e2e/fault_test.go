@@ -25,7 +25,8 @@ func TestEngineTrouble(t *testing.T) {
 		mode  string
 		delay time.Duration
 		lasts time.Duration
-	}{{hangs, 0, 10 * time.Second}, {drops, 0, 8 * time.Second}, {slow, 5 * time.Second, 11 * time.Second}, {slow, 30 * time.Second, 10 * time.Second},
+	}{{hangs, 0, 10 * time.Second}, {drops, 0, 8 * time.Second}, {slow, 5 * time.Second, 11 * time.Second},
+		{slow, 30 * time.Second, 10 * time.Second},
 		{fails, 0, 8 * time.Second}, {html, 0, 8 * time.Second}, {truncated, 0, 8 * time.Second}}
 	var boxes []*box
 	for i, trouble := range troubles {

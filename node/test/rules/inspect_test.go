@@ -51,7 +51,8 @@ type receiver struct {
 func inspect(tree fs.FS, packages []packageRule, adapters []adapter, skips map[string]string) ([]string, error) {
 	in := &inspector{
 		packages: map[string]packageRule{}, adapters: adapters, maySkip: skips, fset: token.NewFileSet(),
-		globals: map[string]map[string]token.Pos{}, writes: map[string]map[string]token.Pos{}, methods: map[string]*receiver{},
+		globals: map[string]map[string]token.Pos{}, writes: map[string]map[string]token.Pos{},
+		methods: map[string]*receiver{},
 	}
 	for _, r := range packages {
 		in.packages[r.path] = r
