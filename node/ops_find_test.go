@@ -175,6 +175,9 @@ func TestAnyNodeAnswers(t *testing.T) {
 		})
 	})
 	placed, err := a.n.ops.Explain(ctx, api.ExplainRequest{Name: "solo"})
+	if err != nil {
+		t.Fatal(err)
+	}
 	owner, warm := placed.Owner, placed.Warm
 	want := append([]string{owner}, warm...)
 	for _, s := range f.all {

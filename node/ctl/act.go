@@ -182,7 +182,7 @@ func pause(ctx context.Context, a *app, args []string, r api.PauseRequest) error
 		return err
 	}
 	return Coded(ExitUnreachable, fmt.Errorf("not reached: %s\nA host that answered too late may have done it; "+
-		"see `effiscale members`, and run this again when all hosts answer.", strings.Join(scrub(v.NotReached), ", ")))
+		"see `effiscale members`, and run this again when all hosts answer", strings.Join(scrub(v.NotReached), ", ")))
 }
 
 func pauseText(p *page, v pauseView, length time.Duration) {

@@ -51,7 +51,7 @@ func (o trace) Trace(ctx context.Context, q api.TraceRequest) (t api.Trace, err 
 
 // alsoRuns are the other hosts on which a service runs.
 func (o trace) alsoRuns(ctx context.Context, service string) (hosts []string) {
-	m := resolver{o.host, o.peers}.method()
+	m := resolver(o).method()
 	all := o.peers.live(peersAsked)
 	m.ask(ctx, o.peers, all, service)
 	for i := range all {
