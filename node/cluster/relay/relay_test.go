@@ -135,7 +135,7 @@ func TestCall(t *testing.T) {
 		"refuse": {Serve: func(context.Context, knowledge.NodeID, []byte) ([]byte, error) {
 			return nil, &Error{409, "too old"}
 		}},
-		"panic":  {Serve: func(context.Context, knowledge.NodeID, []byte) ([]byte, error) { panic("x") }},
+		"panic": {Serve: func(context.Context, knowledge.NodeID, []byte) ([]byte, error) { panic("x") }},
 		"endless": {Serve: func(context.Context, knowledge.NodeID, []byte) ([]byte,
 			error) {
 			return make([]byte, maxAnswer+1), nil
