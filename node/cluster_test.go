@@ -122,6 +122,7 @@ func TestRow22NothingOldAfterKill(t *testing.T) {
 // TestMembersSayWhy: the list of the members says since when one is what it is, why
 // this node waits, and what a person should look at; under the name in force.
 func TestMembersSayWhy(t *testing.T) {
+	t.Parallel()
 	f := newTestCluster(t, 4)
 	a, b, late, stranger := f.all[0], f.all[1], f.all[2], f.all[3]
 	members := func(s *testNode) (api.Members, map[string]api.MemberView) {

@@ -115,6 +115,7 @@ func clusterChecksOf(t *testing.T, s *testNode) []api.Check {
 // TestPauseReachesEveryHost: a service is paused and resumed on every host that runs it,
 // whichever node is asked; HOST/NAME means one; and who cannot be told is named.
 func TestPauseReachesEveryHost(t *testing.T) {
+	t.Parallel()
 	_, a, b, c := clusterOfThree(t)
 	ctx := t.Context()
 	allSay(t, a)
@@ -187,6 +188,7 @@ func TestPauseReachesEveryHost(t *testing.T) {
 // TestNamesOnEveryHost: plan, restore, explain, scale and history find a name on whichever
 // host has it, HOST/NAME means one, and an ambiguous name is answered with the forms to type.
 func TestNamesOnEveryHost(t *testing.T) {
+	t.Parallel()
 	_, a, b, c := clusterOfThree(t)
 	ctx := t.Context()
 

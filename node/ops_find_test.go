@@ -54,6 +54,7 @@ func of(service string) map[string]string { return map[string]string{"service": 
 // TestAnyNodeAnswers: whichever node is asked about a container or a service of another
 // host, the answer is that host's, and says so; and what cannot be known is not denied.
 func TestAnyNodeAnswers(t *testing.T) {
+	t.Parallel()
 	f := newTestCluster(t, 3)
 	a, b, c := f.all[0], f.all[1], f.all[2]
 	a.giveEngine(dockertest.Spec{Name: "front", Labels: of("front")}, dockertest.Spec{Name: "shop-a", Labels: of("shop")})

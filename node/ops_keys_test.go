@@ -40,6 +40,7 @@ func printOf(t *testing.T, key string) string {
 // back with what `keys` changed, not with its key file, and nobody can be cut off by
 // a change.
 func TestRow18KeysOutliveRestarts(t *testing.T) {
+	t.Parallel()
 	f := newTestCluster(t, 3).startAll()
 	a, b, c := f.all[0], f.all[1], f.all[2]
 	text, err := os.ReadFile(a.path("cluster.key"))

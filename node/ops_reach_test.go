@@ -18,6 +18,7 @@ import (
 // TestRow23WrongAddress: a node that tells others an address at which it is not says
 // so, with that address and the one that they see, until it is corrected.
 func TestRow23WrongAddress(t *testing.T) {
+	t.Parallel()
 	f := newTestCluster(t, 2)
 	lost := f.all[1]
 	lost.set("CLUSTER_ADVERTISE", "127.0.0.77")
@@ -127,6 +128,7 @@ func (s *testNode) clone(to *testNode) {
 // a node of its own: the key of the first is set aside. A copy on the same machine is
 // the same node twice, and the later one gives way.
 func TestRow15ClonedHost(t *testing.T) {
+	t.Parallel()
 	if firstLine("/etc/machine-id") == "" && os.Getenv("EFFISCALE_REQUIRE_ENGINE") != "1" {
 		t.Skip("this machine has no machine-id")
 	}

@@ -16,6 +16,7 @@ import (
 // when it does, also by a life after the one that was told. One that is registered again
 // elsewhere is looked for there; where there are too many, the oldest gives way.
 func TestRow23RegisteredBeforeItRuns(t *testing.T) {
+	t.Parallel()
 	f := newTestCluster(t, 2)
 	first, late := f.all[0], f.all[1]
 	l, err := net.Listen("tcp", "127.0.0.1:0") // a free port; nobody answers there yet

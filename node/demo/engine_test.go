@@ -226,6 +226,7 @@ func TestEngineDemo(t *testing.T) {
 
 // Row 5: however it is interrupted, and wherever it stands then, nothing is left.
 func TestEngineDemoInterrupted(t *testing.T) {
+	long(t)
 	c, file := engine(t), program(t)
 	for _, tt := range []struct {
 		name, at string
@@ -258,6 +259,7 @@ func TestEngineDemoInterrupted(t *testing.T) {
 // A demo that was killed leaves containers, an image and a directory; its daemon
 // ends with it, and the next demo removes the rest.
 func TestEngineDemoKilled(t *testing.T) {
+	long(t)
 	c, file := engine(t), program(t)
 	var d *demonstration
 	again(t, func() bool {

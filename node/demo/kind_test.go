@@ -31,6 +31,14 @@ func asRoot(t *testing.T) {
 	t.Skip("left out: it needs root")
 }
 
+// long leaves a test out that repeats the demo's half minute in another way.
+func long(t *testing.T) {
+	t.Helper()
+	if os.Getenv("EFFISCALE_LONG") != "1" {
+		t.Skip("left out: it takes long, and runs with EFFISCALE_LONG=1")
+	}
+}
+
 // groups leaves a test out where no control groups can be created.
 func groups(t *testing.T) *cgroup.Host {
 	t.Helper()
@@ -63,6 +71,7 @@ func says(t *testing.T, out string, texts ...string) {
 // TestEngineDemoOfAMember: a member of the socket's group sees the demo in containers, and
 // is told what root would add.
 func TestEngineDemoOfAMember(t *testing.T) {
+	long(t)
 	c := engine(t)
 	asRoot(t)
 	socket := strings.TrimPrefix(docker.DefaultHost, "unix://")
@@ -165,6 +174,7 @@ func TestDemoOfProcesses(t *testing.T) {
 // TestDemoOfProcessesKilled: processes and daemon of a demo that was killed end with it, and
 // the next demo removes its control group and directory.
 func TestDemoOfProcessesKilled(t *testing.T) {
+	long(t)
 	h, file := groups(t), program(t)
 	t.Setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
 	var d *demonstration
