@@ -151,10 +151,12 @@ func TestOrdersOfWhoIsNotHeard(t *testing.T) {
 	n := newTestCluster(t, 1).startAll().all[0].n
 	for method, body := range map[string]string{"scale": `{"container":"web","cpu":1}`, "pause": `{"all":true}`,
 		"restore": `"web"`} {
-		said := new(relay.Error)
-		if _, err := n.ops.Handlers()[method].Serve(t.Context(), "f00d", []byte(body)); !errors.As(err, &said) ||
-			said.Status != http.StatusForbidden {
-			t.Errorf("%s: %v", method, err)
+		for _, body := range []string{body, "{"} {
+			said := new(relay.Error)
+			if _, err := n.ops.Handlers()[method].Serve(t.Context(), "f00d", []byte(body)); !errors.As(err, &said) ||
+				said.Status != http.StatusForbidden {
+				t.Errorf("%s %s: %v", method, body, err)
+			}
 		}
 	}
 }

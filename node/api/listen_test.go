@@ -128,6 +128,22 @@ func secrets(t *testing.T) (tokens, cert, key string) {
 		write("key", pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: private}))
 }
 
+// TestTokenWithALongName: any name that the tokens file may hold is one that may scale.
+func TestTokenWithALongName(t *testing.T) {
+	name := strings.Repeat("n", maxName)
+	path := filepath.Join(t.TempDir(), "tokens")
+	line := fmt.Appendf(nil, "operate:%x:%s\n", sha256.Sum256([]byte(secret)), name)
+	if err := os.WriteFile(path, line, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h := serveWith(t, Options{TokensFile: path})
+	status, body := h.ask(t, Execution, "POST", "/scale/vertical", `{"container_id":"web","direction":"up"}`,
+		"Authorization", "Bearer "+secret)
+	if status != http.StatusOK || len(h.d.scales) != 1 || h.d.scales[0].By != "api token "+name {
+		t.Errorf("%d %s, %+v", status, body, h.d.scales)
+	}
+}
+
 // TestRow56Tokens: row 56, roles over TLS.
 func TestRow56Tokens(t *testing.T) {
 	tokens, cert, key := secrets(t)

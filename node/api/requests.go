@@ -87,9 +87,6 @@ type ScaleRequest struct {
 // SetCaller takes the name of the client, for the history.
 func (q *ScaleRequest) SetCaller(by string) { q.By = by }
 
-// maxBy bounds the name of a client with that of the host that it asked.
-const maxBy = 128
-
 func checkScale(q ScaleRequest) error {
 	if err := CheckPlace(q.Container); err != nil {
 		return err
@@ -103,8 +100,6 @@ func checkScale(q ScaleRequest) error {
 		return Errorf(KindInvalid, "memory: must be more than 0 and at most 1024 TiB, in bytes")
 	case q.Key != "" && checkName(q.Key) != nil:
 		return Errorf(KindInvalid, "Idempotency-Key: at most 128 printable characters")
-	case len(q.By) > maxBy:
-		return Errorf(KindInvalid, "by: at most %d bytes", maxBy)
 	case q.Direction == "" && q.CPU == 0 && q.Memory == 0:
 		return Errorf(KindInvalid, "nothing is asked for: give cpu, memory or a direction")
 	}

@@ -31,14 +31,14 @@ type answers interface {
 
 func (m method[Q, R]) handler(p *peers) (string, relay.Handler) {
 	serve := func(ctx context.Context, from knowledge.NodeID, body []byte) ([]byte, error) {
-		q, err := m.read(body)
-		if err != nil {
-			return nil, &relay.Error{Status: http.StatusBadRequest, Text: err.Error()}
-		}
 		if m.member {
 			if err := p.inGossip(from); err != nil {
 				return nil, err
 			}
+		}
+		q, err := m.read(body)
+		if err != nil {
+			return nil, &relay.Error{Status: http.StatusBadRequest, Text: err.Error()}
 		}
 		r, err := m.here(ctx, from, q)
 		if err != nil {

@@ -23,7 +23,16 @@ type scale struct {
 	keyed chan struct{} // a token for the one request with an Idempotency-Key that is running
 }
 
+// maxBy bounds the name of a client that another host sends, with that host's name.
+const maxBy = 128
+
 func (o scale) method() method[api.ScaleRequest, api.ScaleResult] {
+	check := func(q api.ScaleRequest) error {
+		if len(q.By) > maxBy {
+			return api.Errorf(api.KindBadRequest, "by: at most %d bytes", maxBy)
+		}
+		return api.OpScale.Check(q)
+	}
 	here := func(ctx context.Context, _ knowledge.NodeID, q api.ScaleRequest) (res api.ScaleResult, err error) {
 		if q.Container, err = o.container(ctx, q.Container); err != nil {
 			return res, err
@@ -31,7 +40,13 @@ func (o scale) method() method[api.ScaleRequest, api.ScaleResult] {
 		return o.here(ctx, q)
 	}
 	return method[api.ScaleRequest, api.ScaleResult]{
-		name: "scale", maxBody: 16 << 10, member: true, check: api.OpScale.Check, here: here}
+		name: "scale", maxBody: 16 << 10, member: true, check: check, here: here}
+}
+
+// byAt is the name of a client that asked at a host, cut to what other hosts accept.
+func byAt(by, host string) string {
+	at := " at " + host
+	return strings.ToValidUTF8(by[:min(len(by), max(maxBy-len(at), 0))], "") + at
 }
 
 // Scale sets limits of a container on whichever host it runs.
@@ -58,7 +73,7 @@ func (o scale) Scale(ctx context.Context, q api.ScaleRequest) (res api.ScaleResu
 	if err != nil {
 		return res, err
 	}
-	q.By += " at " + o.host.name
+	q.By = byAt(q.By, o.host.name)
 	res, err = o.method().order(ctx, o.peers, &there, q)
 	res.Host = nameOr(there.peer)
 	return res, err

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/rs/zerolog"
 
@@ -59,5 +60,25 @@ func TestRow62SameRequestAgain(t *testing.T) {
 			Key: c.key}); api.KindOf(err) != api.KindRefused {
 			t.Errorf("%s, of another container: %v", c.key, err)
 		}
+	}
+}
+
+// TestByOfAnotherHost: other hosts accept the name of any client, and none that is longer.
+func TestByOfAnotherHost(t *testing.T) {
+	check := scale{}.method().check
+	host := strings.Repeat("h", 64)
+	for _, by := range []string{"cli root", "api token " + strings.Repeat("n", 128), strings.Repeat("é", 128)} {
+		got := byAt(by, host)
+		short, _, _ := strings.Cut(got, " at "+host)
+		if !strings.HasPrefix(by, short) || !strings.HasSuffix(got, " at "+host) || !utf8.ValidString(got) {
+			t.Errorf("%q became %q", by, got)
+		}
+		if err := check(api.ScaleRequest{Container: "web", CPU: 1, By: got}); err != nil {
+			t.Errorf("%q: %v", got, err)
+		}
+	}
+	long := api.ScaleRequest{Container: "web", CPU: 1, By: strings.Repeat("n", maxBy+1)}
+	if err := check(long); api.KindOf(err) != api.KindBadRequest {
+		t.Errorf("a longer one: %v", err)
 	}
 }
