@@ -121,11 +121,11 @@ func TestFrozen(t *testing.T) {
 	stopped := time.Now()
 	p.rate.Store(70)
 	_ = waitFor(12*time.Second, func() bool { return false })
-	before := len(d.said("comes late"))
+	before := len(d.said("tick is late"))
 	d.signal(syscall.SIGCONT)
 	woke := time.Now()
 	hold(t, 6*time.Second, "no cut is made for the load of before", func() bool { return b.kernel.Quota() > 0.6 })
-	if len(d.said("comes late")) == before {
+	if len(d.said("tick is late")) == before {
 		t.Error("the log does not tell of the gap")
 	}
 	for _, c := range d.changes(b) {
@@ -133,11 +133,11 @@ func TestFrozen(t *testing.T) {
 			t.Errorf("decided while it was stopped: %+v", c)
 		}
 	}
-	before = len(d.said("comes late"))
+	before = len(d.said("tick is late"))
 	d.signal(syscall.SIGSTOP)
 	_ = waitFor(1500*time.Millisecond, func() bool { return false })
 	d.signal(syscall.SIGCONT)
-	eventually(t, 5*time.Second, "a late pass is told", func() bool { return len(d.said("comes late")) > before })
+	eventually(t, 5*time.Second, "a late pass is told", func() bool { return len(d.said("tick is late")) > before })
 	p.stop()
 	if n := p.failed.Load(); n > 0 {
 		t.Errorf("%d requests failed: %v", n, p.last.Load())
