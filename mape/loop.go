@@ -74,7 +74,8 @@ type Loop struct {
 // schedule is when the loop ticked, and when Run plans to.
 type schedule struct {
 	last time.Time
-	next time.Time // zero: Run plans nothing
+	next time.Time     // zero: Run plans nothing
+	took time.Duration // the last one
 }
 
 // since is how long ago the last tick was, without the time that Run meant to sleep.
@@ -82,7 +83,7 @@ func (s *schedule) since(now time.Time) time.Duration {
 	if s.next.IsZero() {
 		return now.Sub(s.last)
 	}
-	return tickEvery + now.Sub(s.next)
+	return max(tickEvery, s.took) + now.Sub(s.next)
 }
 
 // eventQueue are the Engine's events that wait for the loop.
@@ -152,13 +153,14 @@ func (l *Loop) Run(ctx context.Context) {
 			l.end()
 			return
 		case <-timer.C:
-			l.Tick(l.o.Now())
+			started := l.o.Now()
+			l.Tick(started)
 			if l.o.OnTick != nil {
 				l.o.OnTick()
 			}
 			now := l.o.Now()
 			pause := l.untilNext(now)
-			l.ticks.next = now.Add(pause)
+			l.ticks.next, l.ticks.took = now.Add(pause), now.Sub(started)
 			timer.Reset(pause)
 			continue
 		case ev := <-l.events:

@@ -569,3 +569,34 @@ func TestFindingByName(t *testing.T) {
 		}
 	}
 }
+
+// A pass that itself took long (the daemon was stopped or starved in it) is
+// noticed in the next one.
+func TestALongPass(t *testing.T) {
+	h := newHost(t, options{})
+	var ahead time.Duration // the loop's goroutine's
+	h.loop.o.Now = func() time.Time { return time.Now().Add(ahead) }
+	h.run("web", usual, nil)
+	late := make(chan time.Duration, 1)
+	passes := 0
+	h.loop.o.OnTick = func() {
+		switch passes++; passes {
+		case 3:
+			ahead = 5 * time.Second
+		case 4:
+			late <- h.loop.exec.Host.Late
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	go h.loop.Run(ctx)
+	select {
+	case gap := <-late:
+		if gap < 5*time.Second || gap > 15*time.Second {
+			t.Errorf("after a pass of 5 s the next one is %s late", gap)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("no fourth pass")
+	}
+	cancel()
+	<-h.loop.Stopped()
+}

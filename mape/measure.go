@@ -98,6 +98,7 @@ func (l *Loop) resting(at time.Duration, c *container) bool {
 	if used := s.CPUUsage - last.CPUUsage; used < 0 || used > monitor.Still {
 		if !c.reading.rest.at.IsZero() {
 			last.At = c.reading.rest.at
+			last.Have &^= knowledge.SlowTier // limits may have been written meanwhile
 			l.fold(c)
 		}
 		last.At, last.CPUUsage, last.Have = s.At, s.CPUUsage, s.Have
@@ -196,7 +197,7 @@ func (c *container) readFast(now time.Time) error {
 	f := &c.Finding
 	calm := f.Memory < knowledge.SymptomTight && (f.TimeToFull == 0 || f.TimeToFull > 30*time.Second)
 	wait := memoryEvery
-	if !monitor.MayGrow(c.Window, s.CPUUsage-r.memory.cpu) {
+	if !monitor.MayGrow(c.Window, s.CPUUsage-r.memory.cpu) && !c.Watched(now) {
 		wait = memoryMost
 	}
 	if s.Have&knowledge.HasMemory == 0 && !(calm && c.Window.Samples >= 3 && now.Sub(r.memory.at) < wait) {
@@ -322,8 +323,7 @@ func (l *Loop) decide(now time.Time, c *container) {
 	if c.Finding.Memory >= knowledge.SymptomTight && c.Probe != nil && !c.track.FreshDetail() {
 		// Page cache counts as use until memory.stat says otherwise: read it before
 		// memory is granted.
-		c.reading.sample.Have = 0
-		if c.Probe.Read(&c.reading.sample, knowledge.HasMemoryStat|knowledge.HasOOM) == nil && l.fold(c) {
+		if l.readMemory(now, c) {
 			c.Finding = analyse.Assess(now, c.Window, &c.Policy, &c.Container.Container, maxAge)
 		}
 	}
@@ -334,8 +334,20 @@ func (l *Loop) decide(now time.Time, c *container) {
 	l.exec.Review(now, &c.Container)
 	cpu := c.reflex.CPU(now, &c.Finding, c.Window, &c.Envelope, &c.Policy)
 	mem := c.reflex.Memory(now, &c.Finding, c.Window, &c.Envelope, &c.Policy)
+	if mem.Verb == knowledge.Shrink && c.Policy.Acts() && !c.reading.memory.at.Equal(now) {
+		l.readMemory(now, c) // the guards compare the cut with what is in use now
+	}
 	c.plan(now, cpu)
 	c.plan(now, mem)
 	c.decidedAt = now
 	l.decided = append(l.decided, c)
+}
+
+// readMemory reads the memory in use and its detail, and reports whether they are in the
+// window.
+func (l *Loop) readMemory(now time.Time, c *container) bool {
+	s := &c.reading.sample
+	s.Have &= knowledge.HasCPU | knowledge.HasThrottle // of the same instant
+	c.reading.memory = part{now, s.CPUUsage}
+	return c.Probe.Read(s, knowledge.HasMemory|knowledge.HasMemoryStat|knowledge.HasOOM) == nil && l.fold(c)
 }

@@ -23,7 +23,10 @@ const (
 // MayGrow reports whether a container that used so much CPU time since its memory was
 // read can have touched a part of its limit that counts.
 func MayGrow(w *knowledge.Window, used time.Duration) bool {
-	if w.MemoryLimit <= 0 {
+	switch {
+	case used < 0: // the counter was reset
+		return true
+	case w.MemoryLimit <= 0:
 		return used >= unlimitedReach
 	}
 	free := max(w.MemoryLimit-w.MemoryUsage, 0)
@@ -36,7 +39,7 @@ func MayThrottle(w *knowledge.Window, used time.Duration) bool {
 	switch {
 	case w.Quota <= 0:
 		return false
-	case w.ThrottledRun > 0:
+	case w.ThrottledRun > 0, used < 0:
 		return true
 	}
 	period := w.Period

@@ -30,6 +30,8 @@ func TestReach(t *testing.T) {
 		{"without limits", free, 4 * time.Millisecond, false, false},
 		{"without limits, and busy", free, time.Second, true, false},
 		{"it was throttled", loose, 0, false, true},
+		{"the counter was reset", w, -time.Second, true, true},
+		{"the counter was reset, without limits", free, -time.Second, true, false},
 	} {
 		if g, th := MayGrow(&c.w, c.used), MayThrottle(&c.w, c.used); g != c.grows || th != c.throttle {
 			t.Errorf("%s: may grow %t, may throttle %t", c.name, g, th)

@@ -18,9 +18,6 @@ var turns = [...]knowledge.Signals{
 
 const (
 	memoryDetail = knowledge.HasMemoryStat | knowledge.HasOOM
-	// limitsEvery is how many intervals of the slow tier pass until the limits are
-	// read back where nothing was written: a minute at the default of 10 s.
-	limitsEvery = 6
 	// nearLimit is the part of the memory limit, in percent, above which the kernel
 	// may have to reclaim: its events, refaults and pressure count then.
 	nearLimit = 70
@@ -89,7 +86,7 @@ func (p *Slow) Due(
 	if watched || near {
 		groups |= knowledge.HasMemoryPressure
 	}
-	if watched || now.Sub(p.limitsAt) >= min(every*limitsEvery, limitsMost) {
+	if watched || now.Sub(p.limitsAt) >= min(every, limitsMost) {
 		groups |= knowledge.HasLimits
 		p.limitsAt = now
 	}

@@ -46,11 +46,11 @@ func TestSlowTakesTurns(t *testing.T) {
 		watched                  bool
 		limits, detail, pressure int
 	}{
-		{"busy, memory stands still", 10 * time.Second, still, false, 10, 12, 12},
+		{"busy, memory stands still", 10 * time.Second, still, false, 60, 12, 12},
 		{"idle", time.Minute, still, false, 10, 2, 2},
-		{"memory grows", 10 * time.Second, func(i int) knowledge.Bytes { return knowledge.Bytes(i) * mib / 5 }, false, 10,
+		{"memory grows", 10 * time.Second, func(i int) knowledge.Bytes { return knowledge.Bytes(i) * mib / 5 }, false, 60,
 			60, 60},
-		{"near its limit", 10 * time.Second, func(int) knowledge.Bytes { return 80 * mib }, false, 10, 60, 60},
+		{"near its limit", 10 * time.Second, func(int) knowledge.Bytes { return 80 * mib }, false, 60, 60, 60},
 		{"a cut is watched", 10 * time.Second, still, true, 60, 60, 60},
 	} {
 		got := slowReadings(limited, c.every, c.use, c.watched)
