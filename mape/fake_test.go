@@ -64,6 +64,7 @@ type box struct {
 	dying                 bool // an update finds no process any more
 	frozen                bool // its files say the same for ever
 	broken                error
+	noMemory              bool // its file of the memory in use cannot be read
 
 	at time.Time
 	s  knowledge.Sample // counters and levels
@@ -451,6 +452,10 @@ func (b *box) Read(s *knowledge.Sample, groups knowledge.Signals) error {
 	}
 	if groups&knowledge.HasMemory != 0 {
 		b.memoryReads++
+	}
+	if b.noMemory && groups&knowledge.HasMemory != 0 {
+		s.Have &^= groups
+		return errors.Join(b.fill(s, groups&told&^knowledge.HasMemory), errors.New("no memory file"))
 	}
 	return b.fill(s, groups&told)
 }

@@ -334,8 +334,10 @@ func (l *Loop) decide(now time.Time, c *container) {
 	l.exec.Review(now, &c.Container)
 	cpu := c.reflex.CPU(now, &c.Finding, c.Window, &c.Envelope, &c.Policy)
 	mem := c.reflex.Memory(now, &c.Finding, c.Window, &c.Envelope, &c.Policy)
-	if mem.Verb == knowledge.Shrink && c.Policy.Acts() && !c.reading.memory.at.Equal(now) {
-		l.readMemory(now, c) // the guards compare the cut with what is in use now
+	if mem.Verb == knowledge.Shrink && c.Policy.Acts() &&
+		c.reading.sample.Have&knowledge.HasMemory == 0 && !l.readMemory(now, c) {
+		// The guards compare a cut with what is in use now.
+		mem.Verb, mem.To, mem.Reason = knowledge.Hold, mem.From, knowledge.Because(knowledge.RuleMissing)
 	}
 	c.plan(now, cpu)
 	c.plan(now, mem)
@@ -349,5 +351,6 @@ func (l *Loop) readMemory(now time.Time, c *container) bool {
 	s := &c.reading.sample
 	s.Have &= knowledge.HasCPU | knowledge.HasThrottle // of the same instant
 	c.reading.memory = part{now, s.CPUUsage}
-	return c.Probe.Read(s, knowledge.HasMemory|knowledge.HasMemoryStat|knowledge.HasOOM) == nil && l.fold(c)
+	err := c.Probe.Read(s, knowledge.HasMemory|knowledge.HasMemoryStat|knowledge.HasOOM)
+	return err == nil && s.Have&knowledge.HasMemory != 0 && l.fold(c)
 }

@@ -86,3 +86,22 @@ func TestNoCutFromAnOldReadingOfMemory(t *testing.T) {
 		}
 	}
 }
+
+// Memory that cannot be read is not cut.
+func TestNoCutOfMemoryThatCannotBeRead(t *testing.T) {
+	start := func() (*host, *box) {
+		h := newHost(t, options{})
+		return h, h.run("web", knowledge.Limits{CPU: core, Memory: 512 * mib, MemorySwap: 512 * mib}, nil)
+	}
+	h, b := start()
+	cut := h.until(time.Hour, "a cut of memory", func() bool { return b.kernel.Memory < 512*mib })
+	h, b = start()
+	h.pass(cut - time.Second)
+	b.noMemory = true
+	h.pass(5 * time.Minute)
+	if b.kernel.Memory != 512*mib {
+		t.Errorf("cut to %s", b.kernel.Memory)
+	}
+	b.noMemory = false
+	h.until(time.Minute, "the cut once it can be read", func() bool { return b.kernel.Memory < 512*mib })
+}
