@@ -181,7 +181,7 @@ func pause(ctx context.Context, a *app, args []string, r api.PauseRequest) error
 	if err != nil || len(v.NotReached) == 0 {
 		return err
 	}
-	return Coded(ExitUnreachable, fmt.Errorf("not reached: %s\nA host that answered too late may have done it; "+
+	return Coded(ExitUnreachable, fmt.Errorf("not reached: %s\nA host that answered too late may have made the change; "+
 		"see `effiscale members`, and run this again when all hosts answer", strings.Join(scrub(v.NotReached), ", ")))
 }
 

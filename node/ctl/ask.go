@@ -59,7 +59,13 @@ func emitText[T any](a *app, view T, render func(*page, T)) error {
 	return a.write(p.String())
 }
 
-func (a *app) page() *page { return &page{colour: a.colour(), now: a.deps.Now()} }
+func (a *app) page() *page {
+	p := &page{colour: a.colour(), now: a.deps.Now()}
+	if a.Terminal && a.Width > 0 {
+		p.narrow = min(max(a.Width, leastWidth), pageWidth)
+	}
+	return p
+}
 
 func (a *app) write(s string) error {
 	if _, err := io.WriteString(a.Out, s); err != nil {

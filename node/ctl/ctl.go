@@ -26,14 +26,15 @@ type Stdio struct {
 	Terminal    bool     // Out is a terminal
 	ErrTerminal bool     // Err is one
 	Height      int      // rows of the terminal; 0: unknown
+	Width       int      // its columns; 0: unknown
 }
 
 // OS is the environment of this process.
 func OS() Stdio {
 	s := Stdio{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Env: os.Environ(),
 		Terminal: term.IsTerminal(os.Stdout.Fd()), ErrTerminal: term.IsTerminal(os.Stderr.Fd())}
-	if _, height, err := term.GetSize(os.Stdout.Fd()); err == nil {
-		s.Height = height
+	if width, height, err := term.GetSize(os.Stdout.Fd()); err == nil {
+		s.Width, s.Height = width, height
 	}
 	return s
 }

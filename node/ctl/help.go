@@ -97,7 +97,7 @@ func commandHelp(a *app, cmd *cobra.Command) string {
 	if text == "" {
 		text = cmd.Short + "."
 	}
-	p.line("%s", text)
+	p.prose(text)
 	p.heading("Usage")
 	if cmd.Runnable() {
 		p.line("  %s", strings.TrimSuffix(cmd.CommandPath(), cmd.Name())+cmd.Use)
@@ -121,10 +121,31 @@ func commandHelp(a *app, cmd *cobra.Command) string {
 	if !cmd.HasParent() {
 		p.heading("Help topics, for `effiscale help TOPIC`")
 		for _, t := range topics() {
-			p.line("  %-13s %s", t.name, t.title)
+			p.paragraph(fmt.Sprintf("  %-13s ", t.name), t.title)
 		}
 	}
 	return p.String()
+}
+
+// prose prints paragraphs wrapped to the page. Lines that begin with a space are printed as
+// they are.
+func (p *page) prose(text string) {
+	var open []string
+	flush := func() {
+		if len(open) > 0 {
+			p.paragraph("", strings.Join(open, " "))
+			open = nil
+		}
+	}
+	for l := range strings.SplitSeq(text, "\n") {
+		if l != "" && l[0] != ' ' {
+			open = append(open, l)
+			continue
+		}
+		flush()
+		p.line("%s", l)
+	}
+	flush()
 }
 
 func (p *page) heading(title string) { p.line("\n%s", p.style(styleBold, title)) }
@@ -140,7 +161,7 @@ func commandLists(p *page, cmd *cobra.Command) {
 		}
 		p.heading(title)
 		for _, c := range cmds {
-			p.line("  %-13s %s", c.Name(), c.Short)
+			p.paragraph(fmt.Sprintf("  %-13s ", c.Name()), c.Short)
 		}
 	}
 	for _, g := range cmd.Groups() {

@@ -130,7 +130,7 @@ func columns(p *page, head []string, rows [][]string) {
 			widths[i] = max(widths[i], ansi.StringWidth(c))
 		}
 	}
-	wraps := fit(widths, pageWidth-2*(len(widths)-1))
+	wraps := fit(widths, p.width()-2*(len(widths)-1))
 	p.line("%s", columnsRow(head, widths))
 	for i, r := range rows {
 		if wraps && i > 0 {

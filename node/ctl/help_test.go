@@ -93,3 +93,24 @@ func TestExitCodesTopic(t *testing.T) {
 		t.Errorf("%d codes in exit.go, %d in the topic", len(codes), len(listed))
 	}
 }
+
+// On a narrow terminal topics and the help of commands fit it, except code, and lines of a
+// command's help that are printed as they are.
+func TestNarrowTerminal(t *testing.T) {
+	calls := [][]string{{"help"}, {"explain", "--help"}, {"keys", "--help"}, {"simulate", "--help"}}
+	for _, topic := range topics() {
+		calls = append(calls, []string{"help", topic.name})
+	}
+	for _, args := range calls {
+		narrow := func(s *Stdio) { s.Terminal, s.Width, s.Height, s.Env = true, 80, 1000, []string{"NO_COLOR=1"} }
+		got := invoke(t, &fakeClient{}, narrow, args...)
+		if got.code != ExitOK || got.out == "" {
+			t.Errorf("%q: exit %d, %s", args, got.code, got.err)
+		}
+		for l := range strings.Lines(got.out) {
+			if w := ansi.StringWidth(strings.TrimSuffix(l, "\n")); w > 80 && l[0] != ' ' {
+				t.Errorf("%q: a line of %d columns: %q", args, w, l)
+			}
+		}
+	}
+}

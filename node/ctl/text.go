@@ -217,14 +217,26 @@ const (
 	styleYellow = "33"
 )
 
-// pageWidth is the width that no table exceeds.
-const pageWidth = 100
+const (
+	// pageWidth is the width that no table exceeds.
+	pageWidth = 100
+	// leastWidth is the least width of paragraphs and help on a narrow terminal.
+	leastWidth = 60
+)
 
 // page collects the text of one command.
 type page struct {
 	strings.Builder
 	colour bool
 	now    time.Time
+	narrow int // width of paragraphs and help on a narrow terminal; 0: pageWidth
+}
+
+func (p *page) width() int {
+	if p.narrow > 0 {
+		return p.narrow
+	}
+	return pageWidth
 }
 
 func (p *page) line(format string, args ...any) { fmt.Fprintf(p, format+"\n", args...) }
@@ -269,7 +281,7 @@ func (p *page) problem(text string) { p.paragraph(p.style(styleRed, "!")+" ", te
 // paragraph prints text wrapped to the page, every line behind an indent.
 func (p *page) paragraph(indent, text string) {
 	first := indent
-	for _, l := range strings.Split(wrapped(text, pageWidth-ansi.StringWidth(indent)), "\n") {
+	for _, l := range strings.Split(wrapped(text, p.width()-ansi.StringWidth(indent)), "\n") {
 		p.line("%s%s", first, l)
 		first = strings.Repeat(" ", ansi.StringWidth(indent))
 	}
