@@ -25,7 +25,7 @@ const (
 	eventBound = 1 << 20
 )
 
-var errTooLarge = errors.New("the answer is larger than any of the Docker Engine")
+var errTooLarge = errors.New("the answer exceeds the size limit")
 
 // exchange is what the transport recorded of one call: the client module converts the
 // status to an error class and loses the number.

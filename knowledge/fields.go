@@ -8,7 +8,7 @@ import (
 )
 
 // ErrEncoding means bytes that are not what they should be.
-var ErrEncoding = errors.New("bytes of another format")
+var ErrEncoding = errors.New("unknown format")
 
 // Fields packs the fields of a record or reads them back, so that one function
 // that visits each field describes both. Numbers are little-endian. Reading checks

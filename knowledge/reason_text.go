@@ -63,7 +63,7 @@ var ruleTexts = map[Rule]string{
 	RuleForecastWorse: "forecast error was only {0 percent} below \"same as now\" in {1 seconds}: not used",
 	RuleTolerance:     "differs by {0 percent}, within the tolerance of {1 percent}",
 
-	RulePatternShort:    "{0 count} of {1 count} values for a pattern",
+	RulePatternShort:    "{0 count} of the {1 count} values that a pattern needs",
 	RulePatternSteady:   "steady at {0 amount} ±{1 percent} for {2 seconds}",
 	RulePatternSpike:    "{3 count} spikes up to {0 pair} from the usual {1 pair}, {2 percent} of the time",
 	RulePatternRamp:     "ramp from {0 pair} to {1 pair} in {2 seconds}, explains {3 percent} of the variation",
@@ -107,7 +107,7 @@ var ruleTexts = map[Rule]string{
 	RuleUser:    "requested by {note}",
 	RuleRestore: "restoring the original limits",
 	RuleDrift:   "the kernel had {0 pair} instead of {1 pair}",
-	RuleHurt:    "{0 seconds} after the cut: {note}",
+	RuleHurt:    "reverting the cut of {0 seconds} ago: {note}",
 
 	RuleReplicasFit:  "provides {0 cores} cores, {1 cores} are needed",
 	RuleReplicasMore: "{2 cores} cores are needed: {0 count} replicas of {1 cores} provide {3 cores}",
@@ -129,7 +129,7 @@ var ruleTexts = map[Rule]string{
 	RuleReplicasNotOurs: "{1 count} replicas would have to be removed, EffiScale created {0 count} of them",
 	RuleReplicasShort:   "would provide {0 cores} cores, {1 cores} are needed",
 	RuleReplicasWorse:   "{0 count} replicas of {1 cores} cores cost less in every respect",
-	RuleReplicasScore:   "distance {0 hundredths} from the lowest costs, the choice {1 hundredths}",
+	RuleReplicasScore:   "cost score {0 hundredths}, the choice has {1 hundredths} (lower is better)",
 	RuleReplicasGain:    "a gain of {0 percent} is below the required {1 percent}",
 	RuleNoOwner:         "last plan from the service's owner {0 seconds} ago; no cuts after {1 seconds}",
 

@@ -23,7 +23,7 @@ const (
 )
 
 // ErrConflict: another live node has this one's name or identity (exit code 78).
-var ErrConflict = errors.New("this node may not run beside another one")
+var ErrConflict = errors.New("node identity conflict")
 
 // loadKey reads the node's key. Of two nodes with the same key the later ends with
 // ErrConflict.

@@ -123,7 +123,7 @@ func (n *Node) Reload(ctx context.Context) error {
 	old := n.cfg.Load()
 	next, err := load(n.o)
 	if err != nil {
-		return api.Errorf(api.KindBadRequest, "cannot reload, the configuration in force stays: %v", err)
+		return api.Errorf(api.KindBadRequest, "cannot reload, the previous configuration stays in force: %v", err)
 	}
 	later := old.NeedsRestart(&next)
 	if err := n.loop.Reload(ctx, n.settings(&next)); err != nil {

@@ -10,7 +10,7 @@ import (
 
 var (
 	errMalformed = errors.New("cannot parse its content")
-	errTooLong   = errors.New("it is longer than any such file")
+	errTooLong   = errors.New("it exceeds the size limit")
 	// errAbsent: this kernel does not have the counter; the signal is not set, and
 	// that is no fault.
 	errAbsent = errors.New("this kernel does not have the counter")

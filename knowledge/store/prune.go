@@ -35,7 +35,7 @@ func (s *Store) Prune(now time.Time) error {
 	}
 	if gap := now.Round(0).Sub(s.pruned.Round(0)) - now.Sub(s.pruned); gap.Abs() > clockJump {
 		s.distrust = now.Add(distrustFor)
-		s.log.Warn().Dur("jump", gap).Msg("wall clock jumped: no record is removed for its age for a day")
+		s.log.Warn().Dur("jump", gap).Msg("wall clock jumped: removal of old records suspended for a day")
 	}
 	s.pruned = now
 	believe := !now.Before(s.distrust)

@@ -23,7 +23,7 @@ const (
 	partSteers  = 5 // there: the knee steers; it has no bytes
 )
 
-var errModels = errors.New("bytes of another format")
+var errModels = errors.New("unknown format")
 
 // Marshal packs the models.
 func (m *Models) Marshal() []byte {
@@ -53,7 +53,7 @@ func unmarshalModels(b []byte, now time.Time, step time.Duration) (*Models, erro
 		return nil, fmt.Errorf("cannot read models: %w: %d bytes", errModels, len(b))
 	}
 	if was := time.Duration(binary.LittleEndian.Uint64(b[1:])); was != step {
-		return nil, fmt.Errorf("cannot use models of steps of %s: they are %s now", was, step)
+		return nil, fmt.Errorf("cannot use stored models: their step is %s, the current one is %s", was, step)
 	}
 	m := newModels(now, step)
 	m.at = time.Unix(int64(binary.LittleEndian.Uint64(b[9:])), 0)
@@ -92,7 +92,7 @@ func unmarshalModels(b []byte, now time.Time, step time.Duration) (*Models, erro
 		}
 	}
 	if forecasters != 2 {
-		return nil, fmt.Errorf("cannot read models: %w: a part is missing or there twice", errModels)
+		return nil, fmt.Errorf("cannot read models: %w: a part is missing or duplicated", errModels)
 	}
 	m.Adaptive.Keep(steers)
 	m.update()

@@ -112,7 +112,7 @@ func (c *Client) unreachable(ctx context.Context, err error) error {
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return Errorf(KindTimeout, "the daemon at %s did not answer in time; try again, or see effiscale doctor", c.socket)
 	}
-	return Errorf(KindUnavailable, "the daemon at %s went away during the call: %v; try again", c.socket, err)
+	return Errorf(KindUnavailable, "the daemon at %s closed the connection during the call: %v; try again", c.socket, err)
 }
 
 // groupOf names the group of the socket, for the advice.

@@ -124,7 +124,7 @@ func forecastGauges() []gauge[Forecast] {
 			func(v f) (float64, bool) { return known(v.Upper) }, label),
 		describeGauge("service_forecast_level_ratio", "Share of the time in which the bound should hold.",
 			func(v f) (float64, bool) { return known(v.Level) }, label),
-		describeGauge("service_forecast_coverage_ratio", "Share of the time in which such bounds held.",
+		describeGauge("service_forecast_coverage_ratio", "Share of the time in which past bounds of the forecast held.",
 			func(v f) (float64, bool) { return scored(v.Coverage, v) }, label),
 		describeGauge("service_forecast_error_ratio",
 			"Error of the forecast over that of \"same as now\"; under 1: it is better.",

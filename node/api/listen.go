@@ -116,7 +116,7 @@ func replaceable(path string) error {
 		return err
 	}
 	if st.Mode().Type() != os.ModeSocket {
-		return errors.New("there is something else than a socket")
+		return errors.New("the path exists and is not a socket")
 	}
 	c, err := net.DialTimeout("unix", path, time.Second)
 	if err == nil {

@@ -101,7 +101,7 @@ func checkScale(q ScaleRequest) error {
 	case q.Key != "" && checkName(q.Key) != nil:
 		return Errorf(KindInvalid, "Idempotency-Key: at most 128 printable characters")
 	case q.Direction == "" && q.CPU == 0 && q.Memory == 0:
-		return Errorf(KindInvalid, "nothing is asked for: give cpu, memory or a direction")
+		return Errorf(KindInvalid, "empty request: give cpu, memory or a direction")
 	}
 	return nil
 }

@@ -222,7 +222,7 @@ func (s *Server) Start() {
 			Bool("tls", s.tls != nil && d.name != socketName).Msg("serving")
 		s.wait.Go(func() {
 			if err := d.http.Serve(d.ln); !errors.Is(err, http.ErrServerClosed) {
-				s.failed <- fmt.Errorf("cannot go on serving %s on %s: %w", d.name, d.address, err)
+				s.failed <- fmt.Errorf("stopped serving %s on %s: %w", d.name, d.address, err)
 			}
 		})
 	}

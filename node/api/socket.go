@@ -46,7 +46,7 @@ func decode(body io.Reader, into any) error {
 	err = dec.Decode(into)
 	if err == nil {
 		if _, more := dec.Token(); more != io.EOF {
-			err = errors.New("there is something after it")
+			err = errors.New("unexpected data after the JSON value")
 		}
 	}
 	var wrong *json.UnmarshalTypeError

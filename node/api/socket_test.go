@@ -100,7 +100,7 @@ func TestClientErrors(t *testing.T) {
 	_, err = OpRecords.Call(ctx, c, RecordsRequest{"web", -1})
 	is(err, KindBadRequest, "limit")
 	_, err = OpScale.Call(ctx, c, ScaleRequest{Container: "web"})
-	is(err, KindBadRequest, "nothing is asked for")
+	is(err, KindBadRequest, "empty request")
 	_, err = OpScale.Call(ctx, c, ScaleRequest{Container: "web", CPU: -1})
 	is(err, KindBadRequest, "cpu")
 	_, err = OpScale.Call(ctx, c, ScaleRequest{Container: "web", Memory: -1})
@@ -202,7 +202,7 @@ func TestSocketFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = open(file)
-	wantWords(t, err, file, "something else than a socket")
+	wantWords(t, err, file, "is not a socket")
 	_, err = open(filepath.Join(dir, strings.Repeat("x", 100)))
 	wantWords(t, err, "api.socket", "bytes")
 	_, err = open(filepath.Join(file, "s"))

@@ -345,7 +345,7 @@ func (c *Cluster) Leave() error {
 				return
 			}
 			if err := c.majority.voters.Reset(ctx); err != nil {
-				c.log.Warn().Err(err).Msg("cannot save membership; the next start counts the voters of before")
+				c.log.Warn().Err(err).Msg("cannot save membership; the next start uses the previous voter list")
 			}
 		})
 	})

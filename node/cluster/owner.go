@@ -243,7 +243,7 @@ func (o *owner) takeReport(now time.Time, from knowledge.NodeID, r *plan.Report)
 	}
 	p, _ := o.c.members.Peer(from)
 	if p.Cores > 0 && knowledge.NanoCPU(r.CPUs)*knowledge.OneCPU > p.Cores {
-		return fmt.Errorf("%d cores, and gossip has %s", r.CPUs, p.Cores)
+		return fmt.Errorf("the report has %d cores, gossip has %s", r.CPUs, p.Cores)
 	}
 	s := o.service(r.Service)
 	if s == nil {

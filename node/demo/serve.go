@@ -35,7 +35,7 @@ type service struct {
 // container whose demo was killed ends by itself.
 func Serve(ctx context.Context, args []string) error {
 	if len(args) != 1 {
-		return errors.New("demo-serve is the demo's own: run `effiscale demo`")
+		return errors.New("demo-serve is internal: run `effiscale demo`")
 	}
 	life, err := time.ParseDuration(args[0])
 	if err != nil || life <= 0 {

@@ -159,7 +159,7 @@ func checkWrite(k *cgroup.Host, containers []knowledge.Container, cfg config.Con
 func checkClock() api.Check {
 	var err error
 	if info, statErr := os.Stat("/proc/self/exe"); statErr == nil && time.Now().Before(info.ModTime().Add(-time.Hour)) {
-		err = fmt.Errorf("the clock is at %s, before this program was made (%s)",
+		err = fmt.Errorf("the clock is at %s, before this program was built (%s)",
 			time.Now().UTC().Format(time.RFC3339), info.ModTime().UTC().Format(time.RFC3339))
 	}
 	return verdict("clock", "warning", err, time.Now().UTC().Format(time.RFC3339),

@@ -127,7 +127,7 @@ func (o *controllers) remember(id, endpoint string, answered bool) error {
 		}
 	}
 	if full() {
-		return api.Errorf(api.KindRefused, "%d controllers are registered already that all answered, which is the most",
+		return api.Errorf(api.KindRefused, "cannot register more than %d controllers: all of them have answered",
 			maxNeighbors)
 	}
 	known[id] = endpoint

@@ -222,7 +222,7 @@ func (o *keys) KeyChange(ctx context.Context, q api.KeyRequest) (api.Keys, error
 		return api.Keys{}, err
 	}
 	if failed := unanswered(all); failed != nil {
-		return api.Keys{}, api.Errorf(api.KindUnavailable, "not all nodes did it, try again: %s", failed)
+		return api.Keys{}, api.Errorf(api.KindUnavailable, "the change failed on some nodes, retry: %s", failed)
 	}
 	return o.merge(all), nil
 }

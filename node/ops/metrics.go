@@ -72,11 +72,11 @@ func (o metrics) older(ctx context.Context, key knowledge.ServiceKey, from, to t
 	}
 	coarse, err := o.host.store.Learned.Series(key, history.Coarse, from, day)
 	if err != nil {
-		return nil, fmt.Errorf("cannot read the kept series: %w", err)
+		return nil, fmt.Errorf("cannot read the stored series: %w", err)
 	}
 	fine, err := o.host.store.Learned.Series(key, history.Fine, day, to.Add(-history.Fine.Step()))
 	if err != nil {
-		return nil, fmt.Errorf("cannot read the kept series: %w", err)
+		return nil, fmt.Errorf("cannot read the stored series: %w", err)
 	}
 	points := make([]knowledge.Point, 0, len(coarse)+len(fine))
 	for _, b := range append(coarse, fine...) {

@@ -38,7 +38,7 @@ type pause struct {
 func (o pause) method() method[api.PauseRequest, api.None] {
 	check := func(q api.PauseRequest) error {
 		if q.AllHosts {
-			return errors.New("all_hosts: the host that was asked calls each other one")
+			return errors.New("all_hosts: not allowed in a call between nodes")
 		}
 		return api.OpPause.Check(q)
 	}

@@ -95,17 +95,17 @@ func (o trace) refuse(ctx context.Context, q api.TraceRequest, t *history.Trace,
 		steps, step, service, knowledge.Span(q.Since), traceLeast)
 	switch {
 	case steps < traceLeast && !runs && o.host.recorded(ctx, service):
-		return api.Errorf(api.KindRefused, "%s: its containers are gone, and seconds are kept as long as they run; "+
-			"ask for minutes with --since of more than 5m", few)
+		return api.Errorf(api.KindRefused, "%s: its containers are gone, and readings of each second are "+
+			"kept only while they run; use --since of more than 5m for minutes", few)
 	case steps == 0 && !runs:
 		return api.Errorf(api.KindNotFound,
 			"no container or service %q on this host, now or on record: `effiscale status` lists them", q.Name)
 	case steps < traceLeast:
 		return api.Errorf(api.KindRefused,
-			"%s: ask again later, or for the seconds of the last minutes with --since 5m", few)
+			"%s: retry later, or use --since 5m for the seconds of the last minutes", few)
 	case t.Filled > steps/2:
 		return api.Errorf(api.KindRefused,
-			"only %d of %d steps of %s of %s are on record: ask for a shorter time with --since",
+			"only %d of %d steps of %s of %s are on record: use a shorter --since",
 			steps-t.Filled, steps, step, service)
 	}
 	return nil
@@ -145,7 +145,7 @@ func (h *host) demand(ctx context.Context, name string, from, to time.Time) (
 	for _, tier := range history.Tiers() {
 		kept, err := h.store.Learned.Series(r.Service, tier, from, to)
 		if err != nil {
-			return t, "", fmt.Errorf("cannot read the kept series: %w", err)
+			return t, "", fmt.Errorf("cannot read the stored series: %w", err)
 		}
 		all[tier] = newer(kept, r.Running[tier], from)
 	}

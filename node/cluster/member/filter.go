@@ -259,7 +259,7 @@ func (g *filter) drop(s *stream) {
 	}
 }
 
-var errTooMuch = errors.New("more data than gossip ever sends")
+var errTooMuch = errors.New("larger than any gossip message")
 
 // grow counts what a stream has read; an error ends it.
 func (g *filter) grow(s *stream, n int) error {

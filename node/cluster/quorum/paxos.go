@@ -61,7 +61,7 @@ func (q *Quorum) answer(r Record, req Request) (Record, Response, error) {
 			return r, Response{}, err
 		}
 		if l.Number > r.highest(l.Origin) {
-			return r, Response{}, fmt.Errorf("the number %d of a list of voters is far above %d", l.Number, r.Number)
+			return r, Response{}, fmt.Errorf("voter list number %d is too far above %d", l.Number, r.Number)
 		}
 	}
 	if req.Kind == Decide {
@@ -76,7 +76,7 @@ func (q *Quorum) answer(r Record, req Request) (Record, Response, error) {
 	r.Promised = req.Ballot
 	if req.Kind == Accept {
 		if req.Next.Number <= r.Number {
-			return r, Response{}, errors.New("the next list of voters has no higher number")
+			return r, Response{}, errors.New("the number of the proposed voter list is not higher")
 		}
 		r.Next = []Accepted{{List: req.Next, Ballot: req.Ballot}}
 	}
@@ -179,7 +179,7 @@ func (q *Quorum) raise(ctx context.Context, base List, b Ballot) error {
 		}
 		return r, nil
 	})
-	return errors.Join(errors.New("another node proposes, too"), err)
+	return errors.Join(errors.New("another node proposes a list at the same time"), err)
 }
 
 // announce sends the decision. A node that misses it sees the number in gossip.

@@ -350,7 +350,7 @@ func (q *Quorum) change(ctx context.Context, f func(Record) (Record, error)) err
 func (q *Quorum) Remove(ctx context.Context, ids ...knowledge.NodeID) error {
 	return q.change(ctx, func(r Record) (Record, error) {
 		if len(r.Follows) > 0 && slices.ContainsFunc(ids, r.Follows[0].Has) {
-			return r, errors.New("this host has no vote yet: run it on another one")
+			return r, errors.New("this node is not a voter yet: run the command on another one")
 		}
 		for _, id := range ids {
 			if r.list().Has(id) && id != q.self && !slices.Contains(r.Removed, id) {
@@ -385,5 +385,5 @@ func (q *Quorum) Act(ctx context.Context, s Status, ask Ask) (List, error) {
 
 var (
 	errBehind = errors.New("another node has a newer list of voters")
-	errNoList = errors.New("no newer list of voters there")
+	errNoList = errors.New("the other node has no newer list of voters")
 )

@@ -19,7 +19,7 @@ const (
 
 // errBody is a body beyond its bound, errBusy one for which there is no memory now.
 var (
-	errBody = errors.New("larger than the bound")
+	errBody = errors.New("larger than the limit")
 	errBusy = errors.New("overloaded, retry later")
 )
 
@@ -80,7 +80,7 @@ func (k *packer) unpack(raw io.Reader, packed bool, limit int64, take func(int64
 	// The end of the stream must be read, too, or HTTP/2 resets it.
 	switch n, err := raw.Read(make([]byte, 1)); {
 	case n > 0:
-		return nil, errors.New("bytes follow what is compressed")
+		return nil, errors.New("unexpected bytes after the compressed data")
 	case err != nil && !errors.Is(err, io.EOF):
 		return nil, err
 	}

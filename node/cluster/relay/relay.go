@@ -97,7 +97,7 @@ var ErrClosed = errors.New("the relay is closed")
 var ErrUnknown = errors.New("no address in gossip")
 
 // ErrIdentity is an address where another node answers.
-var ErrIdentity = errors.New("another node answers there")
+var ErrIdentity = errors.New("a different node answers at this address")
 
 // NoMethod is the text of a 404 for a method that a node does not have: it is of an older
 // version.

@@ -30,7 +30,7 @@ func TestSignals(t *testing.T) {
 		t,
 		5*time.Second,
 		"a wrong file is refused",
-		func() bool { return len(d.said("the configuration in force stays")) > 0 },
+		func() bool { return len(d.said("the previous configuration stays in force")) > 0 },
 	)
 	if got := mode(); got != "observe" {
 		t.Errorf("after a wrong file the mode is %q", got)
