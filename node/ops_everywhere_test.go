@@ -334,7 +334,7 @@ func TestPeersOrdersAreChecked(t *testing.T) {
 			`"a b"`, `"../x"`, `{"name":"a","resource":"disk","seconds":60}`, `{"name":"","resource":"cpu","seconds":60}`,
 			`{"name":"a","resource":"cpu","seconds":1e300}`} {
 			said := new(relay.Error)
-			if _, err := n.ops.Handlers()[what].Serve(t.Context(), "peer", []byte(body)); !errors.As(err, &said) ||
+			if _, err := n.ops.Handlers()[what].Serve(t.Context(), n.key.ID(), []byte(body)); !errors.As(err, &said) ||
 				said.Status != 400 {
 				t.Errorf("%s %s: %v", what, body, err)
 			}
