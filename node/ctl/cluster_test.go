@@ -134,7 +134,7 @@ func (f *fakeClient) Members(context.Context) (api.Members, error) {
 		left.ID, left.Name, left.Status, left.Since = "77"+betaID[2:], "delta", "left", ago(2*time.Hour)
 		refused := beta
 		refused.ID, refused.Status, refused.Since, refused.Note = "78"+betaID[2:], "refused", ago(2*time.Minute),
-			"another node has this name and was there first: give that host another node.name; this line goes after ten minutes"
+			"another node of this name participated before: give that host another node.name; listed for ten minutes"
 		m.Members = append(m.Members, left, refused)
 	case unsettled:
 		m.Members[1].Ring, m.Members[0].Status, m.Members[0].OwnsNow = ringB, "suspect", false

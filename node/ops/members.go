@@ -122,10 +122,10 @@ func (o members) membership() api.Members {
 		case p.Alive && p.Ring != v.Ring.Checksum():
 			out.RingsDiffer = true
 		case p.Status == "refused":
-			m.Note = "another node has this name and was there first: give that host another node.name; " +
-				"this line goes after ten minutes"
+			m.Note = "another node of this name participated before: give that host another node.name; " +
+				"listed for ten minutes"
 		case p.Status == "replaced":
-			m.Note = "another node has this name now; this line goes after ten minutes"
+			m.Note = "replaced by another node of this name; listed for ten minutes"
 		}
 		out.Members = append(out.Members, m)
 	}
@@ -159,12 +159,12 @@ func (o members) problems() []string {
 		return !at.IsZero() && time.Since(at) < refusedLately
 	}
 	if lately(member.CauseKey) {
-		out = append(out, "a node with another cluster key, or none of ours, is refused, the last one at "+
+		out = append(out, "nodes without this cluster's key are refused, the last one at "+
 			c.RefusedOf[member.CauseKey]+" (cluster.key_file): compare the files of all hosts")
 	}
 	if lately(member.CausePlaintext) {
-		out = append(out, "a node that does not encrypt is refused, the last one at "+c.RefusedOf[member.CausePlaintext]+
-			": give it the cluster's key (cluster.key_file)")
+		out = append(out, "nodes that do not encrypt gossip are refused, the last one at "+
+			c.RefusedOf[member.CausePlaintext]+": give them the cluster's key (cluster.key_file)")
 	}
 	return out
 }

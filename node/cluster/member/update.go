@@ -36,7 +36,7 @@ func (m *Members) edit(f func(*Meta)) {
 	}
 	packed, err := next.Pack()
 	if err != nil {
-		m.o.Log.Warn().Err(err).Msg("own metadata not updated")
+		m.o.Log.Warn().Err(err).Msg("cannot publish the metadata of this node")
 		return
 	}
 	m.edits++
