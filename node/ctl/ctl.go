@@ -129,7 +129,7 @@ func usageHint(root *cobra.Command, args []string, err error) string {
 		switch near := root.SuggestionsFor(args[0]); {
 		case isTopic(args[0]):
 			hint = "Did you mean `effiscale help " + args[0] + "`? " + hint
-		case len(near) > 0:
+		case len(near) > 0 && near[0] != args[0]:
 			hint = "Did you mean `effiscale " + near[0] + "`? " + hint
 		}
 	}

@@ -33,7 +33,8 @@ func (h health) text(p *page) string {
 // warnings explain a lost majority and differing ring checksums.
 func (h health) warnings(p *page) {
 	if !h.majority {
-		remedy := "Check the network between the hosts."
+		remedy := "Check the network between the hosts. If hosts will not return, remove them with " +
+			"`effiscale leave NAME`; see `effiscale help failures`."
 		if 2*h.alive > h.expected {
 			remedy = "Some nodes restarted their count of members, after a new or restored disk or `leave`. " +
 				"If this lasts for minutes, see `effiscale help failures`."
