@@ -225,7 +225,7 @@ func TestRow30BadAnswers(t *testing.T) {
 		{"truncated", dockertest.Fault{Truncate: true}, docker.KindUnreachable, ""},
 		{"closed", dockertest.Fault{Drop: true}, docker.KindUnreachable, "closed before an answer"},
 		{"endless", dockertest.Fault{Body: `{"Name":"` + strings.Repeat("x", 9<<20), Type: json}, docker.KindUnreachable,
-			"larger than any"},
+			"exceeds the size limit"},
 		{"escape sequences", dockertest.Fault{Status: 400, Message: "\x1b[31mred\n\x00" + strings.Repeat("é", 5000)},
 			docker.KindRefused, "[31mred"},
 	} {
