@@ -50,7 +50,7 @@ func TestGoneButOnRecord(t *testing.T) {
 		t.Errorf("history: %+v, %v", h, err)
 	}
 	for since, words := range map[time.Duration]string{7 * 24 * time.Hour: "its containers are gone",
-		time.Minute: "ask for minutes"} {
+		time.Minute: "for minutes"} {
 		_, err := r.n.ops.Trace(t.Context(), api.TraceRequest{Name: "brief", Resource: "cpu", Since: since})
 		wants(t, "a trace of "+since.String(), err, api.KindRefused, words)
 	}

@@ -74,7 +74,7 @@ func TestTrace(t *testing.T) {
 	}{
 		"nobody": {api.KindNotFound, time.Hour, "no container or service"},
 		"web":    {api.KindRefused, time.Hour, "a trace needs 12"},
-		"gone":   {api.KindRefused, 48 * time.Hour, "are on record: ask for a shorter time"},
+		"gone":   {api.KindRefused, 48 * time.Hour, "are on record: use a shorter --since"},
 	} {
 		_, err := r.n.ops.Trace(t.Context(), api.TraceRequest{Name: name, Resource: "cpu", Since: want.since})
 		if err == nil || api.KindOf(err) != want.kind || !strings.Contains(err.Error(), want.part) {

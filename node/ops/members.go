@@ -159,7 +159,7 @@ func (o members) problems() []string {
 		return !at.IsZero() && time.Since(at) < refusedLately
 	}
 	if lately(member.CauseKey) {
-		out = append(out, "nodes without this cluster's key are refused, the last one at "+
+		out = append(out, "nodes with another cluster key are refused, the last one at "+
 			c.RefusedOf[member.CauseKey]+" (cluster.key_file): compare the files of all hosts")
 	}
 	if lately(member.CausePlaintext) {
