@@ -130,13 +130,7 @@ func (c *census) file(tree fs.FS, name string) error {
 	if err != nil {
 		return err
 	}
-	for _, group := range f.Comments {
-		for _, comment := range group.List {
-			if strings.HasPrefix(comment.Text, "//go:noinline") {
-				c.noinline++
-			}
-		}
-	}
+	c.noinline += len(noinline(f))
 	c.declarations(fset, f, path.Dir(name))
 	return nil
 }

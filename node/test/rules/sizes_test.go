@@ -3,6 +3,7 @@ package rules
 import (
 	"fmt"
 	"go/ast"
+	"go/token"
 	"regexp"
 	"strings"
 	"unicode/utf8"
@@ -39,13 +40,21 @@ func (in *inspector) lines(f *ast.File, source []byte, test bool) {
 			in.fault(file.LineStart(n), "%d columns, over %d", columns, limit)
 		}
 	}
+	for _, pos := range noinline(f) {
+		in.fault(pos, "go:noinline: the compiler decides what is inlined")
+	}
+}
+
+// noinline is where a file has the directive.
+func noinline(f *ast.File) (found []token.Pos) {
 	for _, group := range f.Comments {
 		for _, c := range group.List {
 			if strings.HasPrefix(c.Text, "//go:noinline") {
-				in.fault(c.Pos(), "go:noinline: the compiler decides what is inlined")
+				found = append(found, c.Pos())
 			}
 		}
 	}
+	return found
 }
 
 // types finds structs with too many fields and interfaces with too many methods.
