@@ -12,22 +12,37 @@ import (
 	"github.com/effiscale/effiscale/node/api"
 )
 
+// trouble is what the daemon's Engine does for a while instead of answering well.
+type trouble struct {
+	mode  string
+	delay time.Duration // of an answer
+	lasts time.Duration
+}
+
 // TestEngineTrouble puts an ill Engine between the daemon and the real one: slow
 // (row 25), stopped (row 26), gone and back (row 27), and answering nonsense
 // (row 30). Each time measuring goes on, CPU grows through the kernel's files, no
 // request storm begins, and when the Engine is well the daemon finds out by itself.
 func TestEngineTrouble(t *testing.T) {
 	t.Parallel()
+	for name, troubles := range map[string][]trouble{
+		"no answer":   {{hangs, 0, 10 * time.Second}, {drops, 0, 8 * time.Second}},
+		"late answer": {{slow, 5 * time.Second, 11 * time.Second}, {slow, 30 * time.Second, 10 * time.Second}},
+		"nonsense":    {{fails, 0, 8 * time.Second}, {html, 0, 8 * time.Second}, {truncated, 0, 8 * time.Second}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			meetTroubles(t, troubles)
+		})
+	}
+}
+
+// meetTroubles lets one daemon meet troubles one after the other, each beside a
+// container that needs more CPU.
+func meetTroubles(t *testing.T, troubles []trouble) {
 	d := newDaemon(t, "POLICY_START_BOOST_FOR=1s", "DOCKER_TIMEOUT=4s", "MONITOR_LIST_EVERY=5s")
 	p := newProxy(t, d.path("docker.sock"))
 	d.env = append(d.env, "EFFISCALE_DOCKER_HOST=unix://"+p.path)
-	troubles := []struct {
-		mode  string
-		delay time.Duration
-		lasts time.Duration
-	}{{hangs, 0, 10 * time.Second}, {drops, 0, 8 * time.Second}, {slow, 5 * time.Second, 11 * time.Second},
-		{slow, 30 * time.Second, 10 * time.Second},
-		{fails, 0, 8 * time.Second}, {html, 0, 8 * time.Second}, {truncated, 0, 8 * time.Second}}
 	var boxes []*box
 	for i, trouble := range troubles {
 		boxes = append(

@@ -13,7 +13,13 @@ import (
 	"github.com/effiscale/effiscale/node/api"
 )
 
-const kills = 52
+// killCount is how often the daemon is killed.
+func killCount() int {
+	if long() {
+		return 52
+	}
+	return 20
+}
 
 // promise is a change that the daemon acknowledged.
 type promise struct {
@@ -74,7 +80,7 @@ func TestKill(t *testing.T) {
 	asked := d.box(t, "asked", spec{do: "idle", cpus: 0.2, memory: 64 * MiB, labels: bounds})
 	was := map[*box]observer.Container{moving: moving.inspect(), asked: asked.inspect()}
 	p := moving.press(t)
-	c := &client{}
+	c, kills := &client{}, killCount()
 	for killed, life := 0, 0; killed < kills; life++ {
 		p.rate.Store(int64(5 + chance.IntN(40)))
 		orderly := life%3 == 2

@@ -41,10 +41,13 @@ var rig struct {
 func TestMain(m *testing.M) {
 	flag.Parse()
 	// Tests wait far more than they work: the default of one a core would make
-	// the package last three times as long.
-	_ = flag.Set("test.parallel", "6")
+	// the package last six times as long.
+	_ = flag.Set("test.parallel", "12")
 	os.Exit(withRig(m))
 }
+
+// long says whether the tests run in full: longer, more often, further.
+func long() bool { return os.Getenv("EFFISCALE_LONG") == "1" }
 
 func withRig(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "effiscale-e2e")

@@ -3,7 +3,6 @@ package e2e
 import (
 	"fmt"
 	"math"
-	"os"
 	"slices"
 	"testing"
 	"time"
@@ -12,7 +11,7 @@ import (
 // stepRounds is how often the step is repeated; EFFISCALE_LONG=1 makes the percentiles
 // worth reading.
 func stepRounds() int {
-	if os.Getenv("EFFISCALE_LONG") == "1" {
+	if long() {
 		return 16
 	}
 	return 4
