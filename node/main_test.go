@@ -1,0 +1,14 @@
+package node
+
+import (
+	"flag"
+	"os"
+	"testing"
+)
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	// Most tests wait for intervals of the daemon: one a core would last three times as long.
+	_ = flag.Set("test.parallel", "8")
+	os.Exit(m.Run())
+}
