@@ -6,12 +6,13 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Kernel reads a container's control group, of version 1 or 2.
 type Kernel struct {
-	cpu, mem string // directories
-	v2       bool
+	cpu, mem, acct string // directories
+	v2             bool
 }
 
 // CgroupRoot is where the control groups are mounted.
@@ -33,6 +34,8 @@ func KernelOf(pid int) (Kernel, error) {
 			switch c {
 			case "cpu":
 				k.cpu = filepath.Join(CgroupRoot, "cpu", part[2])
+			case "cpuacct":
+				k.acct = filepath.Join(CgroupRoot, "cpuacct", part[2])
 			case "memory":
 				k.mem = filepath.Join(CgroupRoot, "memory", part[2])
 			case "":
@@ -116,6 +119,23 @@ func (k Kernel) MemoryUse() int64 {
 		return number(k.mem, "memory.current")
 	}
 	return number(k.mem, "memory.usage_in_bytes")
+}
+
+// CPUTime is the CPU time used so far.
+func (k Kernel) CPUTime() time.Duration {
+	if k.v2 {
+		return time.Duration(stat(k.cpu, "cpu.stat", "usage_usec")) * time.Microsecond
+	}
+	return time.Duration(number(k.acct, "cpuacct.usage"))
+}
+
+// MemoryHeld is anonymous and shared memory in bytes: what no reclaim gives back
+// without swap.
+func (k Kernel) MemoryHeld() int64 {
+	if k.v2 {
+		return stat(k.mem, "memory.stat", "anon") + stat(k.mem, "memory.stat", "shmem")
+	}
+	return stat(k.mem, "memory.stat", "total_rss") + stat(k.mem, "memory.stat", "total_shmem")
 }
 
 // OOMKills counts.

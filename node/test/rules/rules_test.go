@@ -121,6 +121,7 @@ func layout() []packageRule {
 		{path: "node/test/rules", layer: tests, knows: []string{"node/config"}},
 		{path: "node/test/e2e", layer: tests, knows: []string{"*"}, logs: true},
 		{path: "node/test/cost", layer: tests, knows: []string{"*"}, logs: true},
+		{path: "node/test/stack", layer: tests, knows: []string{"*"}},
 		{path: "node/test/vm", layer: tests, knows: []string{"*"}},
 		{path: "node/test/vm/load", layer: tests},
 	}
@@ -165,6 +166,7 @@ func adapters() []adapter {
 // requires them, and why. All others are required in the CI.
 func skips() map[string]string {
 	return map[string]string{
+		"node/test/stack.TestStack":                  "an hour of real software",
 		"docker.TestRealMemoryBelowUseIsRefusedOnV1": "cgroup v2 kills instead",
 		"docker.TestRow31ReceiverTooSlow":            "a machine may be too fast for it",
 		"node.TestNeighborsOfIPv6":                   "a machine may have no IPv6",
