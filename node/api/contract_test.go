@@ -57,7 +57,7 @@ func TestContract(t *testing.T) {
 		{Execution, "POST /scale/vertical",
 			`{"container_id":"web","direction":"down","resources":{"cpu":null,"memory":268435456}}`, scaled},
 		{Execution, "POST /scale/vertical",
-			`{"container_id":"web","direction":"up","resources":{"cpu":1.5,"memory":268435456},"later":"ignored"}`, scaled},
+			`{"container_id":"web","direction":"up","resources":{"cpu":1.5,"memory":268435456}}`, scaled},
 		{Execution, "POST /scale/horizontal", `{"container_id":"web","direction":"out","replicas":1}`,
 			`{"status":"success","result":{"new_containers":["` + someID + `"]}}`},
 		{Execution, "POST /scale/horizontal", `{"container_id":"web","direction":"in","replicas":1}`,

@@ -15,13 +15,15 @@ type neighbors struct {
 
 type registerIn struct {
 	Body struct {
-		ControllerID string `json:"controller_id" minLength:"1" maxLength:"128"`
-		Endpoint     string `json:"endpoint" minLength:"3" maxLength:"261" doc:"host:port"`
+		_            struct{} `additionalProperties:"false"`
+		ControllerID string   `json:"controller_id" minLength:"1" maxLength:"128"`
+		Endpoint     string   `json:"endpoint" minLength:"3" maxLength:"261" doc:"host:port"`
 	}
 }
 
 type decisionIn struct {
 	Body struct {
+		_         struct{} `additionalProperties:"false"`
 		CPU       *float64 `json:"cpu_usage,omitempty" minimum:"0" maximum:"1" doc:"Share, 0 to 1"`
 		Memory    *float64 `json:"memory_usage,omitempty" minimum:"0" maximum:"1" doc:"Share, 0 to 1"`
 		Container *string  `json:"container_id,omitempty" doc:"Asks for the plan of a container instead"`
@@ -96,12 +98,6 @@ func (c controller) decide(ctx context.Context, in *decisionIn) (decision, error
 	}
 	if b.CPU == nil || b.Memory == nil {
 		return decision{}, Errorf(KindInvalid, "body: expected cpu_usage and memory_usage, each 0 to 1, or container_id")
-	}
-	// The schema has looked at one spelling of each key; encoding/json takes all.
-	for _, v := range []float64{*b.CPU, *b.Memory} {
-		if !(v >= 0 && v <= 1) {
-			return decision{}, Errorf(KindInvalid, "body: cpu_usage and memory_usage must be from 0 to 1")
-		}
 	}
 	name, _ := c.node.Identity()
 	return decision{Action: ruleOfThumb(*b.CPU, *b.Memory), Timestamp: c.now().UTC(), Controllers: []string{name}}, nil

@@ -10,7 +10,7 @@ import (
 // resources are the limits that a client asks for; null leaves one alone. The
 // bounds are knowledge.MaxCPU and knowledge.MaxBytes.
 type resources struct {
-	_      struct{} `nullable:"true"`
+	_      struct{} `nullable:"true" additionalProperties:"false"`
 	CPU    *float64 `json:"cpu,omitempty" exclusiveMinimum:"0" maximum:"4096" doc:"Cores"`
 	Memory *int64   `json:"memory,omitempty" exclusiveMinimum:"0" maximum:"1125899906842624" doc:"Bytes"`
 }
@@ -18,6 +18,7 @@ type resources struct {
 type verticalIn struct {
 	Key  string `header:"Idempotency-Key" maxLength:"128" doc:"The same key within a day returns the same result"`
 	Body struct {
+		_         struct{}   `additionalProperties:"false"`
 		Container string     `json:"container_id"`
 		Direction string     `json:"direction" enum:"up,down"`
 		Resources *resources `json:"resources,omitempty" doc:"Exact limits; without: up is x1.5, down is x0.7 of both"`
@@ -32,9 +33,10 @@ type scaled struct {
 type horizontalIn struct {
 	Key  string `header:"Idempotency-Key" maxLength:"128" doc:"The same key within a day returns the same result"`
 	Body struct {
-		Container string `json:"container_id"`
-		Direction string `json:"direction" enum:"out,in"`
-		Replicas  int    `json:"replicas" minimum:"0" maximum:"1000" doc:"out adds so many, in goes down to so many"`
+		_         struct{} `additionalProperties:"false"`
+		Container string   `json:"container_id"`
+		Direction string   `json:"direction" enum:"out,in"`
+		Replicas  int      `json:"replicas" minimum:"0" maximum:"1000" doc:"out adds so many, in goes down to so many"`
 	}
 }
 
@@ -65,6 +67,10 @@ func (e execution) vertical(ctx context.Context, in *verticalIn) (scaled, error)
 		}
 		if r.Memory != nil {
 			q.Memory = *r.Memory
+		}
+		if q.CPU == 0 && q.Memory == 0 {
+			return scaled{}, Errorf(KindInvalid, "body.resources: is empty: give cpu (cores), memory (bytes) or both, "+
+				"or leave resources out: up is x1.5, down is x0.7 of both")
 		}
 	}
 	if err := CheckRef(q.Container); err != nil {

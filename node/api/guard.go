@@ -266,7 +266,21 @@ func admitBody(a *answer, r *http.Request) (*http.Request, *problem) {
 				"the body must be JSON, uncompressed, with the header Content-Type: application/json")
 		}
 	}
-	r.Body = io.NopCloser(bytes.NewReader(b))
+	r.Body = body{bytes.NewReader(b), b}
 	r.ContentLength = int64(len(b))
 	return r, nil
+}
+
+// body is a body that was read.
+type body struct {
+	*bytes.Reader
+	whole []byte
+}
+
+func (body) Close() error { return nil }
+
+// bodyOf is the body that admitBody read.
+func bodyOf(r *http.Request) []byte {
+	b, _ := r.Body.(body)
+	return b.whole
 }

@@ -18,6 +18,7 @@ type out struct{ Body any }
 func handle[In, R any](api huma.API, op huma.Operation, do func(context.Context, *In) (R, error)) {
 	answer := api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[R](), true, op.OperationID+"Response")
 	op.Responses = map[string]*huma.Response{"200": {Content: jsonOf(answer)}}
+	op.Middlewares = huma.Middlewares{strictly[In]}
 	huma.Register(api, op, func(ctx context.Context, in *In) (*out, error) {
 		r, err := do(ctx, in)
 		if err != nil {

@@ -99,10 +99,22 @@ func fieldOf(f reflect.StructField) (name string, inPath bool) {
 // readRequest reads the body of a POST, and the fields of path and query.
 func readRequest(r *http.Request, into any) error {
 	if !isRead(r) {
+		if err := strictQuery(r.URL.RawQuery, nil); err != nil {
+			return err
+		}
 		if _, none := into.(*None); none && r.ContentLength == 0 {
 			return nil
 		}
 		return decode(r.Body, into)
+	}
+	var names []string
+	for f := range reflect.TypeOf(into).Elem().Fields() {
+		if name, inPath := fieldOf(f); !inPath {
+			names = append(names, name)
+		}
+	}
+	if err := strictQuery(r.URL.RawQuery, names); err != nil {
+		return err
 	}
 	query := r.URL.Query()
 	for f, v := range reflect.ValueOf(into).Elem().Fields() {

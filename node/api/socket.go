@@ -1,12 +1,12 @@
 package api
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"reflect"
 )
 
 // socketHandler serves the commands. The names of services come from labels, so
@@ -35,20 +35,16 @@ func (s *Server) socketHandler() (http.Handler, error) {
 	return s.guarded(socketName, mux, s.limits.command, checks), nil
 }
 
-// decode reads one JSON value with the keys that are known and nothing after it.
+// decode reads one JSON object with the keys that are known and nothing after it.
 func decode(body io.Reader, into any) error {
 	b, err := io.ReadAll(body)
 	if err != nil {
 		return Errorf(KindBadRequest, "cannot read the body: %v", err)
 	}
-	dec := json.NewDecoder(bytes.NewReader(b))
-	dec.DisallowUnknownFields()
-	err = dec.Decode(into)
-	if err == nil {
-		if _, more := dec.Token(); more != io.EOF {
-			err = errors.New("unexpected data after the JSON value")
-		}
+	if err := strictBody(b, reflect.TypeOf(into)); err != nil {
+		return err
 	}
+	err = json.Unmarshal(b, into)
 	var wrong *json.UnmarshalTypeError
 	switch {
 	case err == nil:

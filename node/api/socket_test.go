@@ -283,7 +283,7 @@ func TestSocketBodies(t *testing.T) {
 	t.Cleanup(c.CloseIdleConnections)
 	for body, want := range map[string]int{
 		`{"container":"web","cpu":1}`:              200,
-		`{"container":"web","cpu":1,"cpus":2}`:     400,
+		`{"container":"web","cpu":1,"cpus":2}`:     422,
 		`{"container":"web","cpu":"1"}`:            422,
 		`{"container":"web","cpu":1} {}`:           400,
 		`{"container":"web","direction":"around"}`: 422,

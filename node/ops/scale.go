@@ -92,6 +92,15 @@ func (o scale) here(ctx context.Context, q api.ScaleRequest) (res api.ScaleResul
 			return res, err
 		}
 	}
+	u, err := o.host.find(ctx, q.Container)
+	if err != nil {
+		return res, err
+	}
+	if u.Window.Samples > 0 { // otherwise the guards refuse
+		if err := checkDirection(q, u.Limit); err != nil {
+			return res, err
+		}
+	}
 	var refused []string
 	applied := false
 	for _, w := range wants(q) {
@@ -115,13 +124,32 @@ func (o scale) here(ctx context.Context, q api.ScaleRequest) (res api.ScaleResul
 	if !applied && len(refused) > 0 {
 		return res, api.Errorf(api.KindRefused, "%s", strings.Join(refused, "; "))
 	}
-	u, err := o.host.find(ctx, q.Container)
-	if err != nil {
+	if u, err = o.host.find(ctx, q.Container); err != nil {
 		return res, err
 	}
 	c := view.WireLimits(u.Window.Quota, u.Window.Period, u.Window.MemoryLimit)
 	res.CPUQuota, res.CPUPeriod, res.Memory = c.CPUQuota, c.CPUPeriod, c.Memory
 	return res, nil
+}
+
+// checkDirection refuses exact limits that lie the other way than the direction beside them.
+// Without a limit in force, each limit is lower.
+func checkDirection(q api.ScaleRequest, limit func(knowledge.Resource) int64) error {
+	if q.Direction == "" || q.CPU == 0 && q.Memory == 0 {
+		return nil
+	}
+	for _, w := range wants(q) {
+		from := limit(w.Resource)
+		wrong, way := from == 0 || w.To < from, "lower"
+		if q.Direction == "down" {
+			wrong, way = from != 0 && w.To > from, "higher"
+		}
+		if wrong {
+			return api.Errorf(api.KindInvalid,
+				"%s: direction is %q, and %s is %s than the limit in force, %s: nothing was changed", w.Resource, q.Direction, view.Limit(w.Resource, w.To), way, view.Limit(w.Resource, from))
+		}
+	}
+	return nil
 }
 
 // wants are the limits of a request, one a resource: exact ones, or both by a factor.

@@ -63,6 +63,44 @@ func TestRow62SameRequestAgain(t *testing.T) {
 	}
 }
 
+// TestRow129Direction: row 129, exact limits that lie the other way than the direction are
+// refused; without a limit each one is lower.
+func TestRow129Direction(t *testing.T) {
+	const none = 0
+	limits := func(cpu knowledge.NanoCPU, memory knowledge.Bytes) func(knowledge.Resource) int64 {
+		return func(r knowledge.Resource) int64 {
+			if r == knowledge.ResourceCPU {
+				return int64(cpu)
+			}
+			return int64(memory)
+		}
+	}
+	for _, c := range []struct {
+		q      api.ScaleRequest
+		limit  func(knowledge.Resource) int64
+		refuse string
+	}{
+		{api.ScaleRequest{Direction: "up", CPU: 0.29}, limits(knowledge.OneCPU, none), "cpu: "},
+		{api.ScaleRequest{Direction: "up", CPU: 2}, limits(knowledge.OneCPU, none), ""},
+		{api.ScaleRequest{Direction: "up", CPU: 1}, limits(knowledge.OneCPU, none), ""},
+		{api.ScaleRequest{Direction: "up", CPU: 2}, limits(none, none), "unlimited"},
+		{api.ScaleRequest{Direction: "up", CPU: 2, Memory: 1 << 20}, limits(knowledge.OneCPU, 1<<30), "memory: "},
+		{api.ScaleRequest{Direction: "down", CPU: 2}, limits(knowledge.OneCPU, none), "higher"},
+		{api.ScaleRequest{Direction: "down", Memory: 1 << 31}, limits(none, 1<<30), "memory: "},
+		{api.ScaleRequest{Direction: "down", CPU: 0.5, Memory: 1 << 20}, limits(knowledge.OneCPU, none), ""},
+		{api.ScaleRequest{Direction: "down"}, limits(knowledge.OneCPU, none), ""},
+		{api.ScaleRequest{CPU: 0.1}, limits(knowledge.OneCPU, none), ""},
+	} {
+		err := checkDirection(c.q, c.limit)
+		if c.refuse == "" && err != nil {
+			t.Errorf("%+v: %v", c.q, err)
+		}
+		if c.refuse != "" && (err == nil || api.KindOf(err) != api.KindInvalid || !strings.Contains(err.Error(), c.refuse)) {
+			t.Errorf("%+v: %v", c.q, err)
+		}
+	}
+}
+
 // TestByOfAnotherHost: other hosts accept the name of any client, and none that is longer.
 func TestByOfAnotherHost(t *testing.T) {
 	check := scale{}.method().check

@@ -104,5 +104,6 @@ func faults() []fault {
 		{74, "the daemon is starved of CPU", "a late pass decides nothing"},
 		{75, "versions that differ", "each says its own; hosts go over one by one"},
 		{76, "uninstall", "`restore` puts the original limits back"},
+		{129, "requests with unknown, doubled, null or contradicting fields", "422, named with what is allowed; nothing is done"},
 	}
 }

@@ -1,0 +1,141 @@
+package api
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/url"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+)
+
+// fieldsOf are the JSON keys of a struct, and the types of their values.
+func fieldsOf(t reflect.Type) (names []string, types map[string]reflect.Type) {
+	types = map[string]reflect.Type{}
+	for f := range t.Fields() {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if name == "" || name == "-" {
+			continue
+		}
+		names = append(names, name)
+		types[name] = f.Type
+	}
+	return names, types
+}
+
+// allowedText lists names for a message.
+func allowedText(names []string) string {
+	if len(names) == 0 {
+		return "none is allowed here"
+	}
+	return "allowed: " + strings.Join(names, ", ")
+}
+
+// strictBody checks the keys of a JSON object against a struct type. encoding/json ignores
+// unknown keys, takes any case of a key, and the last of two equal ones. An empty body is left
+// to the caller.
+func strictBody(b []byte, t reflect.Type) error {
+	if len(b) == 0 {
+		return nil
+	}
+	if err := json.Unmarshal(b, new(json.RawMessage)); err != nil {
+		return Errorf(KindBadRequest, "cannot read the body as JSON: %v", err)
+	}
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if b = bytes.TrimSpace(b); b[0] != '{' {
+		names, _ := fieldsOf(t)
+		return Errorf(KindInvalid, "body: must be an object; fields: %s", allowedText(names))
+	}
+	return strictValue("body", b, t)
+}
+
+// strictValue checks a valid JSON value. A pointer or a slice may be null; the types of other
+// values are checked when they are read.
+func strictValue(at string, b []byte, t reflect.Type) error {
+	kind := t.Kind()
+	if kind == reflect.Pointer {
+		t = t.Elem()
+	}
+	if b[0] == 'n' && kind != reflect.Pointer && kind != reflect.Slice {
+		return Errorf(KindInvalid, "%s: must not be null", at)
+	}
+	if t.Kind() != reflect.Struct || b[0] != '{' {
+		return nil
+	}
+	names, types := fieldsOf(t)
+	seen := map[string]bool{}
+	d := json.NewDecoder(bytes.NewReader(b))
+	_, _ = d.Token() // the brace
+	for d.More() {
+		key, err := d.Token()
+		if err != nil {
+			return err
+		}
+		name, _ := key.(string)
+		of, ok := types[name]
+		switch {
+		case !ok:
+			return Errorf(KindInvalid, "%s.%s: unknown field; %s", at, bare(name), allowedText(names))
+		case seen[name]:
+			return Errorf(KindInvalid, "%s.%s: is given twice", at, name)
+		}
+		seen[name] = true
+		var value json.RawMessage
+		if err := d.Decode(&value); err != nil {
+			return err
+		}
+		if err := strictValue(at+"."+name, value, of); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// bare is untrusted text in a message, without quotes.
+func bare(s string) string { return strings.Trim(quote(s), `"`) }
+
+// strictQuery checks the names of a query's parameters.
+func strictQuery(raw string, allowed []string) error {
+	query, err := url.ParseQuery(raw)
+	if err != nil {
+		return Errorf(KindBadRequest, "cannot read the query: %v", err)
+	}
+	for name, values := range query {
+		switch {
+		case !slices.Contains(allowed, name):
+			return Errorf(KindInvalid, "query.%s: unknown parameter; %s", bare(name), allowedText(allowed))
+		case len(values) > 1:
+			return Errorf(KindInvalid, "query.%s: is given %d times", name, len(values))
+		}
+	}
+	return nil
+}
+
+// strictly checks the names in query and body of a typed call, before huma reads their values.
+func strictly[In any](ctx huma.Context, next func(huma.Context)) {
+	r, w := humago.Unwrap(ctx)
+	var allowed []string
+	for _, p := range ctx.Operation().Parameters {
+		if p.In == "query" {
+			allowed = append(allowed, p.Name)
+		}
+	}
+	err := strictQuery(r.URL.RawQuery, allowed)
+	if err == nil && !isRead(r) {
+		body := reflect.TypeFor[struct{}]()
+		if f, ok := reflect.TypeFor[In]().FieldByName("Body"); ok {
+			body = f.Type
+		}
+		err = strictBody(bodyOf(r), body)
+	}
+	if err != nil {
+		w.(*answer).problem(wire(err))
+		return
+	}
+	next(ctx)
+}
