@@ -146,7 +146,8 @@ func checkDirection(q api.ScaleRequest, limit func(knowledge.Resource) int64) er
 		}
 		if wrong {
 			return api.Errorf(api.KindInvalid,
-				"%s: direction is %q, and %s is %s than the limit in force, %s: nothing was changed", w.Resource, q.Direction, view.Limit(w.Resource, w.To), way, view.Limit(w.Resource, from))
+				"%s: direction is %q, and %s is %s than the limit in force, %s: nothing was changed", w.Resource,
+				q.Direction, view.Limit(w.Resource, w.To), way, view.Limit(w.Resource, from))
 		}
 	}
 	return nil
