@@ -27,7 +27,7 @@ unshare --mount --pid --fork --kill-child --propagation private debootstrap --va
   >"$work/log" 2>&1 || { tail -20 "$work/log" >&2; exit 1; }
 install -m 755 "$here"/files/* "$root/opt/"
 cat >"$work/packages" <<'PACKAGES'
-nginx-light nodejs python3-minimal postgresql postgresql-contrib redis-server openjdk-17-jdk-headless
+nginx-light nodejs python3 postgresql postgresql-contrib redis-server openjdk-17-jdk-headless
 PACKAGES
 unshare --mount --pid --fork --kill-child --propagation private chroot "$root" bash -c "
   mount -t proc proc /proc

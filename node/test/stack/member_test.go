@@ -107,9 +107,10 @@ func (m *member) add(o *member) {
 }
 
 func (m *member) String() string {
-	return fmt.Sprintf("%-10s CPU %5.3f / %5.3f of %5.3f / %5.3f   memory %4.0f / %4.0f, used %4.0f, limit %4.0f / %4.0f %6d %9d %8d %d of %d",
-		m.name, m.cores.mean(), m.cores.most, m.quota.mean(), m.quota.most, m.held.mean(), m.held.most, m.use.most,
-		m.limit.mean(), m.limit.most, m.kills, m.restarts, m.actions, m.failed.Load(), m.sent.Load())
+	return fmt.Sprintf("%s\t%.3f / %.3f\t%.3f / %.3f\t%.0f / %.0f\t%.0f / %.0f\t%.0f / %.0f\t%d\t%d\t%d\t%d of %d",
+		m.name, m.cores.mean(), m.cores.most, m.quota.mean(), m.quota.most, m.held.mean(), m.held.most,
+		m.use.mean(), m.use.most, m.limit.mean(), m.limit.most, m.kills, m.restarts, m.actions,
+		m.failed.Load(), m.sent.Load())
 }
 
 // press sends requests in waves, in an open loop with at most 32 in flight.

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"text/tabwriter"
 	"time"
 
 	"github.com/effiscale/effiscale/docker/observer"
@@ -88,10 +89,12 @@ func TestStack(t *testing.T) {
 		lasted.Round(time.Second), len(all), share(engine), share(daemon))
 }
 
-// print prints a row for each workload, one for all sidecars, and checks what must hold.
+// print prints a row for each workload (mean / highest) and one for all sidecars, and
+// checks what must hold.
 func (s *stack) print(all []*member, lasted time.Duration) {
-	fmt.Printf("%-10s %27s %34s %6s %9s %8s %9s\n", "", "CPU used mean/most, limit mean/most",
-		"memory held, used (most), limit mean/most MiB", "kills", "restarts", "actions", "failed")
+	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	defer table.Flush()
+	fmt.Fprintln(table, "workload\tcores used\tlimit\tMiB held\tused\tlimit\tkills\trestarts\tactions\tfailed requests")
 	quiet := &member{workload: workload{name: "sidecars"}}
 	most := 0
 	for _, m := range all {
@@ -100,13 +103,13 @@ func (s *stack) print(all []*member, lasted time.Duration) {
 			s.t.Errorf("%s: %d OOM kills, %d restarts", m.name, m.kills, m.restarts)
 		}
 		if !strings.HasPrefix(m.name, "sidecar") {
-			fmt.Println(m)
+			fmt.Fprintln(table, m)
 			continue
 		}
 		quiet.add(m)
 		most = max(most, m.actions)
 	}
-	fmt.Println(quiet)
+	fmt.Fprintln(table, quiet)
 	hourly := float64(most) / max(lasted.Hours(), 0.1)
 	observer.Figure(s.t, "actions per hour of the busiest sidecar: %.0f (at most %d)", hourly, perHour)
 	if hourly > perHour {

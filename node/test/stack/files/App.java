@@ -12,7 +12,7 @@ public class App {
         server.setExecutor(Executors.newFixedThreadPool(16));
         server.createContext("/", exchange -> {
             var words = new ArrayList<String>();
-            for (int i = 0; i < 5000; i++) {
+            for (int i = 0; i < 20000; i++) {
                 words.add(Integer.toHexString(i * 31 + exchange.hashCode()));
             }
             words.sort(null);
