@@ -57,11 +57,12 @@ const (
 	RuleLeak           Rule = "leak"            // growth bytes/s
 
 	// Evidence.
-	RuleMissing  Rule = "missing"  // no reading
-	RuleStale    Rule = "stale"    // age seconds, allowed seconds
-	RuleAbsurd   Rule = "absurd"   // readings in a row
-	RuleWarming  Rule = "warming"  // readings, needed
-	RuleWatching Rule = "watching" // seconds observed, needed before a cut
+	RuleMissing  Rule = "missing"   // no reading
+	RuleNoLimits Rule = "no-limits" // the limits in force are not known
+	RuleStale    Rule = "stale"     // age seconds, allowed seconds
+	RuleAbsurd   Rule = "absurd"    // readings in a row
+	RuleWarming  Rule = "warming"   // readings, needed
+	RuleWatching Rule = "watching"  // seconds observed, needed before a cut
 
 	// Deliberation.
 	RuleProfile      Rule = "profile"       // percentile, value, samples' weight

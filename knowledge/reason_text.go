@@ -42,6 +42,7 @@ var ruleTexts = map[Rule]string{
 	RuleLeak:           "memory only grows, by {0 bytes}/s: likely a leak",
 
 	RuleMissing:  "no measurement yet",
+	RuleNoLimits: "the limits in force are not known: neither kernel files nor the Engine's record can be read",
 	RuleStale:    "the newest sample is {0 seconds} old, more than {1 seconds}",
 	RuleAbsurd:   "dropped the last {0 count} samples: invalid values",
 	RuleWarming:  "{0 count} of {1 count} samples collected",

@@ -55,10 +55,14 @@ type reading struct {
 	begun       bool // the CPU time was read, the rest not yet
 	cpuAlone    bool // its CPU time can be read alone
 	firstSlow   bool
+	source      paced
 	tried       bool      // it was read, or could not be, at least once
 	attachAt    time.Time // not before, after a failure
 	attachError string
 }
+
+// paced is a source of samples whose readings are new only so often: the Engine's statistics.
+type paced interface{ Every() time.Duration }
 
 // managed: it is measured and acted upon.
 func (c *container) managed() bool { return c.Policy.Acts() && c.Probe != nil }

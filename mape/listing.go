@@ -154,6 +154,7 @@ func (l *Loop) attach(now time.Time, c *container) {
 		return
 	}
 	c.Probe, c.reading.attachError, c.reading.firstSlow = p, "", true
+	c.reading.source, _ = p.(paced)
 	c.reading.slow, c.reading.rest, c.reading.begun = monitor.Slow{}, rest{}, false
 	c.reading.memory, c.reading.throttle = part{}, part{}
 	c.service.Replicas.Measured++

@@ -316,9 +316,17 @@ func (l *Loop) lost(now time.Time, c *container, err error) {
 	l.listing.at = time.Time{}
 }
 
+// interval is the time between two answers of a source that sets it itself; 0: it does not.
+func (r *reading) interval() time.Duration {
+	if r.source == nil {
+		return 0
+	}
+	return r.source.Every()
+}
+
 // decide takes one window through analysis and planning.
 func (l *Loop) decide(now time.Time, c *container) {
-	maxAge := time.Duration(l.set.StaleAfter) * max(l.cadence.Idle, time.Second)
+	maxAge := time.Duration(l.set.StaleAfter) * max(l.cadence.Idle, time.Second, c.reading.interval())
 	c.Finding = analyse.Assess(now, c.Window, &c.Policy, &c.Container.Container, maxAge)
 	if c.Finding.Memory >= knowledge.SymptomTight && c.Probe != nil && !c.track.FreshDetail() {
 		// Page cache counts as use until memory.stat says otherwise: read it before

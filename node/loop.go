@@ -44,7 +44,7 @@ func (e ownContainers) List(ctx context.Context) ([]knowledge.Container, error) 
 // openLoop makes the loop with what earlier runs left.
 func (n *Node) openLoop(cfg config.Config) {
 	o := mape.Options{
-		Engine: ownContainers{n.engine, cfg.Docker.Sees},
+		Engine: ownContainers{n.probes.engine, cfg.Docker.Sees},
 		Store:  memory{s: n.store, commits: n.metrics.StoreCommit}, Node: n.identity.Node,
 		Attach: n.probes.attach, HostUse: n.machine.use(), Host: n.machine.host(), Meter: n.metrics, Log: n.log,
 		Settings: n.settings(&cfg), Crashes: n.before.crashes, Restored: n.restored(),

@@ -49,6 +49,12 @@ func newRigOver(t *testing.T, o dockertest.Options, leave func(*store.Store, *co
 // newRigWith begins with a store, and other settings.
 func newRigWith(t *testing.T, o dockertest.Options, s *store.Store, set func(*config.Config)) *rig {
 	t.Helper()
+	return newRigSeeing(t, o, s, set, true)
+}
+
+// newRigSeeing may be one that sees no kernel files.
+func newRigSeeing(t *testing.T, o dockertest.Options, s *store.Store, set func(*config.Config), files bool) *rig {
+	t.Helper()
 	t.Cleanup(func() { _ = s.Close() })
 	o.Files = true
 	r := &rig{t: t, e: dockertest.New(t, o)}
@@ -69,6 +75,9 @@ func newRigWith(t *testing.T, o dockertest.Options, s *store.Store, set func(*co
 	kernel, err := cgroup.Open(cgroup.Options{Root: r.e.Root(), Driver: o.Driver})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if !files {
+		kernel = nil
 	}
 	r.client = client
 	r.n = blank(Options{})

@@ -16,7 +16,7 @@ import (
 // probes opens what containers are measured by.
 type probes struct {
 	kernel *cgroup.Host // nil: cannot be read
-	engine containerEngine
+	engine *record
 	log    zerolog.Logger
 	turns  chan struct{} // tokens for the containers whose statistics are requested
 	once   sync.Once     // the fall-back is logged once
@@ -33,7 +33,7 @@ const (
 )
 
 func newProbes(kernel *cgroup.Host, engine containerEngine, log zerolog.Logger) *probes {
-	return &probes{kernel: kernel, engine: engine, log: log, turns: make(chan struct{}, statsAtOnce),
+	return &probes{kernel: kernel, engine: newRecord(engine), log: log, turns: make(chan struct{}, statsAtOnce),
 		missing: map[knowledge.ContainerID]int{}}
 }
 
@@ -72,27 +72,31 @@ const statsEvery = 5 * time.Second
 // that does not answer.
 const statsAtOnce = 8
 
-// statsProbe replaces kernel files: the Engine's one-shot statistics, read
-// beside the loop. It cannot write, so every change goes through the Engine.
+// statsProbe replaces kernel files: the Engine's one-shot statistics, and the limits of its
+// record, read beside the loop. It cannot write, so every change goes through the Engine.
 type statsProbe struct {
+	id     knowledge.ContainerID
+	record *record
 	cancel context.CancelFunc
 	mu     sync.Mutex // guards what follows
 	sample knowledge.Sample
 	fresh  bool
+	every  time.Duration // between the newest two answers
 	err    error
 }
 
 var _ execute.Probe = (*statsProbe)(nil)
 
 // newStatsProbe requests statistics of one container when it gets one of the shared turns.
-func newStatsProbe(c containerEngine, id knowledge.ContainerID, turns chan struct{}) *statsProbe {
+func newStatsProbe(r *record, id knowledge.ContainerID, turns chan struct{}) *statsProbe {
 	ctx, cancel := context.WithCancel(context.Background())
-	p := &statsProbe{cancel: cancel}
-	go p.poll(ctx, c, id, turns)
+	p := &statsProbe{id: id, record: r, cancel: cancel, every: statsEvery}
+	r.follow(id)
+	go p.poll(ctx, turns)
 	return p
 }
 
-func (p *statsProbe) poll(ctx context.Context, c containerEngine, id knowledge.ContainerID, turns chan struct{}) {
+func (p *statsProbe) poll(ctx context.Context, turns chan struct{}) {
 	for {
 		select {
 		case turns <- struct{}{}:
@@ -100,13 +104,19 @@ func (p *statsProbe) poll(ctx context.Context, c containerEngine, id knowledge.C
 			return
 		}
 		var s knowledge.Sample
-		err := c.Stats(ctx, id, &s)
+		_, err := p.record.Inspect(ctx, p.id) // the limits, which statistics do not have
+		if err == nil || !p.record.Gone(err) {
+			err = p.record.Stats(ctx, p.id, &s)
+		}
 		<-turns
 		p.mu.Lock()
 		switch {
 		case err == nil:
+			if gap := s.At.Sub(p.sample.At); !p.sample.At.IsZero() {
+				p.every = max(statsEvery, gap)
+			}
 			p.sample, p.fresh, p.err = s, true, nil
-		case c.Gone(err):
+		case p.record.Gone(err):
 			p.err = cgroup.ErrGone
 		}
 		p.mu.Unlock()
@@ -119,8 +129,8 @@ func (p *statsProbe) poll(ctx context.Context, c containerEngine, id knowledge.C
 }
 
 // Read returns the newest answer once, with all groups that it holds, when the
-// CPU time is asked for; between answers there is nothing new. Of the limits only
-// the memory limit is known.
+// CPU time is asked for; between answers there is nothing new. The limits are those of the
+// Engine's record, and missing while that is not known.
 func (p *statsProbe) Read(s *knowledge.Sample, groups knowledge.Signals) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -129,12 +139,24 @@ func (p *statsProbe) Read(s *knowledge.Sample, groups knowledge.Signals) error {
 	}
 	if groups&knowledge.HasCPU != 0 && p.fresh {
 		*s, p.fresh = p.sample, false
+		groups |= knowledge.HasLimits
 	}
-	if groups&knowledge.HasLimits != 0 {
-		s.MemoryLimit, s.Quota = p.sample.MemoryLimit, p.sample.Quota
-		s.Have |= p.sample.Have & knowledge.HasLimits
+	if groups&knowledge.HasLimits == 0 {
+		return nil
+	}
+	s.Have &^= knowledge.HasLimits
+	if l, ok := p.record.limits(p.id); ok {
+		s.Quota, s.Period, s.MemoryLimit, s.MemoryHigh = l.CPU, l.Period, l.Memory, 0
+		s.Have |= knowledge.HasLimits
 	}
 	return nil
+}
+
+// Every is the time between two answers: longer where many containers wait for theirs.
+func (p *statsProbe) Every() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.every
 }
 
 var errNoKernel = errors.New("no kernel files to write")
@@ -147,5 +169,6 @@ func (p *statsProbe) SetPID(int)                                      {}
 // Close ends the polling.
 func (p *statsProbe) Close() error {
 	p.cancel()
+	p.record.forget(p.id)
 	return nil
 }

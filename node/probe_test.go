@@ -29,11 +29,12 @@ func TestManyStatsProbes(t *testing.T) {
 	}
 	e.Inject(dockertest.Fault{Op: dockertest.Stats, Delay: 400 * time.Millisecond})
 	turns := make(chan struct{}, statsAtOnce)
+	record := newRecord(c)
 	var probes []*statsProbe
 	var last knowledge.ContainerID
 	for i := range 100 { // sixteen at a time would need 2.8 s for one round
 		last = e.Run(dockertest.Spec{Name: fmt.Sprintf("c%d", i), Limits: limits})
-		p := newStatsProbe(c, last, turns)
+		p := newStatsProbe(record, last, turns)
 		t.Cleanup(func() { _ = p.Close() })
 		probes = append(probes, p)
 	}

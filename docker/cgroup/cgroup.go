@@ -112,9 +112,9 @@ func Open(o Options) (*Host, error) {
 		return nil, fmt.Errorf("cannot open cgroups: %w", err)
 	}
 	h := &Host{root: root, driver: o.Driver, buf: make([]byte, firstBuffer), text: make([]byte, 0, 64)}
-	if !h.mounted(string(text)) {
-		return nil, fmt.Errorf("cannot open cgroups: %w: %s mounts neither the cpu nor the memory controller",
-			ErrNotFound, table)
+	if missing := h.mounted(string(text)); missing != "" {
+		return nil, fmt.Errorf("cannot open cgroups: %w: no mount of %s in %s is visible to this process",
+			ErrNotFound, missing, table)
 	}
 	h.psi = h.at[unified].dir != "" && readable(filepath.Join(root, "proc/pressure/cpu"))
 	return h, nil

@@ -92,10 +92,25 @@ func TestFilesVanish(t *testing.T) {
 	}
 }
 
-// TestFastWithoutMemoryController: a kernel booted with cgroup_disable=memory.
+// TestFastWithoutMemoryController: a kernel booted with cgroup_disable=memory has no memory
+// limits; a process that cannot see the mount of memory does not know them.
 func TestFastWithoutMemoryController(t *testing.T) {
 	h := tree(t, "hybrid", Options{})
 	if err := os.RemoveAll(filepath.Join(h.root, "sys/fs/cgroup/memory")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.Attach(knowledge.Container{ID: testID}); !errors.Is(err, ErrNotFound) {
+		t.Errorf("row 136: attached without the directory of memory: %v", err)
+	}
+	if _, err := Open(Options{Root: h.root}); !errors.Is(err, ErrNotFound) {
+		t.Errorf("row 136: opened without the mount of memory: %v", err)
+	}
+	off := "memory\t0\t1\t0\n"
+	if err := os.WriteFile(filepath.Join(h.root, "proc/cgroups"), []byte(off), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	h, err := Open(Options{Root: h.root})
+	if err != nil {
 		t.Fatal(err)
 	}
 	c := attach(t, h)

@@ -16,23 +16,32 @@ const maxUsers = 4096
 // place is a container's directory in each hierarchy; "": it has none there.
 type place [hierarchies]string
 
-func (p *place) usable() bool { return p[cpu] != "" || p[cpuacct] != "" || p[memory] != "" }
+// holds reports whether a place has all that limits a container: without one of the
+// directories its limit would look like none.
+func (h *Host) holds(p *place) bool {
+	for _, c := range [...]hierarchy{cpu, memory} {
+		if h.at[c].dir != "" && p[c] == "" {
+			return false
+		}
+	}
+	return true
+}
 
 // find looks for the cgroup where the Engine's driver puts it, then where a
 // rootless Engine's would be, then where /proc/PID/cgroup of the container's process has it.
 func (h *Host) find(c knowledge.Container) (place, bool) {
 	id := string(c.ID)
 	for _, rel := range candidates(h.driver, c.CgroupParent, id) {
-		if p := h.locate(rel); p.usable() {
+		if p := h.locate(rel); h.holds(&p) {
 			return p, true
 		}
 	}
-	if p := h.fromProcess(c.PID, id); p.usable() {
+	if p := h.fromProcess(c.PID, id); h.holds(&p) {
 		return p, true
 	}
 	if h.driver != DriverCgroupfs {
 		for _, rel := range h.rootless(c.CgroupParent, id) {
-			if p := h.locate(rel); p.usable() {
+			if p := h.locate(rel); h.holds(&p) {
 				return p, true
 			}
 		}

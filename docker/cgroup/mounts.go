@@ -3,7 +3,10 @@ package cgroup
 import (
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // mount is where one hierarchy can be read.
@@ -16,9 +19,10 @@ type mount struct {
 // v1Controllers are the names in a v1 mount's options.
 var v1Controllers = [unified]string{cpu: "cpu", cpuacct: "cpuacct", memory: "memory", blkio: "blkio", pids: "pids"}
 
-// mounted fills h.at and h.version from the text of a mountinfo file (proc(5)),
-// and reports whether the cpu or the memory controller is there.
-func (h *Host) mounted(table string) bool {
+// mounted fills h.at and h.version from the text of a mountinfo file (proc(5)), and returns
+// which of the controllers cpu and memory cannot be read; "": none. A mount below another one
+// is in the table, and cannot be seen.
+func (h *Host) mounted(table string) (missing string) {
 	var found [hierarchies]mount
 	for line := range strings.Lines(table) {
 		m, controllers, ok := parseMount(strings.TrimSuffix(line, "\n"))
@@ -26,6 +30,9 @@ func (h *Host) mounted(table string) bool {
 			continue
 		}
 		m.dir = filepath.Join(h.root, m.dir)
+		if !h.visible(m) {
+			continue
+		}
 		if m.v2 {
 			prefer(&found[unified], m)
 			continue
@@ -40,7 +47,9 @@ func (h *Host) mounted(table string) bool {
 	v1 := false
 	for c := range unified {
 		v1 = v1 || found[c].dir != ""
-		if found[c].dir == "" {
+	}
+	for c := range unified {
+		if found[c].dir == "" && (!v1 || has(found[unified], v1Controllers[c])) {
 			h.at[c] = found[unified] // a controller is in one tree at a time
 		}
 	}
@@ -52,7 +61,52 @@ func (h *Host) mounted(table string) bool {
 	default:
 		h.version = V1
 	}
-	return h.at[cpu].dir != "" || h.at[memory].dir != ""
+	var gone []string
+	for _, c := range [...]hierarchy{cpu, memory} {
+		switch off := h.disabled(v1Controllers[c]); {
+		case off:
+			h.at[c] = mount{}
+		case h.at[c].dir == "":
+			gone = append(gone, v1Controllers[c])
+		}
+	}
+	return strings.Join(gone, " and ")
+}
+
+// has reports whether a controller is in the unified tree.
+func has(tree mount, controller string) bool {
+	if tree.dir == "" {
+		return false
+	}
+	text, err := readBounded(filepath.Join(tree.dir, "cgroup.controllers"), maxProcessCgroups)
+	return err == nil && slices.Contains(strings.Fields(text), controller)
+}
+
+// visible reports whether a mount point is the file system that the table has there.
+func (h *Host) visible(m mount) bool {
+	if h.root != "/" {
+		return isDir(m.dir)
+	}
+	var s unix.Statfs_t
+	if unix.Statfs(m.dir, &s) != nil {
+		return false
+	}
+	return m.v2 == (s.Type == unix.CGROUP2_SUPER_MAGIC)
+}
+
+// disabled reports whether the kernel runs without a controller (cgroup_disable=memory): it
+// then limits nothing. /proc/cgroups has lines of name, hierarchy, number of cgroups, enabled.
+func (h *Host) disabled(controller string) bool {
+	text, err := readBounded(filepath.Join(h.root, "proc/cgroups"), maxProcessCgroups)
+	if err != nil {
+		return false
+	}
+	for line := range strings.Lines(text) {
+		if f := strings.Fields(line); len(f) == 4 && f[0] == controller {
+			return f[3] == "0"
+		}
+	}
+	return false
 }
 
 // parseMount reads one line of mountinfo: "id parent dev root point options

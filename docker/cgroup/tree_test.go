@@ -277,15 +277,38 @@ func TestOpenRefuses(t *testing.T) {
 }
 
 func TestMountTable(t *testing.T) {
-	h := &Host{root: "/r"}
-	ok := h.mounted(`31 30 0:28 /docker/x /sys/fs/cgroup/cpu rw shared:1 - cgroup cgroup rw,cpu,cpuacct
+	root := t.TempDir()
+	h := &Host{root: root}
+	for _, dir := range []string{"sys/fs/cgroup/cpu", "mnt/with space/cpu", "elsewhere", "memory"} {
+		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cpus := `31 30 0:28 /docker/x /sys/fs/cgroup/cpu rw shared:1 - cgroup cgroup rw,cpu,cpuacct
 32 30 0:28 / /mnt/with\040space/cpu rw - cgroup cgroup rw,cpu,cpuacct
 33 30 0:28 /docker/y /elsewhere rw - cgroup cgroup rw,cpu,cpuacct
-`)
-	if !ok || h.at[cpu].dir != "/r/mnt/with space/cpu" || h.at[cpuacct] != h.at[cpu] {
-		t.Errorf("got %+v", h.at)
+`
+	if missing := h.mounted(cpus); missing != "memory" {
+		t.Errorf("without memory: missing %q", missing)
 	}
-	if h.at[memory].dir != "" || h.version != V1 {
+	if missing := h.mounted(cpus + "34 30 0:29 / /hidden rw - cgroup cgroup rw,memory\n"); missing != "memory" {
+		t.Errorf("with a mount of memory below another one: missing %q", missing)
+	}
+	missing := h.mounted(cpus + "34 30 0:29 / /memory rw - cgroup cgroup rw,memory\n")
+	if missing != "" || h.at[cpu].dir != root+"/mnt/with space/cpu" || h.at[cpuacct] != h.at[cpu] {
+		t.Errorf("missing %q, got %+v", missing, h.at)
+	}
+	if h.at[memory].dir != root+"/memory" || h.version != V1 {
 		t.Errorf("memory %+v, version %s", h.at[memory], h.version)
+	}
+	if err := os.MkdirAll(filepath.Join(root, "proc"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	off := "#subsys_name\thierarchy\tnum_cgroups\tenabled\nmemory\t0\t1\t0\n" // cgroup_disable=memory
+	if err := os.WriteFile(filepath.Join(root, "proc/cgroups"), []byte(off), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if missing := h.mounted(cpus); missing != "" {
+		t.Errorf("with memory switched off in the kernel: missing %q", missing)
 	}
 }

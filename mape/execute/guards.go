@@ -247,6 +247,9 @@ func guardOwner(req *Request, to int64) (int64, knowledge.Reason) {
 }
 
 func guardEvidence(req *Request, to int64) (int64, knowledge.Reason) {
+	if req.acts() && req.Container.Probe != nil && req.Container.Window.Have&knowledge.HasLimits == 0 {
+		return req.Decision.From, knowledge.Because(knowledge.RuleNoLimits) // unknown is not "none"
+	}
 	if req.restores() || !req.shrinks(to) {
 		return to, knowledge.Reason{}
 	}

@@ -78,7 +78,9 @@ func nodeView(d *Daemon, sum *mape.Summary, now time.Time) api.NodeView {
 		}
 		v.Engine = fmt.Sprintf("unreachable for %s: %s", now.Sub(since).Round(time.Second), d.Engine.Error)
 	}
-	if d.Cgroup != "" {
+	if d.Cgroup == "" { // nothing else can be written
+		v.Actuator = knowledge.ActuatorEngine.String()
+	} else {
 		v.Cgroup = strings.TrimSpace(d.Cgroup + " " + d.Machine.CgroupDriver)
 	}
 	if d.Store != "" {

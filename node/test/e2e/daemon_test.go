@@ -30,6 +30,7 @@ type daemon struct {
 	t    *testing.T
 	dir  string
 	env  []string // EFFISCALE_… over the file
+	hide string // a shell command that the process runs before, in mounts of its own
 	cmd  *exec.Cmd
 	over chan struct{} // closed when the process is gone
 	from int64         // where this life's log begins
@@ -107,6 +108,10 @@ func (d *daemon) launch() {
 		d.from = st.Size()
 	}
 	cmd := exec.Command(rig.binary, "run", "--config", d.path("x.toml"))
+	if d.hide != "" {
+		args := append([]string{"-m", "sh", "-c", d.hide + ` && exec "$0" "$@"`}, cmd.Args...)
+		cmd = exec.Command("unshare", args...)
+	}
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "GOTRACEBACK=all", "GORACE=atexit_sleep_ms=10"}, d.env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}

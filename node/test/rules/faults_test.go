@@ -105,5 +105,10 @@ func faults() []fault {
 		{75, "versions that differ", "each says its own; hosts go over one by one"},
 		{76, "uninstall", "`restore` puts the original limits back"},
 		{129, "requests with unknown, doubled, null or contradicting fields", "422, named with what is allowed; nothing is done"},
+		{
+			136,
+			"mounts of control groups that the daemon cannot see",
+			"the Engine's record has the limits; unknown limits are not changed; statistics are not called stale",
+		},
 	}
 }

@@ -1,0 +1,97 @@
+package node
+
+import (
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/effiscale/effiscale/docker/dockertest"
+	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/knowledge/store"
+	"github.com/effiscale/effiscale/node/config"
+)
+
+// TestLimitsWithoutKernelFiles: where no kernel file can be seen, the limits of the Engine's
+// record count: a limit is not taken for none, and none is set again and again (row 136).
+func TestLimitsWithoutKernelFiles(t *testing.T) {
+	t.Parallel()
+	s, _, err := store.Open(store.Options{Dir: t.TempDir(), Log: zerolog.Nop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newRigSeeing(t, dockertest.Options{}, s, func(*config.Config) {}, false)
+	limits := knowledge.Limits{CPU: knowledge.OneCPU / 2, Memory: 128 * knowledge.MiB, MemorySwap: 128 * knowledge.MiB}
+	both := r.e.Run(dockertest.Spec{Name: "both", Labels: opted, Limits: limits})
+	cpu := r.e.Run(dockertest.Spec{Name: "cpu", Labels: opted, Limits: knowledge.Limits{CPU: knowledge.OneCPU}})
+	none := r.e.Run(dockertest.Spec{Name: "none", Labels: opted})
+	all := []knowledge.ContainerID{both, cpu, none}
+	for _, id := range all {
+		r.e.SetMemory(id, 64*knowledge.MiB)
+		r.e.SetUsage(id, 0.3)
+	}
+	r.soon(20*time.Second, "measured", func() bool {
+		for _, id := range all {
+			if u, ok := r.unit(id); !ok || u.Window.Samples < 2 {
+				return false
+			}
+		}
+		return true
+	})
+	if u, _ := r.unit(both); u.Window.Quota != limits.CPU || u.Window.MemoryLimit != limits.Memory {
+		t.Errorf("limits %s and %s, want those of the record", u.Window.Quota, u.Window.MemoryLimit)
+	}
+	stale := 0
+	r.pass(12*time.Second, func() {
+		for _, id := range all {
+			if u, _ := r.unit(id); u.Finding.Quality == knowledge.QualityStale {
+				stale++
+			}
+		}
+	})
+	if stale > 0 {
+		t.Errorf("%d looks found a stale sample", stale)
+	}
+	last := map[knowledge.ContainerID]dockertest.Update{}
+	for _, u := range r.e.Updates() {
+		before, again := last[u.ID]
+		if again && u.Memory == before.Memory && u.NanoCPUs == before.NanoCPUs && u.Quota == before.Quota {
+			t.Errorf("an update was repeated unchanged: %+v", u)
+		}
+		last[u.ID] = u
+	}
+	if n := len(r.e.Updates()); n > 6 {
+		t.Errorf("%d updates of three steady containers", n)
+	}
+	for _, id := range all {
+		u, _ := r.unit(id)
+		if got := r.e.Kernel(id); u.Window.Have&knowledge.HasLimits == 0 || got.CPU != u.Window.Quota ||
+			got.Memory != u.Window.MemoryLimit {
+			t.Errorf("shows %s and %s, in force are %s and %s", u.Window.Quota, u.Window.MemoryLimit, got.CPU, got.Memory)
+		}
+	}
+}
+
+// TestUnknownLimits: while neither kernel files nor the record can be read, nothing is changed
+// (row 136).
+func TestUnknownLimits(t *testing.T) {
+	t.Parallel()
+	s, _, err := store.Open(store.Options{Dir: t.TempDir(), Log: zerolog.Nop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newRigSeeing(t, dockertest.Options{}, s, func(*config.Config) {}, false)
+	limits := knowledge.Limits{CPU: knowledge.OneCPU / 2, Memory: 128 * knowledge.MiB, MemorySwap: 128 * knowledge.MiB}
+	id := r.e.Run(dockertest.Spec{Name: "web", Labels: opted, Limits: limits})
+	r.soon(10*time.Second, "inspected", func() bool { u, ok := r.unit(id); return ok && u.OriginalKept })
+	r.e.Inject(dockertest.Fault{Op: dockertest.Inspect, Status: 403, Message: "not allowed"})
+	r.e.SetMemory(id, 120*knowledge.MiB)
+	r.e.SetUsage(id, 3)
+	next := r.e.Recreate(id)
+	r.e.SetUsage(next, 3)
+	r.soon(20*time.Second, "measured", func() bool { u, ok := r.unit(next); return ok && u.Window.Samples > 1 })
+	r.pass(3*time.Second, func() {})
+	if n := len(r.e.Updates()); n > 0 {
+		t.Errorf("%d updates of a container whose limits are not known: %+v", n, r.e.Updates())
+	}
+}
