@@ -198,7 +198,7 @@ func admitRoute(mux *http.ServeMux) check {
 	}
 }
 
-// admitToken asks for a token where a tokens file is configured.
+// admitToken asks for a token where a tokens file is configured, and for the user elsewhere.
 func (s *Server) admitToken(_ *answer, r *http.Request) (*http.Request, *problem) {
 	by := "api " + clientKey(r.RemoteAddr).Addr().String()
 	if len(s.tokens) > 0 {
@@ -218,6 +218,8 @@ func (s *Server) admitToken(_ *answer, r *http.Request) (*http.Request, *problem
 		if t.name != "" {
 			by = "api token " + t.name
 		}
+	} else if p := s.admitLocal(r); p != nil {
+		return nil, p
 	}
 	return r.WithContext(context.WithValue(r.Context(), callerKey{}, by)), nil
 }

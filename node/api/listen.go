@@ -81,7 +81,6 @@ func (s *Server) listenUnix(path string) (net.Listener, error) {
 		return fail(err, "set api.socket to a path that this user can make (--socket PATH)")
 	}
 	ln.SetUnlinkOnClose(false)
-	s.socketGroup = groupID(s.o.SocketGroup)
 	err = errors.Join(os.Chmod(temp, 0o660), chgrp(temp, s.socketGroup), os.Rename(temp, path))
 	made, statErr := os.Lstat(path)
 	if err = errors.Join(err, statErr); err != nil {

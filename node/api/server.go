@@ -94,7 +94,7 @@ type listener struct {
 // New checks the options and builds the services; nothing listens yet.
 func New(b Backend, o Options) (*Server, error) {
 	s := &Server{b: b, o: o, limits: defaultLimits(), metrics: o.Metrics, limiter: newLimiter(),
-		crossOrigin: http.NewCrossOriginProtection(), failed: make(chan error, 4)}
+		crossOrigin: http.NewCrossOriginProtection(), failed: make(chan error, 4), socketGroup: groupID(o.SocketGroup)}
 	if s.metrics == nil {
 		s.metrics = NewMetrics(o.Version)
 	}
@@ -127,6 +127,9 @@ func New(b Backend, o Options) (*Server, error) {
 	}
 	if err := s.metrics.watch(b.Node); err != nil {
 		return nil, err
+	}
+	if err := CheckLocalUsers(); err != nil && len(s.tokens) == 0 {
+		o.Log.Warn().Err(err).Msg("the three services refuse all changes: cannot find the local user of a connection")
 	}
 	return s, nil
 }
@@ -241,6 +244,7 @@ func (s *Server) httpServer(d *listener) *http.Server {
 
 		ErrorLog: log.New(debugLog{s.o.Log}, "", 0),
 	}
+	srv.ConnContext = withTCPPeer
 	if d.name == socketName {
 		srv.WriteTimeout = s.limits.command + 5*time.Second
 		srv.ConnContext = withPeer

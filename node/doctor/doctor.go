@@ -42,7 +42,7 @@ func Run(ctx context.Context, o Options) []api.Check {
 	engine, host, containers := checkEngine(ctx, cfg)
 	checks = append(checks, engine)
 	checks = append(checks, checkKernel(host, containers, cfg)...)
-	checks = append(checks, checkClock(), checkDescriptors(), checkDisk(cfg), checkDaemon(ctx, cfg))
+	checks = append(checks, checkClock(), checkDescriptors(), checkDisk(cfg), checkWriters(cfg), checkDaemon(ctx, cfg))
 	return append(checks, checkCluster(ctx, cfg)...)
 }
 
@@ -208,6 +208,22 @@ func checkDisk(cfg config.Config) api.Check {
 			"without one the daemon does not start"
 	}
 	return verdict("disk", "warning", err, fmt.Sprintf("%s, %s free", dir, knowledge.Bytes(free)), remedy)
+}
+
+// checkWriters tells which users may change something over loopback.
+func checkWriters(cfg config.Config) api.Check {
+	fine := "local users may read; changes without a token: " + api.Writers(cfg.API.SocketGroup)
+	var err error
+	switch {
+	case cfg.API.Monitor == "" && cfg.API.Controller == "" && cfg.API.Execution == "":
+		fine = "no service over TCP is configured"
+	case cfg.API.TokensFile != "":
+		fine = "each call of the three services needs a token of " + cfg.API.TokensFile
+	default:
+		err = api.CheckLocalUsers()
+	}
+	return verdict("services", "warning", err, fine,
+		"set api.tokens_file; until then the three services refuse all changes")
 }
 
 func checkDaemon(ctx context.Context, cfg config.Config) api.Check {
