@@ -244,10 +244,29 @@ func (l *Loop) restoreOne(ctx context.Context, c *container) (one RestoreResult,
 		did = true
 	}
 	_ = l.Do(ctx, func() {
+		if why := c.unknownOriginal(); why != "" && one.Err == "" {
+			one.Name, one.Err, did = c.Name, why, true
+		}
 		l.exec.RestoreShares(l.o.Now(), &c.Container)
-		c.changed = c.changed || did && one.Err == ""
+		c.changed = c.changed || len(one.Records) > 0
 	})
 	return one, did
+}
+
+// unknownOriginal is what a restore cannot know of a container; empty: it knows all.
+func (c *container) unknownOriginal() string {
+	if !c.OriginalKept || c.Original.Lost == [2]time.Time{} {
+		return ""
+	}
+	what, at := "limits", c.Original.Lost[knowledge.ResourceCPU]
+	switch {
+	case at.IsZero():
+		what, at = "memory limit", c.Original.Lost[knowledge.ResourceMemory]
+	case c.Original.Lost[knowledge.ResourceMemory].IsZero():
+		what = "CPU limit"
+	}
+	return fmt.Sprintf("its original %s: unknown, the knowledge file was lost at %s. It has what was found then: "+
+		"recreate the container, or set its limits with docker update", what, at.UTC().Format(time.RFC3339))
 }
 
 // restoreLimit sets a resource's original limit; need is false where it is in force.

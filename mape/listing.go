@@ -7,6 +7,7 @@ import (
 
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/knowledge/history"
+	"github.com/effiscale/effiscale/mape/execute"
 	"github.com/effiscale/effiscale/mape/monitor"
 )
 
@@ -121,7 +122,7 @@ func (l *Loop) add(now time.Time, info *knowledge.Container) {
 	}
 	c.Adopt = r.Unclean && !l.listing.done
 	if o, ok := r.Originals[info.ID]; ok {
-		c.OriginalKept, c.Original = true, o.Limits
+		c.OriginalKept, c.Original = true, execute.Original{Limits: o.Limits, Lost: o.Lost}
 	}
 	if last, ok := r.Last[info.ID]; ok {
 		c.LastChange = last

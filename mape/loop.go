@@ -116,7 +116,7 @@ func New(o Options) *Loop {
 	l.workers = execute.NewWorkers(context.Background(), 4, 4096)
 	l.exec = execute.New(execute.Options{
 		Engine: o.Engine, Journal: o.Store, Workers: l.workers, Meter: o.Meter, Log: o.Log,
-		Rules: o.Settings.Rules, Now: o.Now, Outcome: l.learnOutcome,
+		Rules: o.Settings.Rules, Now: o.Now, Outcome: l.learnOutcome, Lost: o.Restored.Lost,
 	})
 	l.exec.Host = execute.Host{CPUs: o.Host.CPUs, Memory: o.Host.Memory, Crashes: o.Crashes}
 	l.exec.Host.CPUPool, l.exec.Host.Owned = l.set.cpuPool(l.o.Host), o.Owners != nil

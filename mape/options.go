@@ -52,6 +52,8 @@ type Restored struct {
 	Originals map[knowledge.ContainerID]knowledge.Original
 	Pauses    map[knowledge.ServiceKey]knowledge.Pause
 	Last      map[knowledge.ContainerID]knowledge.Record
+	// Lost is when originals were lost; zero: never.
+	Lost time.Time
 	// Unclean: the daemon ended without saving.
 	Unclean bool
 }

@@ -53,6 +53,7 @@ func (n *Node) restored() mape.Restored {
 	for _, o := range n.store.Originals.All() {
 		r.Originals[o.ID] = o
 	}
+	r.Lost = n.store.Originals.Lost()
 	_, err = n.store.Documents.Get(ops.DocPauses, &r.Pauses)
 	n.unreadable("pauses", err)
 	// An action that was under way at the end may have been done all the same.

@@ -33,7 +33,7 @@ const (
 
 // The buckets. Every value in them is sealed.
 const (
-	bucketMeta      = "meta"      // schema, identity
+	bucketMeta      = "meta"      // schema, identity, time of the last loss
 	bucketJournal   = "journal"   // sequence number → line
 	bucketOpen      = "open"      // sequence numbers of actions that were not ended
 	bucketKeys      = "keys"      // length, key, sequence number → time
@@ -49,6 +49,7 @@ const (
 
 	keySchema   = "schema"
 	keyIdentity = "identity"
+	keyLost     = "lost"
 )
 
 var buckets = [...]string{
@@ -74,6 +75,7 @@ type file struct {
 	db       *bolt.DB // nil while there is no file to write to or read from
 	handle   *os.File // db's, to close a file that bbolt can no longer close
 	readOnly bool
+	created  bool // it was empty, or not there, when it was opened
 
 	badMu    sync.Mutex    // guards what follows; taken after Store.mu
 	bad      map[cell]bool // values with a wrong checksum, to be deleted
@@ -95,7 +97,7 @@ func (f *file) open(out *Opened, flag int, wait time.Duration) error {
 		out.Why = "one of its two meta pages was damaged; the other one was used"
 		f.log.Warn().Str("file", f.path).Msg("knowledge file: " + out.Why)
 	}
-	f.readOnly = flag == os.O_RDONLY
+	f.readOnly, f.created = flag == os.O_RDONLY, found.empty
 	f.handle = h
 	err = guarded(func() (err error) {
 		db, err := bolt.Open(f.path, 0o600, &bolt.Options{

@@ -47,7 +47,9 @@ func (l *Originals) put(o knowledge.Original, replace bool) error {
 	o.Name, o.Service = bounded(o.Name, maxWord), bounded(o.Service, maxWord)
 	l.all[o.ID] = o
 	l.s.stageJSON(c, o)
-	return l.s.write(nil)
+	err := l.s.write(nil)
+	l.s.copyOriginal(&copyLine{Original: &o})
+	return err
 }
 
 // All are the original limits, by container id.
@@ -75,7 +77,9 @@ func (l *Originals) Drop(id knowledge.ContainerID) error {
 	}
 	delete(l.all, id)
 	l.s.staged[c] = nil
-	return l.s.write(nil)
+	err := l.s.write(nil)
+	l.s.copyOriginal(&copyLine{Drop: id})
+	return err
 }
 
 func (l *Originals) load(tx *bolt.Tx) error {

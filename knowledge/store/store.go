@@ -13,13 +13,15 @@
 // bbolt does not detect flipped bits in values, nor damaged pages before it
 // follows them. So every value carries a checksum, the structure of the file is
 // checked before bbolt maps it, and a fault on the mapped file is recovered here.
-// A damaged file is renamed and a new one is created.
+// A damaged file is renamed and a new one is created. The original limits are in a second
+// file as well.
 package store
 
 import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -96,6 +98,8 @@ type Store struct {
 	closed   bool
 	file     *file
 	identity Identity
+	lost     time.Time       // when knowledge was lost last; zero: never
+	copy     originalsCopy   // of the original limits
 	staged   map[cell][]byte // waiting for the disk; nil value: delete
 	trouble  trouble
 	nextShed time.Time                      // earliest time of the next log line about removed values
@@ -130,6 +134,7 @@ func Open(o Options) (*Store, Opened, error) {
 	}
 	s := &Store{opt: o, log: o.Log, staged: map[cell][]byte{}, pruned: o.Now()}
 	s.file = &file{opt: o, path: filepath.Join(o.Dir, FileName), log: o.Log, load: s.load, bad: map[cell]bool{}}
+	s.copy = originalsCopy{path: filepath.Join(o.Dir, CopyName)}
 	s.Journal = Journal{s: s, open: map[uint64]knowledge.Record{}, pending: map[uint64]knowledge.Record{}}
 	s.Originals = Originals{s: s, all: map[knowledge.ContainerID]knowledge.Original{}}
 	s.Documents = Documents{s: s, all: map[string][]byte{}}
@@ -137,8 +142,14 @@ func Open(o Options) (*Store, Opened, error) {
 	s.Learned = Learned{s: s}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	before, statErr := os.Lstat(s.file.path)
 	opened, err := s.attach(o.LockTimeout)
+	if statErr == nil && before.Size() == 0 && before.Mode().IsRegular() {
+		opened.Why = "it was empty"
+		s.log.Warn().Str("file", s.file.path).Msg("knowledge file: " + opened.Why)
+	}
 	if err == nil {
+		s.reconcile(&opened)
 		return s, opened, nil
 	}
 	if errors.Is(err, ErrLocked) || isMisplaced(err) {
@@ -148,6 +159,7 @@ func Open(o Options) (*Store, Opened, error) {
 		s.Journal.afterUnknown()
 	}
 	_ = s.degrade(err) // Why has it
+	s.reconcile(&opened)
 	opened.Why = s.trouble.why
 	return s, opened, nil
 }
@@ -174,10 +186,13 @@ func (s *Store) Close() error {
 func (s *Store) Health() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.trouble.why == "" {
-		return ""
+	switch {
+	case s.trouble.why != "":
+		return "degraded: " + s.trouble.why
+	case s.copy.why != "":
+		return "degraded: " + CopyName + ": " + s.copy.why
 	}
-	return "degraded: " + s.trouble.why
+	return ""
 }
 
 // Size is the file's size in bytes, 0 when there is none.
@@ -200,6 +215,7 @@ func (s *Store) SetIdentity(id Identity) error {
 	if s.closed {
 		return ErrClosed
 	}
+	s.copy.stale = s.copy.stale || s.identity.Node != id.Node
 	s.identity = id
 	s.stageJSON(cell{bucketMeta, keyIdentity}, id)
 	return s.write(nil)
@@ -213,6 +229,10 @@ func (s *Store) load(tx *bolt.Tx) error {
 			s.file.noteBad(c)
 		}
 	}
+	c = cell{bucketMeta, keyLost}
+	if b, ok := s.file.get(tx.Bucket([]byte(bucketMeta)), c); ok && s.lost.IsZero() && json.Unmarshal(b, &s.lost) != nil {
+		s.file.noteBad(c)
+	}
 	for _, p := range s.parts() {
 		if err := p.load(tx); err != nil {
 			return err
@@ -225,6 +245,9 @@ func (s *Store) load(tx *bolt.Tx) error {
 func (s *Store) restage() {
 	if s.identity.Node != "" {
 		s.stageJSON(cell{bucketMeta, keyIdentity}, s.identity)
+	}
+	if !s.lost.IsZero() {
+		s.stageJSON(cell{bucketMeta, keyLost}, s.lost)
 	}
 	for _, p := range s.parts() {
 		p.restage()

@@ -62,6 +62,7 @@ func (s *Store) write(fn func(*bolt.Tx) error) error {
 	if s.closed {
 		return ErrClosed
 	}
+	defer s.settleCopy()
 	if s.trouble.why != "" && s.opt.Now().Before(s.trouble.retry) {
 		s.Journal.boundPending()
 		return s.degraded()
@@ -88,6 +89,12 @@ func (s *Store) write(fn func(*bolt.Tx) error) error {
 
 // attempt is one try at write.
 func (s *Store) attempt(fn func(*bolt.Tx) error) error {
+	if s.file.db != nil && !s.file.readOnly && !s.file.isCurrent(s.file.handle) {
+		s.log.Error().Str("file", s.file.path).Msg("knowledge file was removed while it was open: writing a new one")
+		s.file.detach()
+		s.Journal.afterUnknown()
+		s.restage()
+	}
 	if s.file.db == nil || s.file.readOnly {
 		if err := s.reattach(); err != nil {
 			return err

@@ -66,7 +66,7 @@ type Container struct {
 
 	// OriginalKept: the limits of before the first change, Original, are on the disk.
 	OriginalKept bool
-	Original     knowledge.Limits
+	Original     Original
 	InFlight     bool // an update is in progress
 	// Promised is the memory limit that is being set; 0: none.
 	Promised knowledge.Bytes
@@ -97,6 +97,13 @@ type Container struct {
 	cut        pendingCut
 	drift      drift
 	rate       rate
+}
+
+// Original is what a container was allowed before its first change.
+type Original struct {
+	knowledge.Limits
+	// Lost, by resource: the record was lost then, and the limits are those found afterwards.
+	Lost [2]time.Time
 }
 
 // Input is what the loop sets of a container before it calls the executor.

@@ -44,6 +44,7 @@ type Executor struct {
 	log     zerolog.Logger
 	// outcome gets the end of each cut: reverted or not.
 	outcome  func(c *Container, r knowledge.Resource, reverted bool)
+	lost     time.Time // when originals were lost; zero: never
 	now      func() time.Time
 	syncedAt time.Time
 	sample   knowledge.Sample // of the limits that were read back last
@@ -59,13 +60,14 @@ type Options struct {
 	Rules   Rules
 	Now     func() time.Time
 	Outcome func(c *Container, r knowledge.Resource, reverted bool)
+	Lost    time.Time // when originals were lost; zero: never
 }
 
 // New makes an Executor.
 func New(o Options) *Executor {
 	return &Executor{
 		Rules: o.Rules, engine: o.Engine, journal: o.Journal, workers: o.Workers,
-		meter: o.Meter, log: o.Log, now: o.Now, outcome: o.Outcome,
+		meter: o.Meter, log: o.Log, now: o.Now, outcome: o.Outcome, lost: o.Lost,
 	}
 }
 
@@ -157,7 +159,8 @@ func (e *Executor) Inspect(now time.Time, c *Container) {
 		info, err := e.engine.Inspect(ctx, id)
 		var keepErr error
 		if err == nil && keep {
-			keepErr = e.journal.Keep(knowledge.Original{ID: id, Name: name, Service: service, Limits: info.Limits, At: now})
+			keepErr = e.journal.Keep(knowledge.Original{ID: id, Name: name, Service: service, At: now,
+				Limits: info.Limits, Lost: e.lostFor(&info)})
 		}
 		return func() {
 			c.inspection.running = false
@@ -178,7 +181,7 @@ func (e *Executor) Inspect(now time.Time, c *Container) {
 				if keepErr != nil { // a full disk stops learning, never scaling
 					e.log.Warn().Err(keepErr).Str("container", name).Msg("cannot persist the original limits; keeping them in memory")
 				}
-				c.OriginalKept, c.Original = true, info.Limits
+				c.OriginalKept, c.Original = true, Original{info.Limits, e.lostFor(&info)}
 				if !known {
 					c.Marks.Since = now
 				}

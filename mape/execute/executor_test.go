@@ -191,7 +191,7 @@ func TestQuotaSurvivesAnEngineUpdate(t *testing.T) {
 // Before the first change the original limits are on the disk.
 func TestOriginalFirst(t *testing.T) {
 	w := newWorld(t)
-	w.s.OriginalKept, w.s.Original = false, knowledge.Limits{}
+	w.s.OriginalKept, w.s.Original = false, Original{}
 	if r := w.cpu(12 * core / 10); r.Acted || r.Reason.Rule != knowledge.RuleOriginal {
 		t.Fatalf("%+v", r)
 	}
@@ -298,7 +298,7 @@ func TestUserWaits(t *testing.T) {
 func TestFirstLimit(t *testing.T) {
 	w := newWorld(t)
 	w.kernel, w.engine = knowledge.Limits{}, knowledge.Limits{}
-	w.s.Original, w.s.Marks.Engine = knowledge.Limits{}, knowledge.Limits{}
+	w.s.Original, w.s.Marks.Engine = Original{}, knowledge.Limits{}
 	w.pass(time.Second)
 	if r := w.cpu(2 * core); !r.Acted || w.kernel.CPU != 2*core {
 		t.Fatalf("%+v", r)
@@ -319,7 +319,7 @@ func TestFirstLimit(t *testing.T) {
 // counts as none; the marks say so, and nothing is repaired afterwards.
 func TestRestoreToUnlimited(t *testing.T) {
 	w := newWorld(t)
-	w.s.Original = knowledge.Limits{}
+	w.s.Original = Original{}
 	for _, r := range []knowledge.Resource{knowledge.ResourceCPU, knowledge.ResourceMemory} {
 		d := knowledge.Decision{ID: w.id, Resource: r, Verb: knowledge.Grow, Actor: knowledge.ActorRestore, At: w.now,
 			From: w.s.Limit(r)}

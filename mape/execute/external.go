@@ -143,9 +143,11 @@ func (e *Executor) external(now time.Time, c *Container, l knowledge.Limits, cpu
 	if c.OriginalKept {
 		if cpu {
 			c.Original.CPU, c.Original.Dialect, c.Original.Period = l.CPU, l.Dialect, l.Period
+			c.Original.Lost[knowledge.ResourceCPU] = time.Time{}
 		}
 		if mem {
 			c.Original.Memory, c.Original.MemorySwap = l.Memory, l.MemorySwap
+			c.Original.Lost[knowledge.ResourceMemory] = time.Time{}
 		}
 	}
 	if cpu {
@@ -168,7 +170,8 @@ func (e *Executor) recordExternal(now time.Time, c *Container, r knowledge.Resou
 		Reason: knowledge.Because(knowledge.RuleExternal, c.Policy.YieldFor.Seconds()),
 		Resize: knowledge.Resize{Resource: r, Verb: Verb(from, to), From: from, To: to},
 	}
-	original := knowledge.Original{ID: a.ID, Name: a.Name, Service: a.Service, Limits: c.Original, At: now}
+	original := knowledge.Original{ID: a.ID, Name: a.Name, Service: a.Service, At: now,
+		Limits: c.Original.Limits, Lost: c.Original.Lost}
 	keep := c.OriginalKept
 	e.workers.Do(func(context.Context) func() {
 		seq, err := e.journal.Begin(a)
@@ -188,6 +191,15 @@ func (e *Executor) recordExternal(now time.Time, c *Container, r knowledge.Resou
 			}
 		}
 	})
+}
+
+// lostFor is when the originals of a container were lost that existed before: the limits
+// found now may be the daemon's own.
+func (e *Executor) lostFor(info *knowledge.Container) (at [2]time.Time) {
+	if info.Created.Before(e.lost) {
+		at = [2]time.Time{e.lost, e.lost}
+	}
+	return at
 }
 
 // DropOriginal drops the original limits of a container that was removed.

@@ -226,7 +226,7 @@ func newWorld(t *testing.T) *world {
 	c := usualSubject(w.now)
 	c.Probe = probe{w}
 	c.Marks.Engine, c.Marks.EngineKnown = limits, true
-	c.Original = limits
+	c.Original = Original{Limits: limits}
 	c.sync.settled = true
 	w.s = &c
 	return w

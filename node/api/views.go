@@ -246,10 +246,13 @@ type LimitsInForce struct {
 	OriginalKept   bool     `json:"original_kept"` // false: nothing was ever changed, nothing is to be restored
 	OriginalCPU    *float64 `json:"original_cpu"`
 	OriginalMemory *int64   `json:"original_memory_bytes"`
-	EngineCPU      *float64 `json:"engine_cpu"`
-	KernelCPU      *float64 `json:"kernel_cpu"`
-	EngineMemory   *int64   `json:"engine_memory_bytes"`
-	KernelMemory   *int64   `json:"kernel_memory_bytes"`
+	// When the knowledge file with the original limit was lost: it is null then, and unknown.
+	OriginalCPULost    time.Time `json:"original_cpu_lost_at,omitzero"`
+	OriginalMemoryLost time.Time `json:"original_memory_lost_at,omitzero"`
+	EngineCPU          *float64  `json:"engine_cpu"`
+	KernelCPU          *float64  `json:"kernel_cpu"`
+	EngineMemory       *int64    `json:"engine_memory_bytes"`
+	KernelMemory       *int64    `json:"kernel_memory_bytes"`
 }
 
 // Label is a label of a container, as it was understood.

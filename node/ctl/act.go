@@ -235,8 +235,8 @@ func restoreCmd(a *app) *cobra.Command {
 		res, err := ask(ctx, a, api.OpRestore, api.RestoreRequest{Container: name},
 			func(p *page, res api.RestoreResult) { restoreText(p, clean(name), res) })
 		if err == nil && len(res.Failed) > 0 {
-			err = fmt.Errorf("could not restore everything on host %s; run it again:\n  %s",
-				clean(res.Host), strings.Join(scrub(res.Failed), "\n  "))
+			err = Coded(ExitRefused, fmt.Errorf("not everything could be restored on host %s:\n  %s",
+				clean(res.Host), strings.Join(scrub(res.Failed), "\n  ")))
 		}
 		return err
 	})

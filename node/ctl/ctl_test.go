@@ -128,7 +128,7 @@ func TestGolden(t *testing.T) {
 		{"resume-json", fakeClient{}, ExitOK, "resume|shop_web|-o|json"},
 		{"restore", fakeClient{}, ExitOK, "restore|shop-web-1"},
 		{"restore-json", fakeClient{}, ExitOK, "restore|shop-web-1|-o|json"},
-		{"restore-all", fakeClient{}, ExitError, "restore|--all"},
+		{"restore-all", fakeClient{}, ExitRefused, "restore|--all"},
 		{"restore-nothing", fakeClient{quiet: true}, ExitOK, "restore|--all"},
 		{"restore-none", fakeClient{}, ExitUsage, "restore"},
 		{"restore-both", fakeClient{}, ExitUsage, "restore|shop-web-1|--all"},

@@ -245,8 +245,17 @@ func limitsText(p *page, ex api.Explain) {
 		p.line("Original  no limit was changed")
 		return
 	}
-	p.line("Original  cpu %s, memory %s   `effiscale restore %s` restores these",
-		corePtr(ex.OriginalCPU), sizePtr(ex.OriginalMemory), ex.Container.Name)
+	cpu, mem := corePtr(ex.OriginalCPU), sizePtr(ex.OriginalMemory)
+	switch lostCPU, lostMem := ex.OriginalCPULost, ex.OriginalMemoryLost; {
+	case !lostCPU.IsZero() && !lostMem.IsZero():
+		p.line("Original  unknown: the knowledge file was lost at %s", lostCPU.UTC().Format(time.RFC3339))
+		return
+	case !lostCPU.IsZero():
+		cpu = fmt.Sprintf("unknown (the knowledge file was lost at %s)", lostCPU.UTC().Format(time.RFC3339))
+	case !lostMem.IsZero():
+		mem = fmt.Sprintf("unknown (the knowledge file was lost at %s)", lostMem.UTC().Format(time.RFC3339))
+	}
+	p.line("Original  cpu %s, memory %s   `effiscale restore %s` restores these", cpu, mem, ex.Container.Name)
 }
 
 func orNone(s string, none bool) string {

@@ -40,6 +40,14 @@ func Explain(e *Explanation, now time.Time) api.Explain {
 	}
 	if c.OriginalKept {
 		out.OriginalCPU, out.OriginalMemory = coresOf(c.Original.CPU), bytesOf(c.Original.Memory)
+		out.OriginalCPULost = c.Original.Lost[knowledge.ResourceCPU]
+		out.OriginalMemoryLost = c.Original.Lost[knowledge.ResourceMemory]
+		if !out.OriginalCPULost.IsZero() {
+			out.OriginalCPU = nil
+		}
+		if !out.OriginalMemoryLost.IsZero() {
+			out.OriginalMemory = nil
+		}
 	}
 	if c.Marks.EngineKnown {
 		out.EngineCPU, out.EngineMemory = coresOf(c.Marks.Engine.CPU), bytesOf(c.Marks.Engine.Memory)

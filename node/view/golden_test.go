@@ -89,7 +89,7 @@ func steady(name string) *mape.ContainerStatus {
 			}},
 		Marks: execute.Marks{Since: now.Add(-2 * time.Hour), EngineKnown: true,
 			Engine: knowledge.Limits{CPU: core, Memory: 256 * mib}},
-		OriginalKept: true, Original: knowledge.Limits{CPU: 2 * core, Memory: 512 * mib},
+		OriginalKept: true, Original: execute.Original{Limits: knowledge.Limits{CPU: 2 * core, Memory: 512 * mib}},
 	}
 	for r := range u.Planned {
 		u.Planned[r].Decision = knowledge.Decision{Verb: knowledge.Hold, Reason: knowledge.Because(knowledge.RuleSteady, 0.5,

@@ -3,6 +3,7 @@ package view
 import (
 	"slices"
 
+	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/mape"
 	"github.com/effiscale/effiscale/node/api"
 )
@@ -56,11 +57,11 @@ func Saved(containers []mape.ContainerStatus) (cores float64, bytes int64) {
 		if !c.OriginalKept || !c.Measured {
 			continue
 		}
-		cpu, mem := c.Original.CPU, c.Original.Memory
-		if cpu > 0 && c.Window.Quota > 0 {
+		cpu, mem, lost := c.Original.CPU, c.Original.Memory, c.Original.Lost
+		if lost[knowledge.ResourceCPU].IsZero() && cpu > 0 && c.Window.Quota > 0 {
 			cores += (cpu - c.Window.Quota).Cores()
 		}
-		if mem > 0 && c.Window.MemoryLimit > 0 {
+		if lost[knowledge.ResourceMemory].IsZero() && mem > 0 && c.Window.MemoryLimit > 0 {
 			bytes += int64(mem - c.Window.MemoryLimit)
 		}
 	}

@@ -11,6 +11,9 @@ import (
 	"github.com/effiscale/effiscale/node/api"
 )
 
+// namesShown bounds the names in one problem.
+const namesShown = 8
+
 // Daemon is the part of a status that is not about containers.
 type Daemon struct {
 	Version, ID, Name, Mode, ConfigFile string
@@ -55,7 +58,36 @@ func Status(
 	s.Summary.DriftRepaired = sum.Repaired
 	s.Summary.SavedCPU, s.Summary.SavedMemory = Saved(containers)
 	addProblems(&s, d, sum)
+	if text := lostOriginals(containers); text != "" {
+		s.Problems, s.Degraded = append(s.Problems, text), true
+	}
 	return s
+}
+
+// lostOriginals names the managed containers whose original limits are unknown.
+func lostOriginals(containers []mape.ContainerStatus) string {
+	var names []string
+	var at time.Time
+	for i := range containers {
+		c := &containers[i]
+		for _, lost := range c.Original.Lost {
+			if c.Policy.Acts() && lost.After(at) {
+				at = lost
+			}
+		}
+		if c.Policy.Acts() && c.Original.Lost != [2]time.Time{} {
+			names = append(names, c.Container.Name)
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	text := strings.Join(names[:min(len(names), namesShown)], ", ")
+	if more := len(names) - namesShown; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return fmt.Sprintf("the original limits of %s are unknown: the knowledge file was lost at %s (node.data_dir); "+
+		"recreate them, or set their limits with docker update", text, at.UTC().Format(time.RFC3339))
 }
 
 func byName(a, b mape.ContainerStatus) int {

@@ -104,6 +104,7 @@ func faults() []fault {
 		{74, "the daemon is starved of CPU", "a late pass decides nothing"},
 		{75, "versions that differ", "each says its own; hosts go over one by one"},
 		{76, "uninstall", "`restore` puts the original limits back"},
+		{105, "the knowledge file or the copy of the original limits is lost", "the other one has them; else unknown, and told"},
 		{128, "a local user who may not change anything uses the services on loopback", "403 with what to do; reads are answered"},
 		{129, "requests with unknown, doubled, null or contradicting fields", "422, named with what is allowed; nothing is done"},
 		{
