@@ -59,6 +59,20 @@ const (
 	ResourceMemory
 )
 
+// Same reports whether two limits are printed alike: from one to the other is no change.
+// 0 is no limit.
+func (r Resource) Same(a, b int64) bool {
+	switch {
+	case a == b:
+		return true
+	case a == 0 || b == 0:
+		return false
+	case r == ResourceMemory:
+		return Bytes(a).String() == Bytes(b).String() && max(a-b, b-a) < int64(MiB)
+	}
+	return NanoCPU(a).String() == NanoCPU(b).String()
+}
+
 // Verb is what a decision does, from safe to risky.
 type Verb uint8
 

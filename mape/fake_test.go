@@ -130,9 +130,13 @@ func (h *host) boot(o options) {
 		o.memory = 8 * gib
 	}
 	set.Policy = func(info knowledge.Container) knowledge.Policy {
-		p := policy
+		p, floor := policy, 0.0
 		if w := info.Labels["weight"]; w != "" {
 			_, _ = fmt.Sscan(w, &p.Weight)
+		}
+		if f := info.Labels["floor"]; f != "" {
+			_, _ = fmt.Sscan(f, &floor)
+			p.CPU.Min = knowledge.FromCores(floor)
 		}
 		p.Managed = info.Labels["managed"] != "no"
 		return p

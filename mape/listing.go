@@ -171,8 +171,8 @@ func (l *Loop) attach(now time.Time, c *container) {
 func (l *Loop) remove(c *container) {
 	now := l.o.Now()
 	c.detach()
-	if r, ok := c.TakeQuotaMoves(now); ok && len(l.saving.folds) < foldsKept {
-		l.saving.folds = append(l.saving.folds, r)
+	if len(l.saving.folds) < foldsKept {
+		l.saving.folds = append(l.saving.folds, c.TakeQuotaMoves(now)...)
 	}
 	c.service.Replicas.Leave(now, false)
 	if c.image != nil {

@@ -92,7 +92,7 @@ type Settings struct {
 	CPUReserve      float64 // share of the host that stays free
 	MemoryReserve   float64
 	MemoryLeast     knowledge.Bytes // kept free at least
-	Overcommit      float64         // φ: sum of quotas over grantable cores
+	Overcommit      float64         // φ: what containers may use together over grantable cores
 	Policy          func(knowledge.Container) knowledge.Policy
 }
 

@@ -61,8 +61,8 @@ func (l *Loop) pack(now time.Time, all bool) Batch {
 	l.saving.folds = nil
 	for _, c := range l.containers.order {
 		b.Alive = append(b.Alive, c.ID)
-		if r, ok := c.TakeQuotaMoves(now); ok {
-			b.Folds = append(b.Folds, r)
+		if moves := c.TakeQuotaMoves(now); len(moves) > 0 {
+			b.Folds = append(b.Folds, moves...)
 			c.changed = true
 		}
 		if (!c.changed && !c.Unsaved && !all) || !c.Marks.EngineKnown {

@@ -168,28 +168,49 @@ func (c *Container) Watched(now time.Time) bool {
 	return c.cut.on
 }
 
-// TakeQuotaMoves returns the quota moves since the last call as one record.
-func (c *Container) TakeQuotaMoves(now time.Time) (r knowledge.Record, ok bool) {
-	if c.moves.action.Resize.Count == 0 {
-		return r, false
+// TakeQuotaMoves returns the quota moves since the last call: a record for those in one
+// direction, none for those that ended where they began.
+func (c *Container) TakeQuotaMoves(now time.Time) (out []knowledge.Record) {
+	add := func(f fold) {
+		out = append(out, knowledge.Record{Action: f.action, Outcome: knowledge.Outcome{
+			Result: knowledge.ResultApplied, At: now, Kernel: f.kernel, Engine: int64(c.Marks.Engine.CPU),
+		}})
 	}
-	r = knowledge.Record{
-		Action: c.moves.action,
-		Outcome: knowledge.Outcome{
-			Result: knowledge.ResultApplied, At: now, Kernel: c.moves.kernel, Engine: int64(c.Marks.Engine.CPU),
-		},
+	for _, f := range c.moves.done {
+		add(f)
+	}
+	if c.moves.moved() {
+		add(c.moves.fold)
 	}
 	c.moves = quotaMoves{}
-	return r, true
+	return out
 }
 
 // quotaMoves gathers the reflex's quota moves between two commits.
 type quotaMoves struct {
+	fold
+	done []fold // foldsMost at most
+}
+
+// fold is a row of moves as one action.
+type fold struct {
 	action knowledge.Action
 	kernel int64
 }
 
+// foldsMost bounds the changes of direction that are recorded between two commits.
+const foldsMost = 8
+
+// moved: it did not end where it began.
+func (f *fold) moved() bool {
+	r := &f.action.Resize
+	return r.Count > 0 && !r.Resource.Same(r.From, r.To)
+}
+
 func (m *quotaMoves) add(a knowledge.Action, kernel int64) {
+	if m.moved() && m.action.Resize.Verb != a.Resize.Verb && len(m.done) < foldsMost-1 {
+		m.done, m.fold = append(m.done, m.fold), fold{}
+	}
 	if m.action.Resize.Count == 0 {
 		m.action = a
 	}

@@ -128,6 +128,9 @@ func small(d *knowledge.Decision, to int64) bool {
 	if d.From == 0 || to == 0 {
 		return false
 	}
+	if d.Resource.Same(d.From, to) {
+		return true
+	}
 	diff := max(to-d.From, d.From-to)
 	if d.Resource == knowledge.ResourceMemory {
 		return diff < int64(knowledge.MiB)

@@ -56,19 +56,28 @@ func TestSwapAllowance(t *testing.T) {
 // The quota goes to the kernel at once, and into one folded record.
 func TestQuotaMovesAreFolded(t *testing.T) {
 	w := newWorld(t)
-	for _, c := range []float64{1.2, 1.4, 1.3} {
-		if r := w.cpu(knowledge.FromCores(c)); !r.Acted {
+	for _, c := range []float64{1.2, 1.4, 1.5, 1.2, 1.4, 1.2, 1.2001} {
+		if r := w.cpu(knowledge.FromCores(c)); !r.Acted && c != 1.2001 {
 			t.Fatalf("%+v", r)
 		}
 		w.pass(time.Second)
 	}
-	w.happened("quota 1.20", "quota 1.40", "quota 1.30")
-	rec, ok := w.s.TakeQuotaMoves(w.now)
-	want := knowledge.Resize{Verb: knowledge.Grow, From: int64(core), To: int64(knowledge.FromCores(1.3)), Count: 3}
-	if !ok || rec.Action.Kind != knowledge.ActionResize || rec.Action.Resize != want {
-		t.Errorf("folded: %+v", rec)
+	w.happened("quota 1.20", "quota 1.40", "quota 1.50", "quota 1.20", "quota 1.40", "quota 1.20")
+	var got []knowledge.Resize
+	for _, rec := range w.s.TakeQuotaMoves(w.now) {
+		got = append(got, rec.Action.Resize)
 	}
-	if _, ok := w.s.TakeQuotaMoves(w.now); ok {
+	cores := func(c float64) int64 { return int64(knowledge.FromCores(c)) }
+	want := []knowledge.Resize{ // a record for each direction
+		{Verb: knowledge.Grow, From: cores(1), To: cores(1.5), Count: 3},
+		{Verb: knowledge.Shrink, From: cores(1.5), To: cores(1.2), Count: 1},
+		{Verb: knowledge.Grow, From: cores(1.2), To: cores(1.4), Count: 1},
+		{Verb: knowledge.Shrink, From: cores(1.4), To: cores(1.2), Count: 1},
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("folded: %+v", got)
+	}
+	if again := w.s.TakeQuotaMoves(w.now); len(again) > 0 {
 		t.Error("folded twice")
 	}
 	if !w.s.Dirty() || w.calls["cpu"] != 0 {

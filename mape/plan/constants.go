@@ -44,6 +44,11 @@ const (
 	regrowWithin = 15 * time.Second
 	cutWaitMost  = 160 * time.Second
 	cutWaitReset = 5 * time.Minute
+	// worthCut and cutWaitSmall: an unused quota costs nobody anything, so a cut that saves
+	// less than a quarter of a core waits long after growth. A container that rests between
+	// health checks would else be cut and grow with each.
+	worthCut     = knowledge.OneCPU / 4
+	cutWaitSmall = 20 * time.Minute
 	// undoWithin is how long after a cut throttling undoes it; later throttling is new
 	// demand, and the ordinary growth follows it.
 	undoWithin = 10 * time.Second

@@ -161,7 +161,7 @@ func (c *cpuController) boost(now time.Time, f *knowledge.Finding, w *knowledge.
 // grow applies a proposal inside the bounds, by at least the least change: a
 // throttled container needs more than that.
 func grow(d knowledge.Decision, g proposal, quota knowledge.NanoCPU, b cpuBounds) knowledge.Decision {
-	to := min(max(g.to, b.floor, quota+leastChange(quota)), b.ceiling)
+	to := min(max(g.to, b.floor, quota+LeastChange(quota)), b.ceiling)
 	if to <= quota || b.ceiling-quota <= rounding(quota) {
 		return because(d, knowledge.Because(knowledge.RuleAtMax, max(g.to, quota).Cores(), b.ceiling.Cores()))
 	}
@@ -194,10 +194,11 @@ func (c *cpuController) cut(
 	}
 	free := max(scale(w.Quota, cutMost), need, b.floor)
 	to := max(free, b.least)
-	if w.Quota-to < leastChange(w.Quota) {
+	if w.Quota-to < LeastChange(w.Quota) {
 		return because(d, b.holdReason(to, need, w.Quota, p))
 	}
-	wait := max(left(now, c.grewAt, c.waits(now)), left(now, c.began, cutWaitLeast), left(now, c.cutAt, cutEvery))
+	saves := w.Quota - max(need, b.floor, b.least)
+	wait := max(left(now, c.grewAt, c.waits(now, saves)), left(now, c.began, cutWaitLeast), left(now, c.cutAt, cutEvery))
 	if wait > 0 {
 		return because(d, knowledge.Because(knowledge.RuleCooldown, wait.Seconds()))
 	}
@@ -220,7 +221,7 @@ func (b cpuBounds) holdReason(to, need, quota knowledge.NanoCPU, p *knowledge.Po
 	case b.least > b.floor && to <= b.least:
 		return b.thresholdReason()
 	case to > b.floor:
-		return knowledge.Because(knowledge.RuleSmallChange, max(quota-to, 0).Cores(), leastChange(quota).Cores())
+		return knowledge.Because(knowledge.RuleSmallChange, max(quota-to, 0).Cores(), LeastChange(quota).Cores())
 	case b.byThreshold:
 		return b.e.Threshold
 	case b.byForecast:
@@ -233,8 +234,12 @@ func (b cpuBounds) holdReason(to, need, quota knowledge.NanoCPU, p *knowledge.Po
 	return knowledge.Because(knowledge.RuleAtMin, need.Cores(), b.floor.Cores())
 }
 
-// waits is how long after growth the next cut is made.
-func (c *cpuController) waits(now time.Time) time.Duration {
+// waits is how long after growth the next cut is made; saves is what the cut and those
+// after it can take.
+func (c *cpuController) waits(now time.Time, saves knowledge.NanoCPU) time.Duration {
+	if saves < worthCut && now.Sub(c.cutAt) > cutWaitLeast { // the last cuts of a row are small, too
+		return cutWaitSmall
+	}
 	if c.cutWait == 0 || now.Sub(c.regrewAt) > cutWaitReset {
 		return cutWaitLeast
 	}
@@ -256,7 +261,7 @@ func (c *cpuController) applied(now time.Time, d knowledge.Decision, grew bool) 
 		return
 	}
 	if c.before > 0 && now.Sub(c.cutAt) <= regrowWithin {
-		c.cutWait = min(2*c.waits(now), cutWaitMost)
+		c.cutWait = min(2*c.waits(now, worthCut), cutWaitMost)
 		c.regrewAt = now
 	}
 	if d.Reason.Rule == knowledge.RuleUndoCut {
@@ -325,7 +330,8 @@ func cpuBoundsOf(e *knowledge.Envelope, p *knowledge.Policy, starting bool) cpuB
 	return b
 }
 
-func leastChange(quota knowledge.NanoCPU) knowledge.NanoCPU {
+// LeastChange is the smallest change of a quota that is made.
+func LeastChange(quota knowledge.NanoCPU) knowledge.NanoCPU {
 	return max(scale(quota, leastRatio), leastCPU)
 }
 

@@ -1,6 +1,10 @@
 package plan
 
-import "github.com/effiscale/effiscale/knowledge"
+import (
+	"math"
+
+	"github.com/effiscale/effiscale/knowledge"
+)
 
 // Share is one container's part in the host's CPU pool.
 type Share struct {
@@ -14,64 +18,57 @@ type Share struct {
 
 // Pool divides a host's CPU: it fills Grant in place and allocates nothing.
 //
-// Each container gets base = min(Min, Want). The rest of the capacity is divided in
-// proportion to the request beyond that and to the weight:
+// A full host is shared by weight, as the kernel's scheduler does it: whoever wants less
+// than its share gets all of it, and the others divide the rest.
 //
-// grant = base + (want − base) · min(1, λ · weight), λ such that it adds up,
+// grant = min(want, max(base, λ · weight)), λ such that it adds up,
 //
-// which for equal weights is base + (want − base) · min(1, (C − Σbase)/Σ(want −
-// base)). Half of the capacity can always be granted beyond the floors: floors of
-// idle containers are unused, and must not starve the one that works. So Σ Grant ≤
-// max(C, Σ base + C/2), and Σ Grant ≤ C while floors take half of the host or less.
+// where base = min(Min, want). Half of the capacity can always be granted beyond the
+// floors, which must not starve the others. So Σ Grant ≤ max(C, Σ base + C/2), and
+// Σ Grant ≤ C while floors take half of the host or less.
 func Pool(capacity knowledge.NanoCPU, shares []Share) {
 	capacity = min(max(capacity, 0), knowledge.MaxCPU)
-	var base, extra knowledge.NanoCPU
+	var base, want knowledge.NanoCPU
+	high := 0.0
 	for i := range shares {
 		s := &shares[i]
-		s.Grant = s.base()
-		base += s.Grant
-		extra += s.want() - s.Grant
+		base += s.base()
+		want += s.want()
+		high = max(high, float64(s.want())/s.weight())
 	}
-	spare := float64(max(capacity-base, scale(capacity, poolSpare)))
-	if float64(extra) <= spare {
-		for i := range shares {
-			shares[i].Grant = shares[i].want()
+	low, most := 0.0, max(capacity, base+scale(capacity, poolSpare))
+	if want <= most {
+		low = math.Inf(1)
+	}
+	for range poolSteps {
+		level, sum := (low+high)/2, knowledge.NanoCPU(0)
+		if !(low < level && level < high) {
+			break
 		}
-		return
+		for i := range shares {
+			sum += shares[i].at(level)
+		}
+		if sum <= most {
+			low = level
+		} else {
+			high = level
+		}
 	}
-	perWeight := level(spare, shares)
 	for i := range shares {
-		s := &shares[i]
-		more := float64(s.want()-s.Grant) * min(1, perWeight*s.weight())
-		s.Grant += knowledge.NanoCPU(more)
+		shares[i].Grant = shares[i].at(low)
 	}
 }
 
-// level finds λ. Whoever's λ · weight reaches 1 is served in full and leaves the
-// division; the rest divide what remains, which only raises λ. Weights are whole
-// numbers up to 100, so the division is settled after as many rounds at most.
-func level(spare float64, shares []Share) float64 {
-	full := float64(weightMost + 1) // the least weight that is served in full
-	for {
-		remains, weighted := spare, 0.0
-		for i := range shares {
-			s := &shares[i]
-			more := float64(s.want() - s.base())
-			if s.weight() >= full {
-				remains -= more
-			} else {
-				weighted += more * s.weight()
-			}
-		}
-		if weighted == 0 {
-			return 1 / full
-		}
-		per := max(remains, 0) / weighted
-		if 1/per >= full {
-			return per
-		}
-		full = 1 / per
+// poolSteps halve the range of λ to less than a billionth of a core.
+const poolSteps = 64
+
+// at is the grant for a λ.
+func (s *Share) at(level float64) knowledge.NanoCPU {
+	want := s.want()
+	if by := level * s.weight(); by < float64(want) {
+		return min(max(s.base(), knowledge.NanoCPU(by)), want)
 	}
+	return want
 }
 
 func (s *Share) want() knowledge.NanoCPU { return min(max(s.Want, 0), knowledge.MaxCPU) }

@@ -105,7 +105,7 @@ type Limits struct {
 	HostMemoryReserve float64 // share of the host's memory, 0..1
 	// HostMemoryLeast is kept free at least, if it is more than the share.
 	HostMemoryLeast knowledge.Bytes
-	CPUOvercommit   float64 // sum of quotas over the cores that may be granted
+	CPUOvercommit   float64 // what containers may use together over the cores that may be granted
 	// ContainerCPUMax and ContainerMemoryMax are above every label; 0: the host.
 	ContainerCPUMax    knowledge.NanoCPU
 	ContainerMemoryMax knowledge.Bytes

@@ -170,7 +170,7 @@ func (c *Config) limitKeys() []binding {
 		},
 		{
 			section: "limits", name: "cpu_overcommit",
-			help:  "sum of all CPU limits, as a factor of the cores that may be allocated",
+			help:  "cores that containers may use together, as a factor of the cores that may be allocated",
 			field: factorField{&l.CPUOvercommit, 0.1, 10},
 		},
 		{

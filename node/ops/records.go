@@ -56,6 +56,9 @@ func (o records) here(ctx context.Context, q api.RecordsRequest) (api.History, e
 			"no container or service %q on this host, now or in the history: `effiscale status` lists them", q.Name)
 	}
 	for _, r := range all {
+		if z := &r.Action.Resize; z.Count > 1 && z.Resource.Same(z.From, z.To) {
+			continue // an earlier version recorded moves that ended where they began
+		}
 		h.Changes = append(h.Changes, view.Change(r))
 	}
 	return h, nil
@@ -73,7 +76,7 @@ func (h *host) unwritten(ctx context.Context, f store.Filter) (moves []knowledge
 		if u.Container.ID != f.Container && (f.Container != "" || u.Container.Service != f.Service) {
 			continue
 		}
-		if r, ok := u.TakeQuotaMoves(time.Now()); ok {
+		for _, r := range u.TakeQuotaMoves(time.Now()) {
 			r.Outcome.Message = "so far, not written yet"
 			moves = append(moves, r)
 		}

@@ -176,7 +176,9 @@ func limitedBy(w *mape.Planned, r knowledge.Resource) (why knowledge.Reason, set
 	switch why.Rule {
 	case knowledge.RuleAtMax:
 		return why, "effiscale." + r.String()
-	case knowledge.RuleHostCPU, knowledge.RulePoolShort:
+	case knowledge.RulePoolShort:
+		return why, "effiscale.weight"
+	case knowledge.RuleHostCPU:
 		return why, "limits.host_cpu_reserve, limits.cpu_overcommit"
 	case knowledge.RuleHostMemory:
 		return why, "limits.host_memory_reserve"

@@ -82,6 +82,9 @@ func planItems(c *mape.ContainerStatus) (out []api.PlanItem) {
 			item.Mark, item.To, item.Guard = "!", d.To, w.Admission.Guard
 			item.Why += "; " + w.Admission.Reason.String()
 		}
+		if resource.Same(item.From, item.To) && item.Mark != "!" {
+			item.Mark, item.To = "=", item.From
+		}
 		out = append(out, item)
 	}
 	return out

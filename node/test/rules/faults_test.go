@@ -112,5 +112,8 @@ func faults() []fault {
 			"mounts of control groups that the daemon cannot see",
 			"the Engine's record has the limits; unknown limits are not changed; statistics are not called stale",
 		},
+		{120, "quotas that nobody uses", "take nothing from others: the host is shared by what is used and wanted"},
+		{121, "limits of a file above the host's cores", "stay, unless others are held back; the setting is named"},
+		{122, "changes that round to the same", "are not made, recorded, counted or planned"},
 	}
 }
