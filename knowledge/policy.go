@@ -86,16 +86,26 @@ type Policy struct {
 	Service ServicePolicy
 	// Allow holds the dangers that the label effiscale.allow accepts ("gpu").
 	Allow []string
-	// Problems are the invalid labels: label, value, allowed values. Any problem turns
-	// automation off for this container only.
-	Problems []string
+	Refusal
 	// Source names where the CPU and the memory bounds come from: "default",
 	// "class", "label", for explain.
 	CPUSource, MemorySource string
 }
 
+// Refusal is why a container that opted in is only measured.
+type Refusal struct {
+	// Problems are the invalid labels: label, value, allowed values. Any problem turns
+	// automation off for this container only.
+	Problems []string
+	// Claimed names the process of another daemon that changes the container; "": none.
+	Claimed string
+}
+
 // Acts reports whether the policy allows changing the container at all.
-func (p *Policy) Acts() bool { return p.Managed && p.Mode == ModeAuto && len(p.Problems) == 0 }
+func (p *Policy) Acts() bool { return p.MayAct() && p.Claimed == "" }
+
+// MayAct reports whether the policy allows it where no other daemon does.
+func (p *Policy) MayAct() bool { return p.Managed && p.Mode == ModeAuto && len(p.Problems) == 0 }
 
 // Percentile of past use is what the CPU floor covers, 0..1: the policy's, or the
 // class's while an adaptive floor has no better answer.

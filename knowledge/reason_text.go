@@ -80,6 +80,7 @@ var ruleTexts = map[Rule]string{
 
 	RuleMode:       "mode {note}: no changes",
 	RuleNotManaged: "did not opt in (effiscale.enable=true)",
+	RuleClaimed:    "another EffiScale daemon on this host changes its limits: {note}",
 	RuleBadLabel:   "invalid label: {note}",
 	RulePaused:     "paused for another {0 seconds}",
 	RuleExternal:   "limits were changed externally and are kept for another {0 seconds}",

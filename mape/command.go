@@ -309,7 +309,11 @@ func (l *Loop) Reload(ctx context.Context, s Settings) error {
 		l.exec.Host.CPUPool = l.set.cpuPool(l.o.Host)
 		now := l.o.Now()
 		for _, c := range l.containers.order {
+			claimed := c.Policy.Claimed
 			c.Policy = s.Policy(c.Container.Container)
+			if c.Policy.Claimed = claimed; c.Probe != nil {
+				c.claimCgroup(now)
+			}
 			switch {
 			case !c.measurable():
 				c.detach()

@@ -40,8 +40,9 @@ type container struct {
 	unwatched bool // … or refused
 	inspect   bool // the Engine reported a change: it has to be inspected
 	inspected time.Time
-	settled   bool // its start was measured
-	changed   bool // its marks differ from what is on the disk
+	settled   bool      // its start was measured
+	changed   bool      // its marks differ from what is on the disk
+	claimAt   time.Time // another daemon changes it; not claimed before
 }
 
 // reading is the state of a container's measurements.
@@ -66,6 +67,35 @@ type paced interface{ Every() time.Duration }
 
 // managed: it is measured and acted upon.
 func (c *container) managed() bool { return c.Policy.Acts() && c.Probe != nil }
+
+// claimAgain is when a container that another daemon changes is tried again. That one, restarted,
+// or after a restart of the container, gets it back by then.
+const claimAgain = 30 * time.Second
+
+// claimer is a source of samples by which the daemons of a host agree which one changes a
+// container.
+type claimer interface {
+	// Claim returns the process that has it; "": this one.
+	Claim() (by string)
+	Unclaim()
+}
+
+// claimCgroup makes this daemon the one that changes the container, unless another one does. It is
+// measured by all.
+func (c *container) claimCgroup(now time.Time) {
+	source, ok := c.Probe.(claimer)
+	switch {
+	case !ok:
+		c.Policy.Claimed = ""
+	case !c.Policy.MayAct():
+		source.Unclaim()
+		c.Policy.Claimed = ""
+	case c.Policy.Claimed == "" || !now.Before(c.claimAt):
+		if c.Policy.Claimed = source.Claim(); c.Policy.Claimed != "" {
+			c.claimAt = now.Add(claimAgain)
+		}
+	}
+}
 
 // measurable: it runs, or is paused, and is not switched off.
 func (c *container) measurable() bool {

@@ -64,7 +64,8 @@ type box struct {
 	dying                 bool // an update finds no process any more
 	frozen                bool // its files say the same for ever
 	broken                error
-	noMemory              bool // its file of the memory in use cannot be read
+	noMemory              bool   // its file of the memory in use cannot be read
+	claimedBy             string // another daemon
 
 	at time.Time
 	s  knowledge.Sample // counters and levels

@@ -103,6 +103,11 @@ func (l *Loop) refresh(now time.Time, c *container, info *knowledge.Container) {
 	if !c.measurable() {
 		c.detach()
 	}
+	if c.Policy.Claimed != "" && c.Probe != nil && !now.Before(c.claimAt) {
+		if c.claimCgroup(now); c.Policy.Acts() {
+			l.exec.Inspect(now, &c.Container)
+		}
+	}
 }
 
 // add takes a container in. Its limits and its files are read at once, the
@@ -139,11 +144,11 @@ func (l *Loop) add(now time.Time, info *knowledge.Container) {
 // found without its process id is inspected first.
 func (l *Loop) attach(now time.Time, c *container) {
 	c.detach()
+	if c.Policy.Claimed != "" {
+		c.claimAt = now.Add(claimAgain)
+	}
 	if now.Before(c.reading.attachAt) {
 		return
-	}
-	if c.Policy.Acts() && !c.Inspected {
-		l.exec.Inspect(now, &c.Container)
 	}
 	p, err := l.o.Attach(c.Container.Container)
 	if err != nil {
@@ -155,6 +160,10 @@ func (l *Loop) attach(now time.Time, c *container) {
 		return
 	}
 	c.Probe, c.reading.attachError, c.reading.firstSlow = p, "", true
+	c.claimCgroup(now)
+	if c.Policy.Acts() && !c.Inspected {
+		l.exec.Inspect(now, &c.Container)
+	}
 	c.reading.source, _ = p.(paced)
 	c.reading.slow, c.reading.rest, c.reading.begun = monitor.Slow{}, rest{}, false
 	c.reading.memory, c.reading.throttle = part{}, part{}

@@ -464,16 +464,6 @@ func (e *Executor) applied(now time.Time, c *Container, a knowledge.Action) {
 	c.watches[a.Resize.Resource] = nil
 }
 
-// followsUse: only a cut that follows the container's own use can be undone, not one
-// that follows from the policy's ceiling or a full host.
-func followsUse(a *knowledge.Action) bool {
-	switch a.Actor {
-	case knowledge.ActorReflex, knowledge.ActorDeliberation:
-		return a.Resize.From != 0 && a.Reason.Rule != knowledge.RulePoolShort && a.Reason.Rule != knowledge.RuleAboveCeiling
-	}
-	return false
-}
-
 func (c *Container) backOff(now time.Time, r knowledge.Resource, err error) {
 	wait := min(retryFirst<<min(c.retry[r].failures, 6), retryMost)
 	c.retry[r].failures++

@@ -115,7 +115,7 @@ var guards = [...]Guard{
 func guardMode(req *Request, to int64) (int64, knowledge.Reason) {
 	p := &req.Container.Policy
 	switch {
-	case req.Decision.Actor == knowledge.ActorRestore, to == req.Decision.From:
+	case req.Decision.Actor == knowledge.ActorRestore && p.Claimed == "", to == req.Decision.From:
 		return to, knowledge.Reason{}
 	case len(p.Problems) > 0:
 		return req.Decision.From, knowledge.Reason{Rule: knowledge.RuleBadLabel, Note: p.Problems[0]}
@@ -123,6 +123,8 @@ func guardMode(req *Request, to int64) (int64, knowledge.Reason) {
 		return req.Decision.From, knowledge.Because(knowledge.RuleNotManaged)
 	case p.Mode != knowledge.ModeAuto:
 		return req.Decision.From, knowledge.Reason{Rule: knowledge.RuleMode, Note: p.Mode.String()}
+	case p.Claimed != "":
+		return req.Decision.From, knowledge.Reason{Rule: knowledge.RuleClaimed, Note: p.Claimed}
 	}
 	return to, knowledge.Reason{}
 }

@@ -50,6 +50,16 @@ func (c *Container) watch(now time.Time, a knowledge.Action) {
 	}
 }
 
+// followsUse: only a cut that follows the container's own use can be undone, not one
+// that follows from the policy's ceiling or a full host.
+func followsUse(a *knowledge.Action) bool {
+	switch a.Actor {
+	case knowledge.ActorReflex, knowledge.ActorDeliberation:
+		return a.Resize.From != 0 && a.Reason.Rule != knowledge.RulePoolShort && a.Reason.Rule != knowledge.RuleAboveCeiling
+	}
+	return false
+}
+
 // Review checks the cuts that are watched: it undoes those that did harm, and reports the
 // others as good. It is called after each sample of the container.
 func (e *Executor) Review(now time.Time, c *Container) {

@@ -368,3 +368,17 @@ func TestServiceLabels(t *testing.T) {
 		}
 	}
 }
+
+// TestRow106DemoHasItsOwnDaemon: the containers of a demonstration are of the daemon that
+// names their label alone.
+func TestRow106DemoHasItsOwnDaemon(t *testing.T) {
+	labels := map[string]string{"effiscale.enable": "true", "effiscale.demo": "7-1", "team": "blue"}
+	for only, want := range map[string]bool{
+		"": false, "team=blue": false, "effiscale.demo=7-1": true, "effiscale.demo": true, "effiscale.demo=8-1": false,
+	} {
+		d := Docker{OnlyLabel: only}
+		if got := d.Sees(labels); got != want {
+			t.Errorf("only_label %q: %v", only, got)
+		}
+	}
+}

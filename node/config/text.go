@@ -133,12 +133,19 @@ func checkOnlyLabel(s string) error {
 	return nil
 }
 
-// Sees reports whether a container with these labels is of this daemon's.
+// labelDemo is of the containers of a demonstration, which has a daemon of its own.
+const labelDemo = "effiscale.demo"
+
+// Sees reports whether a container with these labels is of this daemon's. Those of a
+// demonstration are of the daemon that names their label.
 func (d *Docker) Sees(labels map[string]string) bool {
+	key, want, exact := strings.Cut(d.OnlyLabel, "=")
+	if _, demo := labels[labelDemo]; demo && key != labelDemo {
+		return false
+	}
 	if d.OnlyLabel == "" {
 		return true
 	}
-	key, want, exact := strings.Cut(d.OnlyLabel, "=")
 	value, ok := labels[key]
 	return ok && (!exact || value == want)
 }

@@ -26,6 +26,9 @@ func conditions(c *mape.ContainerStatus, source string, now time.Time) []api.Con
 	if len(c.Policy.Problems) > 0 {
 		managed, managedWhy = "BadLabel", "a label is invalid: nothing is changed until it is corrected"
 	}
+	if c.Policy.Claimed != "" {
+		managed, managedWhy = "OtherDaemon", claimedText(c)
+	}
 	valid, validWhy := "Ok", "all labels are valid"
 	if len(c.Policy.Problems) > 0 {
 		valid, validWhy = "BadLabel", c.Policy.Problems[0]
@@ -49,6 +52,10 @@ func conditions(c *mape.ContainerStatus, source string, now time.Time) []api.Con
 		out[4].Reason = "Ok"
 	}
 	return out
+}
+
+func claimedText(c *mape.ContainerStatus) string {
+	return "another EffiScale daemon on this host changes its limits: " + c.Policy.Claimed
 }
 
 // limitation is the reason for which a managed container does not get the planned limits.

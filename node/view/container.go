@@ -61,6 +61,8 @@ func State(c *mape.ContainerStatus, now time.Time) (word, why string) {
 		return "unmeasured", c.AttachError
 	case len(c.Policy.Problems) > 0:
 		return "blocked", c.Policy.Problems[0]
+	case c.Policy.Claimed != "":
+		return "observing", claimedText(c)
 	case !c.Policy.Acts():
 		d := c.IfManaged[knowledge.ResourceCPU]
 		if m := c.IfManaged[knowledge.ResourceMemory]; d.Verb == knowledge.Hold && m.Verb != knowledge.Hold {
@@ -148,6 +150,9 @@ func problems(c *mape.ContainerStatus) (out []string) {
 	if c.Policy.Managed && c.KernelRefused != "" {
 		out = append(out, fmt.Sprintf("%s: the CPU quota is set through the Docker Engine, which is slower: %s",
 			name, c.KernelRefused))
+	}
+	if c.Policy.Claimed != "" {
+		out = append(out, fmt.Sprintf("%s: %s (docker.only_label)", name, claimedText(c)))
 	}
 	for r := range c.Planned {
 		if why, setting := limitedBy(&c.Planned[r], knowledge.Resource(r)); setting != "" && c.Policy.Acts() {

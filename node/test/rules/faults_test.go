@@ -105,6 +105,7 @@ func faults() []fault {
 		{75, "versions that differ", "each says its own; hosts go over one by one"},
 		{76, "uninstall", "`restore` puts the original limits back"},
 		{105, "the knowledge file or the copy of the original limits is lost", "the other one has them; else unknown, and told"},
+		{106, "two daemons see the same container", "one changes it, the other one observes and names it"},
 		{128, "a local user who may not change anything uses the services on loopback", "403 with what to do; reads are answered"},
 		{129, "requests with unknown, doubled, null or contradicting fields", "422, named with what is allowed; nothing is done"},
 		{
