@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/docker/docker/api/types"
 	"github.com/docker/docker/api/types/versions"
 	"github.com/docker/docker/client"
 	"github.com/rs/zerolog"
@@ -57,13 +59,16 @@ type Client struct {
 	lastErr   string
 	lastKind  Kind
 	hadOne    bool // it was connected before
+	access    access
 }
 
 // session is a client of the API version that the running Engine negotiated.
 type session struct {
-	api  *client.Client
-	mu   sync.Mutex
-	host knowledge.Host // guarded by mu; CPUs 0: not read yet
+	c      *Client
+	api    *client.Client
+	mu     sync.Mutex     // guards what follows
+	host   knowledge.Host // CPUs 0: not read yet
+	engine string         // name and version of one that is not Docker's
 }
 
 // operation is a kind of call: its name in metrics and errors.
@@ -119,6 +124,7 @@ func Open(o Options) (*Client, error) {
 		negotiating: make(chan struct{}, 1),
 		since:       time.Now(),
 		lastErr:     "not connected yet",
+		access:      access{refused: map[string]string{}},
 	}
 	c.breaker = gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{
 		Name:    "docker",
@@ -168,9 +174,13 @@ func (c *Client) do(ctx context.Context, op operation, id string, timeout time.D
 		}
 		if err == nil {
 			c.reached()
+			if x.status.Load() == http.StatusOK {
+				c.note(op.name, nil)
+			}
 			return struct{}{}, nil
 		}
 		e := c.classify(op, id, x, err)
+		c.note(op.name, e)
 		if e.Status != 0 && !engineTrouble(e) {
 			c.reached() // it answered
 		}
@@ -234,7 +244,8 @@ func (c *Client) negotiate(ctx context.Context) (*session, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot make a client for Docker host %q: %w", c.host, err)
 	}
-	ping, err := api.Ping(ctx)
+	s := &session{c: c, api: api}
+	ping, err := c.ping(ctx, s)
 	if err != nil {
 		return nil, err
 	}
@@ -248,7 +259,39 @@ func (c *Client) negotiate(ctx context.Context) (*session, error) {
 				ping.APIVersion, MinAPI)}
 	}
 	api.NegotiateAPIVersionPing(ping)
-	return &session{api: api}, nil
+	c.mu.Lock()
+	c.access.checked = false // another Engine, or other rules
+	c.mu.Unlock()
+	return s, nil
+}
+
+// current is the session in use; nil: there is none.
+func (c *Client) current() *session {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.session
+}
+
+// ping asks for the API version. Where a ping is refused, GET /version has it.
+func (c *Client) ping(ctx context.Context, s *session) (types.Ping, error) {
+	ping, err := s.api.Ping(ctx)
+	status := 0
+	if x, ok := ctx.Value(exchangeKey{}).(*exchange); ok {
+		status = int(x.pinged.Load())
+	}
+	if err == nil || !refusedStatus(opPing.name, status, false, "") {
+		if err == nil {
+			c.note(opPing.name, nil)
+		}
+		return ping, err
+	}
+	v := c.askVersion(ctx)
+	if v.APIVersion == "" && status == http.StatusNotFound {
+		return ping, err // it hides everything, or is something else
+	}
+	c.note(opPing.name, &Error{Kind: KindDenied, Message: c.deniedText(nil, opPing.name, status, clean(err.Error()))})
+	ping.APIVersion = cmp.Or(v.APIVersion, MinAPI)
+	return ping, nil
 }
 
 // isVersion accepts "1.41": up to three digits, a dot, up to three digits.

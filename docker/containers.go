@@ -25,7 +25,9 @@ var (
 func (c *Client) Host(ctx context.Context) (knowledge.Host, error) {
 	var h knowledge.Host
 	err := c.do(ctx, opInfo, "", c.o.ListTimeout, func(ctx context.Context, s *session) (err error) {
-		h, err = s.askHost(ctx)
+		if h, err = s.askHost(ctx); err == nil {
+			c.checkUpdates(ctx, s)
+		}
 		return err
 	})
 	return h, err
@@ -33,16 +35,26 @@ func (c *Client) Host(ctx context.Context) (knowledge.Host, error) {
 
 func (s *session) askHost(ctx context.Context) (knowledge.Host, error) {
 	info, err := s.api.Info(ctx)
-	if err != nil {
+	e := s.c.denied(ctx, opInfo, err)
+	if err != nil && e == nil {
 		return knowledge.Host{}, err
 	}
-	if info.NCPU < 1 || info.MemTotal < 1 {
+	v := s.c.askVersion(ctx)
+	h := hostOf(info)
+	switch {
+	case e != nil:
+		h = localHost()
+		h.EngineVersion = clean(v.Version)
+	case info.NCPU < 1 || info.MemTotal < 1:
 		return knowledge.Host{}, errNotHost
 	}
-	h := hostOf(info)
+	s.c.note(opInfo.name, e)
+	if other := v.foreign(); other != "" {
+		h.EngineVersion = other
+	}
 	h.APIVersion = s.api.ClientVersion()
 	s.mu.Lock()
-	s.host = h
+	s.host, s.engine = h, v.foreign()
 	s.mu.Unlock()
 	return h, nil
 }

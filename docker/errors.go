@@ -23,9 +23,10 @@ const (
 	KindConflict                // it contradicts what the Engine has stored, or the name is in use
 	KindRefused                 // the Engine, runc or the kernel rejected it
 	KindCanceled                // the caller's context ended
+	KindDenied                  // an authorization plugin, a proxy or the Engine does not allow this request at all
 )
 
-var kindNames = [...]string{"unreachable", "timeout", "permission", "gone", "conflict", "refused", "canceled"}
+var kindNames = [...]string{"unreachable", "timeout", "permission", "gone", "conflict", "refused", "canceled", "denied"}
 
 // String is the name of the kind.
 func (k Kind) String() string {
@@ -81,7 +82,7 @@ func (*Client) Gone(err error) bool { return IsGone(err) }
 // Refused reports whether the Engine or the kernel refused a value.
 func (*Client) Refused(err error) bool {
 	k, ok := KindOf(err)
-	return ok && (k == KindRefused || k == KindConflict)
+	return ok && (k == KindRefused || k == KindConflict || k == KindDenied)
 }
 
 var opWords = map[string]string{
@@ -157,6 +158,8 @@ func (c *Client) classify(op operation, id string, x *exchange, err error) *Erro
 		e.Kind, e.Message, e.cause = KindPermission, c.permissionHelp(), fs.ErrPermission
 	case status == 0:
 		e.Kind, e.Message = KindUnreachable, clean(c.dialHelp(x.dialErr(), err))
+	case refusedStatus(op.name, status, x.json.Load(), err.Error()):
+		e.Kind, e.Message = KindDenied, c.deniedText(c.current(), op.name, status, e.Message)
 	default:
 		e.Kind = kindOf(status, x.json.Load(), strings.ToLower(e.Message))
 		if e.Kind == KindUnreachable && (status < 400 || !x.json.Load()) {
@@ -172,8 +175,6 @@ func kindOf(status int, json bool, msg string) Kind {
 	switch {
 	case status < 400 || !json:
 		return KindUnreachable
-	case status == http.StatusNotFound && strings.Contains(msg, "page not found"):
-		return KindRefused
 	case status == http.StatusNotFound:
 		return KindGone
 	case goneText(msg) && (status == http.StatusConflict || status == http.StatusInternalServerError):

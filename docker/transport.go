@@ -34,6 +34,7 @@ type exchange struct {
 	enough time.Duration // of waiting, for a timeout to count as an error of the Engine
 	left   atomic.Int64  // bytes that may still be read
 	status atomic.Int64  // 0: no answer
+	pinged atomic.Int64  // of a ping, which is apart: another call may be one as well
 	json   atomic.Bool   // the content type is JSON
 	dial   atomic.Pointer[error]
 }
@@ -67,7 +68,9 @@ func (m *meter) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil || !ok {
 		return resp, err
 	}
-	if !strings.HasSuffix(r.URL.Path, "/_ping") {
+	if strings.HasSuffix(r.URL.Path, "/_ping") {
+		x.pinged.Store(int64(resp.StatusCode))
+	} else {
 		x.status.Store(int64(resp.StatusCode))
 		x.json.Store(strings.HasPrefix(resp.Header.Get("Content-Type"), "application/json"))
 	}

@@ -23,6 +23,10 @@ type containerEngine interface {
 	Watch(ctx context.Context, emit func(knowledge.Event))
 	// Stats samples a container whose kernel files cannot be read.
 	Stats(ctx context.Context, id knowledge.ContainerID, s *knowledge.Sample) error
+	// Refusals are the requests that it does not allow, with the effect; UpdateRefused is why it
+	// changes no limit, "": it does.
+	Refusals() []string
+	UpdateRefused() string
 	Close() error
 }
 
@@ -85,6 +89,9 @@ func (n *Node) settings(cfg *config.Config) mape.Settings {
 		Policy: func(c knowledge.Container) knowledge.Policy {
 			p := cfg.PolicyFor(c)
 			n.boundByHost(cfg, &p)
+			if p.Mode == knowledge.ModeAuto && n.engine.UpdateRefused() != "" {
+				p.Mode = knowledge.ModeObserve
+			}
 			return p
 		},
 	}

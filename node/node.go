@@ -181,6 +181,7 @@ func (n *Node) openOps(keys *ops.KeyRing) {
 	about := ops.About{
 		Version: n.o.Version, Identity: n.identity, Started: n.started, Crashes: n.before.crashes,
 		StoreOpened: n.before.store, Source: n.source, Machine: n.machine.host, Config: n.cfg.Load, Engine: n.engine.State,
+		Refusals: n.engine.Refusals, UpdateRefused: n.engine.UpdateRefused,
 	}
 	if n.probes.kernel != nil {
 		about.Cgroup = n.probes.kernel.Version()
@@ -267,6 +268,7 @@ func (n *Node) Serve(ctx context.Context) error {
 	group.Go(func() { n.loop.Run(loopCtx) })
 	group.Go(func() { n.engine.Watch(work, n.loop.Emit) })
 	group.Go(func() { n.awaitEngine(work) })
+	group.Go(func() { n.watchAccess(work) })
 	group.Go(func() { n.watchdog(work) })
 	group.Go(func() { n.reloadOnHangup(work) })
 	group.Go(func() { n.account(work) })

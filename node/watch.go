@@ -53,6 +53,23 @@ func (n *Node) awaitEngine(ctx context.Context) {
 	}
 }
 
+// watchAccess applies the policies again when the Engine begins or ends to refuse updates:
+// meanwhile containers are observed only.
+func (n *Node) watchAccess(ctx context.Context) {
+	refused := n.engine.UpdateRefused() != ""
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(time.Second):
+		}
+		if now := n.engine.UpdateRefused() != ""; now != refused {
+			refused = now
+			_ = n.loop.Do(ctx, func() { n.loop.SetHost(n.machine.host()) })
+		}
+	}
+}
+
 // ready notifies systemd and logs why, once.
 func (n *Node) ready(why string) {
 	if n.readied.Swap(true) {

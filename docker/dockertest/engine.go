@@ -29,6 +29,8 @@ type Options struct {
 	// KilledIsError: a limit below use on cgroup v2, which kills, is answered with
 	// 500 and the old limits stored; else with 200. The real Engine does either.
 	KilledIsError bool
+	// Podman: it names itself "Podman Engine", and has no updates.
+	Podman bool
 }
 
 // Engine is a fake Docker Engine. Its methods are safe for concurrent use.

@@ -13,6 +13,7 @@ import (
 const (
 	Ping    = "ping"
 	Info    = "info"
+	Version = "version"
 	List    = "list"
 	Inspect = "inspect"
 	UpdateC = "update"

@@ -38,6 +38,8 @@ func route(method, path string) (q request) {
 		q.op = Ping
 	case key == "GET info 1 info":
 		q.op = Info
+	case key == "GET version 1 version":
+		q.op = Version
 	case key == "GET events 1 events":
 		q.op = Events
 	case key == "GET containers 2 json":
@@ -66,7 +68,7 @@ func route(method, path string) (q request) {
 func (a api) serve(w http.ResponseWriter, r *http.Request) {
 	path := r.URL.Path
 	version := ""
-	if rest, ok := strings.CutPrefix(path, "/v"); ok {
+	if rest, ok := strings.CutPrefix(path, "/v"); ok && strings.ContainsAny(rest[:min(len(rest), 1)], "0123456789") {
 		version, path, _ = strings.Cut(rest, "/")
 	}
 	q := route(r.Method, path)
@@ -86,6 +88,8 @@ func (a api) serve(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case version != "" && newer(version, api):
 		fail(w, no(http.StatusBadRequest, "client version %s is too new. Maximum supported API version is %s", version, api))
+	case a.o.Podman && q.op == UpdateC:
+		http.NotFound(w, r)
 	case q.op == "":
 		fail(w, no(http.StatusNotFound, "page not found"))
 	default:
@@ -153,6 +157,8 @@ func (a api) do(r *http.Request, q *request, body []byte) (status int, answer an
 	switch q.op {
 	case Info:
 		return http.StatusOK, a.info(), nil
+	case Version:
+		return http.StatusOK, a.version(), nil
 	case List:
 		return http.StatusOK, a.list(r.URL.Query().Get("all") == "1"), nil
 	case UpdateC:
@@ -219,6 +225,15 @@ func (a api) create(name string, body []byte) (int, any, *refusal) {
 	}
 	b.before = b.record
 	return http.StatusCreated, map[string]any{"Id": b.id, "Warnings": []string{}}, nil
+}
+
+func (a api) version() any {
+	name := "Engine"
+	if a.o.Podman {
+		name = "Podman Engine"
+	}
+	return map[string]any{"Version": "20.10.24", "ApiVersion": a.o.API, "MinAPIVersion": "1.12",
+		"Components": []map[string]any{{"Name": name, "Version": "20.10.24"}}}
 }
 
 func (a api) info() any {

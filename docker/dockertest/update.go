@@ -84,7 +84,9 @@ func (a api) update(id string, body []byte) (any, *refusal) {
 	if refused != nil {
 		u.Status = refused.status
 	}
-	a.updates = append(a.updates, u)
+	if u.NanoCPUs|u.Quota|u.Period|u.Shares|u.Memory|u.Swap != 0 { // else it asks whether updates are allowed
+		a.updates = append(a.updates, u)
+	}
 	if refused != nil {
 		return nil, refused
 	}

@@ -21,6 +21,7 @@ type host struct {
 	loop    *mape.Loop
 	store   *store.Store
 	machine func() knowledge.Host
+	refused func() string // why the Engine changes no limit; "": it does
 	log     zerolog.Logger
 	reading chan struct{} // a token for the one reader of the history
 }

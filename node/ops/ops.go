@@ -27,6 +27,9 @@ type About struct {
 	Config      func() *config.Config // in force
 	// Engine is the state of the connection to the Docker Engine.
 	Engine func() (up bool, since time.Time, last string)
+	// Refusals are the requests that it does not allow; UpdateRefused is why it changes no limit.
+	Refusals      func() []string
+	UpdateRefused func() string
 }
 
 // Options are what operations work with.
@@ -64,7 +67,7 @@ type Set struct {
 // New makes the operations. Until Connect they answer for a node without a cluster.
 func New(o Options) *Set {
 	h := &host{name: o.About.Identity.Name, loop: o.Loop, store: o.Store, machine: o.About.Machine, log: o.Log,
-		reading: make(chan struct{}, 1)}
+		refused: o.About.UpdateRefused, reading: make(chan struct{}, 1)}
 	p := &peers{self: h.name}
 	f := finder{host: h, peers: p}
 	held := &pauses{host: h}

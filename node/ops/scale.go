@@ -101,6 +101,9 @@ func (o scale) here(ctx context.Context, q api.ScaleRequest) (res api.ScaleResul
 			return res, err
 		}
 	}
+	if why := o.host.refused(); why != "" {
+		return res, api.Errorf(api.KindRefused, "nothing was changed: %s", why)
+	}
 	var refused []string
 	applied := false
 	for _, w := range wants(q) {

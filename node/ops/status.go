@@ -55,6 +55,7 @@ func (o status) describe(units []mape.ContainerStatus) *view.Daemon {
 		Disagreements: config.Disagreements(containers),
 	}
 	d.Engine.Up, d.Engine.Since, d.Engine.Error = a.Engine()
+	d.Engine.Refusals = a.Refusals()
 	return d
 }
 

@@ -37,6 +37,8 @@ type Engine struct {
 	Up    bool
 	Since time.Time // zero: since the daemon's start
 	Error string
+	// Refusals are the requests that it does not allow, each with the effect.
+	Refusals []string
 }
 
 // Status is the status of this host. It sorts containers by name; records are those of the
@@ -136,6 +138,9 @@ func addProblems(s *api.Status, d *Daemon, sum *mape.Summary) {
 	case sum.ListError != "":
 		add("cannot list the containers of the Docker Engine (docker.host): %s; known ones are measured, new ones wait",
 			sum.ListError)
+	}
+	for _, r := range d.Engine.Refusals {
+		add("the Docker Engine does not allow %s", r)
 	}
 	if d.Store != "" {
 		add("the knowledge file is %s (node.data_dir, store.max_size); scaling continues from memory", s.Node.Store)

@@ -30,7 +30,7 @@ type daemon struct {
 	t    *testing.T
 	dir  string
 	env  []string // EFFISCALE_… over the file
-	hide string // a shell command that the process runs before, in mounts of its own
+	hide string   // a shell command that the process runs before, in mounts of its own
 	cmd  *exec.Cmd
 	over chan struct{} // closed when the process is gone
 	from int64         // where this life's log begins

@@ -1,0 +1,270 @@
+package docker
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+
+	"github.com/effiscale/effiscale/knowledge"
+)
+
+// endpoint is what a kind of call needs to be allowed by an authorization plugin or a proxy
+// before the Engine's socket, and what cannot be done without it.
+type endpoint struct{ request, without string }
+
+// endpoints are by the name of the operation.
+var endpoints = map[string]endpoint{
+	opPing.name: {"GET /_ping", "the API version comes from GET /version"},
+	opInfo.name: {"GET /info", "the CPUs and the memory of the host are those that this process sees"},
+	opList.name: {"GET /containers/json", "no container can be seen"},
+	opInspect.name: {"GET /containers/ID/json", "original limits cannot be recorded, so that containers without a record " +
+		"are not changed"},
+	opUpdateCPU.name:    {updateRequest, nothingChanged},
+	opUpdateMemory.name: {updateRequest, nothingChanged},
+	opUpdateShares.name: {updateRequest, nothingChanged},
+	opStats.name:        {"GET /containers/ID/stats", "containers without visible kernel files are not measured"},
+	opEvents.name:       {"GET /events", "starts and exits are seen at the next listing (monitor.list_every)"},
+}
+
+const (
+	updateRequest  = "POST /containers/ID/update"
+	nothingChanged = "containers are observed, and no limit is changed"
+)
+
+// access is what the Engine, or what stands before its socket, refuses. The client's lock
+// guards it.
+type access struct {
+	refused map[string]string // by request: why
+	checked bool              // whether updates are allowed was asked
+}
+
+// refusedStatus reports whether a status means that the endpoint is not allowed or does not
+// exist. A 404 with the Engine's JSON is about an object, and so is any refusal of an operation
+// that changes others than limits.
+func refusedStatus(op string, status int, json bool, msg string) bool {
+	if _, known := endpoints[op]; !known && json {
+		return false
+	}
+	switch status {
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusMethodNotAllowed, http.StatusNotImplemented,
+		http.StatusProxyAuthRequired:
+		return true
+	case http.StatusNotFound:
+		msg = strings.ToLower(msg)
+		return !json || strings.Contains(msg, "page not found") ||
+			!strings.Contains(msg, "no such") && !strings.Contains(msg, "not found")
+	}
+	return false
+}
+
+// denied is the error of a request inside another call, when it was refused; nil: it was not.
+func (c *Client) denied(ctx context.Context, op operation, err error) *Error {
+	x, ok := ctx.Value(exchangeKey{}).(*exchange)
+	if err == nil || !ok {
+		return nil
+	}
+	if e := c.classify(op, "", x, err); e.Kind == KindDenied {
+		return e
+	}
+	return nil
+}
+
+// note records whether an operation was refused, and logs a change.
+func (c *Client) note(op string, e *Error) {
+	p, ok := endpoints[op]
+	if !ok || e != nil && e.Kind != KindDenied {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, was := c.access.refused[p.request]
+	switch {
+	case e == nil && was && p.request != updateRequest:
+		delete(c.access.refused, p.request)
+		c.o.Log.Info().Str("request", p.request).Msg("the Docker Engine allows the request again")
+	case e != nil && p.request == updateRequest:
+		c.access.checked = false // of this container, or of all: watchAccess asks
+	case e != nil && !was:
+		c.access.refused[p.request] = e.Message
+		c.o.Log.Warn().Str("request", p.request).Str("error", e.Message).Str("without", p.without).
+			Msg("the Docker Engine refuses a request")
+	}
+}
+
+// Refusals are what the Engine, or what stands before its socket, does not allow: each with
+// the cause, the effect and what to allow.
+func (c *Client) Refusals() (all []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for request, why := range c.access.refused {
+		all = append(all, fmt.Sprintf("%s: %s; %s", request, why, withoutOf(request)))
+	}
+	slices.Sort(all)
+	return all
+}
+
+func withoutOf(request string) string {
+	for _, p := range endpoints {
+		if p.request == request {
+			return p.without
+		}
+	}
+	return ""
+}
+
+// UpdateRefused is why no limit can be changed by this Engine; "": it can, as far as is known.
+func (c *Client) UpdateRefused() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.access.refused[updateRequest]
+}
+
+// nobody is the id of no container.
+var nobody = strings.Repeat("0", 64)
+
+const (
+	// checkWithin bounds the question whether updates are allowed; checkAgain is how often it is
+	// repeated while they are not.
+	checkWithin = time.Second
+	checkAgain  = 10 * time.Second
+)
+
+// watchAccess asks whether updates are allowed: once for each connection, and again while they
+// are refused.
+func (c *Client) watchAccess(ctx context.Context) {
+	last := time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(time.Second):
+		}
+		c.mu.Lock()
+		s, checked, refused := c.session, c.access.checked, c.access.refused[updateRequest] != ""
+		c.mu.Unlock()
+		if s == nil || checked && !refused || time.Since(last) < checkAgain && checked {
+			continue
+		}
+		last = time.Now()
+		c.checkUpdates(ctx, s)
+	}
+}
+
+// checkUpdates asks whether updates are allowed, by one of a container that does not exist. It
+// changes nothing.
+func (c *Client) checkUpdates(ctx context.Context, s *session) {
+	ctx, cancel := context.WithTimeout(ctx, checkWithin)
+	defer cancel()
+	why := ""
+	s.mu.Lock()
+	driver := s.host.CgroupDriver
+	s.mu.Unlock()
+	if driver == "none" {
+		why = "the Engine runs without control groups (rootless, cgroup driver none) and ignores limits"
+	} else {
+		cctx, x := withExchange(ctx, otherBound)
+		_, err := s.api.ContainerUpdate(cctx, nobody, container.UpdateConfig{})
+		status := int(x.status.Load())
+		switch {
+		case err != nil && refusedStatus(opUpdateCPU.name, status, x.json.Load(), err.Error()):
+			why = c.deniedText(s, opUpdateCPU.name, status, clean(err.Error()))
+		case status == 0:
+			return // no answer: asked again
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.access.checked = true
+	switch before := c.access.refused[updateRequest]; {
+	case why == "" && before != "":
+		delete(c.access.refused, updateRequest)
+		c.o.Log.Info().Str("request", updateRequest).Msg("the Docker Engine allows the request again")
+	case why != "" && before == "":
+		c.o.Log.Warn().Str("request", updateRequest).Str("error", why).Str("without", nothingChanged).
+			Msg("the Docker Engine refuses a request")
+		fallthrough
+	case why != "":
+		c.access.refused[updateRequest] = why
+	}
+}
+
+// deniedText is what was refused, and what to allow.
+func (c *Client) deniedText(s *session, op string, status int, message string) string {
+	request := op
+	if p, ok := endpoints[op]; ok {
+		request = p.request
+	}
+	if s != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.engine != "" { // it is no Docker Engine, and does not have it
+			return fmt.Sprintf("%s does not support %s (HTTP %d): %s", s.engine, request, status, message)
+		}
+	}
+	return fmt.Sprintf("refused with HTTP %d by %s, its authorization plugin or a proxy: %s; allow %s",
+		status, c.host, message, request)
+}
+
+// versionAnswer is the part of GET /version that is used.
+type versionAnswer struct {
+	APIVersion string `json:"ApiVersion"`
+	Version    string
+	Components []struct{ Name, Version string }
+}
+
+// askVersion asks without a version in the path, as a proxy allows it by default. The zero value:
+// there is no answer of use.
+func (c *Client) askVersion(ctx context.Context) (v versionAnswer) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://docker/version", nil)
+	if err != nil {
+		return v
+	}
+	req.Header.Set("User-Agent", "effiscale")
+	resp, err := c.http.RoundTrip(req)
+	if err != nil {
+		return v
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK || json.NewDecoder(io.LimitReader(resp.Body, otherBound)).Decode(&v) != nil {
+		return versionAnswer{}
+	}
+	return v
+}
+
+// foreign is the name and version of an engine that is not Docker's; "": it is Docker's.
+func (v versionAnswer) foreign() string {
+	for _, part := range v.Components {
+		if strings.HasPrefix(part.Name, "Podman") {
+			return clean(strings.TrimSpace(part.Name + " " + part.Version))
+		}
+	}
+	return ""
+}
+
+// localHost describes the host where GET /info is refused: as this process sees it.
+func localHost() knowledge.Host {
+	h := knowledge.Host{CPUs: runtime.NumCPU()}
+	f, err := os.Open("/proc/meminfo")
+	if err != nil {
+		return h
+	}
+	defer f.Close()
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		if w := strings.Fields(lines.Text()); len(w) == 3 && w[0] == "MemTotal:" {
+			kib, _ := strconv.ParseInt(w[1], 10, 64)
+			h.Memory = min(knowledge.Bytes(max(kib, 0))*knowledge.KiB, knowledge.MaxBytes)
+		}
+	}
+	return h
+}
