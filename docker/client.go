@@ -1,7 +1,6 @@
 package docker
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/docker/docker/api/types"
 	"github.com/docker/docker/api/types/versions"
 	"github.com/docker/docker/client"
 	"github.com/rs/zerolog"
@@ -50,6 +48,7 @@ type Client struct {
 	host, network, address string
 	http                   *http.Transport
 	breaker                *gobreaker.CircuitBreaker[struct{}]
+	access                 access
 	negotiating            chan struct{} // a semaphore: one negotiation at a time
 
 	mu        sync.Mutex // guards what follows
@@ -59,7 +58,6 @@ type Client struct {
 	lastErr   string
 	lastKind  Kind
 	hadOne    bool // it was connected before
-	access    access
 }
 
 // session is a client of the API version that the running Engine negotiated.
@@ -124,7 +122,7 @@ func Open(o Options) (*Client, error) {
 		negotiating: make(chan struct{}, 1),
 		since:       time.Now(),
 		lastErr:     "not connected yet",
-		access:      access{refused: map[string]string{}},
+		access:      access{log: o.Log, refused: map[string]string{}},
 	}
 	c.breaker = gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{
 		Name:    "docker",
@@ -175,12 +173,12 @@ func (c *Client) do(ctx context.Context, op operation, id string, timeout time.D
 		if err == nil {
 			c.reached()
 			if x.status.Load() == http.StatusOK {
-				c.note(op.name, nil)
+				c.access.note(op.name, nil)
 			}
 			return struct{}{}, nil
 		}
 		e := c.classify(op, id, x, err)
-		c.note(op.name, e)
+		c.access.note(op.name, e)
 		if e.Status != 0 && !engineTrouble(e) {
 			c.reached() // it answered
 		}
@@ -245,7 +243,7 @@ func (c *Client) negotiate(ctx context.Context) (*session, error) {
 		return nil, fmt.Errorf("cannot make a client for Docker host %q: %w", c.host, err)
 	}
 	s := &session{c: c, api: api}
-	ping, err := c.ping(ctx, s)
+	ping, err := s.ping(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -259,39 +257,20 @@ func (c *Client) negotiate(ctx context.Context) (*session, error) {
 				ping.APIVersion, MinAPI)}
 	}
 	api.NegotiateAPIVersionPing(ping)
-	c.mu.Lock()
+	c.access.mu.Lock()
 	c.access.checked = false // another Engine, or other rules
-	c.mu.Unlock()
+	c.access.mu.Unlock()
 	return s, nil
 }
 
-// current is the session in use; nil: there is none.
+// current is the session in use, one without an API where there is none.
 func (c *Client) current() *session {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.session == nil {
+		return &session{c: c}
+	}
 	return c.session
-}
-
-// ping asks for the API version. Where a ping is refused, GET /version has it.
-func (c *Client) ping(ctx context.Context, s *session) (types.Ping, error) {
-	ping, err := s.api.Ping(ctx)
-	status := 0
-	if x, ok := ctx.Value(exchangeKey{}).(*exchange); ok {
-		status = int(x.pinged.Load())
-	}
-	if err == nil || !refusedStatus(opPing.name, status, false, "") {
-		if err == nil {
-			c.note(opPing.name, nil)
-		}
-		return ping, err
-	}
-	v := c.askVersion(ctx)
-	if v.APIVersion == "" && status == http.StatusNotFound {
-		return ping, err // it hides everything, or is something else
-	}
-	c.note(opPing.name, &Error{Kind: KindDenied, Message: c.deniedText(nil, opPing.name, status, clean(err.Error()))})
-	ping.APIVersion = cmp.Or(v.APIVersion, MinAPI)
-	return ping, nil
 }
 
 // isVersion accepts "1.41": up to three digits, a dot, up to three digits.

@@ -26,7 +26,7 @@ func (c *Client) Host(ctx context.Context) (knowledge.Host, error) {
 	var h knowledge.Host
 	err := c.do(ctx, opInfo, "", c.o.ListTimeout, func(ctx context.Context, s *session) (err error) {
 		if h, err = s.askHost(ctx); err == nil {
-			c.checkUpdates(ctx, s)
+			c.access.checkUpdates(ctx, s)
 		}
 		return err
 	})
@@ -35,11 +35,11 @@ func (c *Client) Host(ctx context.Context) (knowledge.Host, error) {
 
 func (s *session) askHost(ctx context.Context) (knowledge.Host, error) {
 	info, err := s.api.Info(ctx)
-	e := s.c.denied(ctx, opInfo, err)
+	e := s.denied(ctx, opInfo, err)
 	if err != nil && e == nil {
 		return knowledge.Host{}, err
 	}
-	v := s.c.askVersion(ctx)
+	v := s.askVersion(ctx)
 	h := hostOf(info)
 	switch {
 	case e != nil:
@@ -48,7 +48,7 @@ func (s *session) askHost(ctx context.Context) (knowledge.Host, error) {
 	case info.NCPU < 1 || info.MemTotal < 1:
 		return knowledge.Host{}, errNotHost
 	}
-	s.c.note(opInfo.name, e)
+	s.c.access.note(opInfo.name, e)
 	if other := v.foreign(); other != "" {
 		h.EngineVersion = other
 	}

@@ -159,7 +159,7 @@ func (c *Client) classify(op operation, id string, x *exchange, err error) *Erro
 	case status == 0:
 		e.Kind, e.Message = KindUnreachable, clean(c.dialHelp(x.dialErr(), err))
 	case refusedStatus(op.name, status, x.json.Load(), err.Error()):
-		e.Kind, e.Message = KindDenied, c.deniedText(c.current(), op.name, status, e.Message)
+		e.Kind, e.Message = KindDenied, c.current().deniedText(op.name, status, e.Message)
 	default:
 		e.Kind = kindOf(status, x.json.Load(), strings.ToLower(e.Message))
 		if e.Kind == KindUnreachable && (status < 400 || !x.json.Load()) {

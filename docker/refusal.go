@@ -2,6 +2,7 @@ package docker
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -12,9 +13,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
+	"github.com/docker/docker/api/types"
 	"github.com/docker/docker/api/types/container"
+	"github.com/rs/zerolog"
 
 	"github.com/effiscale/effiscale/knowledge"
 )
@@ -28,8 +32,8 @@ var endpoints = map[string]endpoint{
 	opPing.name: {"GET /_ping", "the API version comes from GET /version"},
 	opInfo.name: {"GET /info", "the CPUs and the memory of the host are those that this process sees"},
 	opList.name: {"GET /containers/json", "no container can be seen"},
-	opInspect.name: {"GET /containers/ID/json", "original limits cannot be recorded, so that containers without a record " +
-		"are not changed"},
+	opInspect.name: {"GET /containers/ID/json", "original limits cannot be recorded, and containers " +
+		"without a record of them are not changed"},
 	opUpdateCPU.name:    {updateRequest, nothingChanged},
 	opUpdateMemory.name: {updateRequest, nothingChanged},
 	opUpdateShares.name: {updateRequest, nothingChanged},
@@ -42,9 +46,11 @@ const (
 	nothingChanged = "containers are observed, and no limit is changed"
 )
 
-// access is what the Engine, or what stands before its socket, refuses. The client's lock
-// guards it.
+// access is what the Engine, or what stands before its socket, refuses.
 type access struct {
+	log zerolog.Logger
+
+	mu      sync.Mutex        // guards what follows
 	refused map[string]string // by request: why
 	checked bool              // whether updates are allowed was asked
 }
@@ -69,35 +75,35 @@ func refusedStatus(op string, status int, json bool, msg string) bool {
 }
 
 // denied is the error of a request inside another call, when it was refused; nil: it was not.
-func (c *Client) denied(ctx context.Context, op operation, err error) *Error {
+func (s *session) denied(ctx context.Context, op operation, err error) *Error {
 	x, ok := ctx.Value(exchangeKey{}).(*exchange)
 	if err == nil || !ok {
 		return nil
 	}
-	if e := c.classify(op, "", x, err); e.Kind == KindDenied {
+	if e := s.c.classify(op, "", x, err); e.Kind == KindDenied {
 		return e
 	}
 	return nil
 }
 
 // note records whether an operation was refused, and logs a change.
-func (c *Client) note(op string, e *Error) {
+func (a *access) note(op string, e *Error) {
 	p, ok := endpoints[op]
 	if !ok || e != nil && e.Kind != KindDenied {
 		return
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	_, was := c.access.refused[p.request]
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	_, was := a.refused[p.request]
 	switch {
 	case e == nil && was && p.request != updateRequest:
-		delete(c.access.refused, p.request)
-		c.o.Log.Info().Str("request", p.request).Msg("the Docker Engine allows the request again")
+		delete(a.refused, p.request)
+		a.log.Info().Str("request", p.request).Msg("the Docker Engine allows the request again")
 	case e != nil && p.request == updateRequest:
-		c.access.checked = false // of this container, or of all: watchAccess asks
+		a.checked = false // of this container, or of all: watchAccess asks
 	case e != nil && !was:
-		c.access.refused[p.request] = e.Message
-		c.o.Log.Warn().Str("request", p.request).Str("error", e.Message).Str("without", p.without).
+		a.refused[p.request] = e.Message
+		a.log.Warn().Str("request", p.request).Str("error", e.Message).Str("without", p.without).
 			Msg("the Docker Engine refuses a request")
 	}
 }
@@ -105,9 +111,10 @@ func (c *Client) note(op string, e *Error) {
 // Refusals are what the Engine, or what stands before its socket, does not allow: each with
 // the cause, the effect and what to allow.
 func (c *Client) Refusals() (all []string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for request, why := range c.access.refused {
+	a := &c.access
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for request, why := range a.refused {
 		all = append(all, fmt.Sprintf("%s: %s; %s", request, why, withoutOf(request)))
 	}
 	slices.Sort(all)
@@ -125,8 +132,8 @@ func withoutOf(request string) string {
 
 // UpdateRefused is why no limit can be changed by this Engine; "": it can, as far as is known.
 func (c *Client) UpdateRefused() string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.access.mu.Lock()
+	defer c.access.mu.Unlock()
 	return c.access.refused[updateRequest]
 }
 
@@ -142,7 +149,7 @@ const (
 
 // watchAccess asks whether updates are allowed: once for each connection, and again while they
 // are refused.
-func (c *Client) watchAccess(ctx context.Context) {
+func (a *access) watch(ctx context.Context, current func() *session) {
 	last := time.Now()
 	for {
 		select {
@@ -150,20 +157,21 @@ func (c *Client) watchAccess(ctx context.Context) {
 			return
 		case <-time.After(time.Second):
 		}
-		c.mu.Lock()
-		s, checked, refused := c.session, c.access.checked, c.access.refused[updateRequest] != ""
-		c.mu.Unlock()
-		if s == nil || checked && !refused || time.Since(last) < checkAgain && checked {
+		s := current()
+		a.mu.Lock()
+		checked, refused := a.checked, a.refused[updateRequest] != ""
+		a.mu.Unlock()
+		if s.api == nil || checked && !refused || time.Since(last) < checkAgain && checked {
 			continue
 		}
 		last = time.Now()
-		c.checkUpdates(ctx, s)
+		a.checkUpdates(ctx, s)
 	}
 }
 
 // checkUpdates asks whether updates are allowed, by one of a container that does not exist. It
 // changes nothing.
-func (c *Client) checkUpdates(ctx context.Context, s *session) {
+func (a *access) checkUpdates(ctx context.Context, s *session) {
 	ctx, cancel := context.WithTimeout(ctx, checkWithin)
 	defer cancel()
 	why := ""
@@ -178,42 +186,62 @@ func (c *Client) checkUpdates(ctx context.Context, s *session) {
 		status := int(x.status.Load())
 		switch {
 		case err != nil && refusedStatus(opUpdateCPU.name, status, x.json.Load(), err.Error()):
-			why = c.deniedText(s, opUpdateCPU.name, status, clean(err.Error()))
+			why = s.deniedText(opUpdateCPU.name, status, clean(err.Error()))
 		case status == 0:
 			return // no answer: asked again
 		}
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.access.checked = true
-	switch before := c.access.refused[updateRequest]; {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.checked = true
+	switch before := a.refused[updateRequest]; {
 	case why == "" && before != "":
-		delete(c.access.refused, updateRequest)
-		c.o.Log.Info().Str("request", updateRequest).Msg("the Docker Engine allows the request again")
+		delete(a.refused, updateRequest)
+		a.log.Info().Str("request", updateRequest).Msg("the Docker Engine allows the request again")
 	case why != "" && before == "":
-		c.o.Log.Warn().Str("request", updateRequest).Str("error", why).Str("without", nothingChanged).
+		a.log.Warn().Str("request", updateRequest).Str("error", why).Str("without", nothingChanged).
 			Msg("the Docker Engine refuses a request")
 		fallthrough
 	case why != "":
-		c.access.refused[updateRequest] = why
+		a.refused[updateRequest] = why
 	}
 }
 
 // deniedText is what was refused, and what to allow.
-func (c *Client) deniedText(s *session, op string, status int, message string) string {
+func (s *session) deniedText(op string, status int, message string) string {
 	request := op
 	if p, ok := endpoints[op]; ok {
 		request = p.request
 	}
-	if s != nil {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if s.engine != "" { // it is no Docker Engine, and does not have it
-			return fmt.Sprintf("%s does not support %s (HTTP %d): %s", s.engine, request, status, message)
-		}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.engine != "" { // it is no Docker Engine, and does not have it
+		return fmt.Sprintf("%s does not support %s (HTTP %d): %s", s.engine, request, status, message)
 	}
 	return fmt.Sprintf("refused with HTTP %d by %s, its authorization plugin or a proxy: %s; allow %s",
-		status, c.host, message, request)
+		status, s.c.host, message, request)
+}
+
+// ping asks for the API version. Where a ping is refused, GET /version has it.
+func (s *session) ping(ctx context.Context) (types.Ping, error) {
+	ping, err := s.api.Ping(ctx)
+	status := 0
+	if x, ok := ctx.Value(exchangeKey{}).(*exchange); ok {
+		status = int(x.pinged.Load())
+	}
+	if err == nil || !refusedStatus(opPing.name, status, false, "") {
+		if err == nil {
+			s.c.access.note(opPing.name, nil)
+		}
+		return ping, err
+	}
+	v := s.askVersion(ctx)
+	if v.APIVersion == "" && status == http.StatusNotFound {
+		return ping, err // it hides everything, or is something else
+	}
+	s.c.access.note(opPing.name, &Error{Kind: KindDenied, Message: s.deniedText(opPing.name, status, clean(err.Error()))})
+	ping.APIVersion = cmp.Or(v.APIVersion, MinAPI)
+	return ping, nil
 }
 
 // versionAnswer is the part of GET /version that is used.
@@ -225,13 +253,13 @@ type versionAnswer struct {
 
 // askVersion asks without a version in the path, as a proxy allows it by default. The zero value:
 // there is no answer of use.
-func (c *Client) askVersion(ctx context.Context) (v versionAnswer) {
+func (s *session) askVersion(ctx context.Context) (v versionAnswer) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://docker/version", nil)
 	if err != nil {
 		return v
 	}
 	req.Header.Set("User-Agent", "effiscale")
-	resp, err := c.http.RoundTrip(req)
+	resp, err := s.c.http.RoundTrip(req)
 	if err != nil {
 		return v
 	}

@@ -51,7 +51,7 @@ func (c *Client) Watch(ctx context.Context, emit func(knowledge.Event)) {
 	defer wg.Wait()
 	f := &follower{c: c, queue: make(chan knowledge.Event, queued), resync: make(chan struct{}, 1)}
 	wg.Go(func() { f.run(ctx) })
-	wg.Go(func() { c.watchAccess(ctx) })
+	wg.Go(func() { c.access.watch(ctx, c.current) })
 
 	every := time.NewTicker(c.o.ResyncEvery)
 	defer every.Stop()
@@ -125,7 +125,7 @@ func (f *follower) follow(ctx context.Context) error {
 		f.c.o.Observe(opEvents.name, int(x.status.Load()), time.Since(began))
 	}
 	if opened {
-		f.c.note(opEvents.name, nil)
+		f.c.access.note(opEvents.name, nil)
 		if f.last == 0 {
 			f.last = began.UnixNano()
 		}
@@ -148,7 +148,7 @@ func (f *follower) follow(ctx context.Context) error {
 		err = &Error{Op: opEvents.name, Kind: KindUnreachable, Message: message, cause: err}
 	}
 	e := f.c.classify(opEvents, "", x, err)
-	f.c.note(opEvents.name, e)
+	f.c.access.note(opEvents.name, e)
 	f.c.failed(s, e)
 	return e
 }
