@@ -274,3 +274,14 @@ func same(r knowledge.Resource, a, b int64) bool {
 	}
 	return max(a-b, b-a) < 64*int64(knowledge.KiB) // page sizes up to 64 KiB
 }
+
+// Verb is what going from one limit to another does; 0 is no limit.
+func Verb(from, to int64) knowledge.Verb {
+	switch {
+	case from == to:
+		return knowledge.Hold
+	case to == 0 || (from != 0 && to > from):
+		return knowledge.Grow
+	}
+	return knowledge.Shrink
+}

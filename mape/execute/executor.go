@@ -138,17 +138,6 @@ func small(d *knowledge.Decision, to int64) bool {
 	return diff < int64(knowledge.OneCPU/1000)
 }
 
-// Verb is what going from one limit to another does; 0 is no limit.
-func Verb(from, to int64) knowledge.Verb {
-	switch {
-	case from == to:
-		return knowledge.Hold
-	case to == 0 || (from != 0 && to > from):
-		return knowledge.Grow
-	}
-	return knowledge.Shrink
-}
-
 // Inspect reads a container's record in the Engine. Of one that will be managed it
 // puts the limits on the disk before anything is changed.
 func (e *Executor) Inspect(now time.Time, c *Container) {
