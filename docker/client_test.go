@@ -179,7 +179,7 @@ func TestStatsOfBothCgroupVersions(t *testing.T) {
 			MemoryUsage: 120 * knowledge.MiB,
 			MemoryLimit: 256 * knowledge.MiB, ReadBytes: 4096, Pids: 1, RxBytes: 100, TxBytes: 200,
 			MemoryDetail: knowledge.MemoryDetail{Anon: 100 * knowledge.MiB, File: 20 * knowledge.MiB,
-				InactiveFile: 20 * knowledge.MiB},
+				InactiveFile: 20 * knowledge.MiB, Reclaimable: 20 * knowledge.MiB, CleanFile: 20 * knowledge.MiB},
 		}
 		if d := cmp.Diff(want, s); d != "" {
 			t.Errorf("cgroup v%d: %s", version, d)

@@ -102,7 +102,16 @@ func memoryOf(m *container.MemoryStats, host knowledge.Bytes, s *knowledge.Sampl
 	s.File, _ = get("file", "total_cache")
 	s.Shmem, _ = get("shmem", "total_shmem")
 	s.Unevictable, _ = get("total_unevictable", "unevictable")
-	s.Kernel, _ = get("kernel")
+	active, _ := get("total_active_file", "active_file")
+	dirty, _ := get("total_dirty", "file_dirty")
+	writing, _ := get("total_writeback", "file_writeback")
+	s.Kernel = max(s.MemoryUsage-s.Anon-s.File, 0)
+	caches, okCaches := get("slab_reclaimable")
+	if !okCaches { // v1
+		caches = knowledge.KernelCaches(s.Kernel, s.Anon)
+	}
+	s.CleanFile = max(inactive+active-dirty-writing, 0)
+	s.Reclaimable = s.CleanFile + min(caches, s.Kernel)
 	file, _ := get("workingset_refault_file", "workingset_refault")
 	swapped, _ := get("workingset_refault_anon")
 	s.Refaults = uint64(file) + uint64(swapped)

@@ -49,6 +49,8 @@ const (
 	RuleTimeToFull     Rule = "time-to-full"    // seconds, growth bytes/s, limit bytes
 	RuleMemoryEvents   Rule = "memory-events"   // high, max
 	RuleMemoryPressure Rule = "memory-pressure" // some avg10 percent
+	RuleCacheMissed    Rule = "cache-missed"    // pages/s that are read again, page cache bytes
+	RuleUnused         Rule = "unused"          // limit before the raise, limit now, highest use since: bytes; seconds
 	RuleOOM            Rule = "oom"             // kills, limit bytes, new limit bytes
 	RuleMemoryProfile  Rule = "memory-profile"  // need bytes, margin ratio
 	RuleMemoryNotCalm  Rule = "memory-not-calm" // calm seconds, needed seconds

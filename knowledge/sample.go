@@ -68,10 +68,19 @@ type Sample struct {
 
 // MemoryDetail is what a container's memory consists of.
 type MemoryDetail struct {
-	Anon, File, InactiveFile   Bytes
-	Shmem, Unevictable, Kernel Bytes
-	Refaults                   uint64 // counter: pages of the working set that came back (file and anon)
+	Anon, File, InactiveFile Bytes
+	Shmem, Unevictable       Bytes
+	Kernel                   Bytes // slab, stacks, page tables, sockets
+	// Reclaimable is the part of File and Kernel that the kernel can take back at once:
+	// page cache that is not dirty, being written, locked or shared memory, and slab that
+	// holds caches.
+	Reclaimable, CleanFile Bytes
+	Refaults               uint64 // counter: pages that were evicted and came back (file and anon)
 }
+
+// Hard is what reclaim cannot take: anonymous and shared memory, pages that are dirty, being
+// written or locked, and the kernel's own.
+func (m *MemoryDetail) Hard() Bytes { return max(m.Anon+m.File+m.Kernel-m.Reclaimable, m.Anon) }
 
 // Window is the monitor's summary of one container at one instant: the newest sample,
 // and figures of the last seconds and minutes.
@@ -118,22 +127,37 @@ type Window struct {
 // WindowMemory is the memory of a Window.
 type WindowMemory struct {
 	MemoryUsage Bytes
-	WorkingSet  Bytes // usage - inactive_file
+	WorkingSet  Bytes // usage - inactive_file, at most the limit
 	Anon        Bytes
-	Hard        Bytes // anon + shmem + unevictable: what reclaim cannot take
+	Hard        Bytes // what reclaim cannot take (MemoryDetail.Hard); between two details an upper bound
+	Cache       Bytes // page cache that reclaim can take
 	AnonPeak    Bytes // highest anon of the last 30 min
-	PeakMinute  Bytes // highest working set of the running minute
+	PeakMinute  Bytes // highest Hard of the running minute
 	MemoryLimit Bytes // the kernel's; 0: no limit
 	MemoryHigh  Bytes
-	// Growth is an upper bound of the working set's growth over the last 10 s,
-	// bytes per second, never negative.
+	// Growth is an upper bound of the growth of Hard over the last 10 s, bytes per second,
+	// never negative.
 	Growth float64
-	// RefaultRate is pages a second over the slow tier's last interval.
+	// Reaction is the time from one reading until the correction that the next one decides is
+	// in force, as it was measured in the last minutes; 0: not measured.
+	Reaction time.Duration
+	// RefaultRate is pages a second over the slow tier's last interval; LastRefault is when
+	// it was last more than a few.
 	RefaultRate float64
+	LastRefault time.Time
 	// OOMKills, HighEvents and MaxEvents that are new since the window before.
 	OOMKills, HighEvents, MaxEvents uint64
 	// LastOOM and LastMemoryEvent (high or max) are zero when there was none.
 	LastOOM, LastMemoryEvent time.Time
+}
+
+// InUse is the memory that a limit must have room for: what reclaim cannot take; where the
+// detail is not known, the working set.
+func (w *Window) InUse() Bytes {
+	if w.Have&HasMemoryStat == 0 {
+		return max(w.WorkingSet, w.Hard)
+	}
+	return w.Hard
 }
 
 // Traffic is the newest reading of I/O counters and processes.

@@ -85,3 +85,15 @@ type Range[T ~int64] struct{ Min, Max T }
 func MemoryRoom(working Bytes) Bytes {
 	return max(working*15/100, min(64*MiB, max(working/2, 8*MiB)))
 }
+
+const (
+	// kernelKept and kernelPart are the kernel memory that is taken for threads, page tables
+	// and sockets where the kernel does not say: 8 MiB, and a part of the anonymous memory.
+	kernelKept = 8 * MiB
+	kernelPart = 32
+)
+
+// KernelCaches is the part of a control group's kernel memory that reclaim can take: caches of
+// names and inodes. cgroup v1 does not say how much that is, so what is more than processes of
+// this size have is taken for it.
+func KernelCaches(kernel, anon Bytes) Bytes { return max(kernel-kernelKept-anon/kernelPart, 0) }

@@ -443,6 +443,7 @@ func (b *box) fill(s *knowledge.Sample, have knowledge.Signals) error {
 	before := s.Have
 	*s = b.s
 	s.MemoryUsage, s.Anon, s.InactiveFile, s.File = b.anon+b.cache, b.anon, b.cache, b.cache
+	s.Reclaimable, s.CleanFile = b.cache, b.cache
 	s.Quota, s.Period, s.MemoryLimit = b.kernel.CPU, knowledge.DefaultPeriod, b.kernel.Memory
 	s.Have = before | have
 	return b.broken

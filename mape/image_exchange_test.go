@@ -77,8 +77,8 @@ func TestANewHostStartsFromWhatOthersKnow(t *testing.T) {
 		if took := h.firstLimits(b); took > 11*time.Second { // a deliberation and a step
 			t.Errorf("%s: limited after %s", h.loop.o.Node, took)
 		}
-		if cpu, mem := b.kernel.CPU, b.kernel.Memory; cpu < core*55/100 || cpu > core*70/100 || mem < 300*mib ||
-			mem > 336*mib {
+		if cpu, mem := b.kernel.CPU, b.kernel.Memory; cpu < core*55/100 || cpu > core*70/100 || mem < 260*mib ||
+			mem > 290*mib {
 			t.Errorf("%s: %s cores and %s", h.loop.o.Node, cpu, mem)
 		}
 	}

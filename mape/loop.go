@@ -58,6 +58,7 @@ type Loop struct {
 	cadence    monitor.Cadence
 	scratch    knowledge.Sample // of containers at rest
 	pool       pool
+	reaction   reaction
 	decided    []*container         // with decisions of this tick
 	waiting    []func() (done bool) // changes that wait for another action on the container
 
@@ -203,6 +204,9 @@ func (l *Loop) Tick(now time.Time) {
 // frozen or starved) rates start again.
 func (l *Loop) checkLate(now time.Time) {
 	gap := l.ticks.since(now)
+	if gap < frozenFor { // longer, nothing ran at all
+		l.reaction.ticked(now, gap-tickEvery)
+	}
 	l.ticks.last = now
 	l.exec.Host.Late = 0
 	if gap <= lateBy {

@@ -222,11 +222,15 @@ func (c *container) readSlow(now time.Time, cadence *monitor.Cadence) error {
 	if watched {
 		every = cadence.Slow
 	}
-	groups := c.reading.slow.Due(now, c.Window, c.reading.sample.MemoryUsage, every, watched || acts && !c.Settled())
+	s := &c.reading.sample
+	groups := c.reading.slow.Due(now, c.Window, s.MemoryUsage, every, watched || acts && !c.Settled())
+	if s.Have&knowledge.HasMemory != 0 && monitor.Full(c.Window, s.MemoryUsage) {
+		groups |= knowledge.HasMemoryStat | knowledge.HasOOM
+	}
 	if groups == 0 {
 		return nil
 	}
-	err := c.Probe.Read(&c.reading.sample, groups)
+	err := c.Probe.Read(s, groups)
 	if !c.reading.firstSlow {
 		return err
 	}
@@ -234,8 +238,8 @@ func (c *container) readSlow(now time.Time, cadence *monitor.Cadence) error {
 	// What the kernel holds when a container starts again is taken as it is: a
 	// restart is no reason to change anything. After a restart of the daemon,
 	// changes by others are looked for first.
-	if c.Settled() && c.Marks.QuotaSet && c.reading.sample.Have&knowledge.HasLimits != 0 {
-		c.Marks.Quota = c.reading.sample.Quota
+	if c.Settled() && c.Marks.QuotaSet && s.Have&knowledge.HasLimits != 0 {
+		c.Marks.Quota = s.Quota
 	}
 	c.reading.firstSlow = false
 	return err
@@ -328,9 +332,10 @@ func (r *reading) interval() time.Duration {
 func (l *Loop) decide(now time.Time, c *container) {
 	maxAge := time.Duration(l.set.StaleAfter) * max(l.cadence.Idle, time.Second, c.reading.interval())
 	c.Finding = analyse.Assess(now, c.Window, &c.Policy, &c.Container.Container, maxAge)
-	if c.Finding.Memory >= knowledge.SymptomTight && c.Probe != nil && !c.track.FreshDetail() {
-		// Page cache counts as use until memory.stat says otherwise: read it before
-		// memory is granted.
+	if c.Finding.Memory >= knowledge.SymptomTight && c.Probe != nil &&
+		(!c.track.FreshDetail() || !c.reading.memory.at.After(c.Marks.LastShrink[knowledge.ResourceMemory])) {
+		// Page cache counts as use until memory.stat says otherwise, and what was read
+		// before an own cut is of another limit: read it before memory is granted.
 		if l.readMemory(now, c) {
 			c.Finding = analyse.Assess(now, c.Window, &c.Policy, &c.Container.Container, maxAge)
 		}
@@ -339,6 +344,7 @@ func (l *Loop) decide(now time.Time, c *container) {
 		return
 	}
 	c.learnStart(now)
+	c.Window.Reaction = l.reaction.take(now, &c.Container)
 	l.exec.Review(now, &c.Container)
 	cpu := c.reflex.CPU(now, &c.Finding, c.Window, &c.Envelope, &c.Policy)
 	mem := c.reflex.Memory(now, &c.Finding, c.Window, &c.Envelope, &c.Policy)

@@ -14,6 +14,7 @@ const (
 	cpuStat
 	memoryUsage
 	memoryStat
+	memoryKernel
 	memoryEvents
 	memoryFailures
 	swapFailures
@@ -42,6 +43,7 @@ var layout = [files]struct {
 	cpuStat:        {knowledge.HasThrottle, cpu, "cpu.stat", "cpu.stat"}, // v2: HasCPU too
 	memoryUsage:    {knowledge.HasMemory, memory, "memory.usage_in_bytes", "memory.current"},
 	memoryStat:     {knowledge.HasMemoryStat, memory, "memory.stat", "memory.stat"},
+	memoryKernel:   {knowledge.HasMemoryStat, memory, "memory.kmem.usage_in_bytes", ""},
 	memoryEvents:   {knowledge.HasOOM, memory, "memory.oom_control", "memory.events"},
 	memoryFailures: {knowledge.HasOOM, memory, "memory.failcnt", ""},
 	swapFailures:   {knowledge.HasOOM, memory, "memory.memsw.failcnt", ""},

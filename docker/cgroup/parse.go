@@ -142,67 +142,6 @@ func nanoCPU(quota, period int64) knowledge.NanoCPU {
 	return knowledge.NanoCPU(whole*1e9 + (part*1e9+period/2)/period)
 }
 
-// parseMemoryStat reads memory.stat. On v1 the total_ lines hold the cgroup and
-// its children, which is what its limit is held against; kernel memory is a file
-// of its own there, deprecated since Linux 5.16: it stays 0. On v2, Linux before
-// 5.18 has no "kernel" line; its largest parts are added up then.
-func parseMemoryStat(b []byte, s *knowledge.Sample, v2 bool) error {
-	const anon, inactive, kernel = 1, 2, 4
-	seen := 0
-	var refaults [2]int64 // one line until Linux 5.8, then anon and file apart
-	var parts [3]knowledge.Bytes
-	for l := (lines{rest: b}); l.next(); {
-		if !v2 {
-			var total bool
-			if l.key, total = bytes.CutPrefix(l.key, []byte("total_")); !total {
-				continue
-			}
-		}
-		v, good := l.number()
-		b, err := size(v)
-		switch string(l.key) {
-		case "anon", "rss":
-			s.Anon = b
-			seen |= anon
-		case "file", "cache":
-			s.File = b
-		case "inactive_file":
-			s.InactiveFile = b
-			seen |= inactive
-		case "shmem":
-			s.Shmem = b
-		case "unevictable":
-			s.Unevictable = b
-		case "kernel":
-			s.Kernel = b
-			seen |= kernel
-		case "slab":
-			parts[0] = b
-		case "kernel_stack":
-			parts[1] = b
-		case "pagetables":
-			parts[2] = b
-		case "workingset_refault", "workingset_refault_file":
-			refaults[0], err = v, nil
-		case "workingset_refault_anon":
-			refaults[1], err = v, nil
-		default:
-			continue
-		}
-		if !good || err != nil {
-			return errMalformed
-		}
-	}
-	if seen&kernel == 0 && v2 {
-		s.Kernel = parts[0] + parts[1] + parts[2]
-	}
-	s.Refaults = uint64(refaults[0]) + uint64(refaults[1])
-	if seen&(anon|inactive) != anon|inactive {
-		return errMalformed
-	}
-	return nil
-}
-
 // parseEvents reads memory.events of v2.
 func parseEvents(b []byte, s *knowledge.Sample) error {
 	seen := 0

@@ -27,6 +27,9 @@ func (c *Container) Read(s *knowledge.Sample, groups knowledge.Signals) error {
 	if groups&cpuSignals != 0 && h.at[cpu].v2 {
 		groups |= cpuSignals
 	}
+	if groups&knowledge.HasMemoryStat != 0 { // the two are compared, and must be of one instant
+		groups |= knowledge.HasMemory
+	}
 	s.Have &^= groups
 	if c.closed {
 		return fs.ErrClosed
@@ -100,6 +103,8 @@ func (c *Container) parse(f file, b []byte, s *knowledge.Sample) error {
 		return parseCPUStat(b, s, v2)
 	case memoryStat:
 		return parseMemoryStat(b, s, v2)
+	case memoryKernel:
+		return parseKernelMemory(b, s)
 	case memoryEvents:
 		if v2 {
 			return parseEvents(b, s)

@@ -98,7 +98,7 @@ func (p *Profile) AddCPU(at time.Time, cores float64, dt time.Duration, censored
 	}
 }
 
-// AddMemoryPeak counts the highest working set of one minute.
+// AddMemoryPeak counts the highest use of one minute that reclaim cannot take.
 func (p *Profile) AddMemoryPeak(at time.Time, peak knowledge.Bytes) {
 	if peak < 0 || peak > knowledge.MaxBytes {
 		return
@@ -185,10 +185,27 @@ func (p *Profile) CPUMean() float64 { return p.cpu.Mean() }
 // ones discounted: at most 124 650 (a day over ln 2).
 func (p *Profile) CPUWeight() float64 { return p.cpu.Total() }
 
-// MemoryNeed is the working set that a share q (0..1) of one-minute peaks stayed
-// at or below, over days or over hours, whichever is more; 0: nothing observed.
+// MemoryNeed is the memory that a share q (0..1) of one-minute peaks stayed at or below, over
+// days or over hours, whichever is more; of all of them (1) the highest of the last eight days.
+// 0: nothing observed.
 func (p *Profile) MemoryNeed(q float64) knowledge.Bytes {
+	if q >= 1 {
+		return p.highestPeak()
+	}
 	return knowledge.Bytes(max(p.day.Quantile(q), p.hour.Quantile(q)))
+}
+
+func (p *Profile) highestPeak() (highest knowledge.Bytes) {
+	last := int64(0)
+	for _, k := range p.peaks {
+		last = max(last, k.Day)
+	}
+	for _, k := range p.peaks {
+		if k.Day > last-peakDays {
+			highest = max(highest, k.Memory)
+		}
+	}
+	return highest
 }
 
 // MemoryMax is the highest one-minute peak that is remembered.

@@ -75,6 +75,22 @@ func TestMemoryNeedFollowsGrowthAtOnce(t *testing.T) {
 	}
 }
 
+// The highest peak is kept for eight days, and then given back.
+func TestHighestPeakIsGivenBackInDays(t *testing.T) {
+	p := New()
+	for hour := range 12 * 24 {
+		at, use := epoch.Add(time.Duration(hour)*time.Hour), 100*knowledge.MiB
+		if hour < 24 {
+			use = 972 * knowledge.MiB
+		}
+		p.AddMemoryPeak(at, use)
+		got := p.MemoryNeed(1)
+		if hour < 7*24 && got < 972*knowledge.MiB || hour > 9*24 && got > 110*knowledge.MiB {
+			t.Fatalf("day %d: %s", hour/24, got)
+		}
+	}
+}
+
 func TestStartsGrowthOutcomes(t *testing.T) {
 	p := New()
 	p.AddStart(epoch, 12*time.Second)

@@ -62,8 +62,8 @@ func sane(w *knowledge.Window) bool {
 			return false
 		}
 	}
-	for _, v := range [...]knowledge.Bytes{w.MemoryUsage, w.WorkingSet, w.Anon, w.Hard, w.AnonPeak, w.PeakMinute,
-		w.MemoryLimit} {
+	for _, v := range [...]knowledge.Bytes{w.MemoryUsage, w.WorkingSet, w.Anon, w.Hard, w.Cache, w.AnonPeak,
+		w.PeakMinute, w.MemoryLimit} {
 		if v < 0 || v > knowledge.MaxBytes {
 			return false
 		}
@@ -148,13 +148,13 @@ func memorySymptom(w *knowledge.Window, full time.Duration) knowledge.Symptom {
 		return knowledge.SymptomNone
 	}
 	limited := w.MemoryLimit > 0
-	peak := max(w.WorkingSet, w.AnonPeak)
+	peak := max(w.InUse(), w.AnonPeak)
 	switch {
 	case w.OOMKills > 0:
 		return knowledge.SymptomCritical
-	case limited && (Reclaiming(w) || Waiting(w)):
+	case limited && (CacheMissed(w) || Waiting(w)):
 		return knowledge.SymptomStarved
-	case limited && (part(w.WorkingSet, w.MemoryLimit) > TightRatio || (full > 0 && full < FullSoon)):
+	case limited && (part(w.InUse(), w.MemoryLimit) > TightRatio || (full > 0 && full < FullSoon)):
 		return knowledge.SymptomTight
 	case peak < IdleMemory:
 		return knowledge.SymptomIdle
@@ -164,29 +164,37 @@ func memorySymptom(w *knowledge.Window, full time.Duration) knowledge.Symptom {
 	return knowledge.SymptomNone
 }
 
-// Reclaiming reports whether the kernel had to reclaim at the limit since the
-// window before, and found more than page cache to take.
-func Reclaiming(w *knowledge.Window) bool {
-	return w.HighEvents+w.MaxEvents > 0 && Needy(w)
-}
-
-// Needy reports whether a reclaim at the limit is a sign of need: enough of the limit
-// is memory that reclaim cannot take. Page cache is not demand, also where the kernel
-// counts it as active: a database that reads its files twice fills any limit with it.
-func Needy(w *knowledge.Window) bool {
-	use := w.WorkingSet
-	if w.Have&knowledge.HasMemoryStat != 0 {
-		use = w.Hard
+// CacheMissed reports whether the kernel takes page cache at the container's own limit that is
+// read again soon, often enough to matter. Reclaim alone is no sign of need: page cache fills
+// any limit. Where the kernel measures waiting for memory, it has to wait as well.
+func CacheMissed(w *knowledge.Window) bool {
+	if w.Have&knowledge.HasMemoryStat == 0 {
+		return w.HighEvents+w.MaxEvents > 0 && part(w.InUse(), w.MemoryLimit) >= EventRatio
 	}
-	return part(use, w.MemoryLimit) >= EventRatio
+	if w.RefaultRate < RefaultsHigh || part(w.MemoryUsage, w.MemoryLimit) < TightRatio {
+		return false
+	}
+	return w.Have&knowledge.HasMemoryPressure == 0 || w.MemoryPressure.Some10 > PressureHigh
 }
 
-// Waiting reports whether the container waits for memory because of its own
-// limit. Pressure under a limit that is far away is the host's, and a higher
-// limit would make that worse.
+// Waiting reports whether the container waits for memory because of its own limit, and not
+// because page cache is taken from it that nobody misses: then what was taken is read again,
+// or there is hardly a cache that could be taken, and it waits long. Pressure under a limit
+// that is far away is the host's, and a higher limit would make that worse.
 func Waiting(w *knowledge.Window) bool {
-	return w.Have&knowledge.HasMemoryPressure != 0 && w.MemoryPressure.Some10 > PressureHigh &&
-		part(w.MemoryUsage, w.MemoryLimit) >= TightRatio
+	if w.Have&knowledge.HasMemoryPressure == 0 || part(w.MemoryUsage, w.MemoryLimit) < TightRatio {
+		return false
+	}
+	high := PressureHigh
+	if w.Have&knowledge.HasMemoryStat != 0 && w.RefaultRate < RefaultsHigh {
+		if part(w.InUse(), w.MemoryLimit) < NeedyRatio && part(w.Cache, w.MemoryLimit) > NoCacheRatio {
+			return false
+		}
+		if part(w.InUse(), w.MemoryLimit) < NeedyRatio {
+			high = PressureLong
+		}
+	}
+	return w.MemoryPressure.Some10 > high
 }
 
 func part[T ~int64](use, limit T) float64 {
@@ -201,7 +209,7 @@ func timeToFull(w *knowledge.Window) time.Duration {
 	if w.MemoryLimit <= 0 || w.Growth <= 0 || w.Have&knowledge.HasMemory == 0 {
 		return 0
 	}
-	s := float64(w.MemoryLimit-w.WorkingSet) / w.Growth
+	s := float64(w.MemoryLimit-w.InUse()) / w.Growth
 	switch {
 	case s <= 0:
 		return time.Nanosecond // full already, and 0 means never
@@ -221,8 +229,12 @@ func calm(now time.Time, w *knowledge.Window) time.Duration {
 	if !w.LastOOM.IsZero() {
 		d = min(d, now.Sub(w.LastOOM))
 	}
-	if !w.LastMemoryEvent.IsZero() {
+	// A limit that was met for page cache which nobody misses is no pressure.
+	if !w.LastMemoryEvent.IsZero() && (w.Have&knowledge.HasMemoryStat == 0 || part(w.Hard, w.MemoryLimit) >= NeedyRatio) {
 		d = min(d, now.Sub(w.LastMemoryEvent))
+	}
+	if !w.LastRefault.IsZero() {
+		d = min(d, now.Sub(w.LastRefault))
 	}
 	return max(d, 0)
 }
@@ -254,10 +266,12 @@ func explain(w *knowledge.Window, p *knowledge.Policy, f *knowledge.Finding) kno
 			w.Quota.Cores())
 	case f.Memory == knowledge.SymptomStarved && Waiting(w):
 		return knowledge.Because(knowledge.RuleMemoryPressure, w.MemoryPressure.Some10)
+	case f.Memory == knowledge.SymptomStarved && w.Have&knowledge.HasMemoryStat != 0:
+		return knowledge.Because(knowledge.RuleCacheMissed, w.RefaultRate, float64(w.Cache))
 	case f.Memory == knowledge.SymptomStarved:
 		return knowledge.Because(knowledge.RuleMemoryEvents, float64(w.HighEvents), float64(w.MaxEvents))
-	case f.Memory == knowledge.SymptomTight && part(w.WorkingSet, w.MemoryLimit) > TightRatio:
-		return knowledge.Because(knowledge.RuleMemoryTight, float64(w.WorkingSet), float64(w.MemoryLimit))
+	case f.Memory == knowledge.SymptomTight && part(w.InUse(), w.MemoryLimit) > TightRatio:
+		return knowledge.Because(knowledge.RuleMemoryTight, float64(w.InUse()), float64(w.MemoryLimit))
 	case f.Memory == knowledge.SymptomTight:
 		return knowledge.Because(knowledge.RuleTimeToFull, f.TimeToFull.Seconds(), w.Growth, float64(w.MemoryLimit))
 	case f.Starting:

@@ -30,7 +30,7 @@ func window() knowledge.Window {
 		Usage: core * 7 / 10, UsageMax: core * 8 / 10, UsageMean: core / 2, UsageStd: core / 10, Usage60: core * 8 / 10,
 		Quota: core, Period: 100 * time.Millisecond, Periods: 1,
 		WindowMemory: knowledge.WindowMemory{MemoryUsage: 150 * knowledge.MiB, WorkingSet: 150 * knowledge.MiB,
-			Anon: 90 * knowledge.MiB, Hard: 90 * knowledge.MiB, MemoryLimit: 256 * knowledge.MiB},
+			Anon: 90 * knowledge.MiB, Hard: 150 * knowledge.MiB, MemoryLimit: 256 * knowledge.MiB},
 	}
 }
 
@@ -105,13 +105,13 @@ func TestSymptoms(t *testing.T) {
 	}{
 		{"well", func(*knowledge.Window) {}, want{none, none, false}},
 		{"idle", func(w *knowledge.Window) {
-			w.Usage, w.UsageMax, w.Usage60, w.WorkingSet = core/1000, core/500, core/500, 5*knowledge.MiB
+			w.Usage, w.UsageMax, w.Usage60, w.Hard = core/1000, core/500, core/500, 5*knowledge.MiB
 		}, want{idle, idle, false}},
 		{"roomy", func(w *knowledge.Window) {
-			w.Usage, w.UsageMax, w.WorkingSet = core/4, core/2, 100*knowledge.MiB
+			w.Usage, w.UsageMax, w.Hard = core/4, core/2, 100*knowledge.MiB
 		}, want{roomy, roomy, false}},
 		{"roomy once, and a high peak of anon", func(w *knowledge.Window) {
-			w.WorkingSet, w.AnonPeak = 100*knowledge.MiB,
+			w.Hard, w.AnonPeak = 100*knowledge.MiB,
 				200*knowledge.MiB
 		}, want{none, none, false}},
 		{"near the quota", func(w *knowledge.Window) { w.Usage = core * 95 / 100 }, want{tight, none, false}},
@@ -132,16 +132,17 @@ func TestSymptoms(t *testing.T) {
 		{"unlimited", func(w *knowledge.Window) { throttled(w, core, 5); w.Quota, w.ThrottleRatio = 0, 0.9 },
 			want{none, none, false}},
 		{"killed", func(w *knowledge.Window) { w.OOMKills = 1 }, want{none, critical, false}},
-		{"full", func(w *knowledge.Window) { w.WorkingSet = 240 * knowledge.MiB }, want{none, tight, false}},
+		{"full", func(w *knowledge.Window) { w.Hard = 240 * knowledge.MiB }, want{none, tight, false}},
 		{"soon full", func(w *knowledge.Window) { w.Growth = 20 * float64(knowledge.MiB) }, want{none, tight, false}},
 		{"not so soon", func(w *knowledge.Window) { w.Growth = float64(knowledge.MiB) }, want{none, none, false}},
 		{"reclaims what is needed", func(w *knowledge.Window) {
-			w.MaxEvents, w.WorkingSet, w.Hard = 3, 200*knowledge.MiB,
-				190*knowledge.MiB
+			w.MaxEvents, w.MemoryUsage, w.RefaultRate, w.MemoryPressure.Some10 = 3, 250*knowledge.MiB, 300, 2
 		}, want{none, starved, false}},
 		{"recycles page cache", func(w *knowledge.Window) { w.MaxEvents, w.MemoryUsage = 3, 256*knowledge.MiB },
 			want{none, none, false}},
-		{"waits at its limit", func(w *knowledge.Window) { w.MemoryUsage, w.MemoryPressure.Some10 = 250*knowledge.MiB, 2 },
+		{"waits at its limit", func(w *knowledge.Window) {
+			w.MemoryUsage, w.Hard, w.MemoryPressure.Some10 = 250*knowledge.MiB, 210*knowledge.MiB, 2
+		},
 			want{none, starved, false}},
 		{"the host is short", func(w *knowledge.Window) { w.MemoryPressure.Some10 = 20 }, want{none, none, false}},
 		{"no memory limit", func(w *knowledge.Window) { w.MemoryLimit, w.Growth = 0, 1e9 }, want{none, none, false}},
@@ -185,7 +186,7 @@ func TestTimeToFullAndCalm(t *testing.T) {
 	if f := assess(w, nil); f.TimeToFull != time.Second {
 		t.Errorf("time to full %v, want 1s", f.TimeToFull)
 	}
-	w.WorkingSet = 300 * knowledge.MiB
+	w.Hard = 300 * knowledge.MiB
 	if f := assess(w, nil); f.TimeToFull != time.Nanosecond {
 		t.Errorf("over the limit: time to full %v, want next to nothing, and not never", f.TimeToFull)
 	}
@@ -202,7 +203,9 @@ func TestTimeToFullAndCalm(t *testing.T) {
 		{"never anything", func(*knowledge.Window) {}, time.Hour},
 		{"watched for a minute", func(w *knowledge.Window) { w.Since = now.Add(-time.Minute) }, time.Minute},
 		{"killed", func(w *knowledge.Window) { w.LastOOM = now.Add(-5 * time.Minute) }, 5 * time.Minute},
-		{"an event", func(w *knowledge.Window) { w.LastMemoryEvent = now.Add(-2 * time.Minute) }, 2 * time.Minute},
+		{"an event", func(w *knowledge.Window) {
+			w.LastMemoryEvent, w.Hard = now.Add(-2*time.Minute), 210*knowledge.MiB
+		}, 2 * time.Minute},
 		{"pressure", func(w *knowledge.Window) { w.MemoryPressure.Some10 = 1.5 }, 0},
 	} {
 		w := window()
@@ -284,22 +287,34 @@ func BenchmarkAssess(b *testing.B) {
 	}
 }
 
-// Page cache, active or not, is no demand: events at a limit that is full of it
-// do not ask for more, or a reader of files would grow for ever.
+// Page cache, active or not, is no demand: events at a limit that is full of it do not ask for
+// more, or a reader of files would grow for ever. What is read again, and waited for, is missed.
 func TestPageCacheAtTheLimit(t *testing.T) {
+	const memory, stat, psi = knowledge.HasMemory, knowledge.HasMemoryStat, knowledge.HasMemoryPressure
 	for _, c := range []struct {
-		hard knowledge.Bytes
-		have knowledge.Signals
-		want bool
+		name             string
+		hard             knowledge.Bytes
+		refaults, waits  float64
+		have             knowledge.Signals
+		missed, starving bool
 	}{
-		{100 * knowledge.MiB, knowledge.HasMemory | knowledge.HasMemoryStat, false},
-		{400 * knowledge.MiB, knowledge.HasMemory | knowledge.HasMemoryStat, true},
-		{0, knowledge.HasMemory, true}, // nothing else is known
+		{"cache", 100 * knowledge.MiB, 0, 0, memory | stat, false, false},
+		{"a streaming copy waits for reclaim", 100 * knowledge.MiB, 0, 30, memory | stat | psi, false, false},
+		{"read again", 100 * knowledge.MiB, 300, 0, memory | stat, true, false},
+		{"read again, without waiting", 100 * knowledge.MiB, 300, 0.1, memory | stat | psi, false, false},
+		{"read again, and waited for", 100 * knowledge.MiB, 300, 2, memory | stat | psi, true, true},
+		{"little but need, and waiting", 420 * knowledge.MiB, 0, 2, memory | stat | psi, false, true},
+		{"nothing else is known", 0, 0, 0, memory, true, false},
 	} {
 		w := knowledge.Window{Have: c.have, WindowMemory: knowledge.WindowMemory{MaxEvents: 9,
-			MemoryLimit: 512 * knowledge.MiB, WorkingSet: 450 * knowledge.MiB, Hard: c.hard}}
-		if got := analyse.Reclaiming(&w); got != c.want {
-			t.Errorf("hard %s: reclaiming %v", c.hard, got)
+			MemoryUsage: 512 * knowledge.MiB, MemoryLimit: 512 * knowledge.MiB, WorkingSet: 450 * knowledge.MiB, Hard: c.hard,
+			Cache: 512*knowledge.MiB - c.hard, RefaultRate: c.refaults}}
+		w.MemoryPressure.Some10 = c.waits
+		if got := analyse.CacheMissed(&w); got != c.missed {
+			t.Errorf("%s: missed %v", c.name, got)
+		}
+		if got := analyse.Waiting(&w); got != c.starving {
+			t.Errorf("%s: waiting %v", c.name, got)
 		}
 	}
 }

@@ -36,10 +36,17 @@ const (
 	TightRatio = 0.9
 	// RoomyRatio of the highest recent use to limit is clearly more than needed.
 	RoomyRatio = 0.5
-	// EventRatio of unreclaimable memory to limit makes a reclaim at the limit a sign of
-	// need. Below it the kernel recycles page cache, which is not demand: a
-	// container that copies files meets its limit all day and needs no more.
+	// EventRatio of use to limit makes a reclaim at the limit a sign of need, where the
+	// detail is not known that tells page cache from need.
 	EventRatio = 0.7
+	// NeedyRatio of memory that cannot be reclaimed to the limit makes waiting for memory a
+	// sign of need without refaults: there is little else that reclaim could take.
+	NeedyRatio = 0.8
+	// NoCacheRatio of page cache to limit is next to none.
+	NoCacheRatio = 0.05
+	// RefaultsHigh is the rate of pages that were taken and are read again, a second, from
+	// which on the page cache is missed: 1 MiB/s.
+	RefaultsHigh = 256
 	// IdleCPU is next to nothing: 1 % of a core.
 	IdleCPU = knowledge.OneCPU / 100
 	// IdleMemory is what an idle process of any runtime holds.
@@ -55,4 +62,6 @@ const (
 	// PressureHigh is PSI memory "some avg10" in percent above which a container
 	// waits for memory; PressureCalm is "some avg60" below which it does not.
 	PressureHigh, PressureCalm = 1.0, 0.1
+	// PressureLong is "some avg10" that counts without a further sign.
+	PressureLong = 10.0
 )

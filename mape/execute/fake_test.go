@@ -254,7 +254,7 @@ func usualSubject(now time.Time) Container {
 				ID: "c0ffee", At: now, Since: now.Add(-time.Hour), Samples: 100, Have: ^knowledge.Signals(0), Quota: core,
 				Period: knowledge.DefaultPeriod,
 				Usage:  core / 2, UsageMax: core / 2, Usage60: core / 2,
-				WindowMemory: knowledge.WindowMemory{WorkingSet: 100 * mib, Hard: 90 * mib, MemoryLimit: 512 * mib},
+				WindowMemory: knowledge.WindowMemory{WorkingSet: 100 * mib, Hard: 100 * mib, MemoryLimit: 512 * mib},
 			}},
 		OriginalKept: true,
 	}

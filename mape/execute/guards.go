@@ -152,7 +152,8 @@ func guardSafeMode(req *Request, to int64) (int64, knowledge.Reason) {
 }
 
 func guardLate(req *Request, to int64) (int64, knowledge.Reason) {
-	if req.Host.Late > 0 && req.acts() {
+	grows := req.Decision.Resource == knowledge.ResourceMemory && !req.shrinks(to) // what was read is of now
+	if req.Host.Late > 0 && req.acts() && !grows {
 		return req.Decision.From, knowledge.Because(knowledge.RuleLate, req.Host.Late.Seconds())
 	}
 	return to, knowledge.Reason{}
@@ -314,7 +315,7 @@ func guardWorkingSet(req *Request, to int64) (int64, knowledge.Reason) {
 	if req.Decision.Resource != knowledge.ResourceMemory || !req.shrinks(to) || to == 0 {
 		return to, knowledge.Reason{}
 	}
-	w := max(req.Container.Window.WorkingSet, req.Container.Window.Hard)
+	w := req.Container.Window.InUse()
 	least := int64(w + knowledge.MemoryRoom(w))
 	if req.restores() { // a restore: as far as it does not kill
 		least = int64(req.Container.Window.WorkingSet + req.Container.Window.WorkingSet/20)

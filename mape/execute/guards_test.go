@@ -162,14 +162,14 @@ func TestGuards(t *testing.T) {
 		}},
 		{"step down", "step", cpu, C(0.1), C(0.7), 0, nil},
 		{"working set", "working-set", mem, M(400), M(464), 0, func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) {
-			c.Window.WorkingSet = 396 * mib
+			c.Window.Hard = 396 * mib
 			c.Window.Hard = 400 * mib
 		}},
 		{"working set over the limit", "working-set", mem, M(400), M(512), 0,
-			func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) { c.Window.WorkingSet = 500 * mib }},
+			func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) { c.Window.Hard = 500 * mib }},
 		{"a first limit that cannot hold the use", "working-set", mem, M(100), 0, 0,
 			func(c *Container, _ *Host, _ *Rules, d *knowledge.Decision) {
-				d.From, c.Window.MemoryLimit, c.Policy.Memory.Max, c.Window.WorkingSet = 0, 0, 100*mib, 200*mib
+				d.From, c.Window.MemoryLimit, c.Policy.Memory.Max, c.Window.Hard = 0, 0, 100*mib, 200*mib
 			}},
 		{"raised floor", "raised-floor", cpu, C(0.7), C(0.9), 0,
 			func(c *Container, _ *Host, _ *Rules, _ *knowledge.Decision) {
@@ -238,7 +238,7 @@ func TestJudgeHoldsItsBounds(t *testing.T) {
 			from = 0
 		}
 		to := rapid.Int64Range(unit, 2*hi).Draw(t, "to")
-		c.Window.WorkingSet = knowledge.Bytes(rapid.Int64Range(0, int64(5*gib)).Draw(t, "working set"))
+		c.Window.Hard = knowledge.Bytes(rapid.Int64Range(0, int64(5*gib)).Draw(t, "working set"))
 		h.MemoryFree = knowledge.Bytes(rapid.Int64Range(-int64(gib), int64(4*gib)).Draw(t, "free"))
 		c.Window.At = noon.Add(-time.Duration(rapid.Int64Range(0, int64(30*time.Second)).Draw(t, "age")))
 		c.Policy.Mode = knowledge.Mode(rapid.IntRange(0, 3).Draw(t, "mode"))
@@ -280,7 +280,7 @@ func TestJudgeHoldsItsBounds(t *testing.T) {
 			t.Fatal("a cut under the raised floor")
 		}
 		if res == knowledge.ResourceMemory {
-			if shrinks && knowledge.Bytes(v) < c.Window.WorkingSet {
+			if shrinks && knowledge.Bytes(v) < c.Window.Hard {
 				t.Fatal("a cut under the working set")
 			}
 			if !shrinks && v-from > int64(max(h.MemoryFree, 0)) {

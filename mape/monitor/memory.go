@@ -6,19 +6,39 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 )
 
-// memory takes the level of memory: working set, growth, peaks.
+// memoryLevel is what the last detail said, with the use of the same instant.
+type memoryLevel struct {
+	at                    time.Time
+	usage, hard, inactive knowledge.Bytes
+}
+
+// now is the memory that reclaim cannot take at a use, an upper bound: what is new since the
+// detail may be such, and what went away may have been cache.
+func (l *memoryLevel) now(usage knowledge.Bytes) knowledge.Bytes {
+	return min(l.hard+max(usage-l.usage, 0), usage)
+}
+
+// memory takes the level of memory: use, growth, peaks.
 func (t *Track) memory(s *knowledge.Sample) (m Minute) {
 	w := &t.Window
 	if t.n == 0 {
 		return m
 	}
+	newest := t.back(0)
 	if s.Have&knowledge.HasMemory == 0 { // a reading of CPU alone: memory is as it was
-		t.back(0).working = w.WorkingSet
+		newest.usage, newest.hard = w.MemoryUsage, w.Hard
 		return m
 	}
 	w.MemoryUsage = s.MemoryUsage
-	w.WorkingSet = max(s.MemoryUsage-t.inactive, 0)
-	t.back(0).working = w.WorkingSet
+	if s.Have&knowledge.HasMemoryStat != 0 {
+		t.detail(s)
+	}
+	w.WorkingSet = max(s.MemoryUsage-t.level.inactive, 0)
+	if w.MemoryLimit > 0 { // more is a mixture of readings from before and after a cut
+		w.WorkingSet = min(w.WorkingSet, w.MemoryLimit)
+	}
+	w.Hard = t.level.now(s.MemoryUsage)
+	newest.usage, newest.hard = w.MemoryUsage, w.Hard
 	w.Growth = t.growth()
 
 	minute := int64(s.At.Sub(t.began) / time.Minute)
@@ -33,11 +53,11 @@ func (t *Track) memory(s *knowledge.Sample) (m Minute) {
 		}
 		w.PeakMinute = 0
 	}
-	w.PeakMinute = max(w.PeakMinute, w.WorkingSet)
+	w.PeakMinute = max(w.PeakMinute, w.Hard)
 	return m
 }
 
-// growth is the larger of two slopes of the working set: over the last ten
+// growth is the larger of two slopes of what reclaim cannot take: over the last ten
 // seconds and over the last one; an upper bound, never negative. Bytes a second.
 func (t *Track) growth() float64 {
 	newest := t.back(0)
@@ -46,7 +66,7 @@ func (t *Track) growth() float64 {
 		if d < 0.5 { // shorter than that, one allocation looks like a flood
 			return 0
 		}
-		return float64(newest.working-r.working) / d
+		return float64(newest.hard-r.hard) / d
 	}
 	g := 0.0
 	second := false
@@ -77,9 +97,6 @@ func (t *Track) slow(s *knowledge.Sample) {
 		w.Quota, w.Period = s.Quota, s.Period
 		w.MemoryLimit, w.MemoryHigh = s.MemoryLimit, s.MemoryHigh
 	}
-	if s.Have&knowledge.HasMemoryStat != 0 {
-		t.detail(s)
-	}
 	if s.Have&knowledge.HasOOM != 0 {
 		t.memoryEvents(s)
 	}
@@ -103,26 +120,47 @@ func (t *Track) slow(s *knowledge.Sample) {
 	}
 }
 
+// detail takes what the memory consists of.
 func (t *Track) detail(s *knowledge.Sample) {
 	w := &t.Window
-	t.inactive = s.InactiveFile
-	if t.n > 0 { // what was taken for demand may be page cache
-		w.WorkingSet = max(w.MemoryUsage-t.inactive, 0)
-		t.back(0).working = w.WorkingSet
-		w.Growth = t.growth()
+	before := t.level
+	t.level = memoryLevel{at: s.At, usage: s.MemoryUsage, hard: min(s.Hard(), s.MemoryUsage), inactive: s.InactiveFile}
+	if !before.at.IsZero() {
+		t.correct(&before)
 	}
-	w.Anon = s.Anon
-	w.Hard = s.Anon + s.Shmem + s.Unevictable
+	w.Anon, w.Cache = s.Anon, s.CleanFile
 	w.RefaultRate = 0
-	if d := s.At.Sub(t.slowAt).Seconds(); !t.slowAt.IsZero() && d > 0 && s.Refaults >= t.refaults {
+	if d := s.At.Sub(before.at).Seconds(); !before.at.IsZero() && d > 0 && s.Refaults >= t.refaults {
 		w.RefaultRate = float64(s.Refaults-t.refaults) / d
 	}
-	t.refaults, t.slowAt = s.Refaults, s.At
+	if w.RefaultRate > fewRefaults {
+		w.LastRefault = s.At
+	}
+	t.refaults = s.Refaults
 	i := t.minute % anonMinutes
 	t.anonMinute[i] = max(t.anonMinute[i], s.Anon)
 	w.AnonPeak = 0
 	for _, v := range t.anonMinute {
 		w.AnonPeak = max(w.AnonPeak, v)
+	}
+}
+
+// correct sets right what was read since the detail before the newest: all that was new then
+// counted as need, and now it is known how much of it was cache.
+func (t *Track) correct(before *memoryLevel) {
+	span := t.level.at.Sub(before.at)
+	if span <= 0 {
+		return
+	}
+	cache, more := before.usage-before.hard, (t.level.usage-t.level.hard)-(before.usage-before.hard)
+	since := before.at.Sub(t.began)
+	for i := 1; i < t.n; i++ {
+		r := t.back(i)
+		if r.at <= since {
+			return
+		}
+		part := float64(r.at-since) / float64(span)
+		r.hard = min(max(r.usage-cache-knowledge.Bytes(part*float64(more)), 0), r.hard)
 	}
 }
 
@@ -153,7 +191,10 @@ func (t *Track) MarkOOM(at time.Time) { t.Window.LastOOM = at }
 // FreshDetail reports whether the memory detail was read with, or after, the
 // newest fast sample: before memory is judged tight, page cache must be told
 // from demand.
-func (t *Track) FreshDetail() bool { return !t.slowAt.Before(t.Window.At) }
+func (t *Track) FreshDetail() bool { return !t.level.at.Before(t.Window.At) }
+
+// fewRefaults is the rate of refaults, pages a second, that is flat: 40 KiB/s.
+const fewRefaults = 10
 
 // Kills is the kernel's count of OOM kills since the cgroup was made.
 func (t *Track) Kills() uint64 { return t.oomKills }

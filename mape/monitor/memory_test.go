@@ -12,6 +12,7 @@ const mib = knowledge.MiB
 // memory sets the levels: usage counts page cache, of which inactive is no demand.
 func (b *box) memory(anon, cache knowledge.Bytes) {
 	b.s.Anon, b.s.File, b.s.InactiveFile = anon, cache, cache
+	b.s.Reclaimable, b.s.CleanFile = cache, cache
 	b.s.MemoryUsage = anon + cache
 }
 
@@ -29,7 +30,7 @@ func TestPageCacheIsNotDemand(t *testing.T) {
 	if w.WorkingSet != 600*mib || w.Growth < float64(99*mib) || b.t.FreshDetail() {
 		t.Fatalf("before the detail: working set %s, growth %.0f, fresh %v", w.WorkingSet, w.Growth, b.t.FreshDetail())
 	}
-	b.s.Have = memTier // as Probe.Memory reads it: no fast tier beside it
+	b.s.Have = memTier | knowledge.HasMemory // no other part of the fast tier beside it
 	if ok, _ := b.t.Observe(&b.s, cpus); !ok {
 		t.Fatal("the detail was dropped")
 	}
@@ -184,5 +185,59 @@ func TestMarkOOM(t *testing.T) {
 	tr.MarkOOM(start)
 	if !tr.Window.LastOOM.Equal(start) {
 		t.Error("the Engine's word is lost")
+	}
+}
+
+// Cache that takes the place of cache, that grows between two readings of the detail, or that is
+// read twice and so counts as active, is no growth of what is needed; dirty pages are.
+func TestGrowthIsOfWhatCannotBeReclaimed(t *testing.T) {
+	b := newBox()
+	w := &b.t.Window
+	b.memory(100*mib, 50*mib)
+	b.read(memTier | knowledge.HasMemory)
+	for i := range 40 { // 5 MiB/s of anonymous memory below 50 MiB/s of active cache
+		b.s.Anon += 5 * mib / 4
+		b.s.File += 50 * mib / 4
+		b.s.Reclaimable, b.s.CleanFile = b.s.File, b.s.File
+		b.s.MemoryUsage = b.s.Anon + b.s.File
+		tier := knowledge.Signals(0)
+		if i%8 == 7 { // the detail comes every two seconds
+			tier = memTier
+		}
+		b.step(250*time.Millisecond, 1, 0, tier)
+		if i%8 != 7 {
+			if w.Hard < b.s.Anon {
+				t.Fatalf("between two details %s of %s is no upper bound", w.Hard, b.s.Anon)
+			}
+			continue
+		}
+		if rate := 5 * float64(mib); w.Hard != b.s.Anon || i > 8 && (w.Growth < 0.99*rate || w.Growth > 1.3*rate) {
+			t.Errorf("reading %d: %s of %s, growth %.1f MiB/s of 5", i, w.Hard, b.s.Anon, w.Growth/float64(mib))
+		}
+	}
+	b.s.Reclaimable -= 30 * mib // dirty
+	b.step(250*time.Millisecond, 1, 0, memTier)
+	if w.Hard != b.s.Anon+30*mib || w.Cache != b.s.CleanFile {
+		t.Errorf("with 30 MiB that are dirty: %s of %s, cache %s", w.Hard, b.s.Anon+30*mib, w.Cache)
+	}
+}
+
+// A cut takes page cache: a use from before it is not held against a detail from after it, and
+// the working set is at most the limit in force.
+func TestRow113ReadingAcrossACut(t *testing.T) {
+	b := newBox()
+	w := &b.t.Window
+	b.memory(80*mib, 1300*mib)
+	b.read(memTier | knowledge.HasMemory)
+	b.s.MemoryLimit = 256 * mib
+	b.s.Reclaimable, b.s.CleanFile, b.s.InactiveFile = 170*mib, 170*mib, 170*mib
+	b.s.File = 170 * mib
+	for _, have := range []knowledge.Signals{memTier, memTier | knowledge.HasMemory} { // without, and with, the old use
+		b.step(100*time.Millisecond, 1, 0, 0)
+		b.s.Have = have | knowledge.HasLimits
+		b.t.Observe(&b.s, cpus)
+		if w.WorkingSet > 256*mib || w.Hard > 80*mib || w.Growth > 0 {
+			t.Fatalf("a working set of %s, %s that cannot be reclaimed, growth %.0f", w.WorkingSet, w.Hard, w.Growth)
+		}
 	}
 }

@@ -29,8 +29,14 @@ func MayGrow(w *knowledge.Window, used time.Duration) bool {
 	case w.MemoryLimit <= 0:
 		return used >= unlimitedReach
 	}
-	free := max(w.MemoryLimit-w.MemoryUsage, 0)
+	free := max(w.MemoryLimit-w.InUse(), 0)
 	return int64(used)*touchRate >= int64(free/reachMemory)
+}
+
+// Full reports whether use is so near the limit that new memory may take the place of page
+// cache: use stays the same then, and only the detail shows what it is.
+func Full(w *knowledge.Window, usage knowledge.Bytes) bool {
+	return w.MemoryLimit > 0 && usage > w.MemoryLimit-w.MemoryLimit/reachMemory
 }
 
 // MayThrottle reports whether a container that used so much CPU time since its

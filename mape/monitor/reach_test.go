@@ -10,9 +10,9 @@ import (
 // What little CPU time cannot have done is not looked at; what it can have done is.
 func TestReach(t *testing.T) {
 	w := withLimit(64 * knowledge.MiB)
-	w.MemoryUsage, w.Quota, w.Period = 32*knowledge.MiB, knowledge.OneCPU/10, 100*time.Millisecond
+	w.WorkingSet, w.Quota, w.Period = 32*knowledge.MiB, knowledge.OneCPU/10, 100*time.Millisecond
 	full, free, loose := w, w, w
-	full.MemoryUsage = 64 * knowledge.MiB
+	full.WorkingSet = 64 * knowledge.MiB
 	free.MemoryLimit, free.Quota = 0, 0
 	loose.ThrottledRun = 1
 	for _, c := range []struct {

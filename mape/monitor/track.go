@@ -38,10 +38,11 @@ const (
 type reading struct {
 	at        time.Duration // since the track began
 	cpu       time.Duration
-	usage     float64 // cores over the interval before it
+	cores     float64 // over the interval before it
 	periods   uint64
 	throttled uint64
-	working   knowledge.Bytes
+	usage     knowledge.Bytes // of memory
+	hard      knowledge.Bytes
 }
 
 // counters are what rates are made of.
@@ -56,13 +57,12 @@ type counters struct {
 type Track struct {
 	Window knowledge.Window
 
-	prev     counters  // of the last accepted reading
-	ring     []reading // a power of two, as long as growthSpan needs
-	head, n  int       // ring[head-1] is the newest
-	inactive knowledge.Bytes
-	wild     int // readings in a row beyond all reason
+	prev    counters  // of the last accepted reading
+	ring    []reading // a power of two, as long as growthSpan needs
+	head, n int       // ring[head-1] is the newest
+	level   memoryLevel
+	wild    int // readings in a row beyond all reason
 
-	slowAt     time.Time // of the last slow reading
 	refaults   uint64
 	oomKills   uint64
 	high, max  uint64
@@ -96,6 +96,9 @@ func (t *Track) Observe(s *knowledge.Sample, cpus int) (accepted bool, m Minute)
 		t.slow(s)
 	}
 	if s.Have&knowledge.HasCPU == 0 {
+		if s.Have&knowledge.HasMemory != 0 {
+			m = t.memory(s)
+		}
 		return s.Have != 0, m
 	}
 	if !t.fast(s, float64(cpus)) {
@@ -154,7 +157,7 @@ func (t *Track) fast(s *knowledge.Sample, cpus float64) bool {
 		w.ThrottledPeriods = s.Throttled - t.prev.throttled
 		t.run()
 	}
-	t.push(reading{at: s.At.Sub(t.began), cpu: s.CPUUsage, usage: usage, periods: s.Periods, throttled: s.Throttled})
+	t.push(reading{at: s.At.Sub(t.began), cpu: s.CPUUsage, cores: usage, periods: s.Periods, throttled: s.Throttled})
 	t.prev = countersOf(s)
 	t.summarise()
 	return true
@@ -169,7 +172,8 @@ func sane(s *knowledge.Sample) bool {
 	case has(knowledge.HasCPU) && s.CPUUsage < 0,
 		has(knowledge.HasThrottle) && s.ThrottledTime < 0,
 		has(knowledge.HasMemory) && !size(s.MemoryUsage),
-		has(knowledge.HasMemoryStat) && !size(s.Anon, s.File, s.InactiveFile, s.Shmem, s.Unevictable),
+		has(knowledge.HasMemoryStat) && !size(s.Anon, s.File, s.InactiveFile, s.Shmem, s.Unevictable,
+			s.Kernel, s.Reclaimable, s.CleanFile),
 		has(knowledge.HasLimits) && !(size(s.MemoryLimit, s.MemoryHigh) &&
 			s.Quota >= 0 && s.Quota <= knowledge.MaxCPU && s.Period >= 0),
 		has(knowledge.HasCPUPressure) && !percent(s.CPUPressure),
@@ -235,7 +239,7 @@ func (t *Track) baseline(s *knowledge.Sample) {
 	t.prev = countersOf(s)
 	t.Window.Samples = 1
 	t.Window.Since = s.At
-	t.push(reading{at: s.At.Sub(t.began), cpu: s.CPUUsage, usage: math.NaN(), periods: s.Periods, throttled: s.Throttled})
+	t.push(reading{at: s.At.Sub(t.began), cpu: s.CPUUsage, cores: math.NaN(), periods: s.Periods, throttled: s.Throttled})
 }
 
 // push adds a reading. The ring grows while its oldest reading is young enough to
@@ -274,12 +278,12 @@ func (t *Track) summarise() {
 		if i > 0 && age > shortSpan {
 			break
 		}
-		if math.IsNaN(r.usage) {
+		if math.IsNaN(r.cores) {
 			break
 		}
-		sum += r.usage
-		sq += r.usage * r.usage
-		peak = max(peak, r.usage)
+		sum += r.cores
+		sq += r.cores * r.cores
+		peak = max(peak, r.cores)
 		count++
 	}
 	mean := sum / float64(max(count, 1))

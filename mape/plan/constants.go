@@ -112,26 +112,28 @@ const (
 
 // Memory.
 const (
-	// reactTime is the growth that a limit is kept ahead of: need = use + g · 10 s.
-	// At 5 MB/s that is 50 MB, and the limit is raised when 10 s are left.
-	reactTime = 10 * time.Second
-	// The margin d = 0.15 + 0.35/√(1 + minutes/10): 50 % at first, 40 % after
-	// 10 min, 28 % after an hour, 18 % after a day.
-	marginLeast, marginYoung, marginMinutes = 0.15, 0.35, 10.0
-	// headroom is the least distance between need and limit.
-	headroom = 64 * knowledge.MiB
-	// headroomRatio with headroom is the least distance between the working set
-	// and a limit that is lowered: cgroup v1 refuses a limit below use, v2 kills.
-	headroomRatio = 0.15
+	// aheadRatio, horizonLeast and horizonReserve: growth must not fill the limit before the
+	// next certain correction. That takes as long as the loop measured and half as long again,
+	// and half a second at least: five readings while memory grows. At 100 MB/s that is 50 MB.
+	aheadRatio     = 1.04
+	horizonLeast   = 500 * time.Millisecond
+	horizonReserve = 3 // halves
+	// The margin d = 0.15 + 0.15/√(1 + minutes/10): 30 % at first, 26 % after
+	// 10 min, 21 % after an hour, 16 % after a day.
+	marginLeast, marginYoung, marginMinutes = 0.15, 0.15, 10.0
+	// headroom is the least distance between a need and its limit, headroomRatio of it
+	// where that is less, and headroomLeast for the smallest.
+	headroom      = 64 * knowledge.MiB
+	headroomRatio = 0.3
+	headroomLeast = 8 * knowledge.MiB
 	// Where it was learned how use rises: a raise adds 22 % at least, so that a leak
 	// of 5 % an hour is followed by a change each four hours; for keepRaised after it
 	// only a shrink below worthRaised of the limit is made, else one below
 	// worthLearned.
 	growLearned, worthRaised, worthLearned = 0.22, 0.83, 0.95
 	keepRaised                             = 4 * time.Hour
-	// grain: a limit is rounded up to 16 MiB, one step of a shrink to 1 MiB (a tenth of a
-	// small limit is less than 16 MiB).
-	grain, stepGrain = 16 * knowledge.MiB, knowledge.MiB
+	// stepGrain is what a limit is rounded up to.
+	stepGrain = knowledge.MiB
 	// eventStep is the growth after reclaim at the limit or pressure, which show that it
 	// is short but not by how much.
 	eventStep = 1.2
@@ -139,8 +141,8 @@ const (
 	// (Vertical Pod Autoscaler, its OOM bump-up ratio and minimum).
 	oomStep = 1.2
 	oomAdd  = 100 * knowledge.MiB
-	// growLeast is the least growth worth an update of the Engine.
-	growLeast = 0.1
+	// growLeast is the least growth worth a change.
+	growLeast = 0.05
 	// eventFresh is how long an event or pressure counts; after a raise it must be seen
 	// again. PSI's avg10 halves in 7 s: after 10 s it is no longer about the old limit.
 	eventFresh = 10 * time.Second
@@ -155,6 +157,8 @@ const (
 	anonRoom = 1.25
 	// refaultCalm is the rate of refaults, pages a second, that is flat: 40 KiB/s.
 	refaultCalm = 10.0
+	// sourceDefault is the Policy.MemorySource of bounds that nobody set.
+	sourceDefault = "default"
 	// followRatio: the deliberation's limit raises a limit only from 5 % on.
 	followRatio = 1.05
 	// leakStep, leakRuns, leakRise and leakFall: anonymous memory, read every 10 s, that

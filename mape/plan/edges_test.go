@@ -158,27 +158,27 @@ func TestUndoWidensTheMargin(t *testing.T) {
 	}
 }
 
-// One burst of reclaim asks for one raise, not for one at every look.
+// One burst of cache that is missed asks for one raise, not for one at every look.
 func TestOneRaiseForOneEvent(t *testing.T) {
 	b := newBench()
-	b.w.MemoryLimit, b.w.WorkingSet, b.w.Hard = 256*knowledge.MiB, 225*knowledge.MiB, 225*knowledge.MiB
-	b.w.Growth, b.w.Anon, b.w.AnonPeak = 0, 0, 0
-	b.p.MemoryTarget = 0.99
+	b.w.MemoryLimit, b.w.MemoryUsage, b.w.Hard, b.w.Cache = 256*mib, 250*mib, 190*mib, 60*mib
+	b.w.Growth, b.w.Anon, b.w.AnonPeak, b.w.WorkingSet = 0, 0, 0, 240*mib
 	b.w.MaxEvents, b.w.LastMemoryEvent = 3, b.now
+	expect(t, "page cache at the limit", b.memory(), knowledge.Hold, knowledge.RuleSteady)
+	b.w.RefaultRate, b.w.LastRefault = 1000, b.now
 	d := b.memory()
-	expect(t, "the event", d, knowledge.Grow, knowledge.RuleMemoryEvents)
+	expect(t, "it is read again", d, knowledge.Grow, knowledge.RuleCacheMissed)
 	b.apply(d)
-	b.w.MaxEvents = 0
-	if b.w.WorkingSet = b.w.MemoryLimit * 8 / 10; b.memory().Verb != knowledge.Hold {
-		t.Errorf("raised again for the same event: %+v", b.memory())
-	}
-	b.later(time.Second)
-	b.w.MaxEvents, b.w.LastMemoryEvent = 1, b.now
-	expect(t, "a new one", b.memory(), knowledge.Grow, knowledge.RuleMemoryEvents)
-	b.later(11 * time.Second)
+	b.w.MemoryUsage = b.w.MemoryLimit * 95 / 100
 	if d := b.memory(); d.Verb != knowledge.Hold {
-		t.Errorf("raised for an event of 11 s ago: %+v", d)
+		t.Errorf("raised again for the same: %+v", d)
 	}
+	b.later(11 * time.Second)
+	expect(t, "still read again", b.memory(), knowledge.Grow, knowledge.RuleCacheMissed)
+	b.w.Have |= knowledge.HasMemoryPressure
+	expect(t, "nobody waits for it", b.memory(), knowledge.Hold, knowledge.RuleMemoryNotCalm)
+	b.w.MemoryPressure.Some10 = 3
+	expect(t, "it waits", b.memory(), knowledge.Grow, knowledge.RuleCacheMissed)
 }
 
 // After a growth nothing shrinks for as long as it must be calm, and after an
@@ -186,14 +186,15 @@ func TestOneRaiseForOneEvent(t *testing.T) {
 func TestShrinkWaits(t *testing.T) {
 	b := newBench()
 	expect(t, "calm", b.memory(), knowledge.Shrink, knowledge.RuleMemoryProfile)
-	b.r.Applied(b.now, knowledge.Decision{Resource: knowledge.ResourceMemory, Verb: knowledge.Grow, From: 1, To: 2})
+	b.r.Applied(b.now, knowledge.Decision{Resource: knowledge.ResourceMemory, Verb: knowledge.Grow,
+		From: int64(knowledge.GiB) - 1, To: int64(knowledge.GiB)})
 	b.later(b.p.ShrinkAfter - time.Second)
 	expect(t, "soon after a growth", b.memory(), knowledge.Hold, knowledge.RuleMemoryNotCalm)
 	b.later(time.Second)
 	expect(t, "long after a growth", b.memory(), knowledge.Shrink, knowledge.RuleMemoryProfile)
 
 	b.w.MemoryLimit, b.w.LastOOM, b.w.OOMKills = 128*knowledge.MiB, b.now, 1
-	b.w.WorkingSet, b.w.MemoryUsage, b.w.AnonPeak = 20*knowledge.MiB, 20*knowledge.MiB, 0
+	b.w.Hard, b.w.MemoryUsage, b.w.AnonPeak = 20*knowledge.MiB, 20*knowledge.MiB, 0
 	expect(t, "row 65: killed", b.memory(), knowledge.Grow, knowledge.RuleOOM)
 	b.w.MemoryLimit, b.w.OOMKills = knowledge.GiB, 0 // somebody was more generous
 	b.later(b.p.OOMProtect - time.Second)

@@ -222,13 +222,13 @@ func wouldMemory(
 	watched time.Duration, facts Facts, w *knowledge.Window, e *knowledge.Envelope, p *knowledge.Policy,
 ) (knowledge.Bytes, knowledge.Reason) {
 	cpuBounds := memoryBoundsOf(e, p)
-	use := max(w.WorkingSet, w.Hard, w.AnonPeak, facts.MemoryNeed)
+	use := max(w.InUse(), w.AnonPeak, facts.MemoryNeed)
 	if facts.imageCoversStart(p) {
 		use = max(use, facts.withImage().MemoryNeed)
 	}
-	to := max(withMargin(use, watched, p), (&memoryInput{w: w}).least())
+	to := max(withMargin(use, watched, p), (&memoryInput{w: w, use: w.InUse()}).least())
 	if facts.MemoryLimit > 0 && p.MemoryTarget == 0 {
-		to = max(facts.MemoryLimit, (&memoryInput{w: w, learned: true}).least())
+		to = max(facts.MemoryLimit, (&memoryInput{w: w, use: w.InUse(), learned: true}).least())
 	}
 	if !p.MemoryShrink {
 		to = max(to, w.MemoryLimit)

@@ -28,12 +28,12 @@ func TestDeliberate(t *testing.T) {
 			knowledge.RuleNoProfile}},
 		{"known for 59 minutes", plan.Facts{ObservedFor: 59 * time.Minute, CPU: core}, nil,
 			want{core / 20, 4 * core, 0, 32 * knowledge.MiB, 8 * knowledge.GiB, knowledge.RuleNoProfile}},
-		// d = 0.15 + 0.35/√145 = 0.179: 1024 · 1.179 = 1207.4, up to 1216 MiB.
-		{"known for a day", day, nil, want{core, 4 * core, 1216 * knowledge.MiB, knowledge.GiB, 8 * knowledge.GiB,
+		// d = 0.15 + 0.15/√145 = 0.162: 1024 · 1.162 = 1190.4, up to 1191 MiB.
+		{"known for a day", day, nil, want{core, 4 * core, 1191 * knowledge.MiB, knowledge.GiB, 8 * knowledge.GiB,
 			knowledge.RuleProfile}},
 		{"batch is bounded by its past", day,
 			func(p *knowledge.Policy) { p.Class = knowledge.ClassBatch; day.CPUMax = core / 2 },
-			want{core, 4 * core, 1216 * knowledge.MiB, knowledge.GiB, 8 * knowledge.GiB, knowledge.RuleProfile}},
+			want{core, 4 * core, 1191 * knowledge.MiB, knowledge.GiB, 8 * knowledge.GiB, knowledge.RuleProfile}},
 		{"a floor over the policy's maximum", day, func(p *knowledge.Policy) {
 			p.CPU.Max, p.Memory.Max = core/2,
 				512*knowledge.MiB
@@ -44,7 +44,7 @@ func TestDeliberate(t *testing.T) {
 		{"a target for memory", day, func(p *knowledge.Policy) { p.MemoryTarget = 0.5 },
 			want{core, 4 * core, 2 * knowledge.GiB, knowledge.GiB, 8 * knowledge.GiB, knowledge.RuleProfile}},
 		{"weights have no quota", day, func(p *knowledge.Policy) { p.CPUMode, p.CPU.Max = knowledge.CPUWeight, core },
-			want{core / 20, 4 * core, 1216 * knowledge.MiB, knowledge.GiB, 8 * knowledge.GiB, knowledge.RuleProfile}},
+			want{core / 20, 4 * core, 1191 * knowledge.MiB, knowledge.GiB, 8 * knowledge.GiB, knowledge.RuleProfile}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := serving(4)
@@ -118,24 +118,24 @@ func TestWouldBe(t *testing.T) {
 		cpu, memory int64
 		rules       [2]knowledge.Rule
 	}{
-		// 1 core · 1.3; 200 MiB · (1 + 0.15 + 0.35/√7) = 256.5, at least + 64 MiB, up to 272 MiB.
-		{"by its use", plan.Facts{}, nil, int64(core * 13 / 10), int64(272 * knowledge.MiB),
+		// 1 core · 1.3; 200 MiB · (1 + 0.15 + 0.15/√7) = 241.3, at least + 64 MiB: 264 MiB.
+		{"by its use", plan.Facts{}, nil, int64(core * 13 / 10), int64(264 * knowledge.MiB),
 			[2]knowledge.Rule{knowledge.RuleUsePeak, knowledge.RuleMemoryProfile}},
-		{"by its profile", hour, nil, int64(core * 575 / 1000), int64(384 * knowledge.MiB),
+		{"by its profile", hour, nil, int64(core * 575 / 1000), int64(364 * knowledge.MiB),
 			[2]knowledge.Rule{knowledge.RuleProfile, knowledge.RuleMemoryProfile}},
 		{"too new", plan.Facts{}, func(w *knowledge.Window, _ *knowledge.Policy) { w.Since = now.Add(-time.Second) },
 			int64(2 * core), int64(knowledge.GiB), [2]knowledge.Rule{knowledge.RuleWatching, knowledge.RuleWatching}},
 		{"unlimited", hour, func(w *knowledge.Window, _ *knowledge.Policy) { w.Quota, w.MemoryLimit = 0, 0 },
-			int64(core * 575 / 1000), int64(384 * knowledge.MiB), [2]knowledge.Rule{knowledge.RuleProfile,
+			int64(core * 575 / 1000), int64(364 * knowledge.MiB), [2]knowledge.Rule{knowledge.RuleProfile,
 				knowledge.RuleMemoryProfile}},
 		{"fits", plan.Facts{}, func(w *knowledge.Window, _ *knowledge.Policy) {
-			w.Quota, w.MemoryLimit = core*135/100, 280*knowledge.MiB
-		}, int64(core * 135 / 100), int64(280 * knowledge.MiB), [2]knowledge.Rule{knowledge.RuleTolerance,
+			w.Quota, w.MemoryLimit = core*135/100, 272*knowledge.MiB
+		}, int64(core * 135 / 100), int64(272 * knowledge.MiB), [2]knowledge.Rule{knowledge.RuleTolerance,
 			knowledge.RuleTolerance}},
 		{"never gives memory back", hour, func(_ *knowledge.Window, p *knowledge.Policy) { p.MemoryShrink = false },
 			int64(core * 575 / 1000), int64(knowledge.GiB), [2]knowledge.Rule{knowledge.RuleProfile, knowledge.RuleTolerance}},
 		{"weights", hour, func(_ *knowledge.Window, p *knowledge.Policy) { p.CPUMode = knowledge.CPUWeight }, 0,
-			int64(384 * knowledge.MiB), [2]knowledge.Rule{knowledge.RuleNoCPULimit, knowledge.RuleMemoryProfile}},
+			int64(364 * knowledge.MiB), [2]knowledge.Rule{knowledge.RuleNoCPULimit, knowledge.RuleMemoryProfile}},
 		{"no memory read", hour, func(w *knowledge.Window, _ *knowledge.Policy) { w.Have = knowledge.HasCPU },
 			int64(core * 575 / 1000), int64(knowledge.GiB), [2]knowledge.Rule{knowledge.RuleProfile, knowledge.RuleMissing}},
 	} {

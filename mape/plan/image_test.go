@@ -24,21 +24,21 @@ func TestFloorsFromAnImage(t *testing.T) {
 		firstMemory knowledge.Bytes
 		rule        knowledge.Rule
 	}{
-		// 1 core · 1.15; 500 MiB · 1.5 = 750, up to 752 MiB.
+		// 1 core · 1.15; 500 MiB · 1.3 = 650 MiB.
 		{"at first sight", plan.Facts{Image: image}, core * 115 / 100, 400 * knowledge.MiB, core * 23 / 10,
-			752 * knowledge.MiB, knowledge.RuleImage},
-		// Half of 0.2 and half of 1.15; 500 MiB · (0.15 + 0.35/√2 + 1) = 698.7, up to 704 MiB.
+			650 * knowledge.MiB, knowledge.RuleImage},
+		// Half of 0.2 and half of 1.15; 500 MiB · (0.15 + 0.15/√2 + 1) = 628.03, up to 629 MiB.
 		{"after ten minutes", plan.Facts{ObservedFor: 10 * time.Minute, CPU: core / 5, MemoryNeed: 100 * knowledge.MiB,
 			Image: image},
-			core * 675 / 1000, 250 * knowledge.MiB, core * 23 / 10, 704 * knowledge.MiB, knowledge.RuleImage},
+			core * 675 / 1000, 250 * knowledge.MiB, core * 23 / 10, 629 * knowledge.MiB, knowledge.RuleImage},
 		{"memory never less than was seen", plan.Facts{ObservedFor: 10 * time.Minute, CPU: core / 5,
 			MemoryNeed: knowledge.GiB, Image: image},
-			core * 675 / 1000, knowledge.GiB, core * 23 / 10, 704 * knowledge.MiB, knowledge.RuleImage},
+			core * 675 / 1000, knowledge.GiB, core * 23 / 10, 629 * knowledge.MiB, knowledge.RuleImage},
 		{"an hour of its own", plan.Facts{ObservedFor: time.Hour, CPU: core / 5, MemoryNeed: 100 * knowledge.MiB,
 			Image: image},
 			core / 5, 100 * knowledge.MiB, 0, 0, knowledge.RuleProfile},
 		{"an image of two minutes gives first limits alone", plan.Facts{Image: short},
-			core / 20, 32 * knowledge.MiB, core * 23 / 10, 752 * knowledge.MiB, knowledge.RuleNoProfile},
+			core / 20, 32 * knowledge.MiB, core * 23 / 10, 650 * knowledge.MiB, knowledge.RuleNoProfile},
 		{"an image of half a minute gives nothing",
 			plan.Facts{Image: plan.Image{ObservedFor: 30 * time.Second, CPU: core, CPUMax: core}},
 			core / 20, 32 * knowledge.MiB, 0, 0, knowledge.RuleNoProfile},

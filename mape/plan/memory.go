@@ -8,7 +8,7 @@ import (
 	"github.com/effiscale/effiscale/mape/analyse"
 )
 
-// guard is the state of the memory reflex.
+// memoryController is the state of the memory reflex.
 type memoryController struct {
 	grewAt, shrunkAt time.Time
 	// oomAt is the last OOM kill, oomFloor the limit after it.
@@ -17,9 +17,10 @@ type memoryController struct {
 	oomFloor     knowledge.Bytes
 	leakDetector leakDetector
 	usage        MemoryGrowth
+	raise        memoryRaise
 }
 
-// rise watches whether anonymous memory only grows.
+// leakDetector watches whether anonymous memory only grows.
 type leakDetector struct {
 	at   time.Time
 	anon knowledge.Bytes
@@ -34,17 +35,18 @@ type memoryInput struct {
 	e      *knowledge.Envelope
 	p      *knowledge.Policy
 	bounds knowledge.Range[knowledge.Bytes]
-	// need is the memory that the container uses and will use within reactTime; want is
-	// the limit for it, or the deliberation's when that is higher.
-	need, want knowledge.Bytes
+	// use is what a limit must have room for; want is the limit for it with a margin, or the
+	// deliberation's when that is higher.
+	use, want knowledge.Bytes
 	// learned: want follows from how this container's memory grows, and a limit below bare
 	// has to be raised.
 	learned bool
 	bare    knowledge.Bytes
 }
 
-// Memory decides on the memory limit: up before it is full, and down slowly when
-// there was no pressure. It is never below the working set.
+// Memory decides on the memory limit: up before it is full, and down slowly when there was no
+// pressure. What counts is memory that reclaim cannot take; page cache counts where it is
+// missed. A limit is never below the use.
 func (r *Reflex) Memory(
 	now time.Time, f *knowledge.Finding, w *knowledge.Window, e *knowledge.Envelope, p *knowledge.Policy,
 ) knowledge.Decision {
@@ -57,11 +59,11 @@ func (r *Reflex) Memory(
 	}
 	g := &r.memory
 	g.observe(now, w, p)
-	a := memoryInput{now: now, f: f, w: w, e: e, p: p, bounds: memoryBoundsOf(e, p), need: need(w)}
+	a := memoryInput{now: now, f: f, w: w, e: e, p: p, bounds: memoryBoundsOf(e, p), use: w.InUse()}
 	if a.learned = g.usage.learned(now, w, p); a.learned {
 		_, a.want, a.bare = g.usage.size(now, w)
 	} else {
-		a.want = withMargin(a.need, now.Sub(w.Since), p)
+		a.want = withMargin(a.use, now.Sub(w.Since), p)
 	}
 	a.want = max(a.want, e.Memory)
 	if w.MemoryLimit == 0 {
@@ -114,7 +116,8 @@ func (g *memoryController) killed(now time.Time, w *knowledge.Window, p *knowled
 // observe records an OOM kill and whether memory only grows.
 func (g *memoryController) observe(now time.Time, w *knowledge.Window, p *knowledge.Policy) {
 	g.killed(now, w, p)
-	g.usage.observe(now, max(w.WorkingSet, w.Hard), w.Interval)
+	g.usage.observe(now, w.InUse(), w.Interval)
+	g.raise.high = max(g.raise.high, w.InUse())
 	switch s := &g.leakDetector; {
 	case w.Have&knowledge.HasMemoryStat == 0:
 	case s.at.IsZero() || float64(w.Anon) < leakFall*float64(s.anon):
@@ -134,30 +137,42 @@ func (g *memoryController) growth(a *memoryInput) (knowledge.Bytes, knowledge.Re
 	if a.learned {
 		step = growLearned
 	}
-	more := max(a.want, scaleBytes(limit, 1+step))
-	event := max(a.want, scaleBytes(limit, eventStep))
+	ahead := a.ahead()
+	more := max(a.want, scaleBytes(ahead, 1+growLeast), scaleBytes(limit, 1+step))
+	event := scaleBytes(limit, eventStep)
 	last := w.LastMemoryEvent
 	switch {
 	case limit < g.oomFloor:
 		return max(g.oomFloor, a.want), g.oomReason(w)
 	case a.learned && limit < a.bare:
-		return more, knowledge.Because(knowledge.RuleMemoryRise, float64(w.WorkingSet), float64(g.usage.known().Rise),
+		return more, knowledge.Because(knowledge.RuleMemoryRise, float64(a.use), float64(g.usage.known().Rise),
 			float64(limit))
-	case float64(w.WorkingSet) > analyse.TightRatio*float64(limit):
-		return more, knowledge.Because(knowledge.RuleMemoryTight, float64(w.WorkingSet), float64(limit))
-	case a.f.TimeToFull > 0 && a.f.TimeToFull < analyse.FullSoon:
+	case float64(a.use) > analyse.TightRatio*float64(limit):
+		return more, knowledge.Because(knowledge.RuleMemoryTight, float64(a.use), float64(limit))
+	case limit < ahead:
 		return more, knowledge.Because(knowledge.RuleTimeToFull, a.f.TimeToFull.Seconds(), w.Growth, float64(limit))
-	case !last.IsZero() && last.After(g.grewAt) && a.now.Sub(last) < eventFresh && analyse.Needy(w):
+	case a.now.Before(g.raise.until) || left(a.now, g.grewAt, eventFresh) > 0:
+	case analyse.CacheMissed(w) && w.Have&knowledge.HasMemoryStat != 0:
+		return event, knowledge.Because(knowledge.RuleCacheMissed, w.RefaultRate, float64(w.Cache))
+	case !last.IsZero() && a.now.Sub(last) < eventFresh && w.Have&knowledge.HasMemoryStat == 0 && analyse.CacheMissed(w):
 		return event, knowledge.Because(knowledge.RuleMemoryEvents, float64(w.HighEvents), float64(w.MaxEvents))
-	case analyse.Waiting(w) && left(a.now, g.grewAt, eventFresh) == 0:
+	case analyse.Waiting(w):
 		return event, knowledge.Because(knowledge.RuleMemoryPressure, w.MemoryPressure.Some10)
-	case a.bounds.Min > limit+stepGrain:
-		if a.bounds.Min == a.p.Memory.Min {
-			return a.bounds.Min, knowledge.Because(knowledge.RuleAtMin, float64(limit), float64(a.bounds.Min))
-		}
-		return max(a.bounds.Min, a.e.Memory), a.history()
-	case float64(a.e.Memory) > followRatio*float64(limit):
-		return a.want, a.history()
+	}
+	return a.outside()
+}
+
+// outside is the growth to a limit that somebody asked for, or that is known to be needed. The
+// default minimum is none: it bounds what is set here, and a file may say less.
+func (a *memoryInput) outside() (knowledge.Bytes, knowledge.Reason) {
+	limit := a.w.MemoryLimit
+	least := min(a.p.Memory.Min, a.bounds.Max)
+	switch {
+	case least > limit+stepGrain && a.p.MemorySource != sourceDefault:
+		return least, knowledge.Because(knowledge.RuleAtMin, float64(limit), float64(least))
+	case a.e.MemoryFloor > a.p.Memory.Min && float64(a.e.MemoryFloor) > analyse.TightRatio*float64(limit) &&
+		float64(a.e.Memory) > followRatio*float64(limit):
+		return a.e.Memory, a.history()
 	}
 	return 0, knowledge.Reason{}
 }
@@ -177,7 +192,7 @@ func (g *memoryController) grow(d knowledge.Decision, a *memoryInput, to knowled
 	reason knowledge.Reason) knowledge.Decision {
 	limit := a.w.MemoryLimit
 	wanted := to
-	to = min(max(roundUp(to, a.grain()), a.bounds.Min), a.bounds.Max)
+	to = min(max(roundUp(to, stepGrain), min(a.p.Memory.Min, a.bounds.Max)), a.bounds.Max)
 	if to-limit < stepGrain {
 		if g.leakDetector.runs >= leakRuns {
 			return because(d, knowledge.Because(knowledge.RuleLeak, a.w.Growth))
@@ -192,12 +207,17 @@ func (g *memoryController) grow(d knowledge.Decision, a *memoryInput, to knowled
 // shrink lowers the limit by a tenth when there was no pressure for long, the need is
 // clearly less, and no rule forbids it.
 func (g *memoryController) shrink(d knowledge.Decision, a *memoryInput) knowledge.Decision {
-	w, limit := a.w, a.w.MemoryLimit
+	limit := a.w.MemoryLimit
 	if why := a.blocked(); !why.IsZero() {
 		return because(d, why)
 	}
 	low := max(a.least(), min(g.oomFloor, a.bounds.Max))
-	target := min(max(roundUp(max(a.want, low), a.grain()), a.bounds.Min), a.bounds.Max)
+	if to := g.unused(a, low); to > 0 {
+		d.Verb, d.To = knowledge.Shrink, int64(to)
+		return because(d, knowledge.Because(knowledge.RuleUnused, float64(g.raise.from), float64(limit),
+			float64(g.raise.high), a.now.Sub(g.grewAt).Seconds()))
+	}
+	target := min(max(roundUp(max(a.want, low), stepGrain), a.bounds.Min), a.bounds.Max)
 	over := limit-a.bounds.Max > stepGrain
 	switch {
 	case low > a.bounds.Max && over:
@@ -211,7 +231,7 @@ func (g *memoryController) shrink(d knowledge.Decision, a *memoryInput) knowledg
 		default:
 			return because(d, knowledge.Because(knowledge.RuleMemoryFloor, float64(a.want), float64(low)))
 		}
-		return because(d, knowledge.Because(knowledge.RuleSteady, float64(w.WorkingSet), float64(limit)))
+		return because(d, knowledge.Because(knowledge.RuleSteady, float64(a.use), float64(limit)))
 	}
 	if why := g.notCalm(a); !why.IsZero() {
 		return because(d, why)
@@ -221,7 +241,7 @@ func (g *memoryController) shrink(d knowledge.Decision, a *memoryInput) knowledg
 		return because(d, knowledge.Because(knowledge.RuleSmallChange, float64(limit-to), float64(stepGrain)))
 	}
 	d.Verb, d.To = knowledge.Shrink, int64(to)
-	return because(d, knowledge.Because(knowledge.RuleMemoryProfile, float64(a.need), ratio(target, a.need)-1))
+	return because(d, knowledge.Because(knowledge.RuleMemoryProfile, float64(a.use), ratio(target, a.use)-1))
 }
 
 // worth is the share of a limit above which another is not worth a shrink.
@@ -233,14 +253,6 @@ func (g *memoryController) worth(a *memoryInput) float64 {
 		return worthRaised
 	}
 	return worthLearned
-}
-
-// grain is what a limit is rounded up to.
-func (a *memoryInput) grain() knowledge.Bytes {
-	if a.learned {
-		return stepGrain
-	}
-	return grain
 }
 
 // blocked is why this container, or this evidence, allows no shrink at all.
@@ -301,8 +313,9 @@ func (g *memoryController) first(d knowledge.Decision, a *memoryInput) knowledge
 		return because(d, knowledge.Because(knowledge.RuleMemoryNotCalm, a.now.Sub(g.oomAt).Seconds(),
 			a.p.OOMProtect.Seconds()))
 	}
-	low := a.least()
-	to := max(roundUp(max(a.want, low, a.e.FirstMemory), grain), a.bounds.Min)
+	// A first limit leaves the cache that is in use: whether it is missed shows in small steps.
+	low := max(a.least(), withMargin(a.w.WorkingSet, watched, a.p))
+	to := max(roundUp(max(a.want, low, a.e.FirstMemory), stepGrain), a.bounds.Min)
 	if low > a.bounds.Max {
 		return because(d, knowledge.Because(knowledge.RuleAtMax, float64(to), float64(a.bounds.Max)))
 	}
@@ -310,44 +323,56 @@ func (g *memoryController) first(d knowledge.Decision, a *memoryInput) knowledge
 	if a.e.FirstMemory > 0 && watched < a.p.ObserveFirst {
 		return because(d, knowledge.Because(knowledge.RuleFirstImage, watched.Seconds(), float64(a.e.FirstMemory)))
 	}
-	return because(d, knowledge.Because(knowledge.RuleFirstLimit, watched.Seconds(), float64(a.need)))
+	return because(d, knowledge.Because(knowledge.RuleFirstLimit, watched.Seconds(), float64(a.use)))
 }
 
-func (g *memoryController) applied(now time.Time, grew bool) {
+func (g *memoryController) applied(now time.Time, d knowledge.Decision, grew bool) {
 	if grew {
+		g.raise.raised(now, d, g.grewAt)
 		g.grewAt = now
 		return
 	}
+	g.raise.lowered(now, d)
 	g.shrunkAt = now
 }
 
-// least is the lowest limit of a shrink: the working set with a margin, since cgroup
-// v1 refuses a limit under use and v2 kills for it (runc #3509), and the peak of
-// anonymous memory with a margin.
+// least is the lowest limit of a shrink: the use with a margin, since cgroup v1 refuses a
+// limit under use and v2 kills for it (runc #3509), and the peak of anonymous memory with a
+// margin.
 func (a *memoryInput) least() knowledge.Bytes {
-	used := max(a.w.WorkingSet, a.w.Hard)
+	low := a.use + knowledge.MemoryRoom(a.use)
 	if a.learned { // want includes the peak and its growth
-		return used + knowledge.MemoryRoom(used)
+		return low
 	}
-	return max(used+max(headroom, scaleBytes(used, headroomRatio)), scaleBytes(a.w.AnonPeak, anonRoom))
+	return max(low, scaleBytes(a.w.AnonPeak, anonRoom))
 }
 
-// need is the memory in use, and what growth adds before a raise takes effect.
-func need(w *knowledge.Window) knowledge.Bytes {
-	return toBytes(float64(max(w.WorkingSet, w.Hard)) + w.Growth*reactTime.Seconds())
+// ahead is the limit below which memory may be full before the next correction is in force:
+// the use, what its growth adds until then, and a little.
+func (a *memoryInput) ahead() knowledge.Bytes {
+	if a.w.Growth <= 0 {
+		return 0
+	}
+	return toBytes(float64(a.use)*aheadRatio + a.w.Growth*horizon(a.w).Seconds())
 }
 
-// withMargin is the limit for a need: the longer it was observed, the smaller the
-// margin. With a target of the policy, use over limit is that.
+// horizon is the time until the next certain correction, with a reserve for one that comes
+// later than those that were measured.
+func horizon(w *knowledge.Window) time.Duration {
+	return max(horizonLeast, w.Reaction*horizonReserve/2)
+}
+
+// withMargin is the limit for a need: the longer it was observed, the smaller the margin, and
+// in proportion to it. With a target of the policy, use over limit is that.
 func withMargin(need knowledge.Bytes, watched time.Duration, p *knowledge.Policy) knowledge.Bytes {
 	to := scaleBytes(need, 1+margin(watched))
 	if p.MemoryTarget > 0 {
 		to = scaleBytes(need, 1/p.MemoryTarget)
 	}
-	return roundUp(max(to, need+headroom), grain)
+	return roundUp(max(to, need+min(headroom, max(scaleBytes(need, headroomRatio), headroomLeast))), stepGrain)
 }
 
-// margin is d = 0.15 + 0.35/√(1 + minutes/10).
+// margin is d = 0.15 + 0.15/√(1 + minutes/10).
 func margin(watched time.Duration) float64 {
 	minutes := max(watched.Minutes(), 0)
 	return marginLeast + marginYoung/math.Sqrt(1+minutes/marginMinutes)

@@ -43,7 +43,7 @@ type stretch struct {
 const (
 	growthSpans = 16
 	growthSpan  = 12 * time.Hour // so that eight days have each day of the week
-	riseWithin  = reactTime
+	riseWithin  = 10 * time.Second
 	riseGap     = 4
 	// learnRiseAfter is how long a container is observed before its margin is learned, and
 	// again after a gap.
@@ -141,7 +141,7 @@ func (c *MemoryGrowth) learned(now time.Time, w *knowledge.Window, p *knowledge.
 // least what a limit may not be under without being raised.
 func (c *MemoryGrowth) size(now time.Time, w *knowledge.Window) (need, limit, least knowledge.Bytes) {
 	k := c.known()
-	use := max(w.WorkingSet, w.Hard)
+	use := w.InUse()
 	reach := func(by float64) knowledge.Bytes { return max(use, min(use+scaleBytes(k.Rise, by), k.High)) }
 	need = max(reach(riseSpare), w.AnonPeak)
 	young := sizeYoung / (1 + now.Sub(c.Since).Minutes()/marginMinutes)

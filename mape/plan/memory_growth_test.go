@@ -12,7 +12,7 @@ import (
 	"github.com/effiscale/effiscale/mape/plan"
 )
 
-const gib = knowledge.GiB
+const mib, gib = knowledge.MiB, knowledge.GiB
 
 // climber is one container under a limit, read every few seconds.
 type climber struct {

@@ -61,7 +61,7 @@ func (r *Reflex) Applied(now time.Time, d knowledge.Decision) {
 	}
 	grew := d.To == 0 || (d.From != 0 && d.To > d.From)
 	if d.Resource == knowledge.ResourceMemory {
-		r.memory.applied(now, grew)
+		r.memory.applied(now, d, grew)
 		return
 	}
 	r.cpu.applied(now, d, grew)

@@ -215,6 +215,8 @@ func (s *player) setNumber(key string, v float64) bool {
 		*number[key] = v
 	case key == "use": // of memory, all of it working set
 		s.w.MemoryUsage, s.w.WorkingSet, s.w.Hard = mib, mib, mib
+	case key == "cache": // beside what is in use
+		s.w.MemoryUsage, s.w.Cache = s.w.Hard+mib, mib
 	case key == "throttled":
 		s.w.ThrottledPeriods, s.w.ThrottledRun = uint64(v), int(v)
 	case key == "samples":

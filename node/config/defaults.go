@@ -93,15 +93,18 @@ func defaultClasses() map[knowledge.Class]Patch {
 		knowledge.ClassDatabase: {
 			{Key: "throttle_target", Value: "4%"},
 			{Key: "memory_percentile", Value: "100%"}, // never below the highest peak
+			// Shared buffers are mapped at the start and taken by the first reads.
+			{Key: "shrink_after", Value: "6h"},
 		},
 		knowledge.ClassJVM: {
-			{Key: "memory_shrink", Value: "false"}, // the heap does not give back
+			{Key: "memory_percentile", Value: "100%"},
+			{Key: "shrink_after", Value: "6h"}, // the heap gives back late
 			{Key: "start_boost", Value: "4"},
 			{Key: "start_boost_for", Value: "2m"},
 		},
 		knowledge.ClassCache: {
 			{Key: "memory_percentile", Value: "100%"},
-			{Key: "memory_shrink", Value: "false"}, // the memory is the service
+			{Key: "shrink_after", Value: "24h"}, // the memory is the service
 		},
 	}
 }

@@ -118,18 +118,18 @@ func TestClassPresets(t *testing.T) {
 	c := Defaults()
 	for class, want := range map[knowledge.Class]struct {
 		throttle, cpu, memory, boost float64
-		shrink                       bool
+		shrinkAfter                  time.Duration
 	}{
-		knowledge.ClassServing:  {0.06, 0.95, 0.98, 2, true},
-		knowledge.ClassLatency:  {0.02, 0.99, 0.98, 2, true},
-		knowledge.ClassBatch:    {0.10, 0.50, 0.98, 2, true},
-		knowledge.ClassDatabase: {0.04, 0.95, 1.00, 2, true},
-		knowledge.ClassJVM:      {0.06, 0.95, 0.98, 4, false},
-		knowledge.ClassCache:    {0.06, 0.95, 1.00, 2, false},
+		knowledge.ClassServing:  {0.06, 0.95, 0.98, 2, 10 * time.Minute},
+		knowledge.ClassLatency:  {0.02, 0.99, 0.98, 2, 10 * time.Minute},
+		knowledge.ClassBatch:    {0.10, 0.50, 0.98, 2, 10 * time.Minute},
+		knowledge.ClassDatabase: {0.04, 0.95, 1.00, 2, 6 * time.Hour},
+		knowledge.ClassJVM:      {0.06, 0.95, 1.00, 4, 6 * time.Hour},
+		knowledge.ClassCache:    {0.06, 0.95, 1.00, 2, 24 * time.Hour},
 	} {
 		p := c.PolicyFor(labelled("enable=true", "class="+class.String()))
 		if p.ThrottleTarget != want.throttle || p.Percentile() != want.cpu || p.MemoryPercentile != want.memory ||
-			p.StartBoost != want.boost || p.MemoryShrink != want.shrink || !p.Acts() {
+			p.StartBoost != want.boost || p.ShrinkAfter != want.shrinkAfter || !p.MemoryShrink || !p.Acts() {
 			t.Errorf("%s: %+v", class, p)
 		}
 	}

@@ -1,0 +1,66 @@
+package plan
+
+import (
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+)
+
+// memoryRaise is the raises of a limit since the last reduction. What is not used for a while
+// is reverted at once, without the long calm that other reductions wait for: a process that
+// sized itself at its start, as a JVM or Node, cannot use more.
+type memoryRaise struct {
+	from knowledge.Bytes // the limit before the first of them; 0: there was none
+	high knowledge.Bytes // the highest use since
+	// cache: the last one was for page cache. A raise for that which was not used is not
+	// repeated until, and each time the wait is longer.
+	cache bool
+	until time.Time
+	wait  time.Duration
+}
+
+const (
+	// unusedAfter is how long a raise may stay unused.
+	unusedAfter = 2 * time.Minute
+	// cacheWait and cacheWaitMost are how long no more memory is given for page cache after
+	// a raise that was not used.
+	cacheWait, cacheWaitMost = 10 * time.Minute, 24 * time.Hour
+)
+
+// raised takes in a raise; before is when the one before it was.
+func (r *memoryRaise) raised(now time.Time, d knowledge.Decision, before time.Time) {
+	if r.from == 0 || now.Sub(before) > time.Hour { // what is older was used, or is not its concern
+		r.from, r.high = knowledge.Bytes(d.From), 0
+	}
+	switch d.Reason.Rule {
+	case knowledge.RuleCacheMissed, knowledge.RuleMemoryPressure, knowledge.RuleMemoryEvents:
+		r.cache = true
+	default:
+		r.cache = false
+	}
+}
+
+// lowered takes in a reduction.
+func (r *memoryRaise) lowered(now time.Time, d knowledge.Decision) {
+	if d.Reason.Rule == knowledge.RuleUnused && r.cache {
+		r.wait = min(max(2*r.wait, cacheWait), cacheWaitMost)
+		r.until = now.Add(r.wait)
+	}
+	r.from, r.high, r.cache = 0, 0, false
+}
+
+// unused is the limit that a raise which was not used goes back to; 0: it was used, or it is
+// too soon. A raise after an OOM kill is protected.
+func (g *memoryController) unused(a *memoryInput, low knowledge.Bytes) knowledge.Bytes {
+	r, limit := &g.raise, a.w.MemoryLimit
+	if r.from == 0 || r.from >= limit || left(a.now, g.grewAt, unusedAfter) > 0 ||
+		a.f.MemoryCalm < unusedAfter || left(a.now, g.oomAt, a.p.OOMProtect) > 0 {
+		return 0
+	}
+	want := withMargin(r.high, a.now.Sub(a.w.Since), a.p)
+	to := min(max(roundUp(max(want, a.want, low), stepGrain), a.bounds.Min, min(r.from, limit)), a.bounds.Max)
+	if float64(to) > shrinkStep*float64(limit) {
+		return 0
+	}
+	return to
+}
