@@ -230,6 +230,10 @@ func (c *container) readSlow(now time.Time, cadence *monitor.Cadence) error {
 	if groups == 0 {
 		return nil
 	}
+	if groups&knowledge.HasMemoryStat != 0 { // the two are compared, and must be of one instant
+		groups |= knowledge.HasMemory
+		c.reading.memory = part{now, s.CPUUsage}
+	}
 	err := c.Probe.Read(s, groups)
 	if !c.reading.firstSlow {
 		return err

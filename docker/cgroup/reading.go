@@ -27,9 +27,6 @@ func (c *Container) Read(s *knowledge.Sample, groups knowledge.Signals) error {
 	if groups&cpuSignals != 0 && h.at[cpu].v2 {
 		groups |= cpuSignals
 	}
-	if groups&knowledge.HasMemoryStat != 0 { // the two are compared, and must be of one instant
-		groups |= knowledge.HasMemory
-	}
 	s.Have &^= groups
 	if c.closed {
 		return fs.ErrClosed

@@ -108,14 +108,14 @@ func slowWant() knowledge.Sample {
 		CPUPressure: pressure(8.33), MemoryPressure: pressure(2), IOPressure: pressure(0.5),
 		ReadBytes: 1467368, WriteBytes: 4120, Pids: 3, RxBytes: 1142, TxBytes: 800,
 		MemoryDetail: knowledge.MemoryDetail{Anon: 17620992, File: 1638400, InactiveFile: 1638400, Shmem: 4096,
-			Unevictable: 8192, Kernel: 454656, Refaults: 7},
+			Unevictable: 8192, Kernel: 454656, CleanFile: 1638400, Reclaimable: 1638400 + 105136, Refaults: 7},
 	}
 }
 
 // v1Want changes what v1 tells differently.
 func v1Want(fast, slow *knowledge.Sample, psi bool) {
 	fast.CPUUsage, fast.ThrottledTime = 655748123, 2507887209
-	slow.HighEvents, slow.Kernel = 0, 0
+	slow.HighEvents, slow.Kernel, slow.Reclaimable = 0, 0, slow.CleanFile
 	if !psi {
 		slow.Have &^= knowledge.HasCPUPressure | knowledge.HasMemoryPressure | knowledge.HasIOPressure
 		none := knowledge.Pressure{}
@@ -235,7 +235,7 @@ func TestTiersKeepToThemselves(t *testing.T) {
 	want := knowledge.Sample{
 		Have: memorySignals, OOM: 2, OOMKills: 2, HighEvents: 5, MaxEvents: 17,
 		MemoryDetail: knowledge.MemoryDetail{Anon: 17620992, File: 1638400, InactiveFile: 1638400, Shmem: 4096,
-			Unevictable: 8192, Kernel: 454656, Refaults: 7},
+			Unevictable: 8192, Kernel: 454656, CleanFile: 1638400, Reclaimable: 1638400 + 105136, Refaults: 7},
 	}
 	if err := c.Read(&m, memorySignals); err != nil {
 		t.Fatal(err)
