@@ -56,7 +56,7 @@ func deps() ctl.Deps {
 	return ctl.Deps{
 		Version:   version(),
 		Sockets:   config.Sockets(),
-		Validate:  config.Validate,
+		Validate:  node.Validate,
 		Run:       run,
 		Doctor:    diagnose,
 		Demo:      demonstrate,
@@ -74,6 +74,8 @@ func run(ctx context.Context, o ctl.RunOptions) error {
 	case errors.Is(err, node.ErrLocked):
 		return ctl.Coded(ctl.ExitLocked, fmt.Errorf("%w\nAnother effiscale daemon uses this node.data_dir: "+
 			"stop it, or set another directory", err))
+	case errors.Is(err, node.ErrDisk):
+		return ctl.Coded(ctl.ExitDisk, err)
 	case errors.Is(err, node.ErrConfig), errors.Is(err, node.ErrConflict):
 		return ctl.Coded(ctl.ExitConfig, err)
 	}

@@ -129,6 +129,9 @@ func (n *Node) Reload(ctx context.Context) error {
 	defer n.reloading.Unlock()
 	old := n.cfg.Load()
 	next, err := load(n.o)
+	if err == nil {
+		err = n.checkFiles(&next)
+	}
 	if err != nil {
 		return api.Errorf(api.KindBadRequest, "cannot reload, the previous configuration stays in force: %v", err)
 	}

@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -25,6 +27,7 @@ import (
 	"github.com/effiscale/effiscale/node/cluster"
 	"github.com/effiscale/effiscale/node/cluster/trust"
 	"github.com/effiscale/effiscale/node/config"
+	"github.com/effiscale/effiscale/node/files"
 	"github.com/effiscale/effiscale/node/ops"
 )
 
@@ -33,7 +36,44 @@ var (
 	ErrLocked = store.ErrLocked
 	// ErrConfig: the configuration is wrong (exit code 78).
 	ErrConfig = errors.New("bad configuration")
+	// ErrDisk: the disk is full or fails, so that the start may succeed later (exit code 74).
+	ErrDisk = errors.New("the disk cannot be written; the start can be repeated when it can")
 )
+
+// diskFault marks an error whose cause is the disk, not the configuration.
+func diskFault(err error) error {
+	for _, cause := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EIO} {
+		if errors.Is(err, cause) {
+			return fmt.Errorf("%w: %w", ErrDisk, err)
+		}
+	}
+	return err
+}
+
+// Validate checks a configuration and the files that it names, as a start does, and returns every value
+// in force with its origin. A user who may not read a file is warned.
+func Validate(path string, env []string) (text string, warnings []string, err error) {
+	cfg, err := config.Load(path, env)
+	if err != nil {
+		return "", nil, err
+	}
+	text = cfg.Effective()
+	cfg.FitUser()
+	warnings, err = files.Check(&cfg, time.Now())
+	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
+		return text, append(warnings, "not all files can be checked as this user: "+err.Error()), nil
+	}
+	return text, warnings, err
+}
+
+// checkFiles checks the files that a configuration names, and logs warnings.
+func (n *Node) checkFiles(cfg *config.Config) error {
+	warnings, err := files.Check(cfg, time.Now())
+	for _, w := range warnings {
+		n.log.Warn().Str("problem", w).Msg("a file of the configuration needs attention")
+	}
+	return err
+}
 
 // Options are the flags and the surroundings of `effiscale run`.
 type Options struct {
@@ -123,7 +163,7 @@ func New(ctx context.Context, o Options) (n *Node, err error) {
 	n = blank(o)
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, n.Stop())
+			err = errors.Join(diskFault(err), n.Stop())
 		}
 	}()
 	n.catchHangups() // first: a signal during the start would end the process
@@ -133,6 +173,9 @@ func New(ctx context.Context, o Options) (n *Node, err error) {
 	}
 	n.cfg.Store(&cfg)
 	n.log = newLogger(cfg.Log, o.Out, o.Terminal)
+	if err = n.checkFiles(&cfg); err != nil {
+		return n, fmt.Errorf("%w\n%w", ErrConfig, err)
+	}
 	n.metrics = api.NewMetrics(o.Version)
 	if err = n.openStore(cfg); err != nil {
 		return n, err
@@ -162,7 +205,7 @@ func (n *Node) openServer(cfg config.Config) (err error) {
 		Log: n.log, Version: n.o.Version, Metrics: n.metrics,
 	})
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	if err := n.server.Bind(); err != nil {
 		return err

@@ -60,11 +60,9 @@ const newEnding = ".new"
 // made under another name and moved when its mode is right, so that no process can
 // open it before, and so that a dead daemon's socket is replaced.
 func (s *Server) listenUnix(path string) (net.Listener, error) {
-	fail := func(err error, remedy string) (net.Listener, error) {
-		return nil, fmt.Errorf("cannot make the socket %s: %w; %s", path, err, remedy)
-	}
-	if len(path) > longestSocket {
-		return fail(fmt.Errorf("the path has more than %d bytes", longestSocket), "set api.socket to a shorter one")
+	fail := func(err error, remedy string) (net.Listener, error) { return nil, socketError(path, err, remedy) }
+	if err := CheckSocket(path); err != nil {
+		return nil, err
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fail(err, "set api.socket to a path that this user can make (--socket PATH)")
@@ -91,6 +89,24 @@ func (s *Server) listenUnix(path string) (net.Listener, error) {
 	return &unixListener{UnixListener: ln, path: path, made: made}, nil
 }
 
+func socketError(path string, err error, remedy string) error {
+	return fmt.Errorf("cannot make the socket %s: %w; %s", path, err, remedy)
+}
+
+var errNoSocketFile = errors.New("the path exists and is not a socket")
+
+// CheckSocket reports why a path cannot become the socket.
+func CheckSocket(path string) error {
+	if len(path) > longestSocket {
+		err := fmt.Errorf("the path has more than %d bytes", longestSocket)
+		return socketError(path, err, "set api.socket to a shorter one")
+	}
+	if st, err := os.Lstat(path); err == nil && st.Mode().Type() != os.ModeSocket {
+		return socketError(path, errNoSocketFile, "remove it, or set api.socket to another path")
+	}
+	return nil
+}
+
 // chgrp is best effort for a daemon that is not root: its own group stays. A
 // socket that has the group already is left alone: the unit of systemd/ runs in
 // it and may not call chown.
@@ -115,7 +131,7 @@ func replaceable(path string) error {
 		return err
 	}
 	if st.Mode().Type() != os.ModeSocket {
-		return errors.New("the path exists and is not a socket")
+		return errNoSocketFile
 	}
 	c, err := net.DialTimeout("unix", path, time.Second)
 	if err == nil {

@@ -98,9 +98,11 @@ func New(b Backend, o Options) (*Server, error) {
 	if s.metrics == nil {
 		s.metrics = NewMetrics(o.Version)
 	}
-	if err := s.readSecrets(); err != nil {
+	secrets, err := readSecrets(o)
+	if err != nil {
 		return nil, err
 	}
+	s.tokens, s.tls = secrets.tokens, secrets.tls
 	s.names = append(s.names, o.Hosts...)
 	services := []struct{ name, address string }{
 		{Monitor, o.Monitor}, {Controller, o.Controller}, {Execution, o.Execution}}
@@ -132,29 +134,6 @@ func New(b Backend, o Options) (*Server, error) {
 		o.Log.Warn().Err(err).Msg("the three services refuse all changes: cannot find the local user of a connection")
 	}
 	return s, nil
-}
-
-func (s *Server) readSecrets() error {
-	if s.o.TokensFile != "" {
-		tokens, err := readTokens(s.o.TokensFile)
-		if err != nil {
-			return err
-		}
-		s.tokens = tokens
-	}
-	if (s.o.TLSCert == "") != (s.o.TLSKey == "") {
-		return errors.New("cannot use TLS: api.tls_cert and api.tls_key belong together, one of them is empty")
-	}
-	if s.o.TLSCert == "" {
-		return nil
-	}
-	cert, err := tls.LoadX509KeyPair(s.o.TLSCert, s.o.TLSKey)
-	if err != nil {
-		return fmt.Errorf("cannot read api.tls_cert %s and api.tls_key %s: %w", s.o.TLSCert, s.o.TLSKey, err)
-	}
-	s.tls = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert},
-		NextProtos: []string{"http/1.1"}}
-	return nil
 }
 
 func (s *Server) serviceHandler(name string) (http.Handler, error) {

@@ -51,6 +51,9 @@ const tokenHint = "a line is role:sha256[:name] with role read, operate or admin
 // readTokens reads the tokens file: one role:sha256hex[:name] a line, # starts
 // a comment. Only hashes are kept, in the file and here.
 func readTokens(path string) ([]token, error) {
+	if err := regular(path); err != nil {
+		return nil, fmt.Errorf("cannot read api.tokens_file: %w", err)
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read api.tokens_file: %w", err)

@@ -29,15 +29,6 @@ func Load(path string, env []string) (Config, error) {
 	return decode(path, data, env)
 }
 
-// Validate loads a file and returns every value in force with its origin.
-func Validate(path string, env []string) (string, error) {
-	c, err := Load(path, env)
-	if err != nil {
-		return "", err
-	}
-	return c.Effective(), nil
-}
-
 func read(path string) ([]byte, error) {
 	// Opening a pipe would block, so check the type first.
 	if info, err := os.Stat(path); err != nil {

@@ -237,22 +237,23 @@ func TestUnreadableFiles(t *testing.T) {
 	}
 }
 
-func TestValidate(t *testing.T) {
+func TestEffective(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "c.toml")
 	if err := os.WriteFile(path, []byte("[service.web]\ncpu_min = 1\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	text, err := Validate(path, []string{"EFFISCALE_LOG_LEVEL=warn"})
+	c, err := Load(path, []string{"EFFISCALE_LOG_LEVEL=warn"})
 	if err != nil {
 		t.Fatal(err)
 	}
+	text := c.Effective()
 	for _, want := range []string{"[service.\"web\"]\ncpu_min = 1 ", path + ":2\n", "# EFFISCALE_LOG_LEVEL\n",
 		"# default\n"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)
 		}
 	}
-	if _, err := Validate(path, []string{"EFFISCALE_LOG_LEVEL=loud"}); err == nil ||
+	if _, err := Load(path, []string{"EFFISCALE_LOG_LEVEL=loud"}); err == nil ||
 		!strings.Contains(err.Error(), "EFFISCALE_LOG_LEVEL") {
 		t.Errorf("error does not name the variable: %v", err)
 	}

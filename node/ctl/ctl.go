@@ -73,8 +73,9 @@ type Deps struct {
 	Connect func(socket string) api.Caller
 	Run     func(context.Context, RunOptions) error
 	Doctor  func(context.Context, DoctorOptions) []api.Check
-	// Validate reads a configuration file and returns the effective configuration.
-	Validate func(path string, env []string) (text string, err error)
+	// Validate checks a configuration file and the files that it names, and returns the
+	// effective configuration.
+	Validate func(path string, env []string) (text string, warnings []string, err error)
 	Demo     func(context.Context, DemoOptions) error
 	// DemoServe is the service inside the demo's containers.
 	DemoServe func(ctx context.Context, args []string) error

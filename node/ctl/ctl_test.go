@@ -138,6 +138,7 @@ func TestGolden(t *testing.T) {
 			"reload"},
 		{"validate", fakeClient{}, ExitOK, "validate|good.toml"},
 		{"validate-json", fakeClient{}, ExitOK, "validate|good.toml|-o|json"},
+		{"validate-warned", fakeClient{}, ExitOK, "validate|warned.toml"},
 		{"validate-bad", fakeClient{}, ExitConfig, "validate|bad.toml"},
 		{"doctor", fakeClient{}, ExitOK, "doctor"},
 		{"doctor-json", fakeClient{}, ExitOK, "doctor|-o|json"},

@@ -20,6 +20,7 @@ const (
 	ExitNotFound    = 5
 	ExitRefused     = 6 // by a policy or a guard
 	ExitUnreachable = 69
+	ExitDisk        = 74
 	ExitLocked      = 75
 	ExitPermission  = 77
 	ExitConfig      = 78

@@ -376,11 +376,15 @@ func testDeps(f *fakeClient) Deps {
 			}
 			return checks
 		},
-		Validate: func(path string, _ []string) (string, error) {
-			if path != "good.toml" {
-				return "", fmt.Errorf("%s:3:1: unknown key \"prot\"\n  3 | prot = 1\n    | ^^^^ did you mean \"port\"?", path)
+		Validate: func(path string, _ []string) (string, []string, error) {
+			switch path {
+			case "good.toml":
+			case "warned.toml":
+				return "[node]\nmode = \"auto\"    # warned.toml:2", []string{"api.tls_cert /c expired on 2026-01-02"}, nil
+			default:
+				return "", nil, fmt.Errorf("%s:3:1: unknown key \"prot\"\n  3 | prot = 1\n    | ^^^^ did you mean \"port\"?", path)
 			}
-			return "[node]\nmode = \"auto\"    # good.toml:2", nil
+			return "[node]\nmode = \"auto\"    # good.toml:2", nil, nil
 		},
 		Demo: func(_ context.Context, o DemoOptions) error {
 			_, err := fmt.Fprintf(o.Out, "demo %s %s plain=%t\n", o.Shape, o.Duration, o.Plain)

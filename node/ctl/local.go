@@ -2,6 +2,7 @@ package ctl
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -57,12 +58,17 @@ func validateCmd(a *app) *cobra.Command {
 		Args:              oneArg("FILE"),
 		ValidArgsFunction: cobra.FixedCompletions([]string{"toml"}, cobra.ShellCompDirectiveFilterFileExt),
 		RunE: a.run(func(_ context.Context, args []string) error {
-			text, err := a.deps.Validate(args[0], a.Env)
+			text, warnings, err := a.deps.Validate(args[0], a.Env)
 			if err != nil {
 				return Coded(ExitConfig, err)
 			}
 			if a.output == "json" {
-				return a.json(validateView{api.Schema, args[0], true, text})
+				return a.json(validateView{api.Schema, args[0], true, text, warnings})
+			}
+			for _, w := range warnings {
+				if _, err := fmt.Fprintln(a.Err, "warning: "+cleanLines(w)); err != nil {
+					return err
+				}
 			}
 			return a.write(cleanLines(text) + "\n")
 		}),
@@ -74,6 +80,8 @@ type validateView struct {
 	File      string `json:"file"`
 	Valid     bool   `json:"valid"`
 	Effective string `json:"effective"`
+
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 type doctorView struct {

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -19,6 +20,7 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/node/api"
 	"github.com/effiscale/effiscale/node/config"
+	"github.com/effiscale/effiscale/node/files"
 )
 
 // Options are the flags of `effiscale doctor`.
@@ -38,12 +40,29 @@ func Run(ctx context.Context, o Options) []api.Check {
 	if err != nil {
 		cfg = config.Defaults()
 		cfg.FitUser()
+	} else {
+		checks = append(checks, checkFiles(&cfg))
 	}
 	engine, host, containers := checkEngine(ctx, cfg)
 	checks = append(checks, engine)
 	checks = append(checks, checkKernel(host, containers, cfg)...)
 	checks = append(checks, checkClock(), checkDescriptors(), checkDisk(cfg), checkWriters(cfg), checkDaemon(ctx, cfg))
 	return append(checks, checkCluster(ctx, cfg)...)
+}
+
+// checkFiles checks the files that the configuration names. Another user than the daemon's may
+// not read them.
+func checkFiles(cfg *config.Config) api.Check {
+	severity := "error"
+	warnings, err := files.Check(cfg, time.Now())
+	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
+		severity = "warning"
+	}
+	if err == nil && len(warnings) > 0 {
+		severity, err = "warning", errors.New(strings.Join(warnings, "; "))
+	}
+	return verdict("files", severity, err, "tokens, certificate, keys, node.data_dir and api.socket can be used",
+		"correct the file that is named")
 }
 
 // runningFile is the configuration file of the running daemon; "": none runs.

@@ -42,6 +42,15 @@ func LoadKey(dir string) (id *Identity, made bool, err error) {
 	return id, true, nil
 }
 
+// CheckKey reports why the node's key in dir cannot be used; nil: it can, or there is none yet.
+func CheckKey(dir string) error {
+	_, err := readKey(filepath.Join(dir, keyFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
 func readKey(path string) (*Identity, error) {
 	fail := func(err error) (*Identity, error) {
 		return nil, fmt.Errorf("cannot use the node's key %s: %w", path, err)

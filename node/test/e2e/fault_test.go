@@ -164,6 +164,33 @@ func TestTwoDaemons(t *testing.T) {
 	first.stop()
 }
 
+// TestRow133DiskFullAtFirstStart: row 133, the first start on a full disk ends with a code that
+// systemd restarts for, and a start after that succeeds.
+func TestRow133DiskFullAtFirstStart(t *testing.T) {
+	t.Parallel()
+	d := newDaemon(t)
+	if err := os.Mkdir(d.path("data"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mount("tmpfs", d.path("data"), "tmpfs", 0, "size=64k"); err != nil {
+		t.Fatalf("cannot mount a small file system: %v", err)
+	}
+	t.Cleanup(func() { d.kill(); _ = syscall.Unmount(d.path("data"), syscall.MNT_DETACH) })
+	fill := d.path("data/filler")
+	if err := os.WriteFile(fill, make([]byte, 1<<20), 0o600); err == nil {
+		t.Fatal("the disk is not full")
+	}
+	d.launch()
+	if code, _ := d.wait(20 * time.Second); code != 74 || len(d.said("no space left")) == 0 {
+		t.Errorf("ended with %d:\n%s", code, tail(d.log(), 5))
+	}
+	if err := os.Remove(fill); err != nil {
+		t.Fatal(err)
+	}
+	d.start()
+	d.stop()
+}
+
 // TestDiskFull: a full disk, and one that can only be read, stop learning and
 // never scaling; status says so, and it recovers by itself (rows 49 and 50).
 func TestDiskFull(t *testing.T) {

@@ -115,6 +115,8 @@ func faults() []fault {
 		{121, "limits of a file above the host's cores", "stay, unless others are held back; the setting is named"},
 		{122, "changes that round to the same", "are not made, recorded, counted or planned"},
 		{128, "a local user who may not change anything uses the services on loopback", "403 with what to do; reads are answered"},
+		{132, "a bad, missing or readable file that the configuration names", "the same text from validate, start, reload, doctor"},
+		{133, "a full disk at the first start", "ends with 74, which systemd restarts for"},
 		{129, "requests with unknown, doubled, null or contradicting fields", "422, named with what is allowed; nothing is done"},
 		{
 			136,

@@ -104,10 +104,12 @@ func layout() []packageRule {
 		{
 			path:  "node/doctor",
 			layer: wiring,
-			knows: []string{"docker", "docker/cgroup", "node/api", "node/config"},
+			knows: []string{"docker", "docker/cgroup", "node/api", "node/config", "node/files"},
 			logs:  true,
 		},
 		{path: "node/config", layer: effects},
+		{path: "node/files", layer: wiring, knows: []string{"knowledge/store", "node/api", "node/cluster/member",
+			"node/cluster/trust", "node/config"}},
 		{path: "node/api", layer: effects, logs: true},
 		{path: "node/ctl", layer: effects, knows: []string{"node/api"}},
 		{
