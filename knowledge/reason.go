@@ -52,6 +52,7 @@ const (
 	RuleCacheMissed    Rule = "cache-missed"    // pages/s that are read again, page cache bytes
 	RuleUnused         Rule = "unused"          // limit before the raise, limit now, highest use since: bytes; seconds
 	RuleOOM            Rule = "oom"             // kills, limit bytes, new limit bytes
+	RuleOOMElsewhere   Rule = "oom-elsewhere"   // limit bytes; Note: where memory ran out
 	RuleMemoryProfile  Rule = "memory-profile"  // need bytes, margin ratio
 	RuleMemoryNotCalm  Rule = "memory-not-calm" // calm seconds, needed seconds
 	RuleMemoryFloor    Rule = "memory-floor"    // requested bytes, floor bytes

@@ -39,11 +39,13 @@ var ruleTexts = map[Rule]string{
 		"it was not used, at most {2 bytes} were",
 	RuleMemoryPressure: "stalled on memory {0 tenths}% of the time",
 	RuleOOM:            "OOM kill: the kernel killed {0 count} processes at a limit of {1 bytes}",
-	RuleMemoryProfile:  "needs {0 bytes} by its history, and a margin of {01 bytes}",
-	RuleMemoryNotCalm:  "no memory pressure for {0 seconds}; a shrink requires {1 seconds}",
-	RuleMemoryFloor:    "would be {0 bytes}; recent use requires at least {1 bytes}",
-	RuleNoShrinkClass:  "memory is not reduced (memory_shrink = false)",
-	RuleLeak:           "memory only grows, by {0 bytes}/s: likely a leak",
+	RuleOOMElsewhere: "OOM kill at the {note}, not at its own limit of {0 bytes}: a higher limit of this container " +
+		"would not help",
+	RuleMemoryProfile: "needs {0 bytes} by its history, and a margin of {01 bytes}",
+	RuleMemoryNotCalm: "no memory pressure for {0 seconds}; a shrink requires {1 seconds}",
+	RuleMemoryFloor:   "would be {0 bytes}; recent use requires at least {1 bytes}",
+	RuleNoShrinkClass: "memory is not reduced (memory_shrink = false)",
+	RuleLeak:          "memory only grows, by {0 bytes}/s: likely a leak",
 
 	RuleMissing:  "no measurement yet",
 	RuleNoLimits: "the limits in force are not known: neither kernel files nor the Engine's record can be read",

@@ -20,6 +20,7 @@ const (
 	HasIO
 	HasPids
 	HasNetwork
+	HasBounds // Bounds; of neither tier, for they hardly change
 )
 
 // FastTier are the groups that cost little and move quickly; SlowTier are the others.
@@ -52,18 +53,26 @@ type Sample struct {
 
 	// Slow tier.
 	MemoryDetail
+	MemoryEvents
 	Quota                      NanoCPU       // 0: no limit
 	Period                     time.Duration // of the quota
 	MemoryLimit                Bytes         // 0: no limit
 	MemoryHigh                 Bytes         // v2 memory.high; 0: none
-	OOM                        uint64        // counter: times the limit could not be met
-	OOMKills                   uint64        // counter: processes killed
-	HighEvents, MaxEvents      uint64        // counters: memory.events high and max; v1: failcnt as max
 	CPUPressure                Pressure
 	MemoryPressure, IOPressure Pressure
 	ReadBytes, WriteBytes      uint64 // counters: block I/O
 	Pids                       int64
 	RxBytes, TxBytes           uint64 // counters
+	Bounds                     Bounds
+}
+
+// MemoryEvents are counters of what happened at memory limits.
+type MemoryEvents struct {
+	OOM                   uint64   // times the limit could not be met
+	OOMKills              uint64   // processes killed at its own limit
+	OtherKills            uint64   // processes killed at another level
+	OtherLevel            OOMLevel // of the newest of OtherKills
+	HighEvents, MaxEvents uint64   // memory.events high and max; v1: failcnt as max
 }
 
 // MemoryDetail is what a container's memory consists of.
@@ -119,6 +128,7 @@ type Window struct {
 	Period        time.Duration
 
 	WindowMemory
+	Bounds Bounds
 
 	CPUPressure, MemoryPressure, IOPressure Pressure
 	Traffic
@@ -147,6 +157,10 @@ type WindowMemory struct {
 	LastRefault time.Time
 	// OOMKills, HighEvents and MaxEvents that are new since the window before.
 	OOMKills, HighEvents, MaxEvents uint64
+	// OtherOOM is when the kernel last killed a process of it for want of memory at
+	// OtherLevel, not at its own limit; zero: never.
+	OtherOOM   time.Time
+	OtherLevel OOMLevel
 	// LastOOM and LastMemoryEvent (high or max) are zero when there was none.
 	LastOOM, LastMemoryEvent time.Time
 }

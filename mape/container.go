@@ -51,6 +51,7 @@ type reading struct {
 	counted     counters // what the history has
 	rest        rest
 	slow        monitor.Slow
+	oom         oomEvent
 	memory      part
 	throttle    part
 	begun       bool // the CPU time was read, the rest not yet

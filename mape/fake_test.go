@@ -66,6 +66,7 @@ type box struct {
 	broken                error
 	noMemory              bool   // its file of the memory in use cannot be read
 	claimedBy             string // another daemon
+	bounds                knowledge.Bounds
 
 	at time.Time
 	s  knowledge.Sample // counters and levels
@@ -243,6 +244,15 @@ func (h *host) pause(b *box, p knowledge.Pause) {
 }
 
 func (h *host) emit(kind knowledge.EventKind, b *box) {
+	if kind == knowledge.EventOOM && !b.gone { // the kernel counted it
+		b.s.OOMKills++
+		b.s.OOM++
+	}
+	h.event(kind, b)
+}
+
+// event is one that the Engine sends alone.
+func (h *host) event(kind knowledge.EventKind, b *box) {
 	h.loop.event(h.now, knowledge.Event{Kind: kind, ID: b.c.ID, Name: b.c.Name, At: h.now})
 }
 
@@ -444,6 +454,7 @@ func (b *box) fill(s *knowledge.Sample, have knowledge.Signals) error {
 	*s = b.s
 	s.MemoryUsage, s.Anon, s.InactiveFile, s.File = b.anon+b.cache, b.anon, b.cache, b.cache
 	s.Reclaimable, s.CleanFile = b.cache, b.cache
+	s.Bounds = b.bounds
 	s.Quota, s.Period, s.MemoryLimit = b.kernel.CPU, knowledge.DefaultPeriod, b.kernel.Memory
 	s.Have = before | have
 	return b.broken
@@ -458,6 +469,10 @@ func (b *box) Read(s *knowledge.Sample, groups knowledge.Signals) error {
 	}
 	if groups&knowledge.HasMemory != 0 {
 		b.memoryReads++
+	}
+	if groups&knowledge.HasBounds != 0 { // also where its own cgroup is gone
+		s.Bounds = b.bounds
+		s.Have |= knowledge.HasBounds
 	}
 	if b.noMemory && groups&knowledge.HasMemory != 0 {
 		s.Have &^= groups

@@ -20,9 +20,6 @@ const (
 	inspectPerTick = 4
 	// foldsKept bounds the records that wait for a disk that does not answer.
 	foldsKept = 4096
-	// sameKill: an OOM event this soon after a kill that is known is that kill. The
-	// kernel counts it, the Engine reports it, and at times again after the exit.
-	sameKill = time.Second
 )
 
 // listing is the state of the Engine's list of containers.
@@ -214,6 +211,7 @@ func (l *Loop) event(now time.Time, ev knowledge.Event) {
 	case knowledge.EventDie:
 		c.State, c.PID, c.Inspected = knowledge.StateExited, 0, false
 		c.Exited()
+		c.oomEnded(now)
 		c.detach()
 		l.containers.readSoon(c)
 	case knowledge.EventPause:
@@ -223,12 +221,7 @@ func (l *Loop) event(now time.Time, ev knowledge.Event) {
 	case knowledge.EventHealth:
 		l.containers.inspectSoon(c)
 	case knowledge.EventOOM:
-		if last := c.Window.LastOOM; !last.IsZero() && now.Sub(last) < sameKill {
-			break
-		}
-		c.track.MarkOOM(now)
-		c.Marks.LastOOM, c.changed = now, true
-		c.reading.slow.Soon()
+		c.oomEvent(now)
 		l.containers.readSoon(c)
 	case knowledge.EventUpdate:
 		if !c.InFlight { // else it is most likely our own

@@ -263,6 +263,10 @@ func (l *Loop) fold(c *container) bool {
 	if w.OOMKills > 0 {
 		c.Marks.LastOOM, c.changed = w.LastOOM, true
 	}
+	if c.oomRead() {
+		l.o.Log.Warn().Str("container", c.Name).Stringer("level", w.OtherLevel).
+			Msg("OOM kill, not at the container's own memory limit")
+	}
 	if minute.Closed && minute.Peak > 0 {
 		c.learn(func(p *profile.Profile) { p.AddMemoryPeak(w.At, minute.Peak) })
 	}
@@ -319,6 +323,7 @@ func (c *container) second(hostCPUs int) {
 func (l *Loop) lost(now time.Time, c *container, err error) {
 	c.reading.attachError = err.Error()
 	l.o.Meter.Rejected("unreadable")
+	c.oomEnded(now)
 	c.detach()
 	c.reading.attachAt = now.Add(200 * time.Millisecond)
 	l.listing.at = time.Time{}
@@ -357,6 +362,7 @@ func (l *Loop) decide(now time.Time, c *container) {
 		// The guards compare a cut with what is in use now.
 		mem.Verb, mem.To, mem.Reason = knowledge.Hold, mem.From, knowledge.Because(knowledge.RuleMissing)
 	}
+	nameOtherOOM(now, c.Window, &mem)
 	c.plan(now, cpu)
 	c.plan(now, mem)
 	c.decidedAt = now

@@ -25,6 +25,7 @@ type Container struct {
 	kept   [keptFiles]int32 // descriptors of the fast tier; -1: there is no such file
 	quota  int32            // for writing, opened by the first SetQuota
 
+	oom  oomCounters
 	id   string
 	dirs place
 	proc string // "/proc/PID" below the root, "" when the process is not known

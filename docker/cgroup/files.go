@@ -16,6 +16,7 @@ const (
 	memoryStat
 	memoryKernel
 	memoryEvents
+	memoryLocal
 	memoryFailures
 	swapFailures
 	cpuPeriod
@@ -45,6 +46,7 @@ var layout = [files]struct {
 	memoryStat:     {knowledge.HasMemoryStat, memory, "memory.stat", "memory.stat"},
 	memoryKernel:   {knowledge.HasMemoryStat, memory, "memory.kmem.usage_in_bytes", ""},
 	memoryEvents:   {knowledge.HasOOM, memory, "memory.oom_control", "memory.events"},
+	memoryLocal:    {knowledge.HasOOM, memory, "", "memory.events.local"},
 	memoryFailures: {knowledge.HasOOM, memory, "memory.failcnt", ""},
 	swapFailures:   {knowledge.HasOOM, memory, "memory.memsw.failcnt", ""},
 	cpuPeriod:      {knowledge.HasLimits, cpu, "cpu.cfs_period_us", ""},

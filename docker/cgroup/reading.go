@@ -57,6 +57,12 @@ func (c *Container) Read(s *knowledge.Sample, groups knowledge.Signals) error {
 		}
 	}
 	s.Have |= read &^ failed &^ cpuSignals // the parsers of these set the bits
+	if s.Have&groups&knowledge.HasOOM != 0 {
+		c.levels(s)
+	}
+	if groups&knowledge.HasBounds != 0 { // also of a cgroup that is gone: its parents are not
+		defer c.readBounds(s)
+	}
 	// The network comes last: where the cgroup is gone, its PID may be that of another
 	// process, and one of the files above has failed.
 	if groups&knowledge.HasNetwork != 0 && !bad.gone {
@@ -108,6 +114,8 @@ func (c *Container) parse(f file, b []byte, s *knowledge.Sample) error {
 		}
 		s.HighEvents = 0
 		return parseOOMControl(b, s)
+	case memoryLocal:
+		return c.oom.local(b, s)
 	case cpuQuota:
 		if v2 {
 			return parseCPUMax(b, s)

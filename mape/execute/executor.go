@@ -128,14 +128,11 @@ func small(d *knowledge.Decision, to int64) bool {
 	if d.From == 0 || to == 0 {
 		return false
 	}
-	if d.Resource.Same(d.From, to) {
-		return true
-	}
 	diff := max(to-d.From, d.From-to)
 	if d.Resource == knowledge.ResourceMemory {
 		return diff < int64(knowledge.MiB)
 	}
-	return diff < int64(knowledge.OneCPU/1000)
+	return diff < int64(knowledge.OneCPU/200) || d.Resource.Same(d.From, to)
 }
 
 // Inspect reads a container's record in the Engine. Of one that will be managed it

@@ -100,6 +100,9 @@ func (t *Track) slow(s *knowledge.Sample) {
 	if s.Have&knowledge.HasOOM != 0 {
 		t.memoryEvents(s)
 	}
+	if s.Have&knowledge.HasBounds != 0 {
+		w.Bounds = s.Bounds
+	}
 	if s.Have&knowledge.HasCPUPressure != 0 {
 		w.CPUPressure = s.CPUPressure
 	}
@@ -176,11 +179,15 @@ func (t *Track) memoryEvents(s *knowledge.Sample) {
 		if w.OOMKills > 0 {
 			w.LastOOM = s.At
 		}
+		if s.OtherKills > t.otherKills {
+			w.OtherOOM, w.OtherLevel = s.At, s.OtherLevel
+		}
 		if w.HighEvents+w.MaxEvents > 0 {
 			w.LastMemoryEvent = s.At
 		}
 	}
 	t.oomKills, t.high, t.max = s.OOMKills, s.HighEvents, s.MaxEvents
+	t.otherKills = s.OtherKills
 	t.events |= knowledge.HasOOM
 }
 
@@ -196,5 +203,10 @@ func (t *Track) FreshDetail() bool { return !t.level.at.Before(t.Window.At) }
 // fewRefaults is the rate of refaults, pages a second, that is flat: 40 KiB/s.
 const fewRefaults = 10
 
-// Kills is the kernel's count of OOM kills since the cgroup was made.
-func (t *Track) Kills() uint64 { return t.oomKills }
+// MarkOtherOOM notes an OOM kill at another level that the files could not report.
+func (t *Track) MarkOtherOOM(at time.Time, level knowledge.OOMLevel) {
+	t.Window.OtherOOM, t.Window.OtherLevel = at, level
+}
+
+// Kills is the kernel's count of OOM kills since the cgroup was made, at whatever limit.
+func (t *Track) Kills() uint64 { return t.oomKills + t.otherKills }

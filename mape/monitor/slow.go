@@ -35,6 +35,7 @@ const (
 // everything next.
 type Slow struct {
 	at, limitsAt time.Time
+	boundsAt     time.Time
 	usage        knowledge.Bytes // in use when memory was read in detail
 	last         knowledge.Bytes // in use at the last reading
 	turn         uint8
@@ -64,7 +65,8 @@ func (p *Slow) Due(
 ) knowledge.Signals {
 	if !p.started {
 		p.at, p.limitsAt, p.usage, p.last = now, now, usage, usage
-		return knowledge.SlowTier
+		p.boundsAt = now
+		return knowledge.SlowTier | knowledge.HasBounds
 	}
 	fell := p.last - usage
 	p.last = usage
@@ -89,6 +91,10 @@ func (p *Slow) Due(
 	if watched || now.Sub(p.limitsAt) >= min(every, limitsMost) {
 		groups |= knowledge.HasLimits
 		p.limitsAt = now
+	}
+	if groups&knowledge.HasLimits != 0 && now.Sub(p.boundsAt) >= limitsMost {
+		groups |= knowledge.HasBounds
+		p.boundsAt = now
 	}
 	if groups&knowledge.HasMemoryStat != 0 {
 		p.usage = usage

@@ -18,7 +18,7 @@ func slowReadings(w knowledge.Window, every time.Duration, use func(second int) 
 	watched bool) map[knowledge.Signals]int {
 	var p Slow
 	at := start
-	if p.Due(at, &w, use(0), every, watched) != knowledge.SlowTier {
+	if p.Due(at, &w, use(0), every, watched) != knowledge.SlowTier|knowledge.HasBounds {
 		return nil
 	}
 	p.Start(at, every, 0)

@@ -65,6 +65,7 @@ type Track struct {
 
 	refaults   uint64
 	oomKills   uint64
+	otherKills uint64
 	high, max  uint64
 	events     knowledge.Signals // which event counters have a baseline
 	anonMinute [anonMinutes]knowledge.Bytes
@@ -92,7 +93,7 @@ func (t *Track) Observe(s *knowledge.Sample, cpus int) (accepted bool, m Minute)
 	if t.began.IsZero() || s.At.Before(t.began) {
 		t.began, t.minute, t.slot = s.At, 0, 0
 	}
-	if s.Have&knowledge.SlowTier != 0 {
+	if s.Have&(knowledge.SlowTier|knowledge.HasBounds) != 0 {
 		t.slow(s)
 	}
 	if s.Have&knowledge.HasCPU == 0 {

@@ -187,6 +187,8 @@ func limitedBy(w *mape.Planned, r knowledge.Resource) (why knowledge.Reason, set
 		return why, "limits.host_cpu_reserve, limits.cpu_overcommit"
 	case knowledge.RuleHostMemory:
 		return why, "limits.host_memory_reserve"
+	case knowledge.RuleOOMElsewhere:
+		return why, "docker run --cgroup-parent, docker run --memory"
 	}
 	return knowledge.Reason{}, ""
 }

@@ -128,5 +128,10 @@ func faults() []fault {
 			"an authorization plugin, a socket proxy, Podman or a rootless Engine refuses a request",
 			"no outage: named with what to allow; without updates everything is observed only",
 		},
+		{120, "quotas that nobody uses", "take nothing from others: the host is shared by what is used and wanted"},
+		{121, "limits of a file above the host's cores", "stay, unless others are held back; the setting is named"},
+		{122, "changes that round to the same", "are not made, recorded, counted or planned"},
+		{123, "limits above, inside and beside the container's own", "the least of all bounds want, grant and write; named"},
+		{124, "memory runs out in a parent, inside or on the host", "no limit of the container is raised; said where"},
 	}
 }

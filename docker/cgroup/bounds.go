@@ -1,0 +1,311 @@
+package cgroup
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/effiscale/effiscale/knowledge"
+)
+
+const (
+	// innerMost and innerDeep bound the search through the cgroups inside a container's,
+	// which the container may have made.
+	innerMost, innerDeep = 256, 4
+)
+
+// readBounds reads what bounds the container besides its own limits: limits of the cgroups
+// above up to the root of the mount, its CPUs, quotas of the cgroups inside and its burst.
+// What cannot be read is no bound.
+func (c *Container) readBounds(s *knowledge.Sample) {
+	s.Bounds = knowledge.Bounds{}
+	c.cpuBounds(&s.Bounds)
+	c.memoryBounds(&s.Bounds)
+	s.Have |= knowledge.HasBounds
+}
+
+// above is the directory above dir, up to root; "": there is none.
+func above(dir, root string) string {
+	i := strings.LastIndexByte(dir, '/')
+	if i < len(root) || root == "" {
+		return ""
+	}
+	return dir[:i]
+}
+
+func (c *Container) cpuBounds(b *knowledge.Bounds) {
+	h := c.host
+	root := h.at[cpu].dir
+	for dir := above(c.dirs[cpu], root); dir != ""; dir = above(dir, root) {
+		if q, _ := h.quotaAt(dir); q > 0 && (b.CPU == 0 || q < b.CPU) {
+			b.CPU, b.CPUBy = q, knowledge.BoundParent
+		}
+	}
+	if n := c.cpus(); n > 0 && (b.CPU == 0 || knowledge.NanoCPU(n)*knowledge.OneCPU < b.CPU) {
+		b.CPU, b.CPUBy = knowledge.NanoCPU(n)*knowledge.OneCPU, knowledge.BoundCPUSet
+	}
+	if !h.at[cpu].v2 { // v2 takes a quota below that of an inner cgroup
+		left := innerMost
+		if q := h.innerQuota(c.dirs[cpu], innerDeep, &left); q > 0 {
+			b.CPULeast, b.CPULeastBy = q, knowledge.BoundInner
+		}
+	}
+	_, period := h.quotaAt(c.dirs[cpu])
+	if q := c.burst(period); q > b.CPULeast {
+		b.CPULeast, b.CPULeastBy = q, knowledge.BoundBurst
+	}
+}
+
+// quotaAt is the quota of the cgroup in dir, 0 without one, and its period.
+func (h *Host) quotaAt(dir string) (knowledge.NanoCPU, time.Duration) {
+	if dir == "" {
+		return 0, 0
+	}
+	var s knowledge.Sample
+	if h.at[cpu].v2 {
+		if b, err := h.slurp(dir, "cpu.max", false); err != nil || parseCPUMax(b, &s) != nil {
+			return 0, 0
+		}
+		return s.Quota, s.Period
+	}
+	if b, err := h.slurp(dir, "cpu.cfs_period_us", false); err != nil || parseNumber(cpuPeriod, b, &s) != nil {
+		return 0, 0
+	}
+	if b, err := h.slurp(dir, "cpu.cfs_quota_us", false); err != nil || parseQuotaV1(b, &s) != nil {
+		return 0, s.Period
+	}
+	return s.Quota, s.Period
+}
+
+// burst is the least quota that the CFS burst allows: the kernel refuses one below it.
+func (c *Container) burst(period time.Duration) knowledge.NanoCPU {
+	name := "cpu.cfs_burst_us"
+	if c.host.at[cpu].v2 {
+		name = "cpu.max.burst"
+	}
+	if c.dirs[cpu] == "" || period <= 0 {
+		return 0
+	}
+	b, err := c.host.slurp(c.dirs[cpu], name, false)
+	if err != nil {
+		return 0
+	}
+	v, err := single(b)
+	if err != nil || v > maxPeriod.Microseconds()*int64(knowledge.MaxCPU/knowledge.OneCPU) {
+		return 0
+	}
+	return nanoCPU(v, period.Microseconds())
+}
+
+// innerQuota is the highest quota of the cgroups inside dir. A directory of a kernel's file
+// system has a link for each directory in it.
+func (h *Host) innerQuota(dir string, deep int, left *int) (most knowledge.NanoCPU) {
+	if dir == "" || deep == 0 || !h.hasDirectories(dir) {
+		return 0
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return 0
+	}
+	for _, e := range entries {
+		if !e.IsDir() {
+			continue
+		}
+		if *left--; *left < 0 {
+			break
+		}
+		inner := filepath.Join(dir, e.Name())
+		q, _ := h.quotaAt(inner)
+		most = max(most, q, h.innerQuota(inner, deep-1, left))
+	}
+	return most
+}
+
+func (h *Host) hasDirectories(dir string) bool {
+	fd, err := h.open(dir, ".", unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	return unix.Fstat(fd, &st) == nil && st.Nlink != 2
+}
+
+// cpus counts the CPUs that the container may run on; 0: not known. A cgroup of v2 without
+// the controller has its parent's.
+func (c *Container) cpus() int {
+	h := c.host
+	name := "cpuset.effective_cpus"
+	if h.at[cpuset].v2 {
+		name = "cpuset.cpus.effective"
+	}
+	for dir := c.dirs[cpuset]; dir != ""; dir = above(dir, h.at[cpuset].dir) {
+		if b, err := h.slurp(dir, name, false); err == nil {
+			return countCPUs(firstLine(b))
+		}
+		if !h.at[cpuset].v2 {
+			break
+		}
+	}
+	return 0
+}
+
+// countCPUs reads a list such as "0-3,8"; 0: it is none.
+func countCPUs(list []byte) (n int) {
+	for len(list) > 0 {
+		var part []byte
+		part, list, _ = bytes.Cut(list, []byte(","))
+		from, to, isRange := bytes.Cut(part, []byte("-"))
+		a, ok := whole(from)
+		b, ok2 := a, true
+		if isRange {
+			b, ok2 = whole(to)
+		}
+		if !ok || !ok2 || b < a || b > int64(knowledge.MaxCPU/knowledge.OneCPU) {
+			return 0
+		}
+		n += int(b-a) + 1
+	}
+	return n
+}
+
+// memoryBounds reads the limits of the cgroups above, and how often they could not be met.
+func (c *Container) memoryBounds(b *knowledge.Bounds) {
+	h := c.host
+	root, v2 := h.at[memory].dir, h.at[memory].v2
+	for dir := above(c.dirs[memory], root); dir != ""; dir = above(dir, root) {
+		if !v2 && h.numberAt(dir, "memory.use_hierarchy") == 0 { // it is not charged for those inside
+			break
+		}
+		own := h.limitAt(dir, "memory.limit_in_bytes")
+		if v2 {
+			own = h.limitAt(dir, "memory.max")
+			if high := h.limitAt(dir, "memory.high"); high > 0 && (own == 0 || high < own) {
+				own = high
+			}
+		}
+		if own > 0 && (b.Memory == 0 || own < b.Memory) {
+			b.Memory = own
+		}
+		b.OOM += h.oomAt(dir, v2)
+	}
+}
+
+func (h *Host) limitAt(dir, name string) knowledge.Bytes {
+	text, err := h.slurp(dir, name, false)
+	if err != nil {
+		return 0
+	}
+	v, err := limit(text)
+	if err != nil {
+		return 0
+	}
+	return v
+}
+
+// numberAt is a file's number; -1: it cannot be read.
+func (h *Host) numberAt(dir, name string) int64 {
+	text, err := h.slurp(dir, name, false)
+	if err != nil {
+		return -1
+	}
+	v, err := single(text)
+	if err != nil {
+		return -1
+	}
+	return v
+}
+
+// oomAt counts how often the memory limit of the cgroup in dir could not be met. v1 counts
+// failed charges, and none where memory and swap have one limit; that its highest use is
+// the limit counts as one then.
+func (h *Host) oomAt(dir string, v2 bool) (n uint64) {
+	if v2 {
+		var s knowledge.Sample
+		text, err := h.slurp(dir, "memory.events.local", false)
+		if err == nil && parseEvents(text, &s) == nil {
+			return s.OOM
+		}
+		return 0
+	}
+	for _, name := range [...]string{"memory.failcnt", "memory.memsw.failcnt"} {
+		n += uint64(max(h.numberAt(dir, name), 0))
+	}
+	if h.full(dir) {
+		n++
+	}
+	return n
+}
+
+// full reports whether the highest use of a cgroup of v1 was its limit. The kernel charges
+// in batches of 64 pages for each CPU.
+func (h *Host) full(dir string) bool {
+	l := h.limitAt(dir, "memory.limit_in_bytes")
+	return l > 0 && h.numberAt(dir, "memory.max_usage_in_bytes") >= int64(l-l/256)
+}
+
+// oomCounters tell at which level of the tree memory ran out. The kernel counts a kill in
+// the cgroup of the process: on v1 there alone, on v2 in all above, too; and it does so
+// whatever the level. That a limit could not be met is counted by the cgroup of the limit:
+// v2's memory.events.local and v1's memory.failcnt.
+type oomCounters struct {
+	began                bool
+	kills, tries, within uint64 // as the kernel counts them: of all levels, of its own limit, and inside
+	localTries           uint64
+	hasLocal             bool
+	own, other           uint64 // kills
+	level                knowledge.OOMLevel
+}
+
+// local reads memory.events.local, after memory.events: evidence of the own limit, without
+// that of cgroups inside.
+func (o *oomCounters) local(b []byte, s *knowledge.Sample) error {
+	var own knowledge.Sample
+	if err := parseEvents(b, &own); err != nil {
+		return err
+	}
+	s.HighEvents, s.MaxEvents = own.HighEvents, own.MaxEvents
+	o.localTries, o.hasLocal = own.OOM, true
+	return nil
+}
+
+// levels divides the kills in s by the level at which memory ran out.
+func (c *Container) levels(s *knowledge.Sample) {
+	o, kills := &c.oom, s.OOMKills
+	tries, within := s.MaxEvents, uint64(0)
+	if c.host.at[memory].v2 {
+		tries = s.OOM
+		if o.hasLocal {
+			tries, within = o.localTries, s.OOM-min(o.localTries, s.OOM)
+		}
+	}
+	if !o.began || kills < o.kills { // what was before is of no known level
+		o.own, o.other = kills, 0
+	} else if n := kills - o.kills; n > 0 {
+		switch {
+		case tries > o.tries, !c.host.at[memory].v2 && c.host.full(c.dirs[memory]):
+			o.own += n
+		default:
+			o.other += n
+			o.level = c.outerLevel(within > o.within)
+		}
+	}
+	o.began, o.kills, o.tries, o.within = true, kills, tries, within
+	s.OOMKills, s.OtherKills, s.OtherLevel = o.own, o.other, o.level
+}
+
+// outerLevel is where memory ran out, if not at the own limit.
+func (c *Container) outerLevel(inner bool) knowledge.OOMLevel {
+	if inner {
+		return knowledge.OOMInner
+	}
+	var b knowledge.Bounds
+	if c.memoryBounds(&b); b.OOM > 0 {
+		return knowledge.OOMParent
+	}
+	return knowledge.OOMHost
+}

@@ -1,0 +1,206 @@
+package cgroup
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/effiscale/effiscale/knowledge"
+)
+
+// put writes files of a tree below the host's root.
+func put(t *testing.T, h *Host, files map[string]string) {
+	t.Helper()
+	for name, text := range files {
+		file := filepath.Join(h.root, "sys/fs/cgroup", name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(text), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Row 123: what bounds a container besides its own limits, in both versions.
+func TestBounds(t *testing.T) {
+	const own = "docker/" + testID + "/"
+	for _, c := range []struct {
+		name, tree, parent string
+		files              map[string]string
+		want               knowledge.Bounds
+	}{
+		{"nothing", "v1", "", nil, knowledge.Bounds{}},
+		{"v1: a parent, an inner cgroup", "v1", "", map[string]string{
+			"cpu/docker/cpu.cfs_period_us": "50000\n", "cpu/docker/cpu.cfs_quota_us": "25000\n",
+			"cpu/" + own + "a/cpu.cfs_period_us": "100000\n", "cpu/" + own + "a/cpu.cfs_quota_us": "-1\n",
+			"cpu/" + own + "a/b/cpu.cfs_period_us": "100000\n", "cpu/" + own + "a/b/cpu.cfs_quota_us": "15000\n",
+			"memory/docker/memory.limit_in_bytes": "104857600\n", "memory/docker/memory.failcnt": "3\n",
+			"memory/docker/memory.memsw.failcnt": "0\n", "memory/docker/memory.max_usage_in_bytes": "104857600\n",
+		}, knowledge.Bounds{CPU: 5e8, CPUBy: knowledge.BoundParent, CPULeast: 15e7, CPULeastBy: knowledge.BoundInner,
+			Memory: 100 << 20, OOM: 4}},
+		{"v1: parents that are not charged", "v1", "", map[string]string{
+			"memory/docker/memory.limit_in_bytes": "104857600\n", "memory/docker/memory.use_hierarchy": "0\n",
+		}, knowledge.Bounds{}},
+		{"v1: a cpuset, a burst", "v1", "", map[string]string{
+			"cpuset/" + own + "cpuset.effective_cpus": "1,3-4\n", "cpu/" + own + "cpu.cfs_burst_us": "5000\n",
+			"cpu/docker/cpu.cfs_period_us": "100000\n", "cpu/docker/cpu.cfs_quota_us": "400000\n",
+		}, knowledge.Bounds{CPU: 3e9, CPUBy: knowledge.BoundCPUSet, CPULeast: 5e7, CPULeastBy: knowledge.BoundBurst}},
+		{"v2: two parents", "v2-parent", "/team/web", map[string]string{
+			"team/cpu.max": "150000 100000\n", "team/web/cpu.max": "max 100000\n", "team/memory.max": "209715200\n",
+			"team/web/memory.max": "max\n", "team/web/memory.high": "157286400\n",
+			"team/memory.events.local": "low 0\nhigh 0\nmax 9\noom 2\noom_kill 0\noom_group_kill 0\n",
+		}, knowledge.Bounds{CPU: 15e8, CPUBy: knowledge.BoundParent, Memory: 150 << 20, OOM: 2}},
+		{"v2: a cpuset of a parent, a burst; inner quotas do not count", "v2-parent", "/team/web", map[string]string{
+			"team/cpuset.cpus.effective": "7\n", "team/web/" + testID + "/cpu.max.burst": "10000\n",
+			"team/web/" + testID + "/in/cpu.max": "90000 100000\n",
+		}, knowledge.Bounds{CPU: 1e9, CPUBy: knowledge.BoundCPUSet, CPULeast: 1e8, CPULeastBy: knowledge.BoundBurst}},
+		{"damaged", "v2-parent", "/team/web", map[string]string{
+			"team/cpu.max": "many\n", "team/memory.max": "-5\n", "team/cpuset.cpus.effective": "4-2\n",
+			"team/memory.events.local": "oom x\n", "team/web/" + testID + "/cpu.max.burst": "\n",
+		}, knowledge.Bounds{}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := tree(t, c.tree, Options{Driver: DriverCgroupfs})
+			put(t, h, c.files)
+			h, err := Open(Options{Driver: DriverCgroupfs, Root: h.root})
+			if err != nil {
+				t.Fatal(err)
+			}
+			a, err := h.Attach(knowledge.Container{ID: testID, CgroupParent: c.parent})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer a.Close()
+			var s knowledge.Sample
+			if err := a.Read(&s, knowledge.HasBounds); err != nil || s.Have != knowledge.HasBounds || s.Bounds != c.want {
+				t.Errorf("%+v, want %+v; have %b, %v", s.Bounds, c.want, s.Have, err)
+			}
+		})
+	}
+}
+
+// events is a memory.events file.
+func events(most, oom, kills int) string {
+	return fmt.Sprintf("low 0\nhigh 0\nmax %d\noom %d\noom_kill %d\noom_group_kill 0\n", most, oom, kills)
+}
+
+// Row 124: a kill counts for the level at which memory ran out. Version 2: its own events
+// tell, and where a kernel has no memory.events.local, those of the whole tree.
+func TestLevelOfKills(t *testing.T) {
+	const own, parent = "team/web/" + testID + "/", "team/"
+	for _, c := range []struct {
+		name         string
+		files        map[string]string
+		ours, others uint64
+		level        knowledge.OOMLevel
+	}{
+		{"own", map[string]string{own + "memory.events": events(20, 4, 4), own + "memory.events.local": events(20, 4, 4)},
+			4, 0, knowledge.OOMOwn},
+		{"own limit, a process of an inner cgroup", map[string]string{own + "memory.events": events(20, 4, 3),
+			own + "memory.events.local": events(20, 4, 0)}, 3, 0, knowledge.OOMOwn},
+		{"parent", map[string]string{own + "memory.events": events(17, 2, 3), own + "memory.events.local": events(17, 2, 3),
+			parent + "memory.events.local": events(5, 1, 0)}, 2, 1, knowledge.OOMParent},
+		{"host", map[string]string{own + "memory.events": events(17, 2, 5), own + "memory.events.local": events(17, 2, 5)},
+			2, 3, knowledge.OOMHost},
+		{"inner", map[string]string{own + "memory.events": events(30, 3, 3), own + "memory.events.local": events(17, 2, 2)},
+			2, 1, knowledge.OOMInner},
+		{"old kernel, own", map[string]string{own + "memory.events": events(20, 3, 3)}, 3, 0, knowledge.OOMOwn},
+		{"old kernel, host", map[string]string{own + "memory.events": events(17, 2, 3)}, 2, 1, knowledge.OOMHost},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := tree(t, "v2-parent", Options{Driver: DriverCgroupfs})
+			if _, has := c.files[own+"memory.events.local"]; has {
+				put(t, h, map[string]string{own + "memory.events.local": events(17, 2, 2)})
+			}
+			a, err := h.Attach(knowledge.Container{ID: testID, CgroupParent: "/team/web"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer a.Close()
+			var s knowledge.Sample
+			if err := a.Read(&s, knowledge.HasOOM); err != nil || s.OOMKills != 2 || s.OtherKills != 0 {
+				t.Fatalf("at first: %d, %d, %v", s.OOMKills, s.OtherKills, err)
+			}
+			put(t, h, c.files)
+			if err := a.Read(&s, knowledge.HasOOM); err != nil || s.OOMKills != c.ours || s.OtherKills != c.others ||
+				s.OtherLevel != c.level {
+				t.Errorf("%d own, %d other kills, at the %s: %v; want %d, %d, %s", s.OOMKills, s.OtherKills, s.OtherLevel,
+					err, c.ours, c.others, c.level)
+			}
+		})
+	}
+}
+
+// Row 124, in the real kernel: at the own limit with and without swap, at a parent's and at
+// an inner cgroup's.
+func TestLevelOfRealKills(t *testing.T) {
+	h, err := Open(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := "effiscale-levels-" + strconv.Itoa(os.Getpid())
+	p, err := h.CreateParent(name)
+	if errors.Is(err, fs.ErrPermission) && os.Getenv("EFFISCALE_REQUIRE_ENGINE") != "1" {
+		t.Skipf("left out: no control group can be created: %v", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.Remove() })
+	id := strings.Repeat("0123456789abcdef", 4)
+	g, err := p.Create(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	above := &Group{host: h}
+	for _, dir := range g.dirs {
+		above.dirs = append(above.dirs, filepath.Dir(dir))
+	}
+	const low, high = knowledge.Bytes(32 << 20), knowledge.Bytes(256 << 20)
+	for _, c := range []struct {
+		name                  string
+		parent, memory, memsw knowledge.Bytes
+		ours, others          uint64
+		level                 knowledge.OOMLevel
+		bound                 knowledge.Bytes
+	}{
+		{name: "own", memory: low, memsw: 2 * low, ours: 1},
+		{name: "own, memory and swap in one limit", memory: low, memsw: low, ours: 1},
+		{name: "parent", parent: low, memory: high, memsw: high, others: 1, level: knowledge.OOMParent, bound: low},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			set := func(g *Group, memory, both knowledge.Bytes) {
+				if err := errors.Join(g.SetLimits(knowledge.Limits{}), g.SetLimits(knowledge.Limits{Memory: memory,
+					MemorySwap: both})); err != nil {
+					t.Fatal(err)
+				}
+			}
+			set(above, 0, 0)
+			set(g, c.memory, c.memsw)
+			set(above, c.parent, c.parent)
+			a, err := h.Attach(knowledge.Container{ID: knowledge.ContainerID(id), CgroupParent: "/" + name})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer a.Close()
+			var before, s knowledge.Sample
+			if err := a.Read(&before, knowledge.HasOOM); err != nil {
+				t.Fatal(err)
+			}
+			join := "for f in " + strings.Join(g.Procs(), " ") + "; do echo $$ > $f; done; exec tail /dev/zero"
+			if err := exec.Command("sh", "-c", join).Run(); err == nil {
+				t.Fatal("it was not killed")
+			}
+			if err := a.Read(&s, knowledge.HasOOM|knowledge.HasBounds); err != nil ||
+				s.OOMKills-before.OOMKills != c.ours || s.OtherKills != c.others ||
+				c.others > 0 && s.OtherLevel != c.level || s.Bounds.Memory != c.bound {
+				t.Errorf("%d own, %d other kills, at the %s, bound %s: %v", s.OOMKills-before.OOMKills, s.OtherKills,
+					s.OtherLevel, s.Bounds.Memory, err)
+			}
+		})
+	}
+}
