@@ -222,6 +222,7 @@ func limitsOf(r *container.Resources) knowledge.Limits {
 		Shares:     max(r.CPUShares, 0),
 		Memory:     min(knowledge.Bytes(max(r.Memory, 0)), knowledge.MaxBytes),
 		MemorySwap: min(knowledge.Bytes(max(r.MemorySwap, -1)), knowledge.MaxBytes),
+		Recorded:   recordedOf(r),
 	}
 	switch {
 	case r.NanoCPUs > 0:

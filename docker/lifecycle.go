@@ -50,6 +50,10 @@ func (c *Client) Create(ctx context.Context, spec knowledge.ContainerSpec) (know
 
 // resourcesOf writes limits as the Engine stores them.
 func resourcesOf(l knowledge.Limits) container.Resources {
+	if w := l.Recorded; w != (knowledge.Recorded{}) {
+		return container.Resources{CPUShares: l.Shares, NanoCPUs: w.NanoCPUs, CPUQuota: w.Quota, CPUPeriod: w.Period,
+			Memory: w.Memory, MemorySwap: w.MemorySwap}
+	}
 	r := container.Resources{Memory: int64(l.Memory), MemorySwap: int64(l.MemorySwap), CPUShares: l.Shares}
 	switch {
 	case l.CPU == 0:

@@ -110,7 +110,8 @@ func (r *real) run(mib int, l knowledge.Limits) knowledge.ContainerID {
 	r.t.Helper()
 	r.seq++
 	id, err := r.Create(r.t.Context(), knowledge.ContainerSpec{
-		Name: fmt.Sprintf("effiscale-docker-test-%d-%s-%d", os.Getpid(), r.t.Name(), r.seq), Image: r.image,
+		Name:    fmt.Sprintf("effiscale-docker-test-%d-%s-%d", os.Getpid(), strings.ReplaceAll(r.t.Name(), "/", "."), r.seq),
+		Image:   r.image,
 		Command: []string{"/sleeper", fmt.Sprint(mib), "a word that is ignored"},
 		Labels:  map[string]string{"effiscale.test": "docker"},
 		Limits:  l, Network: "none",
@@ -172,6 +173,8 @@ func TestRealListAndInspect(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	limits.Recorded = knowledge.Recorded{Quota: 25000, Period: 50000, Memory: 64 << 20,
+		MemorySwap: int64(k.Limits.MemorySwap)}
 	limits.MemorySwap = k.Limits.MemorySwap // twice the memory, or -1 without swap accounting
 	if k.Limits != limits || k.PID == 0 || k.State != knowledge.StateRunning || time.Since(k.StartedAt) > time.Hour ||
 		len(k.Hazards) != 0 {

@@ -49,8 +49,7 @@ func (c *Client) UpdateCPU(ctx context.Context, id knowledge.ContainerID, l know
 			r.NanoCPUs = int64(cpu)
 			return r, nil
 		}
-		// With the period: after an update of memory alone runc uses 100 ms (v2).
-		r.CPUPeriod = period.Microseconds()
+		r.CPUPeriod = sentPeriod(&l, period)
 		r.CPUQuota = max(quotaOf(cpu, period), leastQuota.Microseconds())
 		return r, nil
 	})

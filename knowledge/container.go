@@ -89,6 +89,18 @@ type Limits struct {
 	// MemorySwap is memory plus swap, as Docker counts; -1: unlimited swap;
 	// 0: not set (the Engine then allows as much swap as memory).
 	MemorySwap Bytes
+	// Recorded are the engine's own fields, for a restore.
+	Recorded Recorded `json:"recorded,omitzero"`
+}
+
+// Recorded are the fields of the engine's record, not rounded and not bounded: CPU in
+// billionths or in microseconds of quota and period, memory in bytes; 0: not set.
+type Recorded struct {
+	NanoCPUs   int64 `json:"nano_cpus,omitempty"`
+	Quota      int64 `json:"cpu_quota,omitempty"`
+	Period     int64 `json:"cpu_period,omitempty"`
+	Memory     int64 `json:"memory,omitempty"`
+	MemorySwap int64 `json:"memory_swap,omitempty"`
 }
 
 // Container is one container as the Engine describes it.

@@ -15,11 +15,16 @@ type record struct {
 }
 
 func recordOf(l knowledge.Limits) record {
+	if w := l.Recorded; w != (knowledge.Recorded{}) {
+		l.Memory, l.MemorySwap = knowledge.Bytes(w.Memory), knowledge.Bytes(w.MemorySwap)
+	}
 	r := record{Shares: l.Shares, Memory: int64(l.Memory), Swap: int64(l.MemorySwap)}
 	if r.Memory > 0 && r.Swap == 0 {
 		r.Swap = 2 * r.Memory // daemon/daemon_unix.go, adaptContainerSettings
 	}
-	switch {
+	switch w := l.Recorded; {
+	case w != (knowledge.Recorded{}):
+		r.NanoCPUs, r.Quota, r.Period = w.NanoCPUs, w.Quota, w.Period
 	case l.CPU == 0:
 	case l.Dialect == docker.CPUQuota:
 		p := l.Period

@@ -1,0 +1,93 @@
+package cgroup
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/effiscale/effiscale/knowledge"
+)
+
+const (
+	// reclaimRounds bounds the attempts; each one of the kernel's is bounded, too.
+	reclaimRounds = 10
+	reclaimApart  = 20 * time.Millisecond
+)
+
+// Reclaim makes the kernel give back page cache until at most so much memory is in use. The
+// error says how much is left. It takes up to seconds, and may be called beside all others.
+//
+// v1 reclaims when the limit is written, and refuses a limit below use: that is the limit
+// afterwards. v2 kills instead, so memory.reclaim (Linux 5.19), or memory.high for a moment, go
+// first.
+func (c *Container) Reclaim(to knowledge.Bytes) error {
+	c.host.mu.Lock()
+	dir, v2, closed := c.dirs[memory], c.host.at[memory].v2, c.closed
+	c.host.mu.Unlock()
+	if closed || dir == "" {
+		return c.refused("reclaim memory", fs.ErrClosed)
+	}
+	usage, ask := "memory.usage_in_bytes", limitV1
+	if v2 {
+		usage, ask = "memory.current", reclaimV2
+	}
+	var left knowledge.Bytes
+	for range reclaimRounds {
+		n, err := readNumber(filepath.Join(dir, usage))
+		if err != nil {
+			return c.refused("reclaim memory", err)
+		}
+		if left = knowledge.Bytes(n); left <= to {
+			return nil
+		}
+		if err := ask(dir, left, to); err != nil && err != unix.EBUSY && err != unix.EAGAIN {
+			return c.refused("reclaim memory", err)
+		}
+		time.Sleep(reclaimApart)
+	}
+	return fmt.Errorf("%s are in use and cannot be reclaimed down to %s", left, to)
+}
+
+func limitV1(dir string, _, to knowledge.Bytes) error {
+	return writeNumber(filepath.Join(dir, "memory.limit_in_bytes"), int64(to))
+}
+
+func reclaimV2(dir string, use, to knowledge.Bytes) error {
+	err := writeNumber(filepath.Join(dir, "memory.reclaim"), int64(use-to))
+	if err != unix.ENOENT {
+		return err
+	}
+	high := filepath.Join(dir, "memory.high")
+	was, err := os.ReadFile(high)
+	if err != nil {
+		return err
+	}
+	if err := writeNumber(high, int64(to)); err != nil {
+		return err
+	}
+	return os.WriteFile(high, was, 0)
+}
+
+func readNumber(path string) (int64, error) {
+	text, err := readBounded(path, 64)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.ParseInt(strings.TrimSpace(text), 10, 64)
+}
+
+// writeNumber returns the kernel's own error.
+func writeNumber(path string, n int64) error {
+	fd, err := openPath(append([]byte(path), 0), unix.O_WRONLY)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return pwrite(fd, strconv.AppendInt(nil, n, 10))
+}
