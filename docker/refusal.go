@@ -254,7 +254,7 @@ type versionAnswer struct {
 // askVersion asks without a version in the path, as a proxy allows it by default. The zero value:
 // there is no answer of use.
 func (s *session) askVersion(ctx context.Context) (v versionAnswer) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://docker/version", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.scheme()+"://docker/version", nil)
 	if err != nil {
 		return v
 	}

@@ -97,6 +97,7 @@ type Node struct {
 
 	store   *store.Store
 	engine  containerEngine
+	address docker.Address // of the engine
 	source  string // of the samples, for status
 	probes  *probes
 	machine machine
@@ -224,7 +225,7 @@ func (n *Node) openOps(keys *ops.KeyRing) {
 	about := ops.About{
 		Version: n.o.Version, Identity: n.identity, Started: n.started, Crashes: n.before.crashes,
 		StoreOpened: n.before.store, Source: n.source, Machine: n.machine.host, Config: n.cfg.Load, Engine: n.engine.State,
-		Refusals: n.engine.Refusals, UpdateRefused: n.engine.UpdateRefused,
+		Address: n.address, Refusals: n.engine.Refusals, UpdateRefused: n.engine.UpdateRefused,
 	}
 	if n.probes.kernel != nil {
 		about.Cgroup = n.probes.kernel.Version()
@@ -262,8 +263,11 @@ func (stamp) Run(e *zerolog.Event, _ zerolog.Level, _ string) {
 
 // openEngine makes the Engine's client and requests the description of the host once.
 func (n *Node) openEngine(ctx context.Context, cfg config.Config) (err error) {
+	if n.address, err = docker.Find(cfg.Docker.Host, n.o.Env); err != nil {
+		return fmt.Errorf("%w: docker.host: %w", ErrConfig, err)
+	}
 	n.engine, err = docker.Open(docker.Options{
-		Host: cfg.Docker.Host, Log: n.log, ResyncEvery: cfg.Monitor.ListEvery,
+		Host: n.address.Host, CertDir: n.address.CertDir, Log: n.log, ResyncEvery: cfg.Monitor.ListEvery,
 		UpdateTimeout: cfg.Docker.Timeout, InspectTimeout: cfg.Docker.Timeout / 2, ListTimeout: cfg.Docker.Timeout,
 		Observe: n.metrics.ObserveEngine,
 	})
@@ -360,7 +364,7 @@ func (n *Node) logStart() {
 		Stringer("mode", cfg.Node.Mode).Str("config", orDefaults(cfg.File)).Str("socket", cfg.API.Socket).
 		Str("monitor", n.server.Addr("monitor")).Str("controller", n.server.Addr("controller")).
 		Str("execution", n.server.Addr("execution")).Str("samples_from", n.source).
-		Str("engine", host.EngineVersion).Int("cpus", host.CPUs).Stringer("memory", host.Memory).
+		Str("engine", host.EngineVersion).Stringer("engine_address", n.address).Int("cpus", host.CPUs).Stringer("memory", host.Memory).
 		Int("crashes", n.before.crashes).
 		Msg("containers with effiscale.enable=true are managed, all others are only observed")
 }

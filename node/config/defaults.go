@@ -12,7 +12,7 @@ func Defaults() Config {
 	return Config{
 		Node: Node{DataDir: "/var/lib/effiscale", Mode: knowledge.ModeAuto, Zone: "default"},
 		Docker: Docker{
-			Host:     "unix:///var/run/docker.sock",
+			Host:     "",
 			Actuator: knowledge.ActuatorKernel,
 			Timeout:  10 * time.Second, // an update takes 20 ms, 190 ms at worst with 16 at once
 		},

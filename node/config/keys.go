@@ -66,8 +66,9 @@ func (c *Config) dockerKeys() []binding {
 	return []binding{
 		{
 			section: "docker", name: "host", restart: true,
-			help:  "address of the Docker Engine",
-			field: textField{&c.Docker.Host, checkEngine, `"unix:///path" or "tcp://host:port"`},
+			help: "address of the Docker Engine; empty: as docker has it (DOCKER_HOST, DOCKER_CONTEXT, the current context, " +
+				"unix:///var/run/docker.sock)",
+			field: textField{&c.Docker.Host, optional(checkEngine), `"unix:///path" or "tcp://host:port"; or empty`},
 		},
 		{
 			section: "docker", name: "actuator",

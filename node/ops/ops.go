@@ -2,6 +2,7 @@ package ops
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -27,6 +28,7 @@ type About struct {
 	Config      func() *config.Config // in force
 	// Engine is the state of the connection to the Docker Engine.
 	Engine func() (up bool, since time.Time, last string)
+	Address fmt.Stringer // of the Engine
 	// Refusals are the requests that it does not allow; UpdateRefused is why it changes no limit.
 	Refusals      func() []string
 	UpdateRefused func() string

@@ -55,7 +55,7 @@ func (o status) describe(units []mape.ContainerStatus) *view.Daemon {
 		Disagreements: config.Disagreements(containers),
 	}
 	d.Engine.Up, d.Engine.Since, d.Engine.Error = a.Engine()
-	d.Engine.Refusals = a.Refusals()
+	d.Engine.Refusals, d.Engine.Address = a.Refusals(), a.Address.String()
 	return d
 }
 

@@ -37,6 +37,8 @@ type Engine struct {
 	Up    bool
 	Since time.Time // zero: since the daemon's start
 	Error string
+	// Address is where it listens, and what named that.
+	Address string
 	// Refusals are the requests that it does not allow, each with the effect.
 	Refusals []string
 }
@@ -103,6 +105,7 @@ func nodeView(d *Daemon, sum *mape.Summary, now time.Time) api.NodeView {
 		MemoryBytes: int64(sum.Host.Memory), MemoryUsed: int64(sum.HostUsed),
 		PoolCPU: sum.Pool.Cores(), PoolCPUGranted: sum.Granted.Cores(),
 		Engine: "connected", EngineVersion: d.Machine.EngineVersion, APIVersion: d.Machine.APIVersion, Members: 1,
+		EngineAddress: d.Engine.Address,
 		Actuator: d.Actuator, Source: d.Source, Store: "ok", ConfigFile: d.ConfigFile,
 	}
 	if !connected(d, sum) {
