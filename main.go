@@ -94,7 +94,7 @@ func diagnose(ctx context.Context, o ctl.DoctorOptions) []api.Check {
 // demonstrate is `effiscale demo`.
 func demonstrate(ctx context.Context, o ctl.DemoOptions) error {
 	err := demo.Run(ctx, demo.Options{Shape: o.Shape, Duration: o.Duration, Plain: o.Plain, Colour: o.Colour, Out: o.Out,
-		Host: os.Getenv("DOCKER_HOST"), Sockets: config.Sockets(), Command: os.Args[0]})
+		Env: os.Environ(), Sockets: config.Sockets(), Command: os.Args[0]})
 	if errors.Is(err, demo.ErrBusy) {
 		return ctl.Coded(ctl.ExitRefused, err)
 	}

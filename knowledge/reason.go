@@ -99,7 +99,7 @@ const (
 	// Guards.
 	RuleMode          Rule = "mode" // Note: the mode
 	RuleNotManaged    Rule = "not-managed"
-	RuleClaimed       Rule = "claimed" // another daemon changes the container
+	RuleClaimed       Rule = "claimed"        // another daemon changes the container
 	RuleBadLabel      Rule = "bad-label"      // Note: the problem
 	RulePaused        Rule = "paused"         // seconds left; Note: "" or "down"
 	RuleExternal      Rule = "external"       // seconds left

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -57,7 +58,11 @@ func Validate(path string, env []string) (text string, warnings []string, err er
 	if err != nil {
 		return "", nil, err
 	}
-	text = cfg.Effective()
+	engine, err := docker.Find(cfg.Docker.Host, env)
+	if err != nil {
+		return "", nil, fmt.Errorf("docker.host: %w", err)
+	}
+	text = fmt.Sprintf("%s\n# Docker Engine: %s\n", strings.TrimRight(cfg.Effective(), "\n"), engine)
 	cfg.FitUser()
 	warnings, err = files.Check(&cfg, time.Now())
 	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
@@ -98,7 +103,7 @@ type Node struct {
 	store   *store.Store
 	engine  containerEngine
 	address docker.Address // of the engine
-	source  string // of the samples, for status
+	source  string         // of the samples, for status
 	probes  *probes
 	machine machine
 	loop    *mape.Loop
@@ -364,7 +369,8 @@ func (n *Node) logStart() {
 		Stringer("mode", cfg.Node.Mode).Str("config", orDefaults(cfg.File)).Str("socket", cfg.API.Socket).
 		Str("monitor", n.server.Addr("monitor")).Str("controller", n.server.Addr("controller")).
 		Str("execution", n.server.Addr("execution")).Str("samples_from", n.source).
-		Str("engine", host.EngineVersion).Stringer("engine_address", n.address).Int("cpus", host.CPUs).Stringer("memory", host.Memory).
+		Stringer("engine_address", n.address).Str("engine", host.EngineVersion).
+		Int("cpus", host.CPUs).Stringer("memory", host.Memory).
 		Int("crashes", n.before.crashes).
 		Msg("containers with effiscale.enable=true are managed, all others are only observed")
 }

@@ -212,17 +212,15 @@ func parseProcessCgroups(text, id string, at *[hierarchies]mount) (paths [hierar
 	return paths
 }
 
-// upTo cuts the path after the element that is the container's own cgroup. A
-// container may move its processes into children of it, as docker:dind does.
+// upTo cuts the path after the element that is the container's own cgroup, which has the
+// id in its name whatever engine made it: ID, docker-ID.scope, libpod-ID.scope. A container may
+// move its processes into children of it, as docker:dind does.
 func upTo(p, id string) (string, bool) {
 	p = path.Clean("/" + p)
-	for _, own := range []string{scope(id), id} {
-		if i := strings.LastIndex(p, "/"+own); i >= 0 {
-			end := i + 1 + len(own)
-			if end == len(p) || p[end] == '/' {
-				return p[:end], true
-			}
-		}
+	i := strings.LastIndex(p, id)
+	if i < 0 {
+		return "", false
 	}
-	return "", false
+	rest, _, _ := strings.Cut(p[i:], "/")
+	return p[:i] + rest, true
 }

@@ -38,10 +38,11 @@ type NodeView struct {
 	Engine         string    `json:"engine"`           // "connected", "unreachable for 12s: …"
 	EngineVersion  string    `json:"engine_version"`
 	APIVersion     string    `json:"api_version"`
-	Cgroup         string    `json:"cgroup"`   // "v1 cgroupfs", "v2 systemd", "hybrid cgroupfs"
-	Actuator       string    `json:"actuator"` // "kernel", "engine"
-	Source         string    `json:"source"`   // "kernel files", "engine stats: why"
-	Store          string    `json:"store"`    // "ok", "degraded: disk full"
+	EngineAddress  string    `json:"engine_address,omitempty"` // with what named it: "unix:///… (the default)"
+	Cgroup         string    `json:"cgroup"`                   // "v1 cgroupfs", "v2 systemd", "hybrid cgroupfs"
+	Actuator       string    `json:"actuator"`                 // "kernel", "engine"
+	Source         string    `json:"source"`                   // "kernel files", "engine stats: why"
+	Store          string    `json:"store"`                    // "ok", "degraded: disk full"
 	Members        int       `json:"members"`
 	ConfigFile     string    `json:"config_file"` // "" : defaults
 }

@@ -5,6 +5,7 @@
 package demo
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,7 +26,9 @@ type Options struct {
 	Plain    bool          // lines instead of a live picture
 	Colour   bool
 	Out      io.Writer
-	Host     string   // the Engine; "": docker.DefaultHost
+	Host     string   // the Engine; "": found by Env, as the daemon does
+	CertDir  string   // of Host
+	Env      []string // as os.Environ
 	Binary   string   // the program; "": this one
 	Sockets  []string // where a daemon of this host would listen
 	Command  string   // how the user started the program, for the hints; "": effiscale
@@ -41,10 +44,12 @@ type demo struct {
 	plan   scenario
 	kind   kind
 	engine Lifecycle
-	host   knowledge.Host
-	cgroup *cgroup.Host // nil: kernel files cannot be read
-	screen screen
-	undo   []undo // what was made, and how it is removed
+	// address is the Engine's, with what named it.
+	address docker.Address
+	host    knowledge.Host
+	cgroup  *cgroup.Host // nil: kernel files cannot be read
+	screen  screen
+	undo    []undo // what was made, and how it is removed
 }
 
 type undo struct {
@@ -61,13 +66,15 @@ func Run(ctx context.Context, o Options) error {
 	if o.Binary == "" {
 		o.Binary = "/proc/self/exe"
 	}
-	if o.Host == "" {
-		o.Host = docker.DefaultHost
+	a, err := docker.Find(o.Host, o.Env)
+	if err != nil {
+		return err
 	}
+	o.Host, o.CertDir = a.Host, cmp.Or(o.CertDir, a.CertDir)
 	if o.Command == "" {
 		o.Command = "effiscale"
 	}
-	d := &demo{Options: o, id: idOf(os.Getpid())}
+	d := &demo{Options: o, id: idOf(os.Getpid()), address: a}
 	if d.id == "" {
 		return errors.New("cannot read /proc/self/stat: is /proc mounted?")
 	}

@@ -29,7 +29,7 @@ const (
 // choose picks the kind that this host and this user can have, and returns what to tell
 // the user about it; "": nothing.
 func (d *demo) choose(ctx context.Context) (note string, err error) {
-	if d.engine, err = docker.Open(docker.Options{Host: d.Host}); err != nil {
+	if d.engine, err = docker.Open(docker.Options{Host: d.Host, CertDir: d.CertDir}); err != nil {
 		return "", err
 	}
 	d.push("connection", func(context.Context) error { return d.engine.Close() })
@@ -78,12 +78,13 @@ func (d *demo) useContainers(ctx context.Context) error {
 	return d.directory()
 }
 
-// engineNote says what root would add.
+// engineNote names the Engine, and says what root would add.
 func (d *demo) engineNote() string {
+	at := fmt.Sprintf("Docker Engine %s at %s.", d.host.EngineVersion, d.address)
 	if os.Geteuid() == 0 {
-		return ""
+		return at
 	}
-	return fmt.Sprintf("This user has access to the Docker Engine and is not root: "+
+	return at + fmt.Sprintf("\nThis user has access to the Docker Engine and is not root: "+
 		"limits are changed through the Engine.\n"+
 		"As root, EffiScale also writes the CPU quota to the kernel directly, which is faster:\n\n"+
 		"    sudo %s demo", d.Command)
@@ -131,7 +132,7 @@ func (d *demo) useProcesses(ctx context.Context) (note string, err error) {
 		return fmt.Sprintf("%s, and the demo without one fails: %v.", none, err), nil
 	}
 	d.push("processes", func(context.Context) error { return e.Close() })
-	d.kind, d.Host = processes, "unix://"+socket
+	d.kind, d.Host, d.CertDir = processes, "unix://"+socket, ""
 	if d.engine, err = docker.Open(docker.Options{Host: d.Host}); err != nil {
 		return "", err
 	}

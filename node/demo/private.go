@@ -74,6 +74,9 @@ func startDaemon(ctx context.Context, o Options, id string) (*daemon, error) {
 	cmd := exec.Command(o.Binary, "run", "--config", file)
 	cmd.Stdout, cmd.Stderr, cmd.Dir = log, log, dir
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "TMPDIR=" + dir} // no EFFISCALE_ of the user's
+	if o.CertDir != "" {
+		cmd.Env = append(cmd.Env, "DOCKER_TLS_VERIFY=1", "DOCKER_CERT_PATH="+o.CertDir)
+	}
 	// A group of its own: Ctrl-C at the terminal ends the demo, and that ends it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	d := &daemon{client: api.NewClient(filepath.Join(dir, "sock")), log: log.Name(), ended: make(chan struct{})}

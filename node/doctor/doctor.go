@@ -12,10 +12,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 
-	"github.com/effiscale/effiscale/docker"
 	"github.com/effiscale/effiscale/docker/cgroup"
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/node/api"
@@ -32,7 +30,7 @@ type Options struct {
 // Run checks everything that the daemon needs, and changes nothing.
 func Run(ctx context.Context, o Options) []api.Check {
 	if o.ConfigFile == "" {
-		o.ConfigFile = runningFile(ctx, o)
+		o.ConfigFile = running(ctx, o, "").ConfigFile
 	}
 	cfg, err := config.LoadForUser(o.ConfigFile, o.Env, o.Socket)
 	checks := []api.Check{verdict("configuration", "error", err, configurationText(cfg.File),
@@ -43,8 +41,8 @@ func Run(ctx context.Context, o Options) []api.Check {
 	} else {
 		checks = append(checks, checkFiles(&cfg))
 	}
-	engine, host, containers := checkEngine(ctx, cfg)
-	checks = append(checks, engine)
+	engine, host, containers := checkEngine(ctx, cfg, o)
+	checks = append(checks, engine...)
 	checks = append(checks, checkKernel(host, containers, cfg)...)
 	checks = append(checks, checkClock(), checkDescriptors(), checkDisk(cfg), checkWriters(cfg), checkDaemon(ctx, cfg))
 	return append(checks, checkCluster(ctx, cfg)...)
@@ -65,19 +63,22 @@ func checkFiles(cfg *config.Config) api.Check {
 		"correct the file that is named")
 }
 
-// runningFile is the configuration file of the running daemon; "": none runs.
-func runningFile(ctx context.Context, o Options) string {
-	cfg, err := config.LoadForUser("", o.Env, o.Socket)
-	if err != nil {
-		return ""
+// running is the daemon at a socket, or at the default one; the zero value: none runs.
+func running(ctx context.Context, o Options, socket string) api.NodeView {
+	if socket == "" {
+		cfg, err := config.LoadForUser("", o.Env, o.Socket)
+		if err != nil {
+			return api.NodeView{}
+		}
+		socket = cfg.API.Socket
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	s, err := api.OpStatus.Call(ctx, api.NewClient(cfg.API.Socket), api.None{})
+	s, err := api.OpStatus.Call(ctx, api.NewClient(socket), api.None{})
 	if err != nil {
-		return ""
+		return api.NodeView{}
 	}
-	return s.Node.ConfigFile
+	return s.Node
 }
 
 // verdict is a check that failed with err, or is fine.
@@ -102,29 +103,6 @@ func driverText(driver string) string {
 	return "driver " + driver
 }
 
-// checkEngine asks the Engine for its version and its containers.
-func checkEngine(ctx context.Context, cfg config.Config) (api.Check, knowledge.Host, []knowledge.Container) {
-	remedy := "start it (`sudo systemctl start docker`), or set its address in docker.host"
-	c, err := docker.Open(docker.Options{Host: cfg.Docker.Host, Log: zerolog.Nop()})
-	if err != nil {
-		return verdict("engine", "error", err, "", "correct docker.host"), knowledge.Host{}, nil
-	}
-	defer func() { _ = c.Close() }()
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	h, err := c.Host(ctx)
-	if kind, ok := docker.KindOf(err); ok && kind == docker.KindPermission {
-		remedy = "run as root, or as a member of the group that owns the socket"
-	}
-	if err != nil {
-		return verdict("engine", "error", err, "", remedy), h, nil
-	}
-	list, err := c.List(ctx)
-	fine := fmt.Sprintf("%s, API %s, %d containers, %d cores, %s",
-		h.EngineVersion, h.APIVersion, len(list), h.CPUs, h.Memory)
-	return verdict("engine", "error", err, fine, remedy), h, list
-}
-
 // checkKernel checks the cgroup files, the right to write them, and which signals the kernel
 // measures.
 func checkKernel(h knowledge.Host, containers []knowledge.Container, cfg config.Config) []api.Check {
@@ -147,30 +125,6 @@ func checkKernel(h knowledge.Host, containers []knowledge.Container, cfg config.
 	}
 	return append(checks, verdict("swap accounting", "warning", noSwap, "swap is accounted",
 		"boot with swapaccount=1; without it a container's swap has no limit"))
-}
-
-func checkWrite(k *cgroup.Host, containers []knowledge.Container, cfg config.Config) api.Check {
-	const name = "quota files"
-	if cfg.Docker.Actuator == knowledge.ActuatorEngine {
-		return verdict(name, "warning", nil, `not needed: docker.actuator = "engine"`, "")
-	}
-	for i := range containers {
-		if containers[i].State != knowledge.StateRunning {
-			continue
-		}
-		c, err := k.Attach(containers[i])
-		if err != nil {
-			continue
-		}
-		var refused error
-		if !c.Writable() {
-			refused = fmt.Errorf("cannot be written below %s", c.Path())
-		}
-		_ = c.Close()
-		return verdict(name, "warning", refused, "can be written",
-			`run as root; or set docker.actuator = "engine", which is slower and has all functions`)
-	}
-	return verdict(name, "warning", nil, "not checked: no container runs", "")
 }
 
 // checkClock compares the wall clock with the time at which this program was made: a clock

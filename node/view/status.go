@@ -106,7 +106,7 @@ func nodeView(d *Daemon, sum *mape.Summary, now time.Time) api.NodeView {
 		PoolCPU: sum.Pool.Cores(), PoolCPUGranted: sum.Granted.Cores(),
 		Engine: "connected", EngineVersion: d.Machine.EngineVersion, APIVersion: d.Machine.APIVersion, Members: 1,
 		EngineAddress: d.Engine.Address,
-		Actuator: d.Actuator, Source: d.Source, Store: "ok", ConfigFile: d.ConfigFile,
+		Actuator:      d.Actuator, Source: d.Source, Store: "ok", ConfigFile: d.ConfigFile,
 	}
 	if !connected(d, sum) {
 		since := d.Engine.Since

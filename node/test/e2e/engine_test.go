@@ -54,6 +54,7 @@ type spec struct {
 	stranger      bool // without effiscale.enable
 	network       bool
 	restart       string // restart policy
+	parent        string // of its control group
 }
 
 // box is a running container.
@@ -87,6 +88,9 @@ func (g group) box(t *testing.T, name string, s spec) *box {
 	}
 	if s.network {
 		host["NetworkMode"] = "bridge"
+	}
+	if s.parent != "" {
+		host["CgroupParent"] = s.parent
 	}
 	if s.restart != "" {
 		host["RestartPolicy"] = map[string]any{"Name": s.restart}

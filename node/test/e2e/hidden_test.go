@@ -1,6 +1,9 @@
 package e2e
 
 import (
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -40,5 +43,30 @@ func TestHiddenMounts(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestDoctorBelowAnotherParent: containers below a parent of their own are found, by the daemon
+// and by the doctor (row 138).
+func TestDoctorBelowAnotherParent(t *testing.T) {
+	t.Parallel()
+	d := newDaemon(t)
+	b := d.box(t, "web", spec{do: "cpu --cores 0.05", cpus: 0.5, parent: "/" + d.name + "/deep"})
+	t.Cleanup(func() { // the Engine leaves the parents behind
+		b.remove()
+		for _, dir := range []string{"deep", ""} {
+			found, _ := filepath.Glob(filepath.Join("/sys/fs/cgroup/*", d.name, dir))
+			for _, path := range append(found, filepath.Join("/sys/fs/cgroup", d.name, dir)) {
+				_ = os.Remove(path)
+			}
+		}
+	})
+	d.start()
+	d.sees(b)
+	out, errs, _ := d.run("doctor", "--config", d.path("x.toml"))
+	for _, want := range []string{"quota files: can be written", rig.docker.Socket, "docker.host"} {
+		if !strings.Contains(strings.Join(strings.Fields(out), " "), want) {
+			t.Errorf("doctor does not say %q:\n%s%s", want, out, errs)
+		}
 	}
 }

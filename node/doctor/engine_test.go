@@ -1,0 +1,103 @@
+package doctor
+
+import (
+	"context"
+	"encoding/json"
+	"net"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/effiscale/effiscale/docker/dockertest"
+	"github.com/effiscale/effiscale/node/api"
+	"github.com/effiscale/effiscale/node/config"
+)
+
+// daemonAt answers like a daemon that uses the Engine at an address.
+func daemonAt(t *testing.T, socket, engine string) {
+	t.Helper()
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_ = json.NewEncoder(w).Encode(api.Status{Schema: api.Schema, Node: api.NodeView{EngineAddress: engine}})
+	})}
+	go func() { _ = s.Serve(l) }()
+	t.Cleanup(func() { _ = s.Close() })
+}
+
+// TestEngineOfTheDaemon: the doctor asks the Engine of the running daemon, else the one that a
+// daemon would find, and prints its address and what named it (row 138).
+func TestEngineOfTheDaemon(t *testing.T) {
+	own, shell := dockertest.New(t, dockertest.Options{NCPU: 3}), dockertest.New(t, dockertest.Options{NCPU: 7})
+	o := Options{Env: []string{"DOCKER_HOST=" + shell.Host()}}
+	cfg := config.Defaults()
+	cfg.API.Socket = filepath.Join(t.TempDir(), "s")
+	checks, _, _ := checkEngine(t.Context(), cfg, o)
+	if d := checks[0].Detail; !checks[0].OK || !strings.Contains(d, "7 cores") ||
+		!strings.Contains(d, shell.Host()+" (DOCKER_HOST)") {
+		t.Errorf("no daemon: %+v", checks[0])
+	}
+	cfg.Docker.Host = own.Host()
+	checks, _, _ = checkEngine(t.Context(), cfg, o)
+	if d := checks[0].Detail; !strings.Contains(d, "3 cores") || !strings.Contains(d, "(docker.host)") {
+		t.Errorf("configured: %+v", checks[0])
+	}
+	cfg.Docker.Host = ""
+	daemonAt(t, cfg.API.Socket, own.Host()+" (docker.host)")
+	checks, _, _ = checkEngine(t.Context(), cfg, o)
+	if d := checks[0].Detail; !strings.Contains(d, "3 cores") || !strings.Contains(d, "of the running daemon, from docker.host") {
+		t.Errorf("daemon: %+v", checks[0])
+	}
+	if i := slices.IndexFunc(checks, func(c api.Check) bool { return c.Name == "engine address" }); i < 0 ||
+		!strings.Contains(checks[i].Detail, shell.Host()) {
+		t.Errorf("the shell's other Engine is not named: %+v", checks)
+	}
+	o.Env = []string{"DOCKER_HOST=ssh://far"}
+	checks, _, _ = checkEngine(t.Context(), cfg, o)
+	if !checks[0].OK {
+		t.Errorf("the daemon's Engine was not asked: %+v", checks[0])
+	}
+	cfg.API.Socket = filepath.Join(t.TempDir(), "none")
+	checks, _, _ = checkEngine(t.Context(), cfg, o)
+	if checks[0].OK || !strings.Contains(checks[0].Detail, "starts no program") {
+		t.Errorf("ssh: %+v", checks[0])
+	}
+}
+
+// TestDoctorOfRefusals names each request that is refused, and the engine that is not Docker's
+// (row 137).
+func TestDoctorOfRefusals(t *testing.T) {
+	ask := func(o dockertest.Options, op string) []api.Check {
+		e := dockertest.New(t, o)
+		e.Run(dockertest.Spec{Name: "web"})
+		if op != "" {
+			e.Inject(dockertest.Fault{Op: op, Status: 403, Body: "<h1>403 Forbidden</h1>", Type: "text/html"})
+		}
+		cfg := config.Defaults()
+		cfg.API.Socket = filepath.Join(t.TempDir(), "s")
+		checks, _, _ := checkEngine(context.Background(), cfg, Options{Env: []string{"DOCKER_HOST=" + e.Host()}})
+		return checks
+	}
+	for op, request := range map[string]string{
+		dockertest.Ping: "GET /_ping", dockertest.Info: "GET /info", dockertest.List: "GET /containers/json",
+		dockertest.Inspect: "GET /containers/ID/json", dockertest.UpdateC: "POST /containers/ID/update",
+		dockertest.Stats: "GET /containers/ID/stats",
+	} {
+		checks := ask(dockertest.Options{}, op)
+		if !checks[0].OK || len(checks) != 2 || checks[1].OK || !strings.HasPrefix(checks[1].Detail, request) {
+			t.Errorf("%s: %+v", op, checks)
+		}
+	}
+	if checks := ask(dockertest.Options{}, ""); len(checks) != 2 || !checks[1].OK {
+		t.Errorf("all is allowed: %+v", checks)
+	}
+	checks := ask(dockertest.Options{Podman: true}, "")
+	if !strings.Contains(checks[0].Detail, "Podman Engine") || len(checks) != 2 ||
+		!strings.Contains(checks[1].Detail, "no limit is changed") {
+		t.Errorf("Podman: %+v", checks)
+	}
+}
