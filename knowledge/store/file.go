@@ -46,6 +46,7 @@ const (
 	bucketModels    = "models"    // service → time written, bytes
 	bucketSeals     = "seals"     // image, host → time written, that host's signature over its copy
 	bucketTerms     = "terms"     // "." and the service → JSON of the highest Term seen
+	bucketAnswers   = "answers"   // request key → time written, JSON of Answer
 
 	keySchema   = "schema"
 	keyIdentity = "identity"
@@ -54,13 +55,13 @@ const (
 
 var buckets = [...]string{
 	bucketMeta, bucketJournal, bucketOpen, bucketKeys, bucketOriginals, bucketDocs, bucketProfiles, bucketStates,
-	bucketSeries, bucketImages, bucketModels, bucketSeals, bucketTerms,
+	bucketSeries, bucketImages, bucketModels, bucketSeals, bucketTerms, bucketAnswers,
 }
 
 // added are the buckets that files of the first versions do not have; they are
 // created when such a file is opened for writing. The schema version stays: those
 // versions ignore buckets that they do not know.
-var added = [...]string{bucketImages, bucketModels, bucketSeals, bucketTerms}
+var added = [...]string{bucketImages, bucketModels, bucketSeals, bucketTerms, bucketAnswers}
 
 // cell is one key of one bucket.
 type cell struct{ bucket, key string }

@@ -49,6 +49,7 @@ func (s *Store) Prune(now time.Time) error {
 			{bucketProfiles, size / 16384, profileLife}, {bucketImages, size / 16384, profileLife},
 			{bucketSeals, size / 16384, profileLife}, {bucketModels, size >> 20, profileLife},
 			{bucketStates, size / 8192, stateLife}, {bucketKeys, maxJournal, keyLife},
+			{bucketAnswers, s.opt.mostAnswers(), keyLife},
 		} {
 			if err := prune(tx, b.bucket, b.most, func(k string, at time.Time) bool {
 				alive := b.bucket == bucketStates && (s.alive == nil || s.alive[knowledge.ContainerID(k)])

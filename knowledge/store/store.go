@@ -89,6 +89,7 @@ type Store struct {
 	Originals Originals
 	Documents Documents
 	Terms     Terms
+	Answers   Answers
 	Learned   Learned
 
 	opt Options
@@ -139,6 +140,7 @@ func Open(o Options) (*Store, Opened, error) {
 	s.Originals = Originals{s: s, all: map[knowledge.ContainerID]knowledge.Original{}}
 	s.Documents = Documents{s: s, all: map[string][]byte{}}
 	s.Terms = Terms{s: s, all: map[knowledge.ServiceKey]knowledge.Term{}}
+	s.Answers = Answers{s: s}
 	s.Learned = Learned{s: s}
 	s.mu.Lock()
 	defer s.mu.Unlock()

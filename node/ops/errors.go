@@ -16,16 +16,13 @@ func kinds() map[api.Kind]int {
 		api.KindBadRequest: http.StatusBadRequest, api.KindNotFound: http.StatusNotFound,
 		api.KindRefused: http.StatusConflict, api.KindTimeout: http.StatusGatewayTimeout,
 		api.KindUnavailable: http.StatusBadGateway, api.KindForbidden: http.StatusForbidden,
+		api.KindInvalid: http.StatusUnprocessableEntity,
 	}
 }
 
 // forPeer is an error of this host as it is sent to another one.
 func forPeer(err error) error {
-	kind := api.KindOf(err)
-	if kind == api.KindInvalid {
-		kind = api.KindBadRequest
-	}
-	status, ok := kinds()[kind]
+	status, ok := kinds()[api.KindOf(err)]
 	if !ok {
 		return err
 	}

@@ -36,7 +36,7 @@ func loopError(err error) error {
 	case errors.Is(err, mape.ErrAmbiguous):
 		return api.Errorf(api.KindBadRequest, "%v", err)
 	case errors.Is(err, mape.ErrStopped):
-		return api.Errorf(api.KindUnavailable, "the daemon is stopping: try again in a few seconds")
+		return notFinal{api.Errorf(api.KindUnavailable, "the daemon is stopping: try again in a few seconds")}
 	}
 	return err
 }

@@ -75,7 +75,7 @@ func New(o Options) *Set {
 	held := &pauses{host: h}
 	s := &Set{
 		explain: explain{finder: f, source: o.About.Source}, plan: plan{h, p}, records: records{h, p}, trace: trace{h, p},
-		scale: scale{finder: f, keyed: make(chan struct{}, 1)}, pause: pause{held, p}, restore: restore{f, held},
+		scale: scale{f, newOnce(o.Store, o.Log)}, pause: pause{held, p}, restore: restore{f, held},
 		leave: leave{p, o.Log}, keys: &keys{peers: p, ring: o.Keys, log: o.Log}, controllers: &controllers{host: h, peers: p},
 		metrics: metrics{h}, Reach: &Reach{peers: p, log: o.Log}, host: h, peers: p, reload: o.Reload,
 	}

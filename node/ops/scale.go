@@ -20,7 +20,12 @@ const (
 // scale sets limits of one container on request, inside every guard of its host.
 type scale struct {
 	finder
-	keyed chan struct{} // a token for the one request with an Idempotency-Key that is running
+	once *once
+}
+
+// what tells requests with one Idempotency-Key apart.
+func what(q api.ScaleRequest) string {
+	return fmt.Sprintf("scale %q %q %v %d %v", q.Container, q.Direction, q.CPU, q.Memory, q.DryRun)
 }
 
 // maxBy bounds the name of a client that another host sends, with that host's name.
@@ -34,10 +39,12 @@ func (o scale) method() method[api.ScaleRequest, api.ScaleResult] {
 		return api.OpScale.Check(q)
 	}
 	here := func(ctx context.Context, _ knowledge.NodeID, q api.ScaleRequest) (res api.ScaleResult, err error) {
-		if q.Container, err = o.container(ctx, q.Container); err != nil {
-			return res, err
-		}
-		return o.here(ctx, q)
+		return answerOnce(ctx, o.once, q.Key, what(q), func(ctx context.Context) (api.ScaleResult, error) {
+			if q.Container, err = o.container(ctx, q.Container); err != nil {
+				return res, err
+			}
+			return o.here(ctx, q)
+		})
 	}
 	return method[api.ScaleRequest, api.ScaleResult]{
 		name: "scale", maxBody: 16 << 10, member: true, check: check, here: here}
@@ -50,7 +57,14 @@ func byAt(by, host string) string {
 }
 
 // Scale sets limits of a container on whichever host it runs.
-func (o scale) Scale(ctx context.Context, q api.ScaleRequest) (res api.ScaleResult, err error) {
+func (o scale) Scale(ctx context.Context, q api.ScaleRequest) (api.ScaleResult, error) {
+	return answerOnce(ctx, o.once, q.Key, what(q), func(ctx context.Context) (api.ScaleResult, error) {
+		return o.anywhere(ctx, q)
+	})
+}
+
+// anywhere is Scale for a request that was not answered before.
+func (o scale) anywhere(ctx context.Context, q api.ScaleRequest) (res api.ScaleResult, err error) {
 	at, err := o.peers.locate(q.Container)
 	if err != nil {
 		return res, err
@@ -82,12 +96,6 @@ func (o scale) Scale(ctx context.Context, q api.ScaleRequest) (res api.ScaleResu
 // here is Scale for a container of this host.
 func (o scale) here(ctx context.Context, q api.ScaleRequest) (res api.ScaleResult, err error) {
 	if q.Key != "" {
-		select { // of two requests with one key the second finds the result of the first
-		case o.keyed <- struct{}{}:
-			defer func() { <-o.keyed }()
-		case <-ctx.Done():
-			return res, ctx.Err()
-		}
 		if res, again, err := o.repeated(q); again || err != nil {
 			return res, err
 		}
@@ -216,8 +224,8 @@ func failure(r knowledge.Record) error {
 	return api.Errorf(kind, "%s was not changed: %s", r.Action.Resize.Resource, r.Outcome.Message)
 }
 
-// repeated answers a request that was made before with the same key, as it was
-// answered then.
+// repeated answers a request that was begun before with the same key, and whose answer was not
+// kept, from the history: the daemon ended in between, or another host was asked.
 func (o scale) repeated(q api.ScaleRequest) (res api.ScaleResult, again bool, err error) {
 	records, err := o.host.store.Journal.ByKey(q.Key)
 	if err != nil {
@@ -235,8 +243,8 @@ func (o scale) repeated(q api.ScaleRequest) (res api.ScaleResult, again bool, er
 			return res, true, api.Errorf(api.KindRefused,
 				"this Idempotency-Key belongs to a request about container %s: each request needs its own", a.Name)
 		case r.Outcome.Result == knowledge.ResultOpen:
-			return res, true, api.Errorf(api.KindUnavailable,
-				"the first request with this Idempotency-Key is still running: retry later")
+			return res, true, notFinal{api.Errorf(api.KindUnavailable,
+				"the first request with this Idempotency-Key is still running: retry later")}
 		case r.Outcome.Result > knowledge.ResultAdjusted && r.Outcome.Result != knowledge.ResultReverted:
 			return res, true, failure(r)
 		}
@@ -254,9 +262,12 @@ func (o scale) repeated(q api.ScaleRequest) (res api.ScaleResult, again bool, er
 
 // Replicate changes the number of replicas, which is one so far.
 func (o scale) Replicate(ctx context.Context, q api.ReplicaRequest) ([]string, error) {
-	if _, err := o.host.find(ctx, q.Container); err != nil {
-		return nil, err
-	}
-	return nil, api.Errorf(api.KindRefused,
-		"the number of replicas is bounded to 1..1 (effiscale.replicas); scale vertically instead: POST /scale/vertical")
+	what := fmt.Sprintf("replicas %q %q %d", q.Container, q.Direction, q.Replicas)
+	return answerOnce(ctx, o.once, q.Key, what, func(ctx context.Context) ([]string, error) {
+		if _, err := o.host.find(ctx, q.Container); err != nil {
+			return nil, err
+		}
+		return nil, api.Errorf(api.KindRefused,
+			"the number of replicas is bounded to 1..1 (effiscale.replicas); scale vertically instead: POST /scale/vertical")
+	})
 }

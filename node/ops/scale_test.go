@@ -21,7 +21,7 @@ func TestRow62SameRequestAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.Close() })
-	o := scale{finder: finder{host: &host{store: s}}, keyed: make(chan struct{}, 1)}
+	o := scale{finder: finder{host: &host{store: s}}, once: newOnce(s, zerolog.Nop())}
 	id := knowledge.ContainerID(strings.Repeat("ab", 32))
 	for _, c := range []struct {
 		key    string

@@ -117,6 +117,8 @@ func faults() []fault {
 		{128, "a local user who may not change anything uses the services on loopback", "403 with what to do; reads are answered"},
 		{132, "a bad, missing or readable file that the configuration names", "the same text from validate, start, reload, doctor"},
 		{133, "a full disk at the first start", "ends with 74, which systemd restarts for"},
+		{130, "a request key sent again, with the same or another body, at once or after a restart",
+			"the same answer to the byte, done once; another request is 409"},
 		{129, "requests with unknown, doubled, null or contradicting fields", "422, named with what is allowed; nothing is done"},
 		{
 			136,
