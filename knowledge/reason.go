@@ -115,6 +115,9 @@ const (
 	RuleWorkingSet    Rule = "working-set"    // requested bytes, working set, minimum
 	RuleHostMemory    Rule = "host-memory"    // bytes more, bytes left in the budget
 	RuleHostCPU       Rule = "host-cpu"       // requested cores, host cores
+	RuleOuterMost     Rule = "outer-most"     // requested, allowed; Note: what bounds it
+	RuleOuterLeast    Rule = "outer-least"    // requested, least; Note: what bounds it
+	RuleRefused       Rule = "refused"        // Note: the kernel's or the Engine's error
 	RuleEvidence      Rule = "evidence"       // age seconds, allowed seconds
 	RuleRaisedFloor   Rule = "raised-floor"   // requested, floor, seconds left
 	RuleCooldown      Rule = "cooldown"       // seconds left

@@ -55,7 +55,7 @@ func (c *container) claim(now time.Time) knowledge.NanoCPU {
 	if now.Sub(c.request.at) < requestFor && d.Verb != knowledge.Shrink {
 		claim = max(claim, c.request.quota)
 	}
-	return claim
+	return c.atMost(claim)
 }
 
 // requestedNow is the quota that a decision to grow requests of the pool.
@@ -73,10 +73,12 @@ func (c *container) requestedNow() knowledge.NanoCPU {
 	return c.Window.UsageMax // a first limit
 }
 
-// atMost is a quota within the policy's bound.
+// atMost is a quota within the policy's bound and those of the cgroups around.
 func (c *container) atMost(quota knowledge.NanoCPU) knowledge.NanoCPU {
-	if top := c.Policy.CPU.Max; top > 0 {
-		return min(quota, top)
+	for _, top := range [...]knowledge.NanoCPU{c.Policy.CPU.Max, c.Window.Bounds.CPU} {
+		if top > 0 {
+			quota = min(quota, top)
+		}
 	}
 	return quota
 }

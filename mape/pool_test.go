@@ -103,3 +103,27 @@ func TestIdleQuotasAreLeftAlone(t *testing.T) {
 		}
 	}
 }
+
+// Row 123: bounds around a container bound what it wants of the pool and what is written,
+// and its explanation names them; an inner cgroup's quota bounds cuts.
+func TestBoundsAreNamed(t *testing.T) {
+	h := newHost(t, options{cpus: 2})
+	b := h.run("web", knowledge.Limits{CPU: core / 5, Memory: 256 * mib, MemorySwap: 512 * mib}, nil)
+	b.demand, b.bounds = 1.3, knowledge.Bounds{CPU: core / 2, CPUBy: knowledge.BoundParent}
+	other := h.run("other", knowledge.Limits{CPU: core / 5, Memory: 256 * mib, MemorySwap: 512 * mib}, nil)
+	other.demand = 1.2
+	inner := h.run("inner", knowledge.Limits{CPU: core, Memory: 256 * mib, MemorySwap: 512 * mib}, nil)
+	inner.bounds = knowledge.Bounds{CPULeast: core * 3 / 10, CPULeastBy: knowledge.BoundInner}
+	h.pass(2 * time.Minute)
+	d := h.container(b).planned[knowledge.ResourceCPU].Decision
+	if b.kernel.CPU != core/2 || d.Verb != knowledge.Hold || !strings.Contains(d.Reason.String(), "parent cgroup") {
+		t.Errorf("%s, %s %s: %s", b.kernel.CPU, d.Verb, knowledge.NanoCPU(d.To), d.Reason)
+	}
+	if other.kernel.CPU < core*12/10 {
+		t.Errorf("the other one has %s: what a parent does not allow is claimed", other.kernel.CPU)
+	}
+	d = h.container(inner).planned[knowledge.ResourceCPU].Decision
+	if inner.kernel.CPU != core*3/10 || !strings.Contains(d.Reason.String(), "inner cgroup") {
+		t.Errorf("%s: %s", inner.kernel.CPU, d.Reason)
+	}
+}

@@ -123,6 +123,7 @@ type Input struct {
 type retry struct {
 	at       time.Time
 	failures int
+	refused  refusal
 }
 
 // inspection is the state of the inspects of one container.

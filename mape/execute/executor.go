@@ -205,6 +205,12 @@ func (e *Executor) writeQuota(c *Container, to knowledge.NanoCPU) bool {
 		return false
 	}
 	if err := c.Probe.SetQuota(to, 0); err != nil {
+		if invalid(err) {
+			c.refuse(e.now(), &knowledge.Resize{From: int64(c.Window.Quota), To: int64(to)}, err)
+			c.LastError, c.LastErrorAt = err.Error(), e.now()
+			e.log.Warn().Err(err).Str("container", c.Name).Float64("cores", to.Cores()).Msg("the kernel refused a CPU quota")
+			return false
+		}
 		c.KernelRefused = err.Error()
 		e.log.Warn().Err(err).Str("container", c.Name).Msg("cannot write the quota file; using the Engine instead")
 		return false
@@ -248,6 +254,9 @@ func (e *Executor) cpu(now time.Time, c *Container, a knowledge.Action, done fun
 		e.meter.Action("cpu-kernel", result.String(), 0)
 		e.logAction(c, a, result, "")
 		return knowledge.Reason{}
+	}
+	if f := &c.retry[knowledge.ResourceCPU].refused; done == nil && f.at.Equal(now) && f.to == a.Resize.To {
+		return knowledge.Reason{Rule: knowledge.RuleRefused, Note: f.text} // the Engine's write would be the same
 	}
 	if c.InFlight {
 		return knowledge.Because(knowledge.RuleInFlight)
@@ -367,6 +376,7 @@ func (e *Executor) sent(c *Container, a knowledge.Action, t attempt) {
 		o.Result, o.Message = knowledge.ResultFailed, err.Error()
 		if e.engine.Refused(err) {
 			o.Result = knowledge.ResultRefused
+			c.refuse(now, &a.Resize, err)
 		}
 		o.Engine = 0
 		c.backOff(now, a.Resize.Resource, err)

@@ -104,10 +104,12 @@ var guards = [...]Guard{
 	{"evidence", guardEvidence},
 	{"bounds", guardBounds},
 	{"host-cpu", guardHostCPU},
+	{"cgroup", guardCgroup},
 	{"step", guardStep},
 	{"working-set", guardWorkingSet},
 	{"raised-floor", guardRaisedFloor},
 	{"host-memory", guardHostMemory},
+	{"refused", guardRefused},
 	{"shrink-budget", guardBudget},
 	{"rate", guardRate},
 }
@@ -285,12 +287,14 @@ func guardBounds(req *Request, to int64) (int64, knowledge.Reason) {
 }
 
 func guardHostCPU(req *Request, to int64) (int64, knowledge.Reason) {
-	if req.Decision.Resource != knowledge.ResourceCPU || req.restores() || req.Host.CPUPool == 0 ||
-		to <= int64(req.Host.CPUPool) {
+	most := req.Host.CPUPool
+	if all := knowledge.NanoCPU(req.Host.CPUs) * knowledge.OneCPU; all > 0 { // the Engine takes no more
+		most = min(most, all)
+	}
+	if req.Decision.Resource != knowledge.ResourceCPU || req.restores() || most == 0 || to <= int64(most) {
 		return to, knowledge.Reason{}
 	}
-	return int64(req.Host.CPUPool), knowledge.Because(knowledge.RuleHostCPU, knowledge.NanoCPU(to).Cores(),
-		req.Host.CPUPool.Cores())
+	return int64(most), knowledge.Because(knowledge.RuleHostCPU, knowledge.NanoCPU(to).Cores(), most.Cores())
 }
 
 func guardStep(req *Request, to int64) (int64, knowledge.Reason) {

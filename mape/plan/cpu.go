@@ -39,6 +39,7 @@ type cpuBounds struct {
 	e              *knowledge.Envelope
 	// first is the first limit of a container without one whose image is known; 0: none.
 	first knowledge.NanoCPU
+	outer *knowledge.Bounds // of the cgroups around its own
 }
 
 // CPU decides on the quota at every sample: ten times a second when the container is
@@ -57,6 +58,7 @@ func (r *Reflex) CPU(
 	c.observe(now, w, e)
 	starting := r.start.starting(now, f, w)
 	b := cpuBoundsOf(e, p, starting)
+	b.within(&w.Bounds)
 	if w.Quota == 0 && (!starting || b.first > 0) {
 		return first(d, f, w, p, b)
 	}
@@ -161,9 +163,10 @@ func (c *cpuController) boost(now time.Time, f *knowledge.Finding, w *knowledge.
 // grow applies a proposal inside the bounds, by at least the least change: a
 // throttled container needs more than that.
 func grow(d knowledge.Decision, g proposal, quota knowledge.NanoCPU, b cpuBounds) knowledge.Decision {
-	to := min(max(g.to, b.floor, quota+LeastChange(quota)), b.ceiling)
-	if to <= quota || b.ceiling-quota <= rounding(quota) {
-		return because(d, knowledge.Because(knowledge.RuleAtMax, max(g.to, quota).Cores(), b.ceiling.Cores()))
+	most := b.most()
+	to := min(max(g.to, b.floor, quota+LeastChange(quota)), most)
+	if to <= quota || most-quota <= rounding(quota) {
+		return because(d, b.atMost(max(g.to, quota)))
 	}
 	d.Verb, d.To, d.Boost = knowledge.Grow, int64(to), g.boost
 	return because(d, g.reason)
@@ -193,7 +196,7 @@ func (c *cpuController) cut(
 		return because(d, knowledge.Because(knowledge.RuleSteady, w.Usage.Cores(), w.Quota.Cores()))
 	}
 	free := max(scale(w.Quota, cutMost), need, b.floor)
-	to := max(free, b.least)
+	to := max(free, b.least, b.outer.CPULeast)
 	if w.Quota-to < LeastChange(w.Quota) {
 		return because(d, b.holdReason(to, need, w.Quota, p))
 	}
@@ -218,6 +221,10 @@ func (b cpuBounds) thresholdReason() knowledge.Reason {
 // whyNotLess names what keeps a quota from a cut that its use would allow.
 func (b cpuBounds) holdReason(to, need, quota knowledge.NanoCPU, p *knowledge.Policy) knowledge.Reason {
 	switch {
+	case b.outer.CPULeast > max(b.floor, b.least) && to <= b.outer.CPULeast:
+		r := knowledge.Because(knowledge.RuleOuterLeast, need.Cores(), b.outer.CPULeast.Cores())
+		r.Note = b.outer.CPULeastBy.String()
+		return r
 	case b.least > b.floor && to <= b.least:
 		return b.thresholdReason()
 	case to > b.floor:
@@ -294,7 +301,7 @@ func first(
 	if use > b.ceiling {
 		return because(d, knowledge.Because(knowledge.RuleAtMax, to.Cores(), b.ceiling.Cores()))
 	}
-	d.Verb, d.To = knowledge.Shrink, int64(min(to, b.ceiling))
+	d.Verb, d.To = knowledge.Shrink, int64(max(min(to, b.most()), b.outer.CPULeast))
 	if b.first > 0 && watched < p.ObserveFirst {
 		return because(d, knowledge.Because(knowledge.RuleFirstImage, watched.Seconds(), b.first.Cores()))
 	}
@@ -308,6 +315,25 @@ func firstCPU(peak, mean knowledge.NanoCPU, p *knowledge.Policy) knowledge.NanoC
 		to = max(to, scale(mean, 1/p.CPUTarget))
 	}
 	return to
+}
+
+// within takes in the bounds of the cgroups around the container's: a floor does not exceed
+// them.
+func (b *cpuBounds) within(outer *knowledge.Bounds) {
+	b.outer = outer
+	b.floor = min(b.floor, b.most())
+}
+
+// most is the highest quota to grow to. A quota that is higher already stays.
+func (b *cpuBounds) most() knowledge.NanoCPU { return least(b.outer.CPU, 0, b.ceiling) }
+
+// atMost is why a quota does not grow to what is requested.
+func (b *cpuBounds) atMost(requested knowledge.NanoCPU) knowledge.Reason {
+	r := knowledge.Because(knowledge.RuleAtMax, requested.Cores(), b.most().Cores())
+	if b.most() < b.ceiling {
+		r.Rule, r.Note = knowledge.RuleOuterMost, b.outer.CPUBy.String()
+	}
+	return r
 }
 
 // cpuRoom is the envelope inside the policy: the policy's bounds hold even if

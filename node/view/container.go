@@ -179,6 +179,8 @@ func limitedBy(w *mape.Planned, r knowledge.Resource) (why knowledge.Reason, set
 		why = w.Admission.Reason
 	}
 	switch why.Rule {
+	case knowledge.RuleOuterMost:
+		return why, "docker run --cgroup-parent, docker run --cpuset-cpus"
 	case knowledge.RuleAtMax:
 		return why, "effiscale." + r.String()
 	case knowledge.RulePoolShort:
