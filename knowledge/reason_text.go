@@ -184,6 +184,8 @@ func (r Reason) text() string {
 		return text
 	case r.Rule == RuleForecastWorse && r.Args[0] < 0:
 		return "forecast error was {-0 percent} above \"same as now\" in {1 seconds}: not used"
+	case r.Rule == RuleUnused && r.Note != "":
+		return ruleTexts[RuleUnused] + "; {note} keeps the heap size of its start, see `effiscale help runtimes`"
 	case r.Rule == RuleReplicasSize && r.Args[2] <= 0:
 		return "{0 cores} cores are below the minimum of {1 cores}"
 	case r.Rule == RuleNoOwner && r.Args[0] <= 0:

@@ -140,7 +140,10 @@ type WindowMemory struct {
 	WorkingSet  Bytes // usage - inactive_file, at most the limit
 	Anon        Bytes
 	Hard        Bytes // what reclaim cannot take (MemoryDetail.Hard); between two details an upper bound
+	// Estimated: Hard is above what the last detail said, and may hold page cache.
+	Estimated   bool
 	Cache       Bytes // page cache that reclaim can take
+	Reserved    Bytes // shared memory that is mapped and not used yet
 	AnonPeak    Bytes // highest anon of the last 30 min
 	PeakMinute  Bytes // highest Hard of the running minute
 	MemoryLimit Bytes // the kernel's; 0: no limit

@@ -50,6 +50,7 @@ type reading struct {
 	sample      knowledge.Sample
 	counted     counters // what the history has
 	rest        rest
+	life        life
 	slow        monitor.Slow
 	oom         oomEvent
 	memory      part
@@ -135,6 +136,7 @@ func (c *container) detach() {
 	c.Probe = nil
 	c.service.Replicas.Measured--
 	c.track.Restart()
+	c.reading.life = life{}
 }
 
 // learn calls f with each profile that this container adds to: its service's and

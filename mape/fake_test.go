@@ -67,6 +67,8 @@ type box struct {
 	noMemory              bool   // its file of the memory in use cannot be read
 	claimedBy             string // another daemon
 	bounds                knowledge.Bounds
+	processes             []string
+	shared                knowledge.Bytes // that one of them has mapped
 
 	at time.Time
 	s  knowledge.Sample // counters and levels
@@ -462,6 +464,8 @@ func (b *box) fill(s *knowledge.Sample, have knowledge.Signals) error {
 
 // told are the groups that a box has.
 const told = knowledge.FastTier | knowledge.HasMemoryStat | knowledge.HasOOM | knowledge.HasLimits
+
+func (b *box) Processes() ([]string, knowledge.Bytes) { return b.processes, b.shared }
 
 func (b *box) Read(s *knowledge.Sample, groups knowledge.Signals) error {
 	if groups&knowledge.HasCPU != 0 {

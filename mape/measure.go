@@ -353,10 +353,15 @@ func (l *Loop) decide(now time.Time, c *container) {
 		return
 	}
 	c.learnStart(now)
+	c.lookAtProcesses(now)
+	c.Window.Reserved = max(c.reading.life.shared-c.reading.sample.Shmem, 0)
 	c.Window.Reaction = l.reaction.take(now, &c.Container)
 	l.exec.Review(now, &c.Container)
 	cpu := c.reflex.CPU(now, &c.Finding, c.Window, &c.Envelope, &c.Policy)
 	mem := c.reflex.Memory(now, &c.Finding, c.Window, &c.Envelope, &c.Policy)
+	if mem.Reason.Rule == knowledge.RuleUnused && c.reading.life.runtime.Heap {
+		mem.Reason.Note = c.reading.life.runtime.Name
+	}
 	if mem.Verb == knowledge.Shrink && c.Policy.Acts() &&
 		c.reading.sample.Have&knowledge.HasMemory == 0 && !l.readMemory(now, c) {
 		// The guards compare a cut with what is in use now.

@@ -26,6 +26,10 @@ type ContainerStatus struct {
 	Busy        bool   // an action is in progress
 	// Watching: a cut is under watch, or the first step of one is.
 	Watching bool
+	// Runtime is the program that was recognised; no name: none was.
+	Runtime analyse.Runtime
+	// StartLimit is the memory limit of its start; 0: none, or it was not seen.
+	StartLimit knowledge.Bytes
 	// Ahead is the forecast of its service that may raise its floor; the zero value:
 	// there is none.
 	Ahead service.Outlook
@@ -75,7 +79,8 @@ func (c *container) status(now time.Time) ContainerStatus {
 	v := ContainerStatus{
 		Container: c.Container, Planned: c.planned, AttachError: c.reading.attachError,
 		Measured: c.Probe != nil, Kills: c.track.Kills(), Busy: c.InFlight, Watching: c.Watched(now),
-		Ahead: c.service.Ahead(&c.Policy),
+		Ahead: c.service.Ahead(&c.Policy), Runtime: c.reading.life.runtime,
+		StartLimit: c.reading.life.limit,
 	}
 	w := c.track.Window
 	v.Window = &w

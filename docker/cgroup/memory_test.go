@@ -117,6 +117,9 @@ func TestFilesAndNamesAreReclaimable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if names, _ := c.Processes(); len(names) != 1 || names[0] != "sh" {
+		t.Errorf("processes %q", names)
+	}
 	var s knowledge.Sample
 	if err := errors.Join(c.Read(&s, knowledge.HasMemory|knowledge.HasMemoryStat), c.Close()); err != nil {
 		t.Fatal(err)
@@ -124,5 +127,22 @@ func TestFilesAndNamesAreReclaimable(t *testing.T) {
 	t.Logf("%s in use, %s cannot be reclaimed: %+v", s.MemoryUsage, s.Hard(), s.MemoryDetail)
 	if s.MemoryUsage < 110<<20 || s.Hard() > 20<<20 {
 		t.Errorf("of %s in use %s cannot be reclaimed: %+v", s.MemoryUsage, s.Hard(), s.MemoryDetail)
+	}
+}
+
+// Shared memory that is mapped at the start takes memory later: PostgreSQL's buffers.
+func TestSharedMemory(t *testing.T) {
+	const maps = `55d0c0a00000-55d0c0b00000 r-xp 00000000 fe:00 1234 /usr/lib/postgresql/15/bin/postgres
+7f0000000000-7f0008e00000 rw-s 00000000 00:01 1025 /dev/zero (deleted)
+7f0010000000-7f0010001000 rw-s 00000000 00:01 7 /SYSV0052e2c1 (deleted)
+7f0020000000-7f0020100000 rw-s 00000000 00:15 9 /dev/shm/PostgreSQL.1
+7f0030000000-7f0040000000 rw-s 00000000 fe:00 4321 /var/lib/data
+7f0050000000-7f0060000000 rw-p 00000000 00:00 0
+7f0070000000-7f0080000000 rw-p 00000000 00:01 8 /dev/zero
+ffffffffffffffff-0 rw-s 0 0 0 /dev/zero
+x-y
+`
+	if got, want := sharedMemory(maps), knowledge.Bytes(0x8e00000+0x1000+0x100000); got != want {
+		t.Errorf("%s, want %s", got, want)
 	}
 }

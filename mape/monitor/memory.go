@@ -38,6 +38,7 @@ func (t *Track) memory(s *knowledge.Sample) (m Minute) {
 		w.WorkingSet = min(w.WorkingSet, w.MemoryLimit)
 	}
 	w.Hard = t.level.now(s.MemoryUsage)
+	w.Estimated = w.Have&knowledge.HasMemoryStat != 0 && !t.level.at.Equal(s.At) && w.Hard > t.level.hard
 	newest.usage, newest.hard = w.MemoryUsage, w.Hard
 	w.Growth = t.growth()
 
@@ -53,7 +54,9 @@ func (t *Track) memory(s *knowledge.Sample) (m Minute) {
 		}
 		w.PeakMinute = 0
 	}
-	w.PeakMinute = max(w.PeakMinute, w.Hard)
+	if !w.Estimated {
+		w.PeakMinute = max(w.PeakMinute, w.Hard)
+	}
 	return m
 }
 

@@ -116,8 +116,10 @@ func (g *memoryController) killed(now time.Time, w *knowledge.Window, p *knowled
 // observe records an OOM kill and whether memory only grows.
 func (g *memoryController) observe(now time.Time, w *knowledge.Window, p *knowledge.Policy) {
 	g.killed(now, w, p)
-	g.usage.observe(now, w.InUse(), w.Interval)
-	g.raise.high = max(g.raise.high, w.InUse())
+	if !w.Estimated { // what is page cache is not learned as need
+		g.usage.observe(now, w.InUse(), w.Interval)
+		g.raise.high = max(g.raise.high, w.InUse())
+	}
 	switch s := &g.leakDetector; {
 	case w.Have&knowledge.HasMemoryStat == 0:
 	case s.at.IsZero() || float64(w.Anon) < leakFall*float64(s.anon):
@@ -338,9 +340,10 @@ func (g *memoryController) applied(now time.Time, d knowledge.Decision, grew boo
 
 // least is the lowest limit of a shrink: the use with a margin, since cgroup v1 refuses a
 // limit under use and v2 kills for it (runc #3509), and the peak of anonymous memory with a
-// margin.
+// margin. Shared memory that is mapped and not used yet, as PostgreSQL's buffers, is taken
+// faster than a limit can follow.
 func (a *memoryInput) least() knowledge.Bytes {
-	low := a.use + knowledge.MemoryRoom(a.use)
+	low := a.use + a.w.Reserved + knowledge.MemoryRoom(a.use)
 	if a.learned { // want includes the peak and its growth
 		return low
 	}

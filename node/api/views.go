@@ -234,6 +234,8 @@ type Explain struct {
 	Patterns     []Pattern    `json:"patterns,omitempty"` // of demand, and of memory where it has one
 	Envelope     EnvelopeView `json:"envelope"`
 	Conditions   []Condition  `json:"conditions"`
+	// Runtime is the program that was recognised by its process; null: none was.
+	Runtime *RuntimeView `json:"runtime,omitempty"`
 	// ServiceLabels are what the labels say of the service as a whole; nothing acts on
 	// them yet.
 	ServiceLabels []Label  `json:"service_labels,omitempty"`
@@ -254,6 +256,16 @@ type LimitsInForce struct {
 	KernelCPU          *float64  `json:"kernel_cpu"`
 	EngineMemory       *int64    `json:"engine_memory_bytes"`
 	KernelMemory       *int64    `json:"kernel_memory_bytes"`
+}
+
+// RuntimeView is a program that sizes itself when it starts.
+type RuntimeView struct {
+	Name    string `json:"name"`
+	Process string `json:"process"`
+	Fixed   string `json:"fixed_at_start"`
+	Set     string `json:"set"`
+	// Advice offers a restart where the limits differ from those that it sized itself by.
+	Advice string `json:"advice,omitempty"`
 }
 
 // Label is a label of a container, as it was understood.

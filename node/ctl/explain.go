@@ -50,6 +50,13 @@ func explainText(p *page, ex api.Explain) {
 	for _, problem := range c.Problems {
 		p.paragraph(p.style(styleRed, "!")+" ", problem)
 	}
+	if r := ex.Runtime; r != nil {
+		p.paragraph("Runtime  ", fmt.Sprintf("%s (process %s); fixed at its start: %s; set by: %s", r.Name, r.Process,
+			r.Fixed, r.Set))
+		if r.Advice != "" {
+			p.paragraph("         ", r.Advice)
+		}
+	}
 	wishTable(p, ex.Wishes)
 	evidenceTables(p, ex)
 	forecastTable(p, ex.Forecasts)

@@ -28,7 +28,7 @@ func Explain(e *Explanation, now time.Time) api.Explain {
 		ManagedSince: c.Marks.Since.UTC(), Signals: signals(c), Thresholds: thresholds(c, now),
 		Forecasts: forecastViews(c), Patterns: patterns(c), Envelope: envelopeView(&c.Envelope),
 		Conditions: conditions(c, e.Source, now), Wishes: wishes(c), Rejected: rejected(c, now), History: []api.Change{},
-		ServiceLabels: serviceLabels(&c.Policy.Service),
+		ServiceLabels: serviceLabels(&c.Policy.Service), Runtime: runtimeView(c),
 		LimitsInForce: api.LimitsInForce{OriginalKept: c.OriginalKept, KernelCPU: coresOf(c.Window.Quota),
 			KernelMemory: bytesOf(c.Window.MemoryLimit)},
 	}

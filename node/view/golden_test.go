@@ -198,6 +198,9 @@ func cases() map[string]func(u *mape.ContainerStatus) {
 				Evidence: knowledge.Because(knowledge.RulePatternLeak, 1e4, float64(100*mib), 7200, 0.95)}
 			u.Finding.TimeToFull = 90 * time.Second
 		},
+		"runtime": func(u *mape.ContainerStatus) {
+			u.Runtime, u.StartLimit = analyse.RuntimeOf([]string{"sh", "java"}), 64*mib
+		},
 		"learned": func(u *mape.ContainerStatus) {
 			u.Learned = service.Learned{ObservedFor: 26 * time.Hour, CPUMean: 0.4, CPUUsual: 0.6, CPUMax: 0.9, Censored: 0.01,
 				MemoryNeed: 150 * mib, MemoryMax: 180 * mib, Growth: 2e6, Start: 4 * time.Second}

@@ -19,10 +19,14 @@ func signals(c *mape.ContainerStatus) []api.Signal {
 		{Name: "throttled periods", Value: w.ThrottleRatio, Unit: "ratio"},
 		{Name: "working set", Value: float64(w.WorkingSet), Unit: "bytes"},
 		{Name: "memory that cannot be reclaimed", Value: float64(w.Hard), Unit: "bytes"},
+		{Name: "page cache that can be reclaimed", Value: float64(w.Cache), Unit: "bytes"},
 		{Name: "anonymous memory, peak of 30 min", Value: float64(w.AnonPeak), Unit: "bytes"},
 		{Name: "memory growth", Value: w.Growth, Unit: "bytes/s"},
 		{Name: "refaults", Value: w.RefaultRate, Unit: "count/s"},
 		{Name: "processes and threads", Value: float64(w.Pids), Unit: "count"},
+	}
+	if w.Reserved > 0 {
+		out = append(out, api.Signal{Name: "shared memory mapped, not used yet", Value: float64(w.Reserved), Unit: "bytes"})
 	}
 	if c.Finding.TimeToFull > 0 {
 		full := c.Finding.TimeToFull.Seconds()

@@ -111,6 +111,7 @@ func faults() []fault {
 		{115, "page cache or caches of names that fill the limit", "no growth unless what was reclaimed is read again"},
 		{116, "a small idle container, a file's limit below the default minimum", "its limit stays"},
 		{117, "a raise of the memory limit that is not used", "reverted after two minutes; said"},
+		{118, "memory that a database maps at its start and uses later", "no limit below it; the program is named"},
 		{120, "quotas that nobody uses", "take nothing from others: the host is shared by what is used and wanted"},
 		{121, "limits of a file above the host's cores", "stay, unless others are held back; the setting is named"},
 		{122, "changes that round to the same", "are not made, recorded, counted or planned"},
