@@ -135,20 +135,30 @@ func (t *Track) detail(s *knowledge.Sample) {
 		t.correct(&before)
 	}
 	w.Anon, w.Cache = s.Anon, s.CleanFile
-	w.RefaultRate = 0
-	if d := s.At.Sub(before.at).Seconds(); !before.at.IsZero() && d > 0 && s.Refaults >= t.refaults {
-		w.RefaultRate = float64(s.Refaults-t.refaults) / d
-	}
-	if w.RefaultRate > fewRefaults {
-		w.LastRefault = s.At
-	}
-	t.refaults = s.Refaults
+	t.refaultRate(s)
 	i := t.minute % anonMinutes
 	t.anonMinute[i] = max(t.anonMinute[i], s.Anon)
 	w.AnonPeak = 0
 	for _, v := range t.anonMinute {
 		w.AnonPeak = max(w.AnonPeak, v)
 	}
+}
+
+// refaultRate is taken over refaultSpan at least: what comes at once is no rate.
+func (t *Track) refaultRate(s *knowledge.Sample) {
+	w, d := &t.Window, s.At.Sub(t.refaultsAt)
+	known := !t.refaultsAt.IsZero() && s.Refaults >= t.refaults
+	if known && d < refaultSpan {
+		return
+	}
+	w.RefaultRate = 0
+	if known {
+		w.RefaultRate = float64(s.Refaults-t.refaults) / d.Seconds()
+	}
+	if w.RefaultRate > fewRefaults {
+		w.LastRefault = s.At
+	}
+	t.refaults, t.refaultsAt = s.Refaults, s.At
 }
 
 // correct sets right what was read since the detail before the newest: all that was new then
@@ -203,8 +213,12 @@ func (t *Track) MarkOOM(at time.Time) { t.Window.LastOOM = at }
 // from demand.
 func (t *Track) FreshDetail() bool { return !t.level.at.Before(t.Window.At) }
 
-// fewRefaults is the rate of refaults, pages a second, that is flat: 40 KiB/s.
-const fewRefaults = 10
+const (
+	// fewRefaults is the rate of refaults, pages a second, that is flat: 40 KiB/s.
+	fewRefaults = 10
+	// refaultSpan is the least time over which their rate is taken.
+	refaultSpan = 2 * time.Second
+)
 
 // MarkOtherOOM notes an OOM kill at another level that the files could not report.
 func (t *Track) MarkOtherOOM(at time.Time, level knowledge.OOMLevel) {

@@ -173,6 +173,11 @@ func TestRefaultRate(t *testing.T) {
 	if w.RefaultRate != 500 {
 		t.Errorf("rate %v, want 500", w.RefaultRate)
 	}
+	b.s.Refaults += 200
+	b.step(100*time.Millisecond, 1, 0, memTier)
+	if w.RefaultRate != 500 {
+		t.Errorf("rate %v over a tenth of a second", w.RefaultRate)
+	}
 	b.s.Refaults = 0
 	b.step(10*time.Second, 1, 0, memTier)
 	if w.RefaultRate != 0 {

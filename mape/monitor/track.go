@@ -64,6 +64,7 @@ type Track struct {
 	wild    int // readings in a row beyond all reason
 
 	refaults   uint64
+	refaultsAt time.Time
 	oomKills   uint64
 	otherKills uint64
 	high, max  uint64
