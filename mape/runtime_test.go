@@ -44,7 +44,7 @@ func TestRow117ARuntimeThatDoesNotGrow(t *testing.T) {
 		t.Fatalf("the cache is missed, and the limit is %s", b.kernel.Memory)
 	}
 	h.pass(4 * time.Minute)
-	if b.kernel.Memory > 520*mib { // one step goes down by 30 % at most
+	if b.kernel.Memory > 520*mib { // in steps of 30 % at most
 		t.Errorf("unused for four minutes, and the limit is %s", b.kernel.Memory)
 	}
 	said := false

@@ -42,9 +42,13 @@ func (r *memoryRaise) raised(now time.Time, d knowledge.Decision, before time.Ti
 
 // lowered takes in a reduction.
 func (r *memoryRaise) lowered(now time.Time, d knowledge.Decision) {
-	if d.Reason.Rule == knowledge.RuleUnused && r.cache {
+	unused := d.Reason.Rule == knowledge.RuleUnused
+	if unused && r.cache && !now.Before(r.until) {
 		r.wait = min(max(2*r.wait, cacheWait), cacheWaitMost)
 		r.until = now.Add(r.wait)
+	}
+	if unused && knowledge.Bytes(d.To) > r.from { // a guard bounded the step: the next one follows
+		return
 	}
 	r.from, r.high, r.cache = 0, 0, false
 }
