@@ -30,6 +30,19 @@ type Bounds struct {
 // String is the bound as text: "parent cgroup".
 func (b Bound) String() string { return name(boundNames, b) }
 
+// StopCause is why a container that runs, as its Engine reports it, cannot run.
+type StopCause uint8
+
+// The causes.
+const (
+	StopNone   StopCause = iota
+	StopPaused           // by the Engine
+	StopFrozen           // its control group, or one above
+	StopOOM              // it waits for memory, because OOM kills are off
+)
+
+func (s StopCause) String() string { return name(stopNames, s) }
+
 // OOMLevel is the level of the tree at which memory ran out.
 type OOMLevel uint8
 

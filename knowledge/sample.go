@@ -20,6 +20,7 @@ const (
 	HasIO
 	HasPids
 	HasNetwork
+	HasStopped
 	HasBounds // Bounds; of neither tier, for they hardly change
 )
 
@@ -64,6 +65,7 @@ type Sample struct {
 	Pids                       int64
 	RxBytes, TxBytes           uint64 // counters
 	Bounds                     Bounds
+	Stopped                    StopCause
 }
 
 // MemoryEvents are counters of what happened at memory limits.
@@ -129,6 +131,8 @@ type Window struct {
 
 	WindowMemory
 	Bounds Bounds
+	// Stopped is why it cannot run now: its use says nothing of its need.
+	Stopped StopCause
 
 	CPUPressure, MemoryPressure, IOPressure Pressure
 	Traffic

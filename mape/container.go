@@ -53,6 +53,7 @@ type reading struct {
 	life        life
 	slow        monitor.Slow
 	oom         oomEvent
+	used        time.Duration // CPU time at the reading before
 	memory      part
 	throttle    part
 	begun       bool // the CPU time was read, the rest not yet

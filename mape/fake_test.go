@@ -69,6 +69,7 @@ type box struct {
 	bounds                knowledge.Bounds
 	processes             []string
 	shared                knowledge.Bytes // that one of them has mapped
+	stopped               knowledge.StopCause
 
 	at time.Time
 	s  knowledge.Sample // counters and levels
@@ -456,7 +457,7 @@ func (b *box) fill(s *knowledge.Sample, have knowledge.Signals) error {
 	*s = b.s
 	s.MemoryUsage, s.Anon, s.InactiveFile, s.File = b.anon+b.cache, b.anon, b.cache, b.cache
 	s.Reclaimable, s.CleanFile = b.cache, b.cache
-	s.Bounds = b.bounds
+	s.Bounds, s.Stopped = b.bounds, b.stopped
 	s.Quota, s.Period, s.MemoryLimit = b.kernel.CPU, knowledge.DefaultPeriod, b.kernel.Memory
 	s.Have = before | have
 	return b.broken
@@ -473,6 +474,10 @@ func (b *box) Read(s *knowledge.Sample, groups knowledge.Signals) error {
 	}
 	if groups&knowledge.HasMemory != 0 {
 		b.memoryReads++
+	}
+	if groups&knowledge.HasStopped != 0 {
+		s.Stopped = b.stopped
+		s.Have |= knowledge.HasStopped
 	}
 	if groups&knowledge.HasBounds != 0 { // also where its own cgroup is gone
 		s.Bounds = b.bounds

@@ -216,8 +216,10 @@ func (l *Loop) event(now time.Time, ev knowledge.Event) {
 		l.containers.readSoon(c)
 	case knowledge.EventPause:
 		c.State = knowledge.StatePaused
+		l.containers.readSoon(c)
 	case knowledge.EventUnpause:
 		c.State = knowledge.StateRunning
+		l.containers.readSoon(c)
 	case knowledge.EventHealth:
 		l.containers.inspectSoon(c)
 	case knowledge.EventOOM:

@@ -45,6 +45,9 @@ func (l *Loop) measure(now time.Time) {
 		l.observe(now, c)
 		l.decide(now, c)
 		every := l.cadence.Next(&c.Finding, c.Window, c.Policy.Acts(), c.Watched(now))
+		if c.Window.Stopped != knowledge.StopNone {
+			every = stoppedEvery
+		}
 		c.startRest(at, &l.cadence, every)
 		set.readAgain(c, at, every)
 	}
@@ -70,7 +73,8 @@ type rest struct {
 // alone.
 func (c *container) startRest(at time.Duration, cadence *monitor.Cadence, every time.Duration) {
 	c.reading.rest = rest{every: every}
-	if c.Probe == nil || !c.reading.cpuAlone || c.Finding.Quality != knowledge.QualityGood ||
+	if c.Probe == nil || !c.reading.cpuAlone || c.Window.Stopped != knowledge.StopNone ||
+		c.Finding.Quality != knowledge.QualityGood ||
 		every < min(cadence.Busy, cadence.Idle) || c.InFlight || c.Unread || !c.Inspected && c.Policy.Acts() {
 		return
 	}
@@ -160,6 +164,7 @@ func (l *Loop) observe(now time.Time, c *container) {
 	if err != nil { // one file is invalid; the others are used
 		l.o.Meter.Rejected("unreadable")
 	}
+	c.notice()
 	if l.fold(c) && s.Have&knowledge.HasLimits != 0 {
 		l.exec.Compare(now, &c.Container)
 	}
@@ -290,6 +295,9 @@ type counters struct {
 // the quota held back, a lower bound while it was throttled.
 func (c *container) second(hostCPUs int) {
 	w, from := c.Window, c.reading.counted
+	if w.Stopped != knowledge.StopNone {
+		return
+	}
 	to := counters{w.At, c.reading.sample.CPUUsage, c.reading.sample.ThrottledTime, c.reading.sample.Throttled}
 	if w.Samples < 2 || from.at.IsZero() || to.cpu < from.cpu || to.held < from.held || to.throttled < from.throttled {
 		c.reading.counted = to
@@ -352,6 +360,12 @@ func (l *Loop) decide(now time.Time, c *container) {
 	if c.Probe == nil {
 		return
 	}
+	c.decidedAt = now
+	l.decided = append(l.decided, c)
+	if c.Window.Stopped != knowledge.StopNone {
+		c.decideStopped(now)
+		return
+	}
 	c.learnStart(now)
 	c.lookAtProcesses(now)
 	c.Window.Reserved = max(c.reading.life.shared-c.reading.sample.Shmem, 0)
@@ -370,8 +384,6 @@ func (l *Loop) decide(now time.Time, c *container) {
 	nameOtherOOM(now, c.Window, &mem)
 	c.plan(now, cpu)
 	c.plan(now, mem)
-	c.decidedAt = now
-	l.decided = append(l.decided, c)
 }
 
 // readMemory reads the memory in use and its detail, and reports whether they are in the

@@ -58,7 +58,7 @@ type Options struct {
 	Driver string
 }
 
-// hierarchy indexes the cgroup trees that matter here: six controllers, each of
+// hierarchy indexes the cgroup trees that matter here: seven controllers, each of
 // which lives in a v1 tree of its own or in the unified tree, and that tree.
 type hierarchy uint8
 
@@ -69,6 +69,7 @@ const (
 	blkio
 	pids
 	cpuset
+	freezer
 	unified
 	hierarchies
 )

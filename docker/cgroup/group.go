@@ -58,8 +58,8 @@ func (h *Host) CreateParent(name string) (*Parent, error) {
 // roots are the directories of the hierarchies that hold controllers.
 func (h *Host) roots() (dirs []string) {
 	for t := range hierarchies {
-		if t == cpuset && !h.at[t].v2 { // a group of it takes no process until its CPUs are set
-			continue
+		if (t == cpuset || t == freezer) && !h.at[t].v2 {
+			continue // not needed, and a cpuset takes no process until its CPUs are set
 		}
 		if dir := h.at[t].dir; dir != "" && (t != unified || h.version == V2) && !slices.Contains(dirs, dir) {
 			dirs = append(dirs, dir)

@@ -18,7 +18,7 @@ type mount struct {
 
 // v1Controllers are the names in a v1 mount's options.
 var v1Controllers = [unified]string{cpu: "cpu", cpuacct: "cpuacct", memory: "memory", blkio: "blkio", pids: "pids",
-	cpuset: "cpuset"}
+	cpuset: "cpuset", freezer: "freezer"}
 
 // mounted fills h.at and h.version from the text of a mountinfo file (proc(5)), and returns
 // which of the controllers cpu and memory cannot be read; "": none. A mount below another one

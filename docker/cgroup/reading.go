@@ -60,6 +60,9 @@ func (c *Container) Read(s *knowledge.Sample, groups knowledge.Signals) error {
 	if s.Have&groups&knowledge.HasOOM != 0 {
 		c.levels(s)
 	}
+	if groups&knowledge.HasStopped != 0 && !bad.gone {
+		c.readStopped(s)
+	}
 	if groups&knowledge.HasBounds != 0 { // also of a cgroup that is gone: its parents are not
 		defer c.readBounds(s)
 	}

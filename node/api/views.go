@@ -109,7 +109,8 @@ type ContainerView struct {
 	MemoryLimit  *int64   `json:"memory_limit_bytes"`
 	MemoryWanted *int64   `json:"memory_wanted_bytes"`
 	// State is one or two words: "steady", "growing", "shrinking", "starting",
-	// "limited", "observing", "paused", "yielding", "blocked", "unmeasured", "off".
+	// "limited", "observing", "paused", "yielding", "blocked", "unmeasured", "off",
+	// "paused (docker)", "frozen", "waiting for memory".
 	State      string    `json:"state"`
 	Why        string    `json:"why"`
 	LastChange *Change   `json:"last_change"`

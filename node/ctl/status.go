@@ -273,7 +273,7 @@ func stateCell(p *page, c api.ContainerView) string {
 		return p.style(styleGreen, c.State)
 	case "limited", "blocked", "unmeasured":
 		return p.style(styleRed, c.State)
-	case "paused", "yielding":
+	case "paused", "yielding", "paused (docker)", "frozen", "waiting for memory":
 		return p.style(styleYellow, c.State)
 	}
 	return orDash(c.State)

@@ -55,6 +55,9 @@ func State(c *mape.ContainerStatus, now time.Time) (word, why string) {
 	switch {
 	case !c.Container.State.Runs():
 		return "stopped", "it is " + c.Container.State.String()
+	case c.Window.Stopped != knowledge.StopNone:
+		word = c.Window.Stopped.String()
+		return word, "it is " + word + ": its use says nothing of its need, and its limits stay"
 	case c.Policy.Mode == knowledge.ModeOff:
 		return "off", "mode off: not measured"
 	case !c.Measured:

@@ -136,6 +136,7 @@ func faults() []fault {
 		{122, "changes that round to the same", "are not made, recorded, counted or planned"},
 		{123, "limits above, inside and beside the container's own", "the least of all bounds want, grant and write; named"},
 		{124, "memory runs out in a parent, inside or on the host", "no limit of the container is raised; said where"},
+		{125, "paused, frozen, waiting for memory, asleep", "that time is no evidence: no cut, nothing learned; the state is shown"},
 		{
 			138,
 			"another Engine by DOCKER_HOST or a Docker context, another cgroup parent",
