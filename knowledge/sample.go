@@ -130,12 +130,17 @@ type Window struct {
 	Period        time.Duration
 
 	WindowMemory
-	Bounds Bounds
-	// Stopped is why it cannot run now: its use says nothing of its need.
-	Stopped StopCause
+	Outside
 
 	CPUPressure, MemoryPressure, IOPressure Pressure
 	Traffic
+}
+
+// Outside is what holds a container besides its own limits.
+type Outside struct {
+	Bounds Bounds
+	// Stopped is why it cannot run now: its use says nothing of its need.
+	Stopped StopCause
 }
 
 // WindowMemory is the memory of a Window.
