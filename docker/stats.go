@@ -110,7 +110,8 @@ func memoryOf(m *container.MemoryStats, host knowledge.Bytes, s *knowledge.Sampl
 	if !okCaches { // v1
 		caches = knowledge.KernelCaches(s.Kernel, s.Anon)
 	}
-	s.CleanFile = max(inactive+active-dirty-writing, 0)
+	s.Dirty = min(dirty+writing, inactive+active)
+	s.CleanFile = inactive + active - s.Dirty
 	s.Reclaimable = s.CleanFile + min(caches, s.Kernel)
 	file, _ := get("workingset_refault_file", "workingset_refault")
 	swapped, _ := get("workingset_refault_anon")

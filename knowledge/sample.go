@@ -86,6 +86,7 @@ type MemoryDetail struct {
 	// page cache that is not dirty, being written, locked or shared memory, and slab that
 	// holds caches.
 	Reclaimable, CleanFile Bytes
+	Dirty                  Bytes  // page cache that is dirty or being written
 	Refaults               uint64 // counter: pages that were evicted and came back (file and anon)
 }
 

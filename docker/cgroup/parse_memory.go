@@ -51,7 +51,8 @@ func parseMemoryStat(b []byte, s *knowledge.Sample, v2 bool) error {
 		s.Kernel += p.sockets
 	}
 	s.InactiveFile = p.inactive
-	s.CleanFile = max(p.inactive+p.active-p.dirty-p.writing, 0)
+	s.Dirty = min(p.dirty+p.writing, p.inactive+p.active)
+	s.CleanFile = p.inactive + p.active - s.Dirty
 	s.Reclaimable = s.CleanFile + min(p.caches, s.Kernel)
 	s.Refaults = uint64(p.refaults[0]) + uint64(p.refaults[1])
 	if p.seen&seenRefaults == 0 {

@@ -105,7 +105,7 @@ func slowWant() knowledge.Sample {
 	return knowledge.Sample{
 		Have: knowledge.SlowTier, Quota: 200e6, Period: 100e6, MemoryLimit: 64 << 20,
 		MemoryEvents: knowledge.MemoryEvents{OOM: 2, OOMKills: 2, HighEvents: 5, MaxEvents: 17},
-		CPUPressure: pressure(8.33), MemoryPressure: pressure(2), IOPressure: pressure(0.5),
+		CPUPressure:  pressure(8.33), MemoryPressure: pressure(2), IOPressure: pressure(0.5),
 		ReadBytes: 1467368, WriteBytes: 4120, Pids: 3, RxBytes: 1142, TxBytes: 800,
 		MemoryDetail: knowledge.MemoryDetail{Anon: 17620992, File: 1638400, InactiveFile: 1638400, Shmem: 4096,
 			Unevictable: 8192, Kernel: 454656, CleanFile: 1638400, Reclaimable: 1638400 + 105136, Refaults: 7},

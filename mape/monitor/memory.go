@@ -130,7 +130,7 @@ func (t *Track) slow(s *knowledge.Sample) {
 func (t *Track) detail(s *knowledge.Sample) {
 	w := &t.Window
 	before := t.level
-	t.level = memoryLevel{at: s.At, usage: s.MemoryUsage, hard: min(s.Hard(), s.MemoryUsage), inactive: s.InactiveFile}
+	t.level = memoryLevel{at: s.At, usage: s.MemoryUsage, hard: hardOf(s, w.MemoryLimit), inactive: s.InactiveFile}
 	if !before.at.IsZero() {
 		t.correct(&before)
 	}
@@ -142,6 +142,15 @@ func (t *Track) detail(s *knowledge.Sample) {
 	for _, v := range t.anonMinute {
 		w.AnonPeak = max(w.AnonPeak, v)
 	}
+}
+
+// hardOf is what reclaim cannot take. Dirty pages count up to a fifth of the limit: with more of
+// them a writer waits until they are written, as v2's kernel makes it, and needs no more memory.
+func hardOf(s *knowledge.Sample, limit knowledge.Bytes) knowledge.Bytes {
+	if limit <= 0 {
+		limit = s.MemoryUsage
+	}
+	return min(max(s.Hard()-max(s.Dirty-limit/dirtyPart, 0), s.Anon), s.MemoryUsage)
 }
 
 // refaultRate is taken over refaultSpan at least: what comes at once is no rate.
@@ -216,6 +225,7 @@ func (t *Track) FreshDetail() bool { return !t.level.at.Before(t.Window.At) }
 const (
 	// fewRefaults is the rate of refaults, pages a second, that is flat: 40 KiB/s.
 	fewRefaults = 10
+	dirtyPart   = 5
 	// refaultSpan is the least time over which their rate is taken.
 	refaultSpan = 2 * time.Second
 )

@@ -220,10 +220,16 @@ func TestGrowthIsOfWhatCannotBeReclaimed(t *testing.T) {
 			t.Errorf("reading %d: %s of %s, growth %.1f MiB/s of 5", i, w.Hard, b.s.Anon, w.Growth/float64(mib))
 		}
 	}
-	b.s.Reclaimable -= 30 * mib // dirty
+	b.s.Reclaimable, b.s.Dirty = b.s.Reclaimable-30*mib, 30*mib
 	b.step(250*time.Millisecond, 1, 0, memTier)
 	if w.Hard != b.s.Anon+30*mib || w.Cache != b.s.CleanFile {
 		t.Errorf("with 30 MiB that are dirty: %s of %s, cache %s", w.Hard, b.s.Anon+30*mib, w.Cache)
+	}
+	b.s.MemoryLimit = b.s.MemoryUsage
+	b.s.Reclaimable, b.s.Dirty = b.s.Reclaimable-370*mib, 400*mib // a writer without pause
+	b.step(250*time.Millisecond, 1, 0, memTier|knowledge.HasLimits)
+	if w.Hard != b.s.Anon+b.s.MemoryLimit/5 {
+		t.Errorf("with 400 MiB that are dirty: %s of %s", w.Hard, b.s.Anon)
 	}
 }
 

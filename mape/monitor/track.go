@@ -175,7 +175,7 @@ func sane(s *knowledge.Sample) bool {
 		has(knowledge.HasThrottle) && s.ThrottledTime < 0,
 		has(knowledge.HasMemory) && !size(s.MemoryUsage),
 		has(knowledge.HasMemoryStat) && !size(s.Anon, s.File, s.InactiveFile, s.Shmem, s.Unevictable,
-			s.Kernel, s.Reclaimable, s.CleanFile),
+			s.Kernel, s.Reclaimable, s.CleanFile, s.Dirty),
 		has(knowledge.HasLimits) && !(size(s.MemoryLimit, s.MemoryHigh) &&
 			s.Quota >= 0 && s.Quota <= knowledge.MaxCPU && s.Period >= 0),
 		has(knowledge.HasCPUPressure) && !percent(s.CPUPressure),

@@ -62,6 +62,55 @@ func TestMemoryGrowth(t *testing.T) {
 	d.stop()
 }
 
+// TestRow114FastGrowth: memory that grows by 40 MB/s is never killed, and its limit ends at no more
+// than 1.35 times its need.
+func TestRow114FastGrowth(t *testing.T) {
+	t.Parallel()
+	const to = 450
+	d := newDaemon(t)
+	d.start()
+	b := d.box(t, "ramp", spec{do: fmt.Sprintf("mem --from 64MiB --to %dMiB --rate 40MB", to), cpus: 1, memory: 192 * MiB,
+		swap: 192 * MiB})
+	highest, ended := int64(0), time.Time{}
+	waitFor(2*time.Minute, func() bool {
+		highest = max(highest, b.kernel.Memory())
+		if ended.IsZero() && b.kernel.MemoryUse() >= (to-1)*MiB {
+			ended = time.Now()
+		}
+		return !ended.IsZero() && time.Since(ended) > 5*time.Second || b.kernel.OOMKills() > 0 || b.kernel.Memory() == 0
+	})
+	if ended.IsZero() || b.kernel.OOMKills() > 0 {
+		t.Errorf("%d OOM kills, %d MiB of %d MiB", b.kernel.OOMKills(), b.kernel.MemoryUse()/MiB, b.kernel.Memory()/MiB)
+	}
+	figure(t, "memory growth 40 MB/s from 64 to %d MiB: highest limit %d MiB", to, highest/MiB)
+	if highest > to*135/100*MiB {
+		t.Errorf("the limit went to %d MiB for %d MiB of need", highest/MiB, to)
+	}
+	d.stop()
+}
+
+// TestRow115Files: files that are written and read twice, and names that are looked for in vain,
+// raise no limit.
+func TestRow115Files(t *testing.T) {
+	t.Parallel()
+	d := newDaemon(t)
+	d.start()
+	b := d.box(t, "files", spec{do: "files --size 400MiB --names 250000", cpus: 1, memory: 96 * MiB, swap: 96 * MiB})
+	highest := int64(0)
+	waitFor(20*time.Second, func() bool {
+		highest = max(highest, b.kernel.Memory())
+		return b.kernel.OOMKills() > 0 || b.kernel.Memory() == 0
+	})
+	if b.kernel.OOMKills() > 0 || b.kernel.Memory() == 0 {
+		t.Errorf("it ended, %d OOM kills", b.kernel.OOMKills())
+	}
+	figure(t, "400 MiB of files and 250000 failed look-ups under 96 MiB: highest limit %d MiB", highest/MiB)
+	if highest > 96*MiB {
+		t.Errorf("the limit went to %d MiB", highest/MiB)
+	}
+	d.stop()
+}
+
 // TestIdleAndBack: an idle service shrinks to its floor, also in memory, and
 // grows back under load without one failed request.
 func TestIdleAndBack(t *testing.T) {

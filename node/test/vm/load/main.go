@@ -6,6 +6,7 @@
 //	load cpu  --cores 1.5 [--for 60s]
 //	load step --from 0.5 --to 1.5 --at 5s [--back 20s] [--for 60s]
 //	load mem  --from 64MiB --to 1GiB --rate 5MB [--for 60s]
+//	load files --size 300MiB --names 200000
 //	load http --addr :8080 --work 5ms
 //
 // Each change of the schedule is one line on standard output with the wall clock
@@ -44,6 +45,8 @@ type options struct {
 	at, back, lasting time.Duration
 	memFrom, memTo    int64
 	memRate           int64
+	size              int64
+	names             int
 	addr              string
 	work              time.Duration
 }
@@ -51,7 +54,7 @@ type options struct {
 // run does one subcommand until its time is over or ctx ends.
 func run(ctx context.Context, args []string, out io.Writer) error {
 	if len(args) == 0 {
-		return errors.New("say what to do: idle, cpu, step, mem or http")
+		return errors.New("say what to do: idle, cpu, step, mem, files or http")
 	}
 	o, err := parse(args[0], args[1:])
 	if err != nil {
@@ -73,6 +76,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return burn(ctx, out, steps)
 	case "mem":
 		return remember(ctx, out, o.memFrom, o.memTo, o.memRate)
+	case "files":
+		return copyFiles(ctx, out, o.size, o.names)
 	case "http":
 		return serve(ctx, out, o.addr, o.work)
 	}
@@ -101,11 +106,14 @@ func parse(name string, args []string) (options, error) {
 		size(&o.memFrom, "from")
 		size(&o.memTo, "to")
 		size(&o.memRate, "rate")
+	case "files":
+		size(&o.size, "size")
+		fs.IntVar(&o.names, "names", 0, "files to look for that do not exist")
 	case "http":
 		fs.StringVar(&o.addr, "addr", ":8080", "where to listen")
 		fs.DurationVar(&o.work, "work", 5*time.Millisecond, "CPU time of a request")
 	default:
-		return o, fmt.Errorf("unknown work %q: idle, cpu, step, mem or http", name)
+		return o, fmt.Errorf("unknown work %q: idle, cpu, step, mem, files or http", name)
 	}
 	if err := fs.Parse(args); err != nil {
 		return o, err

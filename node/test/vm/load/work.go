@@ -2,10 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math"
+	"os"
+	"path/filepath"
 	"runtime"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -130,6 +134,43 @@ func remember(ctx context.Context, out io.Writer, from, to, rate int64) error {
 		}
 	}
 	say(out, "bytes=%d", held)
+	<-ctx.Done()
+	return nil
+}
+
+// copyFiles writes a file of size bytes, reads it twice, and looks for names that do not exist, as
+// a database does that is loaded; then it waits until ctx ends.
+func copyFiles(ctx context.Context, out io.Writer, size int64, names int) error {
+	dir, err := os.MkdirTemp("/", "files")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	f, err := os.Create(filepath.Join(dir, "file"))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	block := make([]byte, chunk)
+	for n := int64(0); n < size && ctx.Err() == nil; n += chunk {
+		if _, err := f.Write(block); err != nil {
+			return err
+		}
+	}
+	for range 2 {
+		for n := int64(0); n < size && ctx.Err() == nil; n += chunk {
+			if _, err := f.ReadAt(block, n); err != nil {
+				return err
+			}
+		}
+	}
+	say(out, "bytes=%d", size)
+	for i := 0; i < names && ctx.Err() == nil; i++ {
+		if _, err := os.Lstat(filepath.Join(dir, strconv.Itoa(i))); err == nil {
+			return errors.New("a name that should not exist does")
+		}
+	}
+	say(out, "names=%d", names)
 	<-ctx.Done()
 	return nil
 }
