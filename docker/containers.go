@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -114,8 +115,8 @@ func summaryOf(s *container.Summary) knowledge.Container {
 		Labels:  s.Labels,
 		Service: serviceOf(name, s.Labels),
 		Image:   knowledge.ImageKeyOf(s.ImageID, s.Command), ImageName: s.Image,
-		State:   knowledge.ParseRunState(s.State),
-		Health:  healthOf(s.Status),
+		State:  knowledge.ParseRunState(s.State),
+		Health: healthOf(s.Status), ExitCode: exitCodeOf(s.Status),
 		Created: time.Unix(s.Created, 0),
 	}
 }
@@ -129,6 +130,18 @@ func nameOf(names []string) string {
 		}
 	}
 	return ""
+}
+
+// exitCodeOf reads "Exited (1) 3 minutes ago" and "Restarting (1) 2 seconds ago".
+func exitCodeOf(status string) int {
+	for _, word := range []string{"Exited (", "Restarting ("} {
+		if rest, ok := strings.CutPrefix(status, word); ok {
+			digits, _, _ := strings.Cut(rest, ")")
+			code, _ := strconv.Atoi(digits)
+			return code
+		}
+	}
+	return 0
 }
 
 // healthOf reads "Up 3 minutes (healthy)": a listing has no other field for it.
@@ -176,6 +189,7 @@ func inspectedOf(j *container.InspectResponse) knowledge.Container {
 		State:        knowledge.ParseRunState(j.State.Status),
 		Created:      parseTime(j.Created),
 		Restarts:     max(j.RestartCount, 0),
+		ExitCode:     j.State.ExitCode,
 		Inspected:    true,
 		PID:          max(j.State.Pid, 0),
 		StartedAt:    parseTime(j.State.StartedAt),

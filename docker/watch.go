@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -40,6 +41,8 @@ var eventKinds = map[string]knowledge.EventKind{
 	"oom":           knowledge.EventOOM,
 	"pause":         knowledge.EventPause,
 	"unpause":       knowledge.EventUnpause,
+	"kill":          knowledge.EventKill,
+	"stop":          knowledge.EventStop,
 }
 
 // Watch calls emit with the events of containers, until ctx ends. A stream that breaks is
@@ -204,6 +207,13 @@ func (f *follower) options() events.ListOptions {
 	return o
 }
 
+// ends reports whether a signal usually ends a process: INT, QUIT, KILL, TERM, or one that an
+// image chose to be stopped by, which is above the usual ones (RTMIN+3).
+func ends(signal string) bool {
+	n, err := strconv.Atoi(signal)
+	return err != nil || n == 2 || n == 3 || n == 9 || n == 15 || n > 31
+}
+
 // eventOf converts one message; ok is false for those that are not subscribed.
 func eventOf(m *events.Message) (e knowledge.Event, ok bool) {
 	action, _, _ := strings.Cut(string(m.Action), ":")
@@ -211,10 +221,15 @@ func eventOf(m *events.Message) (e knowledge.Event, ok bool) {
 	if !ok || m.Type != events.ContainerEventType || !knowledge.FullID(m.Actor.ID) {
 		return e, false
 	}
+	if kind == knowledge.EventKill && !ends(m.Actor.Attributes["signal"]) {
+		return e, false
+	}
+	code, _ := strconv.Atoi(m.Actor.Attributes["exitCode"])
 	return knowledge.Event{
-		Kind: kind,
-		ID:   knowledge.ContainerID(m.Actor.ID),
-		Name: m.Actor.Attributes["name"],
-		At:   time.Unix(0, m.TimeNano),
+		Kind:     kind,
+		ID:       knowledge.ContainerID(m.Actor.ID),
+		Name:     m.Actor.Attributes["name"],
+		At:       time.Unix(0, m.TimeNano),
+		ExitCode: code,
 	}, true
 }

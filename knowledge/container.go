@@ -116,6 +116,7 @@ type Container struct {
 	Health    Health
 	Created   time.Time
 	Restarts  int
+	ExitCode  int // of the newest end, while it does not run
 
 	// What follows is known after an inspect only.
 	Inspected    bool
@@ -217,6 +218,8 @@ const (
 	EventOOM
 	EventPause
 	EventUnpause
+	EventKill // somebody sent a signal that ends it
+	EventStop // somebody stopped it; comes after EventDie
 )
 
 // Event is a hint that a container changed. The listing is the truth.
@@ -225,4 +228,6 @@ type Event struct {
 	ID   ContainerID
 	Name string
 	At   time.Time
+	// ExitCode is that of EventDie.
+	ExitCode int
 }

@@ -25,7 +25,7 @@ var (
 	oomLevelNames = []string{"own limit", "limit of a parent cgroup", "limit of an inner cgroup", "the host's memory"}
 	stopNames     = []string{"none", "paused (docker)", "frozen", "waiting for memory"}
 	eventNames    = []string{"resync", "create", "start", "die", "destroy", "update", "rename", "health", "oom", "pause",
-		"unpause"}
+		"unpause", "kill", "stop"}
 )
 
 func name[T ~uint8](names []string, v T) string {

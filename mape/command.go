@@ -32,6 +32,7 @@ type ScaleResult struct {
 // is closed.
 func (l *Loop) Scale(ctx context.Context, ref string, req ScaleRequest) (ScaleResult, error) {
 	var from int64
+	asked := l.o.Now()
 	admission, record, err := l.change(ctx, func(done func(knowledge.Record)) (execute.Admission, error) {
 		c, err := l.containers.find(ref)
 		if err != nil {
@@ -39,6 +40,9 @@ func (l *Loop) Scale(ctx context.Context, ref string, req ScaleRequest) (ScaleRe
 		}
 		now := l.o.Now()
 		l.readNow(now, c)
+		if c.measurable() && c.Window.Have&knowledge.HasLimits == 0 && now.Sub(asked) < measuredWithin {
+			return execute.Admission{Reason: knowledge.Because(knowledge.RuleInFlight)}, nil // it was just started
+		}
 		d := c.requestedLimit(now, req)
 		from = d.From
 		if req.DryRun {
@@ -56,6 +60,9 @@ func (l *Loop) Scale(ctx context.Context, ref string, req ScaleRequest) (ScaleRe
 	})
 	return ScaleResult{Admission: admission, Record: record, From: from}, err
 }
+
+// measuredWithin is how long a request waits for the first reading of a container.
+const measuredWithin = 5 * time.Second
 
 // change runs try on the loop's goroutine until no other action on the container, and
 // no inspect of it, is in the way, and waits until the action that try began is closed.

@@ -33,6 +33,7 @@ type container struct {
 	planned [2]Planned
 	request cpuRequest
 
+	endings   endings
 	slot      int       // in containerSet
 	decidedAt time.Time // the tick of planned
 	lastRule  [2]knowledge.Rule

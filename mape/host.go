@@ -12,6 +12,17 @@ type hostUse struct {
 	cpu             knowledge.NanoCPU
 	used, available knowledge.Bytes
 	engineUp        bool
+	cpuFull         time.Time // since when hardly any CPU is idle; zero: some is
+}
+
+// full notes since when 95 % of the cores are in use; below 90 % they are not any more.
+func (h *hostUse) full(now time.Time, cores knowledge.NanoCPU) {
+	switch {
+	case h.cpu < cores*9/10:
+		h.cpuFull = time.Time{}
+	case h.cpu >= cores*95/100 && h.cpuFull.IsZero():
+		h.cpuFull = now
+	}
 }
 
 // watchHost keeps the guards' view of the host current, once a second.
@@ -22,6 +33,7 @@ func (l *Loop) watchHost(now time.Time) {
 	if l.o.HostUse != nil {
 		if cpu, used, available, ok := l.o.HostUse(); ok {
 			l.host.cpu, l.host.used, l.host.available = cpu, used, available
+			l.host.full(now, knowledge.NanoCPU(l.o.Host.CPUs)*knowledge.OneCPU)
 		}
 	}
 	h := &l.exec.Host
@@ -60,6 +72,11 @@ func (s *Settings) cpuPool(h knowledge.Host) knowledge.NanoCPU {
 	return knowledge.FromCores(float64(h.CPUs) * (1 - s.CPUReserve) * s.Overcommit)
 }
 
+// MemoryKept is the memory of the host that stays free.
+func (s *Settings) MemoryKept(total knowledge.Bytes) knowledge.Bytes {
+	return max(knowledge.Bytes(float64(total)*s.MemoryReserve), s.MemoryLeast)
+}
+
 // memoryFree is what is left of the host's memory budget: what it has, less the
 // reserve, less every limit and the use of those containers
 // without one, less what runs outside of containers.
@@ -81,6 +98,5 @@ func (s *Settings) memoryFree(total, available knowledge.Bytes, all []*container
 	if available > 0 {
 		outside = max(total-available-inside, 0)
 	}
-	reserve := max(knowledge.Bytes(float64(total)*s.MemoryReserve), s.MemoryLeast)
-	return total - reserve - outside - promised
+	return total - s.MemoryKept(total) - outside - promised
 }

@@ -29,6 +29,25 @@ type listing struct {
 	running bool
 	done    bool   // there was one
 	err     string // of the newest one; empty: it went well
+	// waiting want to know when a listing that begins from now on is done; served are those of
+	// the one that is running.
+	waiting, served []chan struct{}
+}
+
+// fresh makes a listing due, and returns what is closed when it is done.
+func (s *listing) fresh() <-chan struct{} {
+	done := make(chan struct{})
+	s.at = time.Time{}
+	s.waiting = append(s.waiting, done)
+	return done
+}
+
+// answer tells those who waited for the listing that is done.
+func (s *listing) answer() {
+	for _, done := range s.served {
+		close(done)
+	}
+	s.served = nil
 }
 
 // listIfDue asks for the listing. Events only make it come sooner.
@@ -41,7 +60,9 @@ func (l *Loop) listIfDue(now time.Time) {
 		return
 	}
 	s.at, s.began = now, now
-	s.running = l.workers.Do(l.list)
+	if s.running = l.workers.Do(l.list); s.running {
+		s.served, s.waiting = s.waiting, nil
+	}
 }
 
 // list is the job that reads the listing.
@@ -49,6 +70,7 @@ func (l *Loop) list(ctx context.Context) func() {
 	list, err := l.o.Engine.List(ctx)
 	return func() {
 		l.listing.running = false
+		defer l.listing.answer()
 		now := l.o.Now()
 		if err != nil {
 			// The Engine's client backs off: calls fail at once while it is gone, and
@@ -89,7 +111,7 @@ func (l *Loop) reconcile(now time.Time, list []knowledge.Container) {
 // refresh updates a known container from a listing.
 func (l *Loop) refresh(now time.Time, c *container, info *knowledge.Container) {
 	restarted := info.State != c.State && info.State == knowledge.StateRunning
-	c.State, c.Name, c.Health = info.State, info.Name, info.Health
+	c.State, c.Name, c.Health, c.ExitCode = info.State, info.Name, info.Health, info.ExitCode
 	if info.Service != c.service.Key {
 		c.join(now, l.services.Get(info.Service))
 	}
@@ -209,11 +231,16 @@ func (l *Loop) event(now time.Time, ev knowledge.Event) {
 	}
 	switch ev.Kind {
 	case knowledge.EventDie:
-		c.State, c.PID, c.Inspected = knowledge.StateExited, 0, false
+		c.State, c.PID, c.Inspected, c.ExitCode = knowledge.StateExited, 0, false, ev.ExitCode
+		c.endings.died(now)
 		c.Exited()
 		c.oomEnded(now)
 		c.detach()
 		l.containers.readSoon(c)
+	case knowledge.EventKill:
+		c.endings.asked = now
+	case knowledge.EventStop:
+		c.endings.stopped(now)
 	case knowledge.EventPause:
 		c.State = knowledge.StatePaused
 		l.containers.readSoon(c)

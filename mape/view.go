@@ -24,6 +24,7 @@ type ContainerStatus struct {
 	Measured    bool
 	Kills       uint64 // OOM kills since the cgroup was made
 	Busy        bool   // an action is in progress
+	Ending      Ending
 	// Watching: a cut is under watch, or the first step of one is.
 	Watching bool
 	// Runtime is the program that was recognised; no name: none was.
@@ -51,6 +52,7 @@ type Summary struct {
 	Settings                Settings
 	HostCPU                 knowledge.NanoCPU
 	HostUsed, HostAvailable knowledge.Bytes
+	CPUFull                 time.Time // since when hardly any of the host's CPU is idle; zero: some is
 	Pool, Granted           knowledge.NanoCPU
 	Ready                   bool
 	StoreError, ListError   string // of the newest try; empty: it went well
@@ -62,7 +64,7 @@ type Summary struct {
 func (l *Loop) summary() Summary {
 	s := Summary{
 		Host: l.exec.Host, Settings: l.set,
-		HostCPU: l.host.cpu, HostUsed: l.host.used, HostAvailable: l.host.available,
+		HostCPU: l.host.cpu, HostUsed: l.host.used, HostAvailable: l.host.available, CPUFull: l.host.cpuFull,
 		Pool: l.set.cpuPool(l.o.Host), Ready: l.ready, StoreError: l.saving.err, ListError: l.listing.err,
 		Repaired: l.exec.Repairs, Started: l.begin, LastTick: l.ticks.last, Cadence: l.cadence.Busy,
 	}
@@ -81,6 +83,7 @@ func (c *container) status(now time.Time) ContainerStatus {
 		Measured: c.Probe != nil, Kills: c.track.Kills(), Busy: c.InFlight, Watching: c.Watched(now),
 		Ahead: c.service.Ahead(&c.Policy), Runtime: c.reading.life.runtime,
 		StartLimit: c.reading.life.limit,
+		Ending: c.ending(now),
 	}
 	w := c.track.Window
 	v.Window = &w
@@ -106,15 +109,33 @@ func (l *Loop) Containers(ctx context.Context) (all []ContainerStatus, sum Summa
 	return all, sum, err
 }
 
-// with runs f for the container that ref names.
+// freshWithin is how long a name that is not known waits for a listing.
+const freshWithin = 2 * time.Second
+
+// with runs f for the container that ref names. One that is not known may have been started
+// just now: the Engine is asked once.
 func (l *Loop) with(ctx context.Context, ref string, f func(c *container)) error {
 	var findErr error
-	err := l.Do(ctx, func() {
+	var listed <-chan struct{}
+	try := func() {
 		var c *container
 		if c, findErr = l.containers.find(ref); findErr == nil {
 			f(c)
+		} else if errors.Is(findErr, ErrUnknown) && listed == nil {
+			listed = l.listing.fresh()
 		}
-	})
+	}
+	err := l.Do(ctx, try)
+	if err != nil || listed == nil {
+		return errors.Join(err, findErr)
+	}
+	select {
+	case <-listed:
+		err = l.Do(ctx, try)
+	case <-time.After(freshWithin):
+	case <-ctx.Done():
+	case <-l.Stopped():
+	}
 	return errors.Join(err, findErr)
 }
 

@@ -116,6 +116,7 @@ type Node struct {
 	conflicts chan error
 	ticks     atomic.Int64 // passes of the loop, for the watchdog
 	readied   atomic.Bool
+	stopping  atomic.Bool
 	hangups   chan os.Signal // SIGHUP: read the configuration again
 	reloading sync.Mutex     // one reload at a time
 	undo      []step
@@ -230,7 +231,7 @@ func (n *Node) openOps(keys *ops.KeyRing) {
 	about := ops.About{
 		Version: n.o.Version, Identity: n.identity, Started: n.started, Crashes: n.before.crashes,
 		StoreOpened: n.before.store, Source: n.source, Machine: n.machine.host, Config: n.cfg.Load, Engine: n.engine.State,
-		Address: n.address, Refusals: n.engine.Refusals, UpdateRefused: n.engine.UpdateRefused,
+		Stopping: n.stopping.Load, Address: n.address, Refusals: n.engine.Refusals, UpdateRefused: n.engine.UpdateRefused,
 	}
 	if n.probes.kernel != nil {
 		about.Cgroup = n.probes.kernel.Version()
@@ -338,6 +339,7 @@ func (n *Node) Serve(ctx context.Context) error {
 	case err = <-failed:
 	case err = <-n.conflicts:
 	}
+	n.stopping.Store(true)
 	n.log.Info().Msg("stopping: containers keep the limits that they have")
 	_, _ = daemon.SdNotify(false, daemon.SdNotifyStopping)
 	stopCluster()

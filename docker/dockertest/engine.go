@@ -219,6 +219,16 @@ func (e *Engine) Start(id knowledge.ContainerID) { e.with(id, e.begin) }
 // Stop ends a container's process.
 func (e *Engine) Stop(id knowledge.ContainerID) { e.with(id, func(b *container) { e.end(b, 0) }) }
 
+// Exit ends the process by itself, and StopWith as the answer to a person's signal.
+func (e *Engine) Exit(id knowledge.ContainerID, code int) {
+	e.with(id, func(b *container) { e.end(b, code) })
+}
+
+// StopWith is a stop by a person, which the process answers with an exit code.
+func (e *Engine) StopWith(id knowledge.ContainerID, code int) {
+	e.with(id, func(b *container) { e.stop(b, code) })
+}
+
 // Remove kills and removes a container.
 func (e *Engine) Remove(id knowledge.ContainerID) { e.with(id, e.remove) }
 

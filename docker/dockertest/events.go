@@ -37,11 +37,14 @@ type actor struct {
 }
 
 // emit sends an event to all listeners. The lock is held.
-func (h *hub) emit(b *container, action string) {
+func (h *hub) emit(b *container, action string, attributes ...string) {
 	h.stamp = max(h.stamp+1, time.Now().UnixNano())
 	m := message{
 		Type: "container", Action: action, Time: h.stamp / 1e9, TimeNano: h.stamp,
 		Actor: actor{string(b.id), map[string]string{"name": b.spec.Name, "image": b.spec.Image}},
+	}
+	for i := 0; i+1 < len(attributes); i += 2 {
+		m.Actor.Attributes[attributes[i]] = attributes[i+1]
 	}
 	if h.dropping {
 		return

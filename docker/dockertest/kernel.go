@@ -1,6 +1,7 @@
 package dockertest
 
 import (
+	"strconv"
 	"sync"
 	"time"
 
@@ -142,6 +143,13 @@ func (m *machine) begin(b *container) {
 	m.emit(b, "start")
 }
 
+// stop ends the main process by a signal of a person.
+func (m *machine) stop(b *container, code int) {
+	m.emit(b, "kill", "signal", "15")
+	m.end(b, code)
+	m.emit(b, "stop")
+}
+
 // end ends the main process and removes the cgroup.
 func (m *machine) end(b *container, code int) {
 	if !b.running() {
@@ -149,7 +157,7 @@ func (m *machine) end(b *container, code int) {
 	}
 	m.dropFiles(b)
 	b.state, b.exit, b.pid, b.k = "exited", code, 0, cgroup{}
-	m.emit(b, "die")
+	m.emit(b, "die", "exitCode", strconv.Itoa(code))
 }
 
 func (m *machine) remove(b *container) {

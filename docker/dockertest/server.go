@@ -187,10 +187,10 @@ func (a api) do(r *http.Request, q *request, body []byte) (status int, answer an
 		if q.op == StartC {
 			a.begin(b)
 		} else {
-			a.end(b, 0)
+			a.stop(b, 0)
 		}
 	case Restart:
-		a.end(b, 0)
+		a.stop(b, 0)
 		a.begin(b)
 	case RemoveC:
 		a.remove(b)

@@ -110,7 +110,8 @@ func (c *Client) unreachable(ctx context.Context, err error) error {
 	case ctx.Err() != nil && errors.Is(ctx.Err(), context.Canceled):
 		return ctx.Err()
 	case errors.As(err, &timeout) && timeout.Timeout():
-		return Errorf(KindTimeout, "the daemon at %s did not answer in time; try again, or see effiscale doctor", c.socket)
+		return Errorf(KindTimeout, "the daemon at %s accepts the call and did not answer in time: it is stopped or "+
+			"overloaded; see its log, and try again", c.socket)
 	}
 	return Errorf(KindUnavailable, "the daemon at %s closed the connection during the call: %v; try again", c.socket, err)
 }

@@ -38,6 +38,7 @@ type NodeView struct {
 	Engine         string    `json:"engine"`           // "connected", "unreachable for 12s: …"
 	EngineVersion  string    `json:"engine_version"`
 	APIVersion     string    `json:"api_version"`
+	Stopping       bool      `json:"stopping,omitempty"`       // an orderly stop is in progress
 	EngineAddress  string    `json:"engine_address,omitempty"` // with what named it: "unix:///… (the default)"
 	Cgroup         string    `json:"cgroup"`                   // "v1 cgroupfs", "v2 systemd", "hybrid cgroupfs"
 	Actuator       string    `json:"actuator"`                 // "kernel", "engine"

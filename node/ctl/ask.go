@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/http"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -11,15 +12,32 @@ import (
 	"github.com/effiscale/effiscale/node/api"
 )
 
-// callTimeout bounds one call of the daemon. An Engine update may take its 10 s
-// twice, and restore does several.
-const callTimeout = 60 * time.Second
+const (
+	// readTimeout bounds a question that the daemon answers from memory, other hosts within a
+	// second.
+	readTimeout = 5 * time.Second
+	// callTimeout bounds the other calls. An Engine update may take its 10 s twice, restore does
+	// several, and a trace is a month of records.
+	callTimeout = 60 * time.Second
+)
 
-// call sends one request to the daemon.
+// call sends one request to the daemon. Before one that may take long it asks whether the daemon
+// answers at all.
 func call[Q, R any](ctx context.Context, a *app, op api.Operation[Q, R], q Q) (R, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	to, timeout := a.deps.Connect(a.socketPath()), readTimeout
+	if op.Verb != http.MethodGet || op.Name == api.OpTrace.Name {
+		timeout = callTimeout
+		ctx, cancel := context.WithTimeout(ctx, readTimeout)
+		_, err := api.OpHealth.Call(ctx, to, api.None{})
+		cancel()
+		if api.KindOf(err) == api.KindTimeout {
+			var none R
+			return none, err
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	return op.Call(ctx, a.deps.Connect(a.socketPath()), q)
+	return op.Call(ctx, to, q)
 }
 
 // ask sends one request to the daemon and prints the answer.

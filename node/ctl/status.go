@@ -94,6 +94,8 @@ func statusText(p *page, st api.Status) {
 		of, plural(s.Actions, "action", "actions"), s.Failed, s.Reverted, s.DriftRepaired)
 	p.line("Compared with the original limits: %s.", savedText(s))
 	switch h := clusterHealth(st.Cluster); {
+	case st.Node.Stopping:
+		p.warning("The daemon is stopping; containers keep their limits.")
 	case hasLeft(st.Cluster):
 		p.warning("This node has left the cluster and plans for its own host only; restart its daemon to rejoin.")
 	case h != nil:
@@ -117,6 +119,8 @@ func statusHead(p *page, st api.Status) {
 		head += "  " + p.style(styleRed, "degraded")
 	}
 	switch h := clusterHealth(st.Cluster); {
+	case st.Node.Stopping:
+		head += "  " + p.style(styleYellow, "stopping")
 	case hasLeft(st.Cluster):
 		head += "  cluster: " + p.style(styleYellow, "left")
 	case h != nil:

@@ -27,8 +27,9 @@ type About struct {
 	Machine     func() knowledge.Host // as the Engine, or else the kernel, describes it
 	Config      func() *config.Config // in force
 	// Engine is the state of the connection to the Docker Engine.
-	Engine  func() (up bool, since time.Time, last string)
-	Address fmt.Stringer // of the Engine
+	Engine   func() (up bool, since time.Time, last string)
+	Address  fmt.Stringer // of the Engine
+	Stopping func() bool  // an orderly stop is in progress
 	// Refusals are the requests that it does not allow; UpdateRefused is why it changes no limit.
 	Refusals      func() []string
 	UpdateRefused func() string

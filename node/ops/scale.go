@@ -188,6 +188,12 @@ func wants(q api.ScaleRequest) (all []mape.ScaleRequest) {
 // unchanged is the note of a limit that stays, with the guard that keeps it.
 func unchanged(w mape.ScaleRequest, out mape.ScaleResult) string {
 	text := view.Unchanged(w.Resource, out.From)
+	switch out.Admission.Reason.Rule {
+	case knowledge.RuleMissing, knowledge.RuleNoLimits, knowledge.RuleInFlight:
+		if out.From == 0 { // unknown is not "none"
+			text = w.Resource.String() + " was not changed"
+		}
+	}
 	if reason := out.Admission.Reason; !reason.IsZero() {
 		text += ": " + reason.String()
 	}

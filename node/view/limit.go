@@ -7,7 +7,7 @@ import (
 // Unchanged is the text for a limit that stays as it is.
 func Unchanged(r knowledge.Resource, v int64) string {
 	if v == 0 {
-		return r.String() + " stays unlimited"
+		return r.String() + " stays without a limit"
 	}
 	return r.String() + " stays at " + Limit(r, v)
 }

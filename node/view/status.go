@@ -29,6 +29,8 @@ type Daemon struct {
 	Store       string // why the knowledge file is degraded; "": it is not
 	StoreOpened string // what happened to the knowledge file at the start; "": nothing
 
+	Stopping bool // an orderly stop is in progress
+
 	Disagreements []string // between the labels of containers of one service
 }
 
@@ -56,12 +58,15 @@ func Status(
 	for i := range containers {
 		s.Containers = append(s.Containers, Container(&containers[i], now))
 		s.Problems = append(s.Problems, problems(&containers[i])...)
+		for _, p := range ended(&containers[i]) {
+			s.Problems, s.Degraded = append(s.Problems, p), true
+		}
 	}
 	s.Services = services(containers, d.Name)
 	s.Summary = summary(records)
 	s.Summary.DriftRepaired = sum.Repaired
 	s.Summary.SavedCPU, s.Summary.SavedMemory = Saved(containers)
-	addProblems(&s, d, sum)
+	addProblems(&s, d, sum, now)
 	if text := lostOriginals(containers); text != "" {
 		s.Problems, s.Degraded = append(s.Problems, text), true
 	}
@@ -105,8 +110,8 @@ func nodeView(d *Daemon, sum *mape.Summary, now time.Time) api.NodeView {
 		MemoryBytes: int64(sum.Host.Memory), MemoryUsed: int64(sum.HostUsed),
 		PoolCPU: sum.Pool.Cores(), PoolCPUGranted: sum.Granted.Cores(),
 		Engine: "connected", EngineVersion: d.Machine.EngineVersion, APIVersion: d.Machine.APIVersion, Members: 1,
-		EngineAddress: d.Engine.Address,
-		Actuator:      d.Actuator, Source: d.Source, Store: "ok", ConfigFile: d.ConfigFile,
+		EngineAddress: d.Engine.Address, Stopping: d.Stopping,
+		Actuator: d.Actuator, Source: d.Source, Store: "ok", ConfigFile: d.ConfigFile,
 	}
 	if !connected(d, sum) {
 		since := d.Engine.Since
@@ -129,7 +134,7 @@ func nodeView(d *Daemon, sum *mape.Summary, now time.Time) api.NodeView {
 func connected(d *Daemon, sum *mape.Summary) bool { return d.Engine.Up && sum.Host.EngineDown.IsZero() }
 
 // addProblems adds what concerns the whole node.
-func addProblems(s *api.Status, d *Daemon, sum *mape.Summary) {
+func addProblems(s *api.Status, d *Daemon, sum *mape.Summary, now time.Time) {
 	add := func(format string, args ...any) {
 		s.Problems = append(s.Problems, fmt.Sprintf(format, args...))
 		s.Degraded = true
@@ -145,6 +150,7 @@ func addProblems(s *api.Status, d *Daemon, sum *mape.Summary) {
 	for _, r := range d.Engine.Refusals {
 		add("the Docker Engine does not allow %s", r)
 	}
+	fullHost(sum, now, add)
 	if d.Store != "" {
 		add("the knowledge file is %s (node.data_dir, store.max_size); scaling continues from memory", s.Node.Store)
 	}

@@ -138,6 +138,11 @@ func faults() []fault {
 		{124, "memory runs out in a parent, inside or on the host", "no limit of the container is raised; said where"},
 		{125, "paused, frozen, waiting for memory, asleep", "that time is no evidence: no cut, nothing learned; the state is shown"},
 		{
+			139,
+			"a crash loop, an end by itself, a failing health check, a full host, a silent daemon",
+			"a problem and exit code 3, not for what somebody stopped; commands end within 5 s; a start is waited for",
+		},
+		{
 			138,
 			"another Engine by DOCKER_HOST or a Docker context, another cgroup parent",
 			"one rule for all commands, printed; ssh and unverified TLS refused with the reason; found by /proc/PID/cgroup",

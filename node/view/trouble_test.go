@@ -1,0 +1,34 @@
+package view
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/mape"
+)
+
+// TestFullHost: a host without idle CPU or without free memory is a problem (row 139).
+func TestFullHost(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	well := mape.Summary{HostCPU: 1 * knowledge.OneCPU, HostAvailable: 2 * knowledge.GiB}
+	well.Host.CPUs, well.Host.Memory = 2, 4*knowledge.GiB
+	well.Settings.MemoryReserve = 0.1
+	for want, change := range map[string]func(*mape.Summary){
+		"":                            func(*mape.Summary) {},
+		"the host's CPU is full for":  func(s *mape.Summary) { s.CPUFull = now.Add(-time.Minute) },
+		"the host's memory is full: ": func(s *mape.Summary) { s.HostAvailable = 100 * knowledge.MiB },
+	} {
+		s, lines := well, ""
+		change(&s)
+		fullHost(&s, now, func(format string, args ...any) { lines += fmt.Sprintf(format, args...) })
+		if !strings.HasPrefix(lines, want) || want == "" && lines != "" {
+			t.Errorf("got %q, want %q", lines, want)
+		}
+	}
+	brief := well
+	brief.CPUFull = now.Add(-3 * time.Second)
+	fullHost(&brief, now, func(string, ...any) { t.Error("full after three seconds") })
+}
