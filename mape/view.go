@@ -83,7 +83,7 @@ func (c *container) status(now time.Time) ContainerStatus {
 		Measured: c.Probe != nil, Kills: c.track.Kills(), Busy: c.InFlight, Watching: c.Watched(now),
 		Ahead: c.service.Ahead(&c.Policy), Runtime: c.reading.life.runtime,
 		StartLimit: c.reading.life.limit,
-		Ending: c.ending(now),
+		Ending:     c.ending(now),
 	}
 	w := c.track.Window
 	v.Window = &w
