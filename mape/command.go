@@ -161,17 +161,26 @@ func (c *container) requestedLimit(now time.Time, req ScaleRequest) knowledge.De
 // Pauses are the pauses of services, by name.
 type Pauses = map[knowledge.ServiceKey]knowledge.Pause
 
+// Resumed is what the end of a pause ended.
+type Resumed struct {
+	NotPaused bool     // none of the services was paused
+	Holds     []string // containers whose limits were kept after a change of them
+}
+
 // Pause stops automation of a service, or with "" of all services. It returns all
-// pauses that are active then.
-func (l *Loop) Pause(ctx context.Context, key knowledge.ServiceKey, p knowledge.Pause) (pauses Pauses, err error) {
+// pauses that are active then, and what a resume ended.
+func (l *Loop) Pause(
+	ctx context.Context, key knowledge.ServiceKey, p knowledge.Pause,
+) (pauses Pauses, ended Resumed, err error) {
 	doErr := l.Do(ctx, func() {
-		found := false
+		found, paused, now := false, false, l.o.Now()
 		for s := range l.services.All() {
 			if (key == "" || s.Key == key) && (s.Replicas.Total > 0 || s.Pause.On) {
+				paused = paused || s.Pause.Active(now)
 				s.Pause = p
 				found = true
 				if !p.On {
-					l.containers.endHold(s)
+					ended.Holds = append(ended.Holds, l.containers.endHold(now, s)...)
 				}
 			}
 		}
@@ -179,9 +188,9 @@ func (l *Loop) Pause(ctx context.Context, key knowledge.ServiceKey, p knowledge.
 			err = fmt.Errorf("%w or service %q on this host: `effiscale status` lists them", ErrUnknown, string(key))
 			return
 		}
-		pauses = l.services.Pauses(l.o.Now())
+		pauses, ended.NotPaused = l.services.Pauses(now), !paused
 	})
-	return pauses, errors.Join(doErr, err)
+	return pauses, ended, errors.Join(doErr, err)
 }
 
 // RestoreResult is how the restore of one container went.

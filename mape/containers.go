@@ -110,11 +110,16 @@ func (s *containerSet) of(sv *service.Service) iter.Seq[*container] {
 	}
 }
 
-// endHold lets automation change a service's containers again after changes by others.
-func (s *containerSet) endHold(sv *service.Service) {
+// endHold lets automation change a service's containers again after changes by others, and
+// returns those that it did not change until now.
+func (s *containerSet) endHold(now time.Time, sv *service.Service) (held []string) {
 	for c := range s.of(sv) {
+		if c.Marks.Pinned || now.Before(c.Marks.ExternalUntil) {
+			held = append(held, c.Name)
+		}
 		c.Marks.ExternalUntil, c.Marks.Pinned, c.changed = time.Time{}, false, true
 	}
+	return held
 }
 
 // managed is how many containers are measured and acted upon.

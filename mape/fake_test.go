@@ -242,7 +242,7 @@ func (h *host) container(b *box) *container { return h.loop.containers.byID[b.c.
 func (h *host) pause(b *box, p knowledge.Pause) {
 	s := h.container(b).service
 	if s.Pause = p; !p.On {
-		h.loop.containers.endHold(s)
+		h.loop.containers.endHold(h.now, s)
 	}
 }
 

@@ -369,6 +369,10 @@ type PauseResult struct {
 	Hosts   []string `json:"hosts"`
 	// NotReached are hosts that could not be reached.
 	NotReached []string `json:"not_reached"`
+	// NotPaused: what was resumed was not paused. HoldsEnded are containers whose limits were
+	// kept after a change of them, and are no more.
+	NotPaused  bool     `json:"not_paused,omitempty"`
+	HoldsEnded []string `json:"holds_ended,omitempty"`
 }
 
 // RestoreResult is what `effiscale restore` did.

@@ -96,6 +96,8 @@ type pauseView struct {
 	Until      *time.Time `json:"until"` // null: until resumed
 	Hosts      []string   `json:"hosts"`
 	NotReached []string   `json:"not_reached"`
+	NotPaused  bool       `json:"not_paused,omitempty"`
+	HoldsEnded []string   `json:"holds_ended,omitempty"`
 }
 
 // pauseHelp says which services a pause covers.
@@ -142,7 +144,7 @@ func resumeCmd(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:               "resume NAME | --all | --all-hosts",
 		Short:             "End a pause",
-		Long:              "End a pause.\n" + pauseHelp,
+		Long:              "End a pause, and the time for which limits are kept after a change by hand.\n" + pauseHelp,
 		Args:              atMostOneName,
 		ValidArgsFunction: completeNames(a, true),
 	}
@@ -172,7 +174,7 @@ func pause(ctx context.Context, a *app, args []string, r api.PauseRequest) error
 		return err
 	}
 	v := pauseView{Schema: api.Schema, Service: res.Service, Paused: !r.Resume, OnlyDown: r.OnlyDown,
-		Hosts: res.Hosts, NotReached: res.NotReached}
+		Hosts: res.Hosts, NotReached: res.NotReached, NotPaused: res.NotPaused, HoldsEnded: res.HoldsEnded}
 	if r.For > 0 {
 		until := a.deps.Now().Add(r.For).UTC()
 		v.Until = &until
@@ -199,7 +201,14 @@ func pauseText(p *page, v pauseView, length time.Duration) {
 	if !v.Paused {
 		state, until = "resumed", ""
 	}
+	if v.NotPaused {
+		state = "not paused"
+	}
 	p.paragraph("", fmt.Sprintf("%s: %s%s, on %s", cmp.Or(v.Service, "all services"), state, until, hostsText(v.Hosts)))
+	if len(v.HoldsEnded) > 0 {
+		p.paragraph("", "automation changes these again, whose limits were kept after a change of them: "+
+			strings.Join(scrub(v.HoldsEnded), ", "))
+	}
 }
 
 // hostsText names hosts.

@@ -125,6 +125,7 @@ func TestGolden(t *testing.T) {
 		{"pause-negative", fakeClient{}, ExitUsage, "pause|shop_web|--for|-2h"},
 		{"pause-word", fakeClient{}, ExitUsage, "pause|shop_web|--for|ever"},
 		{"resume", fakeClient{}, ExitOK, "resume|shop_web"},
+		{"resume-held", fakeClient{quiet: true}, ExitOK, "resume|shop_web"},
 		{"resume-json", fakeClient{}, ExitOK, "resume|shop_web|-o|json"},
 		{"restore", fakeClient{}, ExitOK, "restore|shop-web-1"},
 		{"restore-json", fakeClient{}, ExitOK, "restore|shop-web-1|-o|json"},

@@ -318,6 +318,9 @@ func (f *fakeClient) Pause(_ context.Context, r api.PauseRequest) (api.PauseResu
 	f.paused = append(f.paused, r)
 	_, name := api.SplitHost(r.Service)
 	res := api.PauseResult{Status: "done", Service: name, Hosts: []string{"alpha"}, NotReached: []string{}}
+	if f.quiet {
+		res.NotPaused, res.HoldsEnded = true, []string{"shop-web-1"}
+	}
 	if f.cluster != alone && !r.All {
 		res.Hosts = append(res.Hosts, "beta")
 	}
