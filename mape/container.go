@@ -138,7 +138,6 @@ func (c *container) detach() {
 	c.Probe = nil
 	c.service.Replicas.Measured--
 	c.track.Restart()
-	c.reading.life = life{}
 }
 
 // learn calls f with each profile that this container adds to: its service's and

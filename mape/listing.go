@@ -185,6 +185,7 @@ func (l *Loop) attach(now time.Time, c *container) {
 	}
 	c.reading.source, _ = p.(paced)
 	c.reading.slow, c.reading.rest, c.reading.begun = monitor.Slow{}, rest{}, false
+	c.reading.life = life{}
 	c.reading.memory, c.reading.throttle = part{}, part{}
 	c.service.Replicas.Measured++
 	l.reports.pending = l.reports.pending || l.owned(c) && c.DeclaredAt.IsZero()

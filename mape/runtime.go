@@ -13,7 +13,7 @@ type programs interface {
 	Processes() (names []string, shared knowledge.Bytes)
 }
 
-// life is what is read of a container's processes, once after its start.
+// life is what is read of a container's processes, twice after its start.
 type life struct {
 	at      time.Time // of the first reading
 	looks   int
@@ -22,30 +22,31 @@ type life struct {
 	limit   knowledge.Bytes // of memory, at the start; 0: none, or not seen
 }
 
-// lifeAfter and lifeAgain are when processes are looked at, after the first reading: what runs
-// below a shell or a supervisor is there by then.
-const lifeAfter, lifeAgain = 5 * time.Second, time.Minute
+// lifeFirst and lifeAgain are when processes are looked at, after the first reading: what runs
+// below a shell or a supervisor is there by then, and before a container gets its first limit.
+const lifeFirst, lifeAgain = 5 * time.Second, 45 * time.Second
 
-// lookAtProcesses recognises the runtime, once, and once more where it was none.
+// lookAtProcesses recognises the runtime.
 func (c *container) lookAtProcesses(now time.Time) {
 	l := &c.reading.life
 	if l.at.IsZero() {
 		l.at = now
-		if age := c.Finding.Age; age > 0 && age < lifeAfter {
+		if age := c.Finding.Age; age > 0 && age < lifeFirst {
 			l.limit = c.Window.MemoryLimit
 		}
 	}
-	due := lifeAfter
-	if l.looks == 1 && l.runtime.Name == "" && l.shared == 0 {
-		due = lifeAgain
-	} else if l.looks > 0 {
+	due := now.Sub(l.at)
+	if l.looks > 1 || due < lifeFirst || l.looks == 1 && due < lifeAgain {
 		return
 	}
+	l.looks++
 	p, ok := c.Probe.(programs)
-	if !ok || now.Sub(l.at) < due {
+	if !ok {
 		return
 	}
 	names, shared := p.Processes()
-	l.looks++
-	l.runtime, l.shared = analyse.RuntimeOf(names), shared
+	if r := analyse.RuntimeOf(names); r.Name != "" {
+		l.runtime = r
+	}
+	l.shared = max(l.shared, shared)
 }

@@ -22,9 +22,9 @@ func TestRow118BuffersThatAreNotUsedYet(t *testing.T) {
 		t.Errorf("recognised %+v", r)
 	}
 	b.processes = []string{"java"}
-	h.pass(2 * time.Minute)
-	if r := h.container(b).reading.life.runtime; r.Name != "PostgreSQL" {
-		t.Errorf("read again in the same life: %+v", r)
+	h.pass(5 * time.Minute)
+	if l := h.container(b).reading.life; l.runtime.Name != "PostgreSQL" || l.looks != 2 {
+		t.Errorf("read again in the same life: %+v", l)
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 
 const (
 	// processesMost bounds the processes whose names are read, mappedMost those whose maps are.
-	processesMost, mappedMost = 32, 4
+	processesMost, mappedMost = 32, 8
 	// processesSize and mapsSize bound the files that are read for that.
 	processesSize, mapsSize = 1 << 20, 4 << 20
 )

@@ -201,6 +201,10 @@ func cases() map[string]func(u *mape.ContainerStatus) {
 		"runtime": func(u *mape.ContainerStatus) {
 			u.Runtime, u.StartLimit = analyse.RuntimeOf([]string{"sh", "java"}), 64*mib
 		},
+		"runtime-ended": func(u *mape.ContainerStatus) {
+			u.Runtime, u.State = analyse.RuntimeOf([]string{"node"}), knowledge.StateExited
+			u.Window.LastOOM = time.Time{}
+		},
 		"learned": func(u *mape.ContainerStatus) {
 			u.Learned = service.Learned{ObservedFor: 26 * time.Hour, CPUMean: 0.4, CPUUsual: 0.6, CPUMax: 0.9, Censored: 0.01,
 				MemoryNeed: 150 * mib, MemoryMax: 180 * mib, Growth: 2e6, Start: 4 * time.Second}
