@@ -196,7 +196,7 @@ func (c *Client) do(ctx context.Context, op operation, id string, timeout time.D
 		return c.shortcut(op, id)
 	}
 	if c.o.Observe != nil {
-		c.o.Observe(op.name, int(x.status.Load()), time.Since(began))
+		c.o.Observe(op.name, x.code(op), time.Since(began))
 	}
 	return err
 }

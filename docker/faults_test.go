@@ -522,13 +522,23 @@ func TestObserveCountsCalls(t *testing.T) {
 			seen[fmt.Sprint(op, " ", status)]++
 		}
 	})
+	ctx, cancel := context.WithCancel(t.Context())
+	watched := make(chan struct{})
+	go func() { defer close(watched); c.Watch(ctx, func(knowledge.Event) {}) }()
+	eventually(t, "the first ping is answered", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return seen["ping 200"] == 1
+	})
+	cancel()
+	<-watched
 	_, _ = c.List(t.Context())
 	_, _ = c.Inspect(t.Context(), knowledge.ContainerID(strings.Repeat("0", 64)))
 	e.Shutdown()
 	_, _ = c.List(t.Context())
 	mu.Lock()
 	defer mu.Unlock()
-	if seen["list 200"] != 1 || seen["inspect 404"] != 1 || seen["list 0"] != 1 {
+	if seen["ping 0"] != 0 || seen["list 200"] == 0 || seen["inspect 404"] != 1 || seen["list 0"] != 1 {
 		t.Error(seen)
 	}
 }

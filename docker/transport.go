@@ -48,6 +48,15 @@ func (x *exchange) dialErr() error {
 	return nil
 }
 
+// code is the HTTP status of an operation's answer; 0: none. The ping before the first one is
+// not its answer.
+func (x *exchange) code(op operation) int {
+	if op == opPing {
+		return int(x.pinged.Load())
+	}
+	return int(x.status.Load())
+}
+
 type exchangeKey struct{}
 
 func withExchange(ctx context.Context, bound int64) (context.Context, *exchange) {

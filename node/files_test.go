@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/effiscale/effiscale/node/api"
 	"github.com/effiscale/effiscale/node/config"
 	"github.com/effiscale/effiscale/node/doctor"
 )
@@ -141,6 +142,7 @@ func (c fileCase) check(t *testing.T) {
 	if c.fault != "" { // refused before the loop is asked
 		n := blank(Options{Env: env})
 		n.cfg.Store(&config.Config{})
+		n.metrics = api.NewMetrics("test")
 		c.judged(t, "reload", nil, n.Reload(t.Context()))
 	}
 	c.judged(t, "start", []string{out.String()}, err)

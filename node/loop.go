@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/effiscale/effiscale/docker"
 	"github.com/effiscale/effiscale/knowledge"
@@ -124,9 +125,10 @@ func bound[T ~int64](r *knowledge.Range[T], most T) {
 }
 
 // Reload reads the configuration again, all or nothing.
-func (n *Node) Reload(ctx context.Context) error {
+func (n *Node) Reload(ctx context.Context) (err error) {
 	n.reloading.Lock()
 	defer n.reloading.Unlock()
+	defer func() { n.metrics.Reloaded(err, time.Now()) }()
 	old := n.cfg.Load()
 	next, err := load(n.o)
 	if err == nil {

@@ -184,6 +184,7 @@ func New(ctx context.Context, o Options) (n *Node, err error) {
 		return n, fmt.Errorf("%w\n%w", ErrConfig, err)
 	}
 	n.metrics = api.NewMetrics(o.Version)
+	n.metrics.Reloaded(nil, n.started)
 	if err = n.openStore(cfg); err != nil {
 		return n, err
 	}

@@ -151,7 +151,7 @@ func TestClusterMetrics(t *testing.T) {
 		if err := m.watch(c.d); err != nil {
 			t.Fatal(err)
 		}
-		page := m.page(t)
+		page := m.text(t)
 		for _, want := range c.want {
 			if !strings.Contains(page, want+"\n") {
 				t.Errorf("no %s", want)

@@ -23,8 +23,10 @@ func metricDesc(name, help string, labels ...string) *prometheus.Desc {
 
 // gauge is one number of a thing, read from the status.
 type gauge[T any] struct {
-	desc *prometheus.Desc
-	of   func(T) (v float64, known bool)
+	desc  *prometheus.Desc
+	of    func(T) (v float64, known bool)
+	kind  prometheus.ValueType // 0: a gauge
+	extra []string             // values of the labels after the thing's name
 }
 
 func describeGauge[T any](name, help string, of func(T) (float64, bool), labels ...string) gauge[T] {
@@ -144,8 +146,8 @@ type collector struct {
 }
 
 func newCollector(from NodeBackend) *collector {
-	return &collector{from: from, cluster: clusterMetrics(), node: nodeGauges(), container: containerGauges(),
-		forecast: forecastGauges()}
+	return &collector{from: from, cluster: clusterMetrics(), node: nodeGauges(),
+		container: append(containerGauges(), detailGauges()...), forecast: forecastGauges()}
 }
 
 var (
@@ -158,7 +160,8 @@ var (
 
 // Describe names every series that Collect may send.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{upDesc, listedDesc, unlistedDesc, replicasDesc} {
+	for _, d := range []*prometheus.Desc{upDesc, listedDesc, unlistedDesc, replicasDesc, infoDesc, stateDesc,
+		problemsDesc} {
 		ch <- d
 	}
 	for _, m := range c.cluster {
@@ -193,13 +196,18 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	for _, g := range c.node {
 		emit(ch, g, s)
 	}
-	c.containers(ch, s.Containers)
+	c.containers(ch, &s)
+	problemCounts(ch, s.ProblemKinds)
 	c.services(ch, s.Services)
 }
 
 // containers sends those of this host: each host has a page of its own.
-func (c *collector) containers(ch chan<- prometheus.Metric, all []ContainerView) {
-	all = slices.DeleteFunc(slices.Clone(all), func(v ContainerView) bool { return v.Host != "" })
+func (c *collector) containers(ch chan<- prometheus.Metric, s *Status) {
+	all := slices.DeleteFunc(slices.Clone(s.Containers), func(v ContainerView) bool { return v.Host != "" })
+	owners := make(map[string]string, len(s.Services))
+	for _, v := range s.Services {
+		owners[v.Name] = v.Owner
+	}
 	seen := make(map[string]bool, len(all))
 	for _, v := range all {
 		name := strings.ToValidUTF8(v.Name, "?")
@@ -210,6 +218,7 @@ func (c *collector) containers(ch chan<- prometheus.Metric, all []ContainerView)
 		for _, g := range c.container {
 			emit(ch, g, v, name)
 		}
+		describeContainer(ch, v, name, owners[v.Service])
 	}
 	ch <- prometheus.MustNewConstMetric(listedDesc, prometheus.GaugeValue, float64(len(all)))
 	ch <- prometheus.MustNewConstMetric(unlistedDesc, prometheus.GaugeValue, float64(len(all)-len(seen)), "container")
@@ -235,6 +244,10 @@ func (c *collector) services(ch chan<- prometheus.Metric, all []ServiceView) {
 
 func emit[T any](ch chan<- prometheus.Metric, g gauge[T], v T, labels ...string) {
 	if n, ok := g.of(v); ok {
-		ch <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, n, labels...)
+		kind := prometheus.GaugeValue
+		if g.kind != 0 {
+			kind = g.kind
+		}
+		ch <- prometheus.MustNewConstMetric(g.desc, kind, n, append(labels, g.extra...)...)
 	}
 }

@@ -85,7 +85,8 @@ func (f *fakeDaemon) Status(context.Context, None) (Status, error) {
 		Schema: Schema, Version: "test",
 		Node: NodeView{ID: "n1", Name: "alpha", Mode: "auto", StartedAt: someTime, Ready: true, CPUs: 8, CPUUsed: 2.5,
 			MemoryBytes: 32 << 30, MemoryUsed: 8 << 30, PoolCPU: 7, PoolCPUGranted: 3, Members: 1},
-		Summary: Summary{SavedCPU: 1.5, SavedMemory: 1 << 30},
+		Summary:      Summary{SavedCPU: 1.5, SavedMemory: 1 << 30},
+		ProblemKinds: map[string]int{ProblemLimited: 2, "bad\xff": 1},
 		Services: []ServiceView{
 			{Name: "shop_web", Owner: "alpha", Containers: []string{"web"},
 				Forecast: &Forecast{Horizon: 300, Expected: 0.7, Upper: 0.9, Level: 0.95, Coverage: 0.94, Gain: 0.25,
@@ -94,7 +95,11 @@ func (f *fakeDaemon) Status(context.Context, None) (Status, error) {
 		},
 		Containers: []ContainerView{
 			{ID: someID, Name: "web", Managed: true, CPUUsed: 0.6, CPULimit: ptr(0.8), CPUWanted: ptr(0.9), Throttled: 0.03,
-				MemoryUsed: 210 << 20, MemoryLimit: ptr(int64(384 << 20)), SampledAt: someTime},
+				MemoryUsed: 210 << 20, MemoryLimit: ptr(int64(384 << 20)), SampledAt: someTime,
+				Service: "shop_web", Class: "serving", Mode: "auto", State: "limited", Detail: ContainerDetail{
+					Image: "shop/web:1", Restarts: 2, OOMKills: 3, Usage: 300 << 20, Cache: 90 << 20, Hard: 200 << 20,
+					HasMemory: true, HasDetails: true, CPUFloor: 0.1, CPUCeiling: 2, MemFloor: 64 << 20, MemCeiling: 1 << 30,
+					CPUWithheld: 0.25, MemoryWithheld: 1 << 20, CPUPressure: ptr(0.02), MemPressure: ptr(0.0)}},
 			{ID: "ffff", Name: "unlimited", CPUUsed: 0.1, MemoryUsed: 5 << 20, SampledAt: someTime},
 			{ID: "eeee", Name: "unmeasured"},
 			{ID: "cccc", Name: "far", Host: "beta", CPUUsed: 1, SampledAt: someTime}, // on beta's page

@@ -85,7 +85,7 @@ func (s *Server) guarded(service string, mux *http.ServeMux, timeout time.Durati
 		ctx, cancel := context.WithTimeout(r.Context(), timeout)
 		defer cancel()
 		r = r.WithContext(ctx)
-		s.pass(a, r, mux, checks)
+		s.pass(service, a, r, admitted{mux, checks})
 		a.WriteHeader(http.StatusOK) // of a handler that set none
 		s.metrics.request(service, a.status)
 		a.send()
@@ -94,23 +94,29 @@ func (s *Server) guarded(service string, mux *http.ServeMux, timeout time.Durati
 
 // pass runs the checks and the handler. What panics (the encoder of huma does,
 // on a number that JSON cannot hold) becomes a 500 and a line in the log.
-func (s *Server) pass(a *answer, r *http.Request, mux *http.ServeMux, checks []check) {
+func (s *Server) pass(service string, a *answer, r *http.Request, to admitted) {
 	defer func() {
 		if v := recover(); v != nil {
 			s.o.Log.Error().Str("path", r.URL.Path).Str("cause", fmt.Sprint(v)).Msg("cannot answer a request")
 			a.problem(refuse(http.StatusInternalServerError, "cannot make the answer; the daemon's log has the cause"))
 		}
 	}()
-	for _, admit := range checks {
+	for _, admit := range to.checks {
 		next, p := admit(a, r)
 		if p != nil {
-			s.metrics.refusedRequest(p.status)
+			s.metrics.refusedRequest(service, p.status)
 			a.problem(p)
 			return
 		}
 		r = next
 	}
-	mux.ServeHTTP(a, r)
+	to.mux.ServeHTTP(a, r)
+}
+
+// admitted is a mux and the checks before it.
+type admitted struct {
+	mux    *http.ServeMux
+	checks []check
 }
 
 // admitHost refuses a Host header that is neither the address that the client

@@ -37,10 +37,28 @@ func (w *words) bounded(s string) string {
 	return s
 }
 
+// httpCounts are the requests of one service, on its own page.
+type httpCounts struct {
+	registry          *prometheus.Registry
+	requests, refused *prometheus.CounterVec
+}
+
+func newHTTPCounts() *httpCounts {
+	c := &httpCounts{
+		registry: prometheus.NewRegistry(),
+		requests: counters("http_requests_total", "Requests of a service or the socket.", "service", "code"),
+		refused: counters("http_refused_total", "Requests refused before they reached an operation.", "service",
+			"code"),
+	}
+	c.registry.MustRegister(c.requests, c.refused)
+	return c
+}
+
 // Metrics counts what the daemon does, in a registry of its own. Its methods may
 // be called from any goroutine; no label grows without a bound.
 type Metrics struct {
 	registry *prometheus.Registry
+	http     map[string]*httpCounts // by service; the socket is one
 
 	loop        *prometheus.HistogramVec
 	loopSuccess *prometheus.GaugeVec
@@ -52,10 +70,9 @@ type Metrics struct {
 	drift       prometheus.Counter
 	commit      prometheus.Histogram
 	commitFails prometheus.Counter
-	savedCPU    prometheus.Counter
-	savedMemory prometheus.Counter
-	requests    *prometheus.CounterVec
-	refused     *prometheus.CounterVec
+	saved       savings
+	reloadOK    prometheus.Gauge
+	reloadAt    prometheus.Gauge
 
 	phases, ops, kinds, results, resources, directions, rules, whys words
 
@@ -63,9 +80,27 @@ type Metrics struct {
 	collector *collector // guarded by mu
 }
 
+// savings are two totals of each resource, because a counter only grows: what was saved in all
+// is the difference.
+type savings struct{ lessCPU, moreCPU, lessMemory, moreMemory prometheus.Counter }
+
+func newSavings() savings {
+	const less = " less reserved than by the original limits; less what was added: saved in all."
+	const more = " more reserved than by the original limits."
+	return savings{
+		lessCPU:    counter("saved_cpu_core_seconds_total", "Core-seconds"+less),
+		moreCPU:    counter("added_cpu_core_seconds_total", "Core-seconds"+more),
+		lessMemory: counter("saved_memory_byte_seconds_total", "Byte-seconds"+less),
+		moreMemory: counter("added_memory_byte_seconds_total", "Byte-seconds"+more),
+	}
+}
+
 // NewMetrics makes a registry with the Go, process and build collectors in it.
 func NewMetrics(version string) *Metrics {
-	m := &Metrics{registry: prometheus.NewRegistry()}
+	m := &Metrics{registry: prometheus.NewRegistry(), http: map[string]*httpCounts{}, saved: newSavings()}
+	for _, service := range []string{Monitor, Controller, Execution, socketName} {
+		m.http[service] = newHTTPCounts()
+	}
 	buckets := prometheus.ExponentialBuckets(100e-6, 4, 9) // 0.1 ms to 6.6 s
 	m.loop = histogram("loop_duration_seconds", "Duration of one pass of a loop.", buckets, "phase")
 	m.loopSuccess = prometheus.NewGaugeVec(prometheus.GaugeOpts{
@@ -84,10 +119,9 @@ func NewMetrics(version string) *Metrics {
 		Name: "effiscale_store_commit_duration_seconds", Help: "Duration of a commit to the store.", Buckets: buckets,
 	})
 	m.commitFails = counter("store_commit_errors_total", "Failed commits to the store.")
-	m.savedCPU = counter("saved_cpu_core_seconds_total", "Core-seconds less reserved than by the original limits.")
-	m.savedMemory = counter("saved_memory_byte_seconds_total", "Byte-seconds less reserved than by the original limits.")
-	m.requests = counters("http_requests_total", "Requests of the services and the socket.", "service", "code")
-	m.refused = counters("http_refused_total", "Requests refused before they reached an operation.", "code")
+	m.reloadOK = plainGauge("config_last_reload_successful", "1 when the last read of the configuration succeeded.")
+	m.reloadAt = plainGauge("config_last_reload_success_timestamp_seconds",
+		"Time of the last successful read of the configuration.")
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "effiscale_build_info", Help: "1, labelled with the version of the daemon.",
 		ConstLabels: prometheus.Labels{"version": version},
@@ -95,8 +129,22 @@ func NewMetrics(version string) *Metrics {
 	build.Set(1)
 	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		build, m.loop, m.loopSuccess, m.engine, m.actions, m.actionTime, m.decisions, m.rejected, m.drift,
-		m.commit, m.commitFails, m.savedCPU, m.savedMemory, m.requests, m.refused)
+		m.commit, m.commitFails, m.saved.lessCPU, m.saved.moreCPU, m.saved.lessMemory, m.saved.moreMemory,
+		m.reloadOK, m.reloadAt)
 	return m
+}
+
+// page gathers the metrics of one service's page. One page has all of the daemon's, so that
+// the sum over the three pages counts everything once.
+func (m *Metrics) page(service string, whole bool) prometheus.Gatherer {
+	if !whole {
+		return m.http[service].registry
+	}
+	return prometheus.Gatherers{m.registry, m.http[service].registry, m.http[socketName].registry}
+}
+
+func plainGauge(name, help string) prometheus.Gauge {
+	return prometheus.NewGauge(prometheus.GaugeOpts{Name: "effiscale_" + name, Help: help})
 }
 
 func counter(name, help string) prometheus.Counter {
@@ -168,23 +216,36 @@ func (m *Metrics) StoreCommit(took time.Duration, err error) {
 	}
 }
 
-// Saved adds what was reserved less than originally for a while: cores and
-// bytes. What was reserved more counts as nothing saved.
+// Saved adds what was reserved less than originally for a while: cores and bytes; negative:
+// more.
 func (m *Metrics) Saved(cores float64, bytes int64, lasted time.Duration) {
-	if v := cores * lasted.Seconds(); v > 0 {
-		m.savedCPU.Add(v)
+	add := func(less, more prometheus.Counter, v float64) {
+		if v > 0 {
+			less.Add(v)
+		} else {
+			more.Add(-v)
+		}
 	}
-	if v := float64(bytes) * lasted.Seconds(); v > 0 {
-		m.savedMemory.Add(v)
+	add(m.saved.lessCPU, m.saved.moreCPU, cores*lasted.Seconds())
+	add(m.saved.lessMemory, m.saved.moreMemory, float64(bytes)*lasted.Seconds())
+}
+
+// Reloaded notes how a read of the configuration ended.
+func (m *Metrics) Reloaded(err error, at time.Time) {
+	if err != nil {
+		m.reloadOK.Set(0)
+		return
 	}
+	m.reloadOK.Set(1)
+	m.reloadAt.Set(float64(at.UnixMilli()) / 1000)
 }
 
 func (m *Metrics) request(service string, code int) {
-	m.requests.WithLabelValues(service, statusLabel(code)).Inc()
+	m.http[service].requests.WithLabelValues(service, statusLabel(code)).Inc()
 }
 
-func (m *Metrics) refusedRequest(code int) {
-	m.refused.WithLabelValues(statusLabel(code)).Inc()
+func (m *Metrics) refusedRequest(service string, code int) {
+	m.http[service].refused.WithLabelValues(service, statusLabel(code)).Inc()
 }
 
 // watch adds the gauges that are read from the daemon's status at each scrape.

@@ -13,10 +13,10 @@ import (
 	"github.com/prometheus/common/expfmt"
 )
 
-// page is the part of the metrics page that is ours, as text.
-func (m *Metrics) page(t *testing.T) string {
+// text is the part of the whole metrics page that is ours.
+func (m *Metrics) text(t *testing.T) string {
 	t.Helper()
-	families, err := m.registry.Gather()
+	families, err := m.page(Monitor, true).Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,6 +45,8 @@ func filled() *Metrics {
 	m.StoreCommit(2*time.Millisecond, nil)
 	m.StoreCommit(2*time.Millisecond, errors.New("full"))
 	m.Saved(1.5, -1, 10*time.Second)
+	m.Reloaded(nil, someTime)
+	m.Reloaded(errors.New("bad"), someTime.Add(time.Hour))
 	return m
 }
 
@@ -53,23 +55,52 @@ func TestMetricsPage(t *testing.T) {
 	if err := m.watch(&fakeDaemon{stats: someStats()}); err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "metrics.txt", m.page(t))
+	golden(t, "metrics.txt", m.text(t))
 }
 
-// TestMetricsPageOverHTTP: the same page on all three services, with Go's and
-// the process's own.
-func TestMetricsPageOverHTTP(t *testing.T) {
+// TestRow131OnePage: row 131, one page has the daemon's metrics and each its own requests, so that
+// the sum over the pages counts everything once.
+func TestRow131OnePage(t *testing.T) {
 	h := serveWith(t, Options{Metrics: filled()})
+	h.ask(t, Execution, "POST", "/scale/vertical", `{"container_id":"web","direction":"up"}`)
+	h.ask(t, Controller, "GET", "/nothing", "")
+	pages := map[string]string{}
 	for _, service := range []string{Monitor, Controller, Execution} {
 		status, body := h.ask(t, service, "GET", "/metrics", "")
 		if status != 200 {
 			t.Fatalf("%s: %d", service, status)
 		}
-		for _, want := range []string{"go_goroutines ", "process_resident_memory_bytes ",
-			`effiscale_build_info{version="1.2.3"} 1`, `effiscale_container_cpu_limit_cores{container="web"} 0.8`} {
-			if !strings.Contains(body, want) {
-				t.Errorf("%s: no %s", service, want)
+		pages[service] = body
+	}
+	for _, want := range []string{"go_goroutines ", "process_resident_memory_bytes ",
+		`effiscale_build_info{version="1.2.3"} 1`, `effiscale_container_cpu_limit_cores{container="web"} 0.8`} {
+		if !strings.Contains(pages[Monitor], want) {
+			t.Errorf("no %s", want)
+		}
+	}
+	if !strings.Contains(pages[Execution], `effiscale_http_requests_total{code="200",service="execution"} 1`) ||
+		!strings.Contains(pages[Controller], `effiscale_http_refused_total{code="404",service="controller"} 1`) {
+		t.Errorf("a page has not the requests of its service:\n%s\n%s", pages[Execution], pages[Controller])
+	}
+	seen := map[string]string{}
+	for service, page := range pages {
+		for line := range strings.Lines(page) {
+			series, _, _ := strings.Cut(line, "} ")
+			if strings.HasPrefix(line, "#") || strings.TrimSpace(line) == "" {
+				continue
 			}
+			if other := seen[series]; other != "" {
+				t.Errorf("%s is on the pages of %s and %s", series, service, other)
+			}
+			seen[series] = service
+		}
+	}
+	o := Options{}
+	for _, c := range []struct{ monitor, controller, want string }{
+		{"x", "y", Monitor}, {"", "y", Controller}, {"", "", Execution}} {
+		o.Monitor, o.Controller = c.monitor, c.controller
+		if got := (&Server{o: o}).wholePage(); got != c.want {
+			t.Errorf("%+v: the whole page is that of %s", c, got)
 		}
 	}
 }
@@ -79,11 +110,11 @@ func TestMetricsLint(t *testing.T) {
 	if err := m.watch(&fakeDaemon{stats: someStats()}); err != nil {
 		t.Fatal(err)
 	}
-	problems, err := promlint.New(strings.NewReader(m.page(t))).Lint()
+	problems, err := promlint.New(strings.NewReader(m.text(t))).Lint()
 	if err != nil || len(problems) > 0 {
 		t.Errorf("%v %v", problems, err)
 	}
-	if problems, err := testutil.GatherAndLint(m.registry); err != nil || len(problems) > 0 {
+	if problems, err := testutil.GatherAndLint(m.page(Monitor, true)); err != nil || len(problems) > 0 {
 		t.Errorf("%v %v", problems, err)
 	}
 }
@@ -115,7 +146,7 @@ func TestMetricsBounds(t *testing.T) {
 	if err := m.watch(d); err != nil {
 		t.Fatal(err)
 	}
-	page := m.page(t)
+	page := m.text(t)
 	if n := strings.Count(page, "effiscale_container_managed{"); n != maxSeries {
 		t.Errorf("%d containers on the page", n)
 	}
@@ -132,7 +163,7 @@ func TestMetricsWithoutDaemon(t *testing.T) {
 	if err := m.watch(&fakeDaemon{fail: errors.New("starting")}); err != nil {
 		t.Fatal(err)
 	}
-	if page := m.page(t); !strings.Contains(page, "effiscale_node_up 0\n") ||
+	if page := m.text(t); !strings.Contains(page, "effiscale_node_up 0\n") ||
 		strings.Contains(page, "effiscale_container_") {
 		t.Error(page)
 	}

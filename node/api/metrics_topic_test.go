@@ -29,7 +29,7 @@ func TestMetricsTopic(t *testing.T) {
 	if !ok || !closed {
 		t.Fatalf("%s has no part between %q and %q", metricsTopic, open, end)
 	}
-	want := metricTable(m.registry)
+	want := metricTable(m.registry, m.http[Monitor].registry)
 	if body == want {
 		return
 	}
@@ -42,9 +42,11 @@ func TestMetricsTopic(t *testing.T) {
 }
 
 // metricTable is the Markdown table of the metrics of this program, by name.
-func metricTable(r *prometheus.Registry) string {
+func metricTable(all ...*prometheus.Registry) string {
 	descs := make(chan *prometheus.Desc, 1000)
-	r.Describe(descs)
+	for _, r := range all {
+		r.Describe(descs)
+	}
 	close(descs)
 	form := regexp.MustCompile(`fqName: "(effiscale_\w+)", help: ("(?:[^"\\]|\\.)*"), .*variableLabels: \{([^}]*)\}`)
 	var rows []string

@@ -64,7 +64,7 @@ func (s *Server) serviceMux(name string) (*http.ServeMux, error) {
 		}
 		return h, nil
 	})
-	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{
+	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics.page(name, name == s.wholePage()), promhttp.HandlerOpts{
 		ErrorHandling:       promhttp.ContinueOnError,
 		MaxRequestsInFlight: 4,
 	}))
@@ -78,6 +78,17 @@ func (s *Server) serviceMux(name string) (*http.ServeMux, error) {
 	}
 	mux.HandleFunc("GET /openapi.json", description(text))
 	return mux, nil
+}
+
+// wholePage is the service whose page has the daemon's metrics: the first that is configured.
+func (s *Server) wholePage() string {
+	switch {
+	case s.o.Monitor != "":
+		return Monitor
+	case s.o.Controller != "":
+		return Controller
+	}
+	return Execution
 }
 
 // description serves a page that describes the API.

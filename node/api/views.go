@@ -17,6 +17,8 @@ type Status struct {
 	Summary    Summary         `json:"summary"`
 	// Problems are what a person should look at, each with the setting to change.
 	Problems []string `json:"problems"`
+	// ProblemKinds counts those of this host, for the metrics.
+	ProblemKinds map[string]int `json:"-"`
 	// Degraded: something that should work does not (exit code 3).
 	Degraded bool `json:"degraded"`
 }
@@ -117,6 +119,8 @@ type ContainerView struct {
 	LastChange *Change   `json:"last_change"`
 	Problems   []string  `json:"problems"`
 	SampledAt  time.Time `json:"sampled_at"`
+
+	Detail ContainerDetail `json:"-"` // of a container of this host, for the metrics
 }
 
 // Change is one past change in a line.

@@ -97,7 +97,9 @@ func (o status) Status(ctx context.Context, _ api.None) (api.Status, error) {
 		}
 	}
 	s.Cluster, s.Node.Members = c, c.Alive
-	s.Problems = append(s.Problems, m.Problems...)
+	for _, text := range m.Problems {
+		view.AddProblem(&s, api.ProblemCluster, text)
+	}
 	s.Degraded = s.Degraded || !c.Majority || len(m.Problems) > 0
 	return s, nil
 }

@@ -18,7 +18,7 @@ func Container(c *mape.ContainerStatus, now time.Time) api.ContainerView {
 		Run: c.Container.State.String(), Health: c.Container.Health.String(),
 		CPUUsed: w.Usage.Cores(), CPULimit: coresOf(w.Quota), Throttled: w.ThrottleRatio,
 		MemoryUsed: int64(w.WorkingSet), MemoryLimit: bytesOf(w.MemoryLimit),
-		Problems: c.Policy.Problems, SampledAt: w.At.UTC(),
+		Problems: c.Policy.Problems, SampledAt: w.At.UTC(), Detail: detail(c),
 	}
 	if v.Problems == nil {
 		v.Problems = []string{}
@@ -142,32 +142,33 @@ func pauseText(c *mape.ContainerStatus) string {
 }
 
 // problems are what a user should look at.
-func problems(c *mape.ContainerStatus) (out []string) {
+func problems(c *mape.ContainerStatus) (out []problem) {
 	name := c.Container.Name
+	add := func(kind, format string, args ...any) { out = append(out, problem{kind, fmt.Sprintf(format, args...)}) }
 	for _, p := range c.Policy.Problems {
-		out = append(out, fmt.Sprintf("%s is not managed: %s", name, p))
+		add(api.ProblemLabel, "%s is not managed: %s", name, p)
 	}
 	if c.Policy.Managed && !c.Measured && c.Container.State == knowledge.StateRunning && c.AttachError != "" {
-		out = append(out, fmt.Sprintf("%s cannot be measured: %s", name, c.AttachError))
+		add(api.ProblemUnmeasured, "%s cannot be measured: %s", name, c.AttachError)
 	}
 	if c.Policy.Managed && c.KernelRefused != "" {
-		out = append(out, fmt.Sprintf("%s: the CPU quota is set through the Docker Engine, which is slower: %s",
-			name, c.KernelRefused))
+		add(api.ProblemActuator, "%s: the CPU quota is set through the Docker Engine, which is slower: %s",
+			name, c.KernelRefused)
 	}
 	if c.Policy.Claimed != "" {
-		out = append(out, fmt.Sprintf("%s: %s (docker.only_label)", name, claimedText(c)))
+		add(api.ProblemClaimed, "%s: %s (docker.only_label)", name, claimedText(c))
 	}
 	for r := range c.Planned {
 		if why, setting := limitedBy(&c.Planned[r], knowledge.Resource(r)); setting != "" && c.Policy.Acts() {
-			out = append(out, fmt.Sprintf("%s: %s (%s)", name, why, setting))
+			add(api.ProblemLimited, "%s: %s (%s)", name, why, setting)
 		}
 	}
 	if line := leak(c); line != "" {
-		out = append(out, line)
+		add(api.ProblemLeak, "%s", line)
 	}
 	if c.Marks.Pinned {
-		out = append(out, fmt.Sprintf("%s: an external change set a limit outside the policy's bounds; "+
-			"to manage it again: `effiscale resume %s`", name, c.Container.Service))
+		add(api.ProblemExternal, "%s: an external change set a limit outside the policy's bounds; "+
+			"to manage it again: `effiscale resume %s`", name, c.Container.Service)
 	}
 	return out
 }

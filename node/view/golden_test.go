@@ -261,7 +261,7 @@ func TestGoldenContainer(t *testing.T) {
 				Explain  api.Explain
 				Decision api.ContainerPlan
 			}{
-				problems(u),
+				textsOf(problems(u)),
 				Explain(&Explanation{Unit: u, Verdicts: verdicts, Records: history(), Source: "kernel files", Node: "alpha"}, now),
 				Decision(u, []string{"alpha", "beta"}, now),
 			})
@@ -380,4 +380,11 @@ func TestGoldenHosts(t *testing.T) {
 		Services []api.ServiceView
 		Cluster  api.ClusterView
 	}{Host("0a1b", &s), m.Services(), c})
+}
+
+func textsOf(all []problem) (out []string) {
+	for _, p := range all {
+		out = append(out, p.text)
+	}
+	return out
 }

@@ -52,15 +52,16 @@ func Status(
 ) api.Status {
 	s := api.Status{
 		Schema: api.Schema, Version: d.Version, Node: nodeView(d, sum, now), Problems: []string{},
-		Containers: make([]api.ContainerView, 0, len(containers)),
+		ProblemKinds: map[string]int{},
+		Containers:   make([]api.ContainerView, 0, len(containers)),
 	}
 	slices.SortFunc(containers, byName)
 	for i := range containers {
 		s.Containers = append(s.Containers, Container(&containers[i], now))
-		s.Problems = append(s.Problems, problems(&containers[i])...)
-		for _, p := range ended(&containers[i]) {
-			s.Problems, s.Degraded = append(s.Problems, p), true
-		}
+		bad := ended(&containers[i])
+		addAll(&s, problems(&containers[i]))
+		addAll(&s, bad)
+		s.Degraded = s.Degraded || len(bad) > 0
 	}
 	s.Services = services(containers, d.Name)
 	s.Summary = summary(records)
@@ -68,9 +69,25 @@ func Status(
 	s.Summary.SavedCPU, s.Summary.SavedMemory = Saved(containers)
 	addProblems(&s, d, sum, now)
 	if text := lostOriginals(containers); text != "" {
-		s.Problems, s.Degraded = append(s.Problems, text), true
+		AddProblem(&s, api.ProblemOriginal, text)
+		s.Degraded = true
 	}
 	return s
+}
+
+// AddProblem adds a problem of this host.
+func AddProblem(s *api.Status, kind, text string) {
+	s.Problems = append(s.Problems, text)
+	s.ProblemKinds[kind]++
+}
+
+// problem is one of a container.
+type problem struct{ kind, text string }
+
+func addAll(s *api.Status, all []problem) {
+	for _, p := range all {
+		AddProblem(s, p.kind, p.text)
+	}
 }
 
 // lostOriginals names the managed containers whose original limits are unknown.
@@ -135,36 +152,38 @@ func connected(d *Daemon, sum *mape.Summary) bool { return d.Engine.Up && sum.Ho
 
 // addProblems adds what concerns the whole node.
 func addProblems(s *api.Status, d *Daemon, sum *mape.Summary, now time.Time) {
-	add := func(format string, args ...any) {
-		s.Problems = append(s.Problems, fmt.Sprintf(format, args...))
+	add := func(kind, format string, args ...any) {
+		AddProblem(s, kind, fmt.Sprintf(format, args...))
 		s.Degraded = true
 	}
 	switch {
 	case !connected(d, sum):
-		add("the Docker Engine is %s (docker.host); measuring and CPU quotas continue, memory limits and new containers wait",
+		add(api.ProblemEngine, "the Docker Engine is %s (docker.host); measuring and CPU quotas continue, memory limits and new containers wait",
 			s.Node.Engine)
 	case sum.ListError != "":
-		add("cannot list the containers of the Docker Engine (docker.host): %s; known ones are measured, new ones wait",
+		add(api.ProblemEngine, "cannot list the containers of the Docker Engine (docker.host): %s; known ones are measured, new ones wait",
 			sum.ListError)
 	}
 	for _, r := range d.Engine.Refusals {
-		add("the Docker Engine does not allow %s", r)
+		add(api.ProblemEngine, "the Docker Engine does not allow %s", r)
 	}
 	fullHost(sum, now, add)
 	if d.Store != "" {
-		add("the knowledge file is %s (node.data_dir, store.max_size); scaling continues from memory", s.Node.Store)
+		add(api.ProblemStore, "the knowledge file is %s (node.data_dir, store.max_size); scaling continues from memory", s.Node.Store)
 	}
 	if d.StoreOpened != "" {
-		s.Problems = append(s.Problems, "the knowledge file at the start: "+d.StoreOpened)
+		AddProblem(s, api.ProblemStore, "the knowledge file at the start: "+d.StoreOpened)
 	}
 	if d.Crashes > 0 {
-		add("safe mode: %d crashes within five minutes; limits are not changed. Read the log, then restart the service",
+		add(api.ProblemCrashes, "safe mode: %d crashes within five minutes; limits are not changed. Read the log, then restart the service",
 			d.Crashes)
 	}
 	if d.Cgroup == "" {
-		add("samples come from %s", d.Source)
+		add(api.ProblemSamples, "samples come from %s", d.Source)
 	}
-	s.Problems = append(s.Problems, d.Disagreements...)
+	for _, text := range d.Disagreements {
+		AddProblem(s, api.ProblemLabel, text)
+	}
 }
 
 func summary(records []knowledge.Record) (s api.Summary) {
