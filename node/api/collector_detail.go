@@ -9,7 +9,8 @@ import (
 var (
 	infoDesc = metricDesc("container_info", "1, labelled with what a container is.",
 		"container", "service", "class", "mode", "owner", "image")
-	stateDesc    = metricDesc("container_state", "1, labelled with the state that `effiscale status` shows.", "container", "state")
+	stateDesc = metricDesc("container_state", "1, labelled with the state that `effiscale status` shows.",
+		"container", "state")
 	problemsDesc = metricDesc("problems", "Problems of this host that `effiscale status` lists, by kind.", "kind")
 )
 
@@ -43,7 +44,7 @@ func detailGauges() []gauge[ContainerView] {
 	}
 	pressure := func(resource string, get func(c) *float64) gauge[c] {
 		g := describeGauge("container_pressure_ratio",
-			"Share of the last ten seconds in which a process waited for a resource; absent when the kernel does not measure it.",
+			"Share of the last ten seconds in which a process waited for a resource; absent when not measured.",
 			func(v c) (float64, bool) { return cores(get(v)) }, label, "resource")
 		g.extra = []string{resource}
 		return g
@@ -70,7 +71,7 @@ func detailGauges() []gauge[ContainerView] {
 		pressure("cpu", func(v c) *float64 { return v.Detail.CPUPressure }),
 		pressure("memory", func(v c) *float64 { return v.Detail.MemPressure }),
 		pressure("io", func(v c) *float64 { return v.Detail.IOPress }),
-		total("container_oom_kills_total", "Processes that the kernel killed for want of memory, since the container's start.",
+		total("container_oom_kills_total", "Processes that the kernel killed for want of memory since the start.",
 			func(v c) float64 { return float64(v.Detail.OOMKills) }),
 		total("container_restarts_total", "Restarts of the container by the Docker Engine.",
 			func(v c) float64 { return float64(v.Detail.Restarts) }),

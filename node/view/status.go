@@ -52,7 +52,6 @@ func Status(
 ) api.Status {
 	s := api.Status{
 		Schema: api.Schema, Version: d.Version, Node: nodeView(d, sum, now), Problems: []string{},
-		ProblemKinds: map[string]int{},
 		Containers:   make([]api.ContainerView, 0, len(containers)),
 	}
 	slices.SortFunc(containers, byName)
@@ -77,6 +76,9 @@ func Status(
 
 // AddProblem adds a problem of this host.
 func AddProblem(s *api.Status, kind, text string) {
+	if s.ProblemKinds == nil {
+		s.ProblemKinds = map[string]int{}
+	}
 	s.Problems = append(s.Problems, text)
 	s.ProblemKinds[kind]++
 }
@@ -158,10 +160,12 @@ func addProblems(s *api.Status, d *Daemon, sum *mape.Summary, now time.Time) {
 	}
 	switch {
 	case !connected(d, sum):
-		add(api.ProblemEngine, "the Docker Engine is %s (docker.host); measuring and CPU quotas continue, memory limits and new containers wait",
+		add(api.ProblemEngine,
+			"the Docker Engine is %s (docker.host); measuring and CPU quotas continue, memory limits and new containers wait",
 			s.Node.Engine)
 	case sum.ListError != "":
-		add(api.ProblemEngine, "cannot list the containers of the Docker Engine (docker.host): %s; known ones are measured, new ones wait",
+		add(api.ProblemEngine,
+			"cannot list the containers of the Docker Engine (docker.host): %s; known ones are measured, new ones wait",
 			sum.ListError)
 	}
 	for _, r := range d.Engine.Refusals {
@@ -169,13 +173,15 @@ func addProblems(s *api.Status, d *Daemon, sum *mape.Summary, now time.Time) {
 	}
 	fullHost(sum, now, add)
 	if d.Store != "" {
-		add(api.ProblemStore, "the knowledge file is %s (node.data_dir, store.max_size); scaling continues from memory", s.Node.Store)
+		add(api.ProblemStore,
+			"the knowledge file is %s (node.data_dir, store.max_size); scaling continues from memory", s.Node.Store)
 	}
 	if d.StoreOpened != "" {
 		AddProblem(s, api.ProblemStore, "the knowledge file at the start: "+d.StoreOpened)
 	}
 	if d.Crashes > 0 {
-		add(api.ProblemCrashes, "safe mode: %d crashes within five minutes; limits are not changed. Read the log, then restart the service",
+		add(api.ProblemCrashes,
+			"safe mode: %d crashes within five minutes; limits are not changed. Read the log, then restart the service",
 			d.Crashes)
 	}
 	if d.Cgroup == "" {

@@ -116,6 +116,7 @@ func faults() []fault {
 		{121, "limits of a file above the host's cores", "stay, unless others are held back; the setting is named"},
 		{122, "changes that round to the same", "are not made, recorded, counted or planned"},
 		{128, "a local user who may not change anything uses the services on loopback", "403 with what to do; reads are answered"},
+		{131, "a scrape of all three services, and what dashboards need", "each series once; what a container is, wants and lacks"},
 		{132, "a bad, missing or readable file that the configuration names", "the same text from validate, start, reload, doctor"},
 		{133, "a full disk at the first start", "ends with 74, which systemd restarts for"},
 		{130, "a request key sent again, with the same or another body, at once or after a restart",
