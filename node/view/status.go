@@ -52,7 +52,7 @@ func Status(
 ) api.Status {
 	s := api.Status{
 		Schema: api.Schema, Version: d.Version, Node: nodeView(d, sum, now), Problems: []string{},
-		Containers:   make([]api.ContainerView, 0, len(containers)),
+		Containers: make([]api.ContainerView, 0, len(containers)),
 	}
 	slices.SortFunc(containers, byName)
 	for i := range containers {
