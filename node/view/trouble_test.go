@@ -23,12 +23,12 @@ func TestFullHost(t *testing.T) {
 	} {
 		s, lines := well, ""
 		change(&s)
-		fullHost(&s, now, func(format string, args ...any) { lines += fmt.Sprintf(format, args...) })
+		fullHost(&s, now, func(_, format string, args ...any) { lines += fmt.Sprintf(format, args...) })
 		if !strings.HasPrefix(lines, want) || want == "" && lines != "" {
 			t.Errorf("got %q, want %q", lines, want)
 		}
 	}
 	brief := well
 	brief.CPUFull = now.Add(-3 * time.Second)
-	fullHost(&brief, now, func(string, ...any) { t.Error("full after three seconds") })
+	fullHost(&brief, now, func(string, string, ...any) { t.Error("full after three seconds") })
 }
