@@ -118,7 +118,8 @@ const (
 func problemCounts(ch chan<- prometheus.Metric, kinds map[string]int) {
 	counts := map[string]uint64{}
 	for _, kind := range []string{ProblemLabel, ProblemUnmeasured, ProblemActuator, ProblemClaimed, ProblemLimited,
-		ProblemLeak, ProblemExternal, ProblemEnded, ProblemUnhealthy, ProblemHost, ProblemOriginal, ProblemEngine, ProblemStore, ProblemCrashes,
+		ProblemLeak, ProblemExternal, ProblemEnded, ProblemUnhealthy,
+		ProblemHost, ProblemOriginal, ProblemEngine, ProblemStore, ProblemCrashes,
 		ProblemSamples, ProblemCluster} {
 		counts[kind] = 0
 	}
