@@ -72,7 +72,8 @@ func TestTroublesOfContainers(t *testing.T) {
 				r.soon(10*time.Second, c.says, look)
 				return
 			}
-			r.pass(2*time.Second, func() {
+			r.soon(10*time.Second, "not degraded", func() bool { look(); return !s.Degraded }) // between end and start
+			r.pass(time.Second, func() {
 				if look(); s.Degraded {
 					t.Fatalf("degraded: %q", s.Problems)
 				}
