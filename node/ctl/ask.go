@@ -79,8 +79,12 @@ func emitText[T any](a *app, view T, render func(*page, T)) error {
 
 func (a *app) page() *page {
 	p := &page{colour: a.colour(), now: a.deps.Now()}
+	if a.Terminal {
+		p.limit = pageWidth
+	}
 	if a.Terminal && a.Width > 0 {
-		p.narrow = min(max(a.Width, leastWidth), pageWidth)
+		p.limit = max(a.Width, leastWidth)
+		p.narrow = min(p.limit, pageWidth)
 	}
 	return p
 }

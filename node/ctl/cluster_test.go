@@ -325,7 +325,8 @@ func TestClusterColours(t *testing.T) {
 		for _, command := range []string{"status", "members"} {
 			f := &fakeClient{cluster: k}
 			coloured := invoke(t, f, func(s *Stdio) { s.Terminal = true }, command)
-			if plain := invoke(t, f, nil, command); ansi.Strip(coloured.out) != plain.out || coloured.out == plain.out {
+			plain := invoke(t, f, func(s *Stdio) { s.Terminal, s.Env = true, []string{"NO_COLOR=1"} }, command)
+			if ansi.Strip(coloured.out) != plain.out || coloured.out == plain.out {
 				t.Errorf("%s: %s\n%s", command, coloured.out, plain.out)
 			}
 		}

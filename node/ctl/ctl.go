@@ -27,12 +27,13 @@ type Stdio struct {
 	ErrTerminal bool     // Err is one
 	Height      int      // rows of the terminal; 0: unknown
 	Width       int      // its columns; 0: unknown
+	Root        bool     // the user is root
 }
 
 // OS is the environment of this process.
 func OS() Stdio {
 	s := Stdio{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Env: os.Environ(),
-		Terminal: term.IsTerminal(os.Stdout.Fd()), ErrTerminal: term.IsTerminal(os.Stderr.Fd())}
+		Root: os.Geteuid() == 0, Terminal: term.IsTerminal(os.Stdout.Fd()), ErrTerminal: term.IsTerminal(os.Stderr.Fd())}
 	if width, height, err := term.GetSize(os.Stdout.Fd()); err == nil {
 		s.Width, s.Height = width, height
 	}
@@ -113,7 +114,7 @@ func Main(ctx context.Context, args []string, stdio Stdio, deps Deps) int {
 	if err != nil && !a.ran {
 		err = usagef("%w\n%s", err, usageHint(root, args, err))
 	}
-	if text := cleanLines(errText(err)); text != "" && codeOf(err) != ExitOK {
+	if text := a.hint(cleanLines(errText(err))); text != "" && codeOf(err) != ExitOK {
 		fmt.Fprintf(a.Err, "effiscale: %s\n", text)
 	}
 	return codeOf(err)
@@ -157,10 +158,12 @@ func newRoot(a *app) *cobra.Command {
 			"Containers opt in with the label effiscale.enable=true.\n\n" +
 			"Without a command it shows `status`, or this help when no daemon runs.",
 		Args:          cobra.NoArgs,
+		Version:       a.deps.Version,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
 	root.SuggestionsMinimumDistance = 2
+	root.SetVersionTemplate("effiscale {{.Version}}\n")
 	root.RunE = a.run(func(ctx context.Context, _ []string) error { return bare(ctx, a, root) })
 	f := root.PersistentFlags()
 	f.StringVar(&a.socket, "socket", "", "socket of the daemon (or EFFISCALE_SOCKET)")
@@ -241,7 +244,7 @@ func (a *app) runNamed(f func(ctx context.Context, name string) error) func(*cob
 
 // bare is `effiscale` without a command.
 func bare(ctx context.Context, a *app, cmd *cobra.Command) error {
-	err := showStatus(ctx, a)
+	err := showStatus(ctx, a, statusOptions{})
 	if !errors.Is(err, api.ErrNotRunning) {
 		return err
 	}
@@ -249,8 +252,25 @@ func bare(ctx context.Context, a *app, cmd *cobra.Command) error {
 		return err
 	}
 	fmt.Fprintf(a.Out, "\nNo daemon answers on %s.\n", clean(a.socketPath()))
-	return a.write("  see it work     effiscale demo\n  start it        sudo effiscale run\n" +
-		"  check the host  sudo effiscale doctor\n")
+	return a.write(a.hint("  see it work     effiscale demo\n  start it        sudo effiscale run\n" +
+		"  check the host  sudo effiscale doctor\n"))
+}
+
+// measure reads the size of the terminal again: it may have changed.
+func (a *app) measure() {
+	if f, ok := a.Out.(*os.File); ok {
+		if width, height, err := term.GetSize(f.Fd()); err == nil {
+			a.Width, a.Height = width, height
+		}
+	}
+}
+
+// hint is advice as this user needs it: root types no sudo.
+func (a *app) hint(text string) string {
+	if a.Root {
+		return strings.ReplaceAll(text, "sudo ", "")
+	}
+	return text
 }
 
 func (a *app) env(key string) string {

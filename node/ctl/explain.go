@@ -39,8 +39,9 @@ func explainText(p *page, ex api.Explain) {
 		p.style(styleBold, c.Name), shortID(c.ID), orDash(c.Service), ex.Node, ex.Owner, orDash(c.Class), managed, c.Mode))
 	p.line("")
 	oneSpace := func(s string) string { return strings.Join(strings.Fields(s), " ") }
-	p.line("Now      cpu %s   memory %s   throttled %s   %s, %s", oneSpace(cpuCell(c.CPUUsed, c.CPULimit)),
-		oneSpace(memCell(c.MemoryUsed, c.MemoryLimit)), ratioText(c.Throttled), orDash(c.Run), stateCell(p, c))
+	p.paragraph("Now      ", fmt.Sprintf("cpu %s   memory %s   throttled %s   %s, %s",
+		oneSpace(cpuCell(c.CPUUsed, c.CPULimit)), oneSpace(memCell(c.MemoryUsed, c.MemoryLimit)),
+		ratioText(c.Throttled), orDash(c.Run), stateCell(p, c)))
 	if c.Why != "" {
 		p.paragraph("Because  ", c.Why)
 	}
@@ -262,7 +263,8 @@ func limitsText(p *page, ex api.Explain) {
 	case !lostMem.IsZero():
 		mem = fmt.Sprintf("unknown (the knowledge file was lost at %s)", lostMem.UTC().Format(time.RFC3339))
 	}
-	p.line("Original  cpu %s, memory %s   `effiscale restore %s` restores these", cpu, mem, ex.Container.Name)
+	p.paragraph("Original  ", fmt.Sprintf("cpu %s, memory %s   `effiscale restore %s` restores these", cpu, mem,
+		ex.Container.Name))
 }
 
 func orNone(s string, none bool) string {

@@ -102,7 +102,8 @@ func doctorCmd(a *app) *cobra.Command {
 		RunE: a.run(func(ctx context.Context, _ []string) error {
 			v := doctorView{Schema: api.Schema, OK: true}
 			v.Checks = a.deps.Doctor(ctx, DoctorOptions{ConfigFile: file, Socket: a.namedSocket(), Env: a.Env})
-			for _, c := range v.Checks {
+			for i, c := range v.Checks {
+				v.Checks[i].Remedy = a.hint(c.Remedy)
 				v.OK = v.OK && (c.OK || c.Severity != "error")
 			}
 			if err := emit(a, v, doctorText); err != nil || v.OK {

@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/charmbracelet/x/ansi"
 	"github.com/spf13/cobra"
 
 	"github.com/effiscale/effiscale/node/api"
@@ -17,13 +16,6 @@ import (
 
 // maxJoin is the most addresses of one `join`: the daemon's own bound.
 const maxJoin = 64
-
-// The widths of members' columns: the longest cells fill the page.
-const (
-	maxMemberCell  = 16
-	maxAddressCell = 37
-	maxVersionCell = 12
-)
 
 func membersCmd(a *app) *cobra.Command {
 	return &cobra.Command{
@@ -91,7 +83,7 @@ func memberTable(p *page, m api.Members) *table {
 	t := &table{head: []string{"NAME", "ADDRESS", "STATE", "VERSION", "LOAD", "OWNS", "RTT"}, wrap: true,
 		right: map[int]bool{4: true, 5: true, 6: true}}
 	for _, v := range members {
-		name := ansi.Truncate(v.Name, maxMemberCell, "…")
+		name := v.Name
 		load, owns, rtt := ratioText(v.Load), strconv.Itoa(v.Owns), rttText(v.RTTMillis)
 		if !v.OwnsNow {
 			owns = "~" + owns
@@ -102,8 +94,8 @@ func memberTable(p *page, m api.Members) *table {
 		if !isAlive(v.Status) {
 			load, owns, rtt = "-", "-", "-"
 		}
-		t.add(name, ansi.Truncate(orDash(v.Address), maxAddressCell, "…"), memberState(p, v),
-			ansi.Truncate(orDash(release(v.Version)), maxVersionCell, "…"), load, owns, rtt)
+		t.add(name, orDash(v.Address), memberState(p, v),
+			orDash(release(v.Version)), load, owns, rtt)
 		if note := memberNote(m, v); note != "" {
 			t.note(note)
 		}

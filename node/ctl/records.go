@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/charmbracelet/x/ansi"
 	"github.com/spf13/cobra"
 
 	"github.com/effiscale/effiscale/node/api"
@@ -54,9 +53,9 @@ func changeTable(p *page, changes []api.Change, why bool) *table {
 		t.head = []string{"WHEN", "HOST", "CONTAINER", "CHANGE", "BY", "RESULT"}
 	}
 	for _, c := range changes {
-		row := []string{p.ago(c.At), nameCell(c.Container), changeText(c), c.Actor, resultCell(p, c)}
+		row := []string{p.ago(c.At), c.Container, changeText(c), c.Actor, resultCell(p, c)}
 		if hosts {
-			row = slices.Insert(row, 1, ansi.Truncate(orDash(c.Host), maxHostCell, "…"))
+			row = slices.Insert(row, 1, orDash(c.Host))
 		}
 		t.add(row...)
 		if why && c.Why != "" {
@@ -162,9 +161,9 @@ func planText(p *page, plan api.Plan) {
 		if it.Guard != "" {
 			why += " (guard " + it.Guard + ")"
 		}
-		row := []string{p.style(styles[it.Mark], it.Mark), nameCell(it.Container), change, why}
+		row := []string{p.style(styles[it.Mark], it.Mark), it.Container, change, why}
 		if hosts {
-			row = slices.Insert(row, 1, ansi.Truncate(orDash(it.Host), maxHostCell, "…"))
+			row = slices.Insert(row, 1, orDash(it.Host))
 		}
 		t.add(row...)
 	}

@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -10,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/charmbracelet/x/ansi"
 	"github.com/spf13/cobra"
 
 	"github.com/effiscale/effiscale/knowledge"
@@ -20,48 +20,119 @@ import (
 // watchEvery is the interval of --watch.
 const watchEvery = 2 * time.Second
 
-// Widths of names: with the longest of them the last change still fits the page. The
-// second one is for tables with a HOST column.
-const maxNameCell, maxNameByHost, maxHostCell = 22, 18, 10
-
 func statusCmd(a *app) *cobra.Command {
 	var watch bool
+	var o statusOptions
 	cmd := &cobra.Command{
-		Use:   "status",
+		Use:   "status [NAME]",
 		Short: "Show the hosts, services and containers: use, limit, state and why",
 		Long: "Show the hosts, services and containers: use, limit, state and why. Problems are listed last, each with\n" +
-			"the setting to change. Exit code 3: degraded.",
-		Args: noArgs,
+			"the setting to change. With NAME only that container, or the containers of that service, and its problems.\n" +
+			"Exit code 3: degraded, with NAME: a problem of it.",
+		Args:              atMostOneName,
+		ValidArgsFunction: completeNames(a, true),
 	}
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "refresh every 2 seconds until Ctrl-C")
-	cmd.RunE = a.run(func(ctx context.Context, _ []string) error {
-		if watch {
-			return watchStatus(ctx, a)
+	cmd.Flags().BoolVar(&o.problems, "problems", false, "only the problems")
+	cmd.RunE = a.run(func(ctx context.Context, args []string) error {
+		if o.name = strings.Join(args, ""); len(args) == 1 {
+			if err := checkName(o.name); err != nil {
+				return err
+			}
 		}
-		return showStatus(ctx, a)
+		if watch {
+			return watchStatus(ctx, a, o)
+		}
+		return showStatus(ctx, a, o)
 	})
 	return cmd
 }
 
-func showStatus(ctx context.Context, a *app) error {
-	st, err := ask(ctx, a, api.OpStatus, api.None{}, statusText)
+// statusOptions are what of a status is shown.
+type statusOptions struct {
+	name     string // of a container or service; "": all
+	problems bool   // nothing else
+}
+
+func showStatus(ctx context.Context, a *app, o statusOptions) error {
+	st, err := call(ctx, a, api.OpStatus, api.None{})
+	if err != nil {
+		return err
+	}
+	if st, err = o.of(st); err != nil {
+		return err
+	}
+	if o.problems {
+		err = emit(a, problemsView{api.Schema, st.Degraded, st.Problems}, problemsText)
+	} else {
+		err = emit(a, st, statusText)
+	}
 	if err == nil && st.Degraded {
 		return Coded(ExitDegraded, nil)
 	}
 	return err
 }
 
-func watchStatus(ctx context.Context, a *app) error {
+// of is a status with the named container or service alone.
+func (o statusOptions) of(st api.Status) (api.Status, error) {
+	if o.name == "" {
+		return st, nil
+	}
+	host, name := api.SplitHost(o.name)
+	names := map[string]bool{}
+	st.Containers = slices.DeleteFunc(st.Containers, func(c api.ContainerView) bool {
+		elsewhere := host != "" && host != cmp.Or(c.Host, st.Node.Name)
+		if elsewhere || c.Name != name && c.Service != name && !(len(name) >= 12 && strings.HasPrefix(c.ID, name)) {
+			return true
+		}
+		names[c.Name], names[c.Service] = true, true
+		return false
+	})
+	if len(st.Containers) == 0 {
+		return st, Coded(ExitNotFound, fmt.Errorf("no container or service %q: `effiscale status` lists them", clean(o.name)))
+	}
+	st.Services = slices.DeleteFunc(st.Services, func(s api.ServiceView) bool { return !names[s.Name] })
+	st.Problems = slices.DeleteFunc(st.Problems, func(p string) bool { return !about(p, names) })
+	st.Degraded = len(st.Problems) > 0
+	return st, nil
+}
+
+// about reports whether a problem begins with one of the names, or with a host and one.
+func about(problem string, names map[string]bool) bool {
+	for range 2 {
+		word, rest, _ := strings.Cut(problem, " ")
+		if names[strings.TrimSuffix(word, ":")] {
+			return true
+		}
+		problem = rest
+	}
+	return false
+}
+
+type problemsView struct {
+	Schema   int      `json:"schema"`
+	Degraded bool     `json:"degraded"`
+	Problems []string `json:"problems"`
+}
+
+func problemsText(p *page, v problemsView) {
+	for _, problem := range v.Problems {
+		p.problem(problem)
+	}
+	if len(v.Problems) == 0 {
+		p.line("No problems.")
+	}
+}
+
+func watchStatus(ctx context.Context, a *app, o statusOptions) error {
 	if !a.Terminal || a.output == "json" {
 		return usagef("--watch needs a terminal; programs use `effiscale status -o json` or the metrics endpoint")
 	}
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	for {
-		if err := a.write("\x1b[H\x1b[2J"); err != nil {
-			return err
-		}
-		if err := showStatus(ctx, a); err != nil && codeOf(err) != ExitDegraded {
+		a.measure()
+		if err := a.frame(ctx, o); err != nil {
 			if errors.Is(err, context.Canceled) {
 				return nil
 			}
@@ -73,6 +144,44 @@ func watchStatus(ctx context.Context, a *app) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// frame draws a status over the one before, as high as the terminal at most.
+func (a *app) frame(ctx context.Context, o statusOptions) error {
+	screen, height := *a, a.Height
+	var text bytes.Buffer
+	screen.Out = &text
+	if err := showStatus(ctx, &screen, o); err != nil && codeOf(err) != ExitDegraded {
+		return err
+	}
+	var b strings.Builder
+	b.WriteString("\x1b[H")
+	for _, l := range fitLines(strings.Split(strings.TrimRight(text.String(), "\n"), "\n"), height-1) {
+		b.WriteString(l + "\x1b[K\n")
+	}
+	return a.write(b.String() + "\x1b[J")
+}
+
+// fitLines leaves lines in the middle out where there are too many: hosts are at the top, and
+// problems at the end.
+func fitLines(lines []string, height int) []string {
+	if height < 3 || len(lines) <= height {
+		return lines
+	}
+	end := min(height/2, len(lines)-lastBlank(lines))
+	top := height - end - 1
+	note := fmt.Sprintf("… %d lines left out: `effiscale status NAME`, or a higher terminal", len(lines)-top-end)
+	return slices.Concat(lines[:top], []string{note}, lines[len(lines)-end:])
+}
+
+// lastBlank is where the last blank line is: after it come the summary and the problems.
+func lastBlank(lines []string) int {
+	for i, l := range slices.Backward(lines) {
+		if l == "" {
+			return i + 1
+		}
+	}
+	return 0
 }
 
 func statusText(p *page, st api.Status) {
@@ -126,7 +235,7 @@ func statusHead(p *page, st api.Status) {
 	case h != nil:
 		head += "  cluster: " + h.text(p)
 	}
-	p.line("%s", head)
+	p.paragraph("", head)
 	state, _, _ := strings.Cut(n.Engine, ": ") // the rest is among the problems
 	engine := "Engine " + state
 	if n.EngineVersion != "" {
@@ -141,9 +250,6 @@ func release(version string) string {
 	short, _, _ := strings.Cut(version, " (")
 	return short
 }
-
-// nameCell truncates a long name.
-func nameCell(name string) string { return ansi.Truncate(name, maxNameCell, "…") }
 
 // serviceTable is empty when every service is just one container of its name that
 // this node plans for.
@@ -164,7 +270,7 @@ func serviceTable(p *page, st api.Status) *table {
 		if paused := p.pauseOf(s); paused != "" {
 			automation = p.style(styleYellow, paused)
 		}
-		t.add(nameCell(s.Name), nameCell(s.Owner), fmt.Sprint(len(s.Containers)), cpuCell(s.CPUUsed, s.CPULimit),
+		t.add(s.Name, s.Owner, fmt.Sprint(len(s.Containers)), cpuCell(s.CPUUsed, s.CPULimit),
 			memCell(s.MemoryUsed, s.MemoryLimit), automation)
 	}
 	if plain {
@@ -259,10 +365,9 @@ func containerTable(p *page, st api.Status) *table {
 			cpu, thr, mem = "-", "-", "-"
 		}
 		if hosts {
-			host := ansi.Truncate(cmp.Or(c.Host, st.Node.Name), maxHostCell, "…")
-			t.add(ansi.Truncate(c.Name, maxNameByHost, "…"), host, cpu, mem, stateCell(p, c), changeCell(p, c))
+			t.add(c.Name, cmp.Or(c.Host, st.Node.Name), cpu, mem, stateCell(p, c), changeCell(p, c))
 		} else {
-			t.add(nameCell(c.Name), cpu, thr, mem, stateCell(p, c), changeCell(p, c))
+			t.add(c.Name, cpu, thr, mem, stateCell(p, c), changeCell(p, c))
 		}
 		if why := whyLine(c); why != "" {
 			t.note(why)

@@ -89,7 +89,7 @@ func hostTable(p *page, st api.Status) *table {
 		return t
 	}
 	t.head = append(t.head, "STATE")
-	self[0] = nameCell(n.Name) + "*"
+	self[0] = n.Name + "*"
 	t.add(append(self, p.style(styleGreen, "alive"))...)
 	for _, h := range others {
 		cpu, memory := hostCells(h.CPUs, h.CPUUsed, h.MemoryBytes, h.MemoryUsed)
@@ -100,7 +100,7 @@ func hostTable(p *page, st api.Status) *table {
 		if h.CPUs == 0 || !isAlive(h.Status) { // the values are old
 			cpu, memory, pool, count, managed = "-", "-", "-", "-", "-"
 		}
-		t.add(nameCell(h.Name), cpu, memory, pool, count, managed, hostState(p, h))
+		t.add(h.Name, cpu, memory, pool, count, managed, hostState(p, h))
 		if h.Error != "" {
 			t.note("! " + h.Error)
 		}

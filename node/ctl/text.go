@@ -218,7 +218,7 @@ const (
 )
 
 const (
-	// pageWidth is the width that no table exceeds.
+	// pageWidth is the width of prose, and of tables on a terminal of unknown width.
 	pageWidth = 100
 	// leastWidth is the least width of paragraphs and help on a narrow terminal.
 	leastWidth = 60
@@ -229,6 +229,7 @@ type page struct {
 	strings.Builder
 	colour bool
 	now    time.Time
+	limit  int // width of tables; 0: nothing is cut, for a pipe or a file
 	narrow int // width of paragraphs and help on a narrow terminal; 0: pageWidth
 }
 

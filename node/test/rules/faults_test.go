@@ -138,6 +138,7 @@ func faults() []fault {
 		{123, "limits above, inside and beside the container's own", "the least of all bounds want, grant and write; named"},
 		{124, "memory runs out in a parent, inside or on the host", "no limit of the container is raised; said where"},
 		{125, "paused, frozen, waiting for memory, asleep", "that time is no evidence: no cut, nothing learned; the state is shown"},
+		{140, "narrow and wide terminals, pipes, wide characters", "tables fit; nothing is cut in a pipe"},
 		{
 			139,
 			"a crash loop, an end by itself, a failing health check, a full host, a silent daemon",
