@@ -94,7 +94,7 @@ func TestFilesTellWhatTheKernelModelHolds(t *testing.T) {
 			s.ThrottledTime != 1500*time.Millisecond {
 			t.Errorf("cpu: %+v", s)
 		}
-		if s.MemoryUsage != 128*mib || s.Anon != 100*mib || s.InactiveFile != 28*mib || s.MemoryLimit != 256*mib ||
+		if s.MemoryUsage != 128*mib || s.Anon != 100*mib || s.CleanFile != 28*mib || s.MemoryLimit != 256*mib ||
 			s.Quota != core/2 {
 			t.Errorf("memory: %+v", s)
 		}

@@ -164,7 +164,8 @@ func (t *tree) writeFiles(b *container) {
 			k.periods, k.throttled, int64(k.throttledTime))
 		put("memory", "memory.usage_in_bytes", "%d\n", k.anon+k.cache)
 		put("memory", "memory.stat", "cache %[2]d\nrss %[1]d\ntotal_cache %[2]d\ntotal_rss %[1]d\ntotal_shmem 0\n"+
-			"total_inactive_file %[2]d\ntotal_active_file 0\ntotal_unevictable 0\n", k.anon, k.cache)
+			"total_inactive_file %[3]d\ntotal_active_file %[4]d\ntotal_unevictable 0\n",
+			k.anon, k.cache, k.cache-k.cache/2, k.cache/2)
 		put("memory", "memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill %d\n", k.kill)
 		put("memory", "memory.failcnt", "%d\n", k.max)
 		put("pids", "pids.current", "1\n")
@@ -176,8 +177,8 @@ func (t *tree) writeFiles(b *container) {
 		"throttled_usec %d\n",
 		k.usage.Microseconds(), k.periods, k.throttled, k.throttledTime.Microseconds())
 	put("", "memory.current", "%d\n", k.anon+k.cache)
-	put("", "memory.stat", "anon %d\nfile %[2]d\nkernel 0\nshmem 0\ninactive_file %[2]d\nactive_file 0\nunevictable 0\n"+
-		"workingset_refault_anon 0\nworkingset_refault_file 0\n", k.anon, k.cache)
+	put("", "memory.stat", "anon %d\nfile %[2]d\nkernel 0\nshmem 0\ninactive_file %d\nactive_file %d\nunevictable 0\n"+
+		"workingset_refault_anon 0\nworkingset_refault_file 0\n", k.anon, k.cache, k.cache-k.cache/2, k.cache/2)
 	put("", "memory.events", "low 0\nhigh %d\nmax %d\noom %d\noom_kill %d\n", k.highs, k.max, k.oom, k.kill)
 	put("", "pids.current", "1\n")
 	put("", "io.stat", "8:0 rbytes=4096 wbytes=0 rios=1 wios=0 dbytes=0 dios=0\n")
