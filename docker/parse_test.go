@@ -167,6 +167,10 @@ func TestServiceOf(t *testing.T) {
 	compose := func(project, service string) map[string]string {
 		return map[string]string{labelComposeProject: project, labelComposeService: service}
 	}
+	oneoff := func(labels map[string]string) map[string]string {
+		labels[labelComposeOneoff] = "True"
+		return labels
+	}
 	for _, c := range []struct {
 		name, name2 string
 		labels      map[string]string
@@ -174,7 +178,12 @@ func TestServiceOf(t *testing.T) {
 	}{
 		{"the container's name", "web", nil, "web"},
 		{"its own label", "web", map[string]string{"effiscale.service": " shop "}, "shop"},
-		{"compose", "shop-web-1", compose("shop", "web"), "shop_web"},
+		{"compose", "shop-web-1", compose("shop", "web"), "shop/web"},
+		{"compose, names that join alike (row 126)", "a", compose("app_dev", "db"), "app_dev/db"},
+		{"compose, the other one (row 126)", "b", compose("app", "dev_db"), "app/dev_db"},
+		{"compose run (row 127)", "shop-web-run-1", oneoff(compose("shop", "web")), "shop/web.oneoff"},
+		{"compose run, named by its label (row 127)", "shop-web-run-1",
+			oneoff(map[string]string{"effiscale.service": "web"}), "web.oneoff"},
 		{"swarm", "web.1.abc", map[string]string{labelSwarmService: "web"}, "web"},
 		{"a hostile label (row 57)", "web", map[string]string{"effiscale.service": "a\x1b[31m"}, "web"},
 		{"a hostile project (row 57)", "web", compose(long, "s"), "web"},

@@ -30,6 +30,48 @@ func (id ContainerID) Short() string {
 // ServiceKey names containers that do the same work.
 type ServiceKey string
 
+// oneoffSuffix ends the key of containers that run once beside a service.
+const oneoffSuffix = ".oneoff"
+
+// ServiceOfProject is the key of a service of a project: two projects may have services
+// whose names join alike. "": the names are none.
+func ServiceOfProject(project, service string) ServiceKey {
+	key := ServiceKey(project + "/" + service)
+	if !ValidName(project) || !ValidName(service) || !ValidService(key) {
+		return ""
+	}
+	return key
+}
+
+// Oneoff is the key of containers that run once beside a service: they are no replicas of
+// it and teach it nothing.
+func (k ServiceKey) Oneoff() ServiceKey {
+	return k[:min(len(k), maxName-len(oneoffSuffix))] + oneoffSuffix
+}
+
+// Policy is the key by which a configuration names the service: that of the service beside
+// which a container runs once.
+func (k ServiceKey) Policy() ServiceKey {
+	return ServiceKey(strings.TrimSuffix(string(k), oneoffSuffix))
+}
+
+// Aliases are other names of a project's service: its bare one, and project and service
+// joined as earlier versions did; empty: it has none.
+func (k ServiceKey) Aliases() (bare, joined string) {
+	project, service, ok := strings.Cut(string(k), "/")
+	if !ok {
+		return "", ""
+	}
+	return service, project + "_" + service
+}
+
+// ValidService reports whether k can name a service: a name, or a project's and a service's
+// with a slash between them, up to 128.
+func ValidService(k ServiceKey) bool {
+	project, service, ok := strings.Cut(string(k), "/")
+	return len(k) <= maxName && ValidName(project) && (!ok || ValidName(service))
+}
+
 // ImageKey names containers of one image that run the same command, whatever
 // service they belong to: the digest of the image in hex, and a hash of the
 // command, which itself may hold secrets and is kept nowhere. "": not known.
@@ -132,13 +174,13 @@ type Container struct {
 // ServiceOf names the service of a container: the label effiscale.service, else the
 // first of the groups to which the engine's tools assign it, else its name. What is
 // not a valid name is skipped.
-func ServiceOf(name string, labels map[string]string, groups ...string) ServiceKey {
+func ServiceOf(name string, labels map[string]string, groups ...ServiceKey) ServiceKey {
 	if s := strings.TrimSpace(labels["effiscale.service"]); ValidName(s) {
 		return ServiceKey(s)
 	}
-	for _, s := range append(groups, name[:min(len(name), maxName)]) {
-		if ValidName(s) {
-			return ServiceKey(s)
+	for _, s := range append(groups, ServiceKey(name[:min(len(name), maxName)])) {
+		if ValidService(s) {
+			return s
 		}
 	}
 	return "unnamed" // as the Engine lists a container that is half removed

@@ -12,15 +12,15 @@ func TestServiceOf(t *testing.T) {
 	for _, c := range []struct {
 		name, name2 string
 		label       string
-		groups      []string
+		groups      []ServiceKey
 		want        ServiceKey
 	}{
 		{"the container's name", "web", "", nil, "web"},
-		{"its own label", "web", " shop ", []string{"other"}, "shop"},
-		{"the first group", "shop-web-1", "", []string{"shop_web", "other"}, "shop_web"},
-		{"the second group", "web.1.abc", "", []string{"", "web"}, "web"},
+		{"its own label", "web", " shop ", []ServiceKey{"other"}, "shop"},
+		{"the first group", "shop-web-1", "", []ServiceKey{"shop_web", "other"}, "shop_web"},
+		{"the second group", "web.1.abc", "", []ServiceKey{"", "web"}, "web"},
 		{"a hostile label (row 57)", "web", "a\x1b[31m", nil, "web"},
-		{"a hostile group (row 57)", "web", "", []string{"a\nb", long}, "web"},
+		{"a hostile group (row 57)", "web", "", []ServiceKey{"a\nb", ServiceKey(long)}, "web"},
 		{"a long name", long, "", nil, ServiceKey(long[:128])},
 		{"no name", "", "", nil, "unnamed"},
 	} {

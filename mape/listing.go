@@ -87,6 +87,7 @@ func (l *Loop) list(ctx context.Context) func() {
 
 // reconcile makes the loop's containers those of the listing.
 func (l *Loop) reconcile(now time.Time, list []knowledge.Container) {
+	l.services.Migrate(list)
 	seen := make(map[knowledge.ContainerID]bool, len(list))
 	for i := range list {
 		info := &list[i]

@@ -140,13 +140,14 @@ func TestStoredRestore(t *testing.T) {
 		func(cfg *config.Config) { cfg.Node.Mode = knowledge.ModeAuto })
 	run := func(id knowledge.ContainerID, name, service string, cpu knowledge.NanoCPU, memory, swap knowledge.Bytes) {
 		r.e.Run(dockertest.Spec{ID: id, Name: name,
-			Labels: map[string]string{"effiscale.enable": "true", "effiscale.service": service},
+			Labels: map[string]string{"effiscale.enable": "true", // that version joined them as shop_web (row 126)
+				"com.docker.compose.project": "shop", "com.docker.compose.service": service},
 			Limits: knowledge.Limits{CPU: cpu, Dialect: 1, Memory: memory, MemorySwap: swap}})
 		r.e.SetMemory(id, 10*knowledge.MiB)
 	}
-	run(storedCron, "shop-cron-1", "shop_cron", 1e9, 128<<20, 256<<20)
-	run(storedWeb, "shop-web-1", "shop_web", 265467881, 84934656, 353370112)
-	run(storedDB, "shop-db-1", "shop_db", 50000000, 174063616, 576716800)
+	run(storedCron, "shop-cron-1", "cron", 1e9, 128<<20, 256<<20)
+	run(storedWeb, "shop-web-1", "web", 265467881, 84934656, 353370112)
+	run(storedDB, "shop-db-1", "db", 50000000, 174063616, 576716800)
 	for _, id := range []knowledge.ContainerID{storedCron, storedWeb, storedDB} {
 		r.managed(id)
 	}

@@ -53,7 +53,7 @@ type Reported struct {
 // host; nil: none.
 func (r *Report) Check(prev *Report) error {
 	switch {
-	case !knowledge.ValidName(string(r.Service)):
+	case !knowledge.ValidService(r.Service):
 		return fmt.Errorf("invalid service name %.40q", string(r.Service))
 	case r.CPUs < 1 || r.CPUs > int(knowledge.MaxCPU/knowledge.OneCPU):
 		return fmt.Errorf("invalid host: %d cores, allowed are 1 to %d", r.CPUs, int(knowledge.MaxCPU/knowledge.OneCPU))

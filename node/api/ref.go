@@ -36,6 +36,9 @@ func SplitHost(s string) (host, name string) {
 // HOST/NAME. The error is an *Error of KindBadRequest.
 func CheckPlace(s string) error {
 	host, name := SplitHost(s)
+	if project, service := SplitHost(name); project != "" && checkName(project) == nil {
+		name = service // HOST/PROJECT/SERVICE
+	}
 	if len(name) < len(s) && (checkName(host) != nil || host == "." || host == "..") {
 		return Errorf(KindBadRequest, "%s is not a container: the part before the slash must be the name of a host", quote(s))
 	}

@@ -79,7 +79,7 @@ func (a *applier) takeIntents(ctx context.Context, from knowledge.NodeID, body [
 			return nil, errors.New("an intent for another host")
 		case in.Term.Owner != from:
 			return nil, errors.New("an intent in another node's term")
-		case !knowledge.ValidName(string(in.Service)):
+		case !knowledge.ValidService(in.Service):
 			return nil, errors.New("an intent for a service without a name")
 		}
 	}

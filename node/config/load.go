@@ -243,8 +243,8 @@ func checkClass(name string) string {
 }
 
 func checkService(name string) string {
-	if !knowledge.ValidName(name) {
-		return "is not a service's name; allowed: " + nameWords
+	if !knowledge.ValidService(knowledge.ServiceKey(name)) {
+		return "is not a service's name; allowed: " + nameWords + ", or PROJECT/SERVICE of Compose"
 	}
 	return ""
 }

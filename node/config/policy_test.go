@@ -382,3 +382,21 @@ func TestRow106DemoHasItsOwnDaemon(t *testing.T) {
 		}
 	}
 }
+
+// Row 126: tables for services of Compose, by project and service, joined as before, and for
+// what runs once beside them.
+func TestPolicyOfComposeServices(t *testing.T) {
+	c := Defaults()
+	c.Services = map[knowledge.ServiceKey]Patch{}
+	for key, class := range map[knowledge.ServiceKey]string{"app_dev/db": "cache", "app_dev_db": "batch", "web": "latency"} {
+		c.Services[key] = Patch{Setting{Key: "class", Value: class}}
+	}
+	for key, want := range map[knowledge.ServiceKey]knowledge.Class{
+		"app_dev/db": knowledge.ClassCache, "app/dev_db": knowledge.ClassBatch, "app_dev/db.oneoff": knowledge.ClassCache,
+		"web.oneoff": knowledge.ClassLatency, "shop/web": knowledge.ClassServing,
+	} {
+		if p := c.PolicyFor(knowledge.Container{Name: "x", Service: key}); p.Class != want {
+			t.Errorf("%s: %s, want %s", key, p.Class, want)
+		}
+	}
+}

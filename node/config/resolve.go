@@ -50,7 +50,7 @@ func (c *Config) PolicyFor(ctr knowledge.Container) knowledge.Policy {
 	p := c.Policy
 	p.Mode = c.Node.Mode
 	p.CPUSource, p.MemorySource = "default", "default"
-	table := c.Services[service]
+	table := c.serviceTable(service)
 	table.class(&p)
 	if class, err := knowledge.ParseClass(ctr.Labels[labelPrefix+"class"]); err == nil {
 		p.Class = class
@@ -60,6 +60,17 @@ func (c *Config) PolicyFor(ctr knowledge.Container) knowledge.Policy {
 	c.labels(&p, ctr.Labels)
 	c.finish(&p)
 	return p
+}
+
+// serviceTable is the table of a service: by its own name, or with project and service joined
+// as earlier versions did.
+func (c *Config) serviceTable(service knowledge.ServiceKey) Patch {
+	service = service.Policy()
+	if table, ok := c.Services[service]; ok {
+		return table
+	}
+	_, joined := service.Aliases()
+	return c.Services[knowledge.ServiceKey(joined)]
 }
 
 func (c *Config) layer(p *knowledge.Policy, patch Patch, name string) {

@@ -67,7 +67,7 @@ type scaleView struct {
 
 func scaleText(p *page, name string, v scaleView) {
 	if v.Host != "" {
-		_, name = api.SplitHost(name)
+		name = strings.TrimPrefix(name, v.Host+"/")
 		name += " on " + v.Host
 	}
 	for _, c := range v.Changes {

@@ -210,7 +210,7 @@ func clusterGoldens() []goldenCase {
 		{"pause-both", in(healthy), ExitUsage, "pause|shop_web|--all-hosts"},
 		{"pause-none", in(healthy), ExitUsage, "pause"},
 		{"pause-host", in(alone), ExitOK, "pause|alpha/shop_web"},
-		{"pause-slashes", in(alone), ExitUsage, "pause|alpha/shop/web"},
+		{"pause-slashes", in(alone), ExitUsage, "pause|alpha/shop/web/db"},
 		{"resume-all-hosts", in(healthy), ExitOK, "resume|--all-hosts"},
 		{"plan-hosts", in(healthy), ExitWouldChange, "plan|--all-hosts"},
 		{"plan-unreached", in(minority), ExitUnreachable, "plan|shop_web"},

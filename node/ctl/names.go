@@ -32,8 +32,9 @@ func checkName(name string) error {
 		return usagef("the name is empty: `effiscale status` lists the containers")
 	case strings.HasPrefix(name, "/") && strings.Count(name, "/") == 1 && len(name) > 1:
 		return usagef("%q begins with a slash: write the container's name without it, %q", shorten(name), shorten(name[1:]))
-	case strings.Count(name, "/") > 1, host == "." || host == "..", len(rest) < len(name) && (rest == "" || host == ""):
-		return usagef("%q is not a container's name: allowed are NAME, and HOST/NAME for the one on that host", shorten(name))
+	case strings.Count(name, "/") > 2, host == "." || host == "..", len(rest) < len(name) && (rest == "" || host == ""):
+		return usagef("%q is not a container's name: allowed are NAME, HOST/NAME for the one on that host, "+
+			"and PROJECT/SERVICE", shorten(name))
 	case len(rest) > 128 || len(host) > 64:
 		return usagef("a name of %d characters is too long: at most 128, and 64 for a host", len(name))
 	case clean(name) != name:

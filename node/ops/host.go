@@ -3,6 +3,7 @@ package ops
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -58,13 +59,17 @@ func (h *host) container(ctx context.Context, ref, prefix string) (string, error
 	if api.KindOf(err) != api.KindNotFound {
 		return ref, err
 	}
+	service, nameErr := h.canonical(ctx, ref)
+	if nameErr != nil {
+		return ref, nameErr
+	}
 	units, _, listErr := h.containers(ctx)
 	if listErr != nil {
 		return ref, listErr
 	}
 	var names []string
 	for i := range units {
-		if units[i].Container.Service == knowledge.ServiceKey(ref) {
+		if units[i].Container.Service == knowledge.ServiceKey(service) {
 			names = append(names, prefix+units[i].Container.Name)
 		}
 	}
@@ -82,6 +87,41 @@ func (h *host) container(ctx context.Context, ref, prefix string) (string, error
 func (h *host) service(ctx context.Context, ref string) (knowledge.ServiceKey, error) {
 	u, err := h.find(ctx, ref)
 	return u.Container.Service, err
+}
+
+// canonical is the name under which this host knows a service or a container: a service of
+// Compose may be named without its project, or as earlier versions did, where that is one.
+func (h *host) canonical(ctx context.Context, name string) (string, error) {
+	units, _, err := h.containers(ctx)
+	if err != nil {
+		return name, err
+	}
+	return canonical(units, name)
+}
+
+func canonical(units []mape.ContainerStatus, name string) (string, error) {
+	var keys []string
+	if name == "" {
+		return "", nil
+	}
+	for i := range units {
+		c := &units[i].Container
+		if c.Name == name || string(c.Service) == name {
+			return name, nil
+		}
+		bare, joined := c.Service.Aliases()
+		if key := string(c.Service); (bare == name || joined == name) && !slices.Contains(keys, key) {
+			keys = append(keys, key)
+		}
+	}
+	switch len(keys) {
+	case 0:
+		return name, nil
+	case 1:
+		return keys[0], nil
+	}
+	return name, api.Errorf(api.KindBadRequest, "%q is a service of several projects, name one: %s",
+		name, view.Names(keys))
 }
 
 // runs reports whether this host has containers of a service.

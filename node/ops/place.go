@@ -20,7 +20,8 @@ type place struct {
 	there []answer // and these hosts, and what they answered last
 }
 
-// locate reads NAME or HOST/NAME.
+// locate reads NAME or HOST/NAME, where NAME may be PROJECT/SERVICE. What is before the
+// first slash is a host where one has that name.
 func (p *peers) locate(ref string) (place, error) {
 	host, name := api.SplitHost(ref)
 	switch {
@@ -29,8 +30,10 @@ func (p *peers) locate(ref string) (place, error) {
 	case host == p.self:
 		return place{name: name, host: host, here: true}, nil
 	}
-	err := api.Errorf(api.KindNotFound, "no host of the cluster is called %q: `effiscale members` lists them", host)
+	var err error
+	known := false
 	for _, m := range p.members() {
+		known = known || m.Name == host
 		switch {
 		case m.Self || m.Name != host:
 		case m.Alive:
@@ -42,6 +45,9 @@ func (p *peers) locate(ref string) (place, error) {
 			err = api.Errorf(api.KindUnavailable,
 				"host %s is down and cannot be asked: `effiscale members` shows its state", host)
 		}
+	}
+	if !known { // PROJECT/SERVICE
+		return place{name: ref, here: true, alone: p.cluster == nil, there: p.live(peersAsked)}, nil
 	}
 	return place{}, err
 }

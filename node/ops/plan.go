@@ -28,6 +28,9 @@ func (o plan) here(ctx context.Context, _ knowledge.NodeID, name string) (api.Pl
 	if err != nil {
 		return api.Plan{}, err
 	}
+	if name, err = canonical(units, name); err != nil {
+		return api.Plan{}, err
+	}
 	p, known := view.Plan(units, name, time.Now())
 	if !known {
 		return p, api.Errorf(api.KindNotFound, "no container or service %q on this host: `effiscale status` lists them", name)

@@ -37,6 +37,11 @@ type records struct {
 
 // here is the history of a container or a service on this host, newest first.
 func (o records) here(ctx context.Context, q api.RecordsRequest) (api.History, error) {
+	name, err := o.host.canonical(ctx, q.Name)
+	if err != nil {
+		return api.History{}, err
+	}
+	q.Name = name
 	h := api.History{Schema: api.Schema, Name: q.Name, Changes: []api.Change{}}
 	f := store.Filter{Service: knowledge.ServiceKey(q.Name), Limit: min(q.Limit, api.MaxRecords)}
 	u, _, err := o.host.loop.Find(ctx, q.Name)

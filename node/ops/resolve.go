@@ -24,6 +24,10 @@ func (o resolver) method() method[string, resolved] {
 
 // here is the service of this host that has this name, or a container of it.
 func (o resolver) here(ctx context.Context, _ knowledge.NodeID, name string) (resolved, error) {
+	name, err := o.host.canonical(ctx, name)
+	if err != nil {
+		return resolved{}, err
+	}
 	if o.host.runs(ctx, name) {
 		return resolved{knowledge.ServiceKey(name), true}, nil
 	}
@@ -60,7 +64,7 @@ func (o resolver) resolve(ctx context.Context, at *place) (key knowledge.Service
 	m.ask(ctx, o.peers, at.there, at.name)
 	for i := range at.there {
 		r, err := m.of(&at.there[i])
-		if err == nil && knowledge.ValidName(string(r.Service)) && take(nameOr(at.there[i].peer), r) {
+		if err == nil && knowledge.ValidService(r.Service) && take(nameOr(at.there[i].peer), r) {
 			return key, nil
 		}
 	}

@@ -66,6 +66,11 @@ func (o trace) alsoRuns(ctx context.Context, service string) (hosts []string) {
 // all that is on record is younger than a day, else ten minutes. Where less than half of it
 // is on record it is an error.
 func (o trace) here(ctx context.Context, _ knowledge.NodeID, q api.TraceRequest) (api.Trace, error) {
+	name, err := o.host.canonical(ctx, q.Name)
+	if err != nil {
+		return api.Trace{}, err
+	}
+	q.Name = name
 	to := time.Now()
 	from := to.Add(-q.Since)
 	t, service, err := o.host.demand(ctx, q.Name, from, to)

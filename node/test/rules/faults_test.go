@@ -139,6 +139,8 @@ func faults() []fault {
 		{124, "memory runs out in a parent, inside or on the host", "no limit of the container is raised; said where"},
 		{125, "paused, frozen, waiting for memory, asleep", "that time is no evidence: no cut, nothing learned; the state is shown"},
 		{140, "narrow and wide terminals, pipes, wide characters", "tables fit; nothing is cut in a pipe"},
+		{126, "projects and services whose names join alike", "the pair is the key; what was learned is migrated where it is one's"},
+		{127, "`docker compose run`", "no replica of the service, and teaches it nothing"},
 		{
 			139,
 			"a crash loop, an end by itself, a failing health check, a full host, a silent daemon",
