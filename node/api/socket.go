@@ -50,7 +50,7 @@ func decode(body io.Reader, into any) error {
 	case err == nil:
 		return nil
 	case errors.As(err, &wrong):
-		return Errorf(KindInvalid, "body.%s: must be a %s, not a %s", wrong.Field, wrong.Type, wrong.Value)
+		return Errorf(KindInvalid, "body.%s: %s is of another kind, or out of range", wrong.Field, wrong.Value)
 	}
 	return Errorf(KindBadRequest, "cannot read the body as JSON: %v", err)
 }

@@ -54,8 +54,7 @@ func strictBody(b []byte, t reflect.Type) error {
 	return strictValue("body", b, t)
 }
 
-// strictValue checks a valid JSON value. A pointer or a slice may be null; the types of other
-// values are checked when they are read.
+// strictValue checks a valid JSON value. A pointer or a slice may be null.
 func strictValue(at string, b []byte, t reflect.Type) error {
 	kind := t.Kind()
 	if kind == reflect.Pointer {
@@ -64,7 +63,13 @@ func strictValue(at string, b []byte, t reflect.Type) error {
 	if b[0] == 'n' && kind != reflect.Pointer && kind != reflect.Slice {
 		return Errorf(KindInvalid, "%s: must not be null", at)
 	}
-	if t.Kind() != reflect.Struct || b[0] != '{' {
+	if b[0] == 'n' {
+		return nil
+	}
+	if want := wantedForm(b, t); want != "" {
+		return Errorf(KindInvalid, "%s: must be %s", at, want)
+	}
+	if t.Kind() != reflect.Struct {
 		return nil
 	}
 	names, types := fieldsOf(t)
@@ -94,6 +99,33 @@ func strictValue(at string, b []byte, t reflect.Type) error {
 		}
 	}
 	return nil
+}
+
+// wantedForm is the form that a JSON value must have for a type; "": it has it.
+func wantedForm(b []byte, t reflect.Type) string {
+	number := b[0] == '-' || b[0] >= '0' && b[0] <= '9'
+	switch t.Kind() {
+	case reflect.String:
+		return unless(b[0] == '"', "text")
+	case reflect.Bool:
+		return unless(b[0] == 't' || b[0] == 'f', "true or false")
+	case reflect.Float64:
+		return unless(number, "a number")
+	case reflect.Int, reflect.Int64:
+		return unless(number && !bytes.ContainsAny(b, ".eE"), "a whole number")
+	case reflect.Slice:
+		return unless(b[0] == '[', "a list")
+	case reflect.Struct:
+		return unless(b[0] == '{', "an object")
+	}
+	return ""
+}
+
+func unless(ok bool, want string) string {
+	if ok {
+		return ""
+	}
+	return want
 }
 
 // bare is untrusted text in a message, without quotes.
