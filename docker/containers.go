@@ -225,18 +225,19 @@ func commandOf(path string, args []string) string {
 // HostConfig carries the CPU limit. It is chosen when the container is created. 0 is a
 // container without a CPU limit, whose first one goes into NanoCpus.
 const (
-	CPUNano  uint8 = 1 + iota // NanoCpus
-	CPUQuota                  // CpuQuota and CpuPeriod
+	CPUNano  = knowledge.DialectCores // NanoCpus
+	CPUQuota = CPUNano + 1            // CpuQuota and CpuPeriod
 )
 
 // limitsOf reads the Engine's record. A quota of -1 (a removed limit) keeps its dialect:
 // the stored field blocks the other one.
 func limitsOf(r *container.Resources) knowledge.Limits {
 	l := knowledge.Limits{
-		Shares:     max(r.CPUShares, 0),
-		Memory:     min(knowledge.Bytes(max(r.Memory, 0)), knowledge.MaxBytes),
-		MemorySwap: min(knowledge.Bytes(max(r.MemorySwap, -1)), knowledge.MaxBytes),
-		Recorded:   recordedOf(r),
+		Shares:      max(r.CPUShares, 0),
+		Memory:      min(knowledge.Bytes(max(r.Memory, 0)), knowledge.MaxBytes),
+		MemorySwap:  min(knowledge.Bytes(max(r.MemorySwap, -1)), knowledge.MaxBytes),
+		Reservation: min(knowledge.Bytes(max(r.MemoryReservation, 0)), knowledge.MaxBytes),
+		Recorded:    recordedOf(r),
 	}
 	switch {
 	case r.NanoCPUs > 0:

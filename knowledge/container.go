@@ -3,6 +3,7 @@ package knowledge
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"strings"
 	"time"
 )
@@ -119,6 +120,10 @@ const (
 // DefaultPeriod is the kernel's default CFS bandwidth period.
 const DefaultPeriod = 100 * time.Millisecond
 
+// DialectCores is the Limits.Dialect of a CPU limit that is a number of cores, at most the
+// host's.
+const DialectCores uint8 = 1
+
 // Limits are what a container may use. A zero limit is no limit.
 type Limits struct {
 	CPU NanoCPU
@@ -131,6 +136,9 @@ type Limits struct {
 	// MemorySwap is memory plus swap, as Docker counts; -1: unlimited swap;
 	// 0: not set (the Engine then allows as much swap as memory).
 	MemorySwap Bytes
+	// Reservation is the least memory limit with which the Engine starts the container;
+	// an update accepts less. 0: none.
+	Reservation Bytes `json:",omitzero"`
 	// Recorded are the engine's own fields, for a restore.
 	Recorded Recorded `json:"recorded,omitzero"`
 }
@@ -143,6 +151,18 @@ type Recorded struct {
 	Period     int64 `json:"cpu_period,omitempty"`
 	Memory     int64 `json:"memory,omitempty"`
 	MemorySwap int64 `json:"memory_swap,omitempty"`
+}
+
+// RefusedAtStart says why the Engine would refuse to start a container with these limits
+// on a host of so many CPUs, although an update took them; "": it would start it.
+func (l *Limits) RefusedAtStart(cpus int) string {
+	switch {
+	case l.Memory > 0 && l.Memory < l.Reservation:
+		return fmt.Sprintf("its memory limit of %s is below its memory reservation of %s", l.Memory, l.Reservation)
+	case cpus > 0 && l.CPU > NanoCPU(cpus)*OneCPU && l.Dialect == DialectCores:
+		return fmt.Sprintf("its CPU limit of %s cores is above the %d of the host", l.CPU, cpus)
+	}
+	return ""
 }
 
 // Container is one container as the Engine describes it.

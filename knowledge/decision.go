@@ -210,6 +210,9 @@ type Resize struct {
 	// Count is how many quota moves of the reflex this record folds together,
 	// From of the first to To of the last; 0 and 1: a single one.
 	Count int
+	// Start: it changes what the container starts with (the Engine's record), and not
+	// the limit in force.
+	Start bool
 }
 
 // Create makes a container of a service.

@@ -65,10 +65,9 @@ type Policy struct {
 	CPUPercentile, MemoryPercentile float64
 	// MemoryShrink: whether memory of this class is ever reduced.
 	MemoryShrink bool
-	// StartBoost multiplies the CPU floor of a container that is starting, until
-	// it is healthy or settled; StartBoostFor bounds how long. 1: none.
-	StartBoost    float64
-	StartBoostFor time.Duration
+	// Ceiling are the upper bounds that the policy or a label names; 0: none does, and the
+	// upper ends of CPU and Memory are what the host can grant.
+	Ceiling Limits `cbor:"-"`
 	// ShrinksPerDay bounds how often memory or the CPU floor is cut in a day.
 	ShrinksPerDay int
 	// ObserveFirst is how long a container, or others of its image, are watched

@@ -31,7 +31,8 @@ const (
 	RuleSettled      Rule = "settled"       // peak cores, margin, deviation cores
 	RuleFirstLimit   Rule = "first-limit"   // observed seconds, peak
 	RuleFirstImage   Rule = "first-image"   // observed seconds, limit by its image: cores or bytes
-	RuleStartBoost   Rule = "start-boost"   // seconds since start, multiple
+	RuleStarting     Rule = "starting"      // seconds since start
+	RuleAsBefore     Rule = "as-before"     // limit before: cores or bytes; seconds observed
 	RuleBelowFloor   Rule = "below-floor"   // quota, floor, cores
 	RuleAboveCeiling Rule = "above-ceiling" // quota, ceiling, cores
 	RuleSmallChange  Rule = "small-change"  // change, least change: in the resource's unit
@@ -107,6 +108,8 @@ const (
 	RuleOriginal      Rule = "original"       // the original limits are not recorded yet
 	RuleRetry         Rule = "retry"          // seconds left; Note: the error
 	RuleHazard        Rule = "hazard"         // Note: which
+	RuleReservation   Rule = "reservation"    // requested bytes, reservation bytes
+	RuleStartFloor    Rule = "start-floor"    // requested, floor
 	RuleAtMin         Rule = "at-min"         // requested, min
 	RuleAtMax         Rule = "at-max"         // requested, max
 	RuleStepUp        Rule = "step-up"        // requested, allowed
@@ -131,6 +134,8 @@ const (
 	// Requests of users, and undo.
 	RuleUser    Rule = "user" // Note: the user or client
 	RuleRestore Rule = "restore"
-	RuleDrift   Rule = "drift" // the kernel's value, ours
-	RuleHurt    Rule = "hurt"  // seconds after the cut; Note: the symptom
+	// RuleStartLimit is about what the container starts with; Note: which value that is.
+	RuleStartLimit Rule = "start-limit"
+	RuleDrift      Rule = "drift" // the kernel's value, ours
+	RuleHurt       Rule = "hurt"  // seconds after the cut; Note: the symptom
 )

@@ -34,7 +34,7 @@ func TestReasonUnits(t *testing.T) {
 		{Because(RuleMemoryPressure, 12.34), "stalled on memory 12.3% of the time"},
 		{Because(RuleMemoryProfile, 100<<20, 0.2), "needs 100 MiB by its history, and a margin of 20 MiB"},
 		{Because(RuleProfile, 0.9925, 1.5), "history: p99.25 of its use is 1.50 cores"},
-		{Because(RuleStartBoost, 20, 2), "started 20s ago: the CPU floor is multiplied by 2 until it has settled"},
+		{Because(RuleStarting, 20), "started 20s ago"},
 		{Because(RuleReplicasScore, 0.126, 0.1), "cost score 0.13, the choice has 0.10 (lower is better)"},
 		{Because(RuleForecastWorse, -0.1, 3600), `forecast error was 10% above "same as now" in 1h: not used`},
 		{Because(RuleForecastWorse, 0.01, 90), `forecast error was only 1% below "same as now" in 1m30s: not used`},

@@ -292,12 +292,11 @@ func (l *Loop) restoreLimit(
 	if !c.OriginalKept || c.Gone {
 		return a, false
 	}
-	to, engine := int64(c.Original.CPU), int64(c.Marks.Engine.CPU)
+	from, to, start := c.Limit(r), int64(c.Original.CPU), int64(c.Marks.Engine.CPU)
 	if r == knowledge.ResourceMemory {
-		to, engine = int64(c.Original.Memory), int64(c.Marks.Engine.Memory)
+		to, start = int64(c.Original.Memory), int64(c.Marks.Engine.Memory)
 	}
-	from := c.Limit(r)
-	if from == to && engine == to || to == 0 && !l.exec.Touched(&c.Container, r) {
+	if from == to && start == to || to == 0 && !c.Touched(r, &l.exec.Host) {
 		return a, false
 	}
 	now := l.o.Now()
@@ -306,8 +305,8 @@ func (l *Loop) restoreLimit(
 		ID: c.ID, Resource: r, Actor: knowledge.ActorRestore, At: now,
 		From: from, To: to, Reason: knowledge.Because(knowledge.RuleRestore),
 	}
-	if from == to { // the kernel has it, the Engine does not yet
-		d.From = engine
+	if from == to { // it is in force, and starts with another one
+		d.From = start
 	}
 	d.Verb = execute.Verb(d.From, to)
 	a = l.exec.Apply(now, &c.Container, d, done)

@@ -7,8 +7,8 @@ import (
 	"github.com/effiscale/effiscale/mape/execute"
 )
 
-// execute hands the decisions of this tick to the executor, and lets the Engine follow
-// quotas that the kernel has already.
+// execute hands the decisions of this tick to the executor, which also keeps what the
+// containers start with.
 func (l *Loop) execute(now time.Time) {
 	for _, c := range l.decided {
 		if c.Probe == nil {
@@ -18,8 +18,8 @@ func (l *Loop) execute(now time.Time) {
 			l.apply(now, c, &c.planned[r])
 		}
 		l.setShares(now, c)
+		l.exec.KeepStart(now, &c.Container)
 	}
-	l.exec.SyncEngine(now, l.containers.all)
 	l.retryWaiting()
 }
 

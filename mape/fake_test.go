@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"sync"
 	"testing"
 	"time"
@@ -102,7 +103,7 @@ func usualPolicy() knowledge.Policy {
 		Managed: true, Mode: knowledge.ModeAuto, CPU: knowledge.Range[knowledge.NanoCPU]{Min: core / 20},
 		Memory: knowledge.Range[knowledge.Bytes]{Min: 32 * mib}, ThrottleTarget: 0.06, CPUPercentile: 0.95,
 		MemoryPercentile: 0.98,
-		MemoryShrink:     true, StartBoost: 2, StartBoostFor: time.Minute, ShrinksPerDay: 48, ObserveFirst: time.Minute,
+		MemoryShrink:     true, ShrinksPerDay: 48, ObserveFirst: time.Minute,
 		ShrinkAfter: 10 * time.Minute,
 		OOMProtect:  time.Hour, YieldFor: 10 * time.Minute, Weight: 50,
 	}
@@ -309,6 +310,9 @@ func (h *host) Inspect(_ context.Context, id knowledge.ContainerID) (info knowle
 func (h *host) UpdateCPU(_ context.Context, id knowledge.ContainerID, l knowledge.Limits) error {
 	return h.call("cpu", id, func(b *box) {
 		b.advance(h.now)
+		if l.CPU == 0 {
+			l.CPU = knowledge.NanoCPU(h.loop.o.Host.CPUs) * core
+		}
 		b.kernel.CPU, b.engine.CPU, b.engine.Dialect = l.CPU, l.CPU, 1
 	})
 }
@@ -493,6 +497,18 @@ func (b *box) SetHigh(knowledge.Bytes) error { return errors.ErrUnsupported }
 func (b *box) Writable() bool                { return true }
 func (b *box) SetPID(int)                    {}
 func (b *box) Close() error                  { return nil }
+
+func (b *box) SetMemory(mem, total knowledge.Bytes) error {
+	b.h.mu.Lock()
+	defer b.h.mu.Unlock()
+	if b.gone || b.dying {
+		return fs.ErrNotExist
+	}
+	b.advance(b.h.now)
+	b.h.writes++
+	b.kernel.Memory, b.kernel.MemorySwap = mem, total
+	return nil
+}
 
 func (b *box) SetQuota(q knowledge.NanoCPU, _ time.Duration) error {
 	b.h.mu.Lock()

@@ -136,7 +136,7 @@ func TestThresholdsSteer(t *testing.T) {
 		t.Errorf("at the end of a rest it has %s: %s", noisy.kernel.CPU, why)
 	}
 	if smooth.kernel.CPU > 7*core/10 || !h.container(smooth).Envelope.Threshold.IsZero() {
-		t.Errorf("the smooth one has %s: %s", smooth.kernel.CPU, h.container(smooth).Envelope.Threshold)
+		t.Errorf("the smooth one has %s: %+v", smooth.kernel.CPU, h.container(smooth).planned[0])
 	}
 	s, _ := h.thresholds(smooth)
 	n, _ := h.thresholds(noisy)

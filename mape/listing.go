@@ -151,6 +151,9 @@ func (l *Loop) add(now time.Time, info *knowledge.Container) {
 	}
 	if last, ok := r.Last[info.ID]; ok {
 		c.LastChange = last
+		if c.Adopt {
+			c.AdoptRequest(last)
+		}
 	}
 	l.setEnvelope(now, c)
 	l.containers.add(c)
@@ -237,6 +240,8 @@ func (l *Loop) event(now time.Time, ev knowledge.Event) {
 		c.endings.died(now)
 		c.Exited()
 		c.oomEnded(now)
+		l.exec.Restarted(now, &c.Container)
+		l.exec.KeepStart(now, &c.Container) // its restart may follow at once
 		c.detach()
 		l.containers.readSoon(c)
 	case knowledge.EventKill:
@@ -267,8 +272,10 @@ func (l *Loop) started(now time.Time, c *container) {
 	c.Inspected = false
 	c.Restarts++
 	c.settled, c.reading.attachAt = false, time.Time{}
+	l.exec.Restarted(now, &c.Container)
+	c.Window.Quota, c.Window.MemoryLimit = c.Marks.Engine.CPU, c.Marks.Engine.Memory // until they are read
 	if c.Policy.Acts() {
-		l.exec.Host.MemoryFree -= c.Window.MemoryLimit // until the next count
+		l.exec.Host.MemoryFree -= c.Marks.Engine.Memory // until the next count
 	}
 	c.service.Restarted()
 	l.attach(now, c)

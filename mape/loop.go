@@ -35,7 +35,7 @@ const (
 	// eventsKept bounds the queue of the Engine's events; when it overflows the
 	// listing repairs what was lost.
 	eventsKept = 1024
-	// endWithin bounds the Engine updates at the end; systemd and people wait.
+	// endWithin bounds the wait for updates at the end; systemd and people wait.
 	endWithin = 900 * time.Millisecond
 )
 
@@ -140,8 +140,8 @@ func (l *Loop) restore() {
 	l.images.Restore(l.begin, r.Images)
 }
 
-// Run ticks until ctx ends, then sends the Engine the limits that it does not have yet,
-// saves, and returns. No container is changed by the end of the loop.
+// Run ticks until ctx ends, then waits for what is in progress, saves, and returns. No
+// container is changed by the end of the loop.
 func (l *Loop) Run(ctx context.Context) {
 	defer l.Ended()
 	l.ticks.last = l.o.Now() // what came between New and Run was no late pass
@@ -233,18 +233,23 @@ func elapsed(at *time.Time, now time.Time, every time.Duration) bool {
 	return true
 }
 
-// end sends the Engine what it does not have yet and saves.
+// end waits for what is in progress, and saves.
 func (l *Loop) end() {
 	ctx, cancel := context.WithTimeout(context.Background(), endWithin)
 	defer cancel()
-	for l.workers.Open() > 0 && ctx.Err() == nil {
+	l.host.at = time.Time{} // does the Engine answer now?
+	l.watchHost(l.o.Now())
+	for ctx.Err() == nil {
+		l.exec.End(l.o.Now(), l.containers.all)
+		if l.workers.Open() == 0 {
+			break
+		}
 		select {
 		case result := <-l.workers.Results():
 			l.workers.Finish(result)
 		case <-ctx.Done():
 		}
 	}
-	sent, left := l.exec.Flush(ctx, l.containers.all)
 	if err := l.o.Store.Commit(l.pack(l.o.Now(), true)); err != nil {
 		l.o.Log.Warn().Err(err).Msg("cannot save at shutdown")
 	}
@@ -254,5 +259,4 @@ func (l *Loop) end() {
 			_ = c.Probe.Close()
 		}
 	}
-	l.o.Log.Info().Int("updated", sent).Int("left", left).Msg("sent pending limits to the Engine")
 }

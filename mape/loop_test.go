@@ -40,9 +40,9 @@ func TestTheLifeOfAContainer(t *testing.T) {
 	}
 	b.demand = 1
 	h.until(time.Second, "back up", func() bool { return b.kernel.CPU >= core })
-	h.until(2*time.Minute, "the Engine knows", func() bool { return b.engine.CPU == b.kernel.CPU })
-	if h.calls["cpu"] > 20 {
-		t.Errorf("%d Engine updates", h.calls["cpu"])
+	h.pass(2 * time.Minute)
+	if b.engine.CPU < 3*core || h.calls["cpu"] > 2 { // as much as it needed; it needed no more since
+		t.Errorf("it starts with %s after %d Engine updates", b.engine.CPU, h.calls["cpu"])
 	}
 }
 

@@ -27,7 +27,7 @@ func (l *Loop) measure(now time.Time) {
 				l.attach(now, c)
 			}
 			if c.Probe == nil {
-				set.readAgain(c, at, l.afterKill(now, c))
+				set.readAgain(c, at, l.atRest(now, c))
 				continue
 			}
 		}
@@ -116,36 +116,46 @@ func (l *Loop) resting(at time.Duration, c *container) bool {
 	return true
 }
 
-// afterKill gives a container that was killed for memory and waits for its next
-// start a higher limit: one that is killed within milliseconds of each start is never
-// measured. It returns when to check again. The container is inspected first: a person may
-// have changed the limit meanwhile.
-func (l *Loop) afterKill(now time.Time, c *container) (again time.Duration) {
+// atRest looks after a managed container that does not run: what it starts with next. One
+// that was killed for memory gets a higher limit: a program that is killed within
+// milliseconds of each start is never measured. It returns when to check again. The
+// container is inspected first: a person may have changed the limit meanwhile.
+func (l *Loop) atRest(now time.Time, c *container) (again time.Duration) {
 	again = time.Second
-	if c.Window.LastOOM.IsZero() || !c.Policy.Acts() || !c.waitsForStart() {
+	if !c.Policy.Acts() || !c.waitsForStart() {
 		return again
 	}
-	if c.Gone { // the listing shows whether it still exists
+	killed := !c.Window.LastOOM.IsZero()
+	switch {
+	case c.Gone && killed: // the listing shows whether it still exists
 		l.listing.at = time.Time{}
 		return again
-	}
-	if c.InFlight {
+	case c.Gone:
+		return again
+	case c.InFlight && killed:
 		return tickEvery
-	}
-	if !c.Inspected || c.Unread || c.inspect {
-		c.inspect = false
-		c.Inspected = false
+	case !c.Inspected || c.Unread || c.inspect:
+		c.inspect, c.Inspected = false, false
 		l.exec.Inspect(now, &c.Container)
-		return tickEvery
+		if killed {
+			again = tickEvery
+		}
+		return again
+	case !killed:
+		l.exec.KeepStart(now, &c.Container)
+		return again
 	}
-	l.exec.Review(now, &c.Container)             // a cut that led to the kill did harm
-	c.Window.MemoryLimit = c.Marks.Engine.Memory // in force at the next start
-	d := c.reflex.AfterKill(now, c.Window, &c.Envelope, &c.Policy)
+	l.exec.Review(now, &c.Container) // a cut that led to the kill did harm
+	if c.Window.MemoryLimit == 0 {   // it was not measured by this daemon
+		c.Window.MemoryLimit = c.Marks.Engine.Memory
+	}
+	d := c.reflex.AfterKill(now, c.Window, c.Marks.Engine.Memory, &c.Envelope, &c.Policy)
 	if d.Reason.Rule == "" {
 		d.Reason = knowledge.Reason{Rule: knowledge.RuleNotRunning, Note: c.State.String()}
 	}
 	c.plan(now, d)
 	l.apply(now, c, &c.planned[knowledge.ResourceMemory])
+	l.exec.KeepStart(now, &c.Container)
 	return again
 }
 
@@ -244,12 +254,6 @@ func (c *container) readSlow(now time.Time, cadence *monitor.Cadence) error {
 		return err
 	}
 	c.reading.slow.Start(now, every, c.slot)
-	// What the kernel holds when a container starts again is taken as it is: a
-	// restart is no reason to change anything. After a restart of the daemon,
-	// changes by others are looked for first.
-	if c.Settled() && c.Marks.QuotaSet && s.Have&knowledge.HasLimits != 0 {
-		c.Marks.Quota = s.Quota
-	}
 	c.reading.firstSlow = false
 	return err
 }
@@ -333,6 +337,7 @@ func (l *Loop) lost(now time.Time, c *container, err error) {
 	l.o.Meter.Rejected("unreadable")
 	c.oomEnded(now)
 	c.detach()
+	c.Inspected = false // it may have been started again
 	c.reading.attachAt = now.Add(200 * time.Millisecond)
 	l.listing.at = time.Time{}
 }
@@ -371,6 +376,7 @@ func (l *Loop) decide(now time.Time, c *container) {
 	c.Window.Reserved = max(c.reading.life.shared-c.reading.sample.Shmem, 0)
 	c.Window.Reaction = l.reaction.take(now, &c.Container)
 	l.exec.Review(now, &c.Container)
+	c.reflex.Before = c.Marks.Before
 	cpu := c.reflex.CPU(now, &c.Finding, c.Window, &c.Envelope, &c.Policy)
 	mem := c.reflex.Memory(now, &c.Finding, c.Window, &c.Envelope, &c.Policy)
 	if mem.Reason.Rule == knowledge.RuleUnused && c.reading.life.runtime.Heap {

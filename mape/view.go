@@ -206,13 +206,18 @@ func (l *Loop) Recorded(ctx context.Context, name string, since time.Time) (r Re
 	return r, errors.Join(doErr, err)
 }
 
-// LimitInForce is the limit of a container's resource, as the kernel holds it; waits is
-// true while a container that is there is not measured yet. It runs on the loop's
-// goroutine, from OnReady and OnTick.
-func (l *Loop) LimitInForce(id knowledge.ContainerID, r knowledge.Resource) (limit int64, ok, waits bool) {
+// LimitInForce is the limit of a container's resource, as the kernel holds it, or with start
+// what it starts with, as the Engine does; waits is true while a container that is there is
+// not measured, or inspected, yet. It runs on the loop's goroutine, from OnReady and OnTick.
+func (l *Loop) LimitInForce(
+	id knowledge.ContainerID, r knowledge.Resource, start bool,
+) (limit int64, ok, waits bool) {
 	c := l.containers.byID[id]
 	if c == nil {
 		return 0, false, false
+	}
+	if start {
+		return c.Starts(r), c.Inspected, !c.Inspected
 	}
 	if c.Probe == nil || c.Window.Have&knowledge.HasLimits == 0 {
 		return 0, false, true

@@ -24,30 +24,31 @@ func TestRow3OpenActionWaitsForTheKernel(t *testing.T) {
 	n.store, n.started = s, time.Now()
 	const want = 1 << 28
 	ids := map[string]knowledge.ContainerID{}
-	for i, name := range []string{"done", "undone", "gone", "late"} {
+	for i, name := range []string{"done", "undone", "gone", "late", "record"} {
 		ids[name] = knowledge.ContainerID(strings.Repeat(string(rune('a'+i)), 64))
 		if _, err := s.Journal.Begin(knowledge.Action{
 			Kind: knowledge.ActionResize, ID: ids[name], Name: name, At: time.Now(),
-			Resize: knowledge.Resize{Resource: knowledge.ResourceMemory, Verb: knowledge.Grow, To: want},
+			Resize: knowledge.Resize{Resource: knowledge.ResourceMemory, Verb: knowledge.Grow, To: want,
+				Start: name == "record"},
 		}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	measured := false
-	held := func(id knowledge.ContainerID, _ knowledge.Resource) (int64, bool, bool) {
+	held := func(id knowledge.ContainerID, _ knowledge.Resource, start bool) (int64, bool, bool) {
 		switch {
 		case id == ids["gone"]:
 			return 0, false, false
 		case id == ids["late"], !measured:
 			return 0, false, true
-		case id == ids["done"]:
+		case id == ids["done"], id == ids["record"] && start:
 			return want, true, false
 		}
 		return want / 2, true, false
 	}
 	left := n.closeOpen(s.Journal.OpenActions(), held)
-	if len(left) != 3 || len(s.Journal.OpenActions()) != 3 {
-		t.Fatalf("%d actions wait for their containers, want 3", len(left))
+	if len(left) != 4 || len(s.Journal.OpenActions()) != 4 {
+		t.Fatalf("%d actions wait for their containers, want 4", len(left))
 	}
 	measured = true
 	if left = n.closeOpen(left, held); len(left) != 1 {
@@ -59,7 +60,7 @@ func TestRow3OpenActionWaitsForTheKernel(t *testing.T) {
 	}
 	for name, want := range map[string]knowledge.Result{
 		"done": knowledge.ResultApplied, "undone": knowledge.ResultSuperseded, "gone": knowledge.ResultSuperseded,
-		"late": knowledge.ResultSuperseded,
+		"late": knowledge.ResultSuperseded, "record": knowledge.ResultApplied,
 	} {
 		got, err := s.Journal.Records(store.Filter{Container: ids[name]})
 		if err != nil || len(got) != 1 || got[0].Outcome.Result != want {

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/effiscale/effiscale/docker"
@@ -70,9 +71,18 @@ func (n *Node) openLoop(cfg config.Config) {
 	n.loop = mape.New(o)
 }
 
+// warnUnused names, once for each reading of the configuration, the keys that have no effect
+// any more.
+func (n *Node) warnUnused(cfg *config.Config) {
+	if keys := cfg.Unused(); len(keys) > 0 {
+		n.log.Warn().Strs("keys", keys).Msg("keys without effect: a container starts with its highest limit")
+	}
+}
+
 // settings turns the configuration into what the loop needs.
 func (n *Node) settings(cfg *config.Config) mape.Settings {
 	m, l := cfg.Monitor, cfg.Limits
+	warned := new(sync.Once) // of labels without effect
 	return mape.Settings{
 		Cadence: monitor.Cadence{Hot: m.HotEvery, Busy: m.Every, Idle: m.IdleEvery, Slow: m.SlowEvery,
 			Budget: m.Budget},
@@ -89,6 +99,12 @@ func (n *Node) settings(cfg *config.Config) mape.Settings {
 		Overcommit: l.CPUOvercommit,
 		Policy: func(c knowledge.Container) knowledge.Policy {
 			p := cfg.PolicyFor(c)
+			if label := config.UnusedLabel(c.Labels); label != "" {
+				warned.Do(func() {
+					n.log.Warn().Str("label", label).Str("container", c.Name).
+						Msg("label without effect: a container starts with its highest limit")
+				})
+			}
 			n.boundByHost(cfg, &p)
 			if p.Mode == knowledge.ModeAuto && n.engine.UpdateRefused() != "" {
 				p.Mode = knowledge.ModeObserve
@@ -98,7 +114,8 @@ func (n *Node) settings(cfg *config.Config) mape.Settings {
 	}
 }
 
-// boundByHost gives a policy without an upper bound the host's.
+// boundByHost gives a policy without an upper bound the host's. One that it has is also what
+// its containers start with.
 func (n *Node) boundByHost(cfg *config.Config, p *knowledge.Policy) {
 	l := cfg.Limits
 	cpu := knowledge.FromCores(float64(n.machine.host().CPUs) * (1 - l.HostCPUReserve))
@@ -110,8 +127,10 @@ func (n *Node) boundByHost(cfg *config.Config, p *knowledge.Policy) {
 	if l.ContainerMemoryMax > 0 {
 		mem = min(mem, l.ContainerMemoryMax)
 	}
+	named := knowledge.Limits{CPU: p.CPU.Max, Memory: p.Memory.Max}
 	bound(&p.CPU, cpu)
 	bound(&p.Memory, mem)
+	p.Ceiling = knowledge.Limits{CPU: min(named.CPU, p.CPU.Max), Memory: min(named.Memory, p.Memory.Max)}
 }
 
 func bound[T ~int64](r *knowledge.Range[T], most T) {
@@ -142,6 +161,7 @@ func (n *Node) Reload(ctx context.Context) (err error) {
 		return err
 	}
 	n.cfg.Store(&next)
+	n.warnUnused(&next)
 	line := n.log.Info()
 	if len(later) > 0 {
 		line = line.Strs("after_a_restart", later)

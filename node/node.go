@@ -183,6 +183,7 @@ func New(ctx context.Context, o Options) (n *Node, err error) {
 	if err = n.checkFiles(&cfg); err != nil {
 		return n, fmt.Errorf("%w\n%w", ErrConfig, err)
 	}
+	n.warnUnused(&cfg)
 	n.metrics = api.NewMetrics(o.Version)
 	n.metrics.Reloaded(nil, n.started)
 	if err = n.openStore(cfg); err != nil {

@@ -162,6 +162,7 @@ func (p *statsProbe) Every() time.Duration {
 var errNoKernel = errors.New("no kernel files to write")
 
 func (p *statsProbe) SetQuota(knowledge.NanoCPU, time.Duration) error { return errNoKernel }
+func (p *statsProbe) SetMemory(_, _ knowledge.Bytes) error            { return errNoKernel }
 func (p *statsProbe) SetHigh(knowledge.Bytes) error                   { return errNoKernel }
 func (p *statsProbe) Writable() bool                                  { return false }
 func (p *statsProbe) SetPID(int)                                      {}

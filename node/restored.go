@@ -107,8 +107,9 @@ func (n *Node) lastChanges() map[knowledge.ContainerID]knowledge.Record {
 // run is closed without it: the Engine may have to be asked for its control group.
 const closeWithin = 30 * time.Second
 
-// limitInForce is a container's limit as it was read last; waits: it is not measured yet.
-type limitInForce func(knowledge.ContainerID, knowledge.Resource) (limit int64, ok, waits bool)
+// limitInForce is a container's limit as it was read last, or with start what it starts
+// with; waits: it is not measured yet.
+type limitInForce func(id knowledge.ContainerID, r knowledge.Resource, start bool) (limit int64, ok, waits bool)
 
 // closeOpen closes actions that a crash left open: the limit in force tells whether the
 // Engine had done it. It returns those of containers that are not measured yet.
@@ -117,7 +118,7 @@ func (n *Node) closeOpen(open []knowledge.Record, inForce limitInForce) (later [
 		o := knowledge.Outcome{Seq: r.Action.Seq, At: time.Now().UTC(), Result: knowledge.ResultSuperseded,
 			Message: "the daemon ended before the answer; the container is gone"}
 		want := r.Action.Resize
-		v, ok, waits := inForce(r.Action.ID, want.Resource)
+		v, ok, waits := inForce(r.Action.ID, want.Resource, want.Start)
 		switch {
 		case r.Action.Kind != knowledge.ActionResize: // the next listing shows what came of it
 			o.Message = "the daemon ended before the answer"
@@ -129,6 +130,10 @@ func (n *Node) closeOpen(open []knowledge.Record, inForce limitInForce) (later [
 		case ok:
 			o.Kernel = v
 			o.Message = "the daemon ended before the answer; not in force in the kernel"
+			if want.Start {
+				o.Kernel, o.Engine = 0, v
+				o.Message = "the daemon ended before the answer; the Engine has another limit on record"
+			}
 			if diff := v - want.To; max(diff, -diff) <= want.To/100 {
 				o.Result = knowledge.ResultApplied
 				o.Message = "the daemon ended before the answer; found in force at the next start"

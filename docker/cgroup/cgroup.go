@@ -22,6 +22,7 @@ package cgroup
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -30,12 +31,19 @@ import (
 var (
 	// ErrGone: the cgroup was removed: its container ended, or restarted and has a
 	// new one. Attach again.
-	ErrGone = errors.New("the cgroup is gone")
+	ErrGone error = goneError{}
 	// ErrNotFound: the container has no cgroup.
 	ErrNotFound = errors.New("no cgroup found")
 	// ErrUnsupported: this cgroup version does not have the file.
 	ErrUnsupported = errors.New("not supported by this cgroup version")
 )
+
+// goneError is the type of ErrGone, which is an fs.ErrNotExist for packages that know
+// nothing of this one.
+type goneError struct{}
+
+func (goneError) Error() string        { return "the cgroup is gone" }
+func (goneError) Is(target error) bool { return target == fs.ErrNotExist }
 
 // The versions that [Host.Version] returns.
 const (

@@ -25,10 +25,11 @@ type Container struct {
 	kept   [keptFiles]int32 // descriptors of the fast tier; -1: there is no such file
 	quota  int32            // for writing, opened by the first SetQuota
 
-	oom  oomCounters
-	id   string
-	dirs place
-	proc string // "/proc/PID" below the root, "" when the process is not known
+	oom   oomCounters
+	id    string
+	dirs  place
+	inode uint64 // of the directory of the memory controller; 0: there is none
+	proc  string // "/proc/PID" below the root, "" when the process is not known
 }
 
 // Attach finds the cgroup of a container and opens what the fast tier reads. The
@@ -52,6 +53,7 @@ func (h *Host) Attach(c knowledge.Container) (*Container, error) {
 		a.close()
 		return nil, fmt.Errorf("cannot attach to container %s: %w", c.ID.Short(), err)
 	}
+	a.noteInode()
 	a.setPID(c.PID)
 	return a, nil
 }

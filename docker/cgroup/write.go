@@ -203,11 +203,11 @@ func (c *Container) refused(what string, err error) error {
 	return fmt.Errorf("cannot %s of %s: %w", what, c.id[:12], err)
 }
 
-// Writable reports whether SetQuota may work: the file can be opened for
+// Writable reports whether SetQuota and SetMemory may work: the files can be opened for
 // writing, which changes nothing. A read-only mount (a container of our own, a
 // unit with ProtectControlGroups) and missing privileges both show here.
 func (c *Container) Writable() bool {
 	c.host.mu.Lock()
 	defer c.host.mu.Unlock()
-	return c.openQuota() == nil
+	return c.openQuota() == nil && c.memoryWritable()
 }

@@ -149,6 +149,11 @@ func (t *tree) writeLimits(b *container) {
 	t.put(b, t.in(b, "", "cpu.weight"), lines(1+((k.shares-2)*9999)/262142))
 	t.put(b, t.in(b, "", "memory.max"), orMax(k.memory)+"\n")
 	t.put(b, t.in(b, "", "memory.high"), orMax(k.high)+"\n")
+	swap := "max"
+	if k.memory > 0 {
+		swap = strconv.FormatInt(max(k.swap-k.memory, 0), 10)
+	}
+	t.put(b, t.in(b, "", "memory.swap.max"), swap+"\n")
 }
 
 // writeFiles writes the counters and levels.
@@ -188,7 +193,7 @@ func (t *tree) writeFiles(b *container) {
 	}
 }
 
-// adopt reads what others wrote to the files of the quota and of memory.high.
+// adopt reads what others wrote to the files of limits.
 func (t *tree) adopt(b *container) {
 	if !t.o.Files || !b.running() {
 		return
@@ -201,7 +206,19 @@ func (t *tree) adopt(b *container) {
 		if text, ok := t.changed(b, t.in(b, "cpu", "cpu.cfs_quota_us")); ok {
 			k.quota = t.number(text, -1)
 		}
+		if text, ok := t.changed(b, t.in(b, "memory", "memory.limit_in_bytes")); ok {
+			k.memory = t.number(text, 0)
+		}
+		if text, ok := t.changed(b, t.in(b, "memory", "memory.memsw.limit_in_bytes")); ok {
+			k.swap = t.number(text, 0)
+		}
 		return
+	}
+	if text, ok := t.changed(b, t.in(b, "", "memory.max")); ok {
+		k.memory = t.number(text, 0)
+	}
+	if text, ok := t.changed(b, t.in(b, "", "memory.swap.max")); ok && text != "max" {
+		k.swap = k.memory + t.number(text, 0)
 	}
 	if text, ok := t.changed(b, t.in(b, "", "cpu.max")); ok {
 		quota, period, _ := strings.Cut(text, " ")

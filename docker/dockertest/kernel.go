@@ -12,14 +12,15 @@ import (
 // record is the Engine's record of a container's limits, in its units.
 type record struct {
 	NanoCPUs, Quota, Period, Shares int64
-	Memory, Swap                    int64
+	Memory, Swap, Reservation       int64
 }
 
 func recordOf(l knowledge.Limits) record {
 	if w := l.Recorded; w != (knowledge.Recorded{}) {
 		l.Memory, l.MemorySwap = knowledge.Bytes(w.Memory), knowledge.Bytes(w.MemorySwap)
 	}
-	r := record{Shares: l.Shares, Memory: int64(l.Memory), Swap: int64(l.MemorySwap)}
+	r := record{Shares: l.Shares, Memory: int64(l.Memory), Swap: int64(l.MemorySwap),
+		Reservation: int64(l.Reservation)}
 	if r.Memory > 0 && r.Swap == 0 {
 		r.Swap = 2 * r.Memory // daemon/daemon_unix.go, adaptContainerSettings
 	}

@@ -185,6 +185,10 @@ func (a api) do(r *http.Request, q *request, body []byte) (status int, answer an
 			return http.StatusNotModified, nil, nil
 		}
 		if q.op == StartC {
+			if r := b.record; r.Memory > 0 && r.Memory < r.Reservation {
+				return 0, nil, no(http.StatusBadRequest, "Minimum memory limit can not be less than memory reservation limit, "+
+					"see usage")
+			}
 			a.begin(b)
 		} else {
 			a.stop(b, 0)
@@ -282,9 +286,9 @@ func digest(image string) string {
 
 // hostConfig holds limits in the form of the API.
 type hostConfig struct {
-	NanoCpus, CpuQuota, CpuPeriod, CpuShares, Memory, MemorySwap int64
-	CgroupParent, Runtime                                        string
-	DeviceRequests                                               []map[string]any `json:",omitempty"`
+	NanoCpus, CpuQuota, CpuPeriod, CpuShares, Memory, MemorySwap, MemoryReservation int64
+	CgroupParent, Runtime                                                           string
+	DeviceRequests                                                                  []map[string]any `json:",omitempty"`
 }
 
 func (a api) inspect(b *container, stale bool) any {
@@ -292,7 +296,8 @@ func (a api) inspect(b *container, stale bool) any {
 	if stale {
 		r = b.before
 	}
-	h := hostConfig{r.NanoCPUs, r.Quota, r.Period, r.Shares, r.Memory, r.Swap, b.spec.CgroupParent, b.spec.Runtime, nil}
+	h := hostConfig{r.NanoCPUs, r.Quota, r.Period, r.Shares, r.Memory, r.Swap, r.Reservation,
+		b.spec.CgroupParent, b.spec.Runtime, nil}
 	if h.Runtime == "" {
 		h.Runtime = "runc"
 	}

@@ -142,9 +142,9 @@ func (a api) apply(b *container, u *Update) *refusal {
 		b.record = old
 		return no(r.status, "Cannot update container %s: %s", b.id, r.text)
 	}
-	if a.o.Driver == "systemd" { // it writes its own values
-		b.k.cpu(b.record)
-		b.k.high = 0
+	if a.o.Driver == "systemd" { // it puts the whole record in force
+		started := load(b.record)
+		b.k.quota, b.k.period, b.k.memory, b.k.swap, b.k.high = started.quota, started.period, started.memory, started.swap, 0
 	}
 	b.before = old
 	a.writeLimits(b)

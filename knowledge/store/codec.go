@@ -94,6 +94,7 @@ type line struct {
 	Args     []float64             `json:"g,omitempty"` // without the last zeros
 	Note     string                `json:"q,omitempty"`
 	Count    int                   `json:"c,omitempty"`
+	Start    bool                  `json:"b,omitempty"`
 	Key      string                `json:"k,omitempty"`
 	Detail   json.RawMessage       `json:"z,omitempty"` // of the kinds other than resize
 
@@ -117,7 +118,7 @@ func encodeRecord(r knowledge.Record) ([]byte, error) {
 	if a.Kind == knowledge.ActionResize {
 		c := a.Resize
 		l.Kind, l.Resource, l.Verb = "", c.Resource.String(), c.Verb.String()
-		l.From, l.To, l.Count = c.From, c.To, c.Count
+		l.From, l.To, l.Count, l.Start = c.From, c.To, c.Count, c.Start
 	} else if d := detail(&a); d != nil {
 		var err error
 		if l.Detail, err = json.Marshal(d); err != nil {
@@ -169,7 +170,7 @@ func decodeRecord(seq uint64, b []byte) (knowledge.Record, error) {
 	known(word(&a.Actor, l.Actor))
 	known(word(&r.Outcome.Result, l.Result))
 	if a.Kind == knowledge.ActionResize {
-		a.Resize.From, a.Resize.To, a.Resize.Count = l.From, l.To, l.Count
+		a.Resize.From, a.Resize.To, a.Resize.Count, a.Resize.Start = l.From, l.To, l.Count, l.Start
 		known(word(&a.Resize.Resource, l.Resource))
 		known(word(&a.Resize.Verb, l.Verb))
 	} else if d := detail(a); d != nil {

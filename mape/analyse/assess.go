@@ -28,7 +28,7 @@ func Assess(
 	f.MemoryCalm = calm(now, w)
 	if c != nil {
 		f.Age = age(now, c)
-		f.Starting = starting(c, p, f.Age)
+		f.Starting = starting(c, f.Age)
 	}
 	if f.Quality == knowledge.QualityGood {
 		f.Reason = explain(w, p, &f)
@@ -248,10 +248,14 @@ func age(now time.Time, c *knowledge.Container) time.Duration {
 	return max(now.Sub(c.StartedAt), 0)
 }
 
+// startsFor is how long after its start a container that is not healthy yet counts as
+// starting.
+const startsFor = time.Minute
+
 // starting: it started a short time ago and its health check, if it has one,
-// has not passed yet. Whether it has settled is for the reflex, which remembers.
-func starting(c *knowledge.Container, p *knowledge.Policy, age time.Duration) bool {
-	return age > 0 && age < p.StartBoostFor && c.Health != knowledge.HealthHealthy
+// has not passed yet.
+func starting(c *knowledge.Container, age time.Duration) bool {
+	return age > 0 && age < startsFor && c.Health != knowledge.HealthHealthy
 }
 
 // explain names the most urgent thing in the finding.
@@ -275,7 +279,7 @@ func explain(w *knowledge.Window, p *knowledge.Policy, f *knowledge.Finding) kno
 	case f.Memory == knowledge.SymptomTight:
 		return knowledge.Because(knowledge.RuleTimeToFull, f.TimeToFull.Seconds(), w.Growth, float64(w.MemoryLimit))
 	case f.Starting:
-		return knowledge.Because(knowledge.RuleStartBoost, f.Age.Seconds(), p.StartBoost)
+		return knowledge.Because(knowledge.RuleStarting, f.Age.Seconds())
 	case w.Quota > 0:
 		return knowledge.Because(knowledge.RuleSteady, w.Usage.Cores(), w.Quota.Cores())
 	}

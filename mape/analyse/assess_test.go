@@ -18,7 +18,7 @@ const (
 )
 
 func policy() knowledge.Policy {
-	return knowledge.Policy{ThrottleTarget: 0.06, StartBoost: 2, StartBoostFor: time.Minute}
+	return knowledge.Policy{ThrottleTarget: 0.06}
 }
 
 // window is a container in good health: 0.7 of 1 core, 100 of 256 MiB.

@@ -37,7 +37,7 @@ func TestBoundsAroundTheContainer(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s, h, rules := usualSubject(noon), usualHost(), usualRules()
-			s.Window.Bounds = c.bounds
+			s.Window.Bounds, s.Probe = c.bounds, probe{}
 			from := s.Limit(c.resource)
 			got := Admit(&Request{Now: noon, Container: &s, Host: &h, Rules: &rules, Decision: &knowledge.Decision{
 				Resource: c.resource, From: from, To: c.to, Verb: Verb(from, c.to), Actor: c.actor, At: noon}})

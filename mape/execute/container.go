@@ -27,11 +27,18 @@ type Resizer interface {
 	Refused(err error) bool
 }
 
-// Probe is one container's kernel files. It is used by the loop's goroutine only.
+// Probe is one container's kernel files. It is used by the loop's goroutine only, but for
+// SetQuota and SetMemory, which workers call too. Their error is an fs.ErrNotExist when
+// the container ended; a new start of it is never written.
 type Probe interface {
 	// Read reads groups of signals into s, and sets in s.Have which could be read.
 	Read(s *knowledge.Sample, groups knowledge.Signals) error
+	// SetQuota sets the CPU quota; 0 lifts it.
 	SetQuota(q knowledge.NanoCPU, period time.Duration) error
+	// SetMemory sets the limits of memory, and of memory and swap together; mem 0 lifts
+	// both, total -1 that of swap. It lasts as long as the kernel reclaims. The error is
+	// EBUSY when what is in use cannot be reclaimed.
+	SetMemory(mem, total knowledge.Bytes) error
 	SetHigh(b knowledge.Bytes) error
 	Writable() bool
 	SetPID(pid int)
@@ -80,7 +87,7 @@ type Container struct {
 	Unread bool
 	// Unsaved: the marks differ from what is on the disk.
 	Unsaved bool
-	// KernelRefused says why the kernel file cannot be written; empty: it can.
+	// KernelRefused says why the kernel files cannot be written; empty: they can.
 	KernelRefused string
 	// LastError is the last refusal or failure, for explain; empty: none since.
 	LastError   string
@@ -91,7 +98,7 @@ type Container struct {
 	retry      [2]retry // per resource
 	inspection inspection
 	seen       seen
-	sync       syncState
+	engine     engineState
 	moves      quotaMoves
 	watches    [2]*watch // of the newest cut of each resource; nil: none
 	cut        pendingCut
@@ -140,14 +147,13 @@ type seen struct {
 	notFound int // updates in a row that found no container
 }
 
-// syncState is how the Engine's record and the kernel's files compare.
-type syncState struct {
-	dirtySince time.Time // the kernel is ahead of the Engine since then
-	settled    bool      // they were compared once since the daemon started
-	// unconfirmed is the memory limit that the newest update requested and the Engine
-	// did not confirm; 0: it did.
-	unconfirmed knowledge.Bytes
-	sharesAt    time.Time
+// engineState is the state of the Engine's record and its updates.
+type engineState struct {
+	settled  bool // it was compared with the kernel's files since the daemon started
+	busy     bool // what the container starts with is being updated
+	updated  time.Time
+	retry    retry
+	sharesAt time.Time
 }
 
 // Limit is the limit in force for a resource, as the kernel holds it; 0: none.
@@ -157,6 +163,9 @@ func (c *Container) Limit(r knowledge.Resource) int64 {
 	}
 	return int64(c.Window.Quota)
 }
+
+// Starts is the limit that the container starts with, by the Engine's record.
+func (c *Container) Starts(r knowledge.Resource) int64 { return c.Marks.start(r) }
 
 // Watched reports whether a change is being watched, or the first step of a cut: the
 // container has to be sampled often.

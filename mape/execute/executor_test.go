@@ -22,7 +22,7 @@ func TestOrderOfAnAction(t *testing.T) {
 		t.Fatalf("%+v", r)
 	}
 	w.settle()
-	w.happened("record memory", "send memory", "close applied", "told")
+	w.happened("record memory", "limit 700 MiB", "send memory", "close applied", "told")
 	if told.Outcome.Kernel != int64(700*mib) || told.Action.Seq == 0 || w.s.InFlight || len(w.open) != 0 {
 		t.Errorf("told %+v, open %v", told, w.open)
 	}
@@ -40,13 +40,13 @@ func TestSwapAllowance(t *testing.T) {
 		{"none of it", 512 * mib, 512 * mib, 700 * mib, 700 * mib},
 		{"some of it", 512 * mib, 768 * mib, 400 * mib, 656 * mib},
 		{"never set", 512 * mib, 0, 700 * mib, 1400 * mib},
-		{"unlimited: -1 must never be sent", 512 * mib, -1, 700 * mib, 700*mib + 16*gib},
+		{"unlimited: -1 must never be sent", 512 * mib, -1, 700 * mib, -1},
 		{"no limit at all", 0, 0, 700 * mib, 1400 * mib},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t)
 			w.s.Original.Memory, w.s.Original.MemorySwap = c.memory, c.swap
-			if got := w.s.swapFor(c.to, w.exec.Host.Memory); got != c.want {
+			if got := w.s.swapFor(c.to); got != c.want {
 				t.Errorf("%s beside %s, want %s", got, c.to, c.want)
 			}
 		})
@@ -80,8 +80,8 @@ func TestQuotaMovesAreFolded(t *testing.T) {
 	if again := w.s.TakeQuotaMoves(w.now); len(again) > 0 {
 		t.Error("folded twice")
 	}
-	if !w.s.Dirty() || w.calls["cpu"] != 0 {
-		t.Errorf("dirty %v, %d calls", w.s.Dirty(), w.calls["cpu"])
+	if w.calls["cpu"] != 0 {
+		t.Errorf("%d calls of the Engine", w.calls["cpu"])
 	}
 }
 
@@ -95,6 +95,7 @@ func TestFailedUpdate(t *testing.T) {
 	}{"refused": {errRefused, knowledge.ResultRefused, 1}, "failed": {errSick, knowledge.ResultFailed, 6}} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
+			w.exec.Rules.Actuator = knowledge.ActuatorEngine
 			w.fail, w.partly = c.err, true
 			w.memory(700 * mib)
 			w.settle()
@@ -131,6 +132,7 @@ func TestFailedUpdate(t *testing.T) {
 // Row 33: the container went away during the update: superseded, and no retry.
 func TestGoneDuringTheUpdate(t *testing.T) {
 	w := newWorld(t)
+	w.exec.Rules.Actuator = knowledge.ActuatorEngine
 	w.fail = errGone
 	w.memory(700 * mib)
 	w.settle()
@@ -138,7 +140,7 @@ func TestGoneDuringTheUpdate(t *testing.T) {
 		t.Errorf("%+v, gone %v", w.closed, w.s.Gone)
 	}
 	w.exec.Inspect(w.now, w.s)
-	w.exec.SyncEngine(w.now.Add(time.Hour), slices.Values([]*Container{w.s}))
+	w.exec.KeepStart(w.now.Add(time.Hour), w.s)
 	if w.calls["inspect"]+w.calls["cpu"] != 0 || w.calls["memory"] != 1 {
 		t.Errorf("calls %v", w.calls)
 	}
@@ -163,7 +165,7 @@ func TestOneWriter(t *testing.T) {
 			case 3:
 				w.exec.SetShares(w.now, w.s, rapid.Int64Range(2, 4000).Draw(rt, "shares"))
 			case 4:
-				w.exec.SyncEngine(w.now, slices.Values([]*Container{w.s}))
+				w.exec.KeepStart(w.now, w.s)
 			case 5:
 				w.exec.Review(w.now, w.s)
 				w.pass(time.Duration(rapid.IntRange(0, 60000).Draw(rt, "ms")) * time.Millisecond)
@@ -190,9 +192,9 @@ func TestQuotaSurvivesAnEngineUpdate(t *testing.T) {
 	w.cpu(14 * core / 10)
 	w.rewrite = core
 	w.happened("quota 1.40")
-	w.memory(700 * mib)
+	w.exec.SetShares(w.now, w.s, 2048)
 	w.settle()
-	w.happened("record memory", "send memory", "quota 1.40", "close applied")
+	w.happened("send shares", "quota 1.40")
 	if w.kernel.CPU != 14*core/10 || w.s.Window.Quota != 14*core/10 {
 		t.Errorf("kernel %s, window %s", w.kernel.CPU, w.s.Window.Quota)
 	}
@@ -264,8 +266,8 @@ func TestActuatorEngine(t *testing.T) {
 		t.Fatalf("%+v, refused %q", r, w.s.KernelRefused)
 	}
 	w.settle()
-	if w.kernel.CPU != 14*core/10 || w.s.Dirty() {
-		t.Fatalf("kernel %s, dirty %v", w.kernel.CPU, w.s.Dirty())
+	if w.kernel.CPU != 14*core/10 || w.engine.CPU != 14*core/10 {
+		t.Fatalf("kernel %s, Engine %s", w.kernel.CPU, w.engine.CPU)
 	}
 	cuts := 0
 	for range 60 {
@@ -338,10 +340,11 @@ func TestRestoreToUnlimited(t *testing.T) {
 		}
 		w.settle()
 	}
-	if w.engine.CPU != 8*core || w.engine.Memory != 16*gib {
-		t.Errorf("the Engine holds %s cores, %s", w.engine.CPU, w.engine.Memory)
+	if w.engine.CPU != 8*core || w.engine.Memory != 16*gib || w.kernel.CPU != 0 || w.kernel.Memory != 0 {
+		t.Errorf("the Engine holds %s cores, %s; the kernel %s, %s", w.engine.CPU, w.engine.Memory, w.kernel.CPU,
+			w.kernel.Memory)
 	}
-	if w.exec.Touched(w.s, knowledge.ResourceCPU) || w.exec.Touched(w.s, knowledge.ResourceMemory) {
+	if w.s.Touched(knowledge.ResourceCPU, &w.exec.Host) || w.s.Touched(knowledge.ResourceMemory, &w.exec.Host) {
 		t.Errorf("still touched: %+v", w.s.Marks)
 	}
 	w.pass(time.Minute)

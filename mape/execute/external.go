@@ -22,43 +22,43 @@ type drift struct {
 	seen  bool // a difference that has not been explained yet
 }
 
-// Compare compares the limits in force with those that were set. It is called after the
-// limits were read with a sample. A difference that the Engine's record has too was made
-// by a person or by Compose; another one is drift (systemd's daemon-reload, another
-// container runtime) and is repaired.
+// Compare compares the limits in force with those that should be. It is called after the
+// limits were read with a sample. Where they differ, the Engine's record tells why: a record
+// that is none of ours was changed by a person or by Compose; else it is drift (systemd's
+// daemon-reload, an update of something else, another container runtime) and is repaired.
 func (e *Executor) Compare(now time.Time, c *Container) {
-	if c.InFlight || c.inspection.running || c.Unread || c.Gone || !c.Marks.EngineKnown || c.cut.on {
+	if c.InFlight || c.engine.busy || c.inspection.running || c.Unread || c.Gone || !c.Marks.EngineKnown || c.cut.on {
 		return
 	}
-	if !c.sync.settled && c.Inspected {
+	if !c.engine.settled && c.Inspected {
 		e.settle(now, c)
 	}
 	if !c.Policy.Acts() || e.Host.Crashes > 0 {
 		return // nothing is repaired where nothing may be changed
 	}
-	w := c.Window
-	cpu := c.Marks.QuotaSet && !c.quotaAsSet()
-	mem := c.Marks.Engine.Memory != 0 && !same(knowledge.ResourceMemory, int64(w.MemoryLimit),
-		int64(c.Marks.Engine.Memory))
-	if !cpu && !mem {
-		return
-	}
-	if now.Before(c.drift.next) {
+	if !c.drifted(knowledge.ResourceCPU) && !c.drifted(knowledge.ResourceMemory) || now.Before(c.drift.next) {
 		return
 	}
 	c.drift.seen = true
 	e.Inspect(now, c)
 }
 
-// quotaAsSet: the Engine has no limit as "all cores", so both count.
-func (c *Container) quotaAsSet() bool {
-	if c.Marks.Quota == 0 {
-		return true
+// expected is the limit that should be in force; 0: none, or any.
+func (c *Container) expected(r knowledge.Resource) int64 {
+	if v, set := c.Marks.inForce(r); set {
+		return v
 	}
-	return c.Window.Quota != 0 && sameCPU(c.Window.Quota, c.Marks.Quota)
+	return c.Marks.start(r)
 }
 
-// compare compares the Engine's record with what was set, after an inspect during
+// drifted reports whether another limit is in force than should be. No limit is never
+// drift: the Engine has it as all that the host has.
+func (c *Container) drifted(r knowledge.Resource) bool {
+	want, is := c.expected(r), c.Limit(r)
+	return want != 0 && (is == 0 || !same(r, is, want))
+}
+
+// compare compares the Engine's record with what was sent to it, after an inspect during
 // which no update was in progress.
 func (e *Executor) compare(now time.Time, c *Container, l knowledge.Limits) {
 	m := &c.Marks
@@ -68,33 +68,39 @@ func (e *Executor) compare(now time.Time, c *Container, l knowledge.Limits) {
 		e.settle(now, c)
 		return
 	}
-	first := !c.sync.settled
-	if first {
+	if !c.engine.settled {
 		c.drift = drift{} // what differs now was left by an earlier start of the daemon: settle
 		defer e.settle(now, c)
 	}
-	// The quota that was written to the kernel is the daemon's in the Engine, too, also
-	// where the answer to its update was lost.
-	cpu := !sameCPU(l.CPU, m.Engine.CPU) && !((c.Dirty() || first && m.QuotaSet) && sameCPU(l.CPU, m.Quota))
-	mem := !same(knowledge.ResourceMemory, int64(l.Memory), int64(m.Engine.Memory))
+	cpu, mem := c.foreign(knowledge.ResourceCPU, &l), c.foreign(knowledge.ResourceMemory, &l)
 	if cpu || mem {
 		e.external(now, c, l, cpu, mem)
 		return
 	}
-	m.Engine.CPU, m.Engine.Dialect, m.Engine.Period, m.Engine.Shares = l.CPU, l.Dialect, l.Period, l.Shares
-	m.Engine.MemorySwap = l.MemorySwap
+	m.Engine = l
 	if c.drift.seen {
 		c.drift.seen = false
 		e.repair(now, c)
 	}
 }
 
-// Settled reports whether kernel and Engine were compared since the daemon started.
-func (c *Container) Settled() bool { return c.sync.settled }
+// foreign reports whether the Engine's record was changed by others: it holds neither what
+// it held, nor what was sent since without an answer.
+func (c *Container) foreign(r knowledge.Resource, l *knowledge.Limits) bool {
+	m, is := &c.Marks, limitOf(l, r)
+	if sent := m.Sent[r]; sent != 0 && same(r, is, sent) {
+		m.Sent[r] = 0
+		return false
+	}
+	return !same(r, is, m.start(r))
+}
 
-// settle looks once, after the start, for a quota that the kernel has and the Engine
-// never got, because the daemon or the Engine ended before: the kernel's stays, and the
-// Engine follows.
+// Settled reports whether kernel and Engine were compared since the daemon started.
+func (c *Container) Settled() bool { return c.engine.settled }
+
+// settle looks once, after the start, at what is in force: what the daemon that ended set
+// last, or what a restart of the container or others put back. It stays, and the reflex
+// goes on from there.
 func (e *Executor) settle(now time.Time, c *Container) {
 	if !e.readBack(c) {
 		return // not measured yet: Compare comes here again
@@ -102,15 +108,12 @@ func (e *Executor) settle(now time.Time, c *Container) {
 	if c.Adopt && c.OriginalKept && c.Window.MemoryHigh != 0 {
 		e.liftHigh(c) // left behind by a crashed daemon
 	}
-	m, quota := &c.Marks, c.Window.Quota
-	ours := m.QuotaSet || c.Adopt
-	c.sync.settled, c.Adopt = true, false
-	if !ours || quota == 0 || !c.Policy.Acts() {
-		return
-	}
-	m.Quota, m.QuotaSet, c.Unsaved = quota, true, true
-	if !sameCPU(m.Engine.CPU, quota) && !c.Dirty() {
-		c.sync.dirtySince = now
+	adopt := c.Adopt
+	c.engine.settled, c.Adopt = true, false
+	for r := range knowledge.Resource(len(c.retry)) {
+		if _, set := c.Marks.inForce(r); set || adopt {
+			c.takeInForce(r)
+		}
 	}
 }
 
@@ -122,14 +125,16 @@ func (e *Executor) external(now time.Time, c *Container, l knowledge.Limits, cpu
 	m.Engine = l
 	c.drift = drift{}
 	e.readBack(c)
-	if cpu { // else a quota of the daemon still has to be sent
-		c.sync.dirtySince = time.Time{}
-		m.Quota, m.QuotaSet = l.CPU, l.CPU != 0
+	for r, changed := range [2]bool{cpu, mem} {
+		if changed {
+			m.setInForce(knowledge.Resource(r), limitOf(&l, knowledge.Resource(r)))
+			m.Asked[r], m.Before[r], m.Sent[r] = 0, 0, 0
+		}
 	}
 	if !c.Policy.Acts() {
 		return // not managed: only shown
 	}
-	e.rewriteQuota(c)                // the reflex may have written between their update and this
+	e.reapply(c)                     // of the other resource, too
 	c.Unsaved, e.Urgent = true, true // a person's change must survive a crash
 	if c.cut.on {
 		e.cancelCut(now, c, "the container was changed externally")
@@ -216,8 +221,7 @@ func (e *Executor) DropOriginal(c *Container) {
 	})
 }
 
-// repair sets drifted limits again: the quota by the kernel file, memory by the Engine.
-// Repeats wait longer each time.
+// repair sets drifted limits again. Repeats wait longer each time.
 func (e *Executor) repair(now time.Time, c *Container) {
 	d := &c.drift
 	if d.wait == 0 || now.Sub(d.next) > driftMost {
@@ -227,52 +231,36 @@ func (e *Executor) repair(now time.Time, c *Container) {
 	d.count++
 	e.Repairs++
 	e.meter.DriftRepaired()
-	m := &c.Marks
-	if m.QuotaSet && !c.quotaAsSet() {
-		was := c.Window.Quota
-		reason := knowledge.Because(knowledge.RuleDrift, was.Cores(), m.Quota.Cores())
-		a := knowledge.Action{
-			Kind: knowledge.ActionResize, ID: c.ID, Name: c.Name, Service: c.Service,
-			Actor: knowledge.ActorRepair, At: now, Reason: reason,
-			Resize: knowledge.Resize{
-				Resource: knowledge.ResourceCPU, Verb: Verb(int64(was), int64(m.Quota)),
-				From: int64(was), To: int64(m.Quota),
-			},
+	for r := range knowledge.Resource(len(c.retry)) {
+		if c.drifted(r) {
+			e.repairLimit(now, c, r)
 		}
-		if e.writeQuota(c, m.Quota) {
-			c.moves.add(a, int64(c.Window.Quota))
-			c.LastChange = knowledge.Record{Action: a, Outcome: knowledge.Outcome{Result: knowledge.ResultApplied, At: now,
-				Kernel: int64(c.Window.Quota)}}
-			e.logAction(c, a, knowledge.ResultApplied, "")
-		} else {
-			e.Apply(now, c, decision(a), nil)
-		}
-	}
-	if from, to := int64(c.Window.MemoryLimit), int64(m.Engine.Memory); to != 0 &&
-		!same(knowledge.ResourceMemory, from, to) {
-		if c.sync.unconfirmed != 0 && same(knowledge.ResourceMemory, from, int64(c.sync.unconfirmed)) {
-			from, to = to, from // an own update that reached the kernel and not the record
-		}
-		e.Apply(now, c, knowledge.Decision{
-			ID: c.ID, Resource: knowledge.ResourceMemory, Actor: knowledge.ActorRepair, At: now,
-			Verb: Verb(from, to), From: from, To: to, Reason: knowledge.Because(knowledge.RuleDrift, float64(from), float64(to)),
-		}, nil)
 	}
 }
 
-func decision(a knowledge.Action) knowledge.Decision {
-	return knowledge.Decision{
-		ID: a.ID, Resource: a.Resize.Resource, Verb: a.Resize.Verb, Actor: a.Actor, At: a.At,
-		From: a.Resize.From, To: a.Resize.To, Reason: a.Reason,
+func (e *Executor) repairLimit(now time.Time, c *Container, r knowledge.Resource) {
+	from, to, scale := c.Limit(r), c.expected(r), 1.0
+	if r == knowledge.ResourceCPU {
+		scale = 1e-9
+	}
+	if sent := c.Marks.Sent[r]; sent != 0 && same(r, from, sent) && !e.writesKernel(c) {
+		from, to = to, sent // an own update that reached the kernel and not the record
+	}
+	a := e.Apply(now, c, knowledge.Decision{
+		ID: c.ID, Resource: r, Actor: knowledge.ActorRepair, At: now, Verb: Verb(from, to), From: from, To: to,
+		Reason: knowledge.Because(knowledge.RuleDrift, float64(from)*scale, float64(to)*scale),
+	}, nil)
+	if !a.Acted && a.Reason.Rule == knowledge.RuleWorkingSet { // more is in use by now
+		c.takeInForce(r)
 	}
 }
 
 // Touched reports whether the daemon changed a resource that is not as it was: the
 // Engine has another value than the original, or the kernel another one than the Engine.
-func (e *Executor) Touched(c *Container, r knowledge.Resource) bool {
-	if r == knowledge.ResourceMemory {
-		return !same(r, int64(c.Marks.Engine.Memory), int64(c.Original.Memory)) && c.Marks.Engine.Memory != e.Host.Memory
+func (c *Container) Touched(r knowledge.Resource, host *Host) bool {
+	start, original := c.Marks.start(r), limitOf(&c.Original.Limits, r)
+	if in, set := c.Marks.inForce(r); set && in != 0 && !same(r, in, start) {
+		return true
 	}
-	all := knowledge.NanoCPU(e.Host.CPUs) * knowledge.OneCPU
-	return c.Dirty() || !sameCPU(c.Marks.Engine.CPU, c.Original.CPU) && c.Marks.Engine.CPU != all
+	return !same(r, start, original) && start != host.all(r)
 }

@@ -2,7 +2,6 @@ package execute
 
 import (
 	"errors"
-	"slices"
 	"testing"
 	"time"
 
@@ -34,7 +33,7 @@ func TestExternalChange(t *testing.T) {
 	if m.ExternalUntil.Sub(w.now) != 10*time.Minute || m.Pinned {
 		t.Fatalf("respected for %s, pinned %v", m.ExternalUntil.Sub(w.now), m.Pinned)
 	}
-	if w.s.Original.CPU != 2*core || w.s.Original.Memory != 600*mib || w.s.Dirty() {
+	if w.s.Original.CPU != 2*core || w.s.Original.Memory != 600*mib {
 		t.Errorf("the original is %+v", w.s.Original)
 	}
 	if len(w.closed) != 2 || len(w.kept) != 2 || w.s.LastChange.Action.Actor != knowledge.ActorExternal {
@@ -69,24 +68,6 @@ func TestExternalOutsideThePolicy(t *testing.T) {
 	}
 }
 
-// Memory that a person changed does not make the Engine's lag on the quota forgotten.
-func TestExternalMemoryKeepsTheLag(t *testing.T) {
-	w := newWorld(t)
-	w.cpu(12 * core / 10)
-	w.kernel.Memory, w.engine.Memory = 600*mib, 600*mib
-	w.pass(time.Second)
-	w.notice()
-	if w.s.Marks.ExternalUntil.IsZero() || !w.s.Dirty() {
-		t.Errorf("external until %s, dirty %v", w.s.Marks.ExternalUntil, w.s.Dirty())
-	}
-	w.pass(11 * time.Second)
-	w.exec.SyncEngine(w.now, slices.Values([]*Container{w.s}))
-	w.settle()
-	if w.engine.CPU != 12*core/10 {
-		t.Errorf("the Engine holds %s", w.engine.CPU)
-	}
-}
-
 // ENGINE.md 12 and 14: what the Engine does not have is drift, and repaired;
 // each time later, so that two writers do not fight.
 func TestDrift(t *testing.T) {
@@ -109,12 +90,12 @@ func TestDrift(t *testing.T) {
 	}
 }
 
-func TestMemoryDriftGoesThroughTheEngine(t *testing.T) {
+func TestMemoryDrift(t *testing.T) {
 	w := newWorld(t)
 	w.kernel.Memory = 300 * mib
 	w.pass(time.Second)
 	w.notice()
-	if w.kernel.Memory != 512*mib || w.calls["memory"] != 1 {
+	if w.kernel.Memory != 512*mib || w.calls["memory"] != 0 || w.exec.Repairs != 1 {
 		t.Errorf("kernel %s after %d updates", w.kernel.Memory, w.calls["memory"])
 	}
 }
@@ -124,6 +105,7 @@ func TestMemoryDriftGoesThroughTheEngine(t *testing.T) {
 func TestMemoryThatTheEngineMissed(t *testing.T) {
 	for _, err := range []error{errGone, errors.New("the Engine hung up")} {
 		w := newWorld(t)
+		w.exec.Rules.Actuator = knowledge.ActuatorEngine
 		w.fail, w.partly = err, true
 		w.memory(700 * mib)
 		w.settle()
@@ -186,7 +168,7 @@ func TestRoundingIsNoChange(t *testing.T) {
 func TestFirstMeetingChangesNothing(t *testing.T) {
 	w := newWorld(t)
 	w.s.Marks = Marks{}
-	w.s.OriginalKept, w.s.sync.settled = false, false
+	w.s.OriginalKept, w.s.engine.settled = false, false
 	w.engine.CPU, w.kernel.CPU = 3*core, 3*core
 	w.pass(time.Second)
 	w.exec.Inspect(w.now, w.s)
@@ -197,23 +179,21 @@ func TestFirstMeetingChangesNothing(t *testing.T) {
 	}
 }
 
-// Row 3: killed while the Engine lagged behind: the kernel's quota stays, and the
-// Engine follows; it is not taken for a person's change.
-func TestTheNextLifeTakesTheKernelsQuota(t *testing.T) {
+// Row 3: killed before the marks were saved: what is in force stays, and is not taken for
+// a person's change.
+func TestTheNextLifeTakesTheKernelsLimits(t *testing.T) {
 	w := newWorld(t)
-	w.s.sync.settled, w.s.Adopt = false, true
-	w.kernel.CPU = 15 * core / 10 // of the start before; the marks do not have it
+	w.s.engine.settled, w.s.Adopt = false, true
+	w.kernel.CPU, w.kernel.Memory = core/2, 300*mib // of the start before; the marks do not have it
 	w.pass(time.Second)
 	w.exec.Inspect(w.now, w.s)
 	w.settle()
-	if w.kernel.CPU != 15*core/10 || !w.s.Dirty() || !w.s.Marks.ExternalUntil.IsZero() {
-		t.Fatalf("kernel %s, dirty %v, external %s", w.kernel.CPU, w.s.Dirty(), w.s.Marks.ExternalUntil)
-	}
 	w.pass(time.Minute)
-	w.exec.SyncEngine(w.now, slices.Values([]*Container{w.s}))
-	w.settle()
-	if w.engine.CPU != 15*core/10 || w.exec.Repairs != 0 {
-		t.Errorf("the Engine holds %s", w.engine.CPU)
+	w.notice()
+	if w.kernel.CPU != core/2 || w.kernel.Memory != 300*mib || !w.s.Marks.ExternalUntil.IsZero() || w.exec.Repairs != 0 ||
+		w.engine.CPU != core {
+		t.Errorf("kernel %s, %s, external %s, Engine %s", w.kernel.CPU, w.kernel.Memory, w.s.Marks.ExternalUntil,
+			w.engine.CPU)
 	}
 }
 
@@ -237,7 +217,7 @@ func TestAnAnswerFromBeforeAnUpdateIsNobodysChange(t *testing.T) {
 	for name, adopt := range map[string]bool{"without a crash": false, "after a crash": true} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
-			w.s.Adopt, w.s.sync.settled = adopt, !adopt
+			w.s.Adopt, w.s.engine.settled = adopt, !adopt
 			asked := func(r knowledge.Resource, to int64) {
 				t.Helper()
 				d := w.decide(r, to, knowledge.ActorUser)

@@ -46,9 +46,12 @@ type world struct {
 	partly  bool              // a failed memory update is in the kernel anyway
 	inspect error             // of every inspect
 	rewrite knowledge.NanoCPU // an update of the Engine leaves this quota in the kernel
-	broken  error             // the quota file
-	v1      bool              // no memory.high
-	disk    error             // the journal
+	broken  error             // the kernel's files
+	full    error             // the file of the memory limit
+	systemd bool              // each update puts the whole record in force
+	started time.Time
+	v1      bool  // no memory.high
+	disk    error // the journal
 	seq     uint64
 	open    map[uint64]knowledge.Action
 	closed  []knowledge.Outcome
@@ -66,7 +69,7 @@ func (w *world) Inspect(_ context.Context, id knowledge.ContainerID) (knowledge.
 	defer w.mu.Unlock()
 	w.calls["inspect"]++
 	info := knowledge.Container{ID: id, Name: "web", Service: "web", State: knowledge.StateRunning, Inspected: true,
-		PID: 7, Limits: w.engine}
+		PID: 7, Limits: w.engine, StartedAt: w.started}
 	return info, w.inspect
 }
 
@@ -88,6 +91,9 @@ func (w *world) update(what string, do func()) error {
 		return w.fail
 	}
 	do()
+	if w.systemd {
+		w.kernel, w.high = w.engine, 0
+	}
 	return nil
 }
 
@@ -119,7 +125,12 @@ func (w *world) UpdateMemory(_ context.Context, _ knowledge.ContainerID, mem, sw
 }
 
 func (w *world) UpdateShares(_ context.Context, _ knowledge.ContainerID, shares int64) error {
-	return w.update("shares", func() { w.kernel.Shares, w.engine.Shares = shares, shares })
+	return w.update("shares", func() {
+		w.kernel.Shares, w.engine.Shares = shares, shares
+		if w.rewrite != 0 {
+			w.kernel.CPU = w.rewrite
+		}
+	})
 }
 
 func (w *world) Gone(err error) bool    { return errors.Is(err, errGone) }
@@ -151,6 +162,20 @@ func (p probe) SetQuota(q knowledge.NanoCPU, _ time.Duration) error {
 	}
 	p.kernel.CPU = q
 	p.say("quota %s", q)
+	return nil
+}
+
+func (p probe) SetMemory(mem, total knowledge.Bytes) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.full != nil:
+		return p.full
+	case p.broken != nil:
+		return p.broken
+	}
+	p.kernel.Memory, p.kernel.MemorySwap = mem, total
+	p.say("limit %s", mem)
 	return nil
 }
 
@@ -227,7 +252,7 @@ func newWorld(t *testing.T) *world {
 	c.Probe = probe{w}
 	c.Marks.Engine, c.Marks.EngineKnown = limits, true
 	c.Original = Original{Limits: limits}
-	c.sync.settled = true
+	c.engine.settled = true
 	w.s = &c
 	return w
 }

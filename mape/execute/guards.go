@@ -38,6 +38,15 @@ type Rules struct {
 	OwnerGrace time.Duration
 }
 
+// all is all that the host has of a resource; the Engine sets it where it cannot remove a
+// limit.
+func (h *Host) all(r knowledge.Resource) int64 {
+	if r == knowledge.ResourceMemory {
+		return int64(h.Memory)
+	}
+	return int64(knowledge.NanoCPU(h.CPUs) * knowledge.OneCPU)
+}
+
 // EngineHold is how long nothing shrinks after the Engine came back: a mass exit
 // is not a fall of demand.
 const EngineHold = 5 * time.Minute
@@ -65,8 +74,14 @@ func (req *Request) restores() bool {
 
 // viaKernel: the change needs no Engine.
 func (req *Request) viaKernel() bool {
-	return req.Decision.Resource == knowledge.ResourceCPU && req.Rules.Actuator == knowledge.ActuatorKernel &&
-		req.Container.KernelRefused == "" && req.Container.OriginalKept
+	c := req.Container
+	return req.Rules.Actuator == knowledge.ActuatorKernel && c.KernelRefused == "" && c.Probe != nil
+}
+
+// starts: the change is also one of what the container starts with.
+func (req *Request) starts() bool {
+	a := req.Decision.Actor
+	return !req.viaKernel() || a == knowledge.ActorUser || a == knowledge.ActorRestore
 }
 
 // shrinks reports whether a value is below the present limit.
@@ -103,6 +118,7 @@ var guards = [...]Guard{
 	{"owner", guardOwner},
 	{"evidence", guardEvidence},
 	{"bounds", guardBounds},
+	{"start-limit", guardStart},
 	{"host-cpu", guardHostCPU},
 	{"cgroup", guardCgroup},
 	{"step", guardStep},
@@ -216,7 +232,8 @@ func guardInFlight(req *Request, to int64) (int64, knowledge.Reason) {
 
 func guardRetry(req *Request, to int64) (int64, knowledge.Reason) {
 	at := req.Container.retry[req.Decision.Resource].at
-	if !req.acts() || !req.Now.Before(at) || req.viaKernel() { // a refusal by the Engine must not stop growth
+	direct := req.Decision.Resource == knowledge.ResourceCPU && req.viaKernel()
+	if !req.acts() || !req.Now.Before(at) || direct { // a refusal by the Engine must not stop growth
 		return to, knowledge.Reason{}
 	}
 	return req.Decision.From, knowledge.Reason{
@@ -234,7 +251,7 @@ func guardEngine(req *Request, to int64) (int64, knowledge.Reason) {
 		}
 		return to, knowledge.Reason{}
 	}
-	if req.viaKernel() && !req.shrinks(to) {
+	if req.viaKernel() && req.Container.OriginalKept && !req.shrinks(to) {
 		return to, knowledge.Reason{}
 	}
 	return req.Decision.From, knowledge.Because(knowledge.RuleEngineDown, req.Now.Sub(down).Seconds())
@@ -286,6 +303,31 @@ func guardBounds(req *Request, to int64) (int64, knowledge.Reason) {
 	return to, knowledge.Reason{}
 }
 
+// guardStart keeps what a container starts with above what the Engine requires at a start,
+// and, where automation can only change that, above what a program needs to size itself.
+func guardStart(req *Request, to int64) (int64, knowledge.Reason) {
+	d, c := req.Decision, req.Container
+	if to == 0 || to == d.From || !req.starts() {
+		return to, knowledge.Reason{}
+	}
+	least := c.leastStart(d.Resource, false)
+	rule, scale := knowledge.RuleReservation, 1.0
+	if c.State.Runs() && req.acts() && req.shrinks(to) && least < c.leastStart(d.Resource, true) {
+		least, rule = c.leastStart(d.Resource, true), knowledge.RuleStartFloor
+	}
+	if d.Resource == knowledge.ResourceCPU {
+		scale = 1e-9
+	}
+	if to >= least {
+		return to, knowledge.Reason{}
+	}
+	why := knowledge.Because(rule, float64(to)*scale, float64(least)*scale)
+	if req.shrinks(to) && d.From != 0 && least >= d.From {
+		return d.From, why
+	}
+	return least, why
+}
+
 func guardHostCPU(req *Request, to int64) (int64, knowledge.Reason) {
 	most := req.Host.CPUPool
 	if all := knowledge.NanoCPU(req.Host.CPUs) * knowledge.OneCPU; all > 0 { // the Engine takes no more
@@ -321,7 +363,7 @@ func guardWorkingSet(req *Request, to int64) (int64, knowledge.Reason) {
 	}
 	w := req.Container.Window.InUse()
 	least := int64(w + knowledge.MemoryRoom(w))
-	if req.restores() { // a restore: as far as it does not kill
+	if req.Decision.Actor == knowledge.ActorRestore { // as far as it does not kill
 		least = int64(req.Container.Window.WorkingSet + req.Container.Window.WorkingSet/20)
 	}
 	if to >= least {

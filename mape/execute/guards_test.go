@@ -125,7 +125,7 @@ func TestGuards(t *testing.T) {
 			func(c *Container, _ *Host, r *Rules, _ *knowledge.Decision) {
 				c.retry[cpu].at, r.Actuator = noon.Add(time.Second), knowledge.ActuatorEngine
 			}},
-		{"row 26: Engine down, memory", "engine", mem, M(600), M(512), 0,
+		{"row 26: Engine down, memory grows by its file", "", mem, M(600), M(600), 0,
 			func(_ *Container, h *Host, _ *Rules, _ *knowledge.Decision) { h.EngineDown = noon.Add(-time.Minute) }},
 		{"row 26: Engine down, the quota grows by its file", "", cpu, C(1.2), C(1.2), 0,
 			func(_ *Container, h *Host, _ *Rules, _ *knowledge.Decision) { h.EngineDown = noon.Add(-time.Minute) }},
@@ -201,6 +201,7 @@ func TestGuards(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			c, h, r := usualSubject(noon), usualHost(), usualRules()
+			c.Probe = probe{}
 			d := knowledge.Decision{ID: c.ID, Resource: test.resource, Actor: test.actor, At: noon, From: c.Limit(test.resource),
 				To: test.to}
 			if test.set != nil {
@@ -228,6 +229,7 @@ func TestGuards(t *testing.T) {
 func TestJudgeHoldsItsBounds(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		c, h, r := usualSubject(noon), usualHost(), usualRules()
+		c.Probe = probe{}
 		res := knowledge.Resource(rapid.IntRange(0, 1).Draw(t, "resource"))
 		unit, lo, hi := int64(core/100), int64(c.Policy.CPU.Min), int64(c.Policy.CPU.Max)
 		if res == knowledge.ResourceMemory {

@@ -8,13 +8,27 @@ import (
 
 // Marks are what must survive a restart of the daemon for one container.
 type Marks struct {
-	// Engine is what the Engine is known to have: what was last sent or read. A
-	// difference that is found later is an external change.
+	// Engine is the Engine's record, with which the container starts: what was last sent
+	// or read. A difference that is found later is an external change.
 	Engine      knowledge.Limits `json:"engine"`
 	EngineKnown bool             `json:"engine_known"`
-	// Quota is what was last written to the kernel; 0 with QuotaSet: no limit.
-	Quota    knowledge.NanoCPU `json:"quota"`
-	QuotaSet bool              `json:"quota_set"`
+	// Sent are limits that were sent to the Engine without an answer, per resource: the
+	// Engine may have them, or get them yet. 0: none.
+	Sent [2]int64 `json:"sent,omitzero"`
+	// Quota and Memory are what should be in force, as last written to the kernel; 0 with
+	// QuotaSet or MemorySet: no limit. Without these it is the Engine's record.
+	Quota     knowledge.NanoCPU `json:"quota"`
+	QuotaSet  bool              `json:"quota_set"`
+	Memory    knowledge.Bytes   `json:"memory,omitempty"`
+	MemorySet bool              `json:"memory_set,omitempty"`
+	// Started is when the process started that Quota and Memory are about.
+	Started time.Time `json:"started,omitzero"`
+	// Before are the limits that were in force before they were put back, by a new start
+	// of the container or by others, per resource; 0: none, or it grew since.
+	Before [2]int64 `json:"before,omitzero"`
+	// Asked are the limits that a person set by `effiscale scale`, which the container
+	// starts with until it needs more, per resource; 0: none.
+	Asked [2]int64 `json:"asked,omitzero"`
 	// ExternalUntil: automation does not touch an external change until then.
 	ExternalUntil time.Time `json:"external_until,omitzero"`
 	// Pinned: their value lies outside the policy; it stays until they change it.
@@ -32,6 +46,64 @@ type Marks struct {
 	LastGrow   [2]time.Time `json:"last_grow"`
 	// Since is when the container was first managed.
 	Since time.Time `json:"since,omitzero"`
+}
+
+// inForce is the limit that should be in force; set is false where none was written.
+func (m *Marks) inForce(r knowledge.Resource) (limit int64, set bool) {
+	if r == knowledge.ResourceMemory {
+		return int64(m.Memory), m.MemorySet
+	}
+	return int64(m.Quota), m.QuotaSet
+}
+
+func (m *Marks) setInForce(r knowledge.Resource, limit int64) {
+	if r == knowledge.ResourceMemory {
+		m.Memory, m.MemorySet = knowledge.Bytes(limit), true
+		return
+	}
+	m.Quota, m.QuotaSet = knowledge.NanoCPU(limit), true
+}
+
+// start is the limit that the container starts with, by the Engine's record.
+func (m *Marks) start(r knowledge.Resource) int64 { return limitOf(&m.Engine, r) }
+
+func (m *Marks) setStart(r knowledge.Resource, limit int64) {
+	if r == knowledge.ResourceMemory {
+		m.Engine.Memory = knowledge.Bytes(limit)
+		return
+	}
+	m.Engine.CPU = knowledge.NanoCPU(limit)
+}
+
+// restarted forgets what was in force in the process start before, but for where the
+// limits may settle again.
+func (m *Marks) restarted() {
+	for r := range m.Before {
+		if v, set := m.inForce(knowledge.Resource(r)); set && v > 0 {
+			m.Before[r] = v
+		}
+	}
+	m.Quota, m.QuotaSet, m.Memory, m.MemorySet, m.Started = 0, false, 0, false, time.Time{}
+}
+
+// AdoptRequest takes over a person's request that a crash may have kept from the marks: the
+// newest record of the container.
+func (c *Container) AdoptRequest(r knowledge.Record) {
+	a := &r.Action
+	if a.Kind != knowledge.ActionResize || a.Actor != knowledge.ActorUser || r.Outcome.Result > knowledge.ResultAdjusted {
+		return
+	}
+	c.Marks.Asked[a.Resize.Resource], c.Unsaved = a.Resize.To, true
+	if hold := a.At.Add(c.Policy.YieldFor); hold.After(c.Marks.ExternalUntil) {
+		c.Marks.ExternalUntil = hold
+	}
+}
+
+func limitOf(l *knowledge.Limits, r knowledge.Resource) int64 {
+	if r == knowledge.ResourceMemory {
+		return int64(l.Memory)
+	}
+	return int64(l.CPU)
 }
 
 // RaisedFloor keeps a cut from being repeated.

@@ -118,5 +118,5 @@ func (e *Executor) reviewHigh(now time.Time, c *Container) {
 	c.cut = pendingCut{}
 	e.liftHigh(c)
 	a.Resize.From = d.From
-	e.sendMemory(c, a, nil)
+	e.send(c, a, nil)
 }

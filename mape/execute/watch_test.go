@@ -192,7 +192,7 @@ func TestTwoSteps(t *testing.T) {
 	w.pass(time.Second)
 	w.exec.Review(w.now, w.s)
 	w.settle()
-	w.happened("high 0 B", "send memory", "close applied")
+	w.happened("high 0 B", "limit 400 MiB", "close applied")
 	if w.kernel.Memory != 400*mib || w.high != 0 || len(w.open) != 0 || w.s.Marks.Shrinks != 1 {
 		t.Errorf("kernel %s, high %s, open %v, shrinks %d", w.kernel.Memory, w.high, w.open, w.s.Marks.Shrinks)
 	}
@@ -233,7 +233,7 @@ func TestTheFirstStepGivesWay(t *testing.T) {
 			w.exec.Apply(w.now, w.s, w.decide(knowledge.ResourceMemory, int64(600*mib), knowledge.ActorUser),
 				func(knowledge.Record) {})
 		},
-		"the end of the daemon": func(w *world) { w.exec.Flush(w.t.Context(), slices.Values([]*Container{w.s})) },
+		"the end of the daemon": func(w *world) { w.exec.End(w.now, slices.Values([]*Container{w.s})) },
 		"external change": func(w *world) {
 			w.kernel.Memory, w.engine.Memory = 800*mib, 800*mib
 			w.exec.Inspect(w.now, w.s)
@@ -261,7 +261,7 @@ func TestTheFirstStepGivesWay(t *testing.T) {
 func TestANextLifeLiftsTheFirstStep(t *testing.T) {
 	w := newWorld(t)
 	w.high = 400 * mib
-	w.s.Adopt, w.s.sync.settled = true, false
+	w.s.Adopt, w.s.engine.settled = true, false
 	w.pass(time.Second)
 	w.exec.Inspect(w.now, w.s)
 	w.settle()

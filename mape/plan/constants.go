@@ -91,11 +91,6 @@ const (
 	wouldMargin = 1.15
 	// targetTolerance: use may be off the policy's target by a tenth (HPA).
 	targetTolerance = 0.1
-
-	// settledRatio and settledFor end the boost of a start: use under half of
-	// its peak for 10 s.
-	settledRatio = 0.5
-	settledFor   = 10 * time.Second
 )
 
 // Weights: cpu = "weight".
@@ -150,7 +145,10 @@ const (
 	urgent = 3 * time.Second
 	// shrinkStep and shrinkEvery: at most 10 % at once, once a minute. A limit within 10 %
 	// of the target is not changed.
-	shrinkStep  = 0.9
+	shrinkStep = 0.9
+	// settleAfter is how long a container that was started again is watched before its
+	// memory limit goes to what it was before: the pages of its program are read by then.
+	settleAfter = 10 * time.Second
 	shrinkEvery = time.Minute
 	// anonRoom is the margin above the 30-minute peak of anonymous memory: the need of
 	// half an hour ago may return, and cannot be reclaimed.

@@ -40,6 +40,8 @@ type cpuBounds struct {
 	// first is the first limit of a container without one whose image is known; 0: none.
 	first knowledge.NanoCPU
 	outer *knowledge.Bounds // of the cgroups around its own
+	// before is the limit that it had before the limit was put back; 0: none.
+	before knowledge.NanoCPU
 }
 
 // CPU decides on the quota at every sample: ten times a second when the container is
@@ -56,14 +58,11 @@ func (r *Reflex) CPU(
 	}
 	c := &r.cpu
 	c.observe(now, w, e)
-	starting := r.start.starting(now, f, w)
-	b := cpuBoundsOf(e, p, starting)
+	b := cpuBoundsOf(e, p)
 	b.within(&w.Bounds)
-	if w.Quota == 0 && (!starting || b.first > 0) {
-		return first(d, f, w, p, b)
-	}
+	b.before = knowledge.NanoCPU(r.Before[knowledge.ResourceCPU])
 	if w.Quota == 0 {
-		return because(d, knowledge.Because(knowledge.RuleStartBoost, f.Age.Seconds(), p.StartBoost))
+		return first(d, f, w, p, b)
 	}
 	if over := w.Quota - b.ceiling; over > rounding(w.Quota) && f.Quality == knowledge.QualityGood {
 		d.Verb, d.To = knowledge.Shrink, int64(max(b.ceiling, scale(w.Quota, cutMost)))
@@ -76,9 +75,6 @@ func (r *Reflex) CPU(
 	}
 	if b.floor-w.Quota > rounding(w.Quota) {
 		d.Verb, d.To = knowledge.Grow, int64(b.floor)
-		if starting {
-			return because(d, knowledge.Because(knowledge.RuleStartBoost, f.Age.Seconds(), p.StartBoost))
-		}
 		if b.byThreshold {
 			return because(d, b.e.Threshold)
 		}
@@ -86,9 +82,6 @@ func (r *Reflex) CPU(
 			return because(d, b.e.Forecast)
 		}
 		return because(d, knowledge.Because(knowledge.RuleBelowFloor, w.Quota.Cores(), b.floor.Cores()))
-	}
-	if starting {
-		return because(d, knowledge.Because(knowledge.RuleStartBoost, f.Age.Seconds(), p.StartBoost))
 	}
 	return c.cut(d, f, w, p, b)
 }
@@ -281,13 +274,13 @@ func (c *cpuController) applied(now time.Time, d knowledge.Decision, grew bool) 
 }
 
 // first is the first limit of a container without one: after an observation, from the
-// highest use, never below that. Where its image is known, the length of cutWindow is
-// enough, a start included.
+// highest use, never below that. Where its image is known, or the limit that it had before,
+// the length of cutWindow is enough.
 func first(
 	d knowledge.Decision, f *knowledge.Finding, w *knowledge.Window, p *knowledge.Policy, b cpuBounds,
 ) knowledge.Decision {
 	watched, wait := d.At.Sub(w.Since), p.ObserveFirst
-	if b.first > 0 {
+	if b.first > 0 || b.before > 0 {
 		wait = min(wait, cutWindow)
 	}
 	switch {
@@ -304,6 +297,9 @@ func first(
 	d.Verb, d.To = knowledge.Shrink, int64(max(min(to, b.most()), b.outer.CPULeast))
 	if b.first > 0 && watched < p.ObserveFirst {
 		return because(d, knowledge.Because(knowledge.RuleFirstImage, watched.Seconds(), b.first.Cores()))
+	}
+	if b.before > 0 {
+		return because(d, knowledge.Because(knowledge.RuleAsBefore, b.before.Cores(), watched.Seconds()))
 	}
 	return because(d, knowledge.Because(knowledge.RuleFirstLimit, watched.Seconds(), use.Cores()))
 }
@@ -338,14 +334,11 @@ func (b *cpuBounds) atMost(requested knowledge.NanoCPU) knowledge.Reason {
 
 // cpuRoom is the envelope inside the policy: the policy's bounds hold even if
 // an envelope was made under an older policy.
-func cpuBoundsOf(e *knowledge.Envelope, p *knowledge.Policy, starting bool) cpuBounds {
+func cpuBoundsOf(e *knowledge.Envelope, p *knowledge.Policy) cpuBounds {
 	b := cpuBounds{ceiling: least(e.CPU.Max, p.CPU.Max, knowledge.MaxCPU), first: e.FirstCPU, e: e}
 	b.floor = max(e.CPU.Min, p.CPU.Min, floorCPU)
 	b.learned = b.floor > max(p.CPU.Min, floorCPU)
 	b.byForecast = b.learned && e.ForecastCPU > e.LearnedCPU
-	if starting && p.StartBoost > 1 {
-		b.floor = scale(b.floor, p.StartBoost)
-	}
 	b.floor = min(b.floor, b.ceiling)
 	if e.CutCPU > 0 && p.CPUTarget == 0 {
 		b.least = min(e.CutCPU, b.ceiling)

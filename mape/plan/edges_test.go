@@ -207,7 +207,7 @@ func TestShrinkWaits(t *testing.T) {
 func TestRow65AfterKill(t *testing.T) {
 	b := newBench()
 	b.w.MemoryLimit, b.e.Memory = 64*knowledge.MiB, 512*knowledge.MiB
-	after := func() knowledge.Decision { return b.r.AfterKill(b.now, &b.w, &b.e, &b.p) }
+	after := func() knowledge.Decision { return b.r.AfterKill(b.now, &b.w, b.w.MemoryLimit, &b.e, &b.p) }
 	expect(t, "no kill", after(), knowledge.Hold, "")
 	b.w.LastOOM = b.now
 	d := after()

@@ -200,7 +200,7 @@ func WouldBe(
 func wouldCPU(
 	facts Facts, w *knowledge.Window, e *knowledge.Envelope, p *knowledge.Policy,
 ) (knowledge.NanoCPU, knowledge.Reason) {
-	b := cpuBoundsOf(e, p, false)
+	b := cpuBoundsOf(e, p)
 	peak := max(w.Usage60, w.UsageMax, w.Usage)
 	to, why := firstCPU(peak, w.UsageMean, p), knowledge.Because(knowledge.RuleUsePeak, peak.Cores(), firstMargin-1)
 	if facts.ObservedFor >= learnAfter && facts.CPU > 0 {

@@ -193,7 +193,7 @@ func serving(cpus int) knowledge.Policy {
 		Memory: knowledge.Range[knowledge.Bytes]{Min: 32 * knowledge.MiB, Max: 8 * knowledge.GiB},
 
 		ThrottleTarget: 0.06, CPUPercentile: 0.95, MemoryPercentile: 0.98, MemoryShrink: true,
-		StartBoost: 2, StartBoostFor: time.Minute, ShrinksPerDay: 100, ObserveFirst: time.Minute,
+		ShrinksPerDay: 100, ObserveFirst: time.Minute,
 		ShrinkAfter: 10 * time.Minute, OOMProtect: time.Hour, Weight: 50,
 	}
 }

@@ -42,6 +42,8 @@ type memoryInput struct {
 	// has to be raised.
 	learned bool
 	bare    knowledge.Bytes
+	// before is the limit that it had before the limit was put back; 0: none.
+	before knowledge.Bytes
 }
 
 // Memory decides on the memory limit: up before it is full, and down slowly when there was no
@@ -66,29 +68,30 @@ func (r *Reflex) Memory(
 		a.want = withMargin(a.use, now.Sub(w.Since), p)
 	}
 	a.want = max(a.want, e.Memory)
+	a.before = knowledge.Bytes(r.Before[knowledge.ResourceMemory])
 	if w.MemoryLimit == 0 {
 		return g.first(d, &a)
 	}
 	if to, reason := g.growth(&a); to > 0 {
-		return g.grow(d, &a, to, reason)
+		return g.grow(d, &a, w.MemoryLimit, to, reason)
 	}
 	return g.shrink(d, &a)
 }
 
 // AfterKill decides on the memory limit of a container that does not run: w is its
-// last window, with the limit that its next start will have. After an OOM kill it
-// gets more; a hold without a reason: no kill requires that.
+// last window, with the limit that it had, and next is the limit that it starts with. After
+// an OOM kill that has to be more; a hold without a reason: no kill requires that.
 func (r *Reflex) AfterKill(
-	now time.Time, w *knowledge.Window, e *knowledge.Envelope, p *knowledge.Policy,
+	now time.Time, w *knowledge.Window, next knowledge.Bytes, e *knowledge.Envelope, p *knowledge.Policy,
 ) knowledge.Decision {
-	d := hold(now, w, knowledge.ResourceMemory, int64(w.MemoryLimit))
+	d := hold(now, w, knowledge.ResourceMemory, int64(next))
 	g := &r.memory
 	g.killed(now, w, p)
-	if w.MemoryLimit == 0 || w.MemoryLimit >= g.oomFloor {
+	if next == 0 || next >= g.oomFloor {
 		return d
 	}
 	a := memoryInput{now: now, f: &knowledge.Finding{}, w: w, e: e, p: p, bounds: memoryBoundsOf(e, p)}
-	return g.grow(d, &a, max(g.oomFloor, e.Memory), g.oomReason(w))
+	return g.grow(d, &a, next, max(g.oomFloor, e.Memory), g.oomReason(w))
 }
 
 // HandledOOM records an OOM kill for which the limit was raised before a restart of
@@ -190,9 +193,8 @@ func (a *memoryInput) history() knowledge.Reason {
 
 // grow raises the limit inside the bounds. At the ceiling it holds: a leak is
 // reported, and does not get the host's memory.
-func (g *memoryController) grow(d knowledge.Decision, a *memoryInput, to knowledge.Bytes,
+func (g *memoryController) grow(d knowledge.Decision, a *memoryInput, limit, to knowledge.Bytes,
 	reason knowledge.Reason) knowledge.Decision {
-	limit := a.w.MemoryLimit
 	wanted := to
 	to = min(max(roundUp(to, stepGrain), min(a.p.Memory.Min, a.bounds.Max)), a.bounds.Max)
 	if to-limit < stepGrain {
@@ -235,6 +237,10 @@ func (g *memoryController) shrink(d knowledge.Decision, a *memoryInput) knowledg
 		}
 		return because(d, knowledge.Because(knowledge.RuleSteady, float64(a.use), float64(limit)))
 	}
+	if to := min(max(target, a.before), a.bounds.Max); g.settles(a, to) {
+		d.Verb, d.To, d.Boost = knowledge.Shrink, int64(to), true
+		return because(d, knowledge.Because(knowledge.RuleAsBefore, float64(a.before), a.now.Sub(a.w.Since).Seconds()))
+	}
 	if why := g.notCalm(a); !why.IsZero() {
 		return because(d, why)
 	}
@@ -244,6 +250,14 @@ func (g *memoryController) shrink(d knowledge.Decision, a *memoryInput) knowledg
 	}
 	d.Verb, d.To = knowledge.Shrink, int64(to)
 	return because(d, knowledge.Because(knowledge.RuleMemoryProfile, float64(a.use), ratio(target, a.use)-1))
+}
+
+// settles reports whether a limit that was put back goes to what it was before in one step:
+// a longer watch was kept then.
+func (g *memoryController) settles(a *memoryInput, to knowledge.Bytes) bool {
+	w := a.w
+	return a.before > 0 && a.now.Sub(w.Since) >= settleAfter && float64(to) < worthLearned*float64(w.MemoryLimit) &&
+		left(a.now, g.oomAt, a.p.OOMProtect) == 0 && !analyse.Waiting(w) && w.RefaultRate <= refaultCalm
 }
 
 // worth is the share of a limit above which another is not worth a shrink.
@@ -277,10 +291,6 @@ func (g *memoryController) notCalm(a *memoryInput) knowledge.Reason {
 	if !g.grewAt.IsZero() {
 		calm = min(calm, now.Sub(g.grewAt))
 	}
-	if a.f.Starting {
-		calm = min(calm, a.f.Age)
-		needed = max(needed, a.p.StartBoostFor)
-	}
 	if protect := left(now, g.oomAt, a.p.OOMProtect); protect > 0 {
 		calm, needed = now.Sub(g.oomAt), a.p.OOMProtect
 	}
@@ -304,11 +314,14 @@ func (g *memoryController) first(d knowledge.Decision, a *memoryInput) knowledge
 	if why := a.blocked(); !why.IsZero() {
 		return because(d, why)
 	}
-	wait, starting := a.p.ObserveFirst, a.f.Starting
-	if a.e.FirstMemory > 0 { // its image is known, starts included
-		wait, starting = min(wait, cutWindow), false
+	wait := a.p.ObserveFirst
+	switch {
+	case a.e.FirstMemory > 0: // its image is known, starts included
+		wait = min(wait, cutWindow)
+	case a.before > 0:
+		wait = min(wait, settleAfter)
 	}
-	if watched < wait || starting {
+	if watched < wait {
 		return because(d, knowledge.Because(knowledge.RuleUnlimited, max(wait-watched, 0).Seconds()))
 	}
 	if protect := left(a.now, g.oomAt, a.p.OOMProtect); protect > 0 {
@@ -317,13 +330,16 @@ func (g *memoryController) first(d knowledge.Decision, a *memoryInput) knowledge
 	}
 	// A first limit leaves the cache that is in use: whether it is missed shows in small steps.
 	low := max(a.least(), withMargin(a.w.WorkingSet, watched, a.p))
-	to := max(roundUp(max(a.want, low, a.e.FirstMemory), stepGrain), a.bounds.Min)
+	to := max(roundUp(max(a.want, low, a.e.FirstMemory, a.before), stepGrain), a.bounds.Min)
 	if low > a.bounds.Max {
 		return because(d, knowledge.Because(knowledge.RuleAtMax, float64(to), float64(a.bounds.Max)))
 	}
 	d.Verb, d.To = knowledge.Shrink, int64(min(to, a.bounds.Max))
 	if a.e.FirstMemory > 0 && watched < a.p.ObserveFirst {
 		return because(d, knowledge.Because(knowledge.RuleFirstImage, watched.Seconds(), float64(a.e.FirstMemory)))
+	}
+	if a.before > 0 {
+		return because(d, knowledge.Because(knowledge.RuleAsBefore, float64(a.before), watched.Seconds()))
 	}
 	return because(d, knowledge.Because(knowledge.RuleFirstLimit, watched.Seconds(), float64(a.use)))
 }

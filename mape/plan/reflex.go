@@ -15,42 +15,14 @@ import (
 // at the same instant the result is the same. Only Applied and SharesApplied, called
 // for what took effect, change it.
 type Reflex struct {
+	// Before are the limits that the container had before they were put back, by resource;
+	// 0: none. It settles there again without watching it anew.
+	Before [2]int64
+
 	cpu    cpuController
 	memory memoryController
-	start  start
-	// weighed is when the share last changed.
+	// sharesAt is when the share last changed.
 	sharesAt time.Time
-}
-
-// start follows a container from its start until it settles.
-type start struct {
-	age     time.Duration // at the last observation; a smaller one is a new start
-	peak    knowledge.NanoCPU
-	quiet   time.Time // since when use is under half of the peak
-	settled bool
-}
-
-// starting reports whether the container is still starting: the finding has it, and
-// it has not settled (use under half of its peak for 10 s).
-func (s *start) starting(now time.Time, f *knowledge.Finding, w *knowledge.Window) bool {
-	if !f.Starting {
-		*s = start{}
-		return false
-	}
-	if f.Age < s.age {
-		*s = start{}
-	}
-	s.age = f.Age
-	s.peak = max(s.peak, w.UsageMax, w.Usage)
-	switch {
-	case w.Usage.Cores() >= settledRatio*s.peak.Cores():
-		s.quiet = time.Time{}
-	case s.quiet.IsZero():
-		s.quiet = now
-	case now.Sub(s.quiet) >= settledFor:
-		s.settled = true
-	}
-	return !s.settled
 }
 
 // Applied records the change that took effect, after pool and guards. It may be left

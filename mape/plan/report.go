@@ -99,7 +99,7 @@ func (c *Reported) check(r *Report, prev *Reported) error {
 		f.Forecast.Level, f.Forecast.Coverage, f.Forecast.Gain, f.Advice.Margin, f.Advice.Waste, f.Threshold.Knee,
 		c.Policy.ThrottleTarget,
 		c.Policy.CPUPercentile,
-		c.Policy.MemoryPercentile, c.Policy.CPUTarget, c.Policy.MemoryTarget, c.Policy.StartBoost,
+		c.Policy.MemoryPercentile, c.Policy.CPUTarget, c.Policy.MemoryTarget,
 	} {
 		if math.IsNaN(v) || math.Abs(v) > 1e6 {
 			return fmt.Errorf("invalid figure %g", v)

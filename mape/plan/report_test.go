@@ -17,7 +17,7 @@ func fleetPolicy() knowledge.Policy {
 		Managed: true, Mode: knowledge.ModeAuto, CPU: knowledge.Range[knowledge.NanoCPU]{Min: knowledge.OneCPU / 20},
 		Memory: knowledge.Range[knowledge.Bytes]{Min: 32 * knowledge.MiB}, ThrottleTarget: 0.06, CPUPercentile: 0.95,
 		MemoryPercentile: 0.98,
-		MemoryShrink:     true, StartBoost: 2, ObserveFirst: time.Minute,
+		MemoryShrink:     true, ObserveFirst: time.Minute,
 	}
 }
 

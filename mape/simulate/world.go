@@ -40,8 +40,8 @@ func Defaults() Options {
 			CPU:            knowledge.Range[knowledge.NanoCPU]{Min: knowledge.OneCPU / 20},
 			Memory:         knowledge.Range[knowledge.Bytes]{Min: 32 * knowledge.MiB},
 			ThrottleTarget: 0.06, MemoryPercentile: 0.98, MemoryShrink: true,
-			StartBoost: 2, StartBoostFor: time.Minute, ObserveFirst: time.Minute,
-			ShrinkAfter: 10 * time.Minute, ShrinksPerDay: 48, OOMProtect: time.Hour, YieldFor: 10 * time.Minute, Weight: 50,
+			ObserveFirst: time.Minute,
+			ShrinkAfter:  10 * time.Minute, ShrinksPerDay: 48, OOMProtect: time.Hour, YieldFor: 10 * time.Minute, Weight: 50,
 		},
 	}
 }

@@ -99,6 +99,7 @@ const (
 	ProblemLabel      = "label"      // a label cannot be read
 	ProblemUnmeasured = "unmeasured" // a container cannot be measured
 	ProblemActuator   = "actuator"   // its quota file cannot be written
+	ProblemStart      = "start"      // the Engine would refuse to start it again
 	ProblemClaimed    = "claimed"    // another daemon has it
 	ProblemLimited    = "limited"    // a limit does not grow as planned
 	ProblemLeak       = "leak"       // its memory grows without an end
@@ -117,8 +118,8 @@ const (
 // problemCounts sends the count of each kind; none is 0.
 func problemCounts(ch chan<- prometheus.Metric, kinds map[string]int) {
 	counts := map[string]uint64{}
-	for _, kind := range []string{ProblemLabel, ProblemUnmeasured, ProblemActuator, ProblemClaimed, ProblemLimited,
-		ProblemLeak, ProblemExternal, ProblemEnded, ProblemUnhealthy,
+	for _, kind := range []string{ProblemLabel, ProblemUnmeasured, ProblemActuator, ProblemStart, ProblemClaimed,
+		ProblemLimited, ProblemLeak, ProblemExternal, ProblemEnded, ProblemUnhealthy,
 		ProblemHost, ProblemOriginal, ProblemEngine, ProblemStore, ProblemCrashes,
 		ProblemSamples, ProblemCluster} {
 		counts[kind] = 0

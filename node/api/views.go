@@ -111,6 +111,10 @@ type ContainerView struct {
 	MemoryUsed   int64    `json:"memory_working_set_bytes"`
 	MemoryLimit  *int64   `json:"memory_limit_bytes"`
 	MemoryWanted *int64   `json:"memory_wanted_bytes"`
+	// CPUStart and MemoryStart are what it starts with, by the Engine's record; nil:
+	// unlimited, or not known.
+	CPUStart    *float64 `json:"cpu_start"`
+	MemoryStart *int64   `json:"memory_start_bytes"`
 	// State is one or two words: "steady", "growing", "shrinking", "starting",
 	// "limited", "observing", "paused", "yielding", "blocked", "unmeasured", "off",
 	// "paused (docker)", "frozen", "waiting for memory".
@@ -125,26 +129,28 @@ type ContainerView struct {
 
 // Change is one past change in a line.
 type Change struct {
-	At          time.Time `json:"at"`
-	Kind        string    `json:"kind"`     // "resize", "create", "start", "stop", "remove", "restart"; "" is "resize"
-	Resource    string    `json:"resource"` // of a resize: "cpu", "memory"
-	Verb        string    `json:"verb"`     // of a resize: "grow", "shrink", "hold"
-	Actor       string    `json:"actor"`
-	From        int64     `json:"from"` // nano-cores or bytes; 0: none
-	To          int64     `json:"to"`
-	Count       int       `json:"count"` // folded quota moves
-	Result      string    `json:"result"`
-	Why         string    `json:"why"`
-	Message     string    `json:"message,omitempty"`
-	Seq         uint64    `json:"seq"`
-	Container   string    `json:"container"` // name
-	ContainerID string    `json:"container_id"`
-	TookMS      float64   `json:"took_ms"`
-	Host        string    `json:"host,omitempty"` // in a history of several hosts
-	Image       string    `json:"image,omitempty"`
-	Template    string    `json:"template,omitempty"` // the container that one was created from
-	Slot        int       `json:"slot,omitempty"`     // its number among the replicas on its host
-	TimeoutS    float64   `json:"timeout_s,omitempty"`
+	At       time.Time `json:"at"`
+	Kind     string    `json:"kind"`     // "resize", "create", "start", "stop", "remove", "restart"; "" is "resize"
+	Resource string    `json:"resource"` // of a resize: "cpu", "memory"
+	Verb     string    `json:"verb"`     // of a resize: "grow", "shrink", "hold"
+	// Start: the resize is of what the container starts with, and not of what is in force.
+	Start       bool    `json:"start,omitempty"`
+	Actor       string  `json:"actor"`
+	From        int64   `json:"from"` // nano-cores or bytes; 0: none
+	To          int64   `json:"to"`
+	Count       int     `json:"count"` // folded quota moves
+	Result      string  `json:"result"`
+	Why         string  `json:"why"`
+	Message     string  `json:"message,omitempty"`
+	Seq         uint64  `json:"seq"`
+	Container   string  `json:"container"` // name
+	ContainerID string  `json:"container_id"`
+	TookMS      float64 `json:"took_ms"`
+	Host        string  `json:"host,omitempty"` // in a history of several hosts
+	Image       string  `json:"image,omitempty"`
+	Template    string  `json:"template,omitempty"` // the container that one was created from
+	Slot        int     `json:"slot,omitempty"`     // its number among the replicas on its host
+	TimeoutS    float64 `json:"timeout_s,omitempty"`
 }
 
 // Summary counts the last hour.
@@ -249,8 +255,8 @@ type Explain struct {
 	LimitsInForce
 }
 
-// LimitsInForce are the original limits of a container, and the present ones as the Engine and
-// the kernel hold them.
+// LimitsInForce are the original limits of a container, what it starts with by the Engine's
+// record, and what is in force in the kernel.
 type LimitsInForce struct {
 	OriginalKept   bool     `json:"original_kept"` // false: nothing was ever changed, nothing is to be restored
 	OriginalCPU    *float64 `json:"original_cpu"`

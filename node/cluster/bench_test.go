@@ -73,11 +73,11 @@ func reported(host knowledge.NodeID, i int) plan.Report {
 	some := func(n int64) int64 { return n/2 + r.Int64N(n) }
 	id := fmt.Sprintf("%016x%016x%016x%016x", r.Uint64(), r.Uint64(), r.Uint64(), r.Uint64())
 	p := knowledge.Policy{
-		Managed: true, Mode: knowledge.ModeAuto, ThrottleTarget: 0.06, MemoryPercentile: 0.98, StartBoost: 2,
-		StartBoostFor: time.Minute, ShrinksPerDay: 4,
-		CPU:          knowledge.Range[knowledge.NanoCPU]{Max: 4 * knowledge.OneCPU},
-		Memory:       knowledge.Range[knowledge.Bytes]{Max: 8 * knowledge.GiB},
-		ObserveFirst: 10 * time.Minute, ShrinkAfter: 30 * time.Minute, OOMProtect: time.Hour, YieldFor: 10 * time.Minute,
+		Managed: true, Mode: knowledge.ModeAuto, ThrottleTarget: 0.06, MemoryPercentile: 0.98,
+		ShrinksPerDay: 4,
+		CPU:           knowledge.Range[knowledge.NanoCPU]{Max: 4 * knowledge.OneCPU},
+		Memory:        knowledge.Range[knowledge.Bytes]{Max: 8 * knowledge.GiB},
+		ObserveFirst:  10 * time.Minute, ShrinkAfter: 30 * time.Minute, OOMProtect: time.Hour, YieldFor: 10 * time.Minute,
 		Weight: 50, CPUSource: "default", MemorySource: "default",
 	}
 	facts := plan.Facts{

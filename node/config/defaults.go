@@ -70,14 +70,13 @@ func defaultPolicy() knowledge.Policy {
 		ThrottleTarget:   0.06, // Autothrottle, NSDI'24
 		MemoryPercentile: 0.98, // Autopilot, EuroSys'20
 		MemoryShrink:     true,
-		StartBoost:       2, StartBoostFor: time.Minute,
-		ShrinksPerDay: 48,
-		ObserveFirst:  time.Minute,
-		ShrinkAfter:   10 * time.Minute,
-		OOMProtect:    time.Hour,
-		YieldFor:      10 * time.Minute,
-		Weight:        50,
-		CPUSource:     "default", MemorySource: "default",
+		ShrinksPerDay:    48,
+		ObserveFirst:     time.Minute,
+		ShrinkAfter:      10 * time.Minute,
+		OOMProtect:       time.Hour,
+		YieldFor:         10 * time.Minute,
+		Weight:           50,
+		CPUSource:        "default", MemorySource: "default",
 	}
 }
 
@@ -99,8 +98,6 @@ func defaultClasses() map[knowledge.Class]Patch {
 		knowledge.ClassJVM: {
 			{Key: "memory_percentile", Value: "100%"},
 			{Key: "shrink_after", Value: "6h"}, // the heap gives back late
-			{Key: "start_boost", Value: "4"},
-			{Key: "start_boost_for", Value: "2m"},
 		},
 		knowledge.ClassCache: {
 			{Key: "memory_percentile", Value: "100%"},

@@ -103,10 +103,10 @@ func checkBounds(t *testing.T, p knowledge.Policy) {
 		p.Memory.Max <= knowledge.MaxBytes &&
 		p.ThrottleTarget >= 0.001 && p.ThrottleTarget <= 0.5 && (p.CPUPercentile == 0 || p.CPUPercentile >= 0.1) &&
 		p.CPUPercentile <= 1 &&
-		p.MemoryPercentile >= 0.5 && p.MemoryPercentile <= 1 && p.StartBoost >= 1 && p.StartBoost <= 20 && p.Weight >= 1 &&
+		p.MemoryPercentile >= 0.5 && p.MemoryPercentile <= 1 && p.Weight >= 1 &&
 		p.Weight <= 100 &&
 		p.CPUTarget >= 0 && p.CPUTarget <= 0.95 && p.MemoryTarget >= 0 && p.MemoryTarget <= 0.95 && p.ShrinksPerDay >= 0 &&
-		p.StartBoostFor > 0 && p.ObserveFirst > 0 && p.ShrinkAfter > 0 && p.OOMProtect > 0 && p.YieldFor >= 0
+		p.ObserveFirst > 0 && p.ShrinkAfter > 0 && p.OOMProtect > 0 && p.YieldFor >= 0
 	if len(p.Problems) == 0 {
 		ok = ok && (p.CPU.Max == 0 || p.CPU.Min <= p.CPU.Max) && (p.Memory.Max == 0 || p.Memory.Min <= p.Memory.Max)
 	}

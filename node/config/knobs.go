@@ -14,6 +14,9 @@ const (
 	leastMemory = 6 * knowledge.MiB      // Docker refuses less
 )
 
+// withoutEffect is the help of keys that lost their purpose, and are still accepted.
+const withoutEffect = "without effect: a container starts with its highest limit"
+
 // knobs are the keys of [policy], which are also those of [class.NAME] and
 // [service."NAME"]. Each has a label.
 func knobs(p *knowledge.Policy) []binding {
@@ -94,13 +97,13 @@ func learningKnobs(p *knowledge.Policy) []binding {
 		},
 		{
 			name: "start_boost", label: "start-boost",
-			help:  "factor of the CPU floor of a starting container; 1: no boost",
-			field: factorField{&p.StartBoost, 1, 20},
+			help:  withoutEffect,
+			field: factorField{new(1.0), 1, 20},
 		},
 		{
 			name: "start_boost_for", label: "start-boost-for",
-			help:  "longest time of the boost; it ends earlier when the container is healthy or steady",
-			field: spanField{&p.StartBoostFor, time.Second, time.Hour},
+			help:  withoutEffect,
+			field: spanField{new(time.Minute), time.Second, time.Hour},
 		},
 		{
 			name: "shrinks_per_day", label: "shrinks-per-day",

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -171,7 +172,7 @@ func TestEveryKeyFromFileAndEnvironment(t *testing.T) {
 		t.Errorf("environment and file differ:\n%+v\n%+v", a, b)
 	}
 	for _, k := range fromEnv.bindings() {
-		if got := k.text(); got != sample[k.path()] {
+		if got := k.text(); got != sample[k.path()] && !unused(k.name) {
 			t.Errorf("%s is %s, want %s", k.path(), got, sample[k.path()])
 		}
 		if o := fromEnv.OriginOf(k.path()); o.String() != k.env() {
@@ -190,8 +191,8 @@ func TestEveryKeyFromFileAndEnvironment(t *testing.T) {
 }
 
 func TestOrderOfLayers(t *testing.T) {
-	file := "[node]\nmode = 'observe'\nzone = 'a'\n[class.jvm]\nstart_boost = 3\n"
-	c, err := decode("x.toml", []byte(file), []string{"EFFISCALE_NODE_MODE=recommend", "EFFISCALE_CLASS_JVM_START_BOOST=5",
+	file := "[node]\nmode = 'observe'\nzone = 'a'\n[class.jvm]\nshrinks_per_day = 3\n"
+	c, err := decode("x.toml", []byte(file), []string{"EFFISCALE_NODE_MODE=recommend", "EFFISCALE_CLASS_JVM_SHRINKS_PER_DAY=5",
 		"EFFISCALE_SOCKET=/other", "EFFISCALE_REQUIRE_ENGINE=1", "PATH=/bin"})
 	if err != nil {
 		t.Fatal(err)
@@ -206,8 +207,8 @@ func TestOrderOfLayers(t *testing.T) {
 		t.Errorf("name from %s", got)
 	}
 	p := c.PolicyFor(knowledge.Container{Labels: map[string]string{"effiscale.class": "jvm"}})
-	if p.StartBoost != 5 || p.StartBoostFor != 2*time.Minute {
-		t.Errorf("boost %v for %v", p.StartBoost, p.StartBoostFor)
+	if p.ShrinksPerDay != 5 || p.ShrinkAfter != 6*time.Hour {
+		t.Errorf("%d shrinks a day, after %s", p.ShrinksPerDay, p.ShrinkAfter)
 	}
 }
 
@@ -317,5 +318,30 @@ func TestManyProblemsAreBounded(t *testing.T) {
 	problems, ok := errors.AsType[Errors](err)
 	if !ok || len(problems) != maxReported+1 || !strings.Contains(err.Error(), "4900 more problems are not shown") {
 		t.Errorf("%d problems", len(problems))
+	}
+}
+
+// Keys and labels that lost their purpose are accepted, and named.
+func TestUnusedKeys(t *testing.T) {
+	file := "[policy]\nstart_boost = 3\n[class.jvm]\nstart_boost_for = '2m'\n[service.\"web\"]\nstart_boost = 2\n"
+	c, err := decode("x.toml", []byte(file), []string{"EFFISCALE_POLICY_START_BOOST_FOR=5s"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"class.jvm.start_boost_for", "policy.start_boost", "policy.start_boost_for", "service.web.start_boost"}
+	if got := c.Unused(); !slices.Equal(got, want) {
+		t.Errorf("%q", got)
+	}
+	p := c.PolicyFor(labelled("enable=true", "start-boost=4", "start-boost-for=10s"))
+	if !p.Acts() {
+		t.Errorf("refused: %q", p.Problems)
+	}
+	if got := UnusedLabel(map[string]string{"effiscale.cpu": "1..2", "effiscale.start-boost-for": "9s"}); got !=
+		"effiscale.start-boost-for" {
+		t.Errorf("%q", got)
+	}
+	fresh := Defaults()
+	if got := fresh.Unused(); len(got) != 0 {
+		t.Errorf("by default: %q", got)
 	}
 }

@@ -82,8 +82,7 @@ weight = 90
 		}},
 		{"knobs by label", labelled("cpu.mode=weight", "throttle-target=3%", "start-boost=4", "start-boost-for=90s",
 			"yield-for=0s", "memory.shrink=false", "priority=80", "allow=gpu, runtime"), func(p knowledge.Policy) bool {
-			return p.CPUMode == knowledge.CPUWeight && p.ThrottleTarget == 0.03 && p.StartBoost == 4 &&
-				p.StartBoostFor == 90*time.Second && p.YieldFor == 0 &&
+			return p.CPUMode == knowledge.CPUWeight && p.ThrottleTarget == 0.03 && p.YieldFor == 0 &&
 				!p.MemoryShrink && p.Weight == 80 && len(p.Allow) == 2 && p.Allow[1] == "runtime"
 		}},
 		{"labels of the service", labelled("enable=true", "mode=auto", "replicas=1..5",
@@ -117,19 +116,19 @@ weight = 90
 func TestClassPresets(t *testing.T) {
 	c := Defaults()
 	for class, want := range map[knowledge.Class]struct {
-		throttle, cpu, memory, boost float64
-		shrinkAfter                  time.Duration
+		throttle, cpu, memory float64
+		shrinkAfter           time.Duration
 	}{
-		knowledge.ClassServing:  {0.06, 0.95, 0.98, 2, 10 * time.Minute},
-		knowledge.ClassLatency:  {0.02, 0.99, 0.98, 2, 10 * time.Minute},
-		knowledge.ClassBatch:    {0.10, 0.50, 0.98, 2, 10 * time.Minute},
-		knowledge.ClassDatabase: {0.04, 0.95, 1.00, 2, 6 * time.Hour},
-		knowledge.ClassJVM:      {0.06, 0.95, 1.00, 4, 6 * time.Hour},
-		knowledge.ClassCache:    {0.06, 0.95, 1.00, 2, 24 * time.Hour},
+		knowledge.ClassServing:  {0.06, 0.95, 0.98, 10 * time.Minute},
+		knowledge.ClassLatency:  {0.02, 0.99, 0.98, 10 * time.Minute},
+		knowledge.ClassBatch:    {0.10, 0.50, 0.98, 10 * time.Minute},
+		knowledge.ClassDatabase: {0.04, 0.95, 1.00, 6 * time.Hour},
+		knowledge.ClassJVM:      {0.06, 0.95, 1.00, 6 * time.Hour},
+		knowledge.ClassCache:    {0.06, 0.95, 1.00, 24 * time.Hour},
 	} {
 		p := c.PolicyFor(labelled("enable=true", "class="+class.String()))
 		if p.ThrottleTarget != want.throttle || p.Percentile() != want.cpu || p.MemoryPercentile != want.memory ||
-			p.StartBoost != want.boost || p.ShrinkAfter != want.shrinkAfter || !p.MemoryShrink || !p.Acts() {
+			p.ShrinkAfter != want.shrinkAfter || !p.MemoryShrink || !p.Acts() {
 			t.Errorf("%s: %+v", class, p)
 		}
 	}

@@ -247,8 +247,9 @@ func limitsText(p *page, ex api.Explain) {
 	if e.Forecast != "" {
 		p.paragraph("Forecast  ", e.Forecast)
 	}
-	p.line("Kernel    cpu %s, memory %s", corePtr(ex.KernelCPU), sizePtr(ex.KernelMemory))
-	p.line("Engine    cpu %s, memory %s", corePtr(ex.EngineCPU), sizePtr(ex.EngineMemory))
+	p.line("Has now   cpu %s, memory %s   in force in the kernel", corePtr(ex.KernelCPU), sizePtr(ex.KernelMemory))
+	p.line("Starts    cpu %s, memory %s   what it starts with, as in `docker inspect`", corePtr(ex.EngineCPU),
+		sizePtr(ex.EngineMemory))
 	if !ex.OriginalKept {
 		p.line("Original  no limit was changed")
 		return

@@ -34,8 +34,7 @@ type daemon struct {
 	ended  chan struct{} // closed when the process is gone
 }
 
-// config is that of the demo's daemon. It manages the demo's containers and no others. The
-// start boost would prevent a cut for a minute, which is longer than a run.
+// config is that of the demo's daemon. It manages the demo's containers and no others.
 func config(dir, dockerHost, id string) string {
 	return fmt.Sprintf(`[node]
 name = "demo"
@@ -52,8 +51,6 @@ controller = "127.0.0.1:0"
 execution = "127.0.0.1:0"
 socket = %q
 socket_group = ""
-[policy]
-start_boost_for = "1s"
 [log]
 format = "json"
 `, filepath.Join(dir, "data"), dockerHost, label, id, filepath.Join(dir, "sock"))

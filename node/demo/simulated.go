@@ -68,9 +68,11 @@ func (d *demo) newSimulation(scaled bool) *simulation {
 	s.kernel.Quota, s.kernel.Period, s.kernel.MemoryLimit = d.plan.limits.CPU, period, d.plan.limits.Memory
 	s.policy = knowledge.Policy{
 		Managed: true, Mode: knowledge.ModeAuto, ThrottleTarget: 0.06, MemoryPercentile: 0.98, MemoryShrink: true,
-		CPU:        knowledge.Range[knowledge.NanoCPU]{Min: knowledge.OneCPU / 10, Max: knowledge.FromCores(d.plan.maxCPU)},
-		Memory:     knowledge.Range[knowledge.Bytes]{Min: minMem, Max: d.plan.maxMem},
-		StartBoost: 1, ShrinksPerDay: 48, ShrinkAfter: 10 * time.Minute, OOMProtect: time.Hour, Weight: 50,
+		CPU: knowledge.Range[knowledge.NanoCPU]{
+			Min: knowledge.OneCPU / 10, Max: knowledge.FromCores(d.plan.maxCPU),
+		},
+		Memory:        knowledge.Range[knowledge.Bytes]{Min: minMem, Max: d.plan.maxMem},
+		ShrinksPerDay: 48, ShrinkAfter: 10 * time.Minute, OOMProtect: time.Hour, Weight: 50,
 	}
 	return s
 }

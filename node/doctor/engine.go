@@ -76,6 +76,7 @@ func checkEngine(
 			Remedy: "set docker.host, or unset DOCKER_HOST and DOCKER_CONTEXT"})
 	}
 	running := try(ctx, c, list)
+	checks = append(checks, checkStarts(ctx, c, h.CPUs, list)...)
 	return append(checks, checkRequests(c)...), h, running
 }
 

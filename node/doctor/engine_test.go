@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/effiscale/effiscale/docker/dockertest"
+	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/node/api"
 	"github.com/effiscale/effiscale/node/config"
 )
@@ -99,5 +100,25 @@ func TestDoctorOfRefusals(t *testing.T) {
 	if !strings.Contains(checks[0].Detail, "Podman Engine") || len(checks) != 2 ||
 		!strings.Contains(checks[1].Detail, "no limit is changed") {
 		t.Errorf("Podman: %+v", checks)
+	}
+}
+
+// Row 104: a container that cannot be started again is named.
+func TestDoctorOfStarts(t *testing.T) {
+	e := dockertest.New(t, dockertest.Options{})
+	limits := knowledge.Limits{Memory: 64 * knowledge.MiB, Reservation: 128 * knowledge.MiB}
+	e.Run(dockertest.Spec{Name: "good"})
+	e.Run(dockertest.Spec{Name: "bad", Limits: limits})
+	cfg := config.Defaults()
+	cfg.API.Socket = filepath.Join(t.TempDir(), "s")
+	checks, _, _ := checkEngine(t.Context(), cfg, Options{Env: []string{"DOCKER_HOST=" + e.Host()}})
+	found := 0
+	for _, c := range checks {
+		if c.Name == "start" && !c.OK && strings.HasPrefix(c.Detail, "bad cannot be started again") {
+			found++
+		}
+	}
+	if found != 1 {
+		t.Errorf("%+v", checks)
 	}
 }

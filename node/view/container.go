@@ -29,6 +29,9 @@ func Container(c *mape.ContainerStatus, now time.Time) api.ContainerView {
 	if mem := wanted(c, knowledge.ResourceMemory); mem != 0 {
 		v.MemoryWanted = bytesOf(knowledge.Bytes(mem))
 	}
+	if c.Marks.EngineKnown {
+		v.CPUStart, v.MemoryStart = coresOf(c.Marks.Engine.CPU), bytesOf(c.Marks.Engine.Memory)
+	}
 	v.State, v.Why = State(c, now)
 	if c.LastChange.Action.ID != "" {
 		last := Change(c.LastChange)
@@ -141,8 +144,8 @@ func pauseText(c *mape.ContainerStatus) string {
 	return text + "until " + p.Until.UTC().Format(time.RFC3339)
 }
 
-// problems are what a user should look at.
-func problems(c *mape.ContainerStatus) (out []problem) {
+// problems are what a user should look at, on a host of so many CPUs.
+func problems(c *mape.ContainerStatus, cpus int) (out []problem) {
 	name := c.Container.Name
 	add := func(kind, format string, args ...any) { out = append(out, problem{kind, fmt.Sprintf(format, args...)}) }
 	for _, p := range c.Policy.Problems {
@@ -152,8 +155,13 @@ func problems(c *mape.ContainerStatus) (out []problem) {
 		add(api.ProblemUnmeasured, "%s cannot be measured: %s", name, c.AttachError)
 	}
 	if c.Policy.Managed && c.KernelRefused != "" {
-		add(api.ProblemActuator, "%s: the CPU quota is set through the Docker Engine, which is slower: %s",
-			name, c.KernelRefused)
+		add(api.ProblemActuator, "%s: limits are set through the Docker Engine, which is slower and changes what it "+
+			"starts with: %s", name, c.KernelRefused)
+	}
+	if limits := c.Marks.Engine; c.Marks.EngineKnown {
+		if why := limits.RefusedAtStart(cpus); why != "" {
+			add(api.ProblemStart, "%s cannot be started again: %s; `docker update` corrects it", name, why)
+		}
 	}
 	if c.Policy.Claimed != "" {
 		add(api.ProblemClaimed, "%s: %s (docker.only_label)", name, claimedText(c))

@@ -261,7 +261,7 @@ func TestGoldenContainer(t *testing.T) {
 				Explain  api.Explain
 				Decision api.ContainerPlan
 			}{
-				textsOf(problems(u)),
+				textsOf(problems(u, 4)),
 				Explain(&Explanation{Unit: u, Verdicts: verdicts, Records: history(), Source: "kernel files", Node: "alpha"}, now),
 				Decision(u, []string{"alpha", "beta"}, now),
 			})

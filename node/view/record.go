@@ -17,6 +17,7 @@ func Change(r knowledge.Record) api.Change {
 	}
 	switch a.Kind {
 	case knowledge.ActionResize:
+		c.Start = a.Resize.Start
 		c.Resource, c.Verb = a.Resize.Resource.String(), a.Resize.Verb.String()
 		c.From, c.To, c.Count = a.Resize.From, a.Resize.To, max(a.Resize.Count, 1)
 	case knowledge.ActionCreate:
@@ -35,7 +36,7 @@ func WireRecords(ref string, w *knowledge.Window, records []knowledge.Record) []
 	out := []api.WireRecord{}
 	after := WireLimits(w.Quota, w.Period, w.MemoryLimit)
 	for _, r := range records {
-		if r.Action.Kind != knowledge.ActionResize {
+		if r.Action.Kind != knowledge.ActionResize || r.Action.Resize.Start {
 			continue
 		}
 		v := wireRecord(ref, r, after)

@@ -58,7 +58,7 @@ func Status(
 	for i := range containers {
 		s.Containers = append(s.Containers, Container(&containers[i], now))
 		bad := ended(&containers[i])
-		addAll(&s, problems(&containers[i]))
+		addAll(&s, problems(&containers[i], sum.Host.CPUs))
 		addAll(&s, bad)
 		s.Degraded = s.Degraded || len(bad) > 0
 	}

@@ -153,7 +153,7 @@ func TestVanishes(t *testing.T) {
 // is made of the difference of the counters (row 35).
 func TestContainerRestart(t *testing.T) {
 	t.Parallel()
-	d := newDaemon(t, "POLICY_START_BOOST_FOR=1s")
+	d := newDaemon(t)
 	b := d.box(t, "web", spec{do: "http --work 10ms", cpus: 0.3, memory: 64 * MiB, network: true,
 		labels: map[string]string{"effiscale.cpu": "0.2..0.8"}})
 	d.start()
@@ -181,6 +181,7 @@ func TestContainerRestart(t *testing.T) {
 	if _, errs, code := d.run("resume", b.name); code != 0 {
 		t.Fatalf("resume ended with %d: %s", code, errs)
 	}
+	eventually(t, 40*time.Second, "it settles", func() bool { return b.kernel.Quota() < 0.3 })
 	quota := b.kernel.Quota()
 	p := b.press(t)
 	p.rate.Store(50)
@@ -192,5 +193,5 @@ func TestContainerRestart(t *testing.T) {
 	}
 	p.stop()
 	d.stop()
-	b.agree(0)
+	b.covered(time.Second)
 }

@@ -123,7 +123,7 @@ func TestScaleThroughGuards(t *testing.T) {
 // it had, in the dialect that it was made with, and keeps running (row 76).
 func TestRestore(t *testing.T) {
 	t.Parallel()
-	d := newDaemon(t, "POLICY_OBSERVE_FIRST=1s", "POLICY_START_BOOST_FOR=1s")
+	d := newDaemon(t, "POLICY_OBSERVE_FIRST=1s")
 	boxes := []*box{
 		d.box(t, "nano", spec{do: "cpu --cores 0.3", cpus: 0.2, memory: 128 * MiB, swap: 256 * MiB}),
 		d.box(t, "quota", spec{do: "cpu --cores 0.3", quota: 10000, period: 50000, memory: 128 * MiB, swap: 128 * MiB}),

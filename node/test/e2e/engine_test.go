@@ -50,6 +50,7 @@ type spec struct {
 	cpus          float64
 	quota, period int64 // the other dialect, microseconds
 	memory, swap  int64 // swap as Docker counts: memory plus swap
+	reservation   int64
 	labels        map[string]string
 	stranger      bool // without effiscale.enable
 	network       bool
@@ -85,6 +86,9 @@ func (g group) box(t *testing.T, name string, s spec) *box {
 	}
 	if s.quota > 0 {
 		host["CpuQuota"], host["CpuPeriod"] = s.quota, s.period
+	}
+	if s.reservation > 0 {
+		host["MemoryReservation"] = s.reservation
 	}
 	if s.network {
 		host["NetworkMode"] = "bridge"
@@ -163,23 +167,20 @@ func (b *box) same(was observer.Container) {
 	}
 }
 
-// agree waits until the Engine tells what the kernel holds, within 1 %.
-func (b *box) agree(within time.Duration) {
+// covered waits until the Engine's record, with which the container starts, is at least
+// what is in force.
+func (b *box) covered(within time.Duration) {
 	b.t.Helper()
 	var h observer.Limits
 	ok := waitFor(within, func() bool {
 		h = b.inspect().HostConfig
-		return near(h.Cores(), b.kernel.Quota()) && (h.Memory == 0 || h.Memory == b.kernel.Memory())
+		q, m := b.kernel.Quota(), b.kernel.Memory()
+		return (h.Cores() == 0 || h.Cores() > q && q > 0 || near(h.Cores(), q)) &&
+			(h.Memory == 0 || m > 0 && h.Memory >= m)
 	})
 	if !ok {
-		b.t.Errorf(
-			"%s: the Engine says %.3f cores and %d bytes, the kernel %.3f and %d",
-			b.name,
-			h.Cores(),
-			h.Memory,
-			b.kernel.Quota(),
-			b.kernel.Memory(),
-		)
+		b.t.Errorf("%s starts with %.3f cores and %d bytes, in force are %.3f and %d", b.name, h.Cores(), h.Memory,
+			b.kernel.Quota(), b.kernel.Memory())
 	}
 }
 

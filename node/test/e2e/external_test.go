@@ -31,7 +31,7 @@ func (d *daemon) met(b *box) {
 // where it hurts, recorded as theirs, and taken over after yield_for (row 63).
 func TestExternalChange(t *testing.T) {
 	t.Parallel()
-	d := newDaemon(t, "POLICY_YIELD_FOR=8s", "POLICY_START_BOOST_FOR=1s")
+	d := newDaemon(t, "POLICY_YIELD_FOR=8s")
 	b := d.box(t, "web", spec{do: "cpu --cores 0.3", cpus: 0.6, memory: 128 * MiB, swap: 256 * MiB})
 	d.start()
 	d.sees(b)
@@ -60,14 +60,14 @@ func TestExternalChange(t *testing.T) {
 		t.Errorf("the change was respected for %v only", took)
 	}
 	d.stop()
-	b.agree(time.Second)
+	b.covered(time.Second)
 }
 
 // TestExternalOutside: a person's limit outside the policy's bounds is never
 // corrected silently; it stays until somebody says resume (row 64).
 func TestExternalOutside(t *testing.T) {
 	t.Parallel()
-	d := newDaemon(t, "POLICY_YIELD_FOR=1s", "POLICY_START_BOOST_FOR=1s")
+	d := newDaemon(t, "POLICY_YIELD_FOR=1s")
 	b := d.box(t, "web", spec{do: "cpu --cores 0.2", cpus: 0.4, memory: 64 * MiB,
 		labels: map[string]string{"effiscale.cpu": "0.1..0.8"}})
 	d.start()
@@ -100,5 +100,5 @@ func TestExternalOutside(t *testing.T) {
 		func() bool { return b.kernel.Quota() <= 0.81 },
 	)
 	d.stop()
-	b.agree(time.Second)
+	b.covered(time.Second)
 }

@@ -40,7 +40,7 @@ func TestEngineTrouble(t *testing.T) {
 // meetTroubles lets one daemon meet troubles one after the other, each beside a
 // container that needs more CPU.
 func meetTroubles(t *testing.T, troubles []trouble) {
-	d := newDaemon(t, "POLICY_START_BOOST_FOR=1s", "DOCKER_TIMEOUT=4s", "MONITOR_LIST_EVERY=5s")
+	d := newDaemon(t, "DOCKER_TIMEOUT=4s", "MONITOR_LIST_EVERY=5s")
 	p := newProxy(t, d.path("docker.sock"))
 	d.env = append(d.env, "EFFISCALE_DOCKER_HOST=unix://"+p.path)
 	var boxes []*box
@@ -102,7 +102,7 @@ func meetTroubles(t *testing.T, troubles []trouble) {
 		}
 	}
 	for _, b := range boxes {
-		b.agree(90 * time.Second) // the Engine is told, one a second
+		b.covered(90 * time.Second)
 	}
 	if took := d.stop(); took > 2*time.Second {
 		t.Errorf("stopping took %v", took)
@@ -113,7 +113,7 @@ func meetTroubles(t *testing.T, troubles []trouble) {
 // all the same, serves, and begins when it comes (row 28).
 func TestEngineLate(t *testing.T) {
 	t.Parallel()
-	d := newDaemon(t, "POLICY_START_BOOST_FOR=1s")
+	d := newDaemon(t)
 	b := d.box(t, "web", spec{do: "cpu --cores 0.2", cpus: 0.1, memory: 64 * MiB})
 	d.env = append(d.env, "EFFISCALE_DOCKER_HOST=unix://"+d.path("docker.sock"))
 	d.launch()
@@ -134,7 +134,7 @@ func TestEngineLate(t *testing.T) {
 	figure(t, "engine socket appears after boot: found after %d ms", time.Since(came).Milliseconds())
 	eventually(t, 40*time.Second, "it acts", func() bool { return b.kernel.Quota() > 0.12 })
 	d.stop()
-	b.agree(0)
+	b.covered(time.Second)
 }
 
 // TestTwoDaemons: a second daemon on the same state, or the same socket, says so
@@ -195,7 +195,7 @@ func TestRow133DiskFullAtFirstStart(t *testing.T) {
 // never scaling; status says so, and it recovers by itself (rows 49 and 50).
 func TestDiskFull(t *testing.T) {
 	t.Parallel()
-	d := newDaemon(t, "POLICY_START_BOOST_FOR=1s", "STORE_FLUSH_EVERY=1s")
+	d := newDaemon(t, "STORE_FLUSH_EVERY=1s")
 	if err := os.Mkdir(d.path("data"), 0o700); err != nil {
 		t.Fatal(err)
 	}

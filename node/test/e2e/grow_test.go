@@ -40,8 +40,9 @@ func TestMemoryGrowth(t *testing.T) {
 	if got := b.kernel.Memory(); got < to*MiB {
 		t.Errorf("the limit is %d MiB at the end", got/MiB)
 	}
-	if h := b.inspect().HostConfig; h.Memory != b.kernel.Memory() || h.MemorySwap != h.Memory {
-		t.Errorf("the Engine has %+v, the kernel %d: memory and swap go together", h, b.kernel.Memory())
+	b.covered(10 * time.Second)
+	if h := b.inspect().HostConfig; h.MemorySwap != h.Memory {
+		t.Errorf("the Engine has %+v: memory and swap go together", h)
 	}
 	grows := 0
 	for _, c := range d.changes(b) {
@@ -115,7 +116,7 @@ func TestRow115Files(t *testing.T) {
 // grows back under load without one failed request.
 func TestIdleAndBack(t *testing.T) {
 	t.Parallel()
-	d := newDaemon(t, "POLICY_SHRINK_AFTER=10s", "POLICY_START_BOOST_FOR=1s", "MONITOR_SLOW_EVERY=2s")
+	d := newDaemon(t, "POLICY_SHRINK_AFTER=10s", "MONITOR_SLOW_EVERY=2s")
 	b := d.box(t, "web", spec{do: "http --work 3ms", cpus: 1, memory: 256 * MiB, swap: 512 * MiB, network: true,
 		labels: map[string]string{"effiscale.cpu": "0.1..1.5", "effiscale.memory": "64MiB..512MiB"}})
 	was := b.inspect()
@@ -125,7 +126,7 @@ func TestIdleAndBack(t *testing.T) {
 	// Changes of less than 0.02 core are not made.
 	eventually(t, 90*time.Second, "idle, its quota goes to the floor", func() bool { return b.kernel.Quota() < 0.121 })
 	eventually(t, 90*time.Second, "idle, its memory limit goes down", func() bool { return b.kernel.Memory() < 256*MiB })
-	b.agree(30 * time.Second) // the Engine follows
+	b.covered(time.Second)
 	at := time.Now()
 	p.rate.Store(200)
 	eventually(t, 20*time.Second, "under 0.6 cores of load it grows back", func() bool { return b.kernel.Quota() >= 0.6 })

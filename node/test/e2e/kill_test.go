@@ -74,7 +74,7 @@ func TestKill(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	chance := rand.New(rand.NewPCG(seed, 1))
-	d := newDaemon(t, "POLICY_START_BOOST_FOR=1s", "STORE_FLUSH_EVERY=1s", "LIMITS_ACTIONS_PER_MINUTE=600")
+	d := newDaemon(t, "STORE_FLUSH_EVERY=1s", "LIMITS_ACTIONS_PER_MINUTE=600")
 	bounds := map[string]string{"effiscale.cpu": "0.1..0.6", "effiscale.memory": "48MiB..128MiB"}
 	moving := d.box(t, "moving", spec{do: "http --work 10ms", cpus: 0.2, memory: 64 * MiB, network: true, labels: bounds})
 	asked := d.box(t, "asked", spec{do: "idle", cpus: 0.2, memory: 64 * MiB, labels: bounds})
@@ -103,8 +103,8 @@ func TestKill(t *testing.T) {
 			if took := d.stop(); took > 2*time.Second {
 				t.Errorf("stopping took %v", took)
 			}
-			moving.agree(0)
-			asked.agree(0)
+			moving.covered(time.Second)
+			asked.covered(time.Second)
 			continue
 		}
 		d.kill()
@@ -140,8 +140,8 @@ func TestKill(t *testing.T) {
 		}
 	}
 	d.stop()
-	moving.agree(0)
-	asked.agree(0)
+	moving.covered(time.Second)
+	asked.covered(time.Second)
 }
 
 // verify checks the state right after a start.
@@ -197,7 +197,7 @@ func (d *daemon) verify(c *client, was map[*box]observer.Container) {
 // measures; people may still ask, and an orderly restart ends it (row 53).
 func TestCrashLoop(t *testing.T) {
 	t.Parallel()
-	d := newDaemon(t, "POLICY_START_BOOST_FOR=1s")
+	d := newDaemon(t)
 	b := d.box(t, "web", spec{do: "http --work 10ms", cpus: 0.1, memory: 64 * MiB, network: true})
 	p := b.press(t)
 	for range 3 {

@@ -107,7 +107,7 @@ func TestStopWithHungEngine(t *testing.T) {
 // the daemon had no CPU is told and decides nothing either (row 74).
 func TestFrozen(t *testing.T) {
 	t.Parallel()
-	d := newDaemon(t, "POLICY_START_BOOST_FOR=1s")
+	d := newDaemon(t)
 	b := d.box(t, "web", spec{do: "http --work 10ms", cpus: 1, memory: 64 * MiB, network: true,
 		labels: map[string]string{"effiscale.cpu": "0.1..1.5"}})
 	p := b.press(t)

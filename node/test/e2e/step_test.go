@@ -34,7 +34,7 @@ const (
 // Goals: p50 150 ms, p95 300 ms, worst under 1 s. The bounds here are for any
 // machine, also one that is busy with something else.
 func TestStep(t *testing.T) {
-	d := newDaemon(t, "POLICY_START_BOOST_FOR=1s")
+	d := newDaemon(t)
 	d.start()
 	var took []time.Duration
 	for i := 0; i < stepRounds()*3/2 && len(took) < stepRounds(); i++ {
