@@ -74,6 +74,21 @@ func TestRow130SameAnswer(t *testing.T) {
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
+	// A daemon that was killed in between: one of the two changes is on record.
+	began := knowledge.Action{Kind: knowledge.ActionResize, ID: id, Name: "web", Actor: knowledge.ActorUser, At: time.Now(),
+		Key: "k3", Resize: knowledge.Resize{Resource: knowledge.ResourceCPU, Verb: knowledge.Grow, To: 6e8}}
+	if began.Seq, err = r.n.store.Journal.Begin(began); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.n.store.Journal.End(knowledge.Outcome{Seq: began.Seq, Result: knowledge.ResultApplied,
+		At: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	const both = `{"container_id":"web","direction":"up","resources":{"cpu":0.6,"memory":503316480}}`
+	status, rest := ask(vertical, "k3", both)
+	if status != 200 || strings.Count(rest, `"resource":`) != 2 || !strings.Contains(rest, `"memory":503316480`) {
+		t.Errorf("the other half: %d %s", status, rest)
+	}
 	records, err := r.n.store.Journal.Records(store.Filter{Container: id, Limit: 10})
 	asked := 0
 	for _, v := range records {
@@ -81,7 +96,7 @@ func TestRow130SameAnswer(t *testing.T) {
 			asked++
 		}
 	}
-	if err != nil || asked != 1 {
+	if err != nil || asked != 3 {
 		t.Errorf("%d changes on record: %+v %v", asked, records, err)
 	}
 }

@@ -3,6 +3,7 @@ package ops
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/effiscale/effiscale/knowledge"
@@ -96,16 +97,19 @@ func (o scale) anywhere(ctx context.Context, q api.ScaleRequest) (res api.ScaleR
 // here is Scale for a container of this host.
 func (o scale) here(ctx context.Context, q api.ScaleRequest) (res api.ScaleResult, err error) {
 	if q.Key != "" {
-		if res, again, err := o.repeated(q); again || err != nil {
+		if res, _, err = o.repeated(q); err != nil {
 			return res, err
 		}
 	}
+	todo := slices.DeleteFunc(wants(q), func(w mape.ScaleRequest) bool {
+		return slices.ContainsFunc(res.Changes, func(c api.Change) bool { return c.Resource == w.Resource.String() })
+	})
 	u, err := o.host.find(ctx, q.Container)
 	if err != nil {
 		return res, err
 	}
 	if u.Window.Samples > 0 { // otherwise the guards refuse
-		if err := checkDirection(q, u.Limit); err != nil {
+		if err := checkDirection(q.Direction, todo, u.Limit); err != nil {
 			return res, err
 		}
 	}
@@ -113,8 +117,8 @@ func (o scale) here(ctx context.Context, q api.ScaleRequest) (res api.ScaleResul
 		return res, api.Errorf(api.KindRefused, "nothing was changed: %s", why)
 	}
 	var refused []string
-	applied := false
-	for _, w := range wants(q) {
+	applied := len(res.Changes) > 0
+	for _, w := range todo {
 		out, err := o.host.loop.Scale(ctx, q.Container, w)
 		if err != nil {
 			return res, loopError(err)
@@ -145,20 +149,20 @@ func (o scale) here(ctx context.Context, q api.ScaleRequest) (res api.ScaleResul
 
 // checkDirection refuses exact limits that lie the other way than the direction beside them.
 // Without a limit in force, each limit is lower.
-func checkDirection(q api.ScaleRequest, limit func(knowledge.Resource) int64) error {
-	if q.Direction == "" || q.CPU == 0 && q.Memory == 0 {
-		return nil
-	}
-	for _, w := range wants(q) {
+func checkDirection(direction string, all []mape.ScaleRequest, limit func(knowledge.Resource) int64) error {
+	for _, w := range all {
+		if direction == "" || w.Factor > 0 {
+			continue
+		}
 		from := limit(w.Resource)
 		wrong, way := from == 0 || w.To < from, "lower"
-		if q.Direction == "down" {
+		if direction == "down" {
 			wrong, way = from != 0 && w.To > from, "higher"
 		}
 		if wrong {
 			return api.Errorf(api.KindInvalid,
 				"%s: direction is %q, and %s is %s than the limit in force, %s: nothing was changed", w.Resource,
-				q.Direction, view.Limit(w.Resource, w.To), way, view.Limit(w.Resource, from))
+				direction, view.Limit(w.Resource, w.To), way, view.Limit(w.Resource, from))
 		}
 	}
 	return nil
@@ -241,7 +245,7 @@ func (o scale) repeated(q api.ScaleRequest) (res api.ScaleResult, again bool, er
 		return res, false, nil
 	}
 	res = api.ScaleResult{CPUPeriod: knowledge.DefaultPeriod.Microseconds(), CPUQuota: -1,
-		Notes: []string{"this request was made before (Idempotency-Key); nothing was done again"}}
+		Notes: []string{"this request was begun before (Idempotency-Key); what was done is not done again"}}
 	for _, r := range records {
 		a := r.Action
 		switch {

@@ -48,7 +48,7 @@ func TestRow62SameRequestAgain(t *testing.T) {
 			}
 		}
 		for _, ref := range []string{"web", string(id), string(id[:12])} {
-			res, err := o.here(t.Context(), api.ScaleRequest{Container: ref, Key: c.key})
+			res, _, err := o.repeated(api.ScaleRequest{Container: ref, Key: c.key})
 			if c.ok && (err != nil || res.Memory != 1<<28 || len(res.Changes) != 1) {
 				t.Errorf("%s: %+v, %v", c.key, res, err)
 			}
@@ -56,8 +56,7 @@ func TestRow62SameRequestAgain(t *testing.T) {
 				t.Errorf("%s: %v", c.key, err)
 			}
 		}
-		if _, err := o.here(t.Context(), api.ScaleRequest{Container: "other",
-			Key: c.key}); api.KindOf(err) != api.KindRefused {
+		if _, _, err := o.repeated(api.ScaleRequest{Container: "other", Key: c.key}); api.KindOf(err) != api.KindRefused {
 			t.Errorf("%s, of another container: %v", c.key, err)
 		}
 	}
@@ -91,7 +90,7 @@ func TestRow129Direction(t *testing.T) {
 		{api.ScaleRequest{Direction: "down"}, limits(knowledge.OneCPU, none), ""},
 		{api.ScaleRequest{CPU: 0.1}, limits(knowledge.OneCPU, none), ""},
 	} {
-		err := checkDirection(c.q, c.limit)
+		err := checkDirection(c.q.Direction, wants(c.q), c.limit)
 		if c.refuse == "" && err != nil {
 			t.Errorf("%+v: %v", c.q, err)
 		}
