@@ -75,8 +75,8 @@ func TestRow130SameAnswer(t *testing.T) {
 		time.Sleep(50 * time.Millisecond)
 	}
 	// A daemon that was killed in between: one of the two changes is on record.
-	began := knowledge.Action{Kind: knowledge.ActionResize, ID: id, Name: "web", Actor: knowledge.ActorUser, At: time.Now(),
-		Key: "k3", Resize: knowledge.Resize{Resource: knowledge.ResourceCPU, Verb: knowledge.Grow, To: 6e8}}
+	began := knowledge.Action{Kind: knowledge.ActionResize, ID: id, Name: "web", Actor: knowledge.ActorUser,
+		At: time.Now(), Key: "k3", Resize: knowledge.Resize{Resource: knowledge.ResourceCPU, Verb: knowledge.Grow, To: 6e8}}
 	if began.Seq, err = r.n.store.Journal.Begin(began); err != nil {
 		t.Fatal(err)
 	}
