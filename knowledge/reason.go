@@ -54,7 +54,7 @@ const (
 	RuleUnused         Rule = "unused"          // limit before the raise, limit now, highest use since: bytes; seconds
 	RuleOOM            Rule = "oom"             // kills, limit bytes, new limit bytes
 	RuleOOMElsewhere   Rule = "oom-elsewhere"   // limit bytes; Note: where memory ran out
-	RuleMemoryProfile  Rule = "memory-profile"  // need bytes, margin ratio
+	RuleMemoryProfile  Rule = "memory-profile"  // need bytes, margin ratio; 1: it is the present use
 	RuleMemoryNotCalm  Rule = "memory-not-calm" // calm seconds, needed seconds
 	RuleMemoryFloor    Rule = "memory-floor"    // requested bytes, floor bytes
 	RuleNoShrinkClass  Rule = "no-shrink-class" // memory of the class is never reduced

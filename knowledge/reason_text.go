@@ -189,6 +189,8 @@ func (r Reason) text() string {
 		return text
 	case r.Rule == RuleForecastWorse && r.Args[0] < 0:
 		return "forecast error was {-0 percent} above \"same as now\" in {1 seconds}: not used"
+	case r.Rule == RuleMemoryProfile && r.Args[2] > 0:
+		return "uses {0 bytes}, and a margin of {01 bytes}"
 	case r.Rule == RuleUnused && r.Note != "":
 		return ruleTexts[RuleUnused] + "; {note} keeps the heap size of its start, see `effiscale help runtimes`"
 	case r.Rule == RuleReplicasSize && r.Args[2] <= 0:

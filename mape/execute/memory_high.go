@@ -95,7 +95,7 @@ func (e *Executor) reviewHigh(now time.Time, c *Container) {
 	a, w := p.action, c.Window
 	resource, to := a.Resize.Resource, a.Resize.To
 	if w.MemoryPressure.Some10 > p.pressure+0.5 || w.RefaultRate > 4*p.refaults+200 ||
-		w.WorkingSet > knowledge.Bytes(to)*95/100 {
+		w.InUse() > knowledge.Bytes(to)*95/100 {
 		e.cancelCut(now, c, fmt.Sprintf(
 			"with memory.high at %s it waits for memory %.1f%% of the time and reads %.0f pages/s again",
 			knowledge.Bytes(to), w.MemoryPressure.Some10, w.RefaultRate))

@@ -205,7 +205,7 @@ func TestTheFirstStepIsFelt(t *testing.T) {
 	for name, feel := range map[string]func(*knowledge.Window){
 		"pressure":    func(w *knowledge.Window) { w.MemoryPressure.Some10 = 0.7 },
 		"refaults":    func(w *knowledge.Window) { w.RefaultRate = 300 },
-		"working set": func(w *knowledge.Window) { w.WorkingSet = 390 * mib },
+		"working set": func(w *knowledge.Window) { w.Hard = 390 * mib },
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)

@@ -61,7 +61,7 @@ func (r *Reflex) Memory(
 	}
 	g := &r.memory
 	g.observe(now, w, p)
-	a := memoryInput{now: now, f: f, w: w, e: e, p: p, bounds: memoryBoundsOf(e, p), use: w.InUse()}
+	a := memoryInput{now: now, f: f, w: w, e: e, p: p, bounds: memoryBoundsOf(w, e, p), use: w.InUse()}
 	if a.learned = g.usage.learned(now, w, p); a.learned {
 		_, a.want, a.bare = g.usage.size(now, w)
 	} else {
@@ -90,7 +90,7 @@ func (r *Reflex) AfterKill(
 	if next == 0 || next >= g.oomFloor {
 		return d
 	}
-	a := memoryInput{now: now, f: &knowledge.Finding{}, w: w, e: e, p: p, bounds: memoryBoundsOf(e, p)}
+	a := memoryInput{now: now, f: &knowledge.Finding{}, w: w, e: e, p: p, bounds: memoryBoundsOf(w, e, p)}
 	return g.grow(d, &a, next, max(g.oomFloor, e.Memory), g.oomReason(w))
 }
 
@@ -249,7 +249,19 @@ func (g *memoryController) shrink(d knowledge.Decision, a *memoryInput) knowledg
 		return because(d, knowledge.Because(knowledge.RuleSmallChange, float64(limit-to), float64(stepGrain)))
 	}
 	d.Verb, d.To = knowledge.Shrink, int64(to)
-	return because(d, knowledge.Because(knowledge.RuleMemoryProfile, float64(a.use), ratio(target, a.use)-1))
+	return because(d, a.lowered(target))
+}
+
+// lowered is the reason of a reduction towards a target: what was learned, the use of now, or the
+// policy's minimum.
+func (a *memoryInput) lowered(target knowledge.Bytes) knowledge.Reason {
+	switch {
+	case target == a.bounds.Min && target == a.p.Memory.Min:
+		return knowledge.Because(knowledge.RuleAtMin, float64(a.want), float64(target))
+	case target > a.p.Memory.Min && a.e.Memory >= a.want && a.e.MemoryFloor > a.p.Memory.Min:
+		return knowledge.Because(knowledge.RuleMemoryProfile, float64(a.e.MemoryFloor), ratio(target, a.e.MemoryFloor)-1)
+	}
+	return knowledge.Because(knowledge.RuleMemoryProfile, float64(a.use), ratio(target, a.use)-1, 1)
 }
 
 // settles reports whether a limit that was put back goes to what it was before in one step:
@@ -397,10 +409,18 @@ func margin(watched time.Duration) float64 {
 	return marginLeast + marginYoung/math.Sqrt(1+minutes/marginMinutes)
 }
 
-// memoryRoom is the envelope inside the policy, always with an upper end.
-func memoryBoundsOf(e *knowledge.Envelope, p *knowledge.Policy) knowledge.Range[knowledge.Bytes] {
+// memoryBoundsOf is the envelope inside the policy, always with an upper end. The default minimum
+// bounds what is set here, and is no reason to raise a limit below it.
+func memoryBoundsOf(w *knowledge.Window, e *knowledge.Envelope, p *knowledge.Policy) knowledge.Range[knowledge.Bytes] {
 	top := least(e.MemoryCeiling, p.Memory.Max, knowledge.MaxBytes)
-	return knowledge.Range[knowledge.Bytes]{Min: min(max(e.MemoryFloor, p.Memory.Min, 0), top), Max: top}
+	low := max(p.Memory.Min, 0)
+	if p.MemorySource == sourceDefault && w.MemoryLimit > 0 {
+		low = min(low, w.MemoryLimit)
+	}
+	if e.MemoryFloor > p.Memory.Min { // it is a learned need
+		low = max(low, e.MemoryFloor)
+	}
+	return knowledge.Range[knowledge.Bytes]{Min: min(low, top), Max: top}
 }
 
 func ratio(a, b knowledge.Bytes) float64 {

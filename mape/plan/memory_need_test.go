@@ -104,6 +104,30 @@ func TestRow116NoGrowthWithoutNeed(t *testing.T) {
 	}
 }
 
+// The reason of a reduction is what it follows: the present use, what was learned, or the policy's
+// minimum; and a would-be limit is not raised to the default minimum either.
+func TestReasonsOfAReduction(t *testing.T) {
+	b := newBench()
+	b.p.Memory.Min, b.p.MemorySource = 32*mib, "default"
+	b.w.MemoryLimit, b.w.Hard, b.w.AnonPeak, b.w.WorkingSet = 40*mib, mib, mib, mib
+	d := b.memory()
+	expect(t, "to the policy's minimum", d, knowledge.Shrink, knowledge.RuleAtMin)
+	b.w.MemoryLimit, b.w.Hard = 1024*mib, 200*mib
+	if d := b.memory(); d.Reason.String() != "uses 200 MiB, and a margin of 64 MiB" {
+		t.Errorf("by the use: %s", d.Reason)
+	}
+	b.e = plan.Deliberate(b.now, plan.Facts{ObservedFor: 3 * time.Hour, MemoryNeed: 400 * mib, CPU: core}, &b.p,
+		smallHost, b.e)
+	if d := b.memory(); d.Reason.String() != "needs 400 MiB by its history, and a margin of 74 MiB" {
+		t.Errorf("by what was learned: %s", d.Reason)
+	}
+	b.w.MemoryLimit, b.w.Hard = 16*mib, mib
+	b.e = plan.Deliberate(b.now, plan.Facts{}, &b.p, smallHost, knowledge.Envelope{})
+	if _, d := plan.WouldBe(b.now, plan.Facts{}, &b.w, &b.e, &b.p); knowledge.Bytes(d.To) > 16*mib {
+		t.Errorf("it would be raised to %s: %s", knowledge.Bytes(d.To), d.Reason)
+	}
+}
+
 // Row 117: a raise that is not used is reverted after two minutes, says why, and is not repeated
 // soon; one that is used stays, and so does one after an OOM kill.
 func TestRow117UnusedIsReverted(t *testing.T) {

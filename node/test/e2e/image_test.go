@@ -34,7 +34,7 @@ func TestAKnownImage(t *testing.T) {
 	for _, life := range []string{"second", "third"} {
 		b := d.box(t, life, work)
 		known[life] = limited(b, time.Minute)
-		if q, m := b.kernel.Quota(), b.kernel.Memory(); q < 0.2 || q > cores() || m < 64*MiB {
+		if q, m := b.kernel.Quota(), b.kernel.Memory(); q < 0.2 || q > cores() || m < 32*MiB {
 			t.Errorf("%s: the first limits are %v cores and %d MiB", b.name, q, m/MiB)
 		}
 		for _, c := range d.changes(b) {
