@@ -161,6 +161,12 @@ func TestStoredRestore(t *testing.T) {
 	if err != nil || len(records) < 19 {
 		t.Errorf("%d records of shop-db-1, %v", len(records), err)
 	}
+	for _, name := range []string{"shop/web", "web", "shop_web"} {
+		h, err := r.n.ops.Records(t.Context(), api.RecordsRequest{Name: name, Limit: 100})
+		if err != nil || h.Name != "shop/web" || len(h.Changes) < 10 {
+			t.Errorf("history of %s: %q, %d changes, %v", name, h.Name, len(h.Changes), err)
+		}
+	}
 	res, err := r.n.ops.Restore(t.Context(), api.RestoreRequest{})
 	if err != nil || len(res.Failed) > 0 || len(res.Restored) == 0 {
 		t.Fatalf("%+v, %v", res, err)

@@ -124,6 +124,29 @@ func canonical(units []mape.ContainerStatus, name string) (string, error) {
 		name, view.Names(keys))
 }
 
+// earlier is the name under which an earlier version recorded a service of Compose; "": it
+// has none, or it may be another's.
+func (h *host) earlier(ctx context.Context, key knowledge.ServiceKey) knowledge.ServiceKey {
+	_, joined := key.Aliases()
+	if name, err := h.canonical(ctx, joined); joined == "" || err != nil || name != string(key) {
+		return ""
+	}
+	return knowledge.ServiceKey(joined)
+}
+
+// series are the stored buckets of a service's demand, those of its earlier name included.
+func (h *host) series(
+	ctx context.Context, key knowledge.ServiceKey, tier history.Tier, from, to time.Time,
+) ([]history.Bucket, error) {
+	own, err := h.store.Learned.Series(key, tier, from, to)
+	old := h.earlier(ctx, key)
+	if err != nil || old == "" {
+		return own, err
+	}
+	kept, err := h.store.Learned.Series(old, tier, from, to)
+	return newer(kept, own, from), err
+}
+
 // runs reports whether this host has containers of a service.
 func (h *host) runs(ctx context.Context, name string) bool {
 	units, _, err := h.containers(ctx)
@@ -149,7 +172,7 @@ func (h *host) recorded(ctx context.Context, service knowledge.ServiceKey) bool 
 		if len(r.Running[tier]) > 0 {
 			return true
 		}
-		if kept, err := h.store.Learned.Series(service, tier, time.Time{}, time.Now()); err == nil && len(kept) > 0 {
+		if kept, err := h.series(ctx, service, tier, time.Time{}, time.Now()); err == nil && len(kept) > 0 {
 			return true
 		}
 	}

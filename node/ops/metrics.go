@@ -70,11 +70,11 @@ func (o metrics) older(ctx context.Context, key knowledge.ServiceKey, from, to t
 	if day.Before(from) {
 		day = from
 	}
-	coarse, err := o.host.store.Learned.Series(key, history.Coarse, from, day)
+	coarse, err := o.host.series(ctx, key, history.Coarse, from, day)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the stored series: %w", err)
 	}
-	fine, err := o.host.store.Learned.Series(key, history.Fine, day, to.Add(-history.Fine.Step()))
+	fine, err := o.host.series(ctx, key, history.Fine, day, to.Add(-history.Fine.Step()))
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the stored series: %w", err)
 	}

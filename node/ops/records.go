@@ -55,6 +55,13 @@ func (o records) here(ctx context.Context, q api.RecordsRequest) (api.History, e
 	if readErr != nil {
 		return h, fmt.Errorf("cannot read the history: %w", readErr)
 	}
+	if old := o.host.earlier(ctx, f.Service); old != "" {
+		older, oldErr := o.host.records(ctx, store.Filter{Service: old, Limit: f.Limit})
+		if oldErr != nil {
+			return h, fmt.Errorf("cannot read the history: %w", oldErr)
+		}
+		all = append(all, older...)[:min(len(all)+len(older), f.Limit)]
+	}
 	all = withMoves(moves, all, f.Limit)
 	if err != nil && len(all) == 0 && !o.host.runs(ctx, q.Name) && !o.host.recorded(ctx, knowledge.ServiceKey(q.Name)) {
 		return h, api.Errorf(api.KindNotFound,

@@ -148,7 +148,7 @@ func (h *host) demand(ctx context.Context, name string, from, to time.Time) (
 	}
 	var all [history.TierCount][]history.Bucket
 	for _, tier := range history.Tiers() {
-		kept, err := h.store.Learned.Series(r.Service, tier, from, to)
+		kept, err := h.series(ctx, r.Service, tier, from, to)
 		if err != nil {
 			return t, "", fmt.Errorf("cannot read the stored series: %w", err)
 		}
