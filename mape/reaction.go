@@ -43,7 +43,8 @@ func (r *reaction) ticked(now time.Time, late time.Duration) { r.ticks.add(now, 
 // reaction.
 func (r *reaction) take(now time.Time, c *execute.Container) time.Duration {
 	took := time.Duration(0)
-	if a := &c.LastChange; a.Action.Resize.Resource == knowledge.ResourceMemory && now.Sub(a.Outcome.At) < reactionSpan {
+	if a := &c.LastChange; a.Action.Resize.Resource == knowledge.ResourceMemory &&
+		a.Action.Resize.Verb == knowledge.Grow && now.Sub(a.Outcome.At) < reactionSpan {
 		took = a.Outcome.Took
 	}
 	r.updates.add(now, took)

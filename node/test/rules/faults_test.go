@@ -101,7 +101,7 @@ func faults() []fault {
 		{67, "load that swings with the loop", "at most one change of direction in a window"},
 		{68, "an overcommitted host", "growth is deferred; said"},
 		{73, "no file descriptors, leaks, a long run", "flat; the accept loop waits"},
-		{74, "the daemon is starved of CPU", "a late pass decides nothing"},
+		{74, "the daemon is starved of CPU", "a late pass decides nothing but more memory"},
 		{75, "versions that differ", "each says its own; hosts go over one by one"},
 		{76, "uninstall", "`restore` puts the original limits back"},
 		{
