@@ -35,7 +35,8 @@ func TestReaction(t *testing.T) {
 	}
 	for at := 5 * time.Second; at < 4*time.Minute; at += time.Second {
 		r.ticked(begin.Add(at), 0)
-		if got := take(at); at < time.Minute && got < tickEvery+500*time.Millisecond || at > 3*time.Minute && got != tickEvery {
+		got := take(at)
+		if at < time.Minute && got < tickEvery+500*time.Millisecond || at > 3*time.Minute && got != tickEvery {
 			t.Fatalf("after %s: %s", at, got)
 		}
 	}
