@@ -60,3 +60,33 @@ func TestGoneButOnRecord(t *testing.T) {
 	_, err := r.n.ops.Records(t.Context(), api.RecordsRequest{Name: "never", Limit: 10})
 	wants(t, "history of nothing", err, api.KindNotFound)
 }
+
+// TestHistoryOfAll: without a name the changes of all containers are listed, newest first, and a
+// folded move stands where it happened (row 140).
+func TestHistoryOfAll(t *testing.T) {
+	t.Parallel()
+	began := time.Unix(1e9, 0)
+	r := newRigOver(t, dockertest.Options{}, func(s *store.Store, _ *config.Config) {
+		for i, minute := range []int{1, 5, 3, 9, 7} { // as they were recorded
+			name := []string{"web", "db"}[i%2]
+			seq, err := s.Journal.Begin(knowledge.Action{Kind: knowledge.ActionResize, Name: name,
+				Service: knowledge.ServiceKey(name), At: began.Add(time.Duration(minute) * time.Minute),
+				Resize: knowledge.Resize{From: int64(i + 1), To: int64(10 * (i + 1))}})
+			if err == nil {
+				err = s.Journal.End(knowledge.Outcome{Seq: seq, Result: knowledge.ResultApplied})
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	h, err := r.n.ops.AllRecords(t.Context(), api.AllRecordsRequest{})
+	if err != nil || len(h.Changes) != 5 {
+		t.Fatalf("%d changes, %v", len(h.Changes), err)
+	}
+	for i, minute := range []int{9, 7, 5, 3, 1} {
+		if got := h.Changes[i].At.Sub(began); got != time.Duration(minute)*time.Minute {
+			t.Errorf("change %d is of %s", i, got)
+		}
+	}
+}

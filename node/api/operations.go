@@ -20,6 +20,9 @@ var (
 	OpRecords = Operation[RecordsRequest, History]{Check: checkRecords, Row: Row{
 		Name: "records", Verb: http.MethodGet, Path: "/records/{name}", Role: RoleRead, Scope: EveryHost,
 		Summary: "Changes of a container or a service, newest first"}}
+	OpAllRecords = Operation[AllRecordsRequest, History]{Check: checkAllRecords, Row: Row{
+		Name: "all-records", Verb: http.MethodGet, Path: "/records", Role: RoleRead, Scope: EveryHost,
+		Summary: "Changes of all containers, newest first"}}
 	OpTrace = Operation[TraceRequest, Trace]{Check: checkTrace, Row: Row{
 		Name: "trace", Verb: http.MethodGet, Path: "/trace/{name}", Role: RoleRead, Scope: OneHost,
 		Summary: "Recorded demand of a service"}}

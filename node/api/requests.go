@@ -21,6 +21,11 @@ type RecordsRequest struct {
 	Limit int    `query:"limit" json:"limit"` // 0: the daemon's own
 }
 
+// AllRecordsRequest asks for the history of everything, newest first.
+type AllRecordsRequest struct {
+	Limit int `query:"limit"` // 0: the daemon's own
+}
+
 // MaxRecords bounds the changes in one answer.
 const MaxRecords = 10_000
 
@@ -28,7 +33,13 @@ func checkRecords(q RecordsRequest) error {
 	if err := checkPlace(q.Name); err != nil {
 		return err
 	}
-	if q.Limit < 0 || q.Limit > MaxRecords {
+	return checkLimit(q.Limit)
+}
+
+func checkAllRecords(q AllRecordsRequest) error { return checkLimit(q.Limit) }
+
+func checkLimit(limit int) error {
+	if limit < 0 || limit > MaxRecords {
 		return Errorf(KindInvalid, "limit: must be from 0 (the daemon's own) to %d", MaxRecords)
 	}
 	return nil

@@ -79,6 +79,7 @@ func TestGolden(t *testing.T) {
 		{"explain-none", fakeClient{}, ExitUsage, "explain"},
 		{"history", fakeClient{}, ExitOK, "history|shop-web-1"},
 		{"history-json", fakeClient{}, ExitOK, "history|shop-web-1|-n|1|-o|json"},
+		{"history-all", fakeClient{}, ExitOK, "history"},
 		{"history-nothing", fakeClient{quiet: true}, ExitOK, "history|shop-web-1"},
 		{"history-limit", fakeClient{}, ExitUsage, "history|shop-web-1|-n|-1"},
 		{"history-limit-huge", fakeClient{}, ExitUsage, "history|shop-web-1|-n|99999999999999999999"},

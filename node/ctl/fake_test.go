@@ -109,6 +109,11 @@ func (f *fakeClient) Call(ctx context.Context, row api.Row, request, answer any)
 	case *api.Explain:
 		*into, err = f.Explain(ctx, request.(api.ExplainRequest).Name)
 	case *api.History:
+		if all, ok := request.(api.AllRecordsRequest); ok {
+			*into, err = f.Records(ctx, "shop-web-1", all.Limit)
+			into.Name = ""
+			break
+		}
 		q := request.(api.RecordsRequest)
 		*into, err = f.Records(ctx, q.Name, q.Limit)
 	case *api.Plan:
@@ -226,6 +231,9 @@ func (f *fakeClient) Records(_ context.Context, name string, limit int) (api.His
 	folded := testChange()
 	folded.At, folded.Count, folded.TookMS = ago(3*time.Hour), 9, 0
 	h.Changes = []api.Change{testChange(), folded, second}[:min(limit, 3)]
+	for i := range h.Changes {
+		h.Changes[i].Seq = uint64(100 - i)
+	}
 	if f.cluster == minority {
 		h.Changes[0].Host, h.Changes[1].Host = "alpha", "beta"
 		h.Notes = []string{"what was done on gamma (down) is missing: it cannot be asked"}

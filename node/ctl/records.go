@@ -2,9 +2,12 @@ package ctl
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -15,28 +18,130 @@ import (
 const maxRecords = 10_000
 
 func historyCmd(a *app) *cobra.Command {
-	var limit int
+	o := historyOptions{}
 	cmd := &cobra.Command{
-		Use:   "history NAME",
-		Short: "Show the changes of a container or a service, newest first",
-		Long: "Show the changes of a container or a service on all hosts of the cluster, newest first. Each host stores\n" +
-			"its own history; hosts that do not answer are named. HOST/NAME is the history on that host only.",
-		Args:              oneArg("NAME"),
+		Use:   "history [NAME]",
+		Short: "Show the changes of a container, a service or all, newest first",
+		Long: "Show the changes of a container or a service, without NAME of all, on all hosts of the cluster, newest\n" +
+			"first. Each host stores its own history; hosts that do not answer are named. HOST/NAME is the history on\n" +
+			"that host only. With --follow new changes are added below as they come, until Ctrl-C.",
+		Args:              atMostOneName,
 		ValidArgsFunction: completeNames(a, true),
 	}
-	cmd.RunE = a.runNamed(func(ctx context.Context, name string) error {
-		if limit < 1 || limit > maxRecords {
-			return usagef("--limit %d: allowed are 1 to %d", limit, maxRecords)
+	cmd.RunE = a.run(func(ctx context.Context, args []string) error {
+		if o.name = strings.Join(args, ""); len(args) == 1 {
+			if err := checkName(o.name); err != nil {
+				return err
+			}
 		}
-		_, err := ask(ctx, a, api.OpRecords, api.RecordsRequest{Name: name, Limit: limit}, historyText)
-		return err
+		if o.limit < 1 || o.limit > maxRecords {
+			return usagef("--limit %d: allowed are 1 to %d", o.limit, maxRecords)
+		}
+		if o.follow {
+			return followHistory(ctx, a, o)
+		}
+		h, err := o.ask(ctx, a)
+		if err != nil {
+			return err
+		}
+		return emit(a, h, historyText)
 	})
-	cmd.Flags().IntVarP(&limit, "limit", "n", 20, "how many records")
+	cmd.Flags().IntVarP(&o.limit, "limit", "n", 20, "how many records")
+	cmd.Flags().BoolVarP(&o.follow, "follow", "f", false, "add new changes as they come, the newest last")
 	return cmd
 }
 
+// historyOptions are the flags of history.
+type historyOptions struct {
+	name   string // "": of all
+	limit  int
+	follow bool
+}
+
+func (o historyOptions) ask(ctx context.Context, a *app) (api.History, error) {
+	if o.name == "" {
+		return call(ctx, a, api.OpAllRecords, api.AllRecordsRequest{Limit: o.limit})
+	}
+	return call(ctx, a, api.OpRecords, api.RecordsRequest{Name: o.name, Limit: o.limit})
+}
+
+// followEvery is the interval of --follow.
+const followEvery = time.Second
+
+// followHistory prints the newest changes, oldest first, and then those that come. JSON is one
+// change a line.
+func followHistory(ctx context.Context, a *app, o historyOptions) error {
+	seen := map[string]bool{}
+	tick := time.NewTicker(followEvery)
+	defer tick.Stop()
+	for {
+		h, err := o.ask(ctx, a)
+		if err != nil {
+			if errors.Is(err, context.Canceled) {
+				return nil
+			}
+			return err
+		}
+		if err := a.addChanges(h.Changes, seen); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		o.limit = maxFollowed
+	}
+}
+
+// maxFollowed bounds the changes between two looks, and those that are remembered.
+const maxFollowed = 1000
+
+// addChanges prints the changes that were not seen, oldest first. Quota moves that are not
+// written yet come when they are.
+func (a *app) addChanges(changes []api.Change, seen map[string]bool) error {
+	key := func(c *api.Change) string { return fmt.Sprint(c.Host, c.Seq, c.Result) }
+	if len(seen) > 4*maxFollowed {
+		known := maps.Clone(seen)
+		clear(seen) // what is older is not asked for any more
+		for i := range changes {
+			if k := key(&changes[i]); known[k] {
+				seen[k] = true
+			}
+		}
+	}
+	for _, c := range slices.Backward(changes) {
+		if c.Seq == 0 || seen[key(&c)] {
+			continue
+		}
+		seen[key(&c)] = true
+		if a.output == "json" {
+			if err := a.jsonLine(c); err != nil {
+				return err
+			}
+			continue
+		}
+		p := a.page()
+		c = scrub(c)
+		text := fmt.Sprintf("%s  %s  %s  %s  %s", c.At.UTC().Format(time.RFC3339), c.Container, changeText(c), c.Actor,
+			resultCell(p, c))
+		if c.Host != "" {
+			text = c.Host + "  " + text
+		}
+		if c.Why != "" {
+			text += ": " + c.Why
+		}
+		if err := a.write(text + "\n"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func historyText(p *page, h api.History) {
-	if len(h.Changes) == 0 {
+	if len(h.Changes) == 0 && h.Name == "" {
+		p.line("No changes.")
+	} else if len(h.Changes) == 0 {
 		p.line("No changes of %s.", h.Name)
 	}
 	changeTable(p, h.Changes, true).print(p)

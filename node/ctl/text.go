@@ -97,10 +97,15 @@ func scrubbed(v reflect.Value) reflect.Value {
 
 // json writes a view. Characters that JSON leaves unescaped and a terminal
 // interprets (C1 controls, DEL, directions) are written as \u escapes.
-func (a *app) json(view any) error {
+func (a *app) json(view any) error { return a.encode(view, "  ") }
+
+// jsonLine writes a view on one line.
+func (a *app) jsonLine(view any) error { return a.encode(view, "") }
+
+func (a *app) encode(view any, indent string) error {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
-	enc.SetIndent("", "  ")
+	enc.SetIndent("", indent)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(view); err != nil {
 		return fmt.Errorf("cannot write JSON: %w", err)

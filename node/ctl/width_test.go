@@ -139,3 +139,50 @@ func TestHints(t *testing.T) {
 		}
 	}
 }
+
+// growing answers history with one more change each time, and ends the context.
+type growing struct {
+	*fakeClient
+	n      int
+	cancel func()
+}
+
+func (g *growing) Call(ctx context.Context, row api.Row, request, answer any) error {
+	if g.n++; g.n > 3 {
+		g.cancel()
+		return context.Canceled
+	}
+	h := answer.(*api.History)
+	for i := g.n; i > 0; i-- { // newest first
+		c := testChange()
+		c.Seq, c.Container = uint64(i), fmt.Sprintf("web-%d", i)
+		h.Changes = append(h.Changes, c)
+	}
+	return nil
+}
+
+// TestFollow: history --follow prints each change once, the newest last, as text or as JSON, one
+// a line (row 140).
+func TestFollow(t *testing.T) {
+	t.Parallel()
+	for _, format := range []string{"text", "json"} {
+		var out, errs bytes.Buffer
+		ctx, cancel := context.WithCancel(t.Context())
+		deps := testDeps(&fakeClient{})
+		deps.Connect = func() func(string) api.Caller {
+			g := &growing{fakeClient: &fakeClient{}, cancel: cancel}
+			return func(string) api.Caller { return g }
+		}()
+		code := Main(ctx, []string{"history", "--follow", "-n", "1", "-o", format},
+			Stdio{In: strings.NewReader(""), Out: &out, Err: &errs}, deps)
+		lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+		if code != ExitOK || len(lines) != 3 {
+			t.Fatalf("%s: exit code %d:\n%s%s", format, code, out.String(), errs.String())
+		}
+		for i, l := range lines {
+			if !strings.Contains(l, fmt.Sprintf("web-%d", i+1)) || format == "json" && !json.Valid([]byte(l)) {
+				t.Errorf("%s: line %d: %s", format, i, l)
+			}
+		}
+	}
+}

@@ -35,7 +35,8 @@ type records struct {
 	peers *peers
 }
 
-// here is the history of a container or a service on this host, newest first.
+// here is the history of a container, of a service, or without a name of all on this host,
+// newest first.
 func (o records) here(ctx context.Context, q api.RecordsRequest) (api.History, error) {
 	name, err := o.host.canonical(ctx, q.Name)
 	if err != nil {
@@ -44,11 +45,14 @@ func (o records) here(ctx context.Context, q api.RecordsRequest) (api.History, e
 	q.Name = name
 	h := api.History{Schema: api.Schema, Name: q.Name, Changes: []api.Change{}}
 	f := store.Filter{Service: knowledge.ServiceKey(q.Name), Limit: min(q.Limit, api.MaxRecords)}
-	u, _, err := o.host.loop.Find(ctx, q.Name)
-	if err == nil {
-		f = store.Filter{Container: u.Container.ID, Limit: f.Limit}
-	} else if !errors.Is(err, mape.ErrUnknown) {
-		return h, loopError(err)
+	var err error
+	if q.Name != "" {
+		var u mape.ContainerStatus
+		if u, _, err = o.host.loop.Find(ctx, q.Name); err == nil {
+			f = store.Filter{Container: u.Container.ID, Limit: f.Limit}
+		} else if !errors.Is(err, mape.ErrUnknown) {
+			return h, loopError(err)
+		}
 	}
 	moves := o.host.unwritten(ctx, f) // before the records, which they become in a moment
 	all, readErr := o.host.records(ctx, f)
@@ -85,7 +89,7 @@ func (h *host) unwritten(ctx context.Context, f store.Filter) (moves []knowledge
 	}
 	for i := range units {
 		u := &units[i] // a copy: nothing is taken from the loop
-		if u.Container.ID != f.Container && (f.Container != "" || u.Container.Service != f.Service) {
+		if u.Container.ID != f.Container && (f.Container != "" || f.Service != "" && u.Container.Service != f.Service) {
 			continue
 		}
 		for _, r := range u.TakeQuotaMoves(time.Now()) {
@@ -104,10 +108,7 @@ func withMoves(moves, records []knowledge.Record, limit int) []knowledge.Record 
 				r.Action.Resize.Resource == m.Action.Resize.Resource && !r.Action.At.Before(m.Action.At)
 		})
 	})
-	if len(moves) == 0 {
-		return records
-	}
-	records = append(moves, records...)
+	records = append(moves, records...) // and folded moves are recorded after what came later
 	slices.SortStableFunc(records, func(a, b knowledge.Record) int { return b.Action.At.Compare(a.Action.At) })
 	return records[:min(len(records), limit)]
 }
@@ -119,8 +120,8 @@ func (o records) handler(*peers) (string, relay.Handler) {
 
 func (o records) stream(ctx context.Context, _ knowledge.NodeID, body []byte, w io.Writer) error {
 	var q api.RecordsRequest
-	if err := json.Unmarshal(body, &q); err != nil || q.Limit < 1 || q.Name == "" {
-		return &relay.Error{Status: http.StatusBadRequest, Text: "expected a name and a limit"}
+	if err := json.Unmarshal(body, &q); err != nil || q.Limit < 1 {
+		return &relay.Error{Status: http.StatusBadRequest, Text: "expected a name, or none, and a limit"}
 	}
 	h, err := o.here(ctx, q)
 	if err != nil {
@@ -146,7 +147,22 @@ func (o records) Records(ctx context.Context, q api.RecordsRequest) (api.History
 	if err != nil {
 		return api.History{}, err
 	}
-	h := api.History{Schema: api.Schema, Name: q.Name, Changes: []api.Change{}}
+	return o.at(ctx, at, q)
+}
+
+// AllRecords is the history of everything on all hosts.
+func (o records) AllRecords(ctx context.Context, q api.AllRecordsRequest) (api.History, error) {
+	limit := min(q.Limit, api.MaxRecords)
+	if limit == 0 {
+		limit = defaultRecords
+	}
+	at := place{here: true, alone: o.peers.cluster == nil, there: o.peers.live(peersAsked)}
+	return o.at(ctx, at, api.RecordsRequest{Limit: limit})
+}
+
+// at is the history at a place.
+func (o records) at(ctx context.Context, at place, q api.RecordsRequest) (h api.History, err error) {
+	h = api.History{Schema: api.Schema, Name: q.Name, Changes: []api.Change{}}
 	q.Name = at.name
 	if at.here {
 		if h, err = o.here(ctx, q); at.alone || at.host != "" || err != nil && at.last(err) {

@@ -29,6 +29,7 @@ func (s *Set) table() []row {
 		{serve(api.OpPlan, s.Plan), s.plan.method()},
 		{serve(api.OpExplain, s.Explain), s.explain.method()},
 		{serve(api.OpRecords, s.Records), s.records},
+		{serve(api.OpAllRecords, s.AllRecords), nil}, // by the method of OpRecords
 		{serve(api.OpTrace, s.Trace), s.trace.method()},
 		{serve(api.OpScale, s.Scale), s.scale.method()},
 		{serve(api.OpPause, s.Pause), s.pause.method()},
