@@ -88,9 +88,10 @@ type Forecast struct {
 	Coverage  float64 `json:"coverage"` // share of the time in which such bounds held
 	Gain      float64 `json:"gain"`     // error under that of "same as now", 0..1; negative: over it
 	ScoredFor float64 `json:"scored_seconds"`
-	Member    string  `json:"member"`         // the method that does best
-	Period    float64 `json:"period_seconds"` // 0: none was found
-	Trusted   bool    `json:"trusted"`        // better than "same as now" for an hour, with honest bounds
+	Member    string  `json:"member"`           // the method that does best
+	Period    float64 `json:"period_seconds"`   // 0: none was found
+	Capped    bool    `json:"capped,omitempty"` // more was expected than the host has
+	Trusted   bool    `json:"trusted"`          // better than "same as now" for an hour, with honest bounds
 }
 
 // ContainerView is one container: use, limit, what goes on and why.

@@ -248,7 +248,7 @@ func clusterGoldens() []goldenCase {
 		{"keys-use", in(healthy), ExitOK, "keys|use|testdata/keys/one"},
 		{"keys-remove-refused", refused, ExitRefused, "keys|remove|testdata/keys/one"},
 		{"keys-add-argv", in(healthy), ExitUsage, "keys|add|" + testKey},
-		{"keys-add-missing", in(healthy), ExitNotFound, "keys|add|testdata/keys/none"},
+		{"keys-add-missing", in(healthy), ExitUsage, "keys|add|testdata/keys/none"},
 		{"keys-add-directory", in(healthy), ExitUsage, "keys|add|testdata"},
 		{"keys-add-two", in(healthy), ExitUsage, "keys|add|testdata/keys/two"},
 		{"keys-add-short", in(healthy), ExitUsage, "keys|add|testdata/keys/short"},
@@ -292,7 +292,7 @@ func TestKeysReachTheDaemon(t *testing.T) {
 			t.Errorf("%s: %+v", name, got)
 		}
 	}
-	if got := invoke(t, f, nil, "keys", "add", testKey[:40]); got.code != ExitNotFound ||
+	if got := invoke(t, f, nil, "keys", "add", testKey[:40]); got.code != ExitUsage ||
 		strings.Contains(got.err, testKey[:8]) {
 		t.Errorf("most of a key: %+v", got)
 	}

@@ -60,6 +60,8 @@ func codeOf(err error) int {
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		return ExitPermission
+	case errors.Is(err, fs.ErrNotExist): // a file that an argument names
+		return ExitUsage
 	case errors.Is(err, api.ErrNotRunning):
 		return ExitUnreachable
 	case errors.Is(err, context.Canceled):

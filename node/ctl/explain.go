@@ -195,7 +195,11 @@ func forecastTable(p *page, forecasts []api.Forecast) {
 		if f.ScoredFor > 0 {
 			held, against = quantity(f.Coverage, "ratio"), fmt.Sprintf("%+.0f%%", -100*f.Gain)
 		}
-		t.add("next "+span(f.Horizon), coreText(f.Expected), coreText(f.Upper), quantity(f.Level, "ratio"), held, against,
+		upper := coreText(f.Upper)
+		if f.Capped {
+			upper += " (all of the host)"
+		}
+		t.add("next "+span(f.Horizon), coreText(f.Expected), upper, quantity(f.Level, "ratio"), held, against,
 			span(f.ScoredFor), by)
 	}
 	if len(t.rows) > 0 {

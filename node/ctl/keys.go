@@ -152,7 +152,7 @@ func openKey(name string) (*os.File, error) {
 		return nil, usagef("every user of the host can read a key on the command line: generate another key, " +
 			"and give a file, or - for standard input")
 	case errors.Is(err, fs.ErrNotExist): // the name is left out: it may be most of a key
-		return nil, Coded(ExitNotFound, errors.New("no such file: give a file with a key, or - for standard input"))
+		return nil, usagef("no such file: give a file with a key, or - for standard input")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot read a key: %w", err)

@@ -71,7 +71,7 @@ func TestSimulateGolden(t *testing.T) {
 		{"huge", ExitUsage, "huge.csv"},
 		{"time", ExitUsage, "time.csv"}, {"unsorted", ExitUsage, "unsorted.csv"}, {"twice", ExitUsage, "twice.csv"},
 		{"gap", ExitUsage, "gap.csv"},
-		{"uneven", ExitUsage, "uneven.csv"}, {"escape", ExitUsage, "escape.csv"}, {"missing", ExitError, "missing.csv"},
+		{"uneven", ExitUsage, "uneven.csv"}, {"escape", ExitUsage, "escape.csv"}, {"missing", ExitUsage, "missing.csv"},
 		{"none", ExitUsage, ""}, {"unit", ExitUsage, "spike.csv|--unit|watts"},
 		{"axis", ExitUsage, "spike.csv|--axis|diagonal"},
 		{"target", ExitUsage, "spike.csv|--target|700%"}, {"against", ExitUsage, "spike.csv|--against|hpa,borg"},
@@ -82,7 +82,7 @@ func TestSimulateGolden(t *testing.T) {
 		{"delay", ExitUsage, "spike.csv|--start-delay|-3s"},
 		{"output", ExitUsage, "spike.csv|-o|xml"}, {"plot-kind", ExitUsage, "spike.csv|--plot|a.gif"},
 		{"two-plots", ExitUsage, "spike.csv|step.csv|--plot|a.svg"},
-		{"policy-bad", ExitConfig, "spike.csv|--policy|bad.txt"}, {"policy-missing", ExitError,
+		{"policy-bad", ExitConfig, "spike.csv|--policy|bad.txt"}, {"policy-missing", ExitUsage,
 			"spike.csv|--policy|none.txt"},
 		{"generate", ExitOK, "--generate|diurnal|--hours|0.1"}, {"generate-shape", ExitUsage, "--generate|square"},
 		{"generate-hours", ExitUsage, "--generate|step|--hours|NaN"},
@@ -236,7 +236,7 @@ func TestSimulateCannotWrite(t *testing.T) {
 	for _, flag := range []string{"--steps", "--plot"} {
 		file := filepath.Join("nowhere", "a.svg")
 		if got := invoke(t, &fakeClient{}, nil, "simulate", "spike.csv", "--against", "hpa", flag,
-			file); got.code != ExitError || !strings.Contains(got.err, file) {
+			file); got.code != ExitUsage || !strings.Contains(got.err, file) {
 			t.Errorf("%s: %+v", flag, got)
 		}
 	}

@@ -47,7 +47,7 @@ func (o *controllers) here(ctx context.Context, _ knowledge.NodeID, ref string) 
 	if err != nil {
 		return api.ContainerPlan{}, err
 	}
-	return view.Decision(&u, o.of(u.Container.Service), time.Now()), nil
+	return view.Decision(&u, o.host.machine().CPUs, o.of(u.Container.Service), time.Now()), nil
 }
 
 // of are those that take part in decisions about a service: its owner, and the warm nodes.

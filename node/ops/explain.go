@@ -45,7 +45,8 @@ func (e explain) here(ctx context.Context, _ knowledge.NodeID, ref string) (out 
 	if err != nil {
 		e.host.log.Debug().Err(err).Msg("cannot read the history")
 	}
-	from := view.Explanation{Unit: &u, Verdicts: verdicts, Records: records, Source: e.source, Node: e.host.name}
+	from := view.Explanation{Unit: &u, Verdicts: verdicts, Records: records, Source: e.source, Node: e.host.name,
+		CPUs: e.host.machine().CPUs}
 	out = view.Explain(&from, time.Now())
 	e.owner(&out, &u)
 	return out, nil

@@ -105,7 +105,7 @@ func (o metrics) Predict(ctx context.Context, ref string, window time.Duration) 
 	if err != nil {
 		return api.Predictions{}, loopError(err)
 	}
-	return view.Predictions(&u, points, o.host.machine().Memory, window, now), nil
+	return view.Predictions(&u, points, o.host.machine(), window, now), nil
 }
 
 // WireHistory is the history of a container in the form of the wire contract, newest first.

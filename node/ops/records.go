@@ -38,14 +38,14 @@ type records struct {
 // here is the history of a container, of a service, or without a name of all on this host,
 // newest first.
 func (o records) here(ctx context.Context, q api.RecordsRequest) (api.History, error) {
-	name, err := o.host.canonical(ctx, q.Name)
-	if err != nil {
-		return api.History{}, err
+	var err error
+	if q.Name != "" {
+		if q.Name, err = o.host.canonical(ctx, q.Name); err != nil {
+			return api.History{}, err
+		}
 	}
-	q.Name = name
 	h := api.History{Schema: api.Schema, Name: q.Name, Changes: []api.Change{}}
 	f := store.Filter{Service: knowledge.ServiceKey(q.Name), Limit: min(q.Limit, api.MaxRecords)}
-	var err error
 	if q.Name != "" {
 		var u mape.ContainerStatus
 		if u, _, err = o.host.loop.Find(ctx, q.Name); err == nil {

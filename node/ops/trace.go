@@ -9,6 +9,7 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/knowledge/history"
 	"github.com/effiscale/effiscale/node/api"
+	"github.com/effiscale/effiscale/node/view"
 )
 
 const (
@@ -85,6 +86,11 @@ func (o trace) here(ctx context.Context, _ knowledge.NodeID, q api.TraceRequest)
 		Start: t.Start.UTC(), Step: t.Step.Seconds(), Values: t.Demand, Peaks: t.Peak, Gaps: t.Gaps,
 		Filled: t.Filled, Throttled: t.Throttled, Host: o.host.name,
 		Policy: o.host.policyOf(ctx, service),
+	}
+	for _, values := range [][]float64{out.Values, out.Peaks} {
+		for i, v := range values {
+			values[i] = view.Round(v)
+		}
 	}
 	if q.Resource == knowledge.ResourceMemory.String() {
 		out.Unit, out.Values, out.Peaks, out.Throttled = "bytes", t.Memory, t.Memory, 0

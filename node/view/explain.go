@@ -18,6 +18,7 @@ type Explanation struct {
 	Records  []knowledge.Record       // of the container, newest first
 	Source   string                   // of the samples
 	Node     string                   // the name of this node
+	CPUs     int                      // of the host; 0: not known
 }
 
 // Explain is everything about one container of this host; it names this node as the owner.
@@ -26,7 +27,7 @@ func Explain(e *Explanation, now time.Time) api.Explain {
 	out := api.Explain{
 		Schema: api.Schema, Container: Container(c, now), Node: e.Node, Owner: e.Node,
 		ManagedSince: c.Marks.Since.UTC(), Signals: signals(c), Thresholds: thresholds(c, now),
-		Forecasts: forecastViews(c), Patterns: patterns(c), Envelope: envelopeView(&c.Envelope),
+		Forecasts: forecastViews(c, float64(e.CPUs)), Patterns: patterns(c), Envelope: envelopeView(&c.Envelope),
 		Conditions: conditions(c, e.Source, now), Wishes: wishes(c), Rejected: rejected(c, now), History: []api.Change{},
 		ServiceLabels: serviceLabels(&c.Policy.Service), Runtime: runtimeView(c),
 		LimitsInForce: api.LimitsInForce{OriginalKept: c.OriginalKept, KernelCPU: coresOf(c.Window.Quota),

@@ -11,28 +11,34 @@ import (
 	"github.com/effiscale/effiscale/node/api"
 )
 
-// forecastView is the forecast for one horizon.
-func forecastView(o *service.Outlook) api.Forecast {
+// forecastView is the forecast for one horizon, at most the cores that the host has; 0: they are
+// not known.
+func forecastView(o *service.Outlook, cores float64) api.Forecast {
+	expected, upper := o.Peak, o.Upper.Cores()
+	capped := cores > 0 && max(expected, upper) > cores
+	if capped {
+		expected, upper = min(expected, cores), min(upper, cores)
+	}
 	return api.Forecast{
-		Horizon: o.Horizon.Seconds(), Expected: o.Peak, Upper: o.Upper.Cores(), Level: o.Level, Coverage: o.Coverage,
+		Horizon: o.Horizon.Seconds(), Expected: expected, Upper: upper, Capped: capped, Level: o.Level, Coverage: o.Coverage,
 		Gain: o.Gain, ScoredFor: o.ScoredFor.Seconds(), Member: o.Member, Period: o.Period.Seconds(), Trusted: o.Proven(),
 	}
 }
 
-func forecastViews(c *mape.ContainerStatus) []api.Forecast {
+func forecastViews(c *mape.ContainerStatus, cores float64) []api.Forecast {
 	var out []api.Forecast
 	for i := range c.Outlooks {
-		out = append(out, forecastView(&c.Outlooks[i]))
+		out = append(out, forecastView(&c.Outlooks[i], cores))
 	}
 	return out
 }
 
 // nextForecast is the one that may raise a floor; nil: there is none.
-func nextForecast(c *mape.ContainerStatus) *api.Forecast {
+func nextForecast(c *mape.ContainerStatus, cores float64) *api.Forecast {
 	if c.Ahead.Level == 0 {
 		return nil
 	}
-	v := forecastView(&c.Ahead)
+	v := forecastView(&c.Ahead, cores)
 	return &v
 }
 
@@ -47,8 +53,9 @@ const (
 // Predictions are forecasts of use in the next window, one value each 10 s: of CPU by the
 // service's forecasters where it has any, of all else from points of the last minutes.
 func Predictions(
-	c *mape.ContainerStatus, points []knowledge.Point, memory knowledge.Bytes, window time.Duration, now time.Time,
+	c *mape.ContainerStatus, points []knowledge.Point, host knowledge.Host, window time.Duration, now time.Time,
 ) api.Predictions {
+	memory := host.Memory
 	cpu, mem := steps(points, memory, now)
 	count := max(int(window/predictStep), 1)
 	p := api.Predictions{CPU: forecast.Holt(cpu, count), Memory: forecast.Holt(mem, count)}
@@ -59,7 +66,19 @@ func Predictions(
 		}
 	}
 	p.Insufficient = p.CPU == nil
+	bound(p.CPU, float64(host.CPUs))
+	bound(p.Memory, 1)
 	return p
+}
+
+// bound rounds forecasts and bounds them by what there is; 0: that is not known.
+func bound(values []float64, most float64) {
+	for i, v := range values {
+		if most > 0 {
+			v = min(v, most)
+		}
+		values[i] = Round(v)
+	}
 }
 
 // steps are the means of the last minutes, one each 10 s of which there is a point.
@@ -69,7 +88,7 @@ func steps(points []knowledge.Point, memory knowledge.Bytes, now time.Time) (cpu
 		count := 0
 		for _, p := range points {
 			if p.At >= at.UnixNano() && p.At < at.Add(predictStep).UnixNano() {
-				c += float64(p.CPU)
+				c += decimal(p.CPU)
 				m += memoryShare(p.WorkingSet, p.MemoryLimit, memory)
 				count++
 			}

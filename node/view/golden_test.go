@@ -262,8 +262,9 @@ func TestGoldenContainer(t *testing.T) {
 				Decision api.ContainerPlan
 			}{
 				textsOf(problems(u, 4)),
-				Explain(&Explanation{Unit: u, Verdicts: verdicts, Records: history(), Source: "kernel files", Node: "alpha"}, now),
-				Decision(u, []string{"alpha", "beta"}, now),
+				Explain(&Explanation{Unit: u, Verdicts: verdicts, Records: history(), Source: "kernel files", Node: "alpha",
+					CPUs: 8}, now),
+				Decision(u, 8, []string{"alpha", "beta"}, now),
 			})
 		})
 	}
@@ -357,9 +358,9 @@ func TestGoldenWire(t *testing.T) {
 	o.Horizon = 30 * time.Second
 	ahead.Outlooks = []service.Outlook{o}
 	golden(t, "wire-predictions", map[string]api.Predictions{
-		"points":     Predictions(u, points, gib, time.Minute, now),
-		"forecaster": Predictions(ahead, nil, gib, time.Minute, now),
-		"nothing":    Predictions(u, nil, gib, time.Minute, now),
+		"points":     Predictions(u, points, knowledge.Host{CPUs: 8, Memory: gib}, time.Minute, now),
+		"forecaster": Predictions(ahead, nil, knowledge.Host{CPUs: 8, Memory: gib}, time.Minute, now),
+		"nothing":    Predictions(u, nil, knowledge.Host{CPUs: 8, Memory: gib}, time.Minute, now),
 	})
 }
 

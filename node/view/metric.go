@@ -1,6 +1,7 @@
 package view
 
 import (
+	"math"
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
@@ -64,15 +65,21 @@ func Metrics(ref string, c *mape.ContainerStatus, points []knowledge.Point, memo
 	return out
 }
 
+// Round rounds cores, shares and the like to a millionth, which is more than is measured: half
+// of the figures were stored as float32, and 0.1 would be printed as 0.10000000149.
+func Round(v float64) float64 { return math.Round(v*1e6) / 1e6 }
+
+func decimal(f float32) float64 { return Round(float64(f)) }
+
 // past is a metric as a point keeps it; what that does not keep is as it is now.
 func past(m api.Metric, p knowledge.Point, memory knowledge.Bytes) api.Metric {
 	m.Timestamp = time.Unix(0, p.At).UTC()
-	m.CPUUsage, m.ThrottledRatio = float64(p.CPU), float64(p.Throttled)
+	m.CPUUsage, m.ThrottledRatio = decimal(p.CPU), decimal(p.Throttled)
 	m.WorkingSet, m.MemoryLimit = int64(p.WorkingSet), bytesOf(p.MemoryLimit)
 	m.MemoryUsage = memoryShare(p.WorkingSet, p.MemoryLimit, memory)
 	m.CPULimit, m.CPUUtilization = nil, nil
 	if p.CPULimit > 0 {
-		limit, share := float64(p.CPULimit), float64(p.CPU/p.CPULimit)
+		limit, share := decimal(p.CPULimit), decimal(p.CPU/p.CPULimit)
 		m.CPULimit, m.CPUUtilization = &limit, &share
 	}
 	return m

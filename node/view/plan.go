@@ -36,10 +36,10 @@ func named(c *knowledge.Container, name string) bool {
 }
 
 // Decision is the plan for one container in the form of the wire contract.
-func Decision(c *mape.ContainerStatus, controllers []string, now time.Time) api.ContainerPlan {
+func Decision(c *mape.ContainerStatus, cpus int, controllers []string, now time.Time) api.ContainerPlan {
 	p := api.ContainerPlan{
 		Action: "no_action", Plan: planItems(c), Controllers: controllers, Confidence: confidence(c, now),
-		Forecast: nextForecast(c), Pattern: patternOf(c),
+		Forecast: nextForecast(c, float64(cpus)), Pattern: patternOf(c),
 	}
 	_, p.Reason = State(c, now)
 	for _, item := range p.Plan {

@@ -9,7 +9,7 @@ import (
 )
 
 // services are the services of this host with a running container, by name.
-func services(containers []mape.ContainerStatus, owner string) []api.ServiceView {
+func services(containers []mape.ContainerStatus, owner string, cores float64) []api.ServiceView {
 	views := map[string]*api.ServiceView{}
 	var names []string
 	for i := range containers {
@@ -22,7 +22,7 @@ func services(containers []mape.ContainerStatus, owner string) []api.ServiceView
 		if v == nil {
 			v = &api.ServiceView{
 				Name: key, Owner: owner, CPULimit: new(float64), MemoryLimit: new(int64), Paused: pauseText(c),
-				Forecast: nextForecast(c), Pattern: patternOf(c),
+				Forecast: nextForecast(c, cores), Pattern: patternOf(c),
 			}
 			views[key] = v
 			names = append(names, key)

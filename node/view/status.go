@@ -62,7 +62,7 @@ func Status(
 		addAll(&s, bad)
 		s.Degraded = s.Degraded || len(bad) > 0
 	}
-	s.Services = services(containers, d.Name)
+	s.Services = services(containers, d.Name, float64(d.Machine.CPUs))
 	s.Summary = summary(records)
 	s.Summary.DriftRepaired = sum.Repaired
 	s.Summary.SavedCPU, s.Summary.SavedMemory = Saved(containers)
