@@ -108,7 +108,7 @@ func (c *Config) apiKeys() []binding {
 		},
 		{
 			section: "api", name: "socket_group", restart: true,
-			help:  "group that may use the socket, if it exists; empty: root only",
+			help:  "group that may use the socket and change limits over loopback, if it exists; empty: root only",
 			field: textField{&c.API.SocketGroup, optional(checkName), nameWords + "; or empty"},
 		},
 		file("tokens_file", &c.API.TokensFile, "bearer tokens, one \"role:sha256[:name]\" a line; required beyond loopback"),
