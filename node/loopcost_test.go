@@ -31,6 +31,11 @@ type listing struct {
 	inspected atomic.Int64
 }
 
+// allowing is an Engine that refuses no update.
+type allowing struct{ containerEngine }
+
+func (allowing) UpdateRefused() string { return "" }
+
 var errNotHere = errors.New("not in this test")
 
 func (l *listing) List(context.Context) ([]knowledge.Container, error) { return l.all, nil }
@@ -281,7 +286,7 @@ func loopCost(t *testing.T, all []knowledge.Container, idle, span time.Duration)
 	defer s.Close()
 	cfg := config.Defaults()
 	cfg.Monitor.IdleEvery = idle
-	n := &Node{}
+	n := &Node{engine: allowing{}}
 	n.machine.described.Store(&knowledge.Host{CPUs: 2, Memory: 8 * knowledge.GiB})
 	metrics := api.NewMetrics("test")
 	ready := make(chan struct{})
