@@ -189,6 +189,9 @@ func (r Reason) text() string {
 		return text
 	case r.Rule == RuleForecastWorse && r.Args[0] < 0:
 		return "forecast error was {-0 percent} above \"same as now\" in {1 seconds}: not used"
+	case r.Rule == RuleMemoryFloor && r.Args[2] > 0:
+		return "would be {0 bytes}; recent use, and shared memory of {2 bytes} that is mapped and not used yet, " +
+			"require at least {1 bytes}"
 	case r.Rule == RuleMemoryProfile && r.Args[2] > 0:
 		return "uses {0 bytes}, and a margin of {01 bytes}"
 	case r.Rule == RuleUnused && r.Note != "":

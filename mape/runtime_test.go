@@ -21,6 +21,9 @@ func TestRow118BuffersThatAreNotUsedYet(t *testing.T) {
 	if r := h.container(b).reading.life.runtime; r.Name != "PostgreSQL" {
 		t.Errorf("recognised %+v", r)
 	}
+	if d := h.container(b).planned[knowledge.ResourceMemory].Decision; !strings.Contains(d.Reason.String(), "mapped") {
+		t.Errorf("the reason: %s", d.Reason)
+	}
 	b.processes = []string{"java"}
 	h.pass(5 * time.Minute)
 	if l := h.container(b).reading.life; l.runtime.Name != "PostgreSQL" || l.looks != 2 {

@@ -233,7 +233,8 @@ func (g *memoryController) shrink(d knowledge.Decision, a *memoryInput) knowledg
 			return because(d, knowledge.Because(knowledge.RuleMemoryNotCalm, a.now.Sub(g.oomAt).Seconds(),
 				a.p.OOMProtect.Seconds()))
 		default:
-			return because(d, knowledge.Because(knowledge.RuleMemoryFloor, float64(a.want), float64(low)))
+			return because(d, knowledge.Because(knowledge.RuleMemoryFloor, float64(a.want), float64(low),
+				float64(a.w.Reserved)))
 		}
 		return because(d, knowledge.Because(knowledge.RuleSteady, float64(a.use), float64(limit)))
 	}
