@@ -34,7 +34,7 @@ func raised(t *testing.T) (*host, *box) {
 // start starts b with the limits that the Engine has on record.
 func (h *host) start(b *box) {
 	h.mu.Lock()
-	b.c.State, b.gone, b.kernel = knowledge.StateRunning, false, b.engine
+	b.c.State, b.gone, b.kernel, b.c.StartedAt = knowledge.StateRunning, false, b.engine, h.now
 	h.mu.Unlock()
 	h.emit(knowledge.EventStart, b)
 }

@@ -270,7 +270,6 @@ func (l *Loop) event(now time.Time, ev knowledge.Event) {
 func (l *Loop) started(now time.Time, c *container) {
 	c.State = knowledge.StateRunning
 	c.Inspected = false
-	c.Restarts++
 	c.settled, c.reading.attachAt = false, time.Time{}
 	l.exec.Restarted(now, &c.Container)
 	c.Window.Quota, c.Window.MemoryLimit = c.Marks.Engine.CPU, c.Marks.Engine.Memory // until they are read

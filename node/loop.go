@@ -106,7 +106,7 @@ func (n *Node) settings(cfg *config.Config) mape.Settings {
 				})
 			}
 			n.boundByHost(cfg, &p)
-			if p.Mode == knowledge.ModeAuto && n.engine.UpdateRefused() != "" {
+			if p.Mode == knowledge.ModeAuto && n.engine != nil && n.engine.UpdateRefused() != "" {
 				p.Mode = knowledge.ModeObserve
 			}
 			return p

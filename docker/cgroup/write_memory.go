@@ -14,6 +14,9 @@ import (
 // pageSize is what the kernel rounds a memory limit down to.
 const pageSize = 4096
 
+// noneV1 is no limit on v1, as the kernel prints it: the most pages.
+const noneV1 = "9223372036854771712"
+
 // SetMemory writes the memory limit straight to the kernel, past the Engine: mem 0
 // lifts it. total is memory and swap together, as Docker counts; -1 is no bound on swap,
 // and with mem 0 there is none either. A kernel that does not account for swap gets the
@@ -85,7 +88,7 @@ func writeMemoryV1(dir int, mem, total knowledge.Bytes) error {
 	const memName, totalName = "memory.limit_in_bytes", "memory.memsw.limit_in_bytes"
 	old, err := numberAt(dir, totalName)
 	if errors.Is(err, unix.ENOENT) { // swap is not accounted for
-		return writeAt(dir, memName, orNone(mem, "-1"))
+		return writeAt(dir, memName, orNone(mem, noneV1))
 	}
 	if err != nil {
 		return err
@@ -95,10 +98,10 @@ func writeMemoryV1(dir int, mem, total knowledge.Bytes) error {
 		return err
 	}
 	write := func(first, second string, to, then knowledge.Bytes, back int64) error {
-		if err := writeAt(dir, first, orNone(to, "-1")); err != nil {
+		if err := writeAt(dir, first, orNone(to, noneV1)); err != nil {
 			return err
 		}
-		if err := writeAt(dir, second, orNone(then, "-1")); err != nil {
+		if err := writeAt(dir, second, orNone(then, noneV1)); err != nil {
 			return errors.Join(err, writeAt(dir, first, strconv.FormatInt(back, 10)))
 		}
 		return nil

@@ -305,3 +305,75 @@ func FuzzHost(f *testing.F) {
 		}
 	})
 }
+
+// TestSetMemory makes one change after another in a tree of each version: memory, and memory
+// and swap together. FAULTS row 101.
+func TestSetMemory(t *testing.T) {
+	v1, v2 := tree(t, "v1", Options{}), tree(t, "v2-systemd", Options{})
+	for _, add := range []struct {
+		h               *Host
+		beside, name, v string
+	}{{v1, "memory.limit_in_bytes", "memory.memsw.limit_in_bytes", "9223372036854771712\n"},
+		{v2, "memory.max", "memory.swap.max", "max\n"}} {
+		dir := filepath.Dir(filesNamed(t, add.h, add.beside)[0])
+		if err := os.WriteFile(filepath.Join(dir, add.name), []byte(add.v), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c1, c2 := attach(t, v1), attach(t, v2)
+	const m = knowledge.MiB
+	for _, step := range []struct {
+		mem, total knowledge.Bytes
+		v1, v2     string // memory, and memory with swap; v2: swap alone
+	}{
+		{128 * m, 256 * m, "134217728 268435456", "134217728 134217728"},
+		{48*m + 5, 48 * m, "50331648 50331648", "50331648 0"}, // whole pages; swap is never less than none
+		{512 * m, -1, "536870912 " + noneV1, "536870912 max"},
+		{256 * m, 300 * m, "268435456 314572800", "268435456 46137344"},
+		{0, 0, noneV1 + " " + noneV1, "max max"},
+	} {
+		for _, c := range []*Container{c1, c2} {
+			if err := c.SetMemory(step.mem, step.total); err != nil {
+				t.Fatalf("%d, %d: %v", step.mem, step.total, err)
+			}
+		}
+		if got := first(t, v1, "memory.limit_in_bytes") + " " + first(t, v1, "memory.memsw.limit_in_bytes"); got != step.v1 {
+			t.Errorf("v1: %d, %d: wrote %q, want %q", step.mem, step.total, got, step.v1)
+		}
+		if got := first(t, v2, "memory.max") + " " + first(t, v2, "memory.swap.max"); got != step.v2 {
+			t.Errorf("v2: %d, %d: wrote %q, want %q", step.mem, step.total, got, step.v2)
+		}
+	}
+	for _, bad := range [][2]knowledge.Bytes{{-1, 0}, {0, -2}, {knowledge.MaxBytes + 1, 0}, {0, knowledge.MaxBytes + 1}} {
+		if c2.SetMemory(bad[0], bad[1]) == nil {
+			t.Errorf("%v: accepted", bad)
+		}
+	}
+	if got := first(t, v2, "memory.max"); got != "max" {
+		t.Errorf("a refused limit was written: %q", got)
+	}
+}
+
+// TestSetMemoryOfANewStart: a container that was started again has another directory in the
+// same place, and keeps what it started with. FAULTS row 103.
+func TestSetMemoryOfANewStart(t *testing.T) {
+	h := tree(t, "v2-systemd", Options{})
+	c := attach(t, h)
+	file := filesNamed(t, h, "memory.max")[0]
+	dir := filepath.Dir(file)
+	if err := os.Rename(dir, dir+"-old"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte("max\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.SetMemory(64*knowledge.MiB, 64*knowledge.MiB); !errors.Is(err, ErrGone) || !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%v", err)
+	}
+	if got, err := os.ReadFile(file); err != nil || string(got) != "max\n" {
+		t.Errorf("the new start has %q, %v", got, err)
+	}
+}
