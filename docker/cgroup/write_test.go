@@ -370,7 +370,8 @@ func TestSetMemoryOfANewStart(t *testing.T) {
 	if err := os.WriteFile(file, []byte("max\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.SetMemory(64*knowledge.MiB, 64*knowledge.MiB); !errors.Is(err, ErrGone) || !errors.Is(err, fs.ErrNotExist) {
+	err := c.SetMemory(64*knowledge.MiB, 64*knowledge.MiB)
+	if !errors.Is(err, ErrGone) || !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("%v", err)
 	}
 	if got, err := os.ReadFile(file); err != nil || string(got) != "max\n" {
