@@ -3,6 +3,7 @@ package mape
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
@@ -112,6 +113,17 @@ func (l *Loop) Containers(ctx context.Context) (all []ContainerStatus, sum Summa
 // freshWithin is how long a name that is not known waits for a listing.
 const freshWithin = 2 * time.Second
 
+// knows reports whether a reference is the name of a service that has containers, whole or without
+// its project.
+func knows(services *service.Registry, ref string) bool {
+	for s := range services.All() {
+		if key := string(s.Key); s.Replicas.Total > 0 && (key == ref || strings.HasSuffix(key, "/"+ref)) {
+			return true
+		}
+	}
+	return false
+}
+
 // with runs f for the container that ref names. One that is not known may have been started
 // just now: the Engine is asked once.
 func (l *Loop) with(ctx context.Context, ref string, f func(c *container)) error {
@@ -121,7 +133,7 @@ func (l *Loop) with(ctx context.Context, ref string, f func(c *container)) error
 		var c *container
 		if c, findErr = l.containers.find(ref); findErr == nil {
 			f(c)
-		} else if errors.Is(findErr, ErrUnknown) && listed == nil {
+		} else if errors.Is(findErr, ErrUnknown) && listed == nil && !knows(l.services, ref) {
 			listed = l.listing.fresh()
 		}
 	}

@@ -126,6 +126,20 @@ func TestJustStarted(t *testing.T) {
 		}
 		r.e.Remove(next)
 	}
+	r.e.Run(dockertest.Spec{Name: "web-1", Labels: map[string]string{"effiscale.enable": "true", "effiscale.service": "web"}})
+	r.soon(10*time.Second, "the service", func() bool {
+		_, err := r.n.ops.Records(t.Context(), api.RecordsRequest{Name: "web-1", Limit: 1})
+		return err == nil
+	})
+	listings := r.e.Calls(dockertest.List)
+	for range 20 { // the name of a service needs no listing
+		if _, err := r.n.ops.Records(t.Context(), api.RecordsRequest{Name: "web", Limit: 1}); err != nil {
+			t.Errorf("history of the service: %v", err)
+		}
+	}
+	if n := r.e.Calls(dockertest.List) - listings; n > 2 {
+		t.Errorf("%d listings for the name of a service", n)
+	}
 	if _, err := r.n.ops.Explain(t.Context(), api.ExplainRequest{Name: "nobody"}); api.KindOf(err) != api.KindNotFound {
 		t.Errorf("nobody: %v", err)
 	}
