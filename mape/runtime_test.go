@@ -58,3 +58,22 @@ func TestRow117ARuntimeThatDoesNotGrow(t *testing.T) {
 		t.Errorf("the reason is not in the history: %+v", h.begun)
 	}
 }
+
+// Row 113 in the loop: a first limit takes most of the page cache, and what was in use before it is
+// no reason to raise it again.
+func TestRow113FirstLimitIsNotRaised(t *testing.T) {
+	h := newHost(t, options{})
+	b := h.run("idle-db", knowledge.Limits{}, nil)
+	b.demand, b.anon, b.cache = 0.02, 80*mib, 1300*mib
+	h.pass(70 * time.Second)
+	first := b.kernel.Memory
+	if first == 0 || first > 200*mib {
+		t.Fatalf("the first limit of 80 MiB and 1.3 GiB of page cache is %s", first)
+	}
+	for range 120 {
+		h.pass(time.Second)
+		if b.kernel.Memory > first {
+			t.Fatalf("raised from %s to %s: %s", first, b.kernel.Memory, h.begun[len(h.begun)-1].Reason)
+		}
+	}
+}

@@ -63,7 +63,11 @@ func (g *memoryController) unused(a *memoryInput, low knowledge.Bytes) knowledge
 	}
 	want := withMargin(r.high, a.now.Sub(a.w.Since), a.p)
 	to := min(max(roundUp(max(want, a.want, low), stepGrain), a.bounds.Min, min(r.from, limit)), a.bounds.Max)
-	if float64(to) > shrinkStep*float64(limit) {
+	worth := shrinkStep
+	if a.learned { // a raise is ahead of a leak for hours
+		worth = worthRaised
+	}
+	if float64(to) > worth*float64(limit) {
 		return 0
 	}
 	return to

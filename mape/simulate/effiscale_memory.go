@@ -102,7 +102,8 @@ func (p *memoryLoop) observe(s *Seen, now time.Time) {
 	w := &p.window
 	used := s.Usage / float64(max(s.Replicas(), 1))
 	use := knowledge.Bytes(used)
-	w.At, w.Interval, w.Reaction, w.Samples = now, s.Dt, s.Dt, w.Samples+1
+	w.At, w.Interval, w.Samples = now, s.Dt, w.Samples+1
+	w.Reaction = 2 * s.Dt / 3 // so that growth is covered until the next look
 	w.Growth = max(used-p.rise, 0) / s.Dt.Seconds()
 	if w.Samples == 1 {
 		w.Growth = 0
