@@ -160,6 +160,14 @@ func TestRow117UnusedIsReverted(t *testing.T) {
 	b.w.Hard = 480 * mib
 	expect(t, "what it needs it gets", b.memory(), knowledge.Grow, knowledge.RuleMemoryTight)
 
+	b.w.Hard, b.w.RefaultRate, b.w.MemoryPressure.Some10 = 200*mib, 0, 0
+	b.apply(knowledge.Decision{Resource: knowledge.ResourceMemory, Verb: knowledge.Grow, From: int64(512 * mib),
+		To: int64(700 * mib), Reason: knowledge.Because(knowledge.RuleTimeToFull)})
+	b.later(3 * time.Minute)
+	expect(t, "the second raise stays longer", b.memory(), knowledge.Hold, knowledge.RuleMemoryNotCalm)
+	b.later(2 * time.Minute)
+	expect(t, "and is reverted, too", b.memory(), knowledge.Shrink, knowledge.RuleUnused)
+
 	b = raised(520 * mib)
 	b.w.MemoryUsage = 520 * mib
 	b.later(5 * time.Minute)

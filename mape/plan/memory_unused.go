@@ -17,6 +17,10 @@ type memoryRaise struct {
 	cache bool
 	until time.Time
 	wait  time.Duration
+	// patience is how long the next raise may stay unused: longer after each that was
+	// reverted within a day, so that what comes again and again finds its limit.
+	patience   time.Duration
+	revertedAt time.Time
 }
 
 const (
@@ -50,14 +54,25 @@ func (r *memoryRaise) lowered(now time.Time, d knowledge.Decision) {
 	if unused && knowledge.Bytes(d.To) > r.from { // a guard bounded the step: the next one follows
 		return
 	}
+	if unused {
+		r.patience, r.revertedAt = min(2*r.waits(now), keepRaised), now
+	}
 	r.from, r.high, r.cache = 0, 0, false
+}
+
+// waits is how long a raise may stay unused now.
+func (r *memoryRaise) waits(now time.Time) time.Duration {
+	if now.Sub(r.revertedAt) > 24*time.Hour {
+		return unusedAfter
+	}
+	return max(r.patience, unusedAfter)
 }
 
 // unused is the limit that a raise which was not used goes back to; 0: it was used, or it is
 // too soon. A raise after an OOM kill is protected.
 func (g *memoryController) unused(a *memoryInput, low knowledge.Bytes) knowledge.Bytes {
 	r, limit := &g.raise, a.w.MemoryLimit
-	if r.from == 0 || r.from >= limit || left(a.now, g.grewAt, unusedAfter) > 0 ||
+	if r.from == 0 || r.from >= limit || left(a.now, g.grewAt, r.waits(a.now)) > 0 ||
 		a.f.MemoryCalm < unusedAfter || left(a.now, g.oomAt, a.p.OOMProtect) > 0 {
 		return 0
 	}
