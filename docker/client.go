@@ -205,7 +205,7 @@ func (c *Client) do(ctx context.Context, op operation, id string, timeout time.D
 func (c *Client) shortcut(op operation, id string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return &Error{Op: op.name, ID: id, Kind: c.lastKind, Message: "circuit breaker open: " + c.lastErr}
+	return &Error{Op: op.name, ID: id, Kind: c.lastKind, unsent: true, Message: "circuit breaker open: " + c.lastErr}
 }
 
 // attach returns the session, and negotiates one if there is none: one caller at a

@@ -255,16 +255,17 @@ func limitsOf(r *container.Resources) knowledge.Limits {
 	return l
 }
 
-// cpuOf converts a quota in microseconds per period to cores; no quota is 0.
+// cpuOf converts a quota in microseconds per period to cores, rounded up, so that it gives the
+// same quota when it is converted back and cut; no quota is 0.
 func cpuOf(quota int64, period time.Duration) knowledge.NanoCPU {
 	switch {
 	case quota <= 0:
 		return 0
-	case quota > math.MaxInt64/int64(time.Second):
+	case quota > math.MaxInt64/int64(2*time.Second):
 		return knowledge.MaxCPU
 	}
 	us := max(period.Microseconds(), 1)
-	return min(knowledge.NanoCPU(quota*int64(knowledge.OneCPU)/us), knowledge.MaxCPU)
+	return min(knowledge.NanoCPU((quota*int64(knowledge.OneCPU)+us-1)/us), knowledge.MaxCPU)
 }
 
 // hazardsOf names why an update could do harm: updates rewrite device rules and can take

@@ -44,6 +44,7 @@ type Error struct {
 	Message string // of the Engine, runc or the kernel; one line, at most 512 bytes
 	Status  int    // HTTP status; 0: there was no answer
 	early   bool   // the caller's deadline was too short to blame the Engine
+	unsent  bool   // the Engine was not reached
 	cause   error
 }
 
@@ -58,6 +59,9 @@ func (e *Error) Error() string {
 	}
 	return fmt.Sprintf("cannot %s: %s", what, e.Message)
 }
+
+// Unsent reports that the request did not reach the Engine, so that it had no effect.
+func (e *Error) Unsent() bool { return e.unsent }
 
 // Unwrap is the cause, such as context.Canceled or fs.ErrPermission.
 func (e *Error) Unwrap() error { return e.cause }
@@ -155,8 +159,9 @@ func (c *Client) classify(op operation, id string, x *exchange, err error) *Erro
 		e.early = x.waited() < x.enough
 		e.Message = fmt.Sprintf("no answer within %s", x.waited().Round(100*time.Millisecond))
 	case status == 0 && errors.Is(x.dialErr(), fs.ErrPermission):
-		e.Kind, e.Message, e.cause = KindPermission, c.permissionHelp(), fs.ErrPermission
+		e.Kind, e.Message, e.cause, e.unsent = KindPermission, c.permissionHelp(), fs.ErrPermission, true
 	case status == 0:
+		e.unsent = x.dialErr() != nil
 		e.Kind, e.Message = KindUnreachable, clean(c.dialHelp(x.dialErr(), err))
 	case refusedStatus(op.name, status, x.json.Load(), err.Error()):
 		e.Kind, e.Message = KindDenied, c.current().deniedText(op.name, status, e.Message)

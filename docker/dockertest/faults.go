@@ -48,8 +48,13 @@ type Fault struct {
 	StopFirst bool
 	// Stale: an inspect returns the record before the last update.
 	Stale bool
+	// Stopped: after Delay, or Heal, the request is executed even if the client gave up: an
+	// Engine that was stopped, and goes on.
+	Stopped bool
 	// After: the request is executed first.
 	After bool
+	// Late: the request is executed, and so much later answered.
+	Late time.Duration
 	// Drop: the connection is closed without an answer.
 	Drop bool
 	// Status, with Message as the Engine's JSON; Body, with Type, is sent as it is.
@@ -119,8 +124,11 @@ func (a api) applyFault(f *Fault, w http.ResponseWriter, r *http.Request, q *req
 	q.stale = f.Stale
 	a.mu.Unlock()
 	truth := httptest.NewRecorder()
-	if f.After || f.Truncate {
+	if f.After || f.Truncate || f.Late > 0 {
 		a.handle(truth, r, q)
+	}
+	if f.Late > 0 && !a.wait(&Fault{Delay: f.Late}, r) {
+		panic(http.ErrAbortHandler)
 	}
 	switch {
 	case f.Drop:
@@ -134,7 +142,7 @@ func (a api) applyFault(f *Fault, w http.ResponseWriter, r *http.Request, q *req
 	case f.Truncate:
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write(truth.Body.Bytes()[:truth.Body.Len()/2])
-	case f.After:
+	case f.After, f.Late > 0:
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(truth.Code)
 		_, _ = w.Write(truth.Body.Bytes())
@@ -154,12 +162,16 @@ func (a api) wait(f *Fault, r *http.Request) bool {
 		defer timer.Stop()
 		late = timer.C
 	}
+	gone := r.Context().Done()
+	if f.Stopped {
+		gone = nil
+	}
 	select {
 	case <-late:
 		return true
 	case <-healed:
 		return true
-	case <-r.Context().Done():
+	case <-gone:
 	case <-down:
 	}
 	return false
