@@ -104,6 +104,7 @@ const (
 	RuleBadLabel      Rule = "bad-label"      // Note: the problem
 	RulePaused        Rule = "paused"         // seconds left; Note: "" or "down"
 	RuleExternal      Rule = "external"       // seconds left
+	RuleHeld          Rule = "held"           // seconds left; who set the limit
 	RulePinned        Rule = "pinned"         // an external limit outside the policy
 	RuleOriginal      Rule = "original"       // the original limits are not recorded yet
 	RuleRetry         Rule = "retry"          // seconds left; Note: the error

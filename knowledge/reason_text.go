@@ -90,6 +90,7 @@ var ruleTexts = map[Rule]string{
 	RuleClaimed:    "another EffiScale daemon on this host changes its limits: {note}",
 	RuleBadLabel:   "invalid label: {note}",
 	RulePaused:     "paused for another {0 seconds}",
+	RuleHeld:       "a limit was set on request ({note}) and is kept for another {0 seconds}",
 	RuleExternal:   "limits were changed externally and are kept for another {0 seconds}",
 	RulePinned: "an external limit is outside the policy's bounds; it is kept until it is changed again, or " +
 		"`effiscale resume`",

@@ -1,10 +1,12 @@
 package mape
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
@@ -51,7 +53,7 @@ func (l *Loop) Scale(ctx context.Context, ref string, req ScaleRequest) (ScaleRe
 		a := l.exec.Apply(now, &c.Container, d, done)
 		if a.Acted {
 			c.changed, l.exec.Urgent = true, true
-			c.Marks.ExternalUntil = now.Add(c.Policy.YieldFor)
+			c.Hold(now, cmp.Or(req.By, "request"), req.Resource, d.From)
 			c.Marks.Pinned = false
 			d.To = a.Allowed
 			c.reflex.Applied(now, d)
@@ -236,6 +238,7 @@ func (l *Loop) Restore(ctx context.Context, ref string, save func(Pauses)) (out 
 // restoreOne restores both resources, one after the other; did is false where both
 // have their original limits.
 func (l *Loop) restoreOne(ctx context.Context, c *container) (one RestoreResult, did bool) {
+	var failed []string
 	for r := range c.planned {
 		var need bool
 		a, record, err := l.change(ctx, func(done func(knowledge.Record)) (a execute.Admission, _ error) {
@@ -250,15 +253,19 @@ func (l *Loop) restoreOne(ctx context.Context, c *container) (one RestoreResult,
 		case !need:
 			continue
 		case !a.Acted:
-			one.Err = a.Reason.String()
+			failed = append(failed, a.Reason.String())
 		default:
 			one.Records = append(one.Records, record)
-			if record.Outcome.Result > knowledge.ResultAdjusted {
-				one.Err = record.Outcome.Message
+			if !a.Reason.IsZero() { // not all of it
+				failed = append(failed, a.Reason.String())
+			}
+			if text := record.Outcome.Message; text != "" {
+				failed = append(failed, knowledge.Resource(r).String()+": "+text)
 			}
 		}
 		did = true
 	}
+	one.Err = strings.Join(failed, "; ")
 	_ = l.Do(ctx, func() {
 		if why := c.unknownOriginal(); why != "" && one.Err == "" {
 			one.Name, one.Err, did = c.Name, why, true
@@ -296,7 +303,7 @@ func (l *Loop) restoreLimit(
 	if r == knowledge.ResourceMemory {
 		to, start = int64(c.Original.Memory), int64(c.Marks.Engine.Memory)
 	}
-	if from == to && start == to || to == 0 && !c.Touched(r, &l.exec.Host) {
+	if from == to && start == to && c.AsOriginal(r) || to == 0 && !c.Touched(r, &l.exec.Host) && c.AsOriginal(r) {
 		return a, false
 	}
 	now := l.o.Now()

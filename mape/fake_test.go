@@ -332,6 +332,15 @@ func (h *host) UpdateMemory(_ context.Context, id knowledge.ContainerID, mem, sw
 	return err
 }
 
+func (h *host) Restore(
+	ctx context.Context, id knowledge.ContainerID, r knowledge.Resource, l knowledge.Limits,
+) (left string, err error) {
+	if r == knowledge.ResourceMemory {
+		return "", h.UpdateMemory(ctx, id, l.Memory, l.MemorySwap)
+	}
+	return "", h.UpdateCPU(ctx, id, l)
+}
+
 func (h *host) UpdateShares(_ context.Context, id knowledge.ContainerID, shares int64) error {
 	return h.call("shares", id, func(b *box) { h.writes++; b.kernel.Shares, b.engine.Shares = shares, shares })
 }

@@ -27,11 +27,14 @@ func (l *Loop) measure(now time.Time) {
 				l.attach(now, c)
 			}
 			if c.Probe == nil {
+				if c.Unsure() {
+					l.exec.Inspect(now, &c.Container)
+				}
 				set.readAgain(c, at, l.atRest(now, c))
 				continue
 			}
 		}
-		stale := !c.Inspected || c.inspect || c.Unread && !c.InFlight
+		stale := !c.Inspected || c.inspect || c.Unread && !c.InFlight || c.Unsure()
 		if stale && now.Sub(c.inspected) >= inspectApart && inspects < inspectPerTick {
 			inspects++
 			c.inspect, c.inspected = false, now
@@ -75,7 +78,8 @@ func (c *container) startRest(at time.Duration, cadence *monitor.Cadence, every 
 	c.reading.rest = rest{every: every}
 	if c.Probe == nil || !c.reading.cpuAlone || c.Window.Stopped != knowledge.StopNone ||
 		c.Finding.Quality != knowledge.QualityGood ||
-		every < min(cadence.Busy, cadence.Idle) || c.InFlight || c.Unread || !c.Inspected && c.Policy.Acts() {
+		every < min(cadence.Busy, cadence.Idle) || c.InFlight || c.Unread || c.Unsure() ||
+		!c.Inspected && c.Policy.Acts() {
 		return
 	}
 	for r := range c.planned {

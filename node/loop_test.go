@@ -318,6 +318,9 @@ func TestLoopUnderFaults(t *testing.T) {
 		return r.e.Kernel(
 			fresh).CPU >= 19*knowledge.OneCPU/10
 	})
+	r.soon(time.Minute, "actions without an answer are closed", func() bool {
+		return len(r.n.store.Journal.OpenActions()) == 0
+	})
 	r.stop()
 	r.checkUpdates()
 	if n := r.e.Calls(dockertest.UpdateC); n > 150 {

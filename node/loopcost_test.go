@@ -59,6 +59,11 @@ func (l *listing) UpdateMemory(context.Context, knowledge.ContainerID, knowledge
 	return errNotHere
 }
 
+func (l *listing) Restore(
+	context.Context, knowledge.ContainerID, knowledge.Resource, knowledge.Limits,
+) (string, error) {
+	return "", nil
+}
 func (l *listing) UpdateShares(context.Context, knowledge.ContainerID, int64) error {
 	return errNotHere
 }

@@ -20,9 +20,13 @@ type Resizer interface {
 	UpdateCPU(ctx context.Context, id knowledge.ContainerID, l knowledge.Limits) error
 	// UpdateMemory sets memory and memory+swap in one request; mem 0 removes the limit.
 	UpdateMemory(ctx context.Context, id knowledge.ContainerID, mem, swap knowledge.Bytes) error
+	// Restore sets a limit as it was recorded; left names what cannot be set back.
+	Restore(ctx context.Context, id knowledge.ContainerID, r knowledge.Resource,
+		l knowledge.Limits) (left string, err error)
 	UpdateShares(ctx context.Context, id knowledge.ContainerID, shares int64) error
 	// Gone and Refused classify an error: the container was removed; the Engine or the
-	// kernel refused the value. Any other error may be temporary.
+	// kernel refused the value. Any other error may be temporary; with a method Unsent() bool
+	// it tells that the call did not reach the Engine.
 	Gone(err error) bool
 	Refused(err error) bool
 }
@@ -154,6 +158,7 @@ type engineState struct {
 	updated  time.Time
 	retry    retry
 	sharesAt time.Time
+	unclear  []unclear // updates without a clear answer
 }
 
 // Limit is the limit in force for a resource, as the kernel holds it; 0: none.

@@ -73,10 +73,11 @@ func (e *Executor) Request(now time.Time, c *Container, d *knowledge.Decision) *
 func (e *Executor) Apply(now time.Time, c *Container, d knowledge.Decision, done func(knowledge.Record)) Admission {
 	req := e.Request(now, c, &d)
 	r := Admit(req)
-	if r.Allowed == d.From {
+	exact := d.Actor == knowledge.ActorRestore && r.Allowed == d.To && !c.AsOriginal(d.Resource)
+	if r.Allowed == d.From && !exact {
 		return r
 	}
-	if small(&d, r.Allowed) {
+	if small(&d, r.Allowed) && !exact {
 		if r.Guard == "" {
 			r.Guard = "small-change"
 		}
@@ -141,7 +142,7 @@ func (e *Executor) Inspect(now time.Time, c *Container) {
 		var keepErr error
 		if err == nil && keep {
 			keepErr = e.journal.Keep(knowledge.Original{ID: id, Name: name, Service: service, At: now,
-				Limits: info.Limits, Lost: e.lostFor(&info)})
+				Limits: info.Limits, Lost: lostFor(e.lost, &info)})
 		}
 		return func() {
 			c.inspection.running = false
@@ -162,7 +163,7 @@ func (e *Executor) Inspect(now time.Time, c *Container) {
 				if keepErr != nil { // a full disk stops learning, never scaling
 					e.log.Warn().Err(keepErr).Str("container", name).Msg("cannot persist the original limits; keeping them in memory")
 				}
-				c.OriginalKept, c.Original = true, Original{info.Limits, e.lostFor(&info)}
+				c.OriginalKept, c.Original = true, Original{info.Limits, lostFor(e.lost, &info)}
 				if !known {
 					c.Marks.Since = now
 				}

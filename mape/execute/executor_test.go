@@ -99,6 +99,10 @@ func TestFailedUpdate(t *testing.T) {
 			w.fail, w.partly = c.err, true
 			w.memory(700 * mib)
 			w.settle()
+			for c.err == errSick && len(w.closed) == 0 && w.s.Marks.ExternalUntil.IsZero() {
+				w.pass(time.Second) // it is not known before
+				w.notice()
+			}
 			if len(w.closed) != 1 || w.closed[0].Result != c.result || w.closed[0].Kernel != int64(700*mib) ||
 				w.closed[0].Message == "" {
 				t.Fatalf("closed as %+v", w.closed)

@@ -30,6 +30,9 @@ func (e *Executor) Compare(now time.Time, c *Container) {
 	if c.InFlight || c.engine.busy || c.inspection.running || c.Unread || c.Gone || !c.Marks.EngineKnown || c.cut.on {
 		return
 	}
+	if c.Unsure() {
+		e.Inspect(now, c)
+	}
 	if !c.engine.settled && c.Inspected {
 		e.settle(now, c)
 	}
@@ -72,7 +75,8 @@ func (e *Executor) compare(now time.Time, c *Container, l knowledge.Limits) {
 		c.drift = drift{} // what differs now was left by an earlier start of the daemon: settle
 		defer e.settle(now, c)
 	}
-	cpu, mem := c.foreign(knowledge.ResourceCPU, &l), c.foreign(knowledge.ResourceMemory, &l)
+	e.resolve(now, c, &l)
+	cpu, mem := c.foreign(now, knowledge.ResourceCPU, &l), c.foreign(now, knowledge.ResourceMemory, &l)
 	if cpu || mem {
 		e.external(now, c, l, cpu, mem)
 		return
@@ -86,13 +90,9 @@ func (e *Executor) compare(now time.Time, c *Container, l knowledge.Limits) {
 
 // foreign reports whether the Engine's record was changed by others: it holds neither what
 // it held, nor what was sent since without an answer.
-func (c *Container) foreign(r knowledge.Resource, l *knowledge.Limits) bool {
-	m, is := &c.Marks, limitOf(l, r)
-	if sent := m.Sent[r]; sent != 0 && same(r, is, sent) {
-		m.Sent[r] = 0
-		return false
-	}
-	return !same(r, is, m.start(r))
+func (c *Container) foreign(now time.Time, r knowledge.Resource, l *knowledge.Limits) bool {
+	is := limitOf(l, r)
+	return !same(r, is, c.Marks.start(r)) && !c.wasSent(now, r, is)
 }
 
 // Settled reports whether kernel and Engine were compared since the daemon started.
@@ -122,13 +122,14 @@ func (e *Executor) settle(now time.Time, c *Container) {
 func (e *Executor) external(now time.Time, c *Container, l knowledge.Limits, cpu, mem bool) {
 	m := &c.Marks
 	before := m.Engine
+	inForce := [2]int64{c.expected(knowledge.ResourceCPU), c.expected(knowledge.ResourceMemory)}
 	m.Engine = l
 	c.drift = drift{}
 	e.readBack(c)
 	for r, changed := range [2]bool{cpu, mem} {
 		if changed {
 			m.setInForce(knowledge.Resource(r), limitOf(&l, knowledge.Resource(r)))
-			m.Asked[r], m.Before[r], m.Sent[r] = 0, 0, 0
+			m.Asked[r], m.Before[r], m.Restore[r] = 0, 0, false
 		}
 	}
 	if !c.Policy.Acts() {
@@ -139,21 +140,18 @@ func (e *Executor) external(now time.Time, c *Container, l knowledge.Limits, cpu
 	if c.cut.on {
 		e.cancelCut(now, c, "the container was changed externally")
 	}
-	m.ExternalUntil = now.Add(c.Policy.YieldFor)
+	for r, changed := range [2]bool{cpu, mem} {
+		if changed {
+			c.Hold(now, "", knowledge.Resource(r), inForce[r])
+		}
+	}
 	if mem {
 		m.OOMAnswered = now
 	}
 	m.Pinned = outside(c.Policy.CPU, l.CPU) && cpu || outside(c.Policy.Memory, l.Memory) && mem
 	c.watches = [2]*watch{}
 	if c.OriginalKept {
-		if cpu {
-			c.Original.CPU, c.Original.Dialect, c.Original.Period = l.CPU, l.Dialect, l.Period
-			c.Original.Lost[knowledge.ResourceCPU] = time.Time{}
-		}
-		if mem {
-			c.Original.Memory, c.Original.MemorySwap = l.Memory, l.MemorySwap
-			c.Original.Lost[knowledge.ResourceMemory] = time.Time{}
-		}
+		c.amendOriginal(&l, cpu, mem)
 	}
 	if cpu {
 		e.recordExternal(now, c, knowledge.ResourceCPU, int64(before.CPU), int64(l.CPU))
@@ -161,6 +159,38 @@ func (e *Executor) external(now time.Time, c *Container, l knowledge.Limits, cpu
 	if mem {
 		e.recordExternal(now, c, knowledge.ResourceMemory, int64(before.Memory), int64(l.Memory))
 	}
+}
+
+// amendOriginal takes over what others set.
+func (c *Container) amendOriginal(l *knowledge.Limits, cpu, mem bool) {
+	o, was, is := &c.Original, &c.Original.Recorded, &l.Recorded
+	if cpu {
+		o.CPU, o.Dialect, o.Period = l.CPU, l.Dialect, l.Period
+		was.NanoCPUs, was.Quota, was.Period = is.NanoCPUs, is.Quota, is.Period
+		o.Lost[knowledge.ResourceCPU] = time.Time{}
+	}
+	if mem {
+		o.Memory, o.MemorySwap = l.Memory, l.MemorySwap
+		was.Memory, was.MemorySwap = is.Memory, is.MemorySwap
+		o.Lost[knowledge.ResourceMemory] = time.Time{}
+	}
+}
+
+// AsOriginal reports whether the Engine has the original limit on record, field by field where
+// that is known.
+func (c *Container) AsOriginal(r knowledge.Resource) bool {
+	was, is := c.Original.Recorded, c.Marks.Engine.Recorded // the latter as inspected last
+	none := knowledge.Recorded{}
+	start, original := c.Marks.start(r), limitOf(&c.Original.Limits, r)
+	switch {
+	case !same(r, start, original):
+		return false
+	case was == none && original != 0 || is == none && start != 0:
+		return true // of an earlier version
+	case r == knowledge.ResourceMemory:
+		return was.Memory == is.Memory && was.MemorySwap == is.MemorySwap
+	}
+	return was.NanoCPUs == is.NanoCPUs && was.Quota == is.Quota && was.Period == is.Period
 }
 
 func outside[T ~int64](r knowledge.Range[T], v T) bool {
@@ -200,15 +230,16 @@ func (e *Executor) recordExternal(now time.Time, c *Container, r knowledge.Resou
 
 // lostFor is when the originals of a container were lost that existed before: the limits
 // found now may be the daemon's own.
-func (e *Executor) lostFor(info *knowledge.Container) (at [2]time.Time) {
-	if info.Created.Before(e.lost) {
-		at = [2]time.Time{e.lost, e.lost}
+func lostFor(lost time.Time, info *knowledge.Container) (at [2]time.Time) {
+	if info.Created.Before(lost) {
+		at = [2]time.Time{lost, lost}
 	}
 	return at
 }
 
 // DropOriginal drops the original limits of a container that was removed.
 func (e *Executor) DropOriginal(c *Container) {
+	c.abandon(e.now(), e.close)
 	if !c.OriginalKept {
 		return
 	}
@@ -243,8 +274,8 @@ func (e *Executor) repairLimit(now time.Time, c *Container, r knowledge.Resource
 	if r == knowledge.ResourceCPU {
 		scale = 1e-9
 	}
-	if sent := c.Marks.Sent[r]; sent != 0 && same(r, from, sent) && !e.writesKernel(c) {
-		from, to = to, sent // an own update that reached the kernel and not the record
+	if c.wasSent(now, r, from) && !e.writesKernel(c) {
+		from, to = to, from // an own update that reached the kernel and not the record
 	}
 	a := e.Apply(now, c, knowledge.Decision{
 		ID: c.ID, Resource: r, Actor: knowledge.ActorRepair, At: now, Verb: Verb(from, to), From: from, To: to,

@@ -27,6 +27,12 @@ var (
 	errSick    = errors.New("500 internal error")
 )
 
+// unsent is the error of a call to an Engine that is down.
+type unsent struct{}
+
+func (unsent) Error() string { return "the Engine is down" }
+func (unsent) Unsent() bool  { return true }
+
 // world is a container, its kernel and its Engine, as the executor's interfaces show
 // them, with a log of everything that happens in order.
 type world struct {
@@ -44,6 +50,8 @@ type world struct {
 	calls   map[string]int
 	fail    error             // of every update
 	partly  bool              // a failed memory update is in the kernel anyway
+	lost    bool              // … and in the record: the answer was lost
+	left    string            // what a restore cannot set back
 	inspect error             // of every inspect
 	rewrite knowledge.NanoCPU // an update of the Engine leaves this quota in the kernel
 	broken  error             // the kernel's files
@@ -85,7 +93,7 @@ func (w *world) update(what string, do func()) error {
 	defer w.mu.Unlock()
 	w.writing--
 	if w.fail != nil {
-		if w.partly {
+		if w.partly || w.lost {
 			do()
 		}
 		return w.fail
@@ -122,6 +130,26 @@ func (w *world) UpdateMemory(_ context.Context, _ knowledge.ContainerID, mem, sw
 			w.kernel.CPU = w.rewrite
 		}
 	})
+}
+
+func (w *world) Restore(
+	_ context.Context, _ knowledge.ContainerID, r knowledge.Resource, l knowledge.Limits,
+) (left string, err error) {
+	err = w.update("restore", func() {
+		left = w.left
+		if l.CPU == 0 {
+			l.CPU = 8 * core
+		}
+		if l.Memory == 0 {
+			l.Memory = 16 * gib
+		}
+		if r == knowledge.ResourceMemory {
+			w.kernel.Memory, w.engine.Memory, w.engine.MemorySwap = l.Memory, l.Memory, l.MemorySwap
+			return
+		}
+		w.kernel.CPU, w.engine.CPU, w.engine.Dialect = l.CPU, l.CPU, l.Dialect
+	})
+	return left, err
 }
 
 func (w *world) UpdateShares(_ context.Context, _ knowledge.ContainerID, shares int64) error {

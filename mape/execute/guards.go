@@ -206,23 +206,6 @@ func guardHazard(req *Request, to int64) (int64, knowledge.Reason) {
 	return to, knowledge.Reason{}
 }
 
-func guardExternal(req *Request, to int64) (int64, knowledge.Reason) {
-	m := &req.Container.Marks
-	if !req.acts() || (!m.Pinned && !req.Now.Before(m.ExternalUntil)) {
-		return to, knowledge.Reason{}
-	}
-	kills := req.Container.Finding.Memory == knowledge.SymptomCritical || req.Decision.Reason.Rule == knowledge.RuleOOM &&
-		req.Container.Window.LastOOM.After(m.ExternalUntil.Add(-req.Container.Policy.YieldFor))
-	if req.Decision.Boost && req.Decision.Resource == knowledge.ResourceMemory && kills && !m.Pinned {
-		return to, knowledge.Reason{} // an OOM kill overrides the hold after an external change
-	}
-	r := knowledge.Because(knowledge.RuleExternal, m.ExternalUntil.Sub(req.Now).Seconds())
-	if m.Pinned {
-		r.Rule = knowledge.RulePinned
-	}
-	return req.Decision.From, r
-}
-
 func guardInFlight(req *Request, to int64) (int64, knowledge.Reason) {
 	if req.Container.InFlight && req.Decision.Resource == knowledge.ResourceMemory {
 		return req.Decision.From, knowledge.Because(knowledge.RuleInFlight)
@@ -251,7 +234,8 @@ func guardEngine(req *Request, to int64) (int64, knowledge.Reason) {
 		}
 		return to, knowledge.Reason{}
 	}
-	if req.viaKernel() && req.Container.OriginalKept && !req.shrinks(to) {
+	person := req.Decision.Actor == knowledge.ActorUser || req.Decision.Actor == knowledge.ActorRestore
+	if req.viaKernel() && req.Container.OriginalKept && (person || !req.shrinks(to)) {
 		return to, knowledge.Reason{}
 	}
 	return req.Decision.From, knowledge.Because(knowledge.RuleEngineDown, req.Now.Sub(down).Seconds())
@@ -364,7 +348,11 @@ func guardWorkingSet(req *Request, to int64) (int64, knowledge.Reason) {
 	w := req.Container.Window.InUse()
 	least := int64(w + knowledge.MemoryRoom(w))
 	if req.Decision.Actor == knowledge.ActorRestore { // as far as it does not kill
-		least = int64(req.Container.Window.WorkingSet + req.Container.Window.WorkingSet/20)
+		use := req.Container.Window.WorkingSet
+		if req.Container.Window.Have&knowledge.HasMemoryStat != 0 && req.viaKernel() {
+			use = req.Container.Window.Hard // page cache is given back before
+		}
+		w, least = use, int64(use+use/20)
 	}
 	if to >= least {
 		return to, knowledge.Reason{}

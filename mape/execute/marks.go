@@ -12,9 +12,10 @@ type Marks struct {
 	// or read. A difference that is found later is an external change.
 	Engine      knowledge.Limits `json:"engine"`
 	EngineKnown bool             `json:"engine_known"`
-	// Sent are limits that were sent to the Engine without an answer, per resource: the
-	// Engine may have them, or get them yet. 0: none.
-	Sent [2]int64 `json:"sent,omitzero"`
+	// Sent are limits that were sent to the Engine without an answer.
+	Sent []Sent `json:"unanswered,omitempty"`
+	// Restore: the Engine's record has to become the original yet, per resource.
+	Restore [2]bool `json:"restore,omitzero"`
 	// Quota and Memory are what should be in force, as last written to the kernel; 0 with
 	// QuotaSet or MemorySet: no limit. Without these it is the Engine's record.
 	Quota     knowledge.NanoCPU `json:"quota"`
@@ -31,6 +32,11 @@ type Marks struct {
 	Asked [2]int64 `json:"asked,omitzero"`
 	// ExternalUntil: automation does not touch an external change until then.
 	ExternalUntil time.Time `json:"external_until,omitzero"`
+	// HeldBy is who set a limit by a request, which is kept until ExternalUntil; "": it was
+	// changed externally.
+	HeldBy string `json:"held_by,omitempty"`
+	// HeldFrom are the limits in force before the change that is kept, per resource.
+	HeldFrom [2]int64 `json:"held_from,omitzero"`
 	// Pinned: their value lies outside the policy; it stays until they change it.
 	Pinned bool `json:"pinned,omitempty"`
 	// Raised are floors that were raised by cuts that did harm, per resource.
@@ -94,8 +100,8 @@ func (c *Container) AdoptRequest(r knowledge.Record) {
 		return
 	}
 	c.Marks.Asked[a.Resize.Resource], c.Unsaved = a.Resize.To, true
-	if hold := a.At.Add(c.Policy.YieldFor); hold.After(c.Marks.ExternalUntil) {
-		c.Marks.ExternalUntil = hold
+	if a.At.Add(c.Policy.YieldFor).After(c.Marks.ExternalUntil) {
+		c.Hold(a.At, a.Reason.Note, a.Resize.Resource, a.Resize.From)
 	}
 }
 

@@ -32,6 +32,12 @@ func (e *Executor) KeepStart(now time.Time, c *Container) {
 		return
 	}
 	for r := range knowledge.Resource(len(c.retry)) {
+		if c.Marks.Restore[r] {
+			e.sendStart(now, c, r, limitOf(&c.Original.Limits, r), becauseOriginal)
+			return
+		}
+	}
+	for r := range knowledge.Resource(len(c.retry)) {
 		if to, why := c.startLimit(now, r, &e.Host, e.writesKernel(c)); why != "" {
 			e.sendStart(now, c, r, to, why)
 			return
@@ -50,8 +56,19 @@ func (e *Executor) mayUpdate(now time.Time, c *Container) bool {
 	d := knowledge.Decision{Verb: knowledge.Grow, Actor: knowledge.ActorDeliberation, To: 1}
 	_, hazard := guardHazard(e.Request(now, c, &d), 1)
 	return known && hazard.IsZero() && c.Policy.Acts() && !c.InFlight && !c.engine.busy && !c.cut.on &&
-		e.Host.EngineDown.IsZero() && e.Host.Crashes == 0 && (!c.Pause.Active(now) || c.Pause.OnlyDown) &&
+		e.Host.EngineDown.IsZero() && e.Host.Crashes == 0 && (!c.Pause.Active(now) || c.Pause.OnlyDown || c.owes()) &&
 		now.Sub(c.engine.updated) >= updateApart && !now.Before(c.engine.retry.at)
+}
+
+// owes reports whether a person's request is in force, and not on record yet.
+func (c *Container) owes() bool {
+	m := &c.Marks
+	for r, asked := range m.Asked {
+		if m.Restore[r] || asked != 0 && !same(knowledge.Resource(r), m.start(knowledge.Resource(r)), asked) {
+			return true
+		}
+	}
+	return false
 }
 
 // startLimit is what a container should start with, and why that is not what it would
@@ -105,7 +122,10 @@ func (c *Container) outer(r knowledge.Resource) int64 {
 	return int64(c.Window.Bounds.CPU)
 }
 
-const becauseCeiling = "the policy's upper bound"
+const (
+	becauseCeiling  = "the policy's upper bound"
+	becauseOriginal = "its original limit"
+)
 
 // startTarget is what a container should start with whatever it needs; exact: no more.
 func (c *Container) startTarget(now time.Time, r knowledge.Resource, kernel bool) (to int64, exact bool, why string) {
@@ -122,7 +142,7 @@ func (c *Container) startTarget(now time.Time, r knowledge.Resource, kernel bool
 	case ceiling != 0:
 		return ceiling, true, becauseCeiling
 	}
-	return limitOf(&c.Original.Limits, r), false, "its original limit"
+	return limitOf(&c.Original.Limits, r), false, becauseOriginal
 }
 
 // fits reports whether less memory to start with may be put on record: an update puts the
@@ -181,15 +201,19 @@ func (e *Executor) sendStart(now time.Time, c *Container, r knowledge.Resource, 
 	} else {
 		limits.CPU = knowledge.NanoCPU(to)
 	}
-	m.Sent[r], c.Unsaved = to, true
+	original, restore := c.Original.Limits, m.Restore[r]
+	c.noteSent(now, r, to)
 	c.engine.updated = now
 	c.engine.busy = e.workers.Do(func(ctx context.Context) func() {
 		seq, unwritten := e.journal.Begin(a)
 		a.Seq = seq
 		var err error
-		if r == knowledge.ResourceMemory {
+		switch {
+		case restore:
+			_, err = e.engine.Restore(ctx, a.ID, r, original)
+		case r == knowledge.ResourceMemory:
 			err = e.engine.UpdateMemory(ctx, a.ID, limits.Memory, limits.MemorySwap)
-		} else {
+		default:
 			err = e.engine.UpdateCPU(ctx, a.ID, limits)
 		}
 		return func() { e.startSent(c, a, now, unwritten, err) }
@@ -201,7 +225,9 @@ func (e *Executor) startSent(c *Container, a knowledge.Action, begun time.Time, 
 	r, now, g := a.Resize.Resource, e.now(), &c.engine
 	g.busy = false
 	c.seen.updates++
-	c.answered(r, err == nil || e.engine.Refused(err))
+	if isClear(e.engine, err) {
+		c.answered(r, a.Resize.To)
+	}
 	e.readBack(c)
 	o := knowledge.Outcome{Seq: a.Seq, At: now, Took: now.Sub(begun)}
 	if c.Probe != nil {
@@ -211,6 +237,7 @@ func (e *Executor) startSent(c *Container, a knowledge.Action, begun time.Time, 
 	case err == nil:
 		o.Result = knowledge.ResultApplied
 		c.engineUpdated(r, a.Resize.To, &e.Host)
+		c.Marks.Restore[r] = false
 		g.retry = retry{}
 		if unwritten != nil {
 			o.Message = "not persisted: " + unwritten.Error()
@@ -219,10 +246,7 @@ func (e *Executor) startSent(c *Container, a knowledge.Action, begun time.Time, 
 		o.Result, o.Message = knowledge.ResultSuperseded, "the container was removed"
 		c.Gone = true
 	default:
-		o.Result, o.Message = knowledge.ResultFailed, err.Error()
-		if e.engine.Refused(err) {
-			o.Result = knowledge.ResultRefused
-		}
+		o = c.failed(now, e.engine, a, err)
 		g.retry.at = now.Add(min(retryFirst<<min(g.retry.failures, 6), retryMost))
 		g.retry.failures++
 		c.LastError, c.LastErrorAt = "cannot update what it starts with: "+err.Error(), now
@@ -231,7 +255,9 @@ func (e *Executor) startSent(c *Container, a knowledge.Action, begun time.Time, 
 	e.reapply(c)
 	e.meter.Action(r.String()+"-engine", o.Result.String(), o.Took)
 	e.logAction(c, a, o.Result, o.Message)
-	e.close(o, func() {})
+	if o.Result != knowledge.ResultOpen {
+		e.close(o, func() {})
+	}
 }
 
 // Restarted takes over that the container's process ended, or was started again: what was

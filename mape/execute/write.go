@@ -21,6 +21,9 @@ type change struct {
 	record  knowledge.Limits // what the record becomes
 	swap    knowledge.Bytes  // memory and swap together, beside a memory limit
 
+	original *knowledge.Limits // of a restore
+	left     string            // what the Engine cannot set back
+
 	unwritten error // of the journal: the action is in memory only
 	refused   error // of the kernel's file
 	err       error // of the Engine
@@ -149,13 +152,19 @@ func (e *Executor) send(c *Container, a knowledge.Action, done func(knowledge.Re
 	}
 	person := a.Actor == knowledge.ActorUser || a.Actor == knowledge.ActorRestore
 	ch.engine = !ch.kernel || person && !same(r, c.Marks.start(r), a.Resize.To)
+	l := c.Original.Limits
+	part := c.Probe != nil && !same(r, a.Resize.To, limitOf(&l, r))
+	if a.Actor == knowledge.ActorRestore && (ch.kernel || !part) {
+		// On v2 an update below what is in use kills.
+		ch.original, ch.engine = &l, !part && !c.AsOriginal(r)
+	}
 	if r == knowledge.ResourceMemory {
 		ch.record.Memory, ch.swap = knowledge.Bytes(a.Resize.To), c.swapFor(knowledge.Bytes(a.Resize.To))
 	} else {
 		ch.record.CPU = knowledge.NanoCPU(a.Resize.To)
 	}
 	if ch.engine {
-		c.Marks.Sent[r], c.Unsaved = a.Resize.To, true
+		c.noteSent(ch.started, r, a.Resize.To)
 	}
 	probe := c.Probe
 	c.InFlight = e.workers.Do(func(ctx context.Context) func() {
@@ -176,7 +185,7 @@ func (ch *change) write(ctx context.Context, engine Resizer, probe Probe) {
 	memory := ch.action.Resize.Resource == knowledge.ResourceMemory
 	if ch.kernel {
 		if memory {
-			ch.refused = probe.SetMemory(ch.record.Memory, ch.swap)
+			ch.refused = ch.setMemory(probe)
 		} else {
 			ch.refused = probe.SetQuota(ch.record.CPU, 0)
 		}
@@ -185,12 +194,36 @@ func (ch *change) write(ctx context.Context, engine Resizer, probe Probe) {
 	}
 	switch {
 	case !ch.engine:
+	case ch.original != nil:
+		ch.left, ch.err = engine.Restore(ctx, ch.action.ID, ch.action.Resize.Resource, *ch.original)
 	case memory:
 		ch.err = engine.UpdateMemory(ctx, ch.action.ID, ch.record.Memory, ch.swap)
 	default:
 		ch.err = engine.UpdateCPU(ctx, ch.action.ID, ch.record)
 	}
 }
+
+// reclaimer gives back page cache, so that a limit below what is in use can be set.
+type reclaimer interface {
+	Reclaim(to knowledge.Bytes) error
+}
+
+// setMemory writes the memory limit; a restore may take what is page cache.
+func (ch *change) setMemory(probe Probe) error {
+	files, ok := probe.(reclaimer)
+	if ok && ch.original != nil && ch.action.Resize.Verb == knowledge.Shrink {
+		if err := files.Reclaim(ch.record.Memory); err != nil {
+			return kernelRefused{err}
+		}
+	}
+	return probe.SetMemory(ch.record.Memory, ch.swap)
+}
+
+// kernelRefused is the kernel's answer to a value.
+type kernelRefused struct{ error }
+
+// Is makes it none of the errors of a file that cannot be written.
+func (kernelRefused) Is(err error) bool { return err == syscall.EBUSY }
 
 // sent closes an action on the loop's goroutine.
 func (e *Executor) sent(c *Container, ch *change) {
@@ -202,7 +235,9 @@ func (e *Executor) sent(c *Container, ch *change) {
 	}
 	if ch.engine {
 		c.seen.updates++
-		c.answered(r, ch.err == nil || e.engine.Refused(ch.err))
+		if isClear(e.engine, ch.err) {
+			c.answered(r, a.Resize.To)
+		}
 	}
 	if cannotWrite(ch.refused) {
 		e.refuseKernel(c, ch.refused)
@@ -217,20 +252,11 @@ func (e *Executor) sent(c *Container, ch *change) {
 	}
 	err := errors.Join(ch.refused, ch.err)
 	switch {
-	case err == nil, ch.kernel && a.Actor == knowledge.ActorUser:
-		o.Result = knowledge.ResultApplied
-		if ch.engine && err == nil {
-			c.engineUpdated(r, a.Resize.To, &e.Host)
-		}
+	case err == nil, ch.kernel && (a.Actor == knowledge.ActorUser || ch.original != nil):
+		o.Result, o.Message = knowledge.ResultApplied, c.done(now, ch, &e.Host, e.engine.Refused(err))
 		if read && a.Resize.To != 0 && !same(r, o.Kernel, a.Resize.To) {
 			o.Result = knowledge.ResultAdjusted
 		}
-		if err != nil { // KeepStart tries again
-			o.Message = "in force; cannot update what it starts with yet: " + err.Error()
-			c.LastError, c.LastErrorAt = err.Error(), now
-		}
-		c.retry[r].failures, c.retry[r].at, c.seen.notFound = 0, time.Time{}, 0
-		c.applied(now, a)
 	case errors.Is(err, fs.ErrNotExist):
 		o.Result, o.Message = knowledge.ResultSuperseded, "the container ended"
 	case e.engine.Gone(err):
@@ -240,9 +266,13 @@ func (e *Executor) sent(c *Container, ch *change) {
 			c.retry[r].at = now.Add(inspectAgain << min(c.seen.notFound, 6))
 		}
 	default:
-		o.Result, o.Message = knowledge.ResultFailed, err.Error()
-		if ch.refused != nil || e.engine.Refused(err) {
-			o.Result = knowledge.ResultRefused
+		if ch.refused != nil {
+			o.Result, o.Message = knowledge.ResultRefused, err.Error()
+		} else {
+			o = c.failed(now, e.engine, a, err)
+			o.Kernel = c.Limit(r)
+		}
+		if o.Result == knowledge.ResultRefused {
 			c.refuse(now, &a.Resize, err)
 		}
 		c.backOff(now, r, err)
@@ -259,19 +289,40 @@ func (e *Executor) sent(c *Container, ch *change) {
 	c.LastChange = knowledge.Record{Action: a, Outcome: o}
 	e.meter.Action(r.String(), o.Result.String(), o.Took)
 	e.logAction(c, a, o.Result, o.Message)
-	e.close(o, func() {
+	done := func() {
 		if ch.done != nil {
 			ch.done(knowledge.Record{Action: a, Outcome: o})
 		}
-	})
+	}
+	if o.Result == knowledge.ResultOpen {
+		done()
+		return
+	}
+	e.close(o, done)
 }
 
-// answered notes the answer to an update of the Engine. One without a clear answer may
-// have been done, or may be yet.
-func (c *Container) answered(r knowledge.Resource, clear bool) {
-	if clear {
-		c.Marks.Sent[r] = 0
+// done takes over a change that is in force, and returns what is to be told of it. refused: the
+// Engine refused its part; else KeepStart tries that again.
+func (c *Container) done(now time.Time, ch *change, host *Host, refused bool) (message string) {
+	a := ch.action
+	r := a.Resize.Resource
+	if ch.engine && ch.err == nil {
+		c.engineUpdated(r, a.Resize.To, host)
 	}
+	if ch.original != nil {
+		c.Marks.Restore[r] = ch.err != nil && !refused
+		c.Unread = c.Unread || ch.engine // what the record is now
+	}
+	c.retry[r].failures, c.retry[r].at, c.seen.notFound = 0, time.Time{}, 0
+	c.applied(now, a)
+	if ch.err == nil {
+		return ch.left
+	}
+	c.LastError, c.LastErrorAt = ch.err.Error(), now
+	if refused {
+		return "in force; the Engine refused to update what it starts with: " + ch.err.Error()
+	}
+	return "in force; the Engine is updated when it answers: " + ch.err.Error()
 }
 
 // close writes the outcome, and then calls then.

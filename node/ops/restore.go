@@ -73,7 +73,7 @@ func (o restore) here(ctx context.Context, ref string) (api.RestoreResult, error
 	}
 	for _, one := range done {
 		for _, r := range one.Records {
-			if r.Outcome.Result <= knowledge.ResultAdjusted {
+			if r.Outcome.Result != knowledge.ResultOpen && r.Outcome.Result <= knowledge.ResultAdjusted {
 				res.Restored = append(res.Restored, view.Change(r))
 			}
 		}

@@ -219,7 +219,12 @@ func addChange(res *api.ScaleResult, w mape.ScaleRequest, out mape.ScaleResult) 
 		return nil
 	}
 	res.Changes = append(res.Changes, view.Change(out.Record))
-	if out.Record.Outcome.Result > knowledge.ResultAdjusted {
+	switch o := out.Record.Outcome; {
+	case o.Result == knowledge.ResultOpen:
+		return api.Errorf(api.KindUnavailable, "%s: %s; `effiscale history` shows how it ended", w.Resource, o.Message)
+	case o.Message != "" && o.Result <= knowledge.ResultAdjusted:
+		res.Notes = append(res.Notes, fmt.Sprintf("%s: %s", w.Resource, o.Message))
+	case o.Result > knowledge.ResultAdjusted:
 		return failure(out.Record)
 	}
 	return nil

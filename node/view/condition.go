@@ -34,7 +34,7 @@ func conditions(c *mape.ContainerStatus, source string, now time.Time) []api.Con
 		valid, validWhy = "BadLabel", c.Policy.Problems[0]
 	}
 	limit, why, limited := limitation(c)
-	external := c.Marks.Pinned || now.Before(c.Marks.ExternalUntil)
+	external := c.Marks.Pinned || now.Before(c.Marks.ExternalUntil) && c.Marks.HeldBy == ""
 	out := []api.Condition{
 		{Type: "Managed", Status: c.Policy.Acts(), Since: c.Marks.Since.UTC(), Reason: managed, Message: managedWhy},
 		{Type: "ConfigValid", Status: len(c.Policy.Problems) == 0, Reason: valid, Message: validWhy},
@@ -48,7 +48,11 @@ func conditions(c *mape.ContainerStatus, source string, now time.Time) []api.Con
 	if !limited {
 		out[3].Reason, out[3].Message = "Ok", "no guard and no bound changes the planned limits"
 	}
-	if !external {
+	switch {
+	case external:
+	case now.Before(c.Marks.ExternalUntil):
+		out[4].Reason = "Requested"
+	default:
 		out[4].Reason = "Ok"
 	}
 	return out
@@ -90,6 +94,9 @@ func externalText(c *mape.ContainerStatus, now time.Time) string {
 	switch {
 	case c.Marks.Pinned:
 		return knowledge.Because(knowledge.RulePinned).String()
+	case now.Before(c.Marks.ExternalUntil) && c.Marks.HeldBy != "":
+		return knowledge.Reason{Rule: knowledge.RuleHeld, Note: c.Marks.HeldBy,
+			Args: [4]float64{c.Marks.ExternalUntil.Sub(now).Seconds()}}.String()
 	case now.Before(c.Marks.ExternalUntil):
 		return knowledge.Because(knowledge.RuleExternal, c.Marks.ExternalUntil.Sub(now).Seconds()).String()
 	}

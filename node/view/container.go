@@ -105,7 +105,7 @@ func State(c *mape.ContainerStatus, now time.Time) (word, why string) {
 
 func blocked(w *mape.Planned) string {
 	switch w.Admission.Reason.Rule {
-	case knowledge.RuleExternal, knowledge.RulePinned:
+	case knowledge.RuleExternal, knowledge.RuleHeld, knowledge.RulePinned:
 		return "yielding"
 	case knowledge.RuleAtMax, knowledge.RuleAtMin, knowledge.RuleHostCPU, knowledge.RuleHostMemory,
 		knowledge.RulePoolShort:
