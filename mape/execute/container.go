@@ -137,6 +137,12 @@ type retry struct {
 	refused  refusal
 }
 
+// after is the time of the next attempt after one that failed now.
+func (r *retry) after(now time.Time) {
+	r.at = now.Add(min(retryFirst<<min(r.failures, 6), retryMost))
+	r.failures++
+}
+
 // inspection is the state of the inspects of one container.
 type inspection struct {
 	running   bool

@@ -199,9 +199,7 @@ func (e *Executor) inspected(c *Container, info knowledge.Container, updates int
 }
 
 func (c *Container) backOff(now time.Time, r knowledge.Resource, err error) {
-	wait := min(retryFirst<<min(c.retry[r].failures, 6), retryMost)
-	c.retry[r].failures++
-	c.retry[r].at = now.Add(wait)
+	c.retry[r].after(now)
 	c.LastError, c.LastErrorAt = err.Error(), now
 }
 

@@ -242,13 +242,13 @@ func (e *Executor) startSent(c *Container, a knowledge.Action, begun time.Time, 
 		if unwritten != nil {
 			o.Message = "not persisted: " + unwritten.Error()
 		}
-	case e.engine.Gone(err):
+	case e.engine.Gone(err): // the listing tells whether it is
 		o.Result, o.Message = knowledge.ResultSuperseded, "the container was removed"
 		c.Gone = true
+		g.retry.after(now)
 	default:
 		o = c.failed(now, e.engine, a, err)
-		g.retry.at = now.Add(min(retryFirst<<min(g.retry.failures, 6), retryMost))
-		g.retry.failures++
+		g.retry.after(now)
 		c.LastError, c.LastErrorAt = "cannot update what it starts with: "+err.Error(), now
 	}
 	o.Engine = c.Marks.start(r)

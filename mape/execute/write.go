@@ -252,7 +252,7 @@ func (e *Executor) sent(c *Container, ch *change) {
 	}
 	err := errors.Join(ch.refused, ch.err)
 	switch {
-	case err == nil, ch.kernel && (a.Actor == knowledge.ActorUser || ch.original != nil):
+	case err == nil, ch.kernel && !e.engine.Gone(err) && (a.Actor == knowledge.ActorUser || ch.original != nil):
 		o.Result, o.Message = knowledge.ResultApplied, c.done(now, ch, &e.Host, e.engine.Refused(err))
 		if read && a.Resize.To != 0 && !same(r, o.Kernel, a.Resize.To) {
 			o.Result = knowledge.ResultAdjusted

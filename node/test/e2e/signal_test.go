@@ -63,7 +63,7 @@ func TestStopWithHungEngine(t *testing.T) {
 	p := newProxy(t, d.path("docker.sock"))
 	d.env = append(d.env, "EFFISCALE_DOCKER_HOST=unix://"+p.path)
 	b := d.box(t, "web", spec{do: "idle", cpus: 0.2, memory: 64 * MiB})
-	hung := func() {
+	hung := func(memory int64) {
 		t.Helper()
 		d.start()
 		d.sees(b)
@@ -71,17 +71,17 @@ func TestStopWithHungEngine(t *testing.T) {
 		p.set(hangs, 0)
 		ctx, cancel := context.WithCancel(t.Context())
 		t.Cleanup(cancel)
-		go func() { _, _ = api.OpScale.Call(ctx, d.Client, api.ScaleRequest{Container: b.name, Memory: 80 * MiB}) }()
+		go func() { _, _ = api.OpScale.Call(ctx, d.Client, api.ScaleRequest{Container: b.name, Memory: memory}) }()
 		eventually(t, 5*time.Second, "the update hangs", func() bool { return p.requests() > 0 })
 	}
-	hung()
+	hung(80 * MiB)
 	took := d.stop()
 	figure(t, "SIGTERM with a hung Engine and an update under way: ended after %d ms", took.Milliseconds())
 	if took > 2*time.Second {
 		t.Errorf("stopping took %v", took)
 	}
 	p.set(well, 0)
-	hung()
+	hung(96 * MiB)
 	d.signal(syscall.SIGINT)
 	_ = waitFor(100*time.Millisecond, func() bool { return false })
 	d.signal(syscall.SIGINT)
