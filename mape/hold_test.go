@@ -1,0 +1,47 @@
+package mape
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/mape/execute"
+)
+
+// TestRow110FilledAfterACutByHand: a limit is lowered by hand or by a request, and the container
+// then fills at 10 MB/s: the limit grows ahead of it.
+func TestRow110FilledAfterACutByHand(t *testing.T) {
+	for _, requested := range []bool{false, true} {
+		h := newHost(t, options{})
+		b := h.run("redis", knowledge.Limits{CPU: core, Memory: 512 * mib, MemorySwap: 512 * mib}, nil)
+		b.anon = 4 * mib
+		h.pass(30 * time.Second)
+		c := h.container(b)
+		if requested {
+			d := c.requestedLimit(h.now, ScaleRequest{Resource: knowledge.ResourceMemory, To: int64(32 * mib), By: "test"})
+			var a execute.Admission
+			if a = h.loop.exec.Apply(h.now, &c.Container, d, func(knowledge.Record) {}); !a.Acted {
+				t.Fatalf("%+v", a)
+			}
+			h.settle()
+			c.Hold(h.now, "test", knowledge.ResourceMemory, d.From)
+		} else {
+			if err := h.UpdateMemory(context.Background(), b.c.ID, 32*mib, 32*mib); err != nil {
+				t.Fatal(err)
+			}
+			h.emit(knowledge.EventUpdate, b)
+		}
+		h.pass(20 * time.Second)
+		if c.Marks.ExternalUntil.IsZero() || b.kernel.Memory > 64*mib {
+			t.Fatalf("requested %v: held until %s, limit %s", requested, c.Marks.ExternalUntil, b.kernel.Memory)
+		}
+		for b.demand = 0.3; b.anon < 400*mib; {
+			b.anon += mib
+			h.tick()
+			if b.anon > b.kernel.Memory {
+				t.Fatalf("requested %v: %s in use at a limit of %s", requested, b.anon, b.kernel.Memory)
+			}
+		}
+	}
+}
