@@ -39,7 +39,7 @@ func TestAKnownImageOverEngineAndFiles(t *testing.T) {
 	r.e.SetUsage(id, 0.1)
 	took := r.soon(30*time.Second, "first limits", func() bool { k := r.e.Kernel(id); return k.CPU > 0 && k.Memory > 0 })
 	t.Logf("limits after %s", took.Round(time.Millisecond))
-	if k := r.e.Kernel(id); k.CPU < knowledge.OneCPU/2 || k.CPU > knowledge.OneCPU || k.Memory < 150*knowledge.MiB ||
+	if k := r.e.Kernel(id); k.CPU < knowledge.OneCPU/2 || k.CPU > knowledge.OneCPU || k.Memory < 110*knowledge.MiB ||
 		k.Memory > 256*knowledge.MiB {
 		t.Errorf("%s cores and %s", k.CPU, k.Memory)
 	}
