@@ -303,7 +303,8 @@ func (l *Loop) restoreLimit(
 	if r == knowledge.ResourceMemory {
 		to, start = int64(c.Original.Memory), int64(c.Marks.Engine.Memory)
 	}
-	if from == to && start == to && c.AsOriginal(r) || to == 0 && !c.Touched(r, &l.exec.Host) && c.AsOriginal(r) {
+	there := inForce(r, from, to)
+	if c.AsOriginal(r) && (there && inForce(r, start, to) || to == 0 && !c.Touched(r, &l.exec.Host)) {
 		return a, false
 	}
 	now := l.o.Now()
@@ -312,7 +313,7 @@ func (l *Loop) restoreLimit(
 		ID: c.ID, Resource: r, Actor: knowledge.ActorRestore, At: now,
 		From: from, To: to, Reason: knowledge.Because(knowledge.RuleRestore),
 	}
-	if from == to { // it is in force, and starts with another one
+	if there { // and it starts with another one
 		d.From = start
 	}
 	d.Verb = execute.Verb(d.From, to)
@@ -321,6 +322,16 @@ func (l *Loop) restoreLimit(
 		c.changed = true
 	}
 	return a, true
+}
+
+// inForce reports whether the limit is what the kernel makes of another one: whole pages, and
+// whole microseconds in each period of at most a second.
+func inForce(r knowledge.Resource, is, want int64) bool {
+	most := 64 * int64(knowledge.KiB)
+	if r == knowledge.ResourceCPU {
+		most = int64(knowledge.OneCPU/knowledge.NanoCPU(time.Second/time.Microsecond)) / 2
+	}
+	return max(is-want, want-is) < most
 }
 
 // Reload takes new settings: all that could fail was done before.

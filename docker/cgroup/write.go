@@ -99,9 +99,11 @@ func (c *Container) writeQuotaV2(q knowledge.NanoCPU, period time.Duration) erro
 }
 
 // quotaMicros is the quota in the kernel's microseconds, cut as the Engine and
-// runc cut it, so that both come to the same number.
+// runc cut it, so that both come to the same number. A quota that was converted to
+// billionths of a core, however rounded, is the same again to the microsecond.
 func quotaMicros(q knowledge.NanoCPU, period time.Duration) int64 {
-	return max(int64(q)*period.Microseconds()/1e9, minQuota.Microseconds())
+	p := period.Microseconds()
+	return max((int64(q)*p+p-1)/1e9, minQuota.Microseconds())
 }
 
 // openQuota opens the file of the quota once, for writing only: a descriptor

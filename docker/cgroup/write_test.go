@@ -240,6 +240,27 @@ func TestQuotaRoundTrip(t *testing.T) {
 	})
 }
 
+// TestQuotaStays: a quota that was read, or recorded rounded up or down, is written back to the
+// microsecond, and cores as the Engine cuts them.
+func TestQuotaStays(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		us := rapid.Int64Range(1000, 1e6).Draw(t, "period")
+		quota := rapid.Int64Range(1000, 4096*us).Draw(t, "quota")
+		period := time.Duration(us) * time.Microsecond
+		for _, q := range []knowledge.NanoCPU{
+			nanoCPU(quota, us), knowledge.NanoCPU(quota * 1e9 / us), knowledge.NanoCPU((quota*1e9 + us - 1) / us),
+		} {
+			if got := quotaMicros(q, period); got != quota {
+				t.Errorf("%d of %d became %d", quota, us, got)
+			}
+		}
+		cores := rapid.Int64Range(1e7, 4096e9).Draw(t, "cores")
+		if got := quotaMicros(knowledge.NanoCPU(cores), 100*time.Millisecond); got != cores/1e4 {
+			t.Errorf("%d billionths became %d", cores, got)
+		}
+	})
+}
+
 // TestHostReader reads the machine of a tree, then a changed one.
 func TestHostReader(t *testing.T) {
 	h := tree(t, "v1", Options{})

@@ -73,8 +73,8 @@ func (e *Executor) Request(now time.Time, c *Container, d *knowledge.Decision) *
 func (e *Executor) Apply(now time.Time, c *Container, d knowledge.Decision, done func(knowledge.Record)) Admission {
 	req := e.Request(now, c, &d)
 	r := Admit(req)
-	exact := d.Actor == knowledge.ActorRestore && r.Allowed == d.To && !c.AsOriginal(d.Resource)
-	if r.Allowed == d.From && !exact {
+	exact := d.Actor == knowledge.ActorRestore && r.Allowed == d.To
+	if r.Allowed == d.From && !(exact && !c.AsOriginal(d.Resource)) {
 		return r
 	}
 	if small(&d, r.Allowed) && !exact {

@@ -197,7 +197,10 @@ func resultCell(p *page, c api.Change) string {
 	case "reverted":
 		s = p.style(styleYellow, s)
 	}
-	if c.TookMS > 0 {
+	switch {
+	case c.TookMS >= 1000:
+		s += fmt.Sprintf(" in %.1f s", c.TookMS/1000)
+	case c.TookMS > 0:
 		s += fmt.Sprintf(" in %.3g ms", c.TookMS)
 	}
 	if c.Message != "" {

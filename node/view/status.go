@@ -160,9 +160,11 @@ func addProblems(s *api.Status, d *Daemon, sum *mape.Summary, now time.Time) {
 	}
 	switch {
 	case !connected(d, sum):
-		add(api.ProblemEngine,
-			"the Docker Engine is %s (docker.host); measuring and CPU quotas continue, memory limits and new containers wait",
-			s.Node.Engine)
+		waits := "measuring and limits in force continue, limits to start with and new containers wait"
+		if s.Node.Actuator == knowledge.ActuatorEngine.String() {
+			waits = "limits and new containers wait"
+		}
+		add(api.ProblemEngine, "the Docker Engine is %s (docker.host); %s", s.Node.Engine, waits)
 	case sum.ListError != "":
 		add(api.ProblemEngine,
 			"cannot list the containers of the Docker Engine (docker.host): %s; known ones are measured, new ones wait",

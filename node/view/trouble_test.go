@@ -2,6 +2,7 @@ package view
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -31,4 +32,19 @@ func TestFullHost(t *testing.T) {
 	brief := well
 	brief.CPUFull = now.Add(-3 * time.Second)
 	fullHost(&brief, now, func(string, string, ...any) { t.Error("full after three seconds") })
+}
+
+// TestWhatWaits: without the Engine, limits that are written to the kernel's files go on.
+func TestWhatWaits(t *testing.T) {
+	for cgroup, want := range map[string]string{
+		"v2": "limits in force continue, limits to start with and new containers wait",
+		"":   "(docker.host); limits and new containers wait",
+	} {
+		d := daemon()
+		d.Engine, d.Cgroup = Engine{Error: "nobody listens"}, cgroup
+		s := Status(d, nil, &mape.Summary{}, nil, now)
+		if !slices.ContainsFunc(s.Problems, func(p string) bool { return strings.Contains(p, want) }) {
+			t.Errorf("cgroup %q: %q", cgroup, s.Problems)
+		}
+	}
 }
