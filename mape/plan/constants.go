@@ -155,7 +155,7 @@ const (
 	anonRoom = 1.25
 	// refaultCalm is the rate of refaults, pages a second, that is flat: 40 KiB/s.
 	refaultCalm = 10.0
-	// sourceDefault is the Policy.MemorySource of bounds that nobody set.
+	// sourceDefault is the Policy.CPUSource and MemorySource of bounds that nobody set.
 	sourceDefault = "default"
 	// followRatio: the deliberation's limit raises a limit only from 5 % on.
 	followRatio = 1.05

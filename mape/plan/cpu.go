@@ -73,7 +73,7 @@ func (r *Reflex) CPU(
 	} else if soon > 0 {
 		return because(d, knowledge.Because(knowledge.RuleCooldown, soon.Seconds()))
 	}
-	if b.floor-w.Quota > rounding(w.Quota) {
+	if b.floor-w.Quota > rounding(w.Quota) && b.needed(p) {
 		d.Verb, d.To = knowledge.Grow, int64(b.floor)
 		if b.byThreshold {
 			return because(d, b.e.Threshold)
@@ -347,6 +347,12 @@ func cpuBoundsOf(e *knowledge.Envelope, p *knowledge.Policy) cpuBounds {
 		}
 	}
 	return b
+}
+
+// needed reports whether the floor is a reason to raise a quota: the default minimum bounds what
+// is set here, and a file may say less.
+func (b *cpuBounds) needed(p *knowledge.Policy) bool {
+	return b.learned || b.byThreshold || p.CPUSource != sourceDefault
 }
 
 // LeastChange is the smallest change of a quota that is made.

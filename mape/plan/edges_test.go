@@ -92,6 +92,20 @@ func TestRoundingIsNoReasonToMove(t *testing.T) {
 	expect(t, "well under the floor", b.cpu(), knowledge.Grow, knowledge.RuleBelowFloor)
 }
 
+// TestDefaultMinimum: the default minimum is no reason to raise a quota below it; one that
+// somebody set, and a need, are. FAULTS row 116.
+func TestDefaultMinimum(t *testing.T) {
+	b := newBench()
+	b.p.CPU.Min, b.p.CPUSource, b.e.CPU.Min = core/20, "default", core/20
+	b.w.Quota = core / 50
+	b.quiet(core / 1000)
+	expect(t, "idle at the file's limit", b.cpu(), knowledge.Hold, knowledge.RuleAtMin)
+	b.p.CPUSource = "label"
+	expect(t, "below a minimum that was set", b.cpu(), knowledge.Grow, knowledge.RuleBelowFloor)
+	b.p.CPUSource, b.e.CPU.Min = "default", core/4
+	expect(t, "below a learned floor", b.cpu(), knowledge.Grow, knowledge.RuleBelowFloor)
+}
+
 // An interval that began before a boost throttles no second one; a fresh one does.
 func TestNoBoostForTheQuotaBefore(t *testing.T) {
 	b := newBench()
