@@ -38,7 +38,7 @@ func TestRow117ARuntimeThatDoesNotGrow(t *testing.T) {
 	b := h.run("jvm", knowledge.Limits{CPU: core, Memory: 512 * mib, MemorySwap: 512 * mib}, nil)
 	b.demand, b.anon, b.processes = 0.3, 200*mib, []string{"java"}
 	h.pass(20 * time.Second)
-	for range 20 { // its files are read again and again for a while
+	for range 40 { // its files are read again and again for a while
 		b.cache += 400 * mib
 		b.s.Refaults += 4000
 		h.pass(time.Second)

@@ -18,7 +18,18 @@ type memoryController struct {
 	leakDetector leakDetector
 	usage        MemoryGrowth
 	raise        memoryRaise
+	// Page cache was missed from missedSince on, the last time at missedAt.
+	missedSince, missedAt time.Time
 }
+
+const (
+	// missedAfter is how long page cache has to be missed before a limit is raised for it. A
+	// file that is longer than the limit and read once more (a dump, a copy, a vacuum) is read
+	// for less, and no limit below the file's size would help.
+	missedAfter = 20 * time.Second
+	// missedGap is the longest time between two readings that belong together.
+	missedGap = 10 * time.Second
+)
 
 // leakDetector watches whether anonymous memory only grows.
 type leakDetector struct {
@@ -123,6 +134,12 @@ func (g *memoryController) observe(now time.Time, w *knowledge.Window, p *knowle
 		g.usage.observe(now, w.InUse(), w.Interval)
 		g.raise.high = max(g.raise.high, w.InUse())
 	}
+	if w.Have&knowledge.HasMemoryStat != 0 && analyse.CacheMissed(w) {
+		if now.Sub(g.missedAt) > missedGap {
+			g.missedSince = now
+		}
+		g.missedAt = now
+	}
 	switch s := &g.leakDetector; {
 	case w.Have&knowledge.HasMemoryStat == 0:
 	case s.at.IsZero() || float64(w.Anon) < leakFall*float64(s.anon):
@@ -145,7 +162,7 @@ func (g *memoryController) growth(a *memoryInput) (knowledge.Bytes, knowledge.Re
 	ahead := a.ahead()
 	more := max(a.want, scaleBytes(ahead, 1+growLeast), scaleBytes(limit, 1+step))
 	event := scaleBytes(limit, eventStep)
-	last := w.LastMemoryEvent
+	last, missed := w.LastMemoryEvent, w.Have&knowledge.HasMemoryStat != 0 && analyse.CacheMissed(w)
 	switch {
 	case limit < g.oomFloor:
 		return max(g.oomFloor, a.want), g.oomReason(w)
@@ -157,10 +174,11 @@ func (g *memoryController) growth(a *memoryInput) (knowledge.Bytes, knowledge.Re
 	case limit < ahead:
 		return more, knowledge.Because(knowledge.RuleTimeToFull, a.f.TimeToFull.Seconds(), w.Growth, float64(limit))
 	case a.now.Before(g.raise.until) || left(a.now, g.grewAt, eventFresh) > 0:
-	case analyse.CacheMissed(w) && w.Have&knowledge.HasMemoryStat != 0:
+	case missed && a.now.Sub(g.missedSince) >= missedAfter:
 		return event, knowledge.Because(knowledge.RuleCacheMissed, w.RefaultRate, float64(w.Cache))
 	case !last.IsZero() && a.now.Sub(last) < eventFresh && w.Have&knowledge.HasMemoryStat == 0 && analyse.CacheMissed(w):
 		return event, knowledge.Because(knowledge.RuleMemoryEvents, float64(w.HighEvents), float64(w.MaxEvents))
+	case missed && float64(a.use) < analyse.NeedyRatio*float64(limit):
 	case analyse.Waiting(w):
 		return event, knowledge.Because(knowledge.RuleMemoryPressure, w.MemoryPressure.Some10)
 	}

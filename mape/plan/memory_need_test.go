@@ -18,6 +18,9 @@ func TestRow115CacheIsNoNeed(t *testing.T) {
 		"a scan that is repeated now and then": func(w *knowledge.Window) {
 			w.Cache, w.RefaultRate, w.MemoryPressure.Some10 = 300*mib, 100, 40
 		},
+		"a file that is read twice": func(w *knowledge.Window) {
+			w.Cache, w.RefaultRate, w.MemoryPressure.Some10 = 300*mib, 10000, 40
+		},
 		"refaults that cost nothing": func(w *knowledge.Window) { w.Cache, w.RefaultRate = 300*mib, 10000 },
 	} {
 		b := newBench()
@@ -25,8 +28,11 @@ func TestRow115CacheIsNoNeed(t *testing.T) {
 		b.w.MemoryLimit, b.w.MemoryUsage, b.w.Hard, b.w.AnonPeak = 384*mib, 384*mib, 80*mib, 80*mib
 		b.w.MaxEvents, b.w.Growth = 9, 0
 		edit(&b.w)
-		for range 600 {
+		for i := range 600 {
 			b.later(time.Second)
+			if name == "a file that is read twice" && i > 10 {
+				b.w.RefaultRate, b.w.MemoryPressure.Some10 = 0, 0
+			}
 			b.w.LastMemoryEvent = b.now
 			if d := b.memory(); d.Verb == knowledge.Grow {
 				t.Fatalf("%s: grows to %s: %s", name, knowledge.Bytes(d.To), d.Reason)
@@ -36,10 +42,10 @@ func TestRow115CacheIsNoNeed(t *testing.T) {
 	b := newBench()
 	b.w.MemoryLimit, b.w.MemoryUsage, b.w.Hard, b.w.Cache, b.w.AnonPeak = 384*mib, 384*mib, 80*mib, 300*mib, 80*mib
 	b.w.RefaultRate, b.w.LastRefault = 10000, b.now
-	expect(t, "without a measure of waiting refaults decide", b.memory(), knowledge.Grow, knowledge.RuleCacheMissed)
+	expect(t, "without a measure of waiting refaults decide", b.missing(), knowledge.Grow, knowledge.RuleCacheMissed)
 	b.w.Have |= knowledge.HasMemoryPressure
 	b.w.MemoryPressure.Some10 = 5
-	expect(t, "it waits for what it reads again", b.memory(), knowledge.Grow, knowledge.RuleCacheMissed)
+	expect(t, "it waits for what it reads again", b.missing(), knowledge.Grow, knowledge.RuleCacheMissed)
 	b.w.RefaultRate, b.w.Hard, b.w.Cache = 0, 320*mib, 60*mib
 	expect(t, "it waits, and there is little else to take", b.memory(), knowledge.Grow, knowledge.RuleMemoryPressure)
 }
@@ -136,7 +142,7 @@ func TestRow117UnusedIsReverted(t *testing.T) {
 		b.w.Have |= knowledge.HasMemoryPressure
 		b.w.MemoryLimit, b.w.MemoryUsage, b.w.Hard, b.w.AnonPeak, b.w.Growth = 512*mib, 505*mib, 200*mib, 0, 0
 		b.w.Cache, b.w.RefaultRate, b.w.MemoryPressure.Some10 = 300*mib, 2000, 4
-		d := b.memory()
+		d := b.missing()
 		expect(t, "the cache is missed", d, knowledge.Grow, knowledge.RuleCacheMissed)
 		b.apply(d)
 		b.w.RefaultRate, b.w.MemoryPressure.Some10, b.w.Hard, b.w.LastRefault = 0, 0, use, b.now
