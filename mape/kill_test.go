@@ -353,3 +353,31 @@ func TestAKillBeforeTheClockWentBack(t *testing.T) {
 		}
 	}
 }
+
+// Row 65: a kill at a limit below that of the next start needs no answer, and a restart of the
+// daemon does not take it for a kill at the limit of that start.
+func TestAKillBelowTheNextStart(t *testing.T) {
+	for _, dead := range []bool{false, true} {
+		o := options{policy: func(p *knowledge.Policy) {
+			p.Memory, p.MemorySource = knowledge.Range[knowledge.Bytes]{Min: 64 * mib, Max: 400 * mib}, "label"
+			p.Ceiling.Memory = 400 * mib
+		}}
+		h := newHost(t, o)
+		b := h.run("java", knowledge.Limits{CPU: core}, nil)
+		h.until(3*time.Minute, "a first limit", func() bool { return b.kernel.Memory == 64*mib })
+		h.kill(b)
+		if dead {
+			h.pass(5 * time.Second)
+		}
+		h.start(b)
+		h.pass(10 * time.Second)
+		h.end()
+		o.restored = Restored{Marks: h.marks, Originals: h.kept}
+		h.boot(o)
+		h.pass(30 * time.Second)
+		if d := h.container(b).planned[knowledge.ResourceMemory].Decision; d.Reason.Rule == knowledge.RuleAtMax ||
+			b.kernel.Memory > 400*mib {
+			t.Errorf("dead %v: %s of %s: %s", dead, d.Verb, b.kernel.Memory, d.Reason)
+		}
+	}
+}

@@ -154,6 +154,7 @@ func (l *Loop) atRest(now time.Time, c *container) (again time.Duration) {
 		c.Window.MemoryLimit = c.Marks.Engine.Memory
 	}
 	d := c.reflex.AfterKill(now, c.Window, c.Marks.Engine.Memory, &c.Envelope, &c.Policy)
+	c.oomCovered(now, c.Marks.Engine.Memory)
 	if d.Reason.Rule == "" {
 		d.Reason = knowledge.Reason{Rule: knowledge.RuleNotRunning, Note: c.State.String()}
 	}
@@ -383,6 +384,7 @@ func (l *Loop) decide(now time.Time, c *container) {
 	c.reflex.Before = c.Marks.Before
 	cpu := c.reflex.CPU(now, &c.Finding, c.Window, &c.Envelope, &c.Policy)
 	mem := c.reflex.Memory(now, &c.Finding, c.Window, &c.Envelope, &c.Policy)
+	c.oomCovered(now, c.Window.MemoryLimit)
 	if mem.Reason.Rule == knowledge.RuleUnused && c.reading.life.runtime.Heap {
 		mem.Reason.Note = c.reading.life.runtime.Name
 	}

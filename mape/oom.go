@@ -99,5 +99,14 @@ func (c *container) killedUnread(now time.Time) {
 		return
 	}
 	c.track.MarkOOM(now)
+	c.reflex.Killed(now, c.Window, &c.Policy)
 	c.Marks.LastOOM, c.changed = now, true
+}
+
+// oomCovered notes that a limit is what the last OOM kill requires, as that of a next life may
+// be at once: after a restart of the daemon the kill is not taken for one at that limit.
+func (c *container) oomCovered(now time.Time, limit knowledge.Bytes) {
+	if m := &c.Marks; m.OOMAnswered.Before(m.LastOOM) && c.reflex.CoversOOM(c.Window, limit) {
+		m.OOMAnswered, c.changed = now, true
+	}
 }

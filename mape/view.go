@@ -23,7 +23,7 @@ type ContainerStatus struct {
 	Paused      knowledge.Pause
 	AttachError string // why it is not measured; empty: it is
 	Measured    bool
-	Kills       uint64 // OOM kills since the cgroup was made
+	Kills       uint64 // OOM kills that were seen
 	Busy        bool   // an action is in progress
 	Ending      Ending
 	// Watching: a cut is under watch, or the first step of one is.

@@ -194,6 +194,11 @@ func (t *Track) correct(before *memoryLevel) {
 func (t *Track) memoryEvents(s *knowledge.Sample) {
 	w := &t.Window
 	known := t.events&knowledge.HasOOM != 0
+	was, is := t.oomKills+t.otherKills, s.OOMKills+s.OtherKills
+	if is < was { // of a new start
+		was = 0
+	}
+	t.kills += is - was
 	if known && s.OOMKills >= t.oomKills && s.HighEvents >= t.high && s.MaxEvents >= t.max {
 		w.OOMKills = s.OOMKills - t.oomKills
 		w.HighEvents = s.HighEvents - t.high
@@ -215,7 +220,10 @@ func (t *Track) memoryEvents(s *knowledge.Sample) {
 
 // MarkOOM notes an OOM kill that the Engine reported and the files could not
 // (the cgroup went away with its last process).
-func (t *Track) MarkOOM(at time.Time) { t.Window.LastOOM = at }
+func (t *Track) MarkOOM(at time.Time) {
+	t.Window.LastOOM = at
+	t.kills++
+}
 
 // FreshDetail reports whether the memory detail was read with, or after, the
 // newest fast sample: before memory is judged tight, page cache must be told
@@ -233,7 +241,8 @@ const (
 // MarkOtherOOM notes an OOM kill at another level that the files could not report.
 func (t *Track) MarkOtherOOM(at time.Time, level knowledge.OOMLevel) {
 	t.Window.OtherOOM, t.Window.OtherLevel = at, level
+	t.kills++
 }
 
-// Kills is the kernel's count of OOM kills since the cgroup was made, at whatever limit.
-func (t *Track) Kills() uint64 { return t.oomKills + t.otherKills }
+// Kills is the number of OOM kills that were seen, over all starts, at whatever limit.
+func (t *Track) Kills() uint64 { return t.kills }

@@ -155,8 +155,12 @@ func TestMemoryEvents(t *testing.T) {
 	if w.HighEvents != 2 {
 		t.Errorf("high events %d", w.HighEvents)
 	}
-	if b.t.Kills() != 0 {
-		t.Errorf("kills %d", b.t.Kills())
+	if b.t.Kills() != 8 {
+		t.Errorf("kills %d: a start loses none", b.t.Kills())
+	}
+	b.t.MarkOOM(b.at)
+	if b.t.Kills() != 9 {
+		t.Errorf("kills %d: one ended the container", b.t.Kills())
 	}
 }
 

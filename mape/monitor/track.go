@@ -67,6 +67,7 @@ type Track struct {
 	refaultsAt time.Time
 	oomKills   uint64
 	otherKills uint64
+	kills      uint64 // over all starts
 	high, max  uint64
 	events     knowledge.Signals // which event counters have a baseline
 	anonMinute [anonMinutes]knowledge.Bytes

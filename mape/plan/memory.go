@@ -109,6 +109,19 @@ func (r *Reflex) AfterKill(
 // the daemon.
 func (r *Reflex) HandledOOM(at time.Time) { r.memory.oomAt = at }
 
+// Killed takes in an OOM kill before the next start, which may have another limit.
+func (r *Reflex) Killed(now time.Time, w *knowledge.Window, p *knowledge.Policy) {
+	if w.MemoryLimit > 0 {
+		r.memory.killed(now, w, p)
+	}
+}
+
+// CoversOOM reports whether a limit, 0 for none, is what the last OOM kill of the window requires.
+func (r *Reflex) CoversOOM(w *knowledge.Window, limit knowledge.Bytes) bool {
+	g := &r.memory
+	return !g.oomAt.IsZero() && g.oomAt.Equal(w.LastOOM) && (limit == 0 || limit >= g.oomFloor)
+}
+
 func (g *memoryController) oomReason(w *knowledge.Window) knowledge.Reason {
 	return knowledge.Because(knowledge.RuleOOM, float64(g.oomKills), float64(w.MemoryLimit))
 }
