@@ -65,8 +65,9 @@ func TestRow105KnowledgeFileLost(t *testing.T) {
 				t.Errorf("%+v %v", res, err)
 			}
 			st, err := s.n.ops.Status(t.Context(), api.None{})
-			if err != nil || !strings.Contains(strings.Join(st.Problems, "\n"), "knowledge file at the start") {
-				t.Errorf("%q %v", st.Problems, err)
+			if err != nil || !st.Degraded ||
+				!strings.Contains(strings.Join(st.Problems, "\n"), "knowledge file at the start") {
+				t.Errorf("degraded %v, %q, %v", st.Degraded, st.Problems, err)
 			}
 		})
 	}

@@ -179,7 +179,7 @@ func addProblems(s *api.Status, d *Daemon, sum *mape.Summary, now time.Time) {
 			"the knowledge file is %s (node.data_dir, store.max_size); scaling continues from memory", s.Node.Store)
 	}
 	if d.StoreOpened != "" {
-		AddProblem(s, api.ProblemStore, "the knowledge file at the start: "+d.StoreOpened)
+		add(api.ProblemStore, "the knowledge file at the start: %s", d.StoreOpened)
 	}
 	if d.Crashes > 0 {
 		add(api.ProblemCrashes,
