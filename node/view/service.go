@@ -62,7 +62,9 @@ func Saved(containers []mape.ContainerStatus) (cores float64, bytes int64) {
 			cores += (cpu - c.Window.Quota).Cores()
 		}
 		if lost[knowledge.ResourceMemory].IsZero() && mem > 0 && c.Window.MemoryLimit > 0 {
-			bytes += int64(mem - c.Window.MemoryLimit)
+			if diff := mem - c.Window.MemoryLimit; max(diff, -diff) >= 64*knowledge.KiB { // else whole pages
+				bytes += int64(diff)
+			}
 		}
 	}
 	return cores, bytes

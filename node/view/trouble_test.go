@@ -48,3 +48,13 @@ func TestWhatWaits(t *testing.T) {
 		}
 	}
 }
+
+// TestPagesSaveNothing: the kernel cuts a limit to whole pages, which is no difference.
+func TestPagesSaveNothing(t *testing.T) {
+	c := steady("web-1")
+	c.OriginalKept, c.Measured = true, true
+	c.Original.Memory, c.Window.MemoryLimit = 70000001, 69996544
+	if _, bytes := Saved([]mape.ContainerStatus{*c}); bytes != 0 {
+		t.Errorf("%d bytes", bytes)
+	}
+}
