@@ -8,7 +8,7 @@ import (
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	// Most tests wait for intervals of the daemon: one a core would last three times as long.
-	_ = flag.Set("test.parallel", "8")
+	// Most tests wait for intervals of the daemon: one a core would last twice as long.
+	_ = flag.Set("test.parallel", "4")
 	os.Exit(m.Run())
 }
