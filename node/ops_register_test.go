@@ -19,12 +19,7 @@ func TestRow23RegisteredBeforeItRuns(t *testing.T) {
 	t.Parallel()
 	f := newTestCluster(t, 2)
 	first, late := f.all[0], f.all[1]
-	l, err := net.Listen("tcp", "127.0.0.1:0") // a free port; nobody answers there yet
-	if err != nil {
-		t.Fatal(err)
-	}
-	at := l.Addr().String()
-	_ = l.Close()
+	at := freePorts(t) // nobody answers there yet
 	late.set("CLUSTER_BIND", at)
 	first.start()
 	register := func(id, at string) error { return first.n.ops.Register(t.Context(), id, at) }
@@ -58,6 +53,27 @@ func TestRow23RegisteredBeforeItRuns(t *testing.T) {
 	if err != nil || known["c1"] != "" || known["c2"] == "" || known["more"] == "" {
 		t.Errorf("the oldest that never answered does not give way: %v, %v", known, err)
 	}
+}
+
+// freePorts is an address of loopback whose port is free, and the next one, where a node
+// listens for calls.
+func freePorts(t *testing.T) string {
+	t.Helper()
+	for range 50 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		port := l.Addr().(*net.TCPAddr).Port
+		next, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port+1))
+		_ = l.Close()
+		if err == nil {
+			_ = next.Close()
+			return l.Addr().String()
+		}
+	}
+	t.Fatal("no two free ports in a row")
+	return ""
 }
 
 // forgetMembers takes what a node that does not run remembers of the others.

@@ -93,11 +93,12 @@ func TestExternalOutside(t *testing.T) {
 	if _, errs, code := d.run("resume", b.name); code != 0 {
 		t.Fatalf("resume ended with %d: %s", code, errs)
 	}
+	within := func(b *box) bool { return b.kernel.Quota() <= 0.81 }
 	eventually(
 		t,
 		20*time.Second,
 		"after resume it is brought into its bounds",
-		func() bool { return b.kernel.Quota() <= 0.81 },
+		func() bool { return within(b) && !waitFor(time.Second, func() bool { return !within(b) }) },
 	)
 	d.stop()
 	b.covered(time.Second)

@@ -159,7 +159,8 @@ func (f *fleet) middle(door *between, b *box, at moment, want int64) {
 		t.Errorf("%s, killed %s: %d bytes, want %d", b.name, at, is, holds)
 	}
 	owner.start()
-	eventually(t, 20*time.Second, "the Engine has it on record", func() bool { return b.inspect().HostConfig.Memory == want })
+	eventually(t, 20*time.Second, "the Engine has it on record",
+		func() bool { return b.inspect().HostConfig.Memory == want })
 	if !waitFor(20*time.Second, func() bool { return len(f.records(b, want, result)) == 1 }) {
 		t.Fatalf("%s, killed %s: the record is not closed as %s: %+v", b.name, at, result, b.host.changes(b.name))
 	}
