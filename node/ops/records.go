@@ -104,7 +104,7 @@ func (h *host) unwritten(ctx context.Context, f store.Filter) (moves []knowledge
 func withMoves(moves, records []knowledge.Record, limit int) []knowledge.Record {
 	moves = slices.DeleteFunc(moves, func(m knowledge.Record) bool {
 		return slices.ContainsFunc(records, func(r knowledge.Record) bool {
-			return r.Action.Kind == m.Action.Kind && r.Action.ID == m.Action.ID &&
+			return r.Action.Kind == m.Action.Kind && r.Action.ID == m.Action.ID && !r.Action.Resize.Start &&
 				r.Action.Resize.Resource == m.Action.Resize.Resource && !r.Action.At.Before(m.Action.At)
 		})
 	})

@@ -41,8 +41,8 @@ var rig struct {
 func TestMain(m *testing.M) {
 	flag.Parse()
 	// Tests wait far more than they work: the default of one a core would make
-	// the package last six times as long.
-	_ = flag.Set("test.parallel", "12")
+	// the package last four times as long.
+	_ = flag.Set("test.parallel", "8")
 	os.Exit(withRig(m))
 }
 

@@ -68,7 +68,7 @@ func TestQuotaOfAParent(t *testing.T) {
 	d.sees(b)
 	eventually(t, 30*time.Second, "the parent's quota", func() bool { return near(b.kernel.Quota(), 0.5) })
 	var why string
-	eventually(t, 10*time.Second, "the reason names the parent", func() bool {
+	eventually(t, 40*time.Second, "the reason names the parent", func() bool {
 		e, err := api.OpExplain.Call(t.Context(), d.Client, api.ExplainRequest{Name: b.name})
 		if err == nil {
 			why = fmt.Sprintf("%+v", e)
@@ -109,7 +109,10 @@ func TestDockerPause(t *testing.T) {
 	d.start()
 	d.sees(b)
 	time.Sleep(8 * time.Second)
-	b.do("POST", "/pause", nil)
+	// runc cannot freeze a busy cgroup at each attempt.
+	eventually(t, 10*time.Second, "the Engine pauses it", func() bool {
+		return rig.docker.Call("POST", "/containers/"+b.id+"/pause", nil, nil) == nil
+	})
 	defer b.do("POST", "/unpause", nil)
 	eventually(t, 5*time.Second, "it is shown", func() bool {
 		v, _ := d.view(b)
