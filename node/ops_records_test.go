@@ -14,7 +14,7 @@ import (
 )
 
 // TestHistoryOfThisMoment: quota moves are in the answer before they are on the disk, and
-// an answer leaves them to be written.
+// they stay to be written.
 func TestHistoryOfThisMoment(t *testing.T) {
 	t.Parallel()
 	r := newRigOver(t, dockertest.Options{}, func(_ *store.Store, cfg *config.Config) { cfg.Store.FlushEvery = time.Hour })
@@ -29,10 +29,15 @@ func TestHistoryOfThisMoment(t *testing.T) {
 					t.Fatal(err)
 				}
 				return slices.ContainsFunc(h.Changes, func(c api.Change) bool {
-					return c.Resource == "cpu" && strings.Contains(c.Message, "not written yet")
+					return c.Resource == "cpu" && c.Verb == "grow" && strings.Contains(c.Message, "not written yet")
 				})
 			})
 		}
+	}
+	records, err := r.n.store.Journal.Records(store.Filter{Container: id, Limit: 10})
+	if moves := func(r knowledge.Record) bool { return !r.Action.Resize.Start }; err != nil ||
+		slices.ContainsFunc(records, moves) {
+		t.Errorf("written: %+v, %v", records, err)
 	}
 }
 

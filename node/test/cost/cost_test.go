@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/effiscale/effiscale/docker/observer"
 	"github.com/effiscale/effiscale/node/api"
 )
 
@@ -39,24 +40,24 @@ func TestCost(t *testing.T) {
 
 	rest(t, 15*time.Second) // starting 100 containers echoes for a while
 	quiet := lasting / 5
-	before := engineTime(t)
+	before := observer.EngineTime(t)
 	rest(t, quiet)
-	without := share(engineTime(t)-before, quiet)
+	without := share(observer.EngineTime(t)-before, quiet)
 
 	daemon := startDaemon(t, filepath.Join(dir, "effiscale"))
-	start, engineStart := time.Now(), engineTime(t)
+	start, engineStart := time.Now(), observer.EngineTime(t)
 	var peak, half int64
 	var halfTime time.Duration
 	for time.Since(start) < lasting {
 		rest(t, 5*time.Second)
 		peak = max(peak, residentBytes(t, daemon.pid))
 		if half == 0 && time.Since(start) >= lasting/2 {
-			half, halfTime = int64(cpuTime(t, daemon.pid)), time.Since(start)
+			half, halfTime = int64(observer.ProcessTime(t, daemon.pid)), time.Since(start)
 		}
 	}
 	took := time.Since(start)
-	cpu := cpuTime(t, daemon.pid)
-	with := share(engineTime(t)-engineStart, took)
+	cpu := observer.ProcessTime(t, daemon.pid)
+	with := share(observer.EngineTime(t)-engineStart, took)
 	whole, late := share(cpu, took), share(cpu-time.Duration(half), took-halfTime)
 
 	s, err := api.OpStatus.Call(t.Context(), api.NewClient(daemon.socket), api.None{})

@@ -1,14 +1,10 @@
 package stack
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"net/http"
-	"os"
-	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -142,33 +138,4 @@ func (m *member) press(ctx context.Context, url string, after time.Duration) {
 			}
 		}()
 	}
-}
-
-// engineTime is the CPU time of dockerd, containerd and the shims so far, with that of
-// their children that ended: runc.
-func engineTime() time.Duration {
-	var sum time.Duration
-	entries, _ := os.ReadDir("/proc")
-	for _, e := range entries {
-		name, err := os.ReadFile("/proc/" + e.Name() + "/comm")
-		if err == nil && (strings.HasPrefix(string(name), "dockerd") || strings.HasPrefix(string(name), "containerd")) {
-			pid, _ := strconv.Atoi(e.Name())
-			sum += processTime(pid)
-		}
-	}
-	return sum
-}
-
-// processTime is user and system time of a process and its ended children.
-func processTime(pid int) (sum time.Duration) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0
-	}
-	// The name in parentheses may hold blanks; utime is field 14.
-	for _, f := range strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))[11:15] {
-		n, _ := strconv.ParseInt(f, 10, 64)
-		sum += time.Duration(n) * 10 * time.Millisecond
-	}
-	return sum
 }

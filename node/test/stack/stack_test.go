@@ -75,14 +75,15 @@ func TestStack(t *testing.T) {
 	for i, m := range all {
 		s.load(m, i)
 	}
-	engine, daemon, began := engineTime(), processTime(s.daemon.Process.Pid), time.Now()
+	pid, began := s.daemon.Process.Pid, time.Now()
+	engine, daemon := observer.EngineTime(t), observer.ProcessTime(t, pid)
 	for tick := time.NewTicker(every); time.Since(began) < length; <-tick.C {
 		for _, m := range all {
 			m.sample()
 		}
 	}
 	lasted := time.Since(began)
-	engine, daemon = engineTime()-engine, processTime(s.daemon.Process.Pid)-daemon
+	engine, daemon = observer.EngineTime(t)-engine, observer.ProcessTime(t, pid)-daemon
 	s.print(all, lasted)
 	share := func(d time.Duration) float64 { return 100 * d.Seconds() / lasted.Seconds() }
 	observer.Figure(t, "%v, %d containers: Engine (dockerd, containerd, shims, runc) %.2f %% of a core, daemon %.2f %%",
