@@ -12,7 +12,7 @@ import (
 )
 
 // TestRow108ScaleAnswerLost: the Engine executes a request of a person, and its answer comes too
-// late, or not at all. The command is told that it is not known yet, the history then how it
+// late, or not at all. The command answers "not known yet", the history then shows how it
 // ended, the original stays, and a restore finds it, also after a restart of the daemon.
 func TestRow108ScaleAnswerLost(t *testing.T) {
 	t.Parallel()

@@ -36,9 +36,12 @@ func TestExampleFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, k := range Keys() {
-		if _, set := c.Origins[k.Section+"."+k.Name]; k.Env != "" && !set {
+		if _, set := c.Origins[k.Section+"."+k.Name]; k.Env != "" && !set && !unused(k.Name) {
 			t.Errorf("%s.%s is missing from the example", k.Section, k.Name)
 		}
+	}
+	if keys := c.Unused(); len(keys) > 0 { // the daemon warns of them
+		t.Errorf("the example has keys without effect: %q", keys)
 	}
 	if got, want := withoutOrigins(c), withoutOrigins(Defaults()); !reflect.DeepEqual(got, want) {
 		t.Errorf("the example is not the defaults:\n got %+v\nwant %+v", got, want)
@@ -124,6 +127,9 @@ func example() string {
 	c := Defaults()
 	section := ""
 	for _, k := range c.bindings() {
+		if unused(k.name) {
+			continue
+		}
 		if k.section != section {
 			section = k.section
 			fmt.Fprintf(&b, "\n[%s]\n", section)

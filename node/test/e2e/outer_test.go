@@ -60,7 +60,7 @@ func (a above) write(v1, text1, v2, text2 string) {
 // write of more is tried (row 123).
 func TestQuotaOfAParent(t *testing.T) {
 	t.Parallel()
-	d := newDaemon(t, "POLICY_START_BOOST_FOR=1s")
+	d := newDaemon(t)
 	p := parent(t, "quota")
 	b := d.box(t, "web", spec{do: "cpu --cores 1.2", cpus: 0.2, memory: 128 * MiB, swap: 256 * MiB, parent: p.path()})
 	p.write("cpu.cfs_quota_us", "50000", "cpu.max", "50000 100000")
@@ -84,7 +84,7 @@ func TestQuotaOfAParent(t *testing.T) {
 // TestMemoryOfAParent: OOM kills at a parent's limit raise no limit below it (row 124).
 func TestMemoryOfAParent(t *testing.T) {
 	t.Parallel()
-	d := newDaemon(t, "POLICY_START_BOOST_FOR=1s")
+	d := newDaemon(t)
 	p := parent(t, "memory")
 	sibling := d.box(t, "sibling", spec{do: "idle", cpus: 0.2, memory: 64 * MiB, swap: 64 * MiB, parent: p.path()})
 	p.write("memory.limit_in_bytes", "104857600", "memory.max", "104857600")
@@ -104,7 +104,7 @@ func TestMemoryOfAParent(t *testing.T) {
 // TestDockerPause: a paused container keeps its limits, and the state is shown (row 125).
 func TestDockerPause(t *testing.T) {
 	t.Parallel()
-	d := newDaemon(t, "POLICY_START_BOOST_FOR=1s")
+	d := newDaemon(t)
 	b := d.box(t, "web", spec{do: "cpu --cores 0.4", cpus: 0.6, memory: 128 * MiB, swap: 256 * MiB})
 	d.start()
 	d.sees(b)
