@@ -15,10 +15,10 @@ import (
 const maxLocks = 1 << 20
 
 // Claim locks the container's cgroup for this process: flock(2) on a file that is open
-// already. All who change a container read its files, in whichever mount namespace, and the
-// kernel frees the lock of a process that ends. by names the process that has it, "" when
-// this one has it now. A lock of another user than root and this one is ignored: everybody
-// may take it.
+// already. Every daemon that changes a container opens this file, in whichever mount namespace,
+// and the kernel releases the lock when a process ends. by names the process that holds it; "":
+// this one does. A lock held by a user other than root and this one is ignored, because every
+// user can take it.
 func (c *Container) Claim() (by string) {
 	c.host.mu.Lock()
 	defer c.host.mu.Unlock()
@@ -41,7 +41,7 @@ func (c *Container) Claim() (by string) {
 	return fmt.Sprintf("process %d", pid)
 }
 
-// Unclaim gives the lock back.
+// Unclaim releases the lock.
 func (c *Container) Unclaim() {
 	c.host.mu.Lock()
 	defer c.host.mu.Unlock()

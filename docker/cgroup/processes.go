@@ -1,6 +1,7 @@
 package cgroup
 
 import (
+	"cmp"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -19,12 +20,7 @@ const (
 // as in proc(5)), and the size of the shared memory that one of them has mapped: such a mapping
 // is made at the start and takes memory when it is first used. It costs some files a process.
 func (c *Container) Processes() (names []string, shared knowledge.Bytes) {
-	dir := ""
-	for _, t := range []hierarchy{memory, cpu, cpuacct} {
-		if dir == "" {
-			dir = c.dirs[t]
-		}
-	}
+	dir := cmp.Or(c.dirs[memory], c.dirs[cpu], c.dirs[cpuacct])
 	text, err := readBounded(filepath.Join(dir, "cgroup.procs"), processesSize)
 	if err != nil {
 		return nil, 0

@@ -63,9 +63,6 @@ func (c *Container) Read(s *knowledge.Sample, groups knowledge.Signals) error {
 	if groups&knowledge.HasStopped != 0 && !bad.gone {
 		c.readStopped(s)
 	}
-	if groups&knowledge.HasBounds != 0 { // also of a cgroup that is gone: its parents are not
-		defer c.readBounds(s)
-	}
 	// The network comes last: where the cgroup is gone, its PID may be that of another
 	// process, and one of the files above has failed.
 	if groups&knowledge.HasNetwork != 0 && !bad.gone {
@@ -73,6 +70,9 @@ func (c *Container) Read(s *knowledge.Sample, groups knowledge.Signals) error {
 	}
 	if bad.gone {
 		s.Have &^= groups
+	}
+	if groups&knowledge.HasBounds != 0 { // also of a cgroup that is gone: its parents are not
+		c.readBounds(s)
 	}
 	return bad.result()
 }

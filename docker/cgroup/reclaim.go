@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -37,9 +36,10 @@ func (c *Container) Reclaim(to knowledge.Bytes) error {
 	if v2 {
 		usage, ask = "memory.current", reclaimV2
 	}
+	usage = filepath.Join(dir, usage)
 	var left knowledge.Bytes
 	for range reclaimRounds {
-		n, err := readNumber(filepath.Join(dir, usage))
+		n, err := numberAt(unix.AT_FDCWD, usage)
 		if err != nil {
 			return c.refused("reclaim memory", err)
 		}
@@ -55,11 +55,11 @@ func (c *Container) Reclaim(to knowledge.Bytes) error {
 }
 
 func limitV1(dir string, _, to knowledge.Bytes) error {
-	return writeNumber(filepath.Join(dir, "memory.limit_in_bytes"), int64(to))
+	return writeSize(dir, "memory.limit_in_bytes", to)
 }
 
 func reclaimV2(dir string, use, to knowledge.Bytes) error {
-	err := writeNumber(filepath.Join(dir, "memory.reclaim"), int64(use-to))
+	err := writeSize(dir, "memory.reclaim", use-to)
 	if err != unix.ENOENT {
 		return err
 	}
@@ -68,26 +68,13 @@ func reclaimV2(dir string, use, to knowledge.Bytes) error {
 	if err != nil {
 		return err
 	}
-	if err := writeNumber(high, int64(to)); err != nil {
+	if err := writeSize(dir, "memory.high", to); err != nil {
 		return err
 	}
 	return os.WriteFile(high, was, 0)
 }
 
-func readNumber(path string) (int64, error) {
-	text, err := readBounded(path, 64)
-	if err != nil {
-		return 0, err
-	}
-	return strconv.ParseInt(strings.TrimSpace(text), 10, 64)
-}
-
-// writeNumber returns the kernel's own error.
-func writeNumber(path string, n int64) error {
-	fd, err := openPath(append([]byte(path), 0), unix.O_WRONLY)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	return pwrite(fd, strconv.AppendInt(nil, n, 10))
+// writeSize returns the kernel's own error.
+func writeSize(dir, name string, b knowledge.Bytes) error {
+	return writeAt(unix.AT_FDCWD, filepath.Join(dir, name), strconv.FormatInt(int64(b), 10))
 }

@@ -11,10 +11,8 @@ func (c *Container) readStopped(s *knowledge.Sample) {
 	s.Have |= knowledge.HasStopped
 	if dir := c.dirs[freezer]; h.at[freezer].v2 && dir != "" {
 		b, err := h.slurp(dir, "cgroup.events", false)
-		for l := (lines{rest: b}); err == nil && l.next(); {
-			if v, ok := l.number(); ok && v == 1 && string(l.key) == "frozen" {
-				s.Stopped = knowledge.StopFrozen
-			}
+		if err == nil && isSet(b, "frozen") {
+			s.Stopped = knowledge.StopFrozen
 		}
 	} else if dir != "" {
 		if b, err := h.slurp(dir, "freezer.state", false); err == nil && string(firstLine(b)) == "FROZEN" {
@@ -25,17 +23,18 @@ func (c *Container) readStopped(s *knowledge.Sample) {
 		return
 	}
 	b, err := h.slurp(c.dirs[memory], "memory.oom_control", false)
-	disabled, waits := false, false
-	for l := (lines{rest: b}); err == nil && l.next(); {
-		v, ok := l.number()
-		switch on := ok && v == 1; string(l.key) {
-		case "oom_kill_disable":
-			disabled = on
-		case "under_oom":
-			waits = on
-		}
-	}
-	if disabled && waits {
+	if err == nil && isSet(b, "oom_kill_disable") && isSet(b, "under_oom") {
 		s.Stopped = knowledge.StopOOM
 	}
+}
+
+// isSet reports whether a file has the line "key 1".
+func isSet(b []byte, key string) bool {
+	for l := (lines{rest: b}); l.next(); {
+		if string(l.key) == key {
+			v, ok := l.number()
+			return ok && v == 1
+		}
+	}
+	return false
 }

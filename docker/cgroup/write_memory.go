@@ -3,7 +3,6 @@ package cgroup
 import (
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -76,7 +75,7 @@ func (c *Container) memoryDir() (int, error) {
 // noteInode remembers which directory Attach found.
 func (c *Container) noteInode() {
 	var st unix.Stat_t
-	if c.dirs[memory] != "" && unix.Stat(filepath.Clean(c.dirs[memory]), &st) == nil {
+	if c.dirs[memory] != "" && unix.Stat(c.dirs[memory], &st) == nil {
 		c.inode = st.Ino
 	}
 }
