@@ -3,11 +3,9 @@ package cgroup
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -70,11 +68,7 @@ func TestBounds(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			a, err := h.Attach(knowledge.Container{ID: testID, CgroupParent: c.parent})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer a.Close()
+			a := attachTo(t, h, knowledge.Container{ID: testID, CgroupParent: c.parent})
 			var s knowledge.Sample
 			if err := a.Read(&s, knowledge.HasBounds); err != nil || s.Have != knowledge.HasBounds || s.Bounds != c.want {
 				t.Errorf("%+v, want %+v; have %b, %v", s.Bounds, c.want, s.Have, err)
@@ -116,11 +110,7 @@ func TestLevelOfKills(t *testing.T) {
 			if _, has := c.files[own+"memory.events.local"]; has {
 				put(t, h, map[string]string{own + "memory.events.local": events(17, 2, 2)})
 			}
-			a, err := h.Attach(knowledge.Container{ID: testID, CgroupParent: "/team/web"})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer a.Close()
+			a := attachTo(t, h, knowledge.Container{ID: testID, CgroupParent: "/team/web"})
 			var s knowledge.Sample
 			if err := a.Read(&s, knowledge.HasOOM); err != nil || s.OOMKills != 2 || s.OtherKills != 0 {
 				t.Fatalf("at first: %d, %d, %v", s.OOMKills, s.OtherKills, err)
@@ -138,24 +128,8 @@ func TestLevelOfKills(t *testing.T) {
 // Row 124, in the real kernel: at the own limit with and without swap, at a parent's and at
 // an inner cgroup's.
 func TestLevelOfRealKills(t *testing.T) {
-	h, err := Open(Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	name := "effiscale-levels-" + strconv.Itoa(os.Getpid())
-	p, err := h.CreateParent(name)
-	if errors.Is(err, fs.ErrPermission) && os.Getenv("EFFISCALE_REQUIRE_ENGINE") != "1" {
-		t.Skipf("left out: no control group can be created: %v", err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = p.Remove() })
-	id := strings.Repeat("0123456789abcdef", 4)
-	g, err := p.Create(id)
-	if err != nil {
-		t.Fatal(err)
-	}
+	p, g, id := realGroup(t, "levels")
+	h := p.host
 	above := &Group{host: h}
 	for _, dir := range g.dirs {
 		above.dirs = append(above.dirs, filepath.Dir(dir))
@@ -182,11 +156,7 @@ func TestLevelOfRealKills(t *testing.T) {
 			set(above, 0, 0)
 			set(g, c.memory, c.memsw)
 			set(above, c.parent, c.parent)
-			a, err := h.Attach(knowledge.Container{ID: knowledge.ContainerID(id), CgroupParent: "/" + name})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer a.Close()
+			a := attachTo(t, h, knowledge.Container{ID: id, CgroupParent: "/" + p.name})
 			var before, s knowledge.Sample
 			if err := a.Read(&before, knowledge.HasOOM); err != nil {
 				t.Fatal(err)

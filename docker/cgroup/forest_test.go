@@ -48,12 +48,7 @@ func forest(tb testing.TB, n int) (*Host, []*Container) {
 				tb.Fatal(err)
 			}
 		}
-		c, err := h.Attach(knowledge.Container{ID: id, CgroupParent: parent})
-		if err != nil {
-			tb.Fatal(err)
-		}
-		tb.Cleanup(func() { c.Close() })
-		all = append(all, c)
+		all = append(all, attachTo(tb, h, knowledge.Container{ID: id, CgroupParent: parent}))
 	}
 	return h, all
 }

@@ -78,26 +78,43 @@ func TestGroupLimits(t *testing.T) {
 	}
 }
 
-// TestGroup creates control groups in the real kernel, puts a process into one, and removes
-// them; what an earlier run left is found by its name.
-func TestGroup(t *testing.T) {
+// realGroup creates a control group in the real kernel, and removes it and its parent when the
+// test ends.
+func realGroup(t *testing.T, name string) (p *Parent, g *Group, id knowledge.ContainerID) {
+	t.Helper()
 	h, err := Open(Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	name := "effiscale-group-" + strconv.Itoa(os.Getpid())
-	p, err := h.CreateParent(name)
+	p, err = h.CreateParent("effiscale-" + name + "-" + strconv.Itoa(os.Getpid()))
 	if errors.Is(err, fs.ErrPermission) && os.Getenv("EFFISCALE_REQUIRE_ENGINE") != "1" {
 		t.Skipf("left out: no control group can be created: %v", err)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	id := strings.Repeat("0123456789abcdef", 4)
-	g, err := p.Create(id)
-	if err != nil {
+	t.Cleanup(func() { _ = p.Remove() })
+	id = knowledge.ContainerID(strings.Repeat("0123456789abcdef", 4))
+	if g, err = p.Create(string(id)); err != nil {
 		t.Fatal(err)
 	}
+	return p, g, id
+}
+
+// join moves a process into a control group.
+func join(g *Group, pid int) error {
+	var errs []error
+	for _, file := range g.Procs() {
+		errs = append(errs, os.WriteFile(file, []byte(strconv.Itoa(pid)), 0))
+	}
+	return errors.Join(errs...)
+}
+
+// TestGroup creates control groups in the real kernel, puts a process into one, and removes
+// them; what an earlier run left is found by its name.
+func TestGroup(t *testing.T) {
+	p, g, id := realGroup(t, "group")
+	h, name := p.host, p.name
 	limits := knowledge.Limits{CPU: knowledge.OneCPU / 5, Memory: 64 << 20, MemorySwap: 64 << 20}
 	for _, l := range []knowledge.Limits{limits, {CPU: knowledge.OneCPU, Memory: 128 << 20, MemorySwap: 128 << 20},
 		limits} {
@@ -109,15 +126,10 @@ func TestGroup(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	for _, file := range g.Procs() {
-		if err := os.WriteFile(file, []byte(strconv.Itoa(cmd.Process.Pid)), 0); err != nil {
-			t.Error(err)
-		}
+	if err := join(g, cmd.Process.Pid); err != nil {
+		t.Error(err)
 	}
-	c, err := h.Attach(knowledge.Container{ID: knowledge.ContainerID(id), PID: cmd.Process.Pid})
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := attachTo(t, h, knowledge.Container{ID: id, PID: cmd.Process.Pid})
 	var s knowledge.Sample
 	if err := errors.Join(c.Read(&s, knowledge.FastTier|knowledge.HasLimits), c.Close()); err != nil ||
 		s.Quota != limits.CPU || s.MemoryLimit != limits.Memory {

@@ -2,7 +2,6 @@ package cgroup
 
 import (
 	"errors"
-	"io/fs"
 	"os"
 	"os/exec"
 	"strconv"
@@ -67,23 +66,7 @@ func TestMemoryThatCannotBeReclaimed(t *testing.T) {
 // The real kernel: files that were written and read twice, and names that do not exist, fill
 // memory, and next to nothing of it cannot be reclaimed.
 func TestFilesAndNamesAreReclaimable(t *testing.T) {
-	h, err := Open(Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := h.CreateParent("effiscale-memory-" + strconv.Itoa(os.Getpid()))
-	if errors.Is(err, fs.ErrPermission) && os.Getenv("EFFISCALE_REQUIRE_ENGINE") != "1" {
-		t.Skipf("left out: no control group can be created: %v", err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer p.Remove()
-	id := strings.Repeat("fedcba9876543210", 4)
-	g, err := p.Create(id)
-	if err != nil {
-		t.Fatal(err)
-	}
+	p, g, id := realGroup(t, "memory")
 	if err := g.SetLimits(knowledge.Limits{Memory: 512 << 20, MemorySwap: 512 << 20}); err != nil {
 		t.Fatal(err)
 	}
@@ -102,10 +85,8 @@ func TestFilesAndNamesAreReclaimable(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = in.Close(); _ = cmd.Wait() }()
-	for _, file := range g.Procs() {
-		if err := os.WriteFile(file, []byte(strconv.Itoa(cmd.Process.Pid)), 0); err != nil {
-			t.Fatal(err)
-		}
+	if err := join(g, cmd.Process.Pid); err != nil {
+		t.Fatal(err)
 	}
 	if _, err := in.Write([]byte("go\n")); err != nil {
 		t.Fatal(err)
@@ -113,10 +94,7 @@ func TestFilesAndNamesAreReclaimable(t *testing.T) {
 	if n, err := out.Read(make([]byte, 16)); n == 0 {
 		t.Fatal(err)
 	}
-	c, err := h.Attach(knowledge.Container{ID: knowledge.ContainerID(id), PID: cmd.Process.Pid})
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := attachTo(t, p.host, knowledge.Container{ID: id, PID: cmd.Process.Pid})
 	if names, _ := c.Processes(); len(names) != 1 || names[0] != "sh" {
 		t.Errorf("processes %q", names)
 	}

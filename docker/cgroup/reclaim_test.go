@@ -30,7 +30,8 @@ func TestRow107EngineReclaim(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The written pages are charged to this process: dd drops those of this file.
-	script := `sync "$1"; dd if="$1" iflag=nocache count=0 2> /dev/null; echo $$ > "$0/cgroup.procs" && cat "$1" > /dev/null`
+	script := `sync "$1"; dd if="$1" iflag=nocache count=0 2> /dev/null
+		echo $$ > "$0/cgroup.procs" && cat "$1" > /dev/null`
 	if out, err := exec.Command("sh", "-c", script, c.dirs[memory], file).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}

@@ -49,11 +49,7 @@ func TestStopped(t *testing.T) {
 				t.Fatal(err)
 			}
 			put(t, h, c.files)
-			a, err := h.Attach(knowledge.Container{ID: testID, CgroupParent: c.parent})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer a.Close()
+			a := attachTo(t, h, knowledge.Container{ID: testID, CgroupParent: c.parent})
 			var s knowledge.Sample
 			if err := a.Read(&s, knowledge.HasStopped); err != nil || s.Have != knowledge.HasStopped || s.Stopped != c.want {
 				t.Errorf("%s, want %s; have %b, %v", s.Stopped, c.want, s.Have, err)

@@ -42,7 +42,13 @@ func tree(t testing.TB, name string, o Options) *Host {
 // attach attaches to the tree's container.
 func attach(t testing.TB, h *Host) *Container {
 	t.Helper()
-	c, err := h.Attach(knowledge.Container{ID: testID, PID: testPID})
+	return attachTo(t, h, knowledge.Container{ID: testID, PID: testPID})
+}
+
+// attachTo attaches to a container until the test ends.
+func attachTo(t testing.TB, h *Host, who knowledge.Container) *Container {
+	t.Helper()
+	c, err := h.Attach(who)
 	if err != nil {
 		t.Fatal(err)
 	}
