@@ -86,10 +86,13 @@ type Policy struct {
 	// Allow holds the dangers that the label effiscale.allow accepts ("gpu").
 	Allow []string
 	Refusal
-	// Source names where the CPU and the memory bounds come from: "default",
-	// "class", "label", for explain.
+	// CPUSource and MemorySource name where the bounds come from: SourceDefault, "class",
+	// "service", "label".
 	CPUSource, MemorySource string
 }
+
+// SourceDefault is the source of bounds that were not set.
+const SourceDefault = "default"
 
 // Refusal is why a container that opted in is only measured.
 type Refusal struct {

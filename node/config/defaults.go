@@ -76,7 +76,7 @@ func defaultPolicy() knowledge.Policy {
 		OOMProtect:       time.Hour,
 		YieldFor:         10 * time.Minute,
 		Weight:           50,
-		CPUSource:        "default", MemorySource: "default",
+		CPUSource:        knowledge.SourceDefault, MemorySource: knowledge.SourceDefault,
 	}
 }
 

@@ -49,7 +49,7 @@ func (c *Config) PolicyFor(ctr knowledge.Container) knowledge.Policy {
 	}
 	p := c.Policy
 	p.Mode = c.Node.Mode
-	p.CPUSource, p.MemorySource = "default", "default"
+	p.CPUSource, p.MemorySource = knowledge.SourceDefault, knowledge.SourceDefault
 	table := c.serviceTable(service)
 	table.class(&p)
 	if class, err := knowledge.ParseClass(ctr.Labels[labelPrefix+"class"]); err == nil {
