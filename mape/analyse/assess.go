@@ -177,22 +177,22 @@ func CacheMissed(w *knowledge.Window) bool {
 	return w.Have&knowledge.HasMemoryPressure == 0 || w.MemoryPressure.Some10 > PressureHigh
 }
 
-// Waiting reports whether the container waits for memory because of its own limit, and not
-// because page cache is taken from it that nobody misses: then what was taken is read again,
-// or there is hardly a cache that could be taken, and it waits long. Pressure under a limit
-// that is far away is the host's, and a higher limit would make that worse.
+// Waiting reports whether the container waits for memory because of its own limit. Without
+// refaults, and with memory left that reclaim can take, the wait may be for the reclaim of page
+// cache that is not needed: then only a long wait counts, and none while there is page cache.
+// Pressure under a limit that is far away is the host's, and a higher limit would make that
+// worse.
 func Waiting(w *knowledge.Window) bool {
 	if w.Have&knowledge.HasMemoryPressure == 0 || part(w.MemoryUsage, w.MemoryLimit) < TightRatio {
 		return false
 	}
 	high := PressureHigh
-	if w.Have&knowledge.HasMemoryStat != 0 && w.RefaultRate < RefaultsHigh {
-		if part(w.InUse(), w.MemoryLimit) < NeedyRatio && part(w.Cache, w.MemoryLimit) > NoCacheRatio {
+	if w.Have&knowledge.HasMemoryStat != 0 && w.RefaultRate < RefaultsHigh &&
+		part(w.InUse(), w.MemoryLimit) < NeedyRatio {
+		if part(w.Cache, w.MemoryLimit) > NoCacheRatio {
 			return false
 		}
-		if part(w.InUse(), w.MemoryLimit) < NeedyRatio {
-			high = PressureLong
-		}
+		high = PressureLong
 	}
 	return w.MemoryPressure.Some10 > high
 }
@@ -229,7 +229,7 @@ func calm(now time.Time, w *knowledge.Window) time.Duration {
 	if !w.LastOOM.IsZero() {
 		d = min(d, now.Sub(w.LastOOM))
 	}
-	// A limit that was met for page cache which nobody misses is no pressure.
+	// That page cache met the limit is no pressure: refaults show whether it is needed.
 	if !w.LastMemoryEvent.IsZero() && (w.Have&knowledge.HasMemoryStat == 0 || part(w.Hard, w.MemoryLimit) >= NeedyRatio) {
 		d = min(d, now.Sub(w.LastMemoryEvent))
 	}

@@ -2,6 +2,14 @@ package analyse
 
 import "github.com/effiscale/effiscale/knowledge"
 
+// Runtimes are the names of the runtimes that are recognised, some of them twice.
+func Runtimes() (names []string) {
+	for _, r := range runtimes() {
+		names = append(names, r.Name)
+	}
+	return names
+}
+
 // Leak is what one look at memory shows, without the Tracker's inertia.
 func Leak(s *Series) Pattern {
 	var l leak

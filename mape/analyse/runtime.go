@@ -54,13 +54,3 @@ func RuntimeOf(processes []string) Runtime {
 	}
 	return Runtime{}
 }
-
-// Runtimes are the names of the runtimes that are recognised, once each.
-func Runtimes() (names []string) {
-	for _, r := range runtimes() {
-		if len(names) == 0 || names[len(names)-1] != r.Name {
-			names = append(names, r.Name)
-		}
-	}
-	return names
-}

@@ -44,9 +44,9 @@ const (
 	NeedyRatio = 0.8
 	// NoCacheRatio of page cache to limit is next to none.
 	NoCacheRatio = 0.05
-	// RefaultsHigh is the rate of pages that were taken and are read again, a second, from
-	// which on the page cache is missed: 1 MiB/s.
-	RefaultsHigh = 256
+	// RefaultsHigh is the rate of refaults (pages that were reclaimed and are read again), a
+	// second, from which on page cache is needed: 1 MiB/s. RefaultsFlat is next to none: 40 KiB/s.
+	RefaultsHigh, RefaultsFlat = 256, 10
 	// IdleCPU is next to nothing: 1 % of a core.
 	IdleCPU = knowledge.OneCPU / 100
 	// IdleMemory is what an idle process of any runtime holds.

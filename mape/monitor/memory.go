@@ -4,9 +4,17 @@ import (
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/mape/analyse"
 )
 
-// memoryLevel is what the last detail said, with the use of the same instant.
+const (
+	// dirtyPart: dirty page cache counts as need up to a fifth of the limit.
+	dirtyPart = 5
+	// refaultSpan is the least time over which the rate of refaults is taken.
+	refaultSpan = 2 * time.Second
+)
+
+// memoryLevel is the newest detail of memory, with the use at the same instant.
 type memoryLevel struct {
 	at                    time.Time
 	usage, hard, inactive knowledge.Bytes
@@ -153,7 +161,7 @@ func hardOf(s *knowledge.Sample, limit knowledge.Bytes) knowledge.Bytes {
 	return min(max(s.Hard()-max(s.Dirty-limit/dirtyPart, 0), s.Anon), s.MemoryUsage)
 }
 
-// refaultRate is taken over refaultSpan at least: what comes at once is no rate.
+// refaultRate updates the rate of refaults, over refaultSpan at least.
 func (t *Track) refaultRate(s *knowledge.Sample) {
 	w, d := &t.Window, s.At.Sub(t.refaultsAt)
 	known := !t.refaultsAt.IsZero() && s.Refaults >= t.refaults
@@ -164,7 +172,7 @@ func (t *Track) refaultRate(s *knowledge.Sample) {
 	if known {
 		w.RefaultRate = float64(s.Refaults-t.refaults) / d.Seconds()
 	}
-	if w.RefaultRate > fewRefaults {
+	if w.RefaultRate > analyse.RefaultsFlat {
 		w.LastRefault = s.At
 	}
 	t.refaults, t.refaultsAt = s.Refaults, s.At
@@ -229,14 +237,6 @@ func (t *Track) MarkOOM(at time.Time) {
 // newest fast sample: before memory is judged tight, page cache must be told
 // from demand.
 func (t *Track) FreshDetail() bool { return !t.level.at.Before(t.Window.At) }
-
-const (
-	// fewRefaults is the rate of refaults, pages a second, that is flat: 40 KiB/s.
-	fewRefaults = 10
-	dirtyPart   = 5
-	// refaultSpan is the least time over which their rate is taken.
-	refaultSpan = 2 * time.Second
-)
 
 // MarkOtherOOM notes an OOM kill at another level that the files could not report.
 func (t *Track) MarkOtherOOM(at time.Time, level knowledge.OOMLevel) {

@@ -71,7 +71,7 @@ func leastLoaded(f *ServiceState, on []int, fits func(int) bool) int {
 	return at
 }
 
-// upright is the largest size that the hosts can give every replica there is.
+// largest is the largest size that the hosts can give every replica there is.
 func largest(f *ServiceState, r *Rules) float64 {
 	if r.Axis == AxisHorizontal {
 		return f.Cores

@@ -44,9 +44,9 @@ const (
 	regrowWithin = 15 * time.Second
 	cutWaitMost  = 160 * time.Second
 	cutWaitReset = 5 * time.Minute
-	// worthCut and cutWaitSmall: an unused quota costs nobody anything, so a cut that saves
-	// less than a quarter of a core waits long after growth. A container that rests between
-	// health checks would else be cut and grow with each.
+	// worthCut and cutWaitSmall: an unused quota takes nothing from other containers, so a cut
+	// that saves less than a quarter of a core waits long after growth. A container that is idle
+	// between health checks would else be cut after, and grow with, each of them.
 	worthCut     = knowledge.OneCPU / 4
 	cutWaitSmall = 20 * time.Minute
 	// undoWithin is how long after a cut throttling undoes it; later throttling is new
@@ -145,18 +145,14 @@ const (
 	urgent = 3 * time.Second
 	// shrinkStep and shrinkEvery: at most 10 % at once, once a minute. A limit within 10 %
 	// of the target is not changed.
-	shrinkStep = 0.9
+	shrinkStep  = 0.9
+	shrinkEvery = time.Minute
 	// settleAfter is how long a container that was started again is watched before its
 	// memory limit goes to what it was before: the pages of its program are read by then.
 	settleAfter = 10 * time.Second
-	shrinkEvery = time.Minute
 	// anonRoom is the margin above the 30-minute peak of anonymous memory: the need of
 	// half an hour ago may return, and cannot be reclaimed.
 	anonRoom = 1.25
-	// refaultCalm is the rate of refaults, pages a second, that is flat: 40 KiB/s.
-	refaultCalm = 10.0
-	// sourceDefault is the Policy.CPUSource and MemorySource of bounds that nobody set.
-	sourceDefault = "default"
 	// followRatio: the deliberation's limit raises a limit only from 5 % on.
 	followRatio = 1.05
 	// leakStep, leakRuns, leakRise and leakFall: anonymous memory, read every 10 s, that

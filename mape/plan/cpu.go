@@ -211,7 +211,7 @@ func (b cpuBounds) thresholdReason() knowledge.Reason {
 	return knowledge.Because(knowledge.RuleTriggerDown, use, knee*analyse.LowShare, b.least.Cores())
 }
 
-// whyNotLess names what keeps a quota from a cut that its use would allow.
+// holdReason names what keeps a quota from a cut that its use would allow.
 func (b cpuBounds) holdReason(to, need, quota knowledge.NanoCPU, p *knowledge.Policy) knowledge.Reason {
 	switch {
 	case b.outer.CPULeast > max(b.floor, b.least) && to <= b.outer.CPULeast:
@@ -332,7 +332,7 @@ func (b *cpuBounds) atMost(requested knowledge.NanoCPU) knowledge.Reason {
 	return r
 }
 
-// cpuRoom is the envelope inside the policy: the policy's bounds hold even if
+// cpuBoundsOf is the envelope inside the policy: the policy's bounds hold even if
 // an envelope was made under an older policy.
 func cpuBoundsOf(e *knowledge.Envelope, p *knowledge.Policy) cpuBounds {
 	b := cpuBounds{ceiling: least(e.CPU.Max, p.CPU.Max, knowledge.MaxCPU), first: e.FirstCPU, e: e}
@@ -349,10 +349,10 @@ func cpuBoundsOf(e *knowledge.Envelope, p *knowledge.Policy) cpuBounds {
 	return b
 }
 
-// needed reports whether the floor is a reason to raise a quota: the default minimum bounds what
-// is set here, and a file may say less.
+// needed reports whether the floor is a reason to raise a quota. The default minimum is none: it
+// bounds the quotas that are set here, and others may set less.
 func (b *cpuBounds) needed(p *knowledge.Policy) bool {
-	return b.learned || b.byThreshold || p.CPUSource != sourceDefault
+	return b.learned || b.byThreshold || p.CPUSource != knowledge.SourceDefault
 }
 
 // LeastChange is the smallest change of a quota that is made.

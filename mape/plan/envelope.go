@@ -221,7 +221,7 @@ func wouldCPU(
 func wouldMemory(
 	watched time.Duration, facts Facts, w *knowledge.Window, e *knowledge.Envelope, p *knowledge.Policy,
 ) (knowledge.Bytes, knowledge.Reason) {
-	cpuBounds := memoryBoundsOf(w, e, p)
+	bounds := memoryBoundsOf(w, e, p)
 	use := max(w.InUse(), w.AnonPeak, facts.MemoryNeed)
 	if facts.imageCoversStart(p) {
 		use = max(use, facts.withImage().MemoryNeed)
@@ -233,12 +233,12 @@ func wouldMemory(
 	if !p.MemoryShrink {
 		to = max(to, w.MemoryLimit)
 	}
-	to = roundUp(min(max(to, cpuBounds.Min), cpuBounds.Max), stepGrain)
+	to = roundUp(min(max(to, bounds.Min), bounds.Max), stepGrain)
 	why := knowledge.Because(knowledge.RuleMemoryProfile, float64(use), ratio(to, use)-1)
 	if use > facts.MemoryNeed {
 		why.Args[2] = 1
 	}
-	return min(to, cpuBounds.Max), why
+	return min(to, bounds.Max), why
 }
 
 // settle turns a limit that should hold into a decision against the present one.

@@ -23,7 +23,7 @@ type Image struct {
 	MemoryNeed, MemoryPeak knowledge.Bytes
 }
 
-// startsKnown reports whether a container may get its first limit from its image:
+// imageCoversStart reports whether a container may get its first limit from its image:
 // others were watched as long as this one would have to be.
 func (f *Facts) imageCoversStart(p *knowledge.Policy) bool {
 	return f.NeedsImage() && f.Image.ObservedFor >= max(p.ObserveFirst, imageLeast)

@@ -198,13 +198,13 @@ func (g *memoryController) growth(a *memoryInput) (knowledge.Bytes, knowledge.Re
 	return a.outside()
 }
 
-// outside is the growth to a limit that somebody asked for, or that is known to be needed. The
-// default minimum is none: it bounds what is set here, and a file may say less.
+// outside is the growth to the policy's minimum, or to the learned limit. The default minimum is
+// no reason to grow: it bounds the limits that are set here, and others may set less.
 func (a *memoryInput) outside() (knowledge.Bytes, knowledge.Reason) {
 	limit := a.w.MemoryLimit
 	least := min(a.p.Memory.Min, a.bounds.Max)
 	switch {
-	case least > limit+stepGrain && a.p.MemorySource != sourceDefault:
+	case least > limit+stepGrain && a.p.MemorySource != knowledge.SourceDefault:
 		return least, knowledge.Because(knowledge.RuleAtMin, float64(limit), float64(least))
 	case a.e.MemoryFloor > a.p.Memory.Min && float64(a.e.MemoryFloor) > analyse.TightRatio*float64(limit) &&
 		float64(a.e.Memory) > followRatio*float64(limit):
@@ -301,7 +301,7 @@ func (a *memoryInput) lowered(target knowledge.Bytes) knowledge.Reason {
 func (g *memoryController) settles(a *memoryInput, to knowledge.Bytes) bool {
 	w := a.w
 	return a.before > 0 && a.now.Sub(w.Since) >= settleAfter && float64(to) < worthLearned*float64(w.MemoryLimit) &&
-		left(a.now, g.oomAt, a.p.OOMProtect) == 0 && !analyse.Waiting(w) && w.RefaultRate <= refaultCalm
+		left(a.now, g.oomAt, a.p.OOMProtect) == 0 && !analyse.Waiting(w) && w.RefaultRate <= analyse.RefaultsFlat
 }
 
 // worth is the share of a limit above which another is not worth a shrink.
@@ -343,7 +343,7 @@ func (g *memoryController) notCalm(a *memoryInput) knowledge.Reason {
 		return knowledge.Because(knowledge.RuleMemoryNotCalm, max(calm, 0).Seconds(), needed.Seconds())
 	case w.Have&knowledge.HasMemoryPressure != 0 && w.MemoryPressure.Some60 >= analyse.PressureCalm:
 		return knowledge.Because(knowledge.RuleMemoryPressure, w.MemoryPressure.Some60)
-	case w.RefaultRate > refaultCalm:
+	case w.RefaultRate > analyse.RefaultsFlat:
 		return knowledge.Because(knowledge.RuleMemoryNotCalm, 0, needed.Seconds())
 	}
 	if wait := left(now, g.shrunkAt, shrinkEvery); wait > 0 {
@@ -442,11 +442,11 @@ func margin(watched time.Duration) float64 {
 }
 
 // memoryBoundsOf is the envelope inside the policy, always with an upper end. The default minimum
-// bounds what is set here, and is no reason to raise a limit below it.
+// is no reason to raise a limit below it: then the limit itself is the minimum.
 func memoryBoundsOf(w *knowledge.Window, e *knowledge.Envelope, p *knowledge.Policy) knowledge.Range[knowledge.Bytes] {
 	top := least(e.MemoryCeiling, p.Memory.Max, knowledge.MaxBytes)
 	low := max(p.Memory.Min, 0)
-	if p.MemorySource == sourceDefault && w.MemoryLimit > 0 {
+	if p.MemorySource == knowledge.SourceDefault && w.MemoryLimit > 0 {
 		low = min(low, w.MemoryLimit)
 	}
 	if e.MemoryFloor > p.Memory.Min { // it is a learned need

@@ -137,7 +137,7 @@ func (c *MemoryGrowth) learned(now time.Time, w *knowledge.Window, p *knowledge.
 	return c.bare && !c.Since.IsZero() && now.Sub(c.Since) >= learnRiseAfter
 }
 
-// need is where use may be before a raise takes effect, limit the limit for it and
+// size: need is where use may be before a raise takes effect, limit the limit for it and
 // least what a limit may not be under without being raised.
 func (c *MemoryGrowth) size(now time.Time, w *knowledge.Window) (need, limit, least knowledge.Bytes) {
 	k := c.known()

@@ -18,7 +18,7 @@ type memoryRaise struct {
 	until time.Time
 	wait  time.Duration
 	// patience is how long the next raise may stay unused: longer after each that was
-	// reverted within a day, so that what comes again and again finds its limit.
+	// reverted within a day, so that a need which recurs keeps its limit.
 	patience   time.Duration
 	revertedAt time.Time
 }
@@ -31,30 +31,26 @@ const (
 	cacheWait, cacheWaitMost = 10 * time.Minute, 24 * time.Hour
 )
 
-// raised takes in a raise; before is when the one before it was.
+// raised records a raise; before is the time of the raise before it.
 func (r *memoryRaise) raised(now time.Time, d knowledge.Decision, before time.Time) {
-	if r.from == 0 || now.Sub(before) > time.Hour { // what is older was used, or is not its concern
+	if r.from == 0 || now.Sub(before) > time.Hour { // an older raise is not reverted
 		r.from, r.high = knowledge.Bytes(d.From), 0
 	}
-	switch d.Reason.Rule {
-	case knowledge.RuleCacheMissed, knowledge.RuleMemoryPressure, knowledge.RuleMemoryEvents:
-		r.cache = true
-	default:
-		r.cache = false
-	}
+	rule := d.Reason.Rule
+	r.cache = rule == knowledge.RuleCacheMissed || rule == knowledge.RuleMemoryPressure ||
+		rule == knowledge.RuleMemoryEvents
 }
 
-// lowered takes in a reduction.
+// lowered records a reduction.
 func (r *memoryRaise) lowered(now time.Time, d knowledge.Decision) {
-	unused := d.Reason.Rule == knowledge.RuleUnused
-	if unused && r.cache && !now.Before(r.until) {
-		r.wait = min(max(2*r.wait, cacheWait), cacheWaitMost)
-		r.until = now.Add(r.wait)
-	}
-	if unused && knowledge.Bytes(d.To) > r.from { // a guard bounded the step: the next one follows
-		return
-	}
-	if unused {
+	if d.Reason.Rule == knowledge.RuleUnused {
+		if r.cache && !now.Before(r.until) {
+			r.wait = min(max(2*r.wait, cacheWait), cacheWaitMost)
+			r.until = now.Add(r.wait)
+		}
+		if knowledge.Bytes(d.To) > r.from { // a guard bounded the step: the next one follows
+			return
+		}
 		r.patience, r.revertedAt = min(2*r.waits(now), keepRaised), now
 	}
 	r.from, r.high, r.cache = 0, 0, false
@@ -77,7 +73,7 @@ func (g *memoryController) unused(a *memoryInput, low knowledge.Bytes) knowledge
 		return 0
 	}
 	want := withMargin(r.high, a.now.Sub(a.w.Since), a.p)
-	to := min(max(roundUp(max(want, a.want, low), stepGrain), a.bounds.Min, min(r.from, limit)), a.bounds.Max)
+	to := min(max(roundUp(max(want, a.want, low), stepGrain), a.bounds.Min, r.from), a.bounds.Max)
 	worth := shrinkStep
 	if a.learned { // a raise is ahead of a leak for hours
 		worth = worthRaised
