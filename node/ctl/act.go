@@ -163,11 +163,9 @@ func pause(ctx context.Context, a *app, args []string, r api.PauseRequest) error
 	if given != 1 {
 		return usagef("give one of NAME, --all (every service of this host) or --all-hosts (every service of every host)")
 	}
-	if len(args) == 1 {
-		if err := checkName(args[0]); err != nil {
-			return err
-		}
-		r.Service = args[0]
+	var err error
+	if r.Service, err = nameOf(args); err != nil {
+		return err
 	}
 	res, err := call(ctx, a, api.OpPause, r)
 	if err != nil {
@@ -235,11 +233,9 @@ func restoreCmd(a *app) *cobra.Command {
 		if all == (len(args) == 1) {
 			return usagef("give NAME, or --all for every container of this host")
 		}
-		name := strings.Join(args, "")
-		if !all {
-			if err := checkName(name); err != nil {
-				return err
-			}
+		name, err := nameOf(args)
+		if err != nil {
+			return err
 		}
 		res, err := ask(ctx, a, api.OpRestore, api.RestoreRequest{Container: name},
 			func(p *page, res api.RestoreResult) { restoreText(p, clean(name), res) })

@@ -2,6 +2,7 @@ package ctl
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -38,6 +39,24 @@ func call[Q, R any](ctx context.Context, a *app, op api.Operation[Q, R], q Q) (R
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	return op.Call(ctx, to, q)
+}
+
+// every calls f at an interval until it fails or the context ends. Ctrl-C is no error.
+func every(ctx context.Context, interval time.Duration, f func() error) error {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		if err := f(); errors.Is(err, context.Canceled) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
 }
 
 // ask sends one request to the daemon and prints the answer.

@@ -34,10 +34,17 @@ type Stdio struct {
 func OS() Stdio {
 	s := Stdio{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Env: os.Environ(),
 		Root: os.Geteuid() == 0, Terminal: term.IsTerminal(os.Stdout.Fd()), ErrTerminal: term.IsTerminal(os.Stderr.Fd())}
-	if width, height, err := term.GetSize(os.Stdout.Fd()); err == nil {
-		s.Width, s.Height = width, height
-	}
+	s.measure()
 	return s
+}
+
+// measure reads the size of the terminal, which may change.
+func (s *Stdio) measure() {
+	if f, ok := s.Out.(*os.File); ok {
+		if width, height, err := term.GetSize(f.Fd()); err == nil {
+			s.Width, s.Height = width, height
+		}
+	}
 }
 
 // RunOptions are the flags of `effiscale run`.
@@ -254,15 +261,6 @@ func bare(ctx context.Context, a *app, cmd *cobra.Command) error {
 	fmt.Fprintf(a.Out, "\nNo daemon answers on %s.\n", clean(a.socketPath()))
 	return a.write(a.hint("  see it work     effiscale demo\n  start it        sudo effiscale run\n" +
 		"  check the host  sudo effiscale doctor\n"))
-}
-
-// measure reads the size of the terminal again: it may have changed.
-func (a *app) measure() {
-	if f, ok := a.Out.(*os.File); ok {
-		if width, height, err := term.GetSize(f.Fd()); err == nil {
-			a.Width, a.Height = width, height
-		}
-	}
 }
 
 // hint is advice as this user needs it: root types no sudo.

@@ -258,18 +258,21 @@ func limitsText(p *page, ex api.Explain) {
 		p.line("Original  no limit was changed")
 		return
 	}
-	cpu, mem := corePtr(ex.OriginalCPU), sizePtr(ex.OriginalMemory)
-	switch lostCPU, lostMem := ex.OriginalCPULost, ex.OriginalMemoryLost; {
-	case !lostCPU.IsZero() && !lostMem.IsZero():
+	lostCPU, lostMem := ex.OriginalCPULost, ex.OriginalMemoryLost
+	if !lostCPU.IsZero() && !lostMem.IsZero() {
 		p.line("Original  unknown: the knowledge file was lost at %s", lostCPU.UTC().Format(time.RFC3339))
 		return
-	case !lostCPU.IsZero():
-		cpu = fmt.Sprintf("unknown (the knowledge file was lost at %s)", lostCPU.UTC().Format(time.RFC3339))
-	case !lostMem.IsZero():
-		mem = fmt.Sprintf("unknown (the knowledge file was lost at %s)", lostMem.UTC().Format(time.RFC3339))
 	}
-	p.paragraph("Original  ", fmt.Sprintf("cpu %s, memory %s   `effiscale restore %s` restores these", cpu, mem,
-		ex.Container.Name))
+	p.paragraph("Original  ", fmt.Sprintf("cpu %s, memory %s   `effiscale restore %s` restores these",
+		orLost(corePtr(ex.OriginalCPU), lostCPU), orLost(sizePtr(ex.OriginalMemory), lostMem), ex.Container.Name))
+}
+
+// orLost is an original limit, unless its record was lost.
+func orLost(limit string, lost time.Time) string {
+	if lost.IsZero() {
+		return limit
+	}
+	return fmt.Sprintf("unknown (the knowledge file was lost at %s)", lost.UTC().Format(time.RFC3339))
 }
 
 func orNone(s string, none bool) string {

@@ -43,6 +43,14 @@ func checkName(name string) error {
 	return nil
 }
 
+// nameOf is the NAME among the arguments; "": none is given.
+func nameOf(args []string) (string, error) {
+	if len(args) == 0 {
+		return "", nil
+	}
+	return args[0], checkName(args[0])
+}
+
 func shorten(s string) string {
 	if len(s) > 64 {
 		return s[:64] + "…"

@@ -2,7 +2,6 @@ package ctl
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -28,11 +27,9 @@ func historyCmd(a *app) *cobra.Command {
 		Args:              atMostOneName,
 		ValidArgsFunction: completeNames(a, true),
 	}
-	cmd.RunE = a.run(func(ctx context.Context, args []string) error {
-		if o.name = strings.Join(args, ""); len(args) == 1 {
-			if err := checkName(o.name); err != nil {
-				return err
-			}
+	cmd.RunE = a.run(func(ctx context.Context, args []string) (err error) {
+		if o.name, err = nameOf(args); err != nil {
+			return err
 		}
 		if o.limit < 1 || o.limit > maxRecords {
 			return usagef("--limit %d: allowed are 1 to %d", o.limit, maxRecords)
@@ -72,26 +69,14 @@ const followEvery = time.Second
 // change a line.
 func followHistory(ctx context.Context, a *app, o historyOptions) error {
 	seen := map[string]bool{}
-	tick := time.NewTicker(followEvery)
-	defer tick.Stop()
-	for {
+	return every(ctx, followEvery, func() error {
 		h, err := o.ask(ctx, a)
 		if err != nil {
-			if errors.Is(err, context.Canceled) {
-				return nil
-			}
 			return err
-		}
-		if err := a.addChanges(h.Changes, seen); err != nil {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
 		}
 		o.limit = maxFollowed
-	}
+		return a.addChanges(h.Changes, seen)
+	})
 }
 
 // maxFollowed bounds the changes between two looks, and those that are remembered.
@@ -223,14 +208,12 @@ func planCmd(a *app) *cobra.Command {
 		ValidArgsFunction: completeNames(a, true),
 	}
 	cmd.Flags().BoolVar(&r.AllHosts, "all-hosts", false, "the plans of all hosts of the cluster")
-	cmd.RunE = a.run(func(ctx context.Context, args []string) error {
-		if r.Name = strings.Join(args, ""); len(args) == 1 {
-			if err := checkName(r.Name); err != nil {
-				return err
-			}
-			if r.AllHosts {
-				return usagef("give NAME or --all-hosts, not both")
-			}
+	cmd.RunE = a.run(func(ctx context.Context, args []string) (err error) {
+		if r.Name, err = nameOf(args); err != nil {
+			return err
+		}
+		if r.Name != "" && r.AllHosts {
+			return usagef("give NAME or --all-hosts, not both")
 		}
 		plan, err := ask(ctx, a, api.OpPlan, r, planText)
 		switch {

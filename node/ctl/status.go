@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -34,11 +33,9 @@ func statusCmd(a *app) *cobra.Command {
 	}
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "refresh every 2 seconds until Ctrl-C")
 	cmd.Flags().BoolVar(&o.problems, "problems", false, "only the problems")
-	cmd.RunE = a.run(func(ctx context.Context, args []string) error {
-		if o.name = strings.Join(args, ""); len(args) == 1 {
-			if err := checkName(o.name); err != nil {
-				return err
-			}
+	cmd.RunE = a.run(func(ctx context.Context, args []string) (err error) {
+		if o.name, err = nameOf(args); err != nil {
+			return err
 		}
 		if watch {
 			return watchStatus(ctx, a, o)
@@ -128,22 +125,10 @@ func watchStatus(ctx context.Context, a *app, o statusOptions) error {
 	if !a.Terminal || a.output == "json" {
 		return usagef("--watch needs a terminal; programs use `effiscale status -o json` or the metrics endpoint")
 	}
-	tick := time.NewTicker(watchEvery)
-	defer tick.Stop()
-	for {
+	return every(ctx, watchEvery, func() error {
 		a.measure()
-		if err := a.frame(ctx, o); err != nil {
-			if errors.Is(err, context.Canceled) {
-				return nil
-			}
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-	}
+		return a.frame(ctx, o)
+	})
 }
 
 // frame draws a status over the one before, as high as the terminal at most.
