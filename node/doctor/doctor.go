@@ -29,8 +29,12 @@ type Options struct {
 
 // Run checks everything that the daemon needs, and changes nothing.
 func Run(ctx context.Context, o Options) []api.Check {
+	var d daemon
 	if o.ConfigFile == "" {
-		o.ConfigFile = running(ctx, o, "").ConfigFile
+		if cfg, err := config.LoadForUser("", o.Env, o.Socket); err == nil {
+			d = askDaemon(ctx, cfg.API.Socket)
+			o.ConfigFile = d.status.Node.ConfigFile
+		}
 	}
 	cfg, err := config.LoadForUser(o.ConfigFile, o.Env, o.Socket)
 	checks := []api.Check{verdict("configuration", "error", err, configurationText(cfg.File),
@@ -41,10 +45,13 @@ func Run(ctx context.Context, o Options) []api.Check {
 	} else {
 		checks = append(checks, checkFiles(&cfg))
 	}
-	engine, host, containers := checkEngine(ctx, cfg, o)
+	if d.socket != cfg.API.Socket {
+		d = askDaemon(ctx, cfg.API.Socket)
+	}
+	engine, host, containers := checkEngine(ctx, cfg, o.Env, d.status.Node.EngineAddress)
 	checks = append(checks, engine...)
 	checks = append(checks, checkKernel(host, containers, cfg)...)
-	checks = append(checks, checkClock(), checkDescriptors(), checkDisk(cfg), checkWriters(cfg), checkDaemon(ctx, cfg))
+	checks = append(checks, checkClock(), checkDescriptors(), checkDisk(cfg), checkWriters(cfg), checkDaemon(d))
 	return append(checks, checkCluster(ctx, cfg)...)
 }
 
@@ -63,22 +70,19 @@ func checkFiles(cfg *config.Config) api.Check {
 		"correct the file that is named")
 }
 
-// running is the daemon at a socket, or at the default one; the zero value: none runs.
-func running(ctx context.Context, o Options, socket string) api.NodeView {
-	if socket == "" {
-		cfg, err := config.LoadForUser("", o.Env, o.Socket)
-		if err != nil {
-			return api.NodeView{}
-		}
-		socket = cfg.API.Socket
-	}
+// daemon is the answer of the daemon at a socket.
+type daemon struct {
+	socket string
+	status api.Status // the zero value: it did not answer
+	err    error
+}
+
+func askDaemon(ctx context.Context, socket string) daemon {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	s, err := api.OpStatus.Call(ctx, api.NewClient(socket), api.None{})
-	if err != nil {
-		return api.NodeView{}
-	}
-	return s.Node
+	d := daemon{socket: socket}
+	d.status, d.err = api.OpStatus.Call(ctx, api.NewClient(socket), api.None{})
+	return d
 }
 
 // verdict is a check that failed with err, or is fine.
@@ -199,17 +203,14 @@ func checkWriters(cfg config.Config) api.Check {
 		"set api.tokens_file; until then the three services refuse all changes")
 }
 
-func checkDaemon(ctx context.Context, cfg config.Config) api.Check {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	s, err := api.OpStatus.Call(ctx, api.NewClient(cfg.API.Socket), api.None{})
-	fine := "running: " + s.Version
-	if err == nil && s.Degraded {
+func checkDaemon(d daemon) api.Check {
+	err, fine := d.err, "running: "+d.status.Version
+	if err == nil && d.status.Degraded {
 		err = errors.New("running, and degraded: `effiscale status` shows why")
 	}
 	remedy := "" // most errors contain it
 	if errors.Is(err, api.ErrNotRunning) {
-		err = fmt.Errorf("not running: nothing answers at %s", cfg.API.Socket)
+		err = fmt.Errorf("not running: nothing answers at %s", d.socket)
 		remedy = "start it (`sudo systemctl start effiscale`, or `effiscale run`), " +
 			"or set its socket (--socket, EFFISCALE_SOCKET)"
 	}

@@ -15,35 +15,32 @@ import (
 	"github.com/effiscale/effiscale/node/config"
 )
 
-// addressOf is the Engine of the running daemon, else the one that a daemon with this
-// configuration would have. other says that this shell's docker asks another one; "": the same.
-func addressOf(ctx context.Context, cfg config.Config, o Options) (a docker.Address, other string, err error) {
-	a, err = docker.Find(cfg.Docker.Host, o.Env)
-	daemon := running(ctx, o, cfg.API.Socket)
-	if daemon.EngineAddress == "" {
+// addressOf is the Engine of the running daemon ("": none runs), else the one that a daemon with
+// this configuration would have. other says that one started from this shell would use another
+// Engine; "": the same.
+func addressOf(cfg config.Config, env []string, running string) (a docker.Address, other string, err error) {
+	a, err = docker.Find(cfg.Docker.Host, env)
+	if running == "" {
 		return a, "", err
 	}
-	host, from, _ := strings.Cut(daemon.EngineAddress, " ")
+	host, from, _ := strings.Cut(running, " ")
 	if err == nil && a.Host == host {
 		a.From = "of the running daemon, from " + strings.Trim(from, "()")
 		return a, "", nil
 	}
 	if err == nil {
-		other = fmt.Sprintf("the running daemon uses %s, one started from this shell would use %s", daemon.EngineAddress, a)
+		other = fmt.Sprintf("the running daemon uses %s, one started from this shell would use %s", running, a)
 	}
 	return docker.Address{Host: host, From: "of the running daemon, from " + strings.Trim(from, "()")}, other, nil
 }
 
-// inspected bounds the containers that are inspected to find one to try.
-const inspected = 16
-
 // checkEngine asks the Engine for its version and its containers, and makes each request that
-// the daemon needs.
+// the daemon needs. address is the Engine's as the running daemon reports it; "": none runs.
 func checkEngine(
-	ctx context.Context, cfg config.Config, o Options,
+	ctx context.Context, cfg config.Config, env []string, address string,
 ) ([]api.Check, knowledge.Host, []knowledge.Container) {
 	remedy := "start it (`systemctl start docker`), or set its address in docker.host"
-	a, other, err := addressOf(ctx, cfg, o)
+	a, other, err := addressOf(cfg, env, address)
 	fail := func(err error, remedy string) ([]api.Check, knowledge.Host, []knowledge.Container) {
 		return []api.Check{verdict("engine", "error", err, "", remedy)}, knowledge.Host{}, nil
 	}
@@ -75,31 +72,46 @@ func checkEngine(
 		checks = append(checks, api.Check{Name: "engine address", Severity: "warning", Detail: other,
 			Remedy: "set docker.host, or unset DOCKER_HOST and DOCKER_CONTEXT"})
 	}
-	running := try(ctx, c, list)
-	checks = append(checks, checkStarts(ctx, c, h.CPUs, list)...)
+	running, starts := inspect(ctx, c, h.CPUs, list)
+	checks = append(checks, starts...)
 	return append(checks, checkRequests(c)...), h, running
 }
 
-// try inspects running containers, and reads the statistics of one.
-func try(ctx context.Context, c *docker.Client, list []knowledge.Container) (running []knowledge.Container) {
+const (
+	inspectedMost = 500 // containers that are inspected
+	triedMost     = 16  // running ones whose quota file is looked for
+	namedMost     = 10  // those that cannot be started again
+)
+
+// inspect inspects containers and reads the statistics of a running one. It returns running
+// containers, and names those that the Engine would refuse to start again with the limits that
+// it has on record.
+func inspect(
+	ctx context.Context, c *docker.Client, cpus int, list []knowledge.Container,
+) (running []knowledge.Container, starts []api.Check) {
 	for i := range list {
-		if list[i].State != knowledge.StateRunning {
+		tried := list[i].State == knowledge.StateRunning && len(running) < triedMost
+		if i >= inspectedMost && !tried {
 			continue
 		}
-		if len(running) >= inspected {
-			break
-		}
 		k, err := c.Inspect(ctx, list[i].ID)
-		if err != nil {
-			k = list[i]
+		if err != nil { // it was removed meanwhile, or inspects are refused, which is another check
+			k = list[i] // without limits
 		}
-		if len(running) == 0 {
+		if tried && len(running) == 0 {
 			var s knowledge.Sample
 			_ = c.Stats(ctx, k.ID, &s) // a refusal is noted
 		}
-		running = append(running, k)
+		if tried {
+			running = append(running, k)
+		}
+		if why := k.Limits.RefusedAtStart(cpus); why != "" && len(starts) < namedMost {
+			starts = append(starts, api.Check{Name: "start", Severity: "warning",
+				Detail: k.Name + " cannot be started again: " + why,
+				Remedy: "raise the limit with `docker update`; of a managed container the daemon does it"})
+		}
 	}
-	return running
+	return running, starts
 }
 
 // checkRequests lists what the Engine refused.
@@ -108,7 +120,7 @@ func checkRequests(c *docker.Client) (checks []api.Check) {
 		checks = append(checks, api.Check{Name: "engine requests", Severity: "warning", Detail: r,
 			Remedy: "allow the request; `effiscale help failures` lists what is needed"})
 	}
-	if why := c.UpdateRefused(); why == "" && len(checks) == 0 {
+	if len(checks) == 0 {
 		checks = append(checks, verdict("engine requests", "warning", nil, "allowed", ""))
 	}
 	return checks

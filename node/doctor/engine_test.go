@@ -1,7 +1,6 @@
 package doctor
 
 import (
-	"context"
 	"encoding/json"
 	"net"
 	"net/http"
@@ -30,6 +29,14 @@ func daemonAt(t *testing.T, socket, engine string) {
 	t.Cleanup(func() { _ = s.Close() })
 }
 
+// engineChecks are those of the Engine, beside a daemon at api.socket if one answers.
+func engineChecks(t *testing.T, cfg config.Config, o Options) []api.Check {
+	t.Helper()
+	address := askDaemon(t.Context(), cfg.API.Socket).status.Node.EngineAddress
+	checks, _, _ := checkEngine(t.Context(), cfg, o.Env, address)
+	return checks
+}
+
 // TestEngineOfTheDaemon: the doctor asks the Engine of the running daemon, else the one that a
 // daemon would find, and prints its address and what named it (row 138).
 func TestEngineOfTheDaemon(t *testing.T) {
@@ -37,19 +44,19 @@ func TestEngineOfTheDaemon(t *testing.T) {
 	o := Options{Env: []string{"DOCKER_HOST=" + shell.Host()}}
 	cfg := config.Defaults()
 	cfg.API.Socket = filepath.Join(t.TempDir(), "s")
-	checks, _, _ := checkEngine(t.Context(), cfg, o)
+	checks := engineChecks(t, cfg, o)
 	if d := checks[0].Detail; !checks[0].OK || !strings.Contains(d, "7 cores") ||
 		!strings.Contains(d, shell.Host()+" (DOCKER_HOST)") {
 		t.Errorf("no daemon: %+v", checks[0])
 	}
 	cfg.Docker.Host = own.Host()
-	checks, _, _ = checkEngine(t.Context(), cfg, o)
+	checks = engineChecks(t, cfg, o)
 	if d := checks[0].Detail; !strings.Contains(d, "3 cores") || !strings.Contains(d, "(docker.host)") {
 		t.Errorf("configured: %+v", checks[0])
 	}
 	cfg.Docker.Host = ""
 	daemonAt(t, cfg.API.Socket, own.Host()+" (docker.host)")
-	checks, _, _ = checkEngine(t.Context(), cfg, o)
+	checks = engineChecks(t, cfg, o)
 	if d := checks[0].Detail; !strings.Contains(d, "3 cores") || !strings.Contains(d, "of the running daemon, from docker.host") {
 		t.Errorf("daemon: %+v", checks[0])
 	}
@@ -58,12 +65,12 @@ func TestEngineOfTheDaemon(t *testing.T) {
 		t.Errorf("the shell's other Engine is not named: %+v", checks)
 	}
 	o.Env = []string{"DOCKER_HOST=ssh://far"}
-	checks, _, _ = checkEngine(t.Context(), cfg, o)
+	checks = engineChecks(t, cfg, o)
 	if !checks[0].OK {
 		t.Errorf("the daemon's Engine was not asked: %+v", checks[0])
 	}
 	cfg.API.Socket = filepath.Join(t.TempDir(), "none")
-	checks, _, _ = checkEngine(t.Context(), cfg, o)
+	checks = engineChecks(t, cfg, o)
 	if checks[0].OK || !strings.Contains(checks[0].Detail, "starts no program") {
 		t.Errorf("ssh: %+v", checks[0])
 	}
@@ -80,7 +87,7 @@ func TestDoctorOfRefusals(t *testing.T) {
 		}
 		cfg := config.Defaults()
 		cfg.API.Socket = filepath.Join(t.TempDir(), "s")
-		checks, _, _ := checkEngine(context.Background(), cfg, Options{Env: []string{"DOCKER_HOST=" + e.Host()}})
+		checks := engineChecks(t, cfg, Options{Env: []string{"DOCKER_HOST=" + e.Host()}})
 		return checks
 	}
 	for op, request := range map[string]string{
@@ -111,7 +118,7 @@ func TestDoctorOfStarts(t *testing.T) {
 	e.Run(dockertest.Spec{Name: "bad", Limits: limits})
 	cfg := config.Defaults()
 	cfg.API.Socket = filepath.Join(t.TempDir(), "s")
-	checks, _, _ := checkEngine(t.Context(), cfg, Options{Env: []string{"DOCKER_HOST=" + e.Host()}})
+	checks := engineChecks(t, cfg, Options{Env: []string{"DOCKER_HOST=" + e.Host()}})
 	found := 0
 	for _, c := range checks {
 		if c.Name == "start" && !c.OK && strings.HasPrefix(c.Detail, "bad cannot be started again") {
