@@ -80,9 +80,11 @@ type daemon struct {
 func askDaemon(ctx context.Context, socket string) daemon {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	d := daemon{socket: socket}
-	d.status, d.err = api.OpStatus.Call(ctx, api.NewClient(socket), api.None{})
-	return d
+	s, err := api.OpStatus.Call(ctx, api.NewClient(socket), api.None{})
+	if err != nil {
+		return daemon{socket: socket, err: err}
+	}
+	return daemon{socket: socket, status: s}
 }
 
 // verdict is a check that failed with err, or is fine.

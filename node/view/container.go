@@ -144,41 +144,39 @@ func pauseText(c *mape.ContainerStatus) string {
 	return text + "until " + p.Until.UTC().Format(time.RFC3339)
 }
 
-// problems are what a user should look at, on a host of so many CPUs.
-func problems(c *mape.ContainerStatus, cpus int) (out []problem) {
+// addContainer adds what a user should look at of a container, on a host of so many CPUs.
+func addContainer(s *api.Status, c *mape.ContainerStatus, cpus int) {
 	name := c.Container.Name
-	add := func(kind, format string, args ...any) { out = append(out, problem{kind, fmt.Sprintf(format, args...)}) }
 	for _, p := range c.Policy.Problems {
-		add(api.ProblemLabel, "%s is not managed: %s", name, p)
+		add(s, api.ProblemLabel, "%s is not managed: %s", name, p)
 	}
 	if c.Policy.Managed && !c.Measured && c.Container.State == knowledge.StateRunning && c.AttachError != "" {
-		add(api.ProblemUnmeasured, "%s cannot be measured: %s", name, c.AttachError)
+		add(s, api.ProblemUnmeasured, "%s cannot be measured: %s", name, c.AttachError)
 	}
 	if c.Policy.Managed && c.KernelRefused != "" {
-		add(api.ProblemActuator, "%s: limits are set through the Docker Engine, which is slower and changes what it "+
+		add(s, api.ProblemActuator, "%s: limits are set through the Docker Engine, which is slower and changes what it "+
 			"starts with: %s", name, c.KernelRefused)
 	}
 	if limits := c.Marks.Engine; c.Marks.EngineKnown {
 		if why := limits.RefusedAtStart(cpus); why != "" {
-			add(api.ProblemStart, "%s cannot be started again: %s; `docker update` corrects it", name, why)
+			add(s, api.ProblemStart, "%s cannot be started again: %s; `docker update` corrects it", name, why)
 		}
 	}
 	if c.Policy.Claimed != "" {
-		add(api.ProblemClaimed, "%s: %s (docker.only_label)", name, claimedText(c))
+		add(s, api.ProblemClaimed, "%s: %s (docker.only_label)", name, claimedText(c))
 	}
 	for r := range c.Planned {
 		if why, setting := limitedBy(&c.Planned[r], knowledge.Resource(r)); setting != "" && c.Policy.Acts() {
-			add(api.ProblemLimited, "%s: %s (%s)", name, why, setting)
+			add(s, api.ProblemLimited, "%s: %s (%s)", name, why, setting)
 		}
 	}
 	if line := leak(c); line != "" {
-		add(api.ProblemLeak, "%s", line)
+		AddProblem(s, api.ProblemLeak, line)
 	}
 	if c.Marks.Pinned {
-		add(api.ProblemExternal, "%s: an external change set a limit outside the policy's bounds; "+
+		add(s, api.ProblemExternal, "%s: an external change set a limit outside the policy's bounds; "+
 			"to manage it again: `effiscale resume %s`", name, c.Container.Service)
 	}
-	return out
 }
 
 // limitedBy is the reason for which a limit does not grow as planned, and the setting that

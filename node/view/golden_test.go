@@ -254,6 +254,8 @@ func TestGoldenContainer(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			u := steady("web-1")
 			change(u)
+			var s api.Status
+			addContainer(&s, u, 4)
 			verdicts := [2][]execute.GuardResult{{{Guard: "mode", Allowed: true},
 				{Guard: "rate", Reason: knowledge.Because(knowledge.RuleRate, 60, 60)}}}
 			golden(t, "container-"+name, struct {
@@ -261,7 +263,7 @@ func TestGoldenContainer(t *testing.T) {
 				Explain  api.Explain
 				Decision api.ContainerPlan
 			}{
-				textsOf(problems(u, 4)),
+				s.Problems,
 				Explain(&Explanation{Unit: u, Verdicts: verdicts, Records: history(), Source: "kernel files", Node: "alpha",
 					CPUs: 8}, now),
 				Decision(u, 8, []string{"alpha", "beta"}, now),
@@ -381,11 +383,4 @@ func TestGoldenHosts(t *testing.T) {
 		Services []api.ServiceView
 		Cluster  api.ClusterView
 	}{Host("0a1b", &s), m.Services(), c})
-}
-
-func textsOf(all []problem) (out []string) {
-	for _, p := range all {
-		out = append(out, p.text)
-	}
-	return out
 }

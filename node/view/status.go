@@ -56,21 +56,17 @@ func Status(
 	}
 	slices.SortFunc(containers, byName)
 	for i := range containers {
-		s.Containers = append(s.Containers, Container(&containers[i], now))
-		bad := ended(&containers[i])
-		addAll(&s, problems(&containers[i], sum.Host.CPUs))
-		addAll(&s, bad)
-		s.Degraded = s.Degraded || len(bad) > 0
+		c := &containers[i]
+		s.Containers = append(s.Containers, Container(c, now))
+		addContainer(&s, c, sum.Host.CPUs)
+		addEnded(&s, c)
 	}
 	s.Services = services(containers, d.Name, float64(d.Machine.CPUs))
 	s.Summary = summary(records)
 	s.Summary.DriftRepaired = sum.Repaired
 	s.Summary.SavedCPU, s.Summary.SavedMemory = Saved(containers)
 	addProblems(&s, d, sum, now)
-	if text := lostOriginals(containers); text != "" {
-		AddProblem(&s, api.ProblemOriginal, text)
-		s.Degraded = true
-	}
+	addLost(&s, containers)
 	return s
 }
 
@@ -83,39 +79,41 @@ func AddProblem(s *api.Status, kind, text string) {
 	s.ProblemKinds[kind]++
 }
 
-// problem is one of a container.
-type problem struct{ kind, text string }
-
-func addAll(s *api.Status, all []problem) {
-	for _, p := range all {
-		AddProblem(s, p.kind, p.text)
-	}
+func add(s *api.Status, kind, format string, args ...any) {
+	AddProblem(s, kind, fmt.Sprintf(format, args...))
 }
 
-// lostOriginals names the managed containers whose original limits are unknown.
-func lostOriginals(containers []mape.ContainerStatus) string {
+// degrade adds a problem with which this host is degraded.
+func degrade(s *api.Status, kind, format string, args ...any) {
+	add(s, kind, format, args...)
+	s.Degraded = true
+}
+
+// addLost names the managed containers whose original limits are unknown.
+func addLost(s *api.Status, containers []mape.ContainerStatus) {
 	var names []string
 	var at time.Time
 	for i := range containers {
 		c := &containers[i]
+		if !c.Policy.Acts() || c.Original.Lost == [2]time.Time{} {
+			continue
+		}
+		names = append(names, c.Container.Name)
 		for _, lost := range c.Original.Lost {
-			if c.Policy.Acts() && lost.After(at) {
+			if lost.After(at) {
 				at = lost
 			}
 		}
-		if c.Policy.Acts() && c.Original.Lost != [2]time.Time{} {
-			names = append(names, c.Container.Name)
-		}
 	}
 	if len(names) == 0 {
-		return ""
+		return
 	}
 	text := strings.Join(names[:min(len(names), namesShown)], ", ")
 	if more := len(names) - namesShown; more > 0 {
 		text += fmt.Sprintf(" and %d more", more)
 	}
-	return fmt.Sprintf("the original limits of %s are unknown: the knowledge file was lost at %s (node.data_dir); "+
-		"recreate them, or set their limits with docker update", text, at.UTC().Format(time.RFC3339))
+	degrade(s, api.ProblemOriginal, "the original limits of %s are unknown: the knowledge file was lost at %s "+
+		"(node.data_dir); recreate them, or set their limits with docker update", text, at.UTC().Format(time.RFC3339))
 }
 
 func byName(a, b mape.ContainerStatus) int {
@@ -154,40 +152,36 @@ func connected(d *Daemon, sum *mape.Summary) bool { return d.Engine.Up && sum.Ho
 
 // addProblems adds what concerns the whole node.
 func addProblems(s *api.Status, d *Daemon, sum *mape.Summary, now time.Time) {
-	add := func(kind, format string, args ...any) {
-		AddProblem(s, kind, fmt.Sprintf(format, args...))
-		s.Degraded = true
-	}
 	switch {
 	case !connected(d, sum):
 		waits := "measuring and limits in force continue, limits to start with and new containers wait"
 		if s.Node.Actuator == knowledge.ActuatorEngine.String() {
 			waits = "limits and new containers wait"
 		}
-		add(api.ProblemEngine, "the Docker Engine is %s (docker.host); %s", s.Node.Engine, waits)
+		degrade(s, api.ProblemEngine, "the Docker Engine is %s (docker.host); %s", s.Node.Engine, waits)
 	case sum.ListError != "":
-		add(api.ProblemEngine,
+		degrade(s, api.ProblemEngine,
 			"cannot list the containers of the Docker Engine (docker.host): %s; known ones are measured, new ones wait",
 			sum.ListError)
 	}
 	for _, r := range d.Engine.Refusals {
-		add(api.ProblemEngine, "the Docker Engine does not allow %s", r)
+		degrade(s, api.ProblemEngine, "the Docker Engine does not allow %s", r)
 	}
-	fullHost(sum, now, add)
+	addFullHost(s, sum, now)
 	if d.Store != "" {
-		add(api.ProblemStore,
+		degrade(s, api.ProblemStore,
 			"the knowledge file is %s (node.data_dir, store.max_size); scaling continues from memory", s.Node.Store)
 	}
 	if d.StoreOpened != "" {
-		add(api.ProblemStore, "the knowledge file at the start: %s", d.StoreOpened)
+		degrade(s, api.ProblemStore, "the knowledge file at the start: %s", d.StoreOpened)
 	}
 	if d.Crashes > 0 {
-		add(api.ProblemCrashes,
+		degrade(s, api.ProblemCrashes,
 			"safe mode: %d crashes within five minutes; limits are not changed. Read the log, then restart the service",
 			d.Crashes)
 	}
 	if d.Cgroup == "" {
-		add(api.ProblemSamples, "samples come from %s", d.Source)
+		degrade(s, api.ProblemSamples, "samples come from %s", d.Source)
 	}
 	for _, text := range d.Disagreements {
 		AddProblem(s, api.ProblemLabel, text)

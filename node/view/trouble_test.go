@@ -1,7 +1,6 @@
 package view
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -9,6 +8,7 @@ import (
 
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/mape"
+	"github.com/effiscale/effiscale/node/api"
 )
 
 // TestFullHost: a host without idle CPU or without free memory is a problem (row 139).
@@ -22,16 +22,21 @@ func TestFullHost(t *testing.T) {
 		"the host's CPU is full for":  func(s *mape.Summary) { s.CPUFull = now.Add(-time.Minute) },
 		"the host's memory is full: ": func(s *mape.Summary) { s.HostAvailable = 100 * knowledge.MiB },
 	} {
-		s, lines := well, ""
+		s := well
 		change(&s)
-		fullHost(&s, now, func(_, format string, args ...any) { lines += fmt.Sprintf(format, args...) })
+		var status api.Status
+		addFullHost(&status, &s, now)
+		lines := strings.Join(status.Problems, "")
 		if !strings.HasPrefix(lines, want) || want == "" && lines != "" {
 			t.Errorf("got %q, want %q", lines, want)
 		}
 	}
 	brief := well
 	brief.CPUFull = now.Add(-3 * time.Second)
-	fullHost(&brief, now, func(string, string, ...any) { t.Error("full after three seconds") })
+	var status api.Status
+	if addFullHost(&status, &brief, now); len(status.Problems) > 0 {
+		t.Error("full after three seconds")
+	}
 }
 
 // TestWhatWaits: without the Engine, limits that are written to the kernel's files go on.
