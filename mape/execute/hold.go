@@ -17,17 +17,26 @@ func (c *Container) Hold(now time.Time, by string, r knowledge.Resource, from in
 	m.HeldFrom[r] = max(m.HeldFrom[r], from)
 }
 
-func guardExternal(req *Request, to int64) (int64, knowledge.Reason) {
-	m := &req.Container.Marks
-	if !req.acts() || (!m.Pinned && !req.Now.Before(m.ExternalUntil)) {
-		return to, knowledge.Reason{}
+// Held reports whether the limits are kept after a change by others or by a request, and why.
+func (m *Marks) Held(now time.Time) (r knowledge.Reason, held bool) {
+	if !m.Pinned && !now.Before(m.ExternalUntil) {
+		return r, false
 	}
-	r := knowledge.Because(knowledge.RuleExternal, m.ExternalUntil.Sub(req.Now).Seconds())
+	r = knowledge.Because(knowledge.RuleExternal, m.ExternalUntil.Sub(now).Seconds())
 	switch {
 	case m.Pinned:
 		r.Rule = knowledge.RulePinned
 	case m.HeldBy != "":
 		r.Rule, r.Note = knowledge.RuleHeld, m.HeldBy
+	}
+	return r, true
+}
+
+func guardExternal(req *Request, to int64) (int64, knowledge.Reason) {
+	m := &req.Container.Marks
+	r, held := m.Held(req.Now)
+	if !req.acts() || !held {
+		return to, knowledge.Reason{}
 	}
 	before := m.HeldFrom[knowledge.ResourceMemory]
 	switch {

@@ -34,7 +34,8 @@ func conditions(c *mape.ContainerStatus, source string, now time.Time) []api.Con
 		valid, validWhy = "BadLabel", c.Policy.Problems[0]
 	}
 	limit, why, limited := limitation(c)
-	external := c.Marks.Pinned || now.Before(c.Marks.ExternalUntil) && c.Marks.HeldBy == ""
+	hold, held := c.Marks.Held(now)
+	external := held && hold.Rule != knowledge.RuleHeld
 	out := []api.Condition{
 		{Type: "Managed", Status: c.Policy.Acts(), Since: c.Marks.Since.UTC(), Reason: managed, Message: managedWhy},
 		{Type: "ConfigValid", Status: len(c.Policy.Problems) == 0, Reason: valid, Message: validWhy},
@@ -43,17 +44,16 @@ func conditions(c *mape.ContainerStatus, source string, now time.Time) []api.Con
 			Reason: camel(c.Finding.Quality.String()), Message: freshWhy,
 		},
 		{Type: "ScalingLimited", Status: limited, Since: limit.UTC(), Reason: camel(string(why.Rule)), Message: why.String()},
-		{Type: "ExternalOverride", Status: external, Reason: "SomebodyElse", Message: externalText(c, now)},
+		{Type: "ExternalOverride", Status: external, Reason: "SomebodyElse", Message: hold.String()},
 	}
 	if !limited {
 		out[3].Reason, out[3].Message = "Ok", "no guard and no bound changes the planned limits"
 	}
 	switch {
-	case external:
-	case now.Before(c.Marks.ExternalUntil):
+	case !held:
+		out[4].Reason, out[4].Message = "Ok", "no recent external change of the limits"
+	case !external:
 		out[4].Reason = "Requested"
-	default:
-		out[4].Reason = "Ok"
 	}
 	return out
 }
@@ -88,17 +88,4 @@ func camel(s string) string {
 		}
 	}
 	return b.String()
-}
-
-func externalText(c *mape.ContainerStatus, now time.Time) string {
-	switch {
-	case c.Marks.Pinned:
-		return knowledge.Because(knowledge.RulePinned).String()
-	case now.Before(c.Marks.ExternalUntil) && c.Marks.HeldBy != "":
-		return knowledge.Reason{Rule: knowledge.RuleHeld, Note: c.Marks.HeldBy,
-			Args: [4]float64{c.Marks.ExternalUntil.Sub(now).Seconds()}}.String()
-	case now.Before(c.Marks.ExternalUntil):
-		return knowledge.Because(knowledge.RuleExternal, c.Marks.ExternalUntil.Sub(now).Seconds()).String()
-	}
-	return "no recent external change of the limits"
 }
