@@ -8,7 +8,7 @@ import (
 )
 
 // environment puts EFFISCALE_<SECTION>_<KEY> variables over the file. Classes
-// have theirs (EFFISCALE_CLASS_JVM_START_BOOST); services do not, for a variable
+// have theirs (EFFISCALE_CLASS_JVM_SHRINK_AFTER); services do not, for a variable
 // cannot spell every service's name.
 func (l *loader) environment(env []string) {
 	targets := l.envTargets()

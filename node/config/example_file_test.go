@@ -107,7 +107,7 @@ const classHead = `
 `
 
 const serviceSample = `# Single services, named by the label effiscale.service, else Compose's
-# project_service, else the Swarm service, else the container's name. They may have
+# project/service, else the Swarm service, else the container's name. They may have
 # any key of [policy], and class and mode. Labels override them.
 #
 # [service."shop-web"]

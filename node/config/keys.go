@@ -72,7 +72,8 @@ func (c *Config) dockerKeys() []binding {
 		},
 		{
 			section: "docker", name: "actuator",
-			help:  "where limits are set: kernel (cgroup files first, then the Engine) or engine (the Engine only)",
+			help: "where limits in force are set: kernel (cgroup files; the Engine has start limits) or engine (the Engine " +
+				"only)",
 			field: enumField(&c.Docker.Actuator, knowledge.ParseActuator, knowledge.ActuatorKernel, knowledge.ActuatorEngine),
 		},
 		{

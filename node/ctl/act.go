@@ -25,7 +25,7 @@ func scaleCmd(a *app) *cobra.Command {
 		Use:   "scale NAME [--cpu CORES] [--memory SIZE]",
 		Short: "Set a container's limits by hand, within the guards",
 		Long: "Set a container's limits by hand. The guards of automatic decisions apply: the policy's bounds, the\n" +
-			"working set, the host's capacity. The answer names each guard that reduced the request.\n" +
+			"memory in use, the host's capacity. The answer names each guard that reduced the request.\n" +
 			anyHost + "\nA container of this host takes precedence.",
 		Example:           "  effiscale scale web --cpu 1.5 --memory 512MiB\n  effiscale scale web --memory 1g --dry-run",
 		Args:              oneArg("NAME"),
