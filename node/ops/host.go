@@ -59,13 +59,13 @@ func (h *host) container(ctx context.Context, ref, prefix string) (string, error
 	if api.KindOf(err) != api.KindNotFound {
 		return ref, err
 	}
-	service, nameErr := h.canonical(ctx, ref)
-	if nameErr != nil {
-		return ref, nameErr
-	}
 	units, _, listErr := h.containers(ctx)
 	if listErr != nil {
 		return ref, listErr
+	}
+	service, nameErr := canonical(units, ref)
+	if nameErr != nil {
+		return ref, nameErr
 	}
 	var names []string
 	for i := range units {
@@ -128,7 +128,10 @@ func canonical(units []mape.ContainerStatus, name string) (string, error) {
 // has none, or it may be another's.
 func (h *host) earlier(ctx context.Context, key knowledge.ServiceKey) knowledge.ServiceKey {
 	_, joined := key.Aliases()
-	if name, err := h.canonical(ctx, joined); joined == "" || err != nil || name != string(key) {
+	if joined == "" {
+		return ""
+	}
+	if name, err := h.canonical(ctx, joined); err != nil || name != string(key) {
 		return ""
 	}
 	return knowledge.ServiceKey(joined)

@@ -16,8 +16,8 @@ import (
 	"github.com/effiscale/effiscale/node/api"
 )
 
-// once has each request that its client named with a key run one time in a day, and answers it
-// alike every time, failures included.
+// once runs a request with an Idempotency-Key one time in a day, and gives each repetition the
+// same answer, failures included.
 type once struct {
 	store *store.Store
 	log   zerolog.Logger
@@ -46,7 +46,7 @@ func final(err error) bool {
 	}
 	switch api.KindOf(err) {
 	case api.KindBadRequest, api.KindInvalid, api.KindNotFound, api.KindTimeout:
-		return err == nil
+		return false
 	}
 	return true
 }

@@ -26,14 +26,12 @@ func (p *peers) locate(ref string) (place, error) {
 	host, name := api.SplitHost(ref)
 	switch {
 	case name == ref:
-		return place{name: name, here: true, alone: p.cluster == nil, there: p.live(peersAsked)}, nil
+		return p.anywhere(name), nil
 	case host == p.self:
 		return place{name: name, host: host, here: true}, nil
 	}
 	var err error
-	known := false
 	for _, m := range p.members() {
-		known = known || m.Name == host
 		switch {
 		case m.Self || m.Name != host:
 		case m.Alive:
@@ -46,10 +44,15 @@ func (p *peers) locate(ref string) (place, error) {
 				"host %s is down and cannot be asked: `effiscale members` shows its state", host)
 		}
 	}
-	if !known { // PROJECT/SERVICE
-		return place{name: ref, here: true, alone: p.cluster == nil, there: p.live(peersAsked)}, nil
+	if err != nil {
+		return place{}, err
 	}
-	return place{}, err
+	return p.anywhere(ref), nil // PROJECT/SERVICE
+}
+
+// anywhere is this host and all others.
+func (p *peers) anywhere(name string) place {
+	return place{name: name, here: true, alone: p.cluster == nil, there: p.live(peersAsked)}
 }
 
 // last reports whether no other host is to be asked after this answer of this host.

@@ -38,38 +38,40 @@ type records struct {
 // here is the history of a container, of a service, or without a name of all on this host,
 // newest first.
 func (o records) here(ctx context.Context, q api.RecordsRequest) (api.History, error) {
-	var err error
+	h := api.History{Schema: api.Schema, Changes: []api.Change{}}
+	f := store.Filter{Limit: min(q.Limit, api.MaxRecords)}
+	unknown := false // no container has the name
 	if q.Name != "" {
-		if q.Name, err = o.host.canonical(ctx, q.Name); err != nil {
+		name, err := o.host.canonical(ctx, q.Name)
+		if err != nil {
 			return api.History{}, err
 		}
-	}
-	h := api.History{Schema: api.Schema, Name: q.Name, Changes: []api.Change{}}
-	f := store.Filter{Service: knowledge.ServiceKey(q.Name), Limit: min(q.Limit, api.MaxRecords)}
-	if q.Name != "" {
-		var u mape.ContainerStatus
-		if u, _, err = o.host.loop.Find(ctx, q.Name); err == nil {
-			f = store.Filter{Container: u.Container.ID, Limit: f.Limit}
-		} else if !errors.Is(err, mape.ErrUnknown) {
+		h.Name = name
+		switch u, _, err := o.host.loop.Find(ctx, name); {
+		case err == nil:
+			f.Container = u.Container.ID
+		case errors.Is(err, mape.ErrUnknown):
+			unknown, f.Service = true, knowledge.ServiceKey(name)
+		default:
 			return h, loopError(err)
 		}
 	}
 	moves := o.host.unwritten(ctx, f) // before the records, which they become in a moment
-	all, readErr := o.host.records(ctx, f)
-	if readErr != nil {
-		return h, fmt.Errorf("cannot read the history: %w", readErr)
+	all, err := o.host.records(ctx, f)
+	if err != nil {
+		return h, fmt.Errorf("cannot read the history: %w", err)
 	}
 	if old := o.host.earlier(ctx, f.Service); old != "" {
-		older, oldErr := o.host.records(ctx, store.Filter{Service: old, Limit: f.Limit})
-		if oldErr != nil {
-			return h, fmt.Errorf("cannot read the history: %w", oldErr)
+		older, err := o.host.records(ctx, store.Filter{Service: old, Limit: f.Limit})
+		if err != nil {
+			return h, fmt.Errorf("cannot read the history: %w", err)
 		}
 		all = append(all, older...)[:min(len(all)+len(older), f.Limit)]
 	}
 	all = withMoves(moves, all, f.Limit)
-	if err != nil && len(all) == 0 && !o.host.runs(ctx, q.Name) && !o.host.recorded(ctx, knowledge.ServiceKey(q.Name)) {
+	if unknown && len(all) == 0 && !o.host.runs(ctx, h.Name) && !o.host.recorded(ctx, f.Service) {
 		return h, api.Errorf(api.KindNotFound,
-			"no container or service %q on this host, now or in the history: `effiscale status` lists them", q.Name)
+			"no container or service %q on this host, now or in the history: `effiscale status` lists them", h.Name)
 	}
 	for _, r := range all {
 		if z := &r.Action.Resize; z.Count > 1 && z.Resource.Same(z.From, z.To) {
@@ -140,9 +142,6 @@ func (o records) stream(ctx context.Context, _ knowledge.NodeID, body []byte, w 
 // Records is the history of a container or a service on all hosts, newest first by their
 // own clocks.
 func (o records) Records(ctx context.Context, q api.RecordsRequest) (api.History, error) {
-	if q.Limit = min(q.Limit, api.MaxRecords); q.Limit == 0 {
-		q.Limit = defaultRecords
-	}
 	at, err := o.peers.locate(q.Name)
 	if err != nil {
 		return api.History{}, err
@@ -152,17 +151,15 @@ func (o records) Records(ctx context.Context, q api.RecordsRequest) (api.History
 
 // AllRecords is the history of everything on all hosts.
 func (o records) AllRecords(ctx context.Context, q api.AllRecordsRequest) (api.History, error) {
-	limit := min(q.Limit, api.MaxRecords)
-	if limit == 0 {
-		limit = defaultRecords
-	}
-	at := place{here: true, alone: o.peers.cluster == nil, there: o.peers.live(peersAsked)}
-	return o.at(ctx, at, api.RecordsRequest{Limit: limit})
+	return o.at(ctx, o.peers.anywhere(""), api.RecordsRequest{Limit: q.Limit})
 }
 
 // at is the history at a place.
 func (o records) at(ctx context.Context, at place, q api.RecordsRequest) (h api.History, err error) {
 	h = api.History{Schema: api.Schema, Name: q.Name, Changes: []api.Change{}}
+	if q.Limit = min(q.Limit, api.MaxRecords); q.Limit == 0 {
+		q.Limit = defaultRecords
+	}
 	q.Name = at.name
 	if at.here {
 		if h, err = o.here(ctx, q); at.alone || at.host != "" || err != nil && at.last(err) {
