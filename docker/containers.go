@@ -41,7 +41,7 @@ func (s *session) askHost(ctx context.Context) (knowledge.Host, error) {
 		return knowledge.Host{}, err
 	}
 	v := s.askVersion(ctx)
-	h := hostOf(info)
+	h, other := hostOf(info), v.foreign()
 	switch {
 	case e != nil:
 		h = localHost()
@@ -50,12 +50,12 @@ func (s *session) askHost(ctx context.Context) (knowledge.Host, error) {
 		return knowledge.Host{}, errNotHost
 	}
 	s.c.access.note(opInfo.name, e)
-	if other := v.foreign(); other != "" {
+	if other != "" {
 		h.EngineVersion = other
 	}
 	h.APIVersion = s.api.ClientVersion()
 	s.mu.Lock()
-	s.host, s.engine = h, v.foreign()
+	s.host, s.engine = h, other
 	s.mu.Unlock()
 	return h, nil
 }

@@ -52,7 +52,7 @@ type access struct {
 
 	mu      sync.Mutex        // guards what follows
 	refused map[string]string // by request: why
-	checked bool              // whether updates are allowed was asked
+	checked bool              // whether updates are allowed is known
 }
 
 // refusedStatus reports whether a status means that the endpoint is not allowed or does not
@@ -94,16 +94,29 @@ func (a *access) note(op string, e *Error) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	_, was := a.refused[p.request]
 	switch {
-	case e == nil && was && p.request != updateRequest:
+	case p.request == updateRequest:
+		a.checked = a.checked && e == nil // watch checks whether it refuses this container's or all
+	case e == nil:
+		a.set(p, "")
+	case a.refused[p.request] == "":
+		a.set(p, e.Message)
+	}
+}
+
+// set keeps why a request is refused, "": it is allowed, and logs a change. a.mu is held.
+func (a *access) set(p endpoint, why string) {
+	was := a.refused[p.request] != ""
+	if why == "" {
 		delete(a.refused, p.request)
+	} else {
+		a.refused[p.request] = why
+	}
+	switch {
+	case was && why == "":
 		a.log.Info().Str("request", p.request).Msg("the Docker Engine allows the request again")
-	case e != nil && p.request == updateRequest:
-		a.checked = false // of this container, or of all: watchAccess asks
-	case e != nil && !was:
-		a.refused[p.request] = e.Message
-		a.log.Warn().Str("request", p.request).Str("error", e.Message).Str("without", p.without).
+	case !was && why != "":
+		a.log.Warn().Str("request", p.request).Str("error", why).Str("without", p.without).
 			Msg("the Docker Engine refuses a request")
 	}
 }
@@ -137,18 +150,18 @@ func (c *Client) UpdateRefused() string {
 	return c.access.refused[updateRequest]
 }
 
-// nobody is the id of no container.
-var nobody = strings.Repeat("0", 64)
+// noContainer is an id that no container has.
+var noContainer = strings.Repeat("0", 64)
 
 const (
-	// checkWithin bounds the question whether updates are allowed; checkAgain is how often it is
+	// checkWithin bounds the check whether updates are allowed; checkAgain is how often it is
 	// repeated while they are not.
 	checkWithin = time.Second
 	checkAgain  = 10 * time.Second
 )
 
-// watchAccess asks whether updates are allowed: once for each connection, and again while they
-// are refused.
+// watch checks whether updates are allowed: once for each connection, and again while they are
+// refused.
 func (a *access) watch(ctx context.Context, current func() *session) {
 	last := time.Now()
 	for {
@@ -169,8 +182,8 @@ func (a *access) watch(ctx context.Context, current func() *session) {
 	}
 }
 
-// checkUpdates asks whether updates are allowed, by one of a container that does not exist. It
-// changes nothing.
+// checkUpdates checks whether updates are allowed: it sends one for a container that does not
+// exist, which changes nothing.
 func (a *access) checkUpdates(ctx context.Context, s *session) {
 	ctx, cancel := context.WithTimeout(ctx, checkWithin)
 	defer cancel()
@@ -182,7 +195,7 @@ func (a *access) checkUpdates(ctx context.Context, s *session) {
 		why = "the Engine runs without control groups (rootless, cgroup driver none) and ignores limits"
 	} else {
 		cctx, x := withExchange(ctx, otherBound)
-		_, err := s.api.ContainerUpdate(cctx, nobody, container.UpdateConfig{})
+		_, err := s.api.ContainerUpdate(cctx, noContainer, container.UpdateConfig{})
 		status := int(x.status.Load())
 		switch {
 		case err != nil && refusedStatus(opUpdateCPU.name, status, x.json.Load(), err.Error()):
@@ -194,17 +207,7 @@ func (a *access) checkUpdates(ctx context.Context, s *session) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.checked = true
-	switch before := a.refused[updateRequest]; {
-	case why == "" && before != "":
-		delete(a.refused, updateRequest)
-		a.log.Info().Str("request", updateRequest).Msg("the Docker Engine allows the request again")
-	case why != "" && before == "":
-		a.log.Warn().Str("request", updateRequest).Str("error", why).Str("without", nothingChanged).
-			Msg("the Docker Engine refuses a request")
-		fallthrough
-	case why != "":
-		a.refused[updateRequest] = why
-	}
+	a.set(endpoints[opUpdateCPU.name], why)
 }
 
 // deniedText is what was refused, and what to allow.

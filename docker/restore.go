@@ -19,9 +19,6 @@ func recordedOf(r *container.Resources) knowledge.Recorded {
 // recorded are the Engine's fields of limits, also of those that an earlier version kept
 // without them.
 func recorded(l *knowledge.Limits) knowledge.Recorded {
-	if l.Recorded != (knowledge.Recorded{}) {
-		return l.Recorded
-	}
 	r := resourcesOf(*l)
 	return recordedOf(&r)
 }
@@ -130,8 +127,9 @@ func differ(what knowledge.Resource, was, now knowledge.Recorded) (text string) 
 	return text
 }
 
-// sentPeriod is the period that goes with a quota. With one, because after an update of memory
-// alone runc uses 100 ms (v2); without, where the record has none: it could not be removed.
+// sentPeriod is the period that is sent with a quota: without one, runc uses 100 ms (v2) after an
+// update of memory alone. The default is not sent where the record has no period, because an
+// update cannot remove it again.
 func sentPeriod(l *knowledge.Limits, period time.Duration) int64 {
 	if l.Recorded.Quota != 0 && l.Recorded.Period == 0 && period == knowledge.DefaultPeriod {
 		return 0
