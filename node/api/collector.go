@@ -25,12 +25,12 @@ func metricDesc(name, help string, labels ...string) *prometheus.Desc {
 type gauge[T any] struct {
 	desc  *prometheus.Desc
 	of    func(T) (v float64, known bool)
-	kind  prometheus.ValueType // 0: a gauge
-	extra []string             // values of the labels after the thing's name
+	kind  prometheus.ValueType
+	extra []string // values of the labels after the thing's name
 }
 
 func describeGauge[T any](name, help string, of func(T) (float64, bool), labels ...string) gauge[T] {
-	return gauge[T]{desc: metricDesc(name, help, labels...), of: of}
+	return gauge[T]{desc: metricDesc(name, help, labels...), of: of, kind: prometheus.GaugeValue}
 }
 
 func known(v float64) (float64, bool) { return v, true }
@@ -244,10 +244,6 @@ func (c *collector) services(ch chan<- prometheus.Metric, all []ServiceView) {
 
 func emit[T any](ch chan<- prometheus.Metric, g gauge[T], v T, labels ...string) {
 	if n, ok := g.of(v); ok {
-		kind := prometheus.GaugeValue
-		if g.kind != 0 {
-			kind = g.kind
-		}
-		ch <- prometheus.MustNewConstMetric(g.desc, kind, n, append(labels, g.extra...)...)
+		ch <- prometheus.MustNewConstMetric(g.desc, g.kind, n, append(labels, g.extra...)...)
 	}
 }

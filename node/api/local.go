@@ -14,8 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tcpPeer is the client of one TCP connection. Which user it is, is asked once, at its first
-// write.
+// tcpPeer is the client of one TCP connection. Its user is looked up once, at its first write.
 type tcpPeer struct {
 	local, remote netip.AddrPort
 
