@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -70,8 +71,10 @@ func (n *Node) identify(cfg config.Config, fresh bool) error {
 		} else if at != "" {
 			n.log.Warn().Str("file", at).Msg("database lost; starting with a new node identity, old key set aside")
 			if n.store.Originals.Lost().IsZero() {
-				n.before.noteLost("it was missing")
-				n.unwritten("loss of the knowledge file", n.store.Originals.NoteLoss(time.Now()))
+				n.before.store = cmp.Or(n.before.store, "it was missing")
+				if err := n.store.Originals.NoteLoss(time.Now()); err != nil {
+					n.log.Debug().Err(err).Str("what", "loss of the knowledge file").Msg("cannot write to the knowledge file")
+				}
 			}
 		}
 	}
@@ -104,19 +107,6 @@ func setAsideKey(cfg config.Config, of string) (at string, err error) {
 		return "", fmt.Errorf("cannot set the key of %s aside: %w", of, err)
 	}
 	return at, nil
-}
-
-// noteLost tells in status what happened to the knowledge file.
-func (b *earlierRuns) noteLost(why string) {
-	if b.store == "" {
-		b.store = why
-	}
-}
-
-func (n *Node) unwritten(what string, err error) {
-	if err != nil {
-		n.log.Debug().Err(err).Str("what", what).Msg("cannot write to the knowledge file")
-	}
 }
 
 func firstLine(path string) string {

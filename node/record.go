@@ -7,8 +7,8 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 )
 
-// record is an engine that notes the limits in its record of followed containers: those
-// whose kernel files cannot be read. Its answers replace reading the limits back.
+// record is an engine that keeps what the Engine has on record as limits of the followed
+// containers: those whose kernel files cannot be read. It replaces reading the limits back.
 type record struct {
 	containerEngine
 	mu sync.Mutex // guards of

@@ -14,17 +14,17 @@ const (
 	maxWaiting = 1000
 )
 
-// Answers are the requests that clients named with a key, and what they were answered, for a
-// day. The oldest go first beyond a share of Options.MaxSize: 4,096 of them in 64 MiB.
+// Answers are the requests that clients sent with a key, and their answers, for a day. The
+// oldest go first beyond a share of Options.MaxSize: 4,096 of them in 64 MiB.
 type Answers struct {
 	s    *Store
 	puts int // since the oldest were dropped
 }
 
-// Answer is a request and what it was answered.
+// Answer is a request and its answer.
 type Answer struct {
 	Request string          `json:"request"` // tells requests with one key apart
-	Done    bool            `json:"done"`    // false: it was begun
+	Done    bool            `json:"done"`    // false: it was begun, and has no answer yet
 	Kind    uint8           `json:"kind,omitempty"`
 	Detail  string          `json:"detail,omitempty"` // of an error
 	Body    json.RawMessage `json:"body,omitempty"`

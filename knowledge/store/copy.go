@@ -20,7 +20,7 @@ import (
 )
 
 // CopyName is the name of the second file in Options.Dir. It holds the original limits
-// once more, because nothing else can tell them after the knowledge file was lost.
+// once more, because they cannot be found elsewhere after the knowledge file was lost.
 const CopyName = "originals.json"
 
 const (
@@ -32,7 +32,7 @@ const (
 )
 
 // originalsCopy is the second file. A line is a CRC-32C in hexadecimal, a blank and JSON:
-// first who wrote the file, then one original, or the id of one that was dropped. A line is
+// first the node that wrote the file, then one original, or the id of one that was dropped. A line is
 // appended and synced for each change; the file is written anew, and renamed, when it has
 // too many lines or is not as it was left.
 type originalsCopy struct {
@@ -117,7 +117,7 @@ func (f *originalsCopy) read() (c copied, err error) {
 		}
 	}
 	if len(b) > 0 && b[len(b)-1] != '\n' && c.bad > 0 {
-		c.bad-- // the end of a write that the process did not survive, and nobody was told of
+		c.bad-- // the last write was cut off by the end of the process, before it was acknowledged
 	}
 	c.found = c.node != "" || len(c.all) > 0 || c.bad > 0
 	return c, nil
