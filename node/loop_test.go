@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"math/rand/v2"
+	"net/http"
 	"testing"
 	"time"
 
@@ -134,6 +135,23 @@ func (r *rig) managed(id knowledge.ContainerID) {
 		u, ok := r.unit(id)
 		return ok && u.OriginalKept && u.Window.Samples > 3
 	})
+}
+
+// serve starts the services, until the test ends, and makes a client of them.
+func (r *rig) serve(o api.Options) (*api.Server, *http.Client) {
+	r.t.Helper()
+	o.Log, o.Metrics = zerolog.Nop(), r.n.metrics
+	s, err := api.New(r.n.ops.Backend(), o)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if err := s.Bind(); err != nil {
+		r.t.Fatal(err)
+	}
+	s.Start()
+	c := &http.Client{Transport: &http.Transport{}}
+	r.t.Cleanup(func() { c.CloseIdleConnections(); s.Close(context.Background()) })
+	return s, c
 }
 
 // checkUpdates holds every update that reached the Engine against I3 and ENGINE.md.

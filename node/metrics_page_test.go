@@ -1,14 +1,10 @@
 package node
 
 import (
-	"context"
 	"io"
-	"net/http"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/rs/zerolog"
 
 	"github.com/effiscale/effiscale/docker/dockertest"
 	"github.com/effiscale/effiscale/knowledge"
@@ -24,17 +20,7 @@ func TestRow131Page(t *testing.T) {
 		Limits: knowledge.Limits{CPU: knowledge.OneCPU / 5, Memory: 256 * knowledge.MiB}})
 	r.e.SetUsage(id, 1.5) // more than its labels allow
 	r.managed(id)
-	s, err := api.New(r.n.ops.Backend(), api.Options{Monitor: "127.0.0.1:0", Execution: "127.0.0.1:0", Log: zerolog.Nop(),
-		Metrics: r.n.metrics})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Bind(); err != nil {
-		t.Fatal(err)
-	}
-	s.Start()
-	c := &http.Client{Transport: &http.Transport{}}
-	t.Cleanup(func() { c.CloseIdleConnections(); s.Close(context.Background()) })
+	s, c := r.serve(api.Options{Monitor: "127.0.0.1:0", Execution: "127.0.0.1:0"})
 	page := func() string {
 		resp, err := c.Get("http://" + s.Addr(api.Monitor) + "/metrics")
 		if err != nil {

@@ -1,14 +1,11 @@
 package node
 
 import (
-	"context"
 	"io"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/rs/zerolog"
 
 	"github.com/effiscale/effiscale/docker/dockertest"
 	"github.com/effiscale/effiscale/knowledge"
@@ -24,16 +21,7 @@ func TestRow130SameAnswer(t *testing.T) {
 	id := r.e.Run(dockertest.Spec{Name: "web", Labels: opted,
 		Limits: knowledge.Limits{CPU: knowledge.OneCPU / 2, Memory: 256 * knowledge.MiB}})
 	r.managed(id)
-	s, err := api.New(r.n.ops.Backend(), api.Options{Execution: "127.0.0.1:0", Log: zerolog.Nop(), Metrics: r.n.metrics})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Bind(); err != nil {
-		t.Fatal(err)
-	}
-	s.Start()
-	c := &http.Client{Transport: &http.Transport{}}
-	t.Cleanup(func() { c.CloseIdleConnections(); s.Close(context.Background()) })
+	s, c := r.serve(api.Options{Execution: "127.0.0.1:0"})
 	ask := func(path, key, body string) (int, string) {
 		t.Helper()
 		at := "http://" + s.Addr(api.Execution) + path
@@ -77,6 +65,7 @@ func TestRow130SameAnswer(t *testing.T) {
 	// A daemon that was killed in between: one of the two changes is on record.
 	began := knowledge.Action{Kind: knowledge.ActionResize, ID: id, Name: "web", Actor: knowledge.ActorUser,
 		At: time.Now(), Key: "k3", Resize: knowledge.Resize{Resource: knowledge.ResourceCPU, Verb: knowledge.Grow, To: 6e8}}
+	var err error
 	if began.Seq, err = r.n.store.Journal.Begin(began); err != nil {
 		t.Fatal(err)
 	}

@@ -12,16 +12,22 @@ import (
 	"github.com/effiscale/effiscale/node/config"
 )
 
-// TestLimitsWithoutKernelFiles: where no kernel file can be seen, the limits of the Engine's
-// record count: a limit is not taken for none, and none is set again and again (row 136).
-func TestLimitsWithoutKernelFiles(t *testing.T) {
-	t.Parallel()
+// newRigWithoutFiles is a rig that sees no kernel files, and limits for its containers.
+func newRigWithoutFiles(t *testing.T) (*rig, knowledge.Limits) {
+	t.Helper()
 	s, _, err := store.Open(store.Options{Dir: t.TempDir(), Log: zerolog.Nop()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := newRigSeeing(t, dockertest.Options{}, s, func(*config.Config) {}, false)
-	limits := knowledge.Limits{CPU: knowledge.OneCPU / 2, Memory: 128 * knowledge.MiB, MemorySwap: 128 * knowledge.MiB}
+	return newRigSeeing(t, dockertest.Options{}, s, func(*config.Config) {}, false),
+		knowledge.Limits{CPU: knowledge.OneCPU / 2, Memory: 128 * knowledge.MiB, MemorySwap: 128 * knowledge.MiB}
+}
+
+// TestLimitsWithoutKernelFiles: where no kernel file can be seen, the limits of the Engine's
+// record count: a limit is not taken for none, and none is set again and again (row 136).
+func TestLimitsWithoutKernelFiles(t *testing.T) {
+	t.Parallel()
+	r, limits := newRigWithoutFiles(t)
 	both := r.e.Run(dockertest.Spec{Name: "both", Labels: opted, Limits: limits})
 	cpu := r.e.Run(dockertest.Spec{Name: "cpu", Labels: opted, Limits: knowledge.Limits{CPU: knowledge.OneCPU}})
 	none := r.e.Run(dockertest.Spec{Name: "none", Labels: opted})
@@ -76,12 +82,7 @@ func TestLimitsWithoutKernelFiles(t *testing.T) {
 // (row 136).
 func TestUnknownLimits(t *testing.T) {
 	t.Parallel()
-	s, _, err := store.Open(store.Options{Dir: t.TempDir(), Log: zerolog.Nop()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := newRigSeeing(t, dockertest.Options{}, s, func(*config.Config) {}, false)
-	limits := knowledge.Limits{CPU: knowledge.OneCPU / 2, Memory: 128 * knowledge.MiB, MemorySwap: 128 * knowledge.MiB}
+	r, limits := newRigWithoutFiles(t)
 	id := r.e.Run(dockertest.Spec{Name: "web", Labels: opted, Limits: limits})
 	r.soon(10*time.Second, "inspected", func() bool { u, ok := r.unit(id); return ok && u.OriginalKept })
 	r.e.Inject(dockertest.Fault{Op: dockertest.Inspect, Status: 403, Message: "not allowed"})
