@@ -162,6 +162,7 @@ type engineState struct {
 	settled  bool // it was compared with the kernel's files since the daemon started
 	busy     bool // what the container starts with is being updated
 	updated  time.Time
+	over     [2]time.Time // since when more than the record is in force, per resource
 	retry    retry
 	sharesAt time.Time
 	unclear  []unclear // updates without a clear answer

@@ -38,6 +38,7 @@ type Executor struct {
 	// outcome gets the end of each cut: reverted or not.
 	outcome func(c *Container, r knowledge.Resource, reverted bool)
 	lost    time.Time // when originals were lost; zero: never
+	ending  bool      // the daemon stops
 	now     func() time.Time
 	sample  knowledge.Sample // of the limits that were read back last
 }

@@ -12,9 +12,17 @@ const (
 	// updateApart is the least time between two updates of what one container starts with:
 	// each costs dockerd and runc about 30 ms of CPU.
 	updateApart = 2 * time.Second
-	// cpuAhead is how far a CPU limit to start with is raised beyond the one in force, so
-	// that a need that creeps up does not ask the Engine at each step.
-	cpuAhead = 1.25
+	// steadyFor and followMost: the record follows a limit in force that has not grown for
+	// so long, or has been above the record for so long. A rise of half a minute is one or
+	// two updates, not one a step; until then a restart has what the last one had, and the
+	// end of the process or of the daemon does not wait.
+	steadyFor  = 3 * time.Second
+	followMost = 15 * time.Second
+	// cpuAhead and memoryAhead are how far the record is raised beyond the limit in force,
+	// so that a need that creeps up does not ask the Engine at each step. On cgroup v1 an
+	// update puts the record in force for some 30 ms: so memory is not raised by more.
+	cpuAhead    = 1.25
+	memoryAhead = 1.15
 	// Where the kernel's files cannot be written, a cut changes what the container starts
 	// with, and is raised again when it ends; a restart may be faster. So a cut leaves a
 	// part of what it started with, which need not be more than these.
@@ -38,7 +46,11 @@ func (e *Executor) KeepStart(now time.Time, c *Container) {
 		}
 	}
 	for r := range knowledge.Resource(len(c.retry)) {
-		if to, why := c.startLimit(now, r, &e.Host, e.writesKernel(c)); why != "" {
+		to, why := c.startLimit(now, r, &e.Host, e.writesKernel(c))
+		if why != becauseInForce {
+			c.engine.over[r] = time.Time{}
+		}
+		if why != "" && (why != becauseInForce || e.ending || c.overdue(now, r)) {
 			e.sendStart(now, c, r, to, why)
 			return
 		}
@@ -58,6 +70,17 @@ func (e *Executor) mayUpdate(now time.Time, c *Container) bool {
 	return known && hazard.IsZero() && c.Policy.Acts() && !c.InFlight && !c.engine.busy && !c.cut.on &&
 		e.Host.EngineDown.IsZero() && e.Host.Crashes == 0 && (!c.Pause.Active(now) || c.Pause.OnlyDown || c.owes()) &&
 		now.Sub(c.engine.updated) >= updateApart && !now.Before(c.engine.retry.at)
+}
+
+// overdue reports whether the record should follow the limit in force, which is above it, now.
+func (c *Container) overdue(now time.Time, r knowledge.Resource) bool {
+	over := &c.engine.over[r]
+	if over.IsZero() {
+		*over = now
+	}
+	oom := c.Window.LastOOM // the next start may be near
+	return r == knowledge.ResourceMemory && !oom.IsZero() && now.Sub(oom) < followMost ||
+		now.Sub(c.Marks.LastGrow[r]) >= steadyFor || now.Sub(*over) >= followMost
 }
 
 // owes reports whether a person's request is in force, and not on record yet.
@@ -93,11 +116,13 @@ func (c *Container) startLimit(now time.Time, r knowledge.Resource, host *Host, 
 	}
 	if in, set := m.inForce(r); set && kernel && bounded(in) > want && why != becauseCeiling {
 		m.Asked[r] = 0
-		want, exact, why = bounded(in), false, "the limit in force"
-		if r == knowledge.ResourceCPU {
-			most := min(bounded(int64(c.Policy.CPU.Max)), bounded(c.outer(r)))
-			want = max(min(int64(float64(in)*cpuAhead), most), want)
+		want, exact, why = bounded(in), false, becauseInForce
+		if want > have {
+			want = max(min(c.ahead(r, in), bounded(c.outer(r))), want)
 		}
+	}
+	if was := m.Before[r]; !c.State.Runs() && was > want && why != becauseCeiling {
+		want, exact, why = bounded(was), false, "the limit in force when it ended"
 	}
 	if least := int64(m.Engine.Reservation); r == knowledge.ResourceMemory && want < least {
 		want, exact, why = least, false, "its memory reservation"
@@ -114,6 +139,22 @@ func (c *Container) startLimit(now time.Time, r knowledge.Resource, host *Host, 
 	return want, why
 }
 
+// ahead is somewhat more than a limit in force, within the policy's bounds.
+func (c *Container) ahead(r knowledge.Resource, limit int64) int64 {
+	most, by := int64(c.Policy.CPU.Max), cpuAhead
+	if r == knowledge.ResourceMemory {
+		most, by = int64(c.Policy.Memory.Max), memoryAhead
+	}
+	to := int64(float64(limit) * by)
+	if r == knowledge.ResourceMemory {
+		to = to / int64(knowledge.MiB) * int64(knowledge.MiB)
+	}
+	if most > 0 {
+		to = min(to, most)
+	}
+	return to
+}
+
 // outer is the bound of the cgroups around the container's; 0: none.
 func (c *Container) outer(r knowledge.Resource) int64 {
 	if r == knowledge.ResourceMemory {
@@ -125,6 +166,7 @@ func (c *Container) outer(r knowledge.Resource) int64 {
 const (
 	becauseCeiling  = "the policy's upper bound"
 	becauseOriginal = "its original limit"
+	becauseInForce  = "the limit in force"
 )
 
 // startTarget is what a container should start with whatever it needs; exact: no more.
@@ -182,7 +224,7 @@ func (c *Container) leastStart(r knowledge.Resource, automatic bool) int64 {
 // in force stays in force.
 func (e *Executor) sendStart(now time.Time, c *Container, r knowledge.Resource, to int64, why string) {
 	m := &c.Marks
-	if e.writesKernel(c) && c.Window.Have&knowledge.HasLimits != 0 {
+	if e.writesKernel(c) && c.State.Runs() && c.Window.Have&knowledge.HasLimits != 0 {
 		for r := range knowledge.Resource(len(c.retry)) {
 			if _, set := m.inForce(r); !set {
 				m.setInForce(r, c.Limit(r))
@@ -274,6 +316,7 @@ func (e *Executor) Restarted(now time.Time, c *Container) {
 // cuts are taken back, and what a container starts with is raised to what it has. The loop
 // has stopped.
 func (e *Executor) End(now time.Time, containers iter.Seq[*Container]) {
+	e.ending = true
 	for c := range containers {
 		if c.cut.on {
 			e.cancelCut(now, c, "the daemon stops")

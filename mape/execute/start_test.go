@@ -1,6 +1,7 @@
 package execute
 
 import (
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -78,7 +79,7 @@ func TestACutIsTheKernelsAlone(t *testing.T) {
 	}
 }
 
-// Row 101: need beyond the record raises it, at once and for good; what is in force is not
+// Row 101: need beyond the record raises it, soon and for good; what is in force is not
 // what the Engine puts there.
 func TestNeedRaisesTheRecord(t *testing.T) {
 	for _, systemd := range []bool{false, true} {
@@ -87,24 +88,108 @@ func TestNeedRaisesTheRecord(t *testing.T) {
 		w.cpu(core / 2)
 		w.memory(700 * mib)
 		w.settle()
-		w.keeps(2 * time.Second)
-		w.starts(core, 700*mib, core/2, 700*mib)
+		w.keeps(steadyFor + time.Second)
+		w.starts(core, 804*mib, core/2, 700*mib)
 		for _, to := range []knowledge.NanoCPU{core, 3 * core / 2, 2 * core} {
 			w.cpu(to)
 			w.pass(time.Second)
 		}
 		w.keeps(10 * time.Second)
-		w.starts(5*core/2, 700*mib, 2*core, 700*mib)
+		w.starts(5*core/2, 804*mib, 2*core, 700*mib)
 		w.cpu(core / 2)
 		w.memory(400 * mib)
 		w.settle()
 		w.keeps(time.Hour)
-		w.starts(5*core/2, 700*mib, core/2, 400*mib)
-		if n := w.calls["cpu"] + w.calls["memory"]; n > 4 {
+		w.starts(5*core/2, 804*mib, core/2, 400*mib)
+		if n := w.calls["cpu"] + w.calls["memory"]; n != 2 {
 			t.Errorf("%d calls of the Engine", n)
 		}
 		if !w.s.Marks.ExternalUntil.IsZero() || w.exec.Repairs != 0 {
 			t.Errorf("external until %s, %d repairs", w.s.Marks.ExternalUntil, w.exec.Repairs)
+		}
+	}
+}
+
+// Row 101: a ramp of half a minute is a few updates of the record, and a need that creeps up
+// within what it was raised ahead is none.
+func TestARampIsFewUpdates(t *testing.T) {
+	for _, r := range []knowledge.Resource{knowledge.ResourceCPU, knowledge.ResourceMemory} {
+		w := freeWorld(t)
+		unit := int64(32 * mib)
+		if r == knowledge.ResourceCPU {
+			unit = int64(core) / 16
+		}
+		grow := func(to int64) {
+			w.exec.Apply(w.now, w.s, w.decide(r, to, knowledge.ActorReflex), nil)
+			w.settle()
+		}
+		for n := int64(17); n <= 46; n++ {
+			grow(n * unit)
+			w.keeps(time.Second)
+		}
+		w.keeps(time.Minute)
+		sent := w.calls["cpu"] + w.calls["memory"]
+		if got := limitOf(&w.engine, r); sent > 3 || got < 46*unit {
+			t.Errorf("%s: %d updates, on record %d", r, sent, got)
+		}
+		for n := int64(46 * 8); n <= 50*8; n++ { // each much later
+			grow(n * unit / 8)
+			w.keeps(time.Minute)
+		}
+		if more := w.calls["cpu"] + w.calls["memory"] - sent; more > 1 {
+			t.Errorf("%s: %d updates for a need that creeps up by 9 %%", r, more)
+		}
+	}
+}
+
+// Row 101: the end of a container, and that of the daemon, do not wait: the next start has
+// what the last one had.
+func TestTheRecordFollowsAtTheEnd(t *testing.T) {
+	for _, what := range []string{"container", "daemon"} {
+		w := freeWorld(t)
+		w.cpu(3 * core / 2)
+		w.memory(700 * mib)
+		w.settle()
+		w.exec.KeepStart(w.now, w.s)
+		w.settle()
+		if n := w.calls["cpu"] + w.calls["memory"]; n > 0 {
+			t.Fatalf("%d updates in the middle of a rise", n)
+		}
+		if what == "container" {
+			w.s.State, w.s.Inspected = knowledge.StateExited, false
+			w.s.Exited()
+			w.exec.Restarted(w.now, w.s)
+			w.exec.KeepStart(w.now, w.s)
+			w.settle()
+			w.s.Probe, w.now = nil, w.now.Add(updateApart)
+			w.exec.KeepStart(w.now, w.s)
+			w.settle()
+		} else {
+			for range 3 {
+				w.exec.End(w.now, slices.Values([]*Container{w.s}))
+				w.settle()
+			}
+		}
+		if w.engine.CPU < 3*core/2 || w.engine.Memory < 700*mib {
+			t.Errorf("the %s ended: on record %s cores, %s", what, w.engine.CPU, w.engine.Memory)
+		}
+	}
+}
+
+// Row 101: what is put on record ahead of the need stays within the policy's bounds and those
+// of the cgroups around.
+func TestTheRecordIsAheadWithinBounds(t *testing.T) {
+	for name, set := range map[string]func(*world){
+		"policy": func(w *world) { w.s.Policy.Memory.Max = 750 * mib },
+		"parent": func(w *world) { w.s.Window.Bounds.Memory = 750 * mib },
+	} {
+		w := freeWorld(t)
+		set(w)
+		w.memory(700 * mib)
+		w.settle()
+		w.keeps(time.Minute)
+		if w.engine.Memory != 750*mib || w.calls["memory"] != 1 {
+			t.Errorf("%s: on record %s after %d updates", name, w.engine.Memory, w.calls["memory"])
 		}
 	}
 }
@@ -125,7 +210,7 @@ func TestGrowthDoesNotWaitForTheEngine(t *testing.T) {
 	}
 	w.fail = nil
 	w.keeps(10 * time.Minute)
-	if w.engine.Memory != 1200*mib || w.engine.CPU < w.kernel.CPU || !w.s.Marks.ExternalUntil.IsZero() {
+	if w.engine.Memory != 1380*mib || w.engine.CPU < w.kernel.CPU || !w.s.Marks.ExternalUntil.IsZero() {
 		t.Errorf("on record %s cores, %s", w.engine.CPU, w.engine.Memory)
 	}
 }

@@ -159,11 +159,11 @@ func TestRow108AnswerToARaiseLost(t *testing.T) {
 		w.fail, w.lost = errSick, done
 		w.memory(900 * mib)
 		w.settle()
-		w.keeps(3 * time.Second)
+		w.keeps(5 * time.Second)
 		w.fail, w.lost = nil, false
 		w.keeps(3 * time.Minute)
 		w.notExternal()
-		if w.engine.Memory != 900*mib || len(w.open) != 0 {
+		if w.engine.Memory != 1035*mib || len(w.open) != 0 {
 			t.Errorf("done %v: on record %s, %d open", done, w.engine.Memory, len(w.open))
 		}
 	}
@@ -243,7 +243,7 @@ func TestRow109RestoreIsTold(t *testing.T) {
 	w.memory(900 * mib)
 	w.settle()
 	w.keeps(5 * time.Second)
-	if w.engine.Memory != 900*mib {
+	if w.engine.Memory != 1035*mib {
 		t.Fatalf("on record %s", w.engine.Memory)
 	}
 	w.fail = errSick
