@@ -133,7 +133,7 @@ const (
 	RuleEngineRestart Rule = "engine-restart" // seconds left
 
 	// Requests of users, and undo.
-	RuleUser    Rule = "user" // Note: the user or client
+	RuleUser    Rule = "user" // by what factor, 0: a limit; Note: the user or client
 	RuleRestore Rule = "restore"
 	// RuleStartLimit is about what the container starts with; Note: which value that is.
 	RuleStartLimit Rule = "start-limit"

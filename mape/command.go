@@ -154,9 +154,11 @@ func (c *container) requestedLimit(now time.Time, req ScaleRequest) knowledge.De
 		}
 		to = int64(float64(base) * req.Factor)
 	}
+	why := knowledge.Because(knowledge.RuleUser, req.Factor)
+	why.Note = req.By
 	return knowledge.Decision{
 		ID: c.ID, Resource: req.Resource, Verb: execute.Verb(from, to), Actor: knowledge.ActorUser, At: now,
-		From: from, To: to, Reason: knowledge.Reason{Rule: knowledge.RuleUser, Note: req.By}, Key: req.Key,
+		From: from, To: to, Reason: why, Key: req.Key,
 	}
 }
 

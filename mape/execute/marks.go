@@ -99,7 +99,9 @@ func (c *Container) AdoptRequest(r knowledge.Record) {
 	if a.Kind != knowledge.ActionResize || a.Actor != knowledge.ActorUser || r.Outcome.Result > knowledge.ResultAdjusted {
 		return
 	}
-	c.Marks.Asked[a.Resize.Resource], c.Unsaved = a.Resize.To, true
+	if c.Unsaved = true; !c.keepsStart(a) {
+		c.Marks.Asked[a.Resize.Resource] = a.Resize.To
+	}
 	if a.At.Add(c.Policy.YieldFor).After(c.Marks.ExternalUntil) {
 		c.Hold(a.At, a.Reason.Note, a.Resize.Resource, a.Resize.From)
 	}

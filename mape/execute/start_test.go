@@ -287,6 +287,47 @@ func TestAPersonSetsBoth(t *testing.T) {
 	}
 }
 
+// A person who asks for more by a factor of what is in force gets no less at the next start;
+// what a person asked for is kept over a crash in the same way.
+func TestMoreByAFactorLowersNothing(t *testing.T) {
+	for r, have := range [2]int64{int64(core / 5), int64(200 * mib)} {
+		r := knowledge.Resource(r)
+		for _, made := range []knowledge.Limits{
+			{CPU: core, Dialect: 1, Memory: 512 * mib, MemorySwap: 768 * mib}, {},
+		} {
+			w := freeWorld(t)
+			w.engine, w.s.Marks.Engine, w.s.Original.Limits = made, made, made
+			w.kernel.CPU, w.kernel.Memory = core/5, 200*mib
+			w.s.Marks.Quota, w.s.Marks.QuotaSet, w.s.Marks.Memory, w.s.Marks.MemorySet = core/5, true, 200*mib, true
+			w.pass(0)
+			start := limitOf(&made, r)
+			ask := func(to int64) (rec knowledge.Record) {
+				d := w.decide(r, to, knowledge.ActorUser)
+				d.Reason = knowledge.Because(knowledge.RuleUser, 1.5)
+				if a := w.exec.Apply(w.now, w.s, d, func(got knowledge.Record) { rec = got }); !a.Acted {
+					t.Fatalf("%+v", a)
+				}
+				w.settle()
+				w.keeps(time.Minute)
+				return rec
+			}
+			rec := ask(have * 3 / 2)
+			w.s.AdoptRequest(rec)
+			w.keeps(time.Minute)
+			if is := limitOf(&w.engine, r); is != start || !same(r, w.s.Limit(r), have*3/2) || w.s.Marks.Asked[r] != 0 {
+				t.Errorf("%s: in force %d, starts with %d, was %d", r, w.s.Limit(r), is, start)
+			}
+			if start == 0 {
+				continue
+			}
+			ask(start * 3 / 2)
+			if is := limitOf(&w.engine, r); !same(r, is, start*3/2) || !same(r, w.s.Limit(r), is) {
+				t.Errorf("%s: in force %d, starts with %d", r, w.s.Limit(r), is)
+			}
+		}
+	}
+}
+
 // A request of a person that the Engine does not take is in force, is told so, and follows.
 func TestARequestThatTheEngineDoesNotTake(t *testing.T) {
 	w := freeWorld(t)

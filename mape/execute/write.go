@@ -151,7 +151,7 @@ func (e *Executor) send(c *Container, a knowledge.Action, done func(knowledge.Re
 		return knowledge.Because(knowledge.RuleInFlight)
 	}
 	person := a.Actor == knowledge.ActorUser || a.Actor == knowledge.ActorRestore
-	ch.engine = !ch.kernel || person && !same(r, c.Marks.start(r), a.Resize.To)
+	ch.engine = !ch.kernel || person && !same(r, c.Marks.start(r), a.Resize.To) && !c.keepsStart(&a)
 	l := c.Original.Limits
 	part := c.Probe != nil && !same(r, a.Resize.To, limitOf(&l, r))
 	if a.Actor == knowledge.ActorRestore && (ch.kernel || !part) {
@@ -178,6 +178,14 @@ func (e *Executor) send(c *Container, a knowledge.Action, done func(knowledge.Re
 		return knowledge.Because(knowledge.RuleInFlight)
 	}
 	return knowledge.Reason{}
+}
+
+// keepsStart reports whether a person asked for more than is in force, by a factor, and the
+// container starts with more than that.
+func (c *Container) keepsStart(a *knowledge.Action) bool {
+	start := c.Marks.start(a.Resize.Resource)
+	up := a.Actor == knowledge.ActorUser && a.Reason.Rule == knowledge.RuleUser && a.Reason.Args[0] > 1
+	return up && (start == 0 || a.Resize.To < start)
 }
 
 // write is the worker's part of send.
@@ -402,7 +410,9 @@ func (c *Container) applied(now time.Time, a knowledge.Action) {
 	switch a.Actor {
 	case knowledge.ActorUser:
 		c.watches[r] = nil // a person's limit is not undone
-		m.Asked[r], m.Before[r] = a.Resize.To, 0
+		if m.Before[r] = 0; !c.keepsStart(&a) {
+			m.Asked[r] = a.Resize.To
+		}
 	case knowledge.ActorRestore:
 		c.watches[r] = nil
 		m.Asked[r], m.Before[r] = 0, 0
