@@ -22,7 +22,7 @@ var (
 	actorNames    = []string{"reflex", "deliberation", "user", "undo", "repair", "restore", "external"}
 	resultNames   = []string{"open", "applied", "adjusted", "superseded", "refused", "failed", "reverted"}
 	boundNames    = []string{"none", "parent cgroup", "cpuset", "inner cgroup", "CFS burst"}
-	oomLevelNames = []string{"own limit", "limit of a parent cgroup", "limit of an inner cgroup", "the host's memory"}
+	oomLevelNames = []string{"own limit", "limit of a parent cgroup", "limit of an inner cgroup", "host's memory"}
 	stopNames     = []string{"none", "paused (docker)", "frozen", "waiting for memory"}
 	eventNames    = []string{"resync", "create", "start", "die", "destroy", "update", "rename", "health", "oom", "pause",
 		"unpause", "kill", "stop"}

@@ -27,7 +27,7 @@ func TestOOMElsewhere(t *testing.T) {
 		}, false, "parent cgroup"},
 		{"own process, the host", func(h *host, b *box) {
 			b.s.OtherKills, b.s.OtherLevel = b.s.OtherKills+1, knowledge.OOMHost
-		}, false, "the host's memory"},
+		}, false, "host's memory"},
 		{"inner cgroup", func(h *host, b *box) {
 			b.s.OtherKills, b.s.OtherLevel = b.s.OtherKills+1, knowledge.OOMInner
 			h.event(knowledge.EventOOM, b)

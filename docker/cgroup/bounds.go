@@ -235,17 +235,16 @@ func (h *Host) oomAt(dir string, v2 bool) (n uint64) {
 	for _, name := range [...]string{"memory.failcnt", "memory.memsw.failcnt"} {
 		n += uint64(max(h.numberAt(dir, name), 0))
 	}
-	if h.full(dir) {
+	if h.full(dir, h.limitAt(dir, "memory.limit_in_bytes")) {
 		n++
 	}
 	return n
 }
 
-// full reports whether the highest use of a cgroup of v1 was its limit. The kernel charges
+// full reports whether the highest use of a cgroup of v1 was a limit. The kernel charges
 // in batches of 64 pages for each CPU.
-func (h *Host) full(dir string) bool {
-	l := h.limitAt(dir, "memory.limit_in_bytes")
-	return l > 0 && h.numberAt(dir, "memory.max_usage_in_bytes") >= int64(l-l/256)
+func (h *Host) full(dir string, limit knowledge.Bytes) bool {
+	return limit > 0 && h.numberAt(dir, "memory.max_usage_in_bytes") >= int64(limit-limit/256)
 }
 
 // oomCounters tell at which level of the tree memory ran out. The kernel counts a kill in
@@ -255,6 +254,8 @@ func (h *Host) full(dir string) bool {
 type oomCounters struct {
 	began                bool
 	kills, tries, within uint64 // as the kernel counts them: of all levels, of its own limit, and inside
+	tried                time.Time       // when a failure to meet the own limit was counted last
+	limit                knowledge.Bytes // v1: the own limit at the last reading
 	localTries           uint64
 	hasLocal             bool
 	own, other           uint64 // kills
@@ -273,29 +274,47 @@ func (o *oomCounters) local(b []byte, s *knowledge.Sample) error {
 	return nil
 }
 
+// killAfter is how long after a failure to meet the limit the kernel kills. On a busy host the
+// limit may be read, and be raised, in between.
+const killAfter = 5 * time.Second
+
 // levels divides the kills in s by the level at which memory ran out.
 func (c *Container) levels(s *knowledge.Sample) {
-	o, kills := &c.oom, s.OOMKills
-	tries, within := s.MaxEvents, uint64(0)
-	if c.host.at[memory].v2 {
+	o, kills, v2 := &c.oom, s.OOMKills, c.host.at[memory].v2
+	tries, within, limit := s.MaxEvents, uint64(0), knowledge.Bytes(0)
+	if v2 {
 		tries = s.OOM
 		if o.hasLocal {
 			tries, within = o.localTries, s.OOM-min(o.localTries, s.OOM)
 		}
+	} else {
+		limit = c.host.limitAt(c.dirs[memory], "memory.limit_in_bytes")
+	}
+	now := time.Now()
+	if o.began && tries > o.tries {
+		o.tried = now
 	}
 	if !o.began || kills < o.kills { // what was before is of no known level
 		o.own, o.other = kills, 0
 	} else if n := kills - o.kills; n > 0 {
 		switch {
-		case tries > o.tries, !c.host.at[memory].v2 && c.host.full(c.dirs[memory]):
+		case now.Sub(o.tried) < killAfter, !v2 && c.host.full(c.dirs[memory], least(limit, o.limit)):
 			o.own += n
 		default:
 			o.other += n
 			o.level = c.outerLevel(within > o.within)
 		}
 	}
-	o.began, o.kills, o.tries, o.within = true, kills, tries, within
+	o.began, o.kills, o.tries, o.within, o.limit = true, kills, tries, within, limit
 	s.OOMKills, s.OtherKills, s.OtherLevel = o.own, o.other, o.level
+}
+
+// least is the lower one of two limits, of which 0 is none.
+func least(a, b knowledge.Bytes) knowledge.Bytes {
+	if a == 0 || b == 0 {
+		return max(a, b)
+	}
+	return min(a, b)
 }
 
 // outerLevel is where memory ran out, if not at the own limit.

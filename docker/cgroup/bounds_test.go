@@ -125,6 +125,48 @@ func TestLevelOfKills(t *testing.T) {
 	}
 }
 
+// Row 124: on a busy host the kill comes after the own limit was reached and raised, each in a
+// reading of its own.
+func TestLevelOfLateKill(t *testing.T) {
+	const v1, v2 = "memory/docker/" + testID + "/", "team/web/" + testID + "/"
+	const oomControl = "oom_kill_disable 0\nunder_oom 0\noom_kill %d\n"
+	for _, c := range []struct {
+		tree, parent     string
+		at, raised, kill map[string]string
+	}{
+		{"v2-parent", "/team/web",
+			map[string]string{v2 + "memory.events": events(17, 2, 2), v2 + "memory.events.local": events(17, 2, 2)},
+			map[string]string{v2 + "memory.events": events(18, 3, 2), v2 + "memory.events.local": events(18, 3, 2)},
+			map[string]string{v2 + "memory.events": events(18, 3, 3), v2 + "memory.events.local": events(18, 3, 3)}},
+		{"v1", "",
+			map[string]string{v1 + "memory.oom_control": fmt.Sprintf(oomControl, 2), v1 + "memory.failcnt": "17\n",
+				v1 + "memory.limit_in_bytes": "67108864\n", v1 + "memory.max_usage_in_bytes": "60000000\n"},
+			map[string]string{v1 + "memory.failcnt": "18\n", v1 + "memory.limit_in_bytes": "91226112\n",
+				v1 + "memory.max_usage_in_bytes": "67108864\n"},
+			map[string]string{v1 + "memory.oom_control": fmt.Sprintf(oomControl, 3)}},
+		{"v1", "", // memory and swap with one limit: no failure is counted
+			map[string]string{v1 + "memory.oom_control": fmt.Sprintf(oomControl, 2), v1 + "memory.failcnt": "0\n",
+				v1 + "memory.limit_in_bytes": "67108864\n", v1 + "memory.max_usage_in_bytes": "60000000\n"},
+			nil,
+			map[string]string{v1 + "memory.oom_control": fmt.Sprintf(oomControl, 3),
+				v1 + "memory.limit_in_bytes": "91226112\n", v1 + "memory.max_usage_in_bytes": "67108864\n"}},
+	} {
+		h := tree(t, c.tree, Options{Driver: DriverCgroupfs})
+		put(t, h, c.at)
+		a := attachTo(t, h, knowledge.Container{ID: testID, CgroupParent: c.parent})
+		var s knowledge.Sample
+		for _, files := range []map[string]string{nil, c.raised, c.kill} {
+			put(t, h, files)
+			if err := a.Read(&s, knowledge.HasOOM); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if s.OOMKills != 3 || s.OtherKills != 0 {
+			t.Errorf("%s: %d own, %d other kills", c.tree, s.OOMKills, s.OtherKills)
+		}
+	}
+}
+
 // Row 124, in the real kernel: at the own limit with and without swap, at a parent's and at
 // an inner cgroup's.
 func TestLevelOfRealKills(t *testing.T) {
