@@ -88,7 +88,9 @@ func newRigSeeing(t *testing.T, o dockertest.Options, s *store.Store, set func(*
 	r.n.cfg.Store(&cfg)
 	r.n.machine.described.Store(&host)
 	r.n.openLoop(cfg)
-	r.n.openOps(&ops.KeyRing{})
+	if err := r.n.openOps(r.n.cfg.Load(), &ops.KeyRing{}); err != nil {
+		t.Fatal(err)
+	}
 	r.start()
 	return r
 }

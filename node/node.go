@@ -198,7 +198,9 @@ func New(ctx context.Context, o Options) (n *Node, err error) {
 	if err != nil {
 		return n, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
-	n.openOps(keys)
+	if err = n.openOps(&cfg, keys); err != nil {
+		return n, err
+	}
 	if err = n.openCluster(cfg, keys.Keys); err != nil {
 		return n, err
 	}
@@ -229,16 +231,22 @@ func (n *Node) openServer(cfg config.Config) (err error) {
 }
 
 // openOps makes the operations, for a node without a cluster so far.
-func (n *Node) openOps(keys *ops.KeyRing) {
+func (n *Node) openOps(cfg *config.Config, keys *ops.KeyRing) error {
+	certificate, err := api.ReadCertificate(api.Options{TLSCert: cfg.API.TLSCert, TLSKey: cfg.API.TLSKey})
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrConfig, err)
+	}
 	about := ops.About{
 		Version: n.o.Version, Identity: n.identity, Started: n.started, Crashes: n.before.crashes,
 		StoreOpened: n.before.store, Source: n.source, Machine: n.machine.host, Config: n.cfg.Load, Engine: n.engine.State,
 		Stopping: n.stopping.Load, Address: n.address, Refusals: n.engine.Refusals, UpdateRefused: n.engine.UpdateRefused,
+		Certificate: certificate,
 	}
 	if n.probes.kernel != nil {
 		about.Cgroup = n.probes.kernel.Version()
 	}
 	n.ops = ops.New(ops.Options{About: about, Loop: n.loop, Store: n.store, Keys: keys, Reload: n.Reload, Log: n.log})
+	return nil
 }
 
 // load reads the configuration for the user who runs the daemon.

@@ -114,6 +114,8 @@ const (
 	ProblemCrashes    = "crashes"    // safe mode
 	ProblemSamples    = "samples"    // not from kernel files
 	ProblemCluster    = "cluster"
+	// ProblemCertificate: the certificate of the services is not valid, or not for long.
+	ProblemCertificate = "certificate"
 )
 
 // problemCounts sends the count of each kind; none is 0.
@@ -122,7 +124,7 @@ func problemCounts(ch chan<- prometheus.Metric, kinds map[string]int) {
 	for _, kind := range []string{ProblemLabel, ProblemUnmeasured, ProblemActuator, ProblemStart, ProblemClaimed,
 		ProblemLimited, ProblemLeak, ProblemExternal, ProblemEnded, ProblemUnhealthy,
 		ProblemHost, ProblemOriginal, ProblemEngine, ProblemStore, ProblemCrashes,
-		ProblemSamples, ProblemCluster} {
+		ProblemSamples, ProblemCluster, ProblemCertificate} {
 		counts[kind] = 0
 	}
 	for kind, n := range kinds {

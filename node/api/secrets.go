@@ -57,28 +57,54 @@ func regular(path string) error {
 // certificateEnds is how long before its end a certificate is warned about.
 const certificateEnds = 14 * 24 * time.Hour
 
+// Certificate is the certificate of the three services; the zero value: there is none.
+type Certificate struct {
+	Path        string
+	From, Until time.Time
+}
+
+// ReadCertificate reads the certificate that New uses.
+func ReadCertificate(o Options) (Certificate, error) {
+	s, err := readSecrets(o)
+	if err != nil || s.tls == nil {
+		return Certificate{}, err
+	}
+	leaf := s.tls.Certificates[0].Leaf
+	return Certificate{Path: o.TLSCert, From: leaf.NotBefore, Until: leaf.NotAfter}, nil
+}
+
+// Problem is what is wrong with the certificate now, or soon; "": nothing. With an invalid one
+// clients refuse the services already.
+func (c Certificate) Problem(now time.Time) (text string, invalid bool) {
+	from, until := c.From.UTC().Format(time.DateOnly), c.Until.UTC().Format(time.DateOnly)
+	switch {
+	case c.Path == "":
+		return "", false
+	case now.After(c.Until):
+		return fmt.Sprintf("api.tls_cert %s expired on %s, so clients refuse it; replace it by a certificate that is valid "+
+			"today, and restart the daemon", c.Path, until), true
+	case now.Before(c.From):
+		return fmt.Sprintf("api.tls_cert %s is valid from %s on, so clients refuse it; replace it by a certificate that is "+
+			"valid today, and restart the daemon", c.Path, from), true
+	case c.Until.Sub(now) < certificateEnds:
+		return fmt.Sprintf("api.tls_cert %s expires on %s; replace it and restart the daemon", c.Path, until), false
+	}
+	return "", false
+}
+
 // CheckSecrets reads the files of tokens, certificate and key as New does. Warnings are about
 // files that are used all the same: the daemon does not stop scaling for a certificate.
 func CheckSecrets(o Options, now time.Time) (warnings []string, err error) {
-	s, err := readSecrets(o)
-	if err != nil || s.tls == nil {
+	c, err := ReadCertificate(o)
+	if err != nil || c.Path == "" {
 		return nil, err
 	}
-	leaf, day := s.tls.Certificates[0].Leaf, time.DateOnly
-	warn := func(format string, args ...any) { warnings = append(warnings, fmt.Sprintf(format, args...)) }
-	switch end := leaf.NotAfter.UTC().Format(day); {
-	case now.After(leaf.NotAfter):
-		warn("api.tls_cert %s expired on %s, so clients refuse it; allowed: a certificate that is valid today",
-			o.TLSCert, end)
-	case now.Before(leaf.NotBefore):
-		warn("api.tls_cert %s is valid from %s on, so clients refuse it; allowed: a certificate that is valid today",
-			o.TLSCert, leaf.NotBefore.UTC().Format(day))
-	case leaf.NotAfter.Sub(now) < certificateEnds:
-		warn("api.tls_cert %s expires on %s; replace it and restart the daemon", o.TLSCert, end)
+	if text, _ := c.Problem(now); text != "" {
+		warnings = append(warnings, text)
 	}
 	if info, err := os.Stat(o.TLSKey); err == nil && info.Mode().Perm()&0o027 != 0 {
-		warn("api.tls_key %s can be used by others (mode %04o); allowed: 0600 or 0640 (chmod 600 %s)",
-			o.TLSKey, info.Mode().Perm(), o.TLSKey)
+		warnings = append(warnings, fmt.Sprintf("api.tls_key %s can be used by others (mode %04o); allowed: 0600 or 0640 "+
+			"(chmod 600 %s)", o.TLSKey, info.Mode().Perm(), o.TLSKey))
 	}
 	return warnings, nil
 }

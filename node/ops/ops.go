@@ -33,6 +33,7 @@ type About struct {
 	// Refusals are the requests that it does not allow; UpdateRefused is why it changes no limit.
 	Refusals      func() []string
 	UpdateRefused func() string
+	Certificate   api.Certificate // of the three services
 }
 
 // Options are what operations work with.

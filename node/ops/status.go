@@ -52,7 +52,7 @@ func (o status) describe(units []mape.ContainerStatus) *view.Daemon {
 		Version: a.Version, ID: string(a.Identity.Node), Name: o.host.name, Mode: cfg.Node.Mode.String(),
 		ConfigFile: cfg.File, StartedAt: a.Started, Crashes: a.Crashes, Machine: o.host.machine(), Cgroup: a.Cgroup,
 		Actuator: cfg.Docker.Actuator.String(), Source: a.Source, Store: o.host.store.Health(), StoreOpened: a.StoreOpened,
-		Stopping: a.Stopping(), Disagreements: config.Disagreements(containers),
+		Stopping: a.Stopping(), Certificate: a.Certificate, Disagreements: config.Disagreements(containers),
 	}
 	d.Engine.Up, d.Engine.Since, d.Engine.Error = a.Engine()
 	d.Engine.Refusals, d.Engine.Address = a.Refusals(), a.Address.String()

@@ -29,6 +29,8 @@ type Daemon struct {
 	Store       string // why the knowledge file is degraded; "": it is not
 	StoreOpened string // what happened to the knowledge file at the start; "": nothing
 
+	Certificate api.Certificate // of the three services
+
 	Stopping bool // an orderly stop is in progress
 
 	Disagreements []string // between the labels of containers of one service
@@ -65,7 +67,7 @@ func Status(
 	s.Summary = summary(records)
 	s.Summary.DriftRepaired = sum.Repaired
 	s.Summary.SavedCPU, s.Summary.SavedMemory = Saved(containers)
-	addProblems(&s, d, sum, now)
+	addProblems(&s, d, containers, sum, now)
 	addLost(&s, containers)
 	return s
 }
@@ -108,12 +110,8 @@ func addLost(s *api.Status, containers []mape.ContainerStatus) {
 	if len(names) == 0 {
 		return
 	}
-	text := strings.Join(names[:min(len(names), namesShown)], ", ")
-	if more := len(names) - namesShown; more > 0 {
-		text += fmt.Sprintf(" and %d more", more)
-	}
 	degrade(s, api.ProblemOriginal, "the original limits of %s are unknown: the knowledge file was lost at %s "+
-		"(node.data_dir); recreate them, or set their limits with docker update", text, at.UTC().Format(time.RFC3339))
+		"(node.data_dir); recreate them, or set their limits with docker update", list(names), at.UTC().Format(time.RFC3339))
 }
 
 func byName(a, b mape.ContainerStatus) int {
@@ -151,7 +149,9 @@ func nodeView(d *Daemon, sum *mape.Summary, now time.Time) api.NodeView {
 func connected(d *Daemon, sum *mape.Summary) bool { return d.Engine.Up && sum.Host.EngineDown.IsZero() }
 
 // addProblems adds what concerns the whole node.
-func addProblems(s *api.Status, d *Daemon, sum *mape.Summary, now time.Time) {
+func addProblems(
+	s *api.Status, d *Daemon, containers []mape.ContainerStatus, sum *mape.Summary, now time.Time,
+) {
 	switch {
 	case !connected(d, sum):
 		waits := "measuring and limits in force continue, limits to start with and new containers wait"
@@ -167,7 +167,12 @@ func addProblems(s *api.Status, d *Daemon, sum *mape.Summary, now time.Time) {
 	for _, r := range d.Engine.Refusals {
 		degrade(s, api.ProblemEngine, "the Docker Engine does not allow %s", r)
 	}
-	addFullHost(s, sum, now)
+	addFullHost(s, containers, sum, now)
+	if text, invalid := d.Certificate.Problem(now); invalid {
+		degrade(s, api.ProblemCertificate, "%s", text)
+	} else if text != "" {
+		AddProblem(s, api.ProblemCertificate, text)
+	}
 	if d.Store != "" {
 		degrade(s, api.ProblemStore,
 			"the knowledge file is %s (node.data_dir, store.max_size); scaling continues from memory", s.Node.Store)

@@ -1,6 +1,8 @@
 package view
 
 import (
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
@@ -33,16 +35,25 @@ func addEnded(s *api.Status, c *mape.ContainerStatus) {
 	}
 }
 
-// fullAfter is how long the CPU must have been in use before the host counts as full.
-const fullAfter = 30 * time.Second
+const (
+	// fullAfter is how long the CPU must have been in use before the host counts as full.
+	fullAfter = 30 * time.Second
+	// shortAfter is how long it must have been full before it degrades the host, if a managed
+	// container gets less CPU than it wants. A busy host that denies nothing is no fault.
+	shortAfter = 5 * time.Minute
+)
 
 // addFullHost adds that the host's CPU or memory is full.
-func addFullHost(s *api.Status, sum *mape.Summary, now time.Time) {
+func addFullHost(s *api.Status, containers []mape.ContainerStatus, sum *mape.Summary, now time.Time) {
 	if since := sum.CPUFull; !since.IsZero() && now.Sub(since) >= fullAfter {
-		degrade(s, api.ProblemHost,
-			"the host's CPU is full for %s: %.2f of %d cores are in use; containers wait for each other. Move some, add "+
-				"cores, or lower effiscale.priority of what can wait", now.Sub(since).Round(time.Second), sum.HostCPU.Cores(),
-			sum.Host.CPUs)
+		text := fmt.Sprintf("the host's CPU is full for %s: %.2f of %d cores are in use", now.Sub(since).Round(time.Second),
+			sum.HostCPU.Cores(), sum.Host.CPUs)
+		short := shortOfCPU(containers)
+		if len(short) > 0 {
+			text += fmt.Sprintf("; not granted what they want: %s", list(short))
+		}
+		add(s, api.ProblemHost, "%s. Move containers, add cores, or lower effiscale.weight of what can wait", text)
+		s.Degraded = s.Degraded || len(short) > 0 && now.Sub(since) >= shortAfter
 	}
 	total, free := sum.Host.Memory, sum.HostAvailable
 	reserve := sum.Settings.MemoryKept(total)
@@ -51,4 +62,28 @@ func addFullHost(s *api.Status, sum *mape.Summary, now time.Time) {
 			"the host's memory is full: %s of %s are available, and limits.host_memory_reserve keeps %s free; memory limits "+
 				"do not grow. Move containers, or add memory", free, total, reserve)
 	}
+}
+
+// shortOfCPU names the managed containers that want more CPU than the host has left for them.
+func shortOfCPU(containers []mape.ContainerStatus) (names []string) {
+	for i := range containers {
+		c := &containers[i]
+		if !c.Policy.Acts() {
+			continue
+		}
+		why, _ := limitedBy(&c.Planned[knowledge.ResourceCPU], knowledge.ResourceCPU)
+		if why.Rule == knowledge.RulePoolShort || why.Rule == knowledge.RuleHostCPU {
+			names = append(names, c.Container.Name)
+		}
+	}
+	return names
+}
+
+// list is the first names, and how many more there are.
+func list(names []string) string {
+	text := strings.Join(names[:min(len(names), namesShown)], ", ")
+	if more := len(names) - namesShown; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
 }

@@ -25,7 +25,7 @@ func TestFullHost(t *testing.T) {
 		s := well
 		change(&s)
 		var status api.Status
-		addFullHost(&status, &s, now)
+		addFullHost(&status, nil, &s, now)
 		lines := strings.Join(status.Problems, "")
 		if !strings.HasPrefix(lines, want) || want == "" && lines != "" {
 			t.Errorf("got %q, want %q", lines, want)
@@ -34,8 +34,62 @@ func TestFullHost(t *testing.T) {
 	brief := well
 	brief.CPUFull = now.Add(-3 * time.Second)
 	var status api.Status
-	if addFullHost(&status, &brief, now); len(status.Problems) > 0 {
+	if addFullHost(&status, nil, &brief, now); len(status.Problems) > 0 {
 		t.Error("full after three seconds")
+	}
+}
+
+// TestBusyHost: a full CPU degrades the host only when it denies a managed container what it
+// wants, for minutes (row 139).
+func TestBusyHost(t *testing.T) {
+	short := steady("batch")
+	short.Planned[knowledge.ResourceCPU].Decision = knowledge.Decision{
+		Verb: knowledge.Hold, Reason: knowledge.Because(knowledge.RulePoolShort, 1, 2),
+	}
+	observed := steady("other")
+	observed.Planned, observed.Policy.Managed = short.Planned, false
+	for _, c := range []struct {
+		name     string
+		unit     *mape.ContainerStatus
+		full     time.Duration
+		degraded bool
+		named    bool
+	}{
+		{"nothing is denied", steady("web"), time.Hour, false, false},
+		{"denied for a minute", short, time.Minute, false, true},
+		{"denied for long", short, 6 * time.Minute, true, true},
+		{"of a container that is only observed", observed, time.Hour, false, false},
+	} {
+		s := mape.Summary{CPUFull: now.Add(-c.full)}
+		s.Host.CPUs = 2
+		status := Status(daemon(), []mape.ContainerStatus{*c.unit}, &s, nil, now)
+		lines := strings.Join(status.Problems, "\n")
+		if status.Degraded != c.degraded || !strings.Contains(lines, "the host's CPU is full") ||
+			strings.Contains(lines, "what they want: batch") != c.named {
+			t.Errorf("%s: degraded %v, %s", c.name, status.Degraded, lines)
+		}
+	}
+}
+
+// TestCertificateEnds: a certificate that expires while the daemon runs is a problem.
+func TestCertificateEnds(t *testing.T) {
+	for _, c := range []struct {
+		from, until time.Duration
+		problem     string
+		degraded    bool
+	}{
+		{-time.Hour, 365 * 24 * time.Hour, "", false},
+		{-time.Hour, 3 * 24 * time.Hour, "/c expires on 2026-03-04", false},
+		{-time.Hour, -time.Minute, "/c expired on 2026-03-01", true},
+		{time.Hour, 365 * 24 * time.Hour, "/c is valid from 2026-03-01 on", true},
+	} {
+		d := daemon()
+		d.Certificate = api.Certificate{Path: "/c", From: now.Add(c.from), Until: now.Add(c.until)}
+		s := Status(d, nil, &mape.Summary{}, nil, now)
+		lines := strings.Join(s.Problems, "\n")
+		if s.Degraded != c.degraded || !strings.Contains(lines, c.problem) || c.problem == "" && lines != "" {
+			t.Errorf("%v to %v: degraded %v, %q", c.from, c.until, s.Degraded, lines)
+		}
 	}
 }
 

@@ -159,7 +159,8 @@ func faults() []fault {
 		{
 			139,
 			"a crash loop, an end by itself, a failing health check, a full host, a silent daemon",
-			"a problem and exit code 3, not for what somebody stopped; commands end within 5 s; a start is waited for",
+			"a problem and exit code 3, not for what somebody stopped, nor for a full CPU that denies nothing; commands end " +
+				"within 5 s; a start is waited for",
 		},
 		{140, "narrow and wide terminals, pipes, wide characters", "tables fit; nothing is cut in a pipe"},
 	}
