@@ -79,7 +79,8 @@ func (s *Settings) MemoryKept(total knowledge.Bytes) knowledge.Bytes {
 
 // memoryFree is what is left of the host's memory budget: what it has, less the
 // reserve, less every limit and the use of those containers
-// without one, less what runs outside of containers.
+// without one, less what runs outside of containers. A limit of the whole host is none: a
+// restore of an unlimited container leaves one, because an update cannot take a limit away.
 func (s *Settings) memoryFree(total, available knowledge.Bytes, all []*container) knowledge.Bytes {
 	promised, inside := knowledge.Bytes(0), knowledge.Bytes(0)
 	for _, c := range all {
@@ -88,7 +89,7 @@ func (s *Settings) memoryFree(total, available knowledge.Bytes, all []*container
 		}
 		w := &c.track.Window
 		inside += w.WorkingSet
-		if w.MemoryLimit > 0 && c.Policy.Acts() {
+		if w.MemoryLimit > 0 && w.MemoryLimit < total && c.Policy.Acts() {
 			promised += max(w.MemoryLimit, w.WorkingSet, c.Promised)
 		} else {
 			promised += w.WorkingSet

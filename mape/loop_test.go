@@ -147,6 +147,26 @@ func TestAFullHostDefers(t *testing.T) {
 	h.until(10*time.Second, "room again", func() bool { return h.loop.exec.Host.MemoryFree > 300*mib })
 }
 
+// A limit as high as the host's memory, which a restore of an unlimited container leaves, does not
+// take the memory from all others.
+func TestALimitOfTheWholeHostPromisesNothing(t *testing.T) {
+	h := newHost(t, options{memory: 2 * gib, policy: func(p *knowledge.Policy) { p.Memory.Max = gib }})
+	h.run("restored", knowledge.Limits{CPU: core, Memory: 2 * gib, MemorySwap: 4 * gib}, nil)
+	b := h.run("web", usual, nil)
+	h.pass(5 * time.Second)
+	if free := h.loop.exec.Host.MemoryFree; free < gib {
+		t.Errorf("free: %s", free)
+	}
+	before := b.kernel.Memory
+	for range 60 {
+		b.anon = min(b.anon+8*mib, b.kernel.Memory-4*mib)
+		h.pass(time.Second)
+	}
+	if b.kernel.Memory <= before {
+		t.Errorf("stays at %s", before)
+	}
+}
+
 // Row 66: a leak grows to its ceiling and no further; the host is asked no more.
 func TestALeakEndsAtItsCeiling(t *testing.T) {
 	h := newHost(t, options{policy: func(p *knowledge.Policy) { p.Memory.Max = gib }})
