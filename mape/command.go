@@ -34,6 +34,7 @@ type ScaleResult struct {
 // is closed.
 func (l *Loop) Scale(ctx context.Context, ref string, req ScaleRequest) (ScaleResult, error) {
 	var from int64
+	var before, during execute.Marks
 	asked := l.o.Now()
 	admission, record, err := l.change(ctx, func(done func(knowledge.Record)) (execute.Admission, error) {
 		c, err := l.containers.find(ref)
@@ -53,13 +54,23 @@ func (l *Loop) Scale(ctx context.Context, ref string, req ScaleRequest) (ScaleRe
 		a := l.exec.Apply(now, &c.Container, d, done)
 		if a.Acted {
 			c.changed, l.exec.Urgent = true, true
+			before = c.Marks
 			c.Hold(now, cmp.Or(req.By, "request"), req.Resource, d.From)
 			c.Marks.Pinned = false
+			during = c.Marks
 			d.To = a.Allowed
 			c.reflex.Applied(now, d)
 		}
 		return a, nil
 	})
+	if record.Outcome.Result == knowledge.ResultRefused {
+		_ = l.Do(ctx, func() { // while nobody else's change is kept since
+			c, err := l.containers.find(ref)
+			if err == nil && c.Marks.ExternalUntil.Equal(during.ExternalUntil) && c.Marks.HeldBy == during.HeldBy {
+				c.EndHold(&before)
+			}
+		})
+	}
 	return ScaleResult{Admission: admission, Record: record, From: from}, err
 }
 

@@ -65,6 +65,7 @@ type box struct {
 	dying                 bool // an update finds no process any more
 	frozen                bool // its files say the same for ever
 	broken                error
+	refuses               error  // every quota
 	noMemory              bool   // its file of the memory in use cannot be read
 	claimedBy             string // another daemon
 	bounds                knowledge.Bounds
@@ -522,6 +523,9 @@ func (b *box) SetMemory(mem, total knowledge.Bytes) error {
 func (b *box) SetQuota(q knowledge.NanoCPU, _ time.Duration) error {
 	b.h.mu.Lock()
 	defer b.h.mu.Unlock()
+	if b.refuses != nil {
+		return b.refuses
+	}
 	b.advance(b.h.now)
 	b.h.writes++
 	b.kernel.CPU = q

@@ -2,6 +2,7 @@ package mape
 
 import (
 	"context"
+	"syscall"
 	"testing"
 	"time"
 
@@ -43,5 +44,33 @@ func TestRow110FilledAfterACutByHand(t *testing.T) {
 				t.Fatalf("requested %v: %s in use at a limit of %s", requested, b.anon, b.kernel.Memory)
 			}
 		}
+	}
+}
+
+// Row 110: a request that was refused changes nothing, and holds nothing.
+func TestRow110RefusedRequestHoldsNothing(t *testing.T) {
+	h := newHost(t, options{})
+	b := h.run("web", usual, nil)
+	h.pass(10 * time.Second)
+	h.loop.o.Now = func() time.Time { return h.now }
+	go h.loop.Run(t.Context())
+	for _, refused := range []bool{false, true, false} {
+		if b.refuses = nil; refused {
+			b.refuses = syscall.EINVAL
+		}
+		at := h.container(b).Marks.ExternalUntil
+		to := int64(b.kernel.CPU) + int64(core)/10
+		r, err := h.loop.Scale(t.Context(), "web", ScaleRequest{Resource: knowledge.ResourceCPU, To: to, By: "test"})
+		if err != nil || (r.Record.Outcome.Result == knowledge.ResultRefused) != refused {
+			t.Fatalf("%+v, %v", r, err)
+		}
+		var held time.Time
+		if err := h.loop.Do(t.Context(), func() { held = h.container(b).Marks.ExternalUntil }); err != nil {
+			t.Fatal(err)
+		}
+		if refused && !held.Equal(at) || !refused && !held.After(h.now) {
+			t.Errorf("refused: %v; held until %s, before until %s", refused, held, at)
+		}
+		h.now = h.now.Add(time.Second)
 	}
 }

@@ -56,10 +56,24 @@ type refusal struct {
 
 // refuse remembers a refused value.
 func (c *Container) refuse(now time.Time, r *knowledge.Resize, err error) {
+	c.retry[r.Resource].refused = c.refusal(now, r, err)
+}
+
+func (c *Container) refusal(now time.Time, r *knowledge.Resize, err error) refusal {
 	bounds := c.Window.Bounds
 	bounds.OOM = 0
-	c.retry[r.Resource].refused = refusal{from: r.From, to: r.To, at: now, text: err.Error(), bounds: bounds,
+	return refusal{from: r.From, to: r.To, at: now, text: err.Error(), bounds: bounds,
 		started: c.StartedAt, usage: c.Window.MemoryUsage}
+}
+
+// repeats reports whether a value is the refused one, under the same circumstances.
+func (f *refusal) repeats(now time.Time, c *Container, r knowledge.Resource, to int64) bool {
+	bounds := c.Window.Bounds
+	bounds.OOM = 0
+	if f.to != to || now.Sub(f.at) >= refusedFor || bounds != f.bounds || !c.StartedAt.Equal(f.started) {
+		return false
+	}
+	return r != knowledge.ResourceMemory || c.Window.MemoryUsage >= f.usage-f.usage/refusedPart
 }
 
 // holds reports whether a refusal still says something about a value: the circumstances are

@@ -125,3 +125,35 @@ func TestRefusedUpdateIsNotRepeated(t *testing.T) {
 		t.Errorf("%d calls", w.calls["memory"])
 	}
 }
+
+// Row 123: nor is what it should start with.
+func TestRefusedStartIsNotRepeated(t *testing.T) {
+	w := freeWorld(t)
+	w.fail = errRefused
+	w.cpu(4 * core)
+	w.settle()
+	w.keeps(50 * time.Minute)
+	if n := w.calls["cpu"]; n != 1 {
+		t.Errorf("%d updates", n)
+	}
+	w.s.Window.Bounds.CPU = 6 * core // a parent's quota was changed
+	w.fail = nil
+	w.keeps(10 * time.Minute)
+	if w.engine.CPU < 4*core {
+		t.Errorf("on record %s", w.engine.CPU)
+	}
+}
+
+// Row 123: no limit in force below a parent's quota is no more than that quota.
+func TestNoLimitWithinAParent(t *testing.T) {
+	w := freeWorld(t)
+	none := knowledge.Limits{Memory: 256 * mib, MemorySwap: 512 * mib}
+	w.kernel, w.engine, w.s.Original.Limits, w.s.Marks.Engine = none, none, none, none
+	w.s.Policy.Ceiling.CPU, w.s.Window.Bounds.CPU = 2*core, core/2
+	w.keeps(10 * time.Second)
+	w.s.Hold(w.now, "somebody", knowledge.ResourceMemory, 0)
+	w.keeps(10 * time.Second)
+	if w.engine.CPU != core/2 || w.calls["cpu"] != 1 {
+		t.Errorf("on record %s after %d updates", w.engine.CPU, w.calls["cpu"])
+	}
+}

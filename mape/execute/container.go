@@ -164,6 +164,7 @@ type engineState struct {
 	updated  time.Time
 	over     [2]time.Time // since when more than the record is in force, per resource
 	retry    retry
+	refused  [2]refusal // of what it starts with, per resource
 	sharesAt time.Time
 	unclear  []unclear // updates without a clear answer
 }

@@ -17,6 +17,14 @@ func (c *Container) Hold(now time.Time, by string, r knowledge.Resource, from in
 	m.HeldFrom[r] = max(m.HeldFrom[r], from)
 }
 
+// EndHold ends the hold of a request that was refused: nothing was set by it. before is what
+// was held when it was made.
+func (c *Container) EndHold(before *Marks) {
+	m := &c.Marks
+	m.ExternalUntil, m.HeldBy, m.HeldFrom, m.Pinned = before.ExternalUntil, before.HeldBy, before.HeldFrom, before.Pinned
+	c.Unsaved = true
+}
+
 // Held reports whether the limits are kept after a change by others or by a request, and why.
 func (m *Marks) Held(now time.Time) (r knowledge.Reason, held bool) {
 	if !m.Pinned && !now.Before(m.ExternalUntil) {

@@ -50,6 +50,9 @@ func (e *Executor) KeepStart(now time.Time, c *Container) {
 		if why != becauseInForce {
 			c.engine.over[r] = time.Time{}
 		}
+		if c.engine.refused[r].repeats(now, c, r, to) {
+			continue
+		}
 		if why != "" && (why != becauseInForce || e.ending || c.overdue(now, r)) {
 			e.sendStart(now, c, r, to, why)
 			return
@@ -114,9 +117,11 @@ func (c *Container) startLimit(now time.Time, r knowledge.Resource, host *Host, 
 	if why == becauseCeiling { // within what the cgroups around it allow
 		want = min(want, bounded(c.outer(r)))
 	}
-	if in, set := m.inForce(r); set && kernel && bounded(in) > want && why != becauseCeiling {
+	in, set := m.inForce(r)
+	in = min(bounded(in), bounded(c.outer(r)))
+	if set && kernel && in > want && why != becauseCeiling {
 		m.Asked[r] = 0
-		want, exact, why = bounded(in), false, becauseInForce
+		want, exact, why = in, false, becauseInForce
 		if want > have {
 			want = max(min(c.ahead(r, in), bounded(c.outer(r))), want)
 		}
@@ -290,7 +295,9 @@ func (e *Executor) startSent(c *Container, a knowledge.Action, begun time.Time, 
 		g.retry.after(now)
 	default:
 		o = c.failed(now, e.engine, a, err)
-		g.retry.after(now)
+		if g.retry.after(now); o.Result == knowledge.ResultRefused {
+			g.refused[r] = c.refusal(now, &a.Resize, err)
+		}
 		c.LastError, c.LastErrorAt = "cannot update what it starts with: "+err.Error(), now
 	}
 	o.Engine = c.Marks.start(r)

@@ -50,8 +50,10 @@ func (p *Slow) Start(now time.Time, every time.Duration, number int) {
 	p.turn = uint8(number % len(turns))
 }
 
-// Soon lets the next reading include limits and memory in detail.
-func (p *Slow) Soon() { p.at, p.limitsAt, p.usage = time.Time{}, time.Time{}, -1 }
+// Soon lets the next reading include limits, what bounds them, and memory in detail.
+func (p *Slow) Soon() {
+	p.at, p.limitsAt, p.boundsAt, p.usage = time.Time{}, time.Time{}, time.Time{}, -1
+}
 
 // At is when the slow tier was last read.
 func (p *Slow) At() time.Time { return p.at }

@@ -90,7 +90,7 @@ func TestSlowLooksAtOnce(t *testing.T) {
 	}
 	p.Soon()
 	got := p.Due(start.Add(6*time.Second), &w, 18*mib, 10*time.Second, false)
-	if want := memoryDetail | knowledge.HasLimits; got&want != want {
+	if want := memoryDetail | knowledge.HasLimits | knowledge.HasBounds; got&want != want {
 		t.Errorf("asked for: %b", got)
 	}
 }
