@@ -35,7 +35,7 @@ func (e *endings) died(now time.Time) {
 	}
 }
 
-// stopped notes that somebody stopped the container, which is told after its end.
+// stopped notes that somebody stopped the container. The Engine reports that after the end.
 func (e *endings) stopped(now time.Time) {
 	e.asked = now
 	if e.byOwn && len(e.own) > 0 {

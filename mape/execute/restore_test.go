@@ -53,6 +53,9 @@ func TestRow107RestoreReclaims(t *testing.T) {
 		if w.kernel.Memory != 256*mib || w.engine.Memory != 256*mib || rec.Outcome.Result != knowledge.ResultApplied {
 			t.Errorf("in force %s, on record %s: %+v, %+v", w.kernel.Memory, w.engine.Memory, a, rec.Outcome)
 		}
+		if !w.s.Unread {
+			t.Error("the record is not read again after a restore")
+		}
 		w.happened("record memory", "reclaim 256 MiB", "limit 256 MiB", "send restore", "close applied")
 	}
 }
@@ -78,8 +81,8 @@ func TestRow107RestoreDoesNotKill(t *testing.T) {
 	}
 }
 
-// Row 107: what the Engine cannot set back is told, and so is a refusal; the kernel has the
-// original.
+// Row 107: the message of the outcome names what the Engine cannot set back, or its error. The
+// kernel has the original limit in each case.
 func TestRow107WhatIsLeft(t *testing.T) {
 	for name, c := range map[string]struct {
 		left string
@@ -92,19 +95,48 @@ func TestRow107WhatIsLeft(t *testing.T) {
 		if rec.Outcome.Result > knowledge.ResultAdjusted || rec.Outcome.Message == "" || w.kernel.CPU != 0 {
 			t.Errorf("%s: %+v, kernel %s", name, rec.Outcome, w.kernel.CPU)
 		}
+		if again := w.s.Marks.Restore[knowledge.ResourceCPU]; again != (name == "failed") {
+			t.Errorf("%s: restored again later: %t", name, again)
+		}
 	}
+}
+
+// Row 107: page cache is reclaimed for a restore only, not for a cut by a user.
+func TestRow107OnlyARestoreReclaims(t *testing.T) {
+	w := freeWorld(t)
+	w.s.Probe = cached{probe{w}, 0}
+	w.exec.Apply(w.now, w.s, w.decide(knowledge.ResourceMemory, int64(300*mib), knowledge.ActorUser),
+		func(knowledge.Record) {})
+	w.settle()
+	w.happened("record memory", "limit 300 MiB", "send memory", "close applied")
 }
 
 // Row 107: limits that agree after rounding, and not field by field, are restored.
 func TestRow107FieldByField(t *testing.T) {
-	w := freeWorld(t)
-	w.s.Original.Recorded = knowledge.Recorded{Memory: 512 << 20, MemorySwap: -1}
-	w.s.Marks.Engine.Recorded = knowledge.Recorded{Memory: 512 << 20, MemorySwap: 16 << 30}
-	if w.s.AsOriginal(knowledge.ResourceMemory) || !w.s.AsOriginal(knowledge.ResourceCPU) {
-		t.Error("compared by rounded limits")
+	was := knowledge.Recorded{NanoCPUs: int64(core), Quota: 100_000, Period: 100_000, Memory: 512 << 20, MemorySwap: -1}
+	for name, c := range map[string]struct {
+		change   func(is *knowledge.Recorded)
+		cpu, mem bool // the limit is as it was
+	}{
+		"same":     {func(*knowledge.Recorded) {}, true, true},
+		"nanocpus": {func(is *knowledge.Recorded) { is.NanoCPUs = 0 }, false, true},
+		"quota":    {func(is *knowledge.Recorded) { is.Quota = 50_000 }, false, true},
+		"period":   {func(is *knowledge.Recorded) { is.Period = 0 }, false, true},
+		"memory":   {func(is *knowledge.Recorded) { is.Memory -= 4096 }, true, false},
+		"swap":     {func(is *knowledge.Recorded) { is.MemorySwap = 16 << 30 }, true, false},
+	} {
+		w := freeWorld(t)
+		w.s.Original.Recorded, w.s.Marks.Engine.Recorded = was, was
+		c.change(&w.s.Marks.Engine.Recorded)
+		if cpu, mem := w.s.AsOriginal(knowledge.ResourceCPU), w.s.AsOriginal(knowledge.ResourceMemory); cpu != c.cpu ||
+			mem != c.mem {
+			t.Errorf("%s: as original: cpu %t, memory %t", name, cpu, mem)
+		}
 	}
-	w.s.Marks.Engine.Recorded = w.s.Original.Recorded // of the newest inspect
-	w.s.Marks.Engine.Memory = 600 * mib               // sent since
+	w := freeWorld(t)
+	w.s.Original.Recorded = was
+	w.s.Marks.Engine.Recorded = was     // of the newest inspect
+	w.s.Marks.Engine.Memory = 600 * mib // sent since
 	if w.s.AsOriginal(knowledge.ResourceMemory) {
 		t.Error("compared with what was inspected before the newest update")
 	}

@@ -262,6 +262,36 @@ func TestTheCeilingWaitsUntilItFits(t *testing.T) {
 	}
 }
 
+// Row 101: what a container starts with is updated every two seconds at most, because each update
+// costs the Engine CPU time.
+func TestUpdatesOfTheRecordAreApart(t *testing.T) {
+	w := freeWorld(t)
+	w.exec.Rules.ActionsPerMinute = 0
+	for i := range 100 {
+		w.now = w.now.Add(100 * time.Millisecond)
+		w.s.Window.At = w.now
+		w.memory(600*mib + knowledge.Bytes(i)*10*mib)
+		w.settle()
+		w.exec.KeepStart(w.now, w.s)
+		w.settle()
+		w.exec.readBack(w.s)
+	}
+	if n := w.calls["memory"]; n < 3 || n > 6 {
+		t.Errorf("%d updates in ten seconds", n)
+	}
+	w.keeps(5 * time.Second)
+	w.starts(core, 1590*mib, core, 1590*mib)
+}
+
+// Row 102: a ceiling above what the cgroups around the container allow is not put on record.
+func TestTheCeilingIsWithinTheCgroupsAround(t *testing.T) {
+	w := freeWorld(t)
+	w.s.Policy.Ceiling = knowledge.Limits{CPU: 4 * core, Memory: 2 * gib}
+	w.s.Window.Bounds = knowledge.Bounds{CPU: 3 * core / 2, Memory: gib}
+	w.keeps(time.Minute)
+	w.starts(3*core/2, gib, core, 512*mib)
+}
+
 // What a person sets goes to both places, down and up, and stays there until it needs more.
 func TestAPersonSetsBoth(t *testing.T) {
 	for _, to := range []int64{2, 1} {
@@ -328,7 +358,8 @@ func TestMoreByAFactorLowersNothing(t *testing.T) {
 	}
 }
 
-// A request of a person that the Engine does not take is in force, is told so, and follows.
+// A user's limit is in force in the kernel while updates of the Engine fail: the outcome says so,
+// and the Engine's record is updated later.
 func TestARequestThatTheEngineDoesNotTake(t *testing.T) {
 	w := freeWorld(t)
 	w.fail = errSick

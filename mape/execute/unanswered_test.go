@@ -34,8 +34,8 @@ func (w *world) last() (o knowledge.Outcome) {
 	return o
 }
 
-// Row 108: the Engine executes an update, and its answer is lost. The action stays open until
-// the record tells that it was done.
+// Row 108: the Engine executes an update, and its answer is lost. The action stays open until an
+// inspect finds the limit in the Engine's record.
 func TestRow108AnswerLost(t *testing.T) {
 	for name, change := range map[string]func(w *world) bool{
 		"memory": func(w *world) bool { return w.memory(700 * mib).Acted },
@@ -65,6 +65,12 @@ func TestRow108AnswerLost(t *testing.T) {
 			w.notExternal()
 			if o := w.last(); o.Result != knowledge.ResultApplied || len(w.open) != 0 {
 				t.Errorf("closed as %+v, %d open", o, len(w.open))
+			}
+			if o := w.s.LastChange.Outcome; o.Result != knowledge.ResultApplied {
+				t.Errorf("the newest change stays %+v", o)
+			}
+			if asked := w.s.Marks.Asked[knowledge.ResourceMemory]; (asked != 0) != (name == "scale") {
+				t.Errorf("requested by a user: %d", asked)
 			}
 			if !w.s.OriginalKept ||
 				!w.s.Touched(knowledge.ResourceCPU, &w.exec.Host) && !w.s.Touched(knowledge.ResourceMemory, &w.exec.Host) {
@@ -99,6 +105,12 @@ func TestRow108ManyAnswersLost(t *testing.T) {
 		w.notExternal()
 		if len(w.open) != 0 {
 			t.Errorf("%v: %d actions stay open", order, len(w.open))
+		}
+		for _, o := range w.closed {
+			want := [...]knowledge.Result{knowledge.ResultSuperseded, knowledge.ResultApplied, knowledge.ResultFailed}[o.Seq-1]
+			if len(order) == 1 && o.Result != want { // of the second one is found
+				t.Errorf("closed as %+v", o)
+			}
 		}
 	}
 }
@@ -262,5 +274,79 @@ func TestRow109RestoreIsTold(t *testing.T) {
 	w.keeps(3 * time.Minute)
 	if w.engine.Memory != 512*mib || w.kernel.Memory != 512*mib {
 		t.Errorf("on record %s, in force %s", w.engine.Memory, w.kernel.Memory)
+	}
+}
+
+// Row 108: what was sent without an answer is bounded in number, saved before it is sent, and
+// after an hour such a value is somebody else's.
+func TestRow108SentIsBounded(t *testing.T) {
+	w := freeWorld(t)
+	w.exec.Rules.Actuator = knowledge.ActuatorEngine
+	w.fail = errSick
+	for i := range 3 * sentMost {
+		w.s.Unsaved = false
+		w.exec.Apply(w.now, w.s, w.decide(knowledge.ResourceMemory, int64(600+10*i)*int64(mib), knowledge.ActorRepair), nil)
+		if !w.s.Unsaved {
+			t.Fatal("sent before it is saved")
+		}
+		w.settle()
+	}
+	if n, m := len(w.s.Marks.Sent), len(w.s.engine.unclear); n > sentMost || m > sentMost {
+		t.Errorf("%d values and %d actions are kept", n, m)
+	}
+	newest := w.s.Marks.Sent[len(w.s.Marks.Sent)-1].Limit
+	w.fail = nil
+	w.looks(time.Minute)
+	w.notExternal()
+	w.pass(sentFor)
+	w.person(core, knowledge.Bytes(newest))
+	w.looks(3 * time.Second)
+	if w.s.Marks.ExternalUntil.IsZero() {
+		t.Error("a change an hour later is taken for an own one")
+	}
+}
+
+// Row 108: a refused update was not done, and the same value by somebody else is external.
+func TestRow108RefusedIsClear(t *testing.T) {
+	w := freeWorld(t)
+	w.exec.Rules.Actuator = knowledge.ActuatorEngine
+	w.fail = errRefused
+	w.memory(700 * mib)
+	w.settle()
+	w.fail = nil
+	w.person(core, 700*mib)
+	w.looks(3 * time.Second)
+	if w.s.Marks.ExternalUntil.IsZero() {
+		t.Error("a refused value that somebody else set is taken for an own one")
+	}
+}
+
+// Row 108: the daemon ends while the answer to a raise of what the container starts with is
+// missing; the Engine executes it afterwards.
+func TestRow108AnswerToARaiseLostAcrossARestart(t *testing.T) {
+	w := freeWorld(t)
+	w.fail = errSick
+	w.memory(900 * mib)
+	w.settle()
+	w.keeps(time.Second)
+	marks, original := w.s.Marks, w.s.Original
+	w.fail, w.engine.Memory = nil, 900*mib
+	*w.s = usualSubject(w.now)
+	w.s.Probe, w.s.Marks, w.s.Original = probe{w}, marks, original
+	w.keeps(5 * time.Second)
+	w.notExternal()
+}
+
+// Row 108: the actions without an answer of a container that was removed are closed.
+func TestRow108Removed(t *testing.T) {
+	w := freeWorld(t)
+	w.exec.Rules.Actuator = knowledge.ActuatorEngine
+	w.fail = errSick
+	w.memory(700 * mib)
+	w.settle()
+	w.exec.DropOriginal(w.s)
+	w.settle()
+	if o := w.last(); o.Result != knowledge.ResultSuperseded || len(w.open) != 0 {
+		t.Errorf("closed as %+v, %d open", o, len(w.open))
 	}
 }

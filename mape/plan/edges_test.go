@@ -190,9 +190,9 @@ func TestOneRaiseForOneEvent(t *testing.T) {
 	}
 	expect(t, "still read again", b.missing(), knowledge.Grow, knowledge.RuleCacheMissed)
 	b.w.Have |= knowledge.HasMemoryPressure
-	expect(t, "nobody waits for it", b.memory(), knowledge.Hold, knowledge.RuleMemoryNotCalm)
+	expect(t, "no process waits for memory", b.memory(), knowledge.Hold, knowledge.RuleMemoryNotCalm)
 	b.w.MemoryPressure.Some10 = 3
-	expect(t, "it waits", b.missing(), knowledge.Grow, knowledge.RuleCacheMissed)
+	expect(t, "processes wait for memory", b.missing(), knowledge.Grow, knowledge.RuleCacheMissed)
 }
 
 // missing is the decision after half a minute of such readings.
