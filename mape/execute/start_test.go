@@ -266,21 +266,17 @@ func TestTheCeilingWaitsUntilItFits(t *testing.T) {
 // costs the Engine CPU time.
 func TestUpdatesOfTheRecordAreApart(t *testing.T) {
 	w := freeWorld(t)
-	w.exec.Rules.ActionsPerMinute = 0
-	for i := range 100 {
-		w.now = w.now.Add(100 * time.Millisecond)
-		w.s.Window.At = w.now
-		w.memory(600*mib + knowledge.Bytes(i)*10*mib)
-		w.settle()
+	w.s.Policy.Ceiling = knowledge.Limits{CPU: 2 * core, Memory: gib} // two updates
+	for range 15 {
+		w.pass(100 * time.Millisecond)
 		w.exec.KeepStart(w.now, w.s)
 		w.settle()
-		w.exec.readBack(w.s)
 	}
-	if n := w.calls["memory"]; n < 3 || n > 6 {
-		t.Errorf("%d updates in ten seconds", n)
+	if n := w.calls["cpu"] + w.calls["memory"]; n != 1 {
+		t.Errorf("%d updates within two seconds", n)
 	}
-	w.keeps(5 * time.Second)
-	w.starts(core, 1590*mib, core, 1590*mib)
+	w.keeps(3 * time.Second)
+	w.starts(2*core, gib, core, 512*mib)
 }
 
 // Row 102: a ceiling above what the cgroups around the container allow is not put on record.
