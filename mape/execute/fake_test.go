@@ -145,6 +145,10 @@ func (w *world) Restore(
 		}
 		if r == knowledge.ResourceMemory {
 			w.kernel.Memory, w.engine.Memory, w.engine.MemorySwap = l.Memory, l.Memory, l.MemorySwap
+			w.kernel.MemorySwap = l.MemorySwap
+			if l.MemorySwap < 0 { // which the Engine does not pass to the kernel
+				w.kernel.MemorySwap = l.Memory + 16*gib
+			}
 			return
 		}
 		w.kernel.CPU, w.engine.CPU, w.engine.Dialect = l.CPU, l.CPU, l.Dialect

@@ -141,3 +141,14 @@ func TestRow107FieldByField(t *testing.T) {
 		t.Error("compared with what was inspected before the newest update")
 	}
 }
+
+// Row 107: swap without a limit is in force again at once; the Engine only has it on record.
+func TestRow107UnlimitedSwap(t *testing.T) {
+	w := freeWorld(t)
+	w.s.Original.MemorySwap, w.kernel.MemorySwap = -1, 16*gib
+	w.kernel.Memory, w.engine.Memory, w.s.Marks.Engine.Memory = 600*mib, 600*mib, 600*mib
+	if _, rec := w.restore(knowledge.ResourceMemory); rec.Outcome.Result != knowledge.ResultApplied ||
+		w.kernel.Memory != 512*mib || w.kernel.MemorySwap != -1 {
+		t.Errorf("%+v, kernel %s, with swap %d", rec.Outcome, w.kernel.Memory, w.kernel.MemorySwap)
+	}
+}

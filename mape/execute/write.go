@@ -204,6 +204,9 @@ func (ch *change) write(ctx context.Context, engine Resizer, probe Probe) {
 	case !ch.engine:
 	case ch.original != nil:
 		ch.left, ch.err = engine.Restore(ctx, ch.action.ID, ch.action.Resize.Resource, *ch.original)
+		if ch.kernel && memory && ch.swap < 0 && ch.err == nil { // the Engine does not pass it on
+			ch.refused = probe.SetMemory(ch.record.Memory, ch.swap)
+		}
 	case memory:
 		ch.err = engine.UpdateMemory(ctx, ch.action.ID, ch.record.Memory, ch.swap)
 	default:
