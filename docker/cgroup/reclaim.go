@@ -3,8 +3,6 @@ package cgroup
 import (
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"strconv"
 	"time"
 
@@ -27,19 +25,23 @@ const (
 // first.
 func (c *Container) Reclaim(to knowledge.Bytes) error {
 	c.host.mu.Lock()
-	dir, v2, closed := c.dirs[memory], c.host.at[memory].v2, c.closed
+	path, v2, closed := c.dirs[memory], c.host.at[memory].v2, c.closed
 	c.host.mu.Unlock()
-	if closed || dir == "" {
+	if closed || path == "" {
 		return c.refused("reclaim memory", fs.ErrClosed)
 	}
+	dir, err := c.memoryDir()
+	if err != nil {
+		return c.refused("reclaim memory", err)
+	}
+	defer unix.Close(dir)
 	usage, ask := "memory.usage_in_bytes", limitV1
 	if v2 {
 		usage, ask = "memory.current", reclaimV2
 	}
-	usage = filepath.Join(dir, usage)
 	var left knowledge.Bytes
 	for range reclaimRounds {
-		n, err := numberAt(unix.AT_FDCWD, usage)
+		n, err := numberAt(dir, usage)
 		if err != nil {
 			return c.refused("reclaim memory", err)
 		}
@@ -54,27 +56,26 @@ func (c *Container) Reclaim(to knowledge.Bytes) error {
 	return fmt.Errorf("%s are in use and cannot be reclaimed down to %s", left, to)
 }
 
-func limitV1(dir string, _, to knowledge.Bytes) error {
+func limitV1(dir int, _, to knowledge.Bytes) error {
 	return writeSize(dir, "memory.limit_in_bytes", to)
 }
 
-func reclaimV2(dir string, use, to knowledge.Bytes) error {
+func reclaimV2(dir int, use, to knowledge.Bytes) error {
 	err := writeSize(dir, "memory.reclaim", use-to)
 	if err != unix.ENOENT {
 		return err
 	}
-	high := filepath.Join(dir, "memory.high")
-	was, err := os.ReadFile(high)
+	was, err := textAt(dir, "memory.high")
 	if err != nil {
 		return err
 	}
 	if err := writeSize(dir, "memory.high", to); err != nil {
 		return err
 	}
-	return os.WriteFile(high, was, 0)
+	return writeAt(dir, "memory.high", was)
 }
 
 // writeSize returns the kernel's own error.
-func writeSize(dir, name string, b knowledge.Bytes) error {
-	return writeAt(unix.AT_FDCWD, filepath.Join(dir, name), strconv.FormatInt(int64(b), 10))
+func writeSize(dir int, name string, b knowledge.Bytes) error {
+	return writeAt(dir, name, strconv.FormatInt(int64(b), 10))
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -142,17 +143,23 @@ func writeAt(dir int, name, text string) error {
 }
 
 func numberAt(dir int, name string) (int64, error) {
-	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	text, err := textAt(dir, name)
 	if err != nil {
 		return 0, err
+	}
+	return single([]byte(text))
+}
+
+// textAt reads a file of one word.
+func textAt(dir int, name string) (string, error) {
+	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", err
 	}
 	defer unix.Close(fd)
 	var b [32]byte
 	n, err := pread(fd, b[:], 0)
-	if err != nil {
-		return 0, err
-	}
-	return single(b[:n])
+	return strings.TrimSpace(string(b[:n])), err
 }
 
 // memoryWritable reports whether SetMemory may work; without a memory controller there is

@@ -395,7 +395,17 @@ func TestSetMemoryOfANewStart(t *testing.T) {
 	if !errors.Is(err, ErrGone) || !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("%v", err)
 	}
-	if got, err := os.ReadFile(file); err != nil || string(got) != "max\n" {
-		t.Errorf("the new start has %q, %v", got, err)
+	for _, name := range []string{"memory.current", "memory.reclaim"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("100000000\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.Reclaim(64 * knowledge.MiB); !errors.Is(err, ErrGone) || !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("reclaim: %v", err)
+	}
+	for name, want := range map[string]string{"memory.max": "max\n", "memory.reclaim": "100000000\n"} {
+		if got, err := os.ReadFile(filepath.Join(dir, name)); err != nil || string(got) != want {
+			t.Errorf("the new start has %s of %q, %v", name, got, err)
+		}
 	}
 }

@@ -3,6 +3,7 @@ package ctl
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -179,7 +180,11 @@ func quantity(v float64, unit string) string {
 		}
 		return strconv.FormatFloat(v, 'g', 3, 64) + " s"
 	}
-	return strings.TrimSpace(strconv.FormatFloat(v, 'g', 6, 64) + " " + strings.TrimPrefix(unit, "count"))
+	text := strconv.FormatFloat(v, 'f', 0, 64)
+	if math.Abs(v) < 100 && v != math.Trunc(v) {
+		text = strconv.FormatFloat(v, 'g', 2, 64)
+	}
+	return strings.TrimSpace(text + " " + strings.TrimPrefix(unit, "count"))
 }
 
 // forecastTable shows forecasts, and how good they were so far.
