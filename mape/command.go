@@ -252,6 +252,7 @@ func (l *Loop) Restore(ctx context.Context, ref string, save func(Pauses)) (out 
 // have their original limits.
 func (l *Loop) restoreOne(ctx context.Context, c *container) (one RestoreResult, did bool) {
 	var failed []string
+	var part [2]bool // not all of it was restored
 	for r := range c.planned {
 		var need bool
 		a, record, err := l.change(ctx, func(done func(knowledge.Record)) (a execute.Admission, _ error) {
@@ -266,20 +267,25 @@ func (l *Loop) restoreOne(ctx context.Context, c *container) (one RestoreResult,
 		case !need:
 			continue
 		case !a.Acted:
-			failed = append(failed, a.Reason.String())
+			failed, part[r] = append(failed, a.Reason.String()), true
 		default:
 			one.Records = append(one.Records, record)
 			if !a.Reason.IsZero() { // not all of it
-				failed = append(failed, a.Reason.String())
+				failed, part[r] = append(failed, a.Reason.String()), true
 			}
 			if text := record.Outcome.Message; text != "" {
-				failed = append(failed, knowledge.Resource(r).String()+": "+text)
+				failed, part[r] = append(failed, knowledge.Resource(r).String()+": "+text), true
 			}
 		}
 		did = true
 	}
-	one.Err = strings.Join(failed, "; ")
 	_ = l.Do(ctx, func() {
+		for r, not := range part {
+			if not && !c.AsOriginal(knowledge.Resource(r)) {
+				failed = append(failed, c.leftOnRecord(knowledge.Resource(r)))
+			}
+		}
+		one.Err = strings.Join(failed, "; ")
 		if why := c.unknownOriginal(); why != "" && one.Err == "" {
 			one.Name, one.Err, did = c.Name, why, true
 		}
@@ -287,6 +293,25 @@ func (l *Loop) restoreOne(ctx context.Context, c *container) (one RestoreResult,
 		c.changed = c.changed || len(one.Records) > 0
 	})
 	return one, did
+}
+
+// leftOnRecord is what a container starts with, where that is not its original limit.
+func (c *container) leftOnRecord(r knowledge.Resource) string {
+	text := func(limit int64) string {
+		switch {
+		case limit == 0:
+			return "no limit"
+		case r == knowledge.ResourceMemory:
+			return knowledge.Bytes(limit).String()
+		}
+		return knowledge.NanoCPU(limit).String() + " cores"
+	}
+	original := int64(c.Original.CPU)
+	if r == knowledge.ResourceMemory {
+		original = int64(c.Original.Memory)
+	}
+	return fmt.Sprintf("%s: the Engine's record is not restored: it starts with %s, originally %s", r,
+		text(c.Starts(r)), text(original))
 }
 
 // unknownOriginal is what a restore cannot know of a container; empty: it knows all.

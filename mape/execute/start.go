@@ -97,6 +97,14 @@ func (c *Container) owes() bool {
 	return false
 }
 
+// Unrecorded reports whether a person's limit is in force, and not on record.
+func (c *Container) Unrecorded(r knowledge.Resource) (limit int64, missing bool) {
+	m := &c.Marks
+	in, set := m.inForce(r)
+	asked := m.Asked[r]
+	return asked, asked != 0 && set && same(r, in, asked) && !same(r, m.start(r), asked)
+}
+
 // startLimit is what a container should start with, and why that is not what it would
 // start with now; "": it is. kernel: the limits in force are set in the kernel.
 func (c *Container) startLimit(now time.Time, r knowledge.Resource, host *Host, kernel bool) (to int64, why string) {

@@ -162,6 +162,7 @@ func addContainer(s *api.Status, c *mape.ContainerStatus, cpus int) {
 			add(s, api.ProblemStart, "%s cannot be started again: %s; `docker update` corrects it", name, why)
 		}
 	}
+	addRecord(s, c)
 	if c.Policy.Claimed != "" {
 		add(s, api.ProblemClaimed, "%s: %s (docker.only_label)", name, claimedText(c))
 	}

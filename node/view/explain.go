@@ -186,6 +186,10 @@ func rejected(c *mape.ContainerStatus, now time.Time) []string {
 				Limit(knowledge.Resource(r), would.To), would.Reason, w.Decision.Reason))
 		}
 	}
+	out = append(out, unrecorded(c)...)
+	if why := reserved(c); why != "" {
+		out = append(out, why)
+	}
 	if c.LastError != "" && now.Sub(c.LastErrorAt) < time.Hour {
 		out = append(out, "last failure: "+c.LastError)
 	}
