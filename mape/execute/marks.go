@@ -99,7 +99,7 @@ func (c *Container) AdoptRequest(r knowledge.Record) {
 	if a.Kind != knowledge.ActionResize || a.Actor != knowledge.ActorUser || r.Outcome.Result > knowledge.ResultAdjusted {
 		return
 	}
-	if c.Unsaved = true; !c.keepsStart(a) {
+	if c.Unsaved = true; !c.Marks.keepsStart(a) {
 		c.Marks.Asked[a.Resize.Resource] = a.Resize.To
 	}
 	if a.At.Add(c.Policy.YieldFor).After(c.Marks.ExternalUntil) {

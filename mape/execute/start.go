@@ -98,8 +98,7 @@ func (c *Container) owes() bool {
 }
 
 // Unrecorded reports whether a person's limit is in force, and not on record.
-func (c *Container) Unrecorded(r knowledge.Resource) (limit int64, missing bool) {
-	m := &c.Marks
+func (m *Marks) Unrecorded(r knowledge.Resource) (limit int64, missing bool) {
 	in, set := m.inForce(r)
 	asked := m.Asked[r]
 	return asked, asked != 0 && set && same(r, in, asked) && !same(r, m.start(r), asked)
@@ -131,7 +130,7 @@ func (c *Container) startLimit(now time.Time, r knowledge.Resource, host *Host, 
 		m.Asked[r] = 0
 		want, exact, why = in, false, becauseInForce
 		if want > have {
-			want = max(min(c.ahead(r, in), bounded(c.outer(r))), want)
+			want = max(min(ahead(&c.Policy, r, in), bounded(c.outer(r))), want)
 		}
 	}
 	if was := m.Before[r]; !c.State.Runs() && was > want && why != becauseCeiling {
@@ -153,10 +152,10 @@ func (c *Container) startLimit(now time.Time, r knowledge.Resource, host *Host, 
 }
 
 // ahead is somewhat more than a limit in force, within the policy's bounds.
-func (c *Container) ahead(r knowledge.Resource, limit int64) int64 {
-	most, by := int64(c.Policy.CPU.Max), cpuAhead
+func ahead(p *knowledge.Policy, r knowledge.Resource, limit int64) int64 {
+	most, by := int64(p.CPU.Max), cpuAhead
 	if r == knowledge.ResourceMemory {
-		most, by = int64(c.Policy.Memory.Max), memoryAhead
+		most, by = int64(p.Memory.Max), memoryAhead
 	}
 	to := int64(float64(limit) * by)
 	if r == knowledge.ResourceMemory {

@@ -151,7 +151,7 @@ func (e *Executor) send(c *Container, a knowledge.Action, done func(knowledge.Re
 		return knowledge.Because(knowledge.RuleInFlight)
 	}
 	person := a.Actor == knowledge.ActorUser || a.Actor == knowledge.ActorRestore
-	ch.engine = !ch.kernel || person && !same(r, c.Marks.start(r), a.Resize.To) && !c.keepsStart(&a)
+	ch.engine = !ch.kernel || person && !same(r, c.Marks.start(r), a.Resize.To) && !c.Marks.keepsStart(&a)
 	l := c.Original.Limits
 	part := c.Probe != nil && !same(r, a.Resize.To, limitOf(&l, r))
 	if a.Actor == knowledge.ActorRestore && (ch.kernel || !part) {
@@ -182,8 +182,8 @@ func (e *Executor) send(c *Container, a knowledge.Action, done func(knowledge.Re
 
 // keepsStart reports whether a person asked for more than is in force, by a factor, and the
 // container starts with more than that.
-func (c *Container) keepsStart(a *knowledge.Action) bool {
-	start := c.Marks.start(a.Resize.Resource)
+func (m *Marks) keepsStart(a *knowledge.Action) bool {
+	start := m.start(a.Resize.Resource)
 	up := a.Actor == knowledge.ActorUser && a.Reason.Rule == knowledge.RuleUser && a.Reason.Args[0] > 1
 	return up && (start == 0 || a.Resize.To < start)
 }
@@ -413,7 +413,7 @@ func (c *Container) applied(now time.Time, a knowledge.Action) {
 	switch a.Actor {
 	case knowledge.ActorUser:
 		c.watches[r] = nil // a person's limit is not undone
-		if m.Before[r] = 0; !c.keepsStart(&a) {
+		if m.Before[r] = 0; !c.Marks.keepsStart(&a) {
 			m.Asked[r] = a.Resize.To
 		}
 	case knowledge.ActorRestore:

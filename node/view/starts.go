@@ -12,7 +12,7 @@ import (
 // have on record.
 func unrecorded(c *mape.ContainerStatus) (out []string) {
 	for r := range knowledge.Resource(len(c.Planned)) {
-		to, missing := c.Unrecorded(r)
+		to, missing := c.Marks.Unrecorded(r)
 		if !missing {
 			continue
 		}
