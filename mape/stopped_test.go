@@ -75,3 +75,13 @@ func TestAsleepIsNoEvidence(t *testing.T) {
 		}
 	}
 }
+
+// Row 125: one that waits for memory, because OOM kills are off, gets more.
+func TestWaitingForMemoryGetsMore(t *testing.T) {
+	h := newHost(t, options{})
+	b := h.run("web", knowledge.Limits{CPU: core, Memory: 128 * mib, MemorySwap: 128 * mib}, nil)
+	b.demand, b.anon = 0.1, 40*mib
+	h.pass(time.Minute)
+	b.demand, b.anon, b.stopped = 0, 127*mib, knowledge.StopOOM
+	h.until(10*time.Second, "more memory", func() bool { return b.kernel.Memory > 128*mib })
+}

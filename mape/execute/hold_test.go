@@ -72,3 +72,32 @@ func TestRow110PinnedGrowsToTheValueBefore(t *testing.T) {
 		t.Errorf("%+v", a)
 	}
 }
+
+// Row 110: after an OOM kill during a hold the limit is raised; a kill before the change is no
+// reason.
+func TestRow110KilledDuringTheHold(t *testing.T) {
+	for _, during := range []bool{true, false} {
+		w := freeWorld(t)
+		w.person(core, 128*mib)
+		w.notice()
+		w.s.Window.LastOOM = w.now.Add(-time.Hour)
+		if during {
+			w.pass(time.Second)
+			w.s.Window.LastOOM = w.now
+		}
+		if a := w.grow(200*mib, knowledge.RuleOOM); a.Acted != during {
+			t.Errorf("killed during the hold: %t: %+v", during, a)
+		}
+	}
+}
+
+// Row 106: a restore by a daemon that does not have the container changes nothing.
+func TestRow106RestoreOfAClaimedContainer(t *testing.T) {
+	w := freeWorld(t)
+	w.cpu(core / 2)
+	w.s.Policy.Claimed = "process 5"
+	a, _ := w.restore(knowledge.ResourceCPU)
+	if a.Acted || a.Reason.Rule != knowledge.RuleClaimed || w.kernel.CPU != core/2 {
+		t.Errorf("%+v, in force %s", a, w.kernel.CPU)
+	}
+}
