@@ -286,6 +286,37 @@ func TestRow105RecordDamaged(t *testing.T) {
 	_ = s.Close()
 }
 
+// TestRow105BothLost: the second file is lost as well. That originals are unknown is noted, also
+// where one record alone is damaged.
+func TestRow105BothLost(t *testing.T) {
+	for name, harm := range map[string]func(path string) error{
+		"the file": func(path string) error { return os.WriteFile(path, bytes.Repeat([]byte("x"), 1<<16), 0o600) },
+		"one record": func(path string) error {
+			db, err := bolt.Open(path, 0o600, nil)
+			if err != nil {
+				return err
+			}
+			defer db.Close()
+			return db.Update(func(tx *bolt.Tx) error {
+				return tx.Bucket([]byte(bucketOriginals)).Put([]byte(hex64(1)), []byte("xxxxxxxx"))
+			})
+		},
+	} {
+		cl := &clock{now: epoch}
+		o := options(t, cl)
+		withOriginals(t, o, 3)
+		if err := harm(filepath.Join(o.Dir, FileName)); err != nil {
+			t.Fatal(err)
+		}
+		remove1(t, filepath.Join(o.Dir, CopyName))
+		s, _ := mustOpen(t, o)
+		if !s.Originals.Lost().Equal(epoch) {
+			t.Errorf("%s: lost at %s", name, s.Originals.Lost())
+		}
+		_ = s.Close()
+	}
+}
+
 // TestRow105CopyDiskFull: the second file does not fit. The knowledge file has the original;
 // the fault shows, and the file is written when there is room.
 func TestRow105CopyDiskFull(t *testing.T) {
