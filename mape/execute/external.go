@@ -77,6 +77,7 @@ func (e *Executor) compare(now time.Time, c *Container, l knowledge.Limits) {
 	}
 	e.resolve(now, c, &l)
 	cpu, mem := c.foreign(now, knowledge.ResourceCPU, &l), c.foreign(now, knowledge.ResourceMemory, &l)
+	c.forgetRefused()
 	if cpu || mem {
 		e.external(now, c, l, cpu, mem)
 		return

@@ -279,9 +279,7 @@ func (e *Executor) startSent(c *Container, a knowledge.Action, begun time.Time, 
 	r, now, g := a.Resize.Resource, e.now(), &c.engine
 	g.busy = false
 	c.seen.updates++
-	if isClear(e.engine, err) {
-		c.answered(r, a.Resize.To)
-	}
+	c.answered(e.engine, r, a.Resize.To, err)
 	e.readBack(c)
 	o := knowledge.Outcome{Seq: a.Seq, At: now, Took: now.Sub(begun)}
 	if c.Probe != nil {

@@ -22,6 +22,10 @@ func (w *world) keeps(d time.Duration) {
 	w.t.Helper()
 	for end := w.now.Add(d); w.now.Before(end); {
 		w.pass(time.Second)
+		if w.s.Unread {
+			w.exec.Inspect(w.now, w.s)
+			w.settle()
+		}
 		w.exec.Compare(w.now, w.s)
 		w.exec.KeepStart(w.now, w.s)
 		w.settle()

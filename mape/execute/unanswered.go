@@ -26,6 +26,8 @@ type Sent struct {
 	Resource knowledge.Resource `json:"resource"`
 	Limit    int64              `json:"limit"`
 	At       time.Time          `json:"at"`
+	// Refused: the next inspect tells whether it is on record all the same.
+	Refused bool `json:"refused,omitempty"`
 }
 
 // noteSent remembers a limit before it is sent.
@@ -37,15 +39,31 @@ func (c *Container) noteSent(now time.Time, r knowledge.Resource, limit int64) {
 	if len(m.Sent) >= sentMost {
 		m.Sent = slices.Delete(m.Sent, 0, 1)
 	}
-	m.Sent = append(m.Sent, Sent{r, limit, now})
+	m.Sent = append(m.Sent, Sent{Resource: r, Limit: limit, At: now})
 	c.Unsaved = true
 }
 
-// answered notes a clear answer to an update.
-func (c *Container) answered(r knowledge.Resource, limit int64) {
-	m := &c.Marks
-	m.Sent = slices.DeleteFunc(m.Sent, func(s Sent) bool { return s.Resource == r && s.Limit == limit })
+// answered notes the answer to an update. What was refused may be on record all the same, by what
+// stands before the Engine's socket: the record is read.
+func (c *Container) answered(engine Resizer, r knowledge.Resource, limit int64, err error) {
+	if !isClear(engine, err) {
+		return
+	}
+	m, refused := &c.Marks, engine.Refused(err)
+	for i := range m.Sent {
+		if s := &m.Sent[i]; refused && s.Resource == r && s.Limit == limit {
+			s.Refused, c.Unread = true, true
+		}
+	}
+	if !refused {
+		m.Sent = slices.DeleteFunc(m.Sent, func(s Sent) bool { return s.Resource == r && s.Limit == limit })
+	}
 	c.Unsaved = true
+}
+
+// forgetRefused is for after the record was read.
+func (c *Container) forgetRefused() {
+	c.Marks.Sent = slices.DeleteFunc(c.Marks.Sent, func(s Sent) bool { return s.Refused })
 }
 
 // wasSent reports whether a limit is one that was sent without an answer.

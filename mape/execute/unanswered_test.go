@@ -314,10 +314,47 @@ func TestRow108RefusedIsClear(t *testing.T) {
 	w.memory(700 * mib)
 	w.settle()
 	w.fail = nil
+	w.exec.Inspect(w.now, w.s) // as the loop does where a record is unread
+	w.settle()
 	w.person(core, 700*mib)
 	w.looks(3 * time.Second)
 	if w.s.Marks.ExternalUntil.IsZero() {
 		t.Error("a refused value that somebody else set is taken for an own one")
+	}
+}
+
+// Row 108: an answer says refused, and the Engine has the update all the same: a proxy before its
+// socket made the answer.
+func TestRow108RefusedAndDone(t *testing.T) {
+	for _, by := range []knowledge.Actuator{knowledge.ActuatorEngine, knowledge.ActuatorKernel} {
+		w := freeWorld(t)
+		w.exec.Rules.Actuator = by
+		w.fail, w.lost = errRefused, true
+		w.memory(700 * mib)
+		w.settle()
+		w.keeps(30 * time.Second)
+		w.fail, w.lost = nil, false
+		if !w.s.Unread && w.engine.Memory == 512*mib {
+			t.Error("nothing was sent")
+		}
+		w.exec.Inspect(w.now, w.s)
+		w.settle()
+		w.looks(3 * time.Second)
+		w.notExternal()
+	}
+}
+
+// Row 108: the answer is that there is no such container, and it runs: what is in force is told.
+func TestRow108MissingAndInForce(t *testing.T) {
+	w := freeWorld(t)
+	w.fail = errGone
+	var got knowledge.Record
+	w.exec.Apply(w.now, w.s, knowledge.Decision{ID: w.s.ID, Resource: knowledge.ResourceCPU, Verb: knowledge.Grow,
+		Actor: knowledge.ActorUser, At: w.now, From: int64(w.kernel.CPU), To: 2 * int64(core)},
+		func(r knowledge.Record) { got = r })
+	w.settle()
+	if w.kernel.CPU != 2*core || got.Outcome.Result != knowledge.ResultApplied || got.Outcome.Message == "" || !w.s.Gone {
+		t.Errorf("kernel %s, %+v, gone: %v", w.kernel.CPU, got.Outcome, w.s.Gone)
 	}
 }
 

@@ -246,9 +246,7 @@ func (e *Executor) sent(c *Container, ch *change) {
 	}
 	if ch.engine {
 		c.seen.updates++
-		if isClear(e.engine, ch.err) {
-			c.answered(r, a.Resize.To)
-		}
+		c.answered(e.engine, r, a.Resize.To, ch.err)
 	}
 	if cannotWrite(ch.refused) {
 		e.refuseKernel(c, ch.refused)
@@ -262,15 +260,17 @@ func (e *Executor) sent(c *Container, ch *change) {
 		o.Kernel = 0
 	}
 	err := errors.Join(ch.refused, ch.err)
+	gone := e.engine.Gone(err)
 	switch {
-	case err == nil, ch.kernel && !e.engine.Gone(err) && (a.Actor == knowledge.ActorUser || ch.original != nil):
+	case err == nil, ch.kernel && (read || !gone) && (a.Actor == knowledge.ActorUser || ch.original != nil):
+		c.Gone = gone // the listing tells whether it is
 		o.Result, o.Message = knowledge.ResultApplied, c.done(now, ch, &e.Host, e.engine.Refused(err))
 		if read && a.Resize.To != 0 && !same(r, o.Kernel, a.Resize.To) {
 			o.Result = knowledge.ResultAdjusted
 		}
 	case errors.Is(err, fs.ErrNotExist):
 		o.Result, o.Message = knowledge.ResultSuperseded, "the container ended"
-	case e.engine.Gone(err):
+	case gone:
 		o.Result, o.Message = knowledge.ResultSuperseded, "the container was removed"
 		c.Gone = true
 		if c.seen.notFound++; c.seen.notFound > 1 { // the Engine reports it of one that exists
