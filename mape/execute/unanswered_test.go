@@ -365,11 +365,16 @@ func TestRow108AnswerToARaiseLostAcrossARestart(t *testing.T) {
 	w.fail = errSick
 	w.memory(900 * mib)
 	w.settle()
-	w.keeps(time.Second)
+	w.keeps(10 * time.Second)
+	if w.calls["memory"] == 0 {
+		t.Fatal("nothing was sent")
+	}
 	marks, original := w.s.Marks, w.s.Original
-	w.fail, w.engine.Memory = nil, 900*mib
+	w.fail, w.engine.Memory = nil, knowledge.Bytes(marks.Sent[0].Limit)
 	*w.s = usualSubject(w.now)
 	w.s.Probe, w.s.Marks, w.s.Original = probe{w}, marks, original
+	w.exec.Inspect(w.now, w.s)
+	w.settle()
 	w.keeps(5 * time.Second)
 	w.notExternal()
 }
