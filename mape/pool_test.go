@@ -127,3 +127,27 @@ func TestBoundsAreNamed(t *testing.T) {
 		t.Errorf("%s: %s", inner.kernel.CPU, d.Reason)
 	}
 }
+
+// Row 121: a full host cuts one that uses more than its share only while another one is throttled,
+// not because another one is to get more.
+func TestOnlyTheThrottledCut(t *testing.T) {
+	for _, throttled := range []float64{0, 0.5} {
+		h := newHost(t, options{cpus: 2})
+		a := h.run("a", knowledge.Limits{CPU: core * 3 / 2, Memory: 256 * mib, MemorySwap: 512 * mib}, nil)
+		b := h.run("b", knowledge.Limits{CPU: core / 2, Memory: 256 * mib, MemorySwap: 512 * mib}, nil)
+		a.demand, b.demand = 1.4, 0.3
+		h.pass(20 * time.Second)
+		uses, grows := h.container(a), h.container(b)
+		grows.request, uses.request = cpuRequest{}, cpuRequest{}
+		grows.Finding.Boost, grows.Window.ThrottleRatio = false, throttled
+		uses.planned[knowledge.ResourceCPU] = Planned{}
+		quota := int64(grows.Window.Quota)
+		grows.planned[knowledge.ResourceCPU] = Planned{Decision: knowledge.Decision{ID: b.c.ID,
+			Resource: knowledge.ResourceCPU, Verb: knowledge.Grow, From: quota, To: 2 * quota}}
+		h.loop.decided = append(h.loop.decided[:0], grows)
+		h.loop.sharePool(h.now)
+		if d := uses.planned[knowledge.ResourceCPU].Decision; (d.Verb == knowledge.Shrink) != (throttled > 0) {
+			t.Errorf("throttled %g: %s to %s: %s", throttled, d.Verb, knowledge.NanoCPU(d.To), d.Reason)
+		}
+	}
+}
