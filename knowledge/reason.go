@@ -56,7 +56,8 @@ const (
 	RuleOOMElsewhere   Rule = "oom-elsewhere"   // limit bytes; Note: where memory ran out
 	RuleMemoryProfile  Rule = "memory-profile"  // need bytes, margin ratio; 1: it is the present use
 	RuleMemoryNotCalm  Rule = "memory-not-calm" // calm seconds, needed seconds
-	RuleMemoryFloor    Rule = "memory-floor"    // requested bytes, floor bytes, shared memory bytes mapped and not used
+	RuleHeapPlanned    Rule = "heap-planned"    // planned bytes, maximum bytes
+	RuleMemoryFloor    Rule = "memory-floor"    // requested bytes, floor bytes, bytes mapped and not used, room for a load
 	RuleNoShrinkClass  Rule = "no-shrink-class" // memory of the class is never reduced
 	RuleLeak           Rule = "leak"            // growth bytes/s
 

@@ -45,6 +45,8 @@ var ruleTexts = map[Rule]string{
 		"would not help",
 	RuleMemoryProfile: "needs {0 bytes} by its history, and a margin of {01 bytes}",
 	RuleMemoryNotCalm: "no memory pressure for {0 seconds}; a shrink requires {1 seconds}",
+	RuleHeapPlanned: "stays without a limit: its heap was planned for {0 bytes} at its start, " +
+		"and at most {1 bytes} are allowed; it fits after a restart",
 	RuleMemoryFloor:   "would be {0 bytes}; recent use requires at least {1 bytes}",
 	RuleNoShrinkClass: "memory is not reduced (memory_shrink = false)",
 	RuleLeak:          "memory only grows, by {0 bytes}/s: likely a leak",
@@ -190,8 +192,10 @@ func (r Reason) text() string {
 		return text
 	case r.Rule == RuleForecastWorse && r.Args[0] < 0:
 		return "forecast error was {-0 percent} above \"same as now\" in {1 seconds}: not used"
+	case r.Rule == RuleMemoryFloor && r.Args[2] <= 0 && r.Args[3] > 0:
+		return "would be {0 bytes}; {3 bytes} above the use are left for a load to come"
 	case r.Rule == RuleMemoryFloor && r.Args[2] > 0:
-		return "would be {0 bytes}; recent use, and shared memory of {2 bytes} that is mapped and not used yet, " +
+		return "would be {0 bytes}; recent use, and {2 bytes} of buffers or heap that are mapped and not used yet, " +
 			"require at least {1 bytes}"
 	case r.Rule == RuleMemoryProfile && r.Args[2] > 0:
 		return "uses {0 bytes}, and a margin of {01 bytes}"

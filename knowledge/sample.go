@@ -144,6 +144,13 @@ type Outside struct {
 	Stopped StopCause
 }
 
+// Mapped is memory that a process has mapped at its start and takes when it is first used.
+type Mapped struct {
+	Shared Bytes
+	// Heap is what a first load may take of a heap that is planned at the start, Planned all of it.
+	Heap, Planned Bytes
+}
+
 // WindowMemory is the memory of a Window.
 type WindowMemory struct {
 	MemoryUsage Bytes
@@ -153,7 +160,8 @@ type WindowMemory struct {
 	// Estimated: Hard is above what the last detail said, and may hold page cache.
 	Estimated   bool
 	Cache       Bytes // page cache that reclaim can take
-	Reserved    Bytes // shared memory that is mapped and not used yet
+	Reserved    Bytes // shared memory or heap that is mapped and not used yet
+	Planned     Bytes // heap that a runtime planned at its start; 0: not known
 	AnonPeak    Bytes // highest anon of the last 30 min
 	PeakMinute  Bytes // highest Hard of the running minute
 	MemoryLimit Bytes // the kernel's; 0: no limit

@@ -70,7 +70,7 @@ type box struct {
 	claimedBy             string // another daemon
 	bounds                knowledge.Bounds
 	processes             []string
-	shared                knowledge.Bytes // that one of them has mapped
+	mapped                knowledge.Mapped
 	stopped               knowledge.StopCause
 
 	at time.Time
@@ -480,7 +480,7 @@ func (b *box) fill(s *knowledge.Sample, have knowledge.Signals) error {
 // told are the groups that a box has.
 const told = knowledge.FastTier | knowledge.HasMemoryStat | knowledge.HasOOM | knowledge.HasLimits
 
-func (b *box) Processes() ([]string, knowledge.Bytes) { return b.processes, b.shared }
+func (b *box) Processes() ([]string, knowledge.Mapped) { return b.processes, b.mapped }
 
 func (b *box) Read(s *knowledge.Sample, groups knowledge.Signals) error {
 	if groups&knowledge.HasCPU != 0 {

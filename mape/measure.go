@@ -216,7 +216,7 @@ func (c *container) readFast(now time.Time) error {
 	}
 	f := &c.Finding
 	calm := f.Memory < knowledge.SymptomTight && (f.TimeToFull == 0 || f.TimeToFull > 30*time.Second)
-	wait := memoryEvery
+	wait := min(memoryEvery, monitor.FillTime(c.Window))
 	if !monitor.MayGrow(c.Window, s.CPUUsage-r.memory.cpu) && !c.Watched(now) {
 		wait = memoryMost
 	}
@@ -378,7 +378,8 @@ func (l *Loop) decide(now time.Time, c *container) {
 	}
 	c.learnStart(now)
 	c.lookAtProcesses(now)
-	c.Window.Reserved = max(c.reading.life.shared-c.reading.sample.Shmem, 0)
+	life := &c.reading.life
+	c.Window.Reserved, c.Window.Planned = life.reserved(&c.reading.sample), life.mapped.Planned
 	c.Window.Reaction = l.reaction.take(now, &c.Container)
 	l.exec.Review(now, &c.Container)
 	c.reflex.Before = c.Marks.Before

@@ -7,10 +7,10 @@ import (
 	"github.com/effiscale/effiscale/mape/analyse"
 )
 
-// programs is a probe that knows the processes of its container: their names, and the size of the
-// shared memory that one of them has mapped.
+// programs is a probe that knows the processes of its container: their names, and what one of them
+// has mapped.
 type programs interface {
-	Processes() (names []string, shared knowledge.Bytes)
+	Processes() (names []string, mapped knowledge.Mapped)
 }
 
 // life is what is read of a container's processes, twice after its start.
@@ -18,7 +18,7 @@ type life struct {
 	at      time.Time // of the first reading
 	looks   int
 	runtime analyse.Runtime
-	shared  knowledge.Bytes // mapped
+	mapped  knowledge.Mapped
 	limit   knowledge.Bytes // of memory, at the start; 0: none, or not seen
 }
 
@@ -44,9 +44,18 @@ func (c *container) lookAtProcesses(now time.Time) {
 	if !ok {
 		return
 	}
-	names, shared := p.Processes()
+	names, mapped := p.Processes()
 	if r := analyse.RuntimeOf(names); r.Name != "" {
 		l.runtime = r
 	}
-	l.shared = max(l.shared, shared)
+	l.mapped.Shared = max(l.mapped.Shared, mapped.Shared)
+	if l.runtime.Heap {
+		l.mapped.Heap, l.mapped.Planned = max(l.mapped.Heap, mapped.Heap), max(l.mapped.Planned, mapped.Planned)
+	}
+}
+
+// reserved is the memory that is mapped and not used yet: its first use takes it faster than a limit
+// can follow.
+func (l *life) reserved(s *knowledge.Sample) knowledge.Bytes {
+	return max(l.mapped.Shared-s.Shmem, 0) + max(l.mapped.Heap-s.Anon, 0)
 }

@@ -13,7 +13,7 @@ import (
 func TestRow118BuffersThatAreNotUsedYet(t *testing.T) {
 	h := newHost(t, options{})
 	b := h.run("db", knowledge.Limits{}, nil)
-	b.demand, b.anon, b.processes, b.shared = 0.1, 16*mib, []string{"sh", "postgres"}, 144*mib
+	b.demand, b.anon, b.processes, b.mapped.Shared = 0.1, 16*mib, []string{"sh", "postgres"}, 144*mib
 	h.pass(90 * time.Second)
 	if b.kernel.Memory < 160*mib || b.kernel.Memory > 260*mib {
 		t.Errorf("a first limit of %s, with 144 MiB that are mapped", b.kernel.Memory)
@@ -74,6 +74,56 @@ func TestRow113FirstLimitIsNotRaised(t *testing.T) {
 		h.pass(time.Second)
 		if b.kernel.Memory > first {
 			t.Fatalf("raised from %s to %s: %s", first, b.kernel.Memory, h.begun[len(h.begun)-1].Reason)
+		}
+	}
+}
+
+// Row 118: a JVM that was idle until its first limit keeps room for the heap that it made writable
+// at its start, and stays without a limit where the policy has less until it starts again.
+func TestRow118HeapThatIsNotUsedYet(t *testing.T) {
+	h := newHost(t, options{})
+	free := h.run("jvm", knowledge.Limits{}, nil)
+	bounded := h.run("bounded", knowledge.Limits{}, nil)
+	other := h.run("other", knowledge.Limits{}, nil)
+	for _, b := range []*box{free, bounded, other} {
+		b.demand, b.anon, b.mapped.Heap = 0.001, 18*mib, 384*mib
+	}
+	bounded.mapped.Planned, free.mapped.Planned = 6*gib, 6*gib
+	h.pass(time.Second)
+	h.container(bounded).Policy.Memory.Max = 400 * mib
+	free.processes, bounded.processes, other.processes = []string{"java"}, []string{"java"}, []string{"sleep"}
+	h.pass(90 * time.Second)
+	if m := free.kernel.Memory; m < 384*mib || m > 512*mib {
+		t.Errorf("a limit of %s, with 384 MiB of heap", m)
+	}
+	if m := other.kernel.Memory; m == 0 || m > 100*mib {
+		t.Errorf("no runtime, and a limit of %s", m)
+	}
+	d := h.container(bounded).planned[knowledge.ResourceMemory].Decision
+	if bounded.kernel.Memory != 0 || d.Reason.Rule != knowledge.RuleHeapPlanned {
+		t.Errorf("a heap above the policy's bound: %s, %s", bounded.kernel.Memory, d.Reason)
+	}
+}
+
+// Row 118: a container that was idle for long and then fills memory at 100 MB/s is never at its
+// limit, whatever the phase of its readings.
+func TestRow118LoadAfterAnIdleTime(t *testing.T) {
+	for phase := range 10 {
+		h := newHost(t, options{settings: func(s *Settings) { s.Cadence.Budget = 0.01 }})
+		b := h.run("worker", knowledge.Limits{}, nil)
+		b.demand, b.anon = 0, 3*mib
+		h.pass(90*time.Second + time.Duration(phase)*tickEvery)
+		first := b.kernel.Memory
+		if first == 0 || first > 100*mib {
+			t.Fatalf("a first limit of %s", first)
+		}
+		b.demand = 0.5
+		for b.anon < 400*mib {
+			b.anon += 10 * mib
+			if b.anon >= b.kernel.Memory {
+				t.Fatalf("phase %d: %s in use, first limit %s, now %s", phase, b.anon, first, b.kernel.Memory)
+			}
+			h.pass(tickEvery)
 		}
 	}
 }

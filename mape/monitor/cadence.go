@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"math"
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
@@ -73,7 +74,20 @@ func (c Cadence) Next(f *knowledge.Finding, w *knowledge.Window, acted, watched 
 	case f.TimeToFull > 0 && f.TimeToFull < 30*time.Second:
 		return c.Hot
 	case idle(w):
-		return c.Idle
+		return max(min(FillTime(w), c.Idle), min(c.Busy, c.Idle))
 	}
 	return c.Busy
+}
+
+// fastFill is twice the growth of memory, in bytes a second, that a limit has to follow: what is
+// read after half of the time until it is full leaves the other half for the correction.
+const fastFill = 200e6
+
+// FillTime is the interval in which an idle container may begin to fill the rest of its limit and
+// still be read before it is full.
+func FillTime(w *knowledge.Window) time.Duration {
+	if w.MemoryLimit <= 0 {
+		return math.MaxInt64
+	}
+	return time.Duration(float64(w.MemoryLimit-w.InUse()) / fastFill * float64(time.Second))
 }

@@ -51,6 +51,10 @@ func TestNext(t *testing.T) {
 	}{
 		{"busy", busy, knowledge.Finding{}, true, false, usual.Busy},
 		{"idle", idle, knowledge.Finding{}, true, false, usual.Idle},
+		{"idle, full within a second at 100 MB/s", with(idle, func(w *knowledge.Window) { w.MemoryLimit = 200e6 }),
+			knowledge.Finding{}, true, false, usual.Busy},
+		{"idle, full within six seconds", with(idle, func(w *knowledge.Window) { w.MemoryLimit = 600 * 1000 * 1000 }),
+			knowledge.Finding{}, true, false, 3 * time.Second},
 		{"idle, but it was busy in the last minute", with(idle, func(w *knowledge.Window) { w.Usage60 = knowledge.OneCPU }),
 			knowledge.Finding{}, true, false, usual.Busy},
 		{"idle, but its memory grows", with(idle, func(w *knowledge.Window) { w.Growth = 1 }), knowledge.Finding{}, true,

@@ -121,6 +121,10 @@ const (
 	headroom      = 64 * knowledge.MiB
 	headroomRatio = 0.3
 	headroomLeast = 8 * knowledge.MiB
+	// firstRoom is what a reduction leaves above the use where the policy allows it. An idle
+	// container shows nothing of its first load, which at 100 MB/s takes it in 0.64 s: the
+	// interval of its readings is less (monitor.Cadence).
+	firstRoom = 64 * knowledge.MiB
 	// Where it was learned how use rises: a raise adds 22 % at least, so that a leak
 	// of 5 % an hour is followed by a change each four hours; for keepRaised after it
 	// only a shrink below worthRaised of the limit is made, else one below

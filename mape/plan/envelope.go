@@ -226,9 +226,9 @@ func wouldMemory(
 	if facts.imageCoversStart(p) {
 		use = max(use, facts.withImage().MemoryNeed)
 	}
-	to := max(withMargin(use, watched, p), (&memoryInput{w: w, use: w.InUse()}).least())
+	to := max(withMargin(use, watched, p), (&memoryInput{w: w, use: w.InUse(), bounds: bounds}).least())
 	if facts.MemoryLimit > 0 && p.MemoryTarget == 0 {
-		to = max(facts.MemoryLimit, (&memoryInput{w: w, use: w.InUse(), learned: true}).least())
+		to = max(facts.MemoryLimit, (&memoryInput{w: w, use: w.InUse(), bounds: bounds, learned: true}).least())
 	}
 	if !p.MemoryShrink {
 		to = max(to, w.MemoryLimit)

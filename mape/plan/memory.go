@@ -256,7 +256,7 @@ func (g *memoryController) shrink(d knowledge.Decision, a *memoryInput) knowledg
 	over := limit-a.bounds.Max > stepGrain
 	switch {
 	case low > a.bounds.Max && over:
-		return because(d, knowledge.Because(knowledge.RuleMemoryFloor, float64(a.bounds.Max), float64(low)))
+		return because(d, a.floor(a.bounds.Max, low))
 	case !over && float64(target) > g.worth(a)*float64(limit):
 		switch {
 		case float64(a.want) > g.worth(a)*float64(limit) || low <= a.want:
@@ -264,8 +264,7 @@ func (g *memoryController) shrink(d knowledge.Decision, a *memoryInput) knowledg
 			return because(d, knowledge.Because(knowledge.RuleMemoryNotCalm, a.now.Sub(g.oomAt).Seconds(),
 				a.p.OOMProtect.Seconds()))
 		default:
-			return because(d, knowledge.Because(knowledge.RuleMemoryFloor, float64(a.want), float64(low),
-				float64(a.w.Reserved)))
+			return because(d, a.floor(a.want, low))
 		}
 		return because(d, knowledge.Because(knowledge.RuleSteady, float64(a.use), float64(limit)))
 	}
@@ -352,42 +351,6 @@ func (g *memoryController) notCalm(a *memoryInput) knowledge.Reason {
 	return knowledge.Reason{}
 }
 
-// first gives a container without a memory limit its first one.
-func (g *memoryController) first(d knowledge.Decision, a *memoryInput) knowledge.Decision {
-	watched := a.now.Sub(a.w.Since)
-	if why := a.blocked(); !why.IsZero() {
-		return because(d, why)
-	}
-	wait := a.p.ObserveFirst
-	switch {
-	case a.e.FirstMemory > 0: // its image is known, starts included
-		wait = min(wait, cutWindow)
-	case a.before > 0:
-		wait = min(wait, settleAfter)
-	}
-	if watched < wait {
-		return because(d, knowledge.Because(knowledge.RuleUnlimited, max(wait-watched, 0).Seconds()))
-	}
-	if protect := left(a.now, g.oomAt, a.p.OOMProtect); protect > 0 {
-		return because(d, knowledge.Because(knowledge.RuleMemoryNotCalm, a.now.Sub(g.oomAt).Seconds(),
-			a.p.OOMProtect.Seconds()))
-	}
-	// A first limit leaves the cache that is in use: whether it is missed shows in small steps.
-	low := max(a.least(), withMargin(a.w.WorkingSet, watched, a.p))
-	to := max(roundUp(max(a.want, low, a.e.FirstMemory, a.before), stepGrain), a.bounds.Min)
-	if low > a.bounds.Max {
-		return because(d, knowledge.Because(knowledge.RuleAtMax, float64(to), float64(a.bounds.Max)))
-	}
-	d.Verb, d.To = knowledge.Shrink, int64(min(to, a.bounds.Max))
-	if a.e.FirstMemory > 0 && watched < a.p.ObserveFirst {
-		return because(d, knowledge.Because(knowledge.RuleFirstImage, watched.Seconds(), float64(a.e.FirstMemory)))
-	}
-	if a.before > 0 {
-		return because(d, knowledge.Because(knowledge.RuleAsBefore, float64(a.before), watched.Seconds()))
-	}
-	return because(d, knowledge.Because(knowledge.RuleFirstLimit, watched.Seconds(), float64(a.use)))
-}
-
 func (g *memoryController) applied(now time.Time, d knowledge.Decision, grew bool) {
 	if grew {
 		g.raise.raised(now, d, g.grewAt)
@@ -400,10 +363,10 @@ func (g *memoryController) applied(now time.Time, d knowledge.Decision, grew boo
 
 // least is the lowest limit of a shrink: the use with a margin, since cgroup v1 refuses a
 // limit under use and v2 kills for it (runc #3509), and the peak of anonymous memory with a
-// margin. Shared memory that is mapped and not used yet, as PostgreSQL's buffers, is taken
-// faster than a limit can follow.
+// margin. Memory that is mapped and not used yet, as PostgreSQL's buffers or a Java heap, is taken
+// faster than a limit can follow; so is the first of a load after an idle time.
 func (a *memoryInput) least() knowledge.Bytes {
-	low := a.use + a.w.Reserved + knowledge.MemoryRoom(a.use)
+	low := a.use + a.w.Reserved + max(a.firstRoom(), knowledge.MemoryRoom(a.use))
 	if a.learned { // want includes the peak and its growth
 		return low
 	}

@@ -117,7 +117,13 @@ func TestReasonsOfAReduction(t *testing.T) {
 	b.p.Memory.Min, b.p.MemorySource = 32*mib, "default"
 	b.w.MemoryLimit, b.w.Hard, b.w.AnonPeak, b.w.WorkingSet = 40*mib, mib, mib, mib
 	d := b.memory()
-	expect(t, "to the policy's minimum", d, knowledge.Shrink, knowledge.RuleAtMin)
+	expect(t, "room for a load", d, knowledge.Hold, knowledge.RuleMemoryFloor)
+	if text := d.Reason.String(); text != "would be 9 MiB; 39 MiB above the use are left for a load to come" {
+		t.Errorf("room for a load: %s", text)
+	}
+	b.p.Memory.Min, b.w.MemoryLimit = 96*mib, 128*mib
+	expect(t, "to the policy's minimum", b.memory(), knowledge.Shrink, knowledge.RuleAtMin)
+	b.p.Memory.Min = 32 * mib
 	b.w.MemoryLimit, b.w.Hard = 1024*mib, 200*mib
 	if d := b.memory(); d.Reason.String() != "uses 200 MiB, and a margin of 64 MiB" {
 		t.Errorf("by the use: %s", d.Reason)

@@ -26,7 +26,7 @@ func signals(c *mape.ContainerStatus) []api.Signal {
 		{Name: "processes and threads", Value: float64(w.Pids), Unit: "count"},
 	}
 	if w.Reserved > 0 {
-		out = append(out, api.Signal{Name: "shared memory mapped, not used yet", Value: float64(w.Reserved), Unit: "bytes"})
+		out = append(out, api.Signal{Name: "buffers or heap mapped, not used yet", Value: float64(w.Reserved), Unit: "bytes"})
 	}
 	if c.Finding.TimeToFull > 0 {
 		full := c.Finding.TimeToFull.Seconds()
