@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
+	"regexp"
 	"strings"
 	"time"
 	"unicode"
@@ -192,11 +193,15 @@ func kindOf(status int, json bool, msg string) Kind {
 	return KindRefused
 }
 
+// tags are those of HTML, in which proxies write their refusals.
+var tags = regexp.MustCompile(`</?[A-Za-z][A-Za-z0-9]*( [^<>]*)?>`)
+
 // clean makes one bounded line without control characters of untrusted text.
 func clean(s string) string {
 	for _, p := range []string{"Error response from daemon: ", "error during connect: "} {
 		s = strings.TrimPrefix(s, p)
 	}
+	s = tags.ReplaceAllString(s, " ")
 	s = strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) || r == unicode.ReplacementChar {
 			return ' '

@@ -73,7 +73,7 @@ func refusedOnce(t *testing.T, fault dockertest.Fault, op, request string) {
 	named := func() bool {
 		return slices.ContainsFunc(c.Refusals(), func(s string) bool {
 			return strings.HasPrefix(s, request+": ") && strings.Contains(s, fmt.Sprint(fault.Status)) &&
-				strings.Contains(s, "allow "+request)
+				strings.Contains(s, "allow "+request) && !strings.Contains(s, "<")
 		})
 	}
 	if request != "" {

@@ -30,7 +30,7 @@ var ErrConflict = errors.New("node identity conflict")
 func (n *Node) loadKey(cfg config.Config) error {
 	id, made, err := trust.LoadKey(cfg.Node.DataDir)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrConfig, err)
+		return configFault(err)
 	}
 	if made {
 		n.log.Info().Str("id", string(id.ID())).Msg("new node identity: node.key in node.data_dir")

@@ -7,7 +7,6 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
-	"fmt"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -173,12 +172,12 @@ func (c fileCase) judged(t *testing.T, by string, warnings []string, err error) 
 // TestRow133DiskFault: row 133, a disk that is full or fails is no error of the configuration.
 func TestRow133DiskFault(t *testing.T) {
 	for _, cause := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EIO} {
-		err := fmt.Errorf("%w: %w", ErrConfig, &os.PathError{Op: "write", Path: "node.key", Err: cause})
-		if got := diskFault(err); !errors.Is(got, ErrDisk) || !errors.Is(got, cause) {
+		err := configFault(&os.PathError{Op: "write", Path: "node.key", Err: cause})
+		if got := diskFault(err); !errors.Is(got, ErrDisk) || !errors.Is(got, cause) || errors.Is(got, ErrConfig) {
 			t.Errorf("%v: %v", cause, got)
 		}
 	}
-	if err := diskFault(fmt.Errorf("%w: %w", ErrConfig, os.ErrNotExist)); errors.Is(err, ErrDisk) {
+	if err := diskFault(configFault(os.ErrNotExist)); errors.Is(err, ErrDisk) || !errors.Is(err, ErrConfig) {
 		t.Error(err)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -41,14 +42,26 @@ var (
 	ErrDisk = errors.New("the disk cannot be written; the start can be repeated when it can")
 )
 
-// diskFault marks an error whose cause is the disk, not the configuration.
+// diskFault marks an error whose cause is the disk.
 func diskFault(err error) error {
-	for _, cause := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EIO} {
-		if errors.Is(err, cause) {
-			return fmt.Errorf("%w: %w", ErrDisk, err)
-		}
+	if ofDisk(err) {
+		return fmt.Errorf("%w: %w", ErrDisk, err)
 	}
 	return err
+}
+
+func ofDisk(err error) bool {
+	return slices.ContainsFunc([]error{syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EIO},
+		func(cause error) bool { return errors.Is(err, cause) })
+}
+
+// configFault marks an error of the configuration or of a file that it names, unless its cause is
+// the disk.
+func configFault(err error) error {
+	if ofDisk(err) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrConfig, err)
 }
 
 // Validate checks a configuration and the files that it names, as a start does, and returns every value
@@ -181,7 +194,7 @@ func New(ctx context.Context, o Options) (n *Node, err error) {
 	n.cfg.Store(&cfg)
 	n.log = newLogger(cfg.Log, o.Out, o.Terminal)
 	if err = n.checkFiles(&cfg); err != nil {
-		return n, fmt.Errorf("%w\n%w", ErrConfig, err)
+		return n, configFault(err)
 	}
 	n.warnUnused(&cfg)
 	n.metrics = api.NewMetrics(o.Version)
@@ -196,7 +209,7 @@ func New(ctx context.Context, o Options) (n *Node, err error) {
 	n.openLoop(cfg)
 	keys, err := ops.OpenKeyRing(cfg.Cluster.KeyFile, cfg.Node.DataDir, n.log)
 	if err != nil {
-		return n, fmt.Errorf("%w: %w", ErrConfig, err)
+		return n, configFault(err)
 	}
 	if err = n.openOps(&cfg, keys); err != nil {
 		return n, err
@@ -216,7 +229,7 @@ func (n *Node) openServer(cfg config.Config) (err error) {
 		Log: n.log, Version: n.o.Version, Metrics: n.metrics,
 	})
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrConfig, err)
+		return configFault(err)
 	}
 	if err := n.server.Bind(); err != nil {
 		return err
@@ -234,7 +247,7 @@ func (n *Node) openServer(cfg config.Config) (err error) {
 func (n *Node) openOps(cfg *config.Config, keys *ops.KeyRing) error {
 	certificate, err := api.ReadCertificate(api.Options{TLSCert: cfg.API.TLSCert, TLSKey: cfg.API.TLSKey})
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrConfig, err)
+		return configFault(err)
 	}
 	about := ops.About{
 		Version: n.o.Version, Identity: n.identity, Started: n.started, Crashes: n.before.crashes,
