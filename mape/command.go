@@ -334,7 +334,7 @@ func (c *container) unknownOriginal() string {
 func (l *Loop) restoreLimit(
 	c *container, r knowledge.Resource, done func(knowledge.Record),
 ) (a execute.Admission, need bool) {
-	if !c.OriginalKept || c.Gone {
+	if !c.OriginalKept || c.Gone && c.Probe == nil {
 		return a, false
 	}
 	from, to, start := c.Limit(r), int64(c.Original.CPU), int64(c.Marks.Engine.CPU)

@@ -74,3 +74,21 @@ func TestRow110RefusedRequestHoldsNothing(t *testing.T) {
 		h.now = h.now.Add(time.Second)
 	}
 }
+
+// Row 107: the Engine does not know a container that runs: its limits in force are restored.
+func TestRow107RestoreOfOneThatIsMissing(t *testing.T) {
+	h := newHost(t, options{})
+	b := h.run("web", usual, nil)
+	h.pass(10 * time.Second)
+	was := b.kernel.CPU
+	c := h.container(b)
+	b.kernel.CPU, c.Window.Quota, c.Gone = 2*was, 2*was, true
+	c.Marks.Quota, c.Marks.QuotaSet, c.Original.CPU = 2*was, true, was
+	if a, need := h.loop.restoreLimit(c, knowledge.ResourceCPU, func(knowledge.Record) {}); !need || !a.Acted {
+		t.Errorf("%+v, needed: %v", a, need)
+	}
+	h.settle()
+	if b.kernel.CPU != was {
+		t.Errorf("in force %s", b.kernel.CPU)
+	}
+}
