@@ -161,7 +161,7 @@ func TestContractErrors(t *testing.T) {
 		{Execution, "POST /scale/vertical", vertical(`"resources":{"cpu":-1}`), 422, "resources.cpu"},
 		{Execution, "POST /scale/vertical", vertical(`"resources":{"cpu":0}`), 422, "resources.cpu"},
 		{Execution, "POST /scale/vertical", vertical(`"resources":{"cpu":1e300}`), 422, "resources.cpu"},
-		{Execution, "POST /scale/vertical", vertical(`"resources":{"cpu":1e999}`), 400, "JSON"},
+		{Execution, "POST /scale/vertical", vertical(`"resources":{"cpu":1e999}`), 422, "body.resources.cpu: must be a number that fits 64 bits"},
 		{Execution, "POST /scale/vertical", vertical(`"resources":{"cpu":1,"CPU":-5}`), 422, "cpu"},
 		{Execution, "POST /scale/vertical", vertical(`"resources":{"memory":-1}`), 422, "resources.memory"},
 		{Execution, "POST /scale/vertical", vertical(`"resources":{"memory":1.5}`), 422, "memory"},

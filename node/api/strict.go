@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -110,6 +111,9 @@ func wantedForm(b []byte, t reflect.Type) string {
 	case reflect.Bool:
 		return unless(b[0] == 't' || b[0] == 'f', "true or false")
 	case reflect.Float64:
+		if _, err := strconv.ParseFloat(string(b), 64); number && err != nil {
+			return "a number that fits 64 bits"
+		}
 		return unless(number, "a number")
 	case reflect.Int, reflect.Int64:
 		return unless(number && !bytes.ContainsAny(b, ".eE"), "a whole number")

@@ -31,6 +31,7 @@ func TestRow129Strict(t *testing.T) {
 		{Execution, scale, vertical(`{"memory":"1g"}`), 422, "resources.memory"},
 		{Execution, scale, vertical(`{"memory":1e30}`), 422, "resources.memory"},
 		{Execution, scale, vertical(`{"memory":268435456.0}`), 422, "resources.memory: must be a whole number"},
+		{Execution, scale, vertical(`{"cpu":1e400}`), 422, "resources.cpu: must be a number that fits 64 bits"},
 		{Execution, scale, vertical(`{"memory":1e9}`), 422, "resources.memory: must be a whole number"},
 		{Execution, scale, vertical(`{"cpu":true}`), 422, "resources.cpu: must be a number"},
 		{Execution, scale, `{"container_id":["web"],"direction":"up"}`, 422, "container_id: must be text"},
