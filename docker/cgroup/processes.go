@@ -13,8 +13,8 @@ import (
 const (
 	// processesMost bounds the processes whose names are read, mappedMost those whose maps are.
 	processesMost, mappedMost = 32, 8
-	// processesSize and mapsSize bound the files that are read for that.
-	processesSize, mapsSize = 1 << 20, 4 << 20
+	// mapsSize bounds the maps of a process.
+	mapsSize = 4 << 20
 	// heapBelow is the end of the addresses that a compressed pointer of Java reaches: where the
 	// heap begins below it, nothing else is mapped there.
 	heapBelow = 32 << 30
@@ -27,18 +27,19 @@ const (
 // as in proc(5)), and what one of them has mapped: such a mapping is made at the start and takes
 // memory when it is first used. It costs some files a process.
 func (c *Container) Processes() (names []string, mapped knowledge.Mapped) {
-	dir := cmp.Or(c.dirs[memory], c.dirs[cpu], c.dirs[cpuacct])
-	text, err := readBounded(filepath.Join(dir, "cgroup.procs"), processesSize)
-	if err != nil {
+	c.host.mu.Lock()
+	defer c.host.mu.Unlock()
+	text, err := c.host.slurp(cmp.Or(c.dirs[memory], c.dirs[cpu], c.dirs[cpuacct]), "cgroup.procs", false)
+	if err != nil || len(text) == 0 {
 		return nil, mapped
 	}
-	for i, pid := range strings.Fields(text) {
+	for i, pid := range strings.Fields(string(text)) {
 		if n, err := strconv.Atoi(pid); err != nil || n <= 0 || i >= processesMost {
 			break
 		}
 		proc := filepath.Join(c.host.root, "proc", pid)
-		if name, err := readBounded(filepath.Join(proc, "comm"), processesSize); err == nil {
-			names = append(names, strings.TrimSuffix(name, "\n"))
+		if name, err := c.host.slurp(proc, "comm", false); err == nil {
+			names = append(names, string(firstLine(name)))
 		}
 		if i < mappedMost {
 			if maps, err := readBounded(filepath.Join(proc, "maps"), mapsSize); err == nil {
