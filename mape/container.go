@@ -55,6 +55,7 @@ type reading struct {
 	slow        monitor.Slow
 	oom         oomEvent
 	used        time.Duration // CPU time at the reading before
+	couldRun    time.Time     // it was asked whether it can run
 	memory      part
 	throttle    part
 	begun       bool // the CPU time was read, the rest not yet

@@ -54,6 +54,7 @@ type host struct {
 // box is one container: what it wants, what it may, and its counters.
 type box struct {
 	cpuReads, memoryReads int
+	stoppedReads          int
 	h                     *host
 	c                     knowledge.Container
 	demand                float64 // cores
@@ -490,6 +491,7 @@ func (b *box) Read(s *knowledge.Sample, groups knowledge.Signals) error {
 		b.memoryReads++
 	}
 	if groups&knowledge.HasStopped != 0 {
+		b.stoppedReads++
 		s.Stopped = b.stopped
 		s.Have |= knowledge.HasStopped
 	}

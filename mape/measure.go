@@ -179,7 +179,7 @@ func (l *Loop) observe(now time.Time, c *container) {
 	if err != nil { // one file is invalid; the others are used
 		l.o.Meter.Rejected("unreadable")
 	}
-	c.notice()
+	c.notice(now)
 	if l.fold(c) && s.Have&knowledge.HasLimits != 0 {
 		l.exec.Compare(now, &c.Container)
 	}

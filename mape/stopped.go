@@ -6,12 +6,13 @@ import (
 	"github.com/effiscale/effiscale/knowledge"
 )
 
-// stoppedEvery is how often a container that cannot run is read.
+// stoppedEvery is how often a container that cannot run is read, and how often at most one
+// that uses no CPU time is asked whether it can.
 const stoppedEvery = time.Second
 
 // notice finds out whether the container could run since the reading before. The time in
 // which it could not is no evidence: rates begin again after it.
-func (c *container) notice() {
+func (c *container) notice(now time.Time) {
 	s, was := &c.reading.sample, c.Window.Stopped
 	still := s.CPUUsage == c.reading.used
 	c.reading.used = s.CPUUsage
@@ -19,7 +20,9 @@ func (c *container) notice() {
 	switch {
 	case c.State == knowledge.StatePaused:
 		c.Window.Stopped = knowledge.StopPaused
-	case still: // only what used no CPU time at all can have been stopped
+	case still && (was != knowledge.StopNone || now.Sub(c.reading.couldRun) >= stoppedEvery):
+		// Only what used no CPU time at all can have been stopped.
+		c.reading.couldRun = now
 		_ = c.Probe.Read(s, knowledge.HasStopped) // what cannot be read stops nothing
 		if s.Have&knowledge.HasStopped != 0 {
 			c.Window.Stopped = s.Stopped

@@ -85,3 +85,20 @@ func TestWaitingForMemoryGetsMore(t *testing.T) {
 	b.demand, b.anon, b.stopped = 0, 127*mib, knowledge.StopOOM
 	h.until(10*time.Second, "more memory", func() bool { return b.kernel.Memory > 128*mib })
 }
+
+// One that rests is asked each second whether it can run, also while it is read ten times as
+// often because a cut of it is watched.
+func TestStoppedIsReadSeldom(t *testing.T) {
+	h := newHost(t, options{})
+	b := h.run("web", knowledge.Limits{CPU: core, Memory: 512 * mib, MemorySwap: 512 * mib}, nil)
+	b.demand = 0.5
+	h.pass(2 * time.Minute)
+	b.demand = 0
+	cpu := b.kernel.CPU
+	h.until(10*time.Minute, "a cut of one that rests", func() bool { return b.kernel.CPU < cpu })
+	reads, stopped := b.cpuReads, b.stoppedReads
+	h.pass(20 * time.Second)
+	if reads, stopped = b.cpuReads-reads, b.stoppedReads-stopped; reads < 100 || stopped > 21 || stopped < 10 {
+		t.Errorf("asked %d times whether it can run, in %d readings", stopped, reads)
+	}
+}

@@ -253,7 +253,8 @@ func (h *Host) full(dir string, limit knowledge.Bytes) bool {
 // v2's memory.events.local and v1's memory.failcnt.
 type oomCounters struct {
 	began                bool
-	kills, tries, within uint64 // as the kernel counts them: of all levels, of its own limit, and inside
+	killsOn              bool            // by v1's memory.oom_control, as it was read last
+	kills, tries, within uint64          // as the kernel counts them: of all levels, of its own limit, and inside
 	tried                time.Time       // when a failure to meet the own limit was counted last
 	limit                knowledge.Bytes // v1: the own limit at the last reading
 	localTries           uint64
@@ -261,6 +262,9 @@ type oomCounters struct {
 	own, other           uint64 // kills
 	level                knowledge.OOMLevel
 }
+
+// setKills takes whether OOM kills are on from v1's memory.oom_control.
+func (o *oomCounters) setKills(b []byte) { o.killsOn = !isSet(b, "oom_kill_disable") }
 
 // local reads memory.events.local, after memory.events: evidence of the own limit, without
 // that of cgroups inside.

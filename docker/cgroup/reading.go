@@ -116,6 +116,7 @@ func (c *Container) parse(f file, b []byte, s *knowledge.Sample) error {
 			return parseEvents(b, s)
 		}
 		s.HighEvents = 0
+		c.oom.setKills(b)
 		return parseOOMControl(b, s)
 	case memoryLocal:
 		return c.oom.local(b, s)

@@ -4,7 +4,8 @@ import "github.com/effiscale/effiscale/knowledge"
 
 // readStopped reads whether the container's processes cannot run: its cgroup or one above is
 // frozen (as `docker pause` does it), or they wait for memory because OOM kills are off.
-// What cannot be read stops nothing.
+// What cannot be read stops nothing. That OOM kills are off is known from the newest reading of
+// the OOM counters, which are read whenever memory is full.
 func (c *Container) readStopped(s *knowledge.Sample) {
 	h := c.host
 	s.Stopped = knowledge.StopNone
@@ -19,11 +20,15 @@ func (c *Container) readStopped(s *knowledge.Sample) {
 			s.Stopped = knowledge.StopFrozen
 		}
 	}
-	if h.at[memory].v2 || c.dirs[memory] == "" || s.Stopped != knowledge.StopNone {
+	if h.at[memory].v2 || c.dirs[memory] == "" || s.Stopped != knowledge.StopNone || c.oom.killsOn {
 		return
 	}
 	b, err := h.slurp(c.dirs[memory], "memory.oom_control", false)
-	if err == nil && isSet(b, "oom_kill_disable") && isSet(b, "under_oom") {
+	if err != nil {
+		return
+	}
+	c.oom.setKills(b)
+	if !c.oom.killsOn && isSet(b, "under_oom") {
 		s.Stopped = knowledge.StopOOM
 	}
 }

@@ -57,3 +57,28 @@ func TestStopped(t *testing.T) {
 		})
 	}
 }
+
+// Whether OOM kills are off is read with the OOM counters: no container is asked for it each time.
+func TestStoppedKnowsWhetherKillsAreOff(t *testing.T) {
+	h := tree(t, "v1", Options{Driver: DriverCgroupfs})
+	file := "memory/docker/" + testID + "/memory.oom_control"
+	a := attachTo(t, h, knowledge.Container{ID: testID})
+	for i, c := range []struct {
+		text string
+		read knowledge.Signals
+		want knowledge.StopCause
+	}{
+		{"oom_kill_disable 0\nunder_oom 0\noom_kill 0\n", knowledge.HasStopped, knowledge.StopNone},
+		{"oom_kill_disable 1\nunder_oom 1\noom_kill 0\n", knowledge.HasStopped, knowledge.StopNone}, // not known yet
+		{"oom_kill_disable 1\nunder_oom 1\noom_kill 0\n", knowledge.HasStopped | knowledge.HasOOM, knowledge.StopOOM},
+		{"oom_kill_disable 1\nunder_oom 0\noom_kill 0\n", knowledge.HasStopped, knowledge.StopNone},
+		{"oom_kill_disable 1\nunder_oom 1\noom_kill 0\n", knowledge.HasStopped, knowledge.StopOOM},
+		{"oom_kill_disable 0\nunder_oom 1\noom_kill 0\n", knowledge.HasStopped, knowledge.StopNone},
+	} {
+		put(t, h, map[string]string{file: c.text})
+		var s knowledge.Sample
+		if err := a.Read(&s, c.read); err != nil || s.Stopped != c.want {
+			t.Errorf("%d: %s, want %s; %v", i, s.Stopped, c.want, err)
+		}
+	}
+}
