@@ -37,7 +37,7 @@ func (l *Loop) watchHost(now time.Time) {
 		}
 	}
 	h := &l.exec.Host
-	h.MemoryFree = l.set.memoryFree(l.o.Host.Memory, l.host.available, l.containers.order)
+	h.MemoryFree = l.set.memoryFree(now, l.o.Host.Memory, l.host.available, l.containers.order)
 	up, since, lastErr := l.o.Engine.State()
 	switch {
 	case up && !l.host.engineUp:
@@ -77,11 +77,9 @@ func (s *Settings) MemoryKept(total knowledge.Bytes) knowledge.Bytes {
 	return max(knowledge.Bytes(float64(total)*s.MemoryReserve), s.MemoryLeast)
 }
 
-// memoryFree is what is left of the host's memory budget: what it has, less the
-// reserve, less every limit and the use of those containers
-// without one, less what runs outside of containers. A limit of the whole host is none: a
-// restore of an unlimited container leaves one, because an update cannot take a limit away.
-func (s *Settings) memoryFree(total, available knowledge.Bytes, all []*container) knowledge.Bytes {
+// memoryFree is what is left of the host's memory budget: what it has, less the reserve, less
+// what containers may soon use, less what runs outside of containers.
+func (s *Settings) memoryFree(now time.Time, total, available knowledge.Bytes, all []*container) knowledge.Bytes {
 	promised, inside := knowledge.Bytes(0), knowledge.Bytes(0)
 	for _, c := range all {
 		if c.Probe == nil { // exited: it holds nothing
@@ -89,10 +87,13 @@ func (s *Settings) memoryFree(total, available knowledge.Bytes, all []*container
 		}
 		w := &c.track.Window
 		inside += w.WorkingSet
-		if w.MemoryLimit > 0 && w.MemoryLimit < total && c.Policy.Acts() {
-			promised += max(w.MemoryLimit, w.WorkingSet, c.Promised)
-		} else {
-			promised += w.WorkingSet
+		promised += w.WorkingSet
+		if w.MemoryLimit > 0 && c.Policy.Acts() {
+			soon := soonUsed(w.WorkingSet)
+			if now.Sub(c.Marks.LastOOM) < c.Policy.OOMProtect { // it was killed for less
+				soon = w.MemoryLimit
+			}
+			promised += max(min(w.MemoryLimit-w.WorkingSet, soon), c.Promised-w.WorkingSet, 0)
 		}
 	}
 	outside := knowledge.Bytes(0)
@@ -101,3 +102,8 @@ func (s *Settings) memoryFree(total, available knowledge.Bytes, all []*container
 	}
 	return total - s.MemoryKept(total) - outside - promised
 }
+
+// soonUsed is how much more a container that uses w may soon use within its limit: half as much
+// again and 64 MiB. A limit is no reservation: what is free below a much higher one is lent to
+// others, until its container uses it.
+func soonUsed(w knowledge.Bytes) knowledge.Bytes { return w/2 + 64*knowledge.MiB }

@@ -167,6 +167,38 @@ func TestALimitOfTheWholeHostPromisesNothing(t *testing.T) {
 	}
 }
 
+// High limits of containers that use little are no reservations: they do not keep another one from
+// the memory that is free, and count again as they are used.
+func TestUnusedMemoryLimitsCostNothing(t *testing.T) {
+	h := newHost(t, options{memory: 8 * gib, policy: func(p *knowledge.Policy) { p.Memory.Max = 4 * gib }})
+	var idle []*box
+	for i := range 3 {
+		b := h.run(fmt.Sprint("idle", i), knowledge.Limits{CPU: core, Memory: 4 * gib, MemorySwap: 4 * gib}, nil)
+		b.anon = 50 * mib
+		idle = append(idle, b)
+	}
+	b := h.run("web", usual, nil)
+	h.pass(5 * time.Second)
+	for range 60 {
+		b.anon = min(b.anon+8*mib, b.kernel.Memory-4*mib)
+		h.pass(time.Second)
+	}
+	if b.s.OOMKills > 0 || b.kernel.Memory < 500*mib {
+		t.Errorf("a limit of %s for %s, %d kills", b.kernel.Memory, b.anon, b.s.OOMKills)
+	}
+	for _, b := range idle {
+		b.anon, b.demand = min(3*gib, b.kernel.Memory-4*mib), 0.5
+	}
+	h.pass(30 * time.Second)
+	sum := knowledge.Bytes(0)
+	for _, b := range idle {
+		sum += b.kernel.Memory
+	}
+	if free := h.loop.exec.Host.MemoryFree; sum > 6*gib && free > 0 {
+		t.Errorf("free: %s", free)
+	}
+}
+
 // Row 66: a leak grows to its ceiling and no further; the host is asked no more.
 func TestALeakEndsAtItsCeiling(t *testing.T) {
 	h := newHost(t, options{policy: func(p *knowledge.Policy) { p.Memory.Max = gib }})
