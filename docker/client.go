@@ -64,11 +64,12 @@ type Client struct {
 
 // session is a client of the API version that the running Engine negotiated.
 type session struct {
-	c      *Client
-	api    *client.Client
-	mu     sync.Mutex     // guards what follows
-	host   knowledge.Host // CPUs 0: not read yet
-	engine string         // name and version of one that is not Docker's
+	c       *Client
+	api     *client.Client
+	version string         // of the Engine's API; the client's own may be older
+	mu      sync.Mutex     // guards what follows
+	host    knowledge.Host // CPUs 0: not read yet
+	engine  string         // name and version of one that is not Docker's
 }
 
 // operation is a kind of call: its name in metrics and errors.
@@ -274,6 +275,7 @@ func (c *Client) negotiate(ctx context.Context) (*session, error) {
 				ping.APIVersion, MinAPI)}
 	}
 	api.NegotiateAPIVersionPing(ping)
+	s.version = ping.APIVersion
 	c.access.mu.Lock()
 	c.access.checked = false // another Engine, or other rules
 	c.access.mu.Unlock()

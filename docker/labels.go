@@ -11,6 +11,7 @@ const (
 	labelComposeProject = "com.docker.compose.project"
 	labelComposeService = "com.docker.compose.service"
 	labelComposeOneoff  = "com.docker.compose.oneoff"
+	labelComposeReplace = "com.docker.compose.replace"
 	labelSwarmService   = "com.docker.swarm.service.name"
 	labelSwarmTask      = "com.docker.swarm.task.id"
 )

@@ -235,6 +235,21 @@ type ContainerSpec struct {
 	Network string // name or mode ("none", "host"); empty: the engine's default
 }
 
+// LabelAllow lists the dangers of a container that its user accepts.
+const LabelAllow = "effiscale.allow"
+
+// CloneSpec says how a replica differs from the container that is its template.
+type CloneSpec struct {
+	Name   string
+	Image  string // id, or digest on another host; empty: the template's, by id
+	Slot   int    // its number among the service's replicas
+	Labels map[string]string
+	// Allow holds what the template's label effiscale.allow accepts, such as "shared-volumes".
+	Allow []string
+	// Anonymous are volumes that have a name and belong to one container nevertheless.
+	Anonymous []string
+}
+
 // NetworkSpec is a network to create.
 type NetworkSpec struct {
 	Name       string
