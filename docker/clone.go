@@ -66,7 +66,9 @@ func (c *Client) Clone(ctx context.Context, template knowledge.ContainerID, spec
 
 // createRaw creates a container and connects it to networks. One that cannot be
 // connected is removed again.
-func (s *session) createRaw(ctx context.Context, name string, body []byte, more []attachment) (knowledge.ContainerID, error) {
+func (s *session) createRaw(ctx context.Context, name string, body []byte, more []attachment) (
+	knowledge.ContainerID, error,
+) {
 	answer, err := s.raw(ctx, http.MethodPost, "/containers/create?name="+url.QueryEscape(name), body)
 	if err != nil {
 		return "", err

@@ -86,8 +86,8 @@ func cloneBody(inspect []byte, o knowledge.CloneSpec, hostName string) (body []b
 	}
 	c.refuseIsolation()
 	name := strings.TrimPrefix(get[string](c, all, "Name"), "/")
-	err = errors.Join(c.patchConfig(all), c.patchHost(), c.patchVolumes(get[[]mountPoint](c, all, "Mounts")), c.patchNetworks(),
-		c.malformed)
+	mounts := get[[]mountPoint](c, all, "Mounts")
+	err = errors.Join(c.patchConfig(all), c.patchHost(), c.patchVolumes(mounts), c.patchNetworks(), c.malformed)
 	if err == nil && len(c.refused) > 0 {
 		err = &CloneError{Name: name, Fields: c.refused}
 	}
@@ -152,7 +152,7 @@ func (c *cloning) refuseIsolation() {
 		}
 	}
 	if len(get[[]object](c, c.host, "DeviceRequests")) > 0 {
-		c.refuse("HostConfig.DeviceRequests", "it uses a GPU or another requested device", "devices")
+		c.refuse("HostConfig.DeviceRequests", "it uses a GPU or another requested device", "gpu")
 	}
 	if from := get[[]string](c, c.host, "VolumesFrom"); len(from) > 0 {
 		c.refuse("HostConfig.VolumesFrom", "it writes to the volumes of "+strings.Join(from, ", "), "shared-volumes")
@@ -308,7 +308,8 @@ func bindTarget(bind string) string {
 
 // chosenByEngine are the fields of an endpoint that nobody asked for.
 var chosenByEngine = [...]string{
-	"NetworkID", "EndpointID", "Gateway", "IPAddress", "IPPrefixLen", "IPv6Gateway", "GlobalIPv6Address", "GlobalIPv6PrefixLen",
+	"NetworkID", "EndpointID", "Gateway", "IPAddress", "IPPrefixLen", "IPv6Gateway", "GlobalIPv6Address",
+	"GlobalIPv6PrefixLen",
 	"MacAddress", "DNSNames",
 }
 
@@ -318,7 +319,8 @@ func (c *cloning) patchNetworks() error {
 	networks := get[map[string]object](c, c.net, "Networks")
 	mode := get[string](c, c.host, "NetworkMode")
 	for _, name := range slices.Sorted(maps.Keys(networks)) {
-		if name == "host" || name == "none" || name == "bridge" && (mode == "" || mode == "default" || mode == name) {
+		bridge := name == "bridge" && (mode == "" || mode == "default" || mode == name)
+		if name == "host" || name == "none" || bridge {
 			continue
 		}
 		e := networks[name]

@@ -112,7 +112,7 @@ func TestCloneNamesEveryField(t *testing.T) {
 	}
 	want := []string{
 		"HostConfig.Privileged privileged", "HostConfig.IpcMode ", "HostConfig.PidMode host-pid",
-		"HostConfig.DeviceRequests devices", "HostConfig.VolumesFrom shared-volumes", "Config.MacAddress mac-address",
+		"HostConfig.DeviceRequests gpu", "HostConfig.VolumesFrom shared-volumes", "Config.MacAddress mac-address",
 		"Config.Hostname ", "HostConfig.Links ", "Mounts shared-volumes",
 		"NetworkSettings.Networks.shop.IPAMConfig static-address",
 	}

@@ -160,10 +160,10 @@ func (c *Client) classify(op operation, id string, x *exchange, err error) *Erro
 		e.early = x.waited() < x.enough
 		e.Message = fmt.Sprintf("no answer within %s", x.waited().Round(100*time.Millisecond))
 	case status == 0 && errors.Is(x.dialErr(), fs.ErrPermission):
-		e.Kind, e.Message, e.cause, e.unsent = KindPermission, c.permissionHelp(), fs.ErrPermission, true
+		e.Kind, e.Message, e.cause, e.unsent = KindPermission, permissionHelp(c.address), fs.ErrPermission, true
 	case status == 0:
 		e.unsent = x.dialErr() != nil
-		e.Kind, e.Message = KindUnreachable, clean(c.dialHelp(x.dialErr(), err))
+		e.Kind, e.Message = KindUnreachable, clean(dialHelp(c.address, x.dialErr(), err))
 	case refusedStatus(op.name, status, x.json.Load(), err.Error()):
 		e.Kind, e.Message = KindDenied, c.current().deniedText(op.name, status, e.Message)
 	default:

@@ -158,10 +158,10 @@ func parseHost(host string) (network, address string, err error) {
 }
 
 // permissionHelp names the socket's group and how to get access.
-func (c *Client) permissionHelp() string {
+func permissionHelp(address string) string {
 	var st syscall.Stat_t
-	if err := syscall.Stat(c.address, &st); err != nil {
-		return fmt.Sprintf("permission denied on %s: run effiscale as root, or give its user access to that path", c.address)
+	if err := syscall.Stat(address, &st); err != nil {
+		return fmt.Sprintf("permission denied on %s: run effiscale as root, or give its user access to that path", address)
 	}
 	gid := strconv.FormatUint(uint64(st.Gid), 10)
 	group := gid
@@ -170,20 +170,20 @@ func (c *Client) permissionHelp() string {
 	}
 	return fmt.Sprintf("permission denied on %s, which belongs to group %s (gid %s, mode %04o): run effiscale as root, "+
 		"or add its user to that group (in the unit: SupplementaryGroups=%s) and restart",
-		c.address, group, gid, st.Mode&0o7777, group)
+		address, group, gid, st.Mode&0o7777, group)
 }
 
 // dialHelp is why there is no connection, and what to do.
-func (c *Client) dialHelp(dial, err error) string {
+func dialHelp(address string, dial, err error) string {
 	switch {
 	case errors.Is(dial, fs.ErrNotExist):
-		return fmt.Sprintf("%s does not exist: is the Docker Engine installed and running?", c.address)
+		return fmt.Sprintf("%s does not exist: is the Docker Engine installed and running?", address)
 	case errors.Is(dial, syscall.ECONNREFUSED):
-		return fmt.Sprintf("connection refused at %s: is the Docker Engine running?", c.address)
+		return fmt.Sprintf("connection refused at %s: is the Docker Engine running?", address)
 	case dial != nil:
 		return dial.Error()
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, os.ErrClosed):
-		return fmt.Sprintf("the connection to %s was closed before an answer", c.address)
+		return fmt.Sprintf("the connection to %s was closed before an answer", address)
 	}
 	return err.Error()
 }

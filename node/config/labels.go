@@ -44,7 +44,10 @@ func plainLabels() []label {
 // ownLabels are written by EffiScale itself; their values are opaque.
 func ownLabels() []string { return []string{"clone-of", "slot", "epoch", "created-by", "demo"} }
 
-func dangers() []string { return []string{"gpu", "runtime", "swarm", "shared-volumes", "privileged"} }
+func dangers() []string {
+	return []string{"gpu", "runtime", "swarm", "shared-volumes", "privileged", "host-pid", "host-ipc", "mac-address",
+		"static-address"}
+}
 
 const (
 	// maxLabel bounds the value of a label; the longest that means anything has
