@@ -115,7 +115,7 @@ func TestCloneIsEqual(t *testing.T) {
 	if len(tried) < 55 {
 		t.Errorf("%d flags of docker create are tried", len(tried))
 	}
-	const sets = 25
+	const sets = 15
 	source := rand.New(rand.NewPCG(1, uint64(os.Getpid())))
 	made := 0
 	for i := range sets {
