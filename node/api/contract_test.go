@@ -75,11 +75,20 @@ func TestContract(t *testing.T) {
 			sameJSON(t, body, c.want)
 		})
 	}
+	// Clients of the original service multiply a limit by 1.5 and send what they get.
+	for _, memory := range []string{"268435456.0", "2.68435456e8", "268435456.9"} {
+		if status, body := h.ask(t, Execution, "POST", "/scale/vertical",
+			`{"container_id":"web","direction":"up","resources":{"memory":`+memory+`}}`); status != 200 {
+			t.Errorf("memory %s: %d %s", memory, status, body)
+		}
+	}
+	float := ScaleRequest{Container: "web", Direction: "up", Memory: 256 << 20, By: "api 127.0.0.1"}
 	want := []ScaleRequest{
 		{Container: "web", Direction: "up", By: "api 127.0.0.1"},
 		{Container: "web", Direction: "down", By: "api 127.0.0.1"},
 		{Container: "web", Direction: "down", Memory: 256 << 20, By: "api 127.0.0.1"},
 		{Container: "web", Direction: "up", CPU: 1.5, Memory: 256 << 20, By: "api 127.0.0.1"},
+		float, float, float,
 	}
 	if got := fmt.Sprint(h.d.scales); got != fmt.Sprint(want) {
 		t.Errorf("the daemon was asked %s, want %v", got, want)
@@ -164,7 +173,7 @@ func TestContractErrors(t *testing.T) {
 		{Execution, "POST /scale/vertical", vertical(`"resources":{"cpu":1e999}`), 422, "body.resources.cpu: must be a number that fits 64 bits"},
 		{Execution, "POST /scale/vertical", vertical(`"resources":{"cpu":1,"CPU":-5}`), 422, "cpu"},
 		{Execution, "POST /scale/vertical", vertical(`"resources":{"memory":-1}`), 422, "resources.memory"},
-		{Execution, "POST /scale/vertical", vertical(`"resources":{"memory":1.5}`), 422, "memory"},
+		{Execution, "POST /scale/vertical", vertical(`"resources":{"memory":0.5}`), 422, "memory"},
 		{Execution, "POST /scale/vertical", vertical(`"resources":{"memory":9223372036854775808}`), 422, "resources.memory"},
 		{Execution, "POST /scale/vertical", `{"container_id":"../../etc","direction":"up"}`, 400, "not a container"},
 		{Execution, "POST /scale/vertical", `{"container_id":"nobody","direction":"up"}`, 404, "nobody"},
@@ -283,6 +292,23 @@ func TestContractIdempotencyKey(t *testing.T) {
 		t.Errorf("status %d", status)
 	}
 	isProblem(t, body, "Idempotency-Key")
+	asked := len(h.d.asked())
+	for keys, says := range map[string]string{
+		"Idempotency-Key: k3\r\nIdempotency-Key: k4\r\n": "Idempotency-Key: is given 2 times",
+		"Idempotency-Key: k3\r\nidempotency-key: k3\r\n": "Idempotency-Key: is given 2 times",
+		"Idempotency-Key:\r\n":                           "Idempotency-Key: is empty",
+	} {
+		const up = `{"container_id":"web","direction":"up"}`
+		status, body := h.raw(t, Execution, fmt.Sprintf("POST /scale/vertical HTTP/1.1\r\nHost: %s\r\n"+
+			"Content-Type: application/json\r\n%sContent-Length: %d\r\n\r\n%s", h.Addr(Execution), keys, len(up), up))
+		if status != 422 {
+			t.Errorf("%q: status %d", keys, status)
+		}
+		isProblem(t, body, says)
+	}
+	if n := len(h.d.asked()); n != asked {
+		t.Errorf("the daemon was asked %d times, want %d", n, asked)
+	}
 }
 
 // TestOpenAPI holds the description of each service against a golden file.

@@ -8,11 +8,12 @@ import (
 )
 
 // resources are the limits that a client asks for; null leaves one alone. The
-// bounds are knowledge.MaxCPU and knowledge.MaxBytes.
+// bounds are knowledge.MaxCPU and knowledge.MaxBytes. Memory is any number: clients of the
+// original service send a limit times 1.5. A float64 is exact up to 8 PiB.
 type resources struct {
 	_      struct{} `nullable:"true" additionalProperties:"false"`
 	CPU    *float64 `json:"cpu,omitempty" exclusiveMinimum:"0" maximum:"4096" doc:"Cores"`
-	Memory *int64   `json:"memory,omitempty" exclusiveMinimum:"0" maximum:"1125899906842624" doc:"Bytes"`
+	Memory *float64 `json:"memory,omitempty" minimum:"1" maximum:"1125899906842624" doc:"Bytes; a fraction is cut off"`
 }
 
 type verticalIn struct {
@@ -66,7 +67,7 @@ func (e execution) vertical(ctx context.Context, in *verticalIn) (scaled, error)
 			q.CPU = *r.CPU
 		}
 		if r.Memory != nil {
-			q.Memory = *r.Memory
+			q.Memory = int64(*r.Memory)
 		}
 		if q.CPU == 0 && q.Memory == 0 {
 			return scaled{}, Errorf(KindInvalid, "body.resources: is empty: give cpu (cores), memory (bytes) or both, "+

@@ -268,10 +268,12 @@ func admitBody(a *answer, r *http.Request) (*http.Request, *problem) {
 		return nil, refuse(http.StatusBadRequest, "cannot read the body: "+err.Error())
 	}
 	if len(b) > 0 {
-		kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-		if err != nil || kind != "application/json" || r.Header.Get("Content-Encoding") != "" {
+		kind, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+		charset := strings.ToLower(params["charset"])
+		if err != nil || kind != "application/json" || r.Header.Get("Content-Encoding") != "" ||
+			charset != "" && charset != "utf-8" && charset != "utf8" {
 			return nil, refuse(http.StatusUnsupportedMediaType,
-				"the body must be JSON, uncompressed, with the header Content-Type: application/json")
+				"the body must be JSON in UTF-8, uncompressed, with the header Content-Type: application/json")
 		}
 	}
 	r.Body = body{bytes.NewReader(b), b}

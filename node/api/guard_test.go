@@ -390,7 +390,10 @@ func TestRow56Browser(t *testing.T) {
 		}
 		isProblem(t, said, "browser")
 	}
-	for _, kind := range []string{"text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""} {
+	for _, kind := range []string{
+		"text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "",
+		"application/json; charset=iso-8859-1", "application/json; charset=UTF-16", "application/json; charset=",
+	} {
 		if status, _ := h.ask(t, Execution, "POST", "/scale/vertical", body, "Content-Type", kind); status != 415 {
 			t.Errorf("Content-Type %q: status %d", kind, status)
 		}
@@ -401,9 +404,11 @@ func TestRow56Browser(t *testing.T) {
 	if got := h.d.asked(); len(got) > 0 {
 		t.Errorf("the daemon was asked %v", got)
 	}
-	if status, _ := h.ask(t, Execution, "POST", "/scale/vertical", body, "Content-Type",
-		"application/json; charset=utf-8"); status != 200 {
-		t.Errorf("status %d", status)
+	for _, charset := range []string{"utf-8", "UTF-8", `"utf-8"`, "utf8"} {
+		if status, _ := h.ask(t, Execution, "POST", "/scale/vertical", body, "Content-Type",
+			"application/json; charset="+charset); status != 200 {
+			t.Errorf("charset %s: status %d", charset, status)
+		}
 	}
 	req, _ := http.NewRequestWithContext(t.Context(), "GET", "http://"+h.Addr(Execution)+"/history/web", nil)
 	req.Header.Set("Origin", "http://evil.example")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -85,6 +86,16 @@ func wire(err error) *problem {
 	return refuse(statusOf(kind), detail)
 }
 
+// plainBound prints a bound at the end of a message as the API takes it: huma prints 2.6784e+06.
+func plainBound(message string) string {
+	at := strings.LastIndexByte(message, ' ') + 1
+	v, err := strconv.ParseFloat(message[at:], 64)
+	if err != nil || !strings.Contains(message[at:], "e+") {
+		return message
+	}
+	return message[:at] + strconv.FormatFloat(v, 'f', -1, 64)
+}
+
 // plainProblems turns the errors that huma makes itself into problems: the same
 // one key, with the fields that are wrong named in its text.
 func plainProblems(ctx huma.Context, _ string, v any) (any, error) {
@@ -96,7 +107,7 @@ func plainProblems(ctx huma.Context, _ string, v any) (any, error) {
 	var fields []string
 	for _, e := range m.Errors {
 		if e != nil {
-			fields = append(fields, strings.TrimPrefix(e.Location+": ", ": ")+e.Message)
+			fields = append(fields, strings.TrimPrefix(e.Location+": ", ": ")+plainBound(e.Message))
 		}
 	}
 	detail := m.Detail

@@ -2,7 +2,9 @@ package api
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
+	"net/http"
 	"net/url"
 	"reflect"
 	"slices"
@@ -147,21 +149,41 @@ func strictQuery(raw string, allowed []string) error {
 			return Errorf(KindInvalid, "query.%s: unknown parameter; %s", bare(name), allowedText(allowed))
 		case len(values) > 1:
 			return Errorf(KindInvalid, "query.%s: is given %d times", name, len(values))
+		case values[0] == "":
+			return Errorf(KindInvalid, "query.%s: is empty", name)
 		}
 	}
 	return nil
 }
 
-// strictly checks the names in query and body of a typed call, before huma reads their values.
+// strictHeader checks the headers that a call takes: huma takes the first of several, and an
+// empty one for none.
+func strictHeader(header http.Header, name string) error {
+	values := header.Values(name)
+	switch {
+	case len(values) > 1:
+		return Errorf(KindInvalid, "%s: is given %d times", name, len(values))
+	case len(values) == 1 && values[0] == "":
+		return Errorf(KindInvalid, "%s: is empty", name)
+	}
+	return nil
+}
+
+// strictly checks the names in query, headers and body of a typed call, before huma reads
+// their values.
 func strictly[In any](ctx huma.Context, next func(huma.Context)) {
 	r, w := humago.Unwrap(ctx)
 	var allowed []string
+	var err error
 	for _, p := range ctx.Operation().Parameters {
-		if p.In == "query" {
+		switch p.In {
+		case "query":
 			allowed = append(allowed, p.Name)
+		case "header":
+			err = cmp.Or(err, strictHeader(r.Header, p.Name))
 		}
 	}
-	err := strictQuery(r.URL.RawQuery, allowed)
+	err = cmp.Or(err, strictQuery(r.URL.RawQuery, allowed))
 	if err == nil && !isRead(r) {
 		body := reflect.TypeFor[struct{}]()
 		if f, ok := reflect.TypeFor[In]().FieldByName("Body"); ok {
