@@ -23,6 +23,8 @@ type ContainerStatus struct {
 	Paused      knowledge.Pause
 	AttachError string // why it is not measured; empty: it is
 	Measured    bool
+	// Statistics: its samples are the Engine's statistics, not the kernel's files.
+	Statistics bool
 	Kills       uint64 // OOM kills that were seen
 	Busy        bool   // an action is in progress
 	Ending      Ending
@@ -81,7 +83,7 @@ func (l *Loop) summary() Summary {
 func (c *container) status(now time.Time) ContainerStatus {
 	v := ContainerStatus{
 		Container: c.Container, Planned: c.planned, AttachError: c.reading.attachError,
-		Measured: c.Probe != nil, Kills: c.track.Kills(), Busy: c.InFlight, Watching: c.Watched(now),
+		Measured: c.Probe != nil, Statistics: c.Probe != nil && c.reading.source != nil, Kills: c.track.Kills(), Busy: c.InFlight, Watching: c.Watched(now),
 		Ahead: c.service.Ahead(&c.Policy), Runtime: c.reading.life.runtime,
 		StartLimit: c.reading.life.limit,
 		Ending:     c.ending(now),

@@ -44,6 +44,9 @@ func TestLimitsWithoutKernelFiles(t *testing.T) {
 		}
 		return true
 	})
+	if u, _ := r.unit(both); !u.Statistics {
+		t.Error("the Engine's statistics are not named as its source")
+	}
 	if u, _ := r.unit(both); u.Window.Quota != limits.CPU || u.Window.MemoryLimit != limits.Memory {
 		t.Errorf("limits %s and %s, want those of the record", u.Window.Quota, u.Window.MemoryLimit)
 	}

@@ -12,6 +12,9 @@ import (
 // conditions are statements about a container, in the form of Kubernetes conditions.
 func conditions(c *mape.ContainerStatus, source string, now time.Time) []api.Condition {
 	fresh := c.Finding.Quality == knowledge.QualityGood
+	if c.Statistics && !strings.HasPrefix(source, "engine stats") { // else it has the cause
+		source = "engine stats: " + hiddenGroup
+	}
 	freshWhy := "last sample " + now.Sub(c.Window.At).Round(100*time.Millisecond).String() + " ago, " + source
 	if !fresh {
 		freshWhy = c.Finding.Reason.String()

@@ -24,7 +24,7 @@ type Daemon struct {
 	Machine  knowledge.Host // as the Engine describes it
 	Cgroup   string         // version of the cgroup file system; "": cannot be read
 	Actuator string
-	Source   string // of the samples
+	Source   string // of the samples, where a container's control group is visible
 
 	Store       string // why the knowledge file is degraded; "": it is not
 	StoreOpened string // what happened to the knowledge file at the start; "": nothing
@@ -68,6 +68,7 @@ func Status(
 	s.Summary.DriftRepaired = sum.Repaired
 	s.Summary.SavedCPU, s.Summary.SavedMemory = Saved(containers)
 	addProblems(&s, d, containers, sum, now)
+	addSources(&s, d, containers)
 	addLost(&s, containers)
 	return s
 }
@@ -184,9 +185,6 @@ func addProblems(
 		degrade(s, api.ProblemCrashes,
 			"safe mode: %d crashes within five minutes; limits are not changed. Read the log, then restart the service",
 			d.Crashes)
-	}
-	if d.Cgroup == "" {
-		degrade(s, api.ProblemSamples, "samples come from %s", d.Source)
 	}
 	for _, text := range d.Disagreements {
 		AddProblem(s, api.ProblemLabel, text)

@@ -64,6 +64,44 @@ func addFullHost(s *api.Status, containers []mape.ContainerStatus, sum *mape.Sum
 	}
 }
 
+// addSources tells where the samples come from: a control group file system that can be read need
+// not be that in which the containers are.
+func addSources(s *api.Status, d *Daemon, containers []mape.ContainerStatus) {
+	if d.Cgroup == "" {
+		degrade(s, api.ProblemSamples, "samples come from %s", d.Source)
+		return
+	}
+	var managed []string
+	measured, statistics := 0, 0
+	for i := range containers {
+		c := &containers[i]
+		if c.Measured {
+			measured++
+		}
+		if c.Statistics {
+			statistics++
+		}
+		if c.Statistics && c.Policy.Managed {
+			managed = append(managed, c.Container.Name)
+		}
+	}
+	switch {
+	case statistics == 0:
+	case statistics == measured:
+		s.Node.Source = "engine stats"
+	default:
+		s.Node.Source = fmt.Sprintf("%s, of %d of %d containers from engine stats", d.Source, statistics, measured)
+	}
+	if len(managed) > 0 {
+		degrade(s, api.ProblemSamples, "samples of %s come from the Engine's statistics, slower and coarser: %s",
+			list(managed), hiddenGroup)
+	}
+}
+
+// hiddenGroup is why a container is measured by the Engine's statistics, and what to do.
+const hiddenGroup = "no control group of the container is visible to the daemon; mount the host's /sys/fs/cgroup and use " +
+	"the host's PID namespace where the daemon runs"
+
 // shortOfCPU names the managed containers that want more CPU than the host has left for them.
 func shortOfCPU(containers []mape.ContainerStatus) (names []string) {
 	for i := range containers {

@@ -39,6 +39,45 @@ func TestFullHost(t *testing.T) {
 	}
 }
 
+// TestSources: a host whose control groups can be read says so of the containers that are there,
+// and names those that are measured by the Engine's statistics (row 136).
+func TestSources(t *testing.T) {
+	for _, c := range []struct {
+		hidden, shown string // the containers
+		source, says  string
+		degraded      bool
+	}{
+		{"", "web db", "kernel files", "", false},
+		{"web db", "", "engine stats", "samples of db, web come from the Engine's statistics", true},
+		{"web", "db cache", "kernel files, of 1 of 3 containers from engine stats",
+			"samples of web come from the Engine's statistics", true},
+		{"foreign", "web", "kernel files, of 1 of 2 containers from engine stats", "", false},
+	} {
+		var all []mape.ContainerStatus
+		for _, name := range strings.Fields(c.hidden + " " + c.shown) {
+			u := steady(name)
+			u.Statistics = strings.Contains(c.hidden, name)
+			u.Policy.Managed = name != "foreign"
+			all = append(all, *u)
+		}
+		s := Status(daemon(), all, &mape.Summary{Ready: true}, nil, now)
+		if s.Node.Source != c.source || s.Degraded != c.degraded || (s.ProblemKinds[api.ProblemSamples] > 0) != c.degraded ||
+			!strings.Contains(strings.Join(s.Problems, "\n"), c.says) {
+			t.Errorf("%+v: samples from %q, degraded %t: %q", c, s.Node.Source, s.Degraded, s.Problems)
+		}
+	}
+	for source, want := range map[string]string{
+		"kernel files":                  "engine stats: no control group",
+		"engine stats: no cgroup found": "engine stats: no cgroup found",
+	} {
+		u := steady("web")
+		u.Statistics = true
+		if got := conditions(u, source, now)[2].Message; !strings.Contains(got, want) || strings.Contains(got, "kernel files") {
+			t.Errorf("source %q: %q", source, got)
+		}
+	}
+}
+
 // TestBusyHost: a full CPU degrades the host only when it denies a managed container what it
 // wants, for minutes (row 139).
 func TestBusyHost(t *testing.T) {
