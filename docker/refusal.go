@@ -41,6 +41,9 @@ var endpoints = map[string]endpoint{
 	opEvents.name:       {"GET /events", "starts and exits are seen at the next listing (monitor.list_every)"},
 }
 
+// withoutGroups is why updates are not sent to an Engine with the cgroup driver none.
+const withoutGroups = "the Engine runs without control groups (rootless, cgroup driver none) and ignores limits"
+
 const (
 	updateRequest  = "POST /containers/ID/update"
 	nothingChanged = "containers are observed, and no limit is changed"
@@ -192,7 +195,7 @@ func (a *access) checkUpdates(ctx context.Context, s *session) {
 	driver := s.host.CgroupDriver
 	s.mu.Unlock()
 	if driver == "none" {
-		why = "the Engine runs without control groups (rootless, cgroup driver none) and ignores limits"
+		why = withoutGroups
 	} else {
 		cctx, x := withExchange(ctx, otherBound)
 		_, err := s.api.ContainerUpdate(cctx, noContainer, container.UpdateConfig{})
@@ -210,6 +213,21 @@ func (a *access) checkUpdates(ctx context.Context, s *session) {
 	a.set(endpoints[opUpdateCPU.name], why)
 }
 
+// unsupported is between the name of a foreign engine and the request that it does not have.
+const unsupported = " does not support "
+
+// Remedy is what to do about one of Refusals.
+func Remedy(refusal string) string {
+	request, why, _ := strings.Cut(refusal, ": ")
+	switch {
+	case strings.Contains(why, unsupported+request+" (HTTP "):
+		return "nothing can be allowed: this engine does not have the call; run what needs it with the Docker Engine"
+	case strings.HasPrefix(why, withoutGroups):
+		return "run the Engine as root, or rootless with systemd on cgroup v2, so that it applies limits"
+	}
+	return "allow the request; `effiscale help failures` lists what is needed"
+}
+
 // deniedText is what was refused, and what to allow.
 func (s *session) deniedText(op string, status int, message string) string {
 	request := op
@@ -219,7 +237,7 @@ func (s *session) deniedText(op string, status int, message string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.engine != "" { // it is no Docker Engine, and does not have it
-		return fmt.Sprintf("%s does not support %s (HTTP %d): %s", s.engine, request, status, message)
+		return fmt.Sprintf("%s%s%s (HTTP %d): %s", s.engine, unsupported, request, status, message)
 	}
 	return fmt.Sprintf("refused with HTTP %d by %s, its authorization plugin or a proxy: %s; allow %s",
 		status, s.c.host, message, request)

@@ -83,7 +83,8 @@ func (l *Loop) summary() Summary {
 func (c *container) status(now time.Time) ContainerStatus {
 	v := ContainerStatus{
 		Container: c.Container, Planned: c.planned, AttachError: c.reading.attachError,
-		Measured: c.Probe != nil, Statistics: c.Probe != nil && c.reading.source != nil, Kills: c.track.Kills(), Busy: c.InFlight, Watching: c.Watched(now),
+		Measured: c.Probe != nil, Statistics: c.Probe != nil && c.reading.source != nil,
+		Kills: c.track.Kills(), Busy: c.InFlight, Watching: c.Watched(now),
 		Ahead: c.service.Ahead(&c.Policy), Runtime: c.reading.life.runtime,
 		StartLimit: c.reading.life.limit,
 		Ending:     c.ending(now),

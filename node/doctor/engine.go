@@ -118,7 +118,7 @@ func inspect(
 func checkRequests(c *docker.Client) (checks []api.Check) {
 	for _, r := range c.Refusals() {
 		checks = append(checks, api.Check{Name: "engine requests", Severity: "warning", Detail: r,
-			Remedy: "allow the request; `effiscale help failures` lists what is needed"})
+			Remedy: docker.Remedy(r)})
 	}
 	if len(checks) == 0 {
 		checks = append(checks, verdict("engine requests", "warning", nil, "allowed", ""))

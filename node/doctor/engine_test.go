@@ -96,7 +96,8 @@ func TestDoctorOfRefusals(t *testing.T) {
 		dockertest.Stats: "GET /containers/ID/stats",
 	} {
 		checks := ask(dockertest.Options{}, op)
-		if !checks[0].OK || len(checks) != 2 || checks[1].OK || !strings.HasPrefix(checks[1].Detail, request) {
+		if !checks[0].OK || len(checks) != 2 || checks[1].OK || !strings.HasPrefix(checks[1].Detail, request) ||
+			!strings.Contains(checks[1].Remedy, "allow the request") {
 			t.Errorf("%s: %+v", op, checks)
 		}
 	}
@@ -105,8 +106,13 @@ func TestDoctorOfRefusals(t *testing.T) {
 	}
 	checks := ask(dockertest.Options{Podman: true}, "")
 	if !strings.Contains(checks[0].Detail, "Podman Engine") || len(checks) != 2 ||
-		!strings.Contains(checks[1].Detail, "no limit is changed") {
+		!strings.Contains(checks[1].Detail, "no limit is changed") ||
+		!strings.Contains(checks[1].Remedy, "does not have the call") {
 		t.Errorf("Podman: %+v", checks)
+	}
+	checks = ask(dockertest.Options{Driver: "none"}, "")
+	if len(checks) != 2 || !strings.Contains(checks[1].Remedy, "run the Engine as root") {
+		t.Errorf("rootless: %+v", checks)
 	}
 }
 

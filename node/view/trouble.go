@@ -99,8 +99,8 @@ func addSources(s *api.Status, d *Daemon, containers []mape.ContainerStatus) {
 }
 
 // hiddenGroup is why a container is measured by the Engine's statistics, and what to do.
-const hiddenGroup = "no control group of the container is visible to the daemon; mount the host's /sys/fs/cgroup and use " +
-	"the host's PID namespace where the daemon runs"
+const hiddenGroup = "no control group of the container is visible to the daemon; mount the host's /sys/fs/cgroup and " +
+	"use the host's PID namespace where the daemon runs"
 
 // shortOfCPU names the managed containers that want more CPU than the host has left for them.
 func shortOfCPU(containers []mape.ContainerStatus) (names []string) {

@@ -61,8 +61,8 @@ func TestSources(t *testing.T) {
 			all = append(all, *u)
 		}
 		s := Status(daemon(), all, &mape.Summary{Ready: true}, nil, now)
-		if s.Node.Source != c.source || s.Degraded != c.degraded || (s.ProblemKinds[api.ProblemSamples] > 0) != c.degraded ||
-			!strings.Contains(strings.Join(s.Problems, "\n"), c.says) {
+		if s.Node.Source != c.source || s.Degraded != c.degraded ||
+			(s.ProblemKinds[api.ProblemSamples] > 0) != c.degraded || !strings.Contains(strings.Join(s.Problems, "\n"), c.says) {
 			t.Errorf("%+v: samples from %q, degraded %t: %q", c, s.Node.Source, s.Degraded, s.Problems)
 		}
 	}
@@ -72,7 +72,8 @@ func TestSources(t *testing.T) {
 	} {
 		u := steady("web")
 		u.Statistics = true
-		if got := conditions(u, source, now)[2].Message; !strings.Contains(got, want) || strings.Contains(got, "kernel files") {
+		if got := conditions(u, source, now)[2].Message; !strings.Contains(got, want) ||
+			strings.Contains(got, "kernel files") {
 			t.Errorf("source %q: %q", source, got)
 		}
 	}
