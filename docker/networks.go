@@ -2,6 +2,7 @@ package docker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
@@ -62,11 +63,16 @@ func (c *Client) ConnectNetwork(ctx context.Context, name string, id knowledge.C
 	})
 }
 
+// ErrNoNetwork is the cause of an error about a container without a network, as an Engine without
+// a bridge makes it.
+var ErrNoNetwork = errors.New("no network")
+
 // Endpoints are the addresses, host:port, under which a running container's TCP
 // port may be reached from this host: the published ones first, then the
 // container's own on its networks.
 func (c *Client) Endpoints(ctx context.Context, id knowledge.ContainerID, port int) ([]string, error) {
 	var out []string
+	onNone := true
 	err := c.act(ctx, opInspect, id, c.o.InspectTimeout, func(ctx context.Context, s *session) error {
 		j, err := s.api.ContainerInspect(ctx, string(id))
 		if err != nil {
@@ -78,7 +84,8 @@ func (c *Client) Endpoints(ctx context.Context, id knowledge.ContainerID, port i
 		for _, b := range j.NetworkSettings.Ports[tcp(port)] {
 			out = append(out, net.JoinHostPort(b.HostIP, b.HostPort))
 		}
-		for _, n := range j.NetworkSettings.Networks {
+		for name, n := range j.NetworkSettings.Networks {
+			onNone = onNone && name == "none"
 			if n != nil && n.IPAddress != "" {
 				out = append(out, net.JoinHostPort(n.IPAddress, strconv.Itoa(port)))
 			}
@@ -86,8 +93,12 @@ func (c *Client) Endpoints(ctx context.Context, id knowledge.ContainerID, port i
 		return nil
 	})
 	if err == nil && len(out) == 0 {
-		message := fmt.Sprintf("it has no address for port %d", port)
-		err = &Error{Op: opInspect.name, ID: string(id), Kind: KindGone, Message: message}
+		e := &Error{Op: opInspect.name, ID: string(id), Kind: KindGone}
+		e.Message = fmt.Sprintf("it has no address for port %d", port)
+		if onNone {
+			e.Message, e.cause = e.Message+": it is on no network", ErrNoNetwork
+		}
+		err = e
 	}
 	return out, err
 }

@@ -316,6 +316,8 @@ func (a api) inspect(b *container, stale bool) any {
 		"Args": append([]string{}, b.spec.Args...), "Name": "/" + b.spec.Name,
 		"Image": digest(b.spec.Image), "RestartCount": b.restarts, "State": state, "HostConfig": h,
 		"Config": map[string]any{"Image": b.spec.Image, "Labels": b.spec.Labels},
+		// As of an Engine without a bridge: nothing can be reached.
+		"NetworkSettings": map[string]any{"Networks": map[string]any{"none": map[string]any{"IPAddress": ""}}},
 	}
 }
 

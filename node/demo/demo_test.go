@@ -20,6 +20,8 @@ import (
 	"go.uber.org/goleak"
 	"pgregory.net/rapid"
 
+	"github.com/effiscale/effiscale/docker"
+	"github.com/effiscale/effiscale/docker/dockertest"
 	"github.com/effiscale/effiscale/knowledge"
 )
 
@@ -189,6 +191,30 @@ func TestPackIsOneProgram(t *testing.T) {
 	}
 	if checkStatic(file) == nil {
 		t.Error("a text is taken for a program")
+	}
+}
+
+// bridgeless is an Engine without a bridge.
+type bridgeless struct{ Lifecycle }
+
+func (bridgeless) Start(context.Context, knowledge.ContainerID) error { return nil }
+
+// TestDemoWithoutABridge: an Engine without a bridge is named, with what to do.
+func TestDemoWithoutABridge(t *testing.T) {
+	e := dockertest.New(t, dockertest.Options{})
+	c, err := docker.Open(docker.Options{Host: e.Host()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	r := run{
+		demo: &demo{Options: Options{Host: e.Host()}, engine: bridgeless{c}}, gen: &generator{},
+		id: e.Run(dockertest.Spec{Name: "demo"}),
+	}
+	r.sampler = &sampler{engine: r.engine}
+	err = r.up(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "without --bridge=none") || !strings.Contains(err.Error(), e.Host()) {
+		t.Errorf("%v", err)
 	}
 }
 

@@ -2,10 +2,12 @@ package demo
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
+	"github.com/effiscale/effiscale/docker"
 	"github.com/effiscale/effiscale/docker/cgroup"
 	"github.com/effiscale/effiscale/knowledge"
 	"github.com/effiscale/effiscale/node/api"
@@ -118,6 +120,11 @@ func (r *run) up(ctx context.Context) error {
 		return err
 	}
 	targets, err := r.engine.Endpoints(ctx, r.id, servePort)
+	if errors.Is(err, docker.ErrNoNetwork) {
+		return fmt.Errorf("the demo sends its requests over the Docker Engine's bridge, and the Engine at %s has none: "+
+			"start it without --bridge=none (\"bridge\": \"none\" in daemon.json), or name another Engine by DOCKER_HOST: %w",
+			r.Host, err)
+	}
 	if err != nil {
 		return err
 	}
