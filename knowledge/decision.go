@@ -263,7 +263,7 @@ type Original struct {
 	Service ServiceKey  `json:"service"`
 	Limits  Limits      `json:"limits"`
 	At      time.Time   `json:"at"`
-	// Lost, by resource: the record of before was lost then, and Limits holds what was found
-	// afterwards; zero: Limits is what the container was allowed.
+	// Lost, by resource: the record of before was lost then, or another daemon changed the
+	// container, and Limits holds what was found afterwards; zero: Limits is what the container was allowed.
 	Lost [2]time.Time `json:"lost,omitzero"`
 }

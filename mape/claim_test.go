@@ -1,6 +1,7 @@
 package mape
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -38,7 +39,56 @@ func TestRow106AnotherDaemon(t *testing.T) {
 		t.Error("it did not wait for the other daemon's turn")
 	}
 	h.until(2*claimAgain, "the container is managed", func() bool { return b.kernel.CPU > core/2 })
-	if h.kept[b.c.ID].Limits.Memory != 64*mib {
-		t.Errorf("%+v", h.kept)
+	o := h.kept[b.c.ID]
+	lost := h.now.Sub(o.Lost[0])
+	if o.Limits.Memory != 64*mib || o.Lost[0] != o.Lost[1] || lost > 2*claimAgain+time.Minute {
+		t.Errorf("original limits that may be the other daemon's: %+v", o)
+	}
+}
+
+// TestRow106AfterAnotherDaemon: what another daemon changed, while it had the container, is
+// taken for no user's change: the original limits stay those of before it.
+func TestRow106AfterAnotherDaemon(t *testing.T) {
+	h := newHost(t, options{})
+	b := h.run("web", knowledge.Limits{CPU: core / 2, Memory: 64 * mib}, nil)
+	b.demand = 1
+	h.until(time.Minute, "the container is managed", func() bool { return b.kernel.CPU > core/2 })
+	b.claimedBy = "process 7"
+	h.emit(knowledge.EventDie, b)
+	h.emit(knowledge.EventStart, b)
+	h.pass(10 * time.Second)
+	b.engine.Memory, b.engine.MemorySwap, b.kernel.Memory = 200*mib, 200*mib, 200*mib
+	h.pass(10 * time.Second)
+	b.claimedBy = ""
+	c := h.container(b)
+	h.until(2*claimAgain, "the container is managed again", func() bool { return c.Policy.Acts() && c.Marks.EngineKnown })
+	h.pass(10 * time.Second)
+	o := h.kept[b.c.ID]
+	if o.Limits.Memory != 64*mib || o.Lost != [2]time.Time{} || c.Original.Memory != 64*mib {
+		t.Errorf("original limits %+v, %+v", o, c.Original)
+	}
+	if hold, held := c.Marks.Held(h.now); held {
+		t.Errorf("taken for a user's: %s", hold)
+	}
+}
+
+// TestRow106RestoreDoesNotPause: a restore that is refused, because another daemon has the
+// container, does not pause its service.
+func TestRow106RestoreDoesNotPause(t *testing.T) {
+	h := newHost(t, options{})
+	b := h.run("web", knowledge.Limits{CPU: core / 2, Memory: 64 * mib}, nil)
+	b.demand = 1
+	h.until(time.Minute, "the container is managed", func() bool { return b.kernel.CPU > core/2 })
+	b.claimedBy = "process 7"
+	h.emit(knowledge.EventDie, b)
+	h.emit(knowledge.EventStart, b)
+	h.pass(10 * time.Second)
+	var saved Pauses
+	out := h.restore("web", func(p Pauses) { saved = p })
+	if len(out) != 1 || !strings.Contains(out[0].Err, "process 7") {
+		t.Errorf("%+v", out)
+	}
+	if len(saved) != 0 || h.container(b).Pause.On {
+		t.Errorf("paused: %+v, %+v", saved, h.container(b).Pause)
 	}
 }

@@ -230,7 +230,7 @@ func (l *Loop) Restore(ctx context.Context, ref string, save func(Pauses)) (out 
 			todo = append(todo, c)
 		}
 		for _, c := range todo {
-			if c.OriginalKept {
+			if c.OriginalKept && c.Policy.Claimed == "" { // else nothing is restored
 				c.service.Pause = knowledge.Pause{On: true}
 			}
 		}
@@ -326,7 +326,8 @@ func (c *container) unknownOriginal() string {
 	case c.Original.Lost[knowledge.ResourceMemory].IsZero():
 		what = "CPU limit"
 	}
-	return fmt.Sprintf("its original %s: unknown, the knowledge file was lost at %s. It has what was found then: "+
+	return fmt.Sprintf("its original %s: unknown, the knowledge file was lost, or another "+
+		"daemon managed it, at %s. It has what was found then: "+
 		"recreate the container, or set its limits with docker update", what, at.UTC().Format(time.RFC3339))
 }
 

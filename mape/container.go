@@ -96,8 +96,11 @@ func (c *container) claimCgroup(now time.Time) {
 		source.Unclaim()
 		c.Policy.Claimed = ""
 	case c.Policy.Claimed == "" || !now.Before(c.claimAt):
+		was := c.Policy.Claimed
 		if c.Policy.Claimed = source.Claim(); c.Policy.Claimed != "" {
-			c.claimAt = now.Add(claimAgain)
+			c.claimAt, c.OtherAt = now.Add(claimAgain), now
+		} else if was != "" { // the changes of meanwhile are that daemon's, and no user's
+			c.Marks.EngineKnown, c.inspect = false, true
 		}
 	}
 }

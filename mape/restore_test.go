@@ -20,11 +20,22 @@ func TestRow107WhatItStartsWithAfterAPart(t *testing.T) {
 	c.Marks.Engine = raised
 	c.Marks.Quota, c.Marks.QuotaSet, c.Marks.Memory, c.Marks.MemorySet = raised.CPU, true, raised.Memory, true
 	h.pass(time.Second)
+	out := h.restore("java", func(Pauses) {})
+	want := "memory: the Engine's record is not restored: it starts with 700 MiB, originally 256 MiB"
+	if len(out) != 1 || b.engine.CPU != core || b.engine.Memory == 256*mib || !strings.Contains(out[0].Err, want) ||
+		strings.Contains(out[0].Err, "cpu:") {
+		t.Errorf("%+v, on record %s, %s", out, b.engine.CPU, b.engine.Memory)
+	}
+}
+
+// restore restores a container while time passes.
+func (h *host) restore(ref string, save func(Pauses)) []RestoreResult {
+	h.t.Helper()
 	done := make(chan []RestoreResult, 1)
 	go func() {
-		out, err := h.loop.Restore(t.Context(), "java", func(Pauses) {})
+		out, err := h.loop.Restore(h.t.Context(), ref, save)
 		if err != nil {
-			t.Error(err)
+			h.t.Error(err)
 		}
 		done <- out
 	}()
@@ -35,13 +46,9 @@ func TestRow107WhatItStartsWithAfterAPart(t *testing.T) {
 		case <-time.After(time.Millisecond):
 			h.pass(tickEvery)
 		case out := <-done:
-			want := "memory: the Engine's record is not restored: it starts with 700 MiB, originally 256 MiB"
-			if len(out) != 1 || b.engine.CPU != core || b.engine.Memory == 256*mib || !strings.Contains(out[0].Err, want) ||
-				strings.Contains(out[0].Err, "cpu:") {
-				t.Errorf("%+v, on record %s, %s", out, b.engine.CPU, b.engine.Memory)
-			}
-			return
+			return out
 		}
 	}
-	t.Fatal("no answer")
+	h.t.Fatal("no answer")
+	return nil
 }

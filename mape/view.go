@@ -25,9 +25,9 @@ type ContainerStatus struct {
 	Measured    bool
 	// Statistics: its samples are the Engine's statistics, not the kernel's files.
 	Statistics bool
-	Kills       uint64 // OOM kills that were seen
-	Busy        bool   // an action is in progress
-	Ending      Ending
+	Kills      uint64 // OOM kills that were seen
+	Busy       bool   // an action is in progress
+	Ending     Ending
 	// Watching: a cut is under watch, or the first step of one is.
 	Watching bool
 	// Runtime is the program that was recognised; no name: none was.

@@ -92,7 +92,7 @@ func TestRow105OriginalUnknown(t *testing.T) {
 		}
 		res, err := s.n.ops.Restore(t.Context(), api.RestoreRequest{})
 		if text := strings.Join(res.Failed, "\n"); err != nil || res.Nothing || !strings.Contains(text, "web") ||
-			!strings.Contains(text, "unknown, the knowledge file was lost at "+ex.OriginalCPULost.UTC().Format(time.RFC3339)) {
+			!strings.Contains(text, "unknown, the knowledge file was lost, or another daemon managed it, at "+ex.OriginalCPULost.UTC().Format(time.RFC3339)) {
 			t.Errorf("%+v %v", res, err)
 		}
 		st, err := s.n.ops.Status(t.Context(), api.None{})

@@ -113,7 +113,8 @@ type Container struct {
 // Original is what a container was allowed before its first change.
 type Original struct {
 	knowledge.Limits
-	// Lost, by resource: the record was lost then, and the limits are those found afterwards.
+	// Lost, by resource: the record was lost then, or another daemon changed the container, and
+	// the limits are those found afterwards.
 	Lost [2]time.Time
 }
 
@@ -126,8 +127,10 @@ type Input struct {
 	// DeclaredAt is when the service's owner last declared the envelope; zero: not
 	// since the daemon started.
 	DeclaredAt time.Time
-	Probe      Probe
-	Pause      *knowledge.Pause // of its service; nil: none
+	// OtherAt is when another daemon was last seen to change it; zero: none was.
+	OtherAt time.Time
+	Probe   Probe
+	Pause   *knowledge.Pause // of its service; nil: none
 }
 
 // retry spaces the attempts after a refusal or failure.

@@ -136,14 +136,16 @@ func (e *Executor) Inspect(now time.Time, c *Container) {
 		return
 	}
 	keep := c.Policy.Acts() && !c.OriginalKept
-	id, name, service := c.ID, c.Name, c.Service
+	id, name, service, lost := c.ID, c.Name, c.Service, [2]time.Time{}
 	known, before := c.Marks.EngineKnown, c.seen
+	other := c.OtherAt
 	c.inspection.running = e.workers.Do(func(ctx context.Context) func() {
 		info, err := e.engine.Inspect(ctx, id)
 		var keepErr error
 		if err == nil && keep {
+			lost = lostFor(e.lost, other, &info)
 			keepErr = e.journal.Keep(knowledge.Original{ID: id, Name: name, Service: service, At: now,
-				Limits: info.Limits, Lost: lostFor(e.lost, &info)})
+				Limits: info.Limits, Lost: lost})
 		}
 		return func() {
 			c.inspection.running = false
@@ -164,7 +166,7 @@ func (e *Executor) Inspect(now time.Time, c *Container) {
 				if keepErr != nil { // a full disk stops learning, never scaling
 					e.log.Warn().Err(keepErr).Str("container", name).Msg("cannot persist the original limits; keeping them in memory")
 				}
-				c.OriginalKept, c.Original = true, Original{info.Limits, lostFor(e.lost, &info)}
+				c.OriginalKept, c.Original = true, Original{info.Limits, lost}
 				if !known {
 					c.Marks.Since = now
 				}

@@ -230,12 +230,12 @@ func (e *Executor) recordExternal(now time.Time, c *Container, r knowledge.Resou
 }
 
 // lostFor is when the originals of a container were lost that existed before: the limits
-// found now may be the daemon's own.
-func lostFor(lost time.Time, info *knowledge.Container) (at [2]time.Time) {
-	if info.Created.Before(lost) {
-		at = [2]time.Time{lost, lost}
+// found now may be the daemon's own, or those of the other one that changed it until then.
+func lostFor(lost, other time.Time, info *knowledge.Container) [2]time.Time {
+	if !info.Created.Before(lost) || other.After(lost) {
+		lost = other
 	}
-	return at
+	return [2]time.Time{lost, lost}
 }
 
 // DropOriginal drops the original limits of a container that was removed.

@@ -265,19 +265,22 @@ func limitsText(p *page, ex api.Explain) {
 	}
 	lostCPU, lostMem := ex.OriginalCPULost, ex.OriginalMemoryLost
 	if !lostCPU.IsZero() && !lostMem.IsZero() {
-		p.line("Original  unknown: the knowledge file was lost at %s", lostCPU.UTC().Format(time.RFC3339))
+		p.line("Original  unknown: %s at %s", lostText, lostCPU.UTC().Format(time.RFC3339))
 		return
 	}
 	p.paragraph("Original  ", fmt.Sprintf("cpu %s, memory %s   `effiscale restore %s` restores these",
 		orLost(corePtr(ex.OriginalCPU), lostCPU), orLost(sizePtr(ex.OriginalMemory), lostMem), ex.Container.Name))
 }
 
+// lostText is how original limits were lost.
+const lostText = "the knowledge file was lost, or another daemon managed it,"
+
 // orLost is an original limit, unless its record was lost.
 func orLost(limit string, lost time.Time) string {
 	if lost.IsZero() {
 		return limit
 	}
-	return fmt.Sprintf("unknown (the knowledge file was lost at %s)", lost.UTC().Format(time.RFC3339))
+	return fmt.Sprintf("unknown (%s at %s)", lostText, lost.UTC().Format(time.RFC3339))
 }
 
 func orNone(s string, none bool) string {

@@ -111,8 +111,9 @@ func addLost(s *api.Status, containers []mape.ContainerStatus) {
 	if len(names) == 0 {
 		return
 	}
-	degrade(s, api.ProblemOriginal, "the original limits of %s are unknown: the knowledge file was lost at %s "+
-		"(node.data_dir); recreate them, or set their limits with docker update", list(names), at.UTC().Format(time.RFC3339))
+	degrade(s, api.ProblemOriginal, "the original limits of %s are unknown: the knowledge file (node.data_dir) was lost, "+
+		"or another daemon managed them, at %s; recreate them, or set their limits with docker update",
+		list(names), at.UTC().Format(time.RFC3339))
 }
 
 func byName(a, b mape.ContainerStatus) int {
