@@ -64,6 +64,7 @@ type reading struct {
 	source      paced
 	tried       bool      // it was read, or could not be, at least once
 	attachAt    time.Time // not before, after a failure
+	lostAt      time.Time // the files went away, and there are no others; zero: there are
 	attachError string
 }
 

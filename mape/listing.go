@@ -16,6 +16,11 @@ const (
 	// two inspects of one container, however many events ask for them.
 	listApart    = 500 * time.Millisecond
 	inspectApart = time.Second
+	// lostApart and lostWithin are how often, and for how long, the list is read for a container
+	// whose control group is gone while the Engine has it running: the kernel is ahead of the
+	// Engine, and an event tells only where the Engine sends events.
+	lostApart  = 3 * time.Second
+	lostWithin = 30 * time.Second
 	// inspectPerTick bounds inspects of containers that are not managed, per tick.
 	inspectPerTick = 4
 	// foldsKept bounds the records that wait for a disk that does not answer.
@@ -180,9 +185,13 @@ func (l *Loop) attach(now time.Time, c *container) {
 		if !c.Inspected {
 			l.exec.Inspect(now, &c.Container)
 		}
+		if now.Sub(c.reading.lostAt) < lostWithin && now.Sub(l.listing.began) >= lostApart {
+			l.listing.at = time.Time{}
+		}
 		return
 	}
 	c.Probe, c.reading.attachError, c.reading.firstSlow = p, "", true
+	c.reading.lostAt = time.Time{}
 	c.claimCgroup(now)
 	if c.Policy.Acts() && !c.Inspected {
 		l.exec.Inspect(now, &c.Container)

@@ -275,6 +275,26 @@ func TestTheListRepairsLostEvents(t *testing.T) {
 	h.until(time.Second, "c is known after an overflow", func() bool { return h.container(c) != nil })
 }
 
+// Row 31: without events, a container whose cgroup went away is seen to have ended within seconds,
+// also where the Engine says so a moment later than the kernel. One that keeps its state costs no
+// listing for ever.
+func TestAnEndWithoutEvents(t *testing.T) {
+	h := newHost(t, options{})
+	b, stuck := h.run("web", usual, nil), h.run("stuck", usual, nil)
+	h.pass(40 * time.Second)
+	b.gone = true
+	h.pass(2 * time.Second)
+	b.c.State = knowledge.StateExited
+	h.until(5*time.Second, "it ended", func() bool { return h.container(b).State == knowledge.StateExited })
+	stuck.gone = true
+	h.pass(2 * time.Minute)
+	before := h.calls["list"]
+	h.pass(5 * time.Minute)
+	if n := h.calls["list"] - before; n > 11 {
+		t.Errorf("%d listings in five minutes", n)
+	}
+}
+
 // Row 34: a container of the same name is another one; the service goes on.
 func TestRecreatedUnderTheSameName(t *testing.T) {
 	h := newHost(t, options{})

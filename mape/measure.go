@@ -343,7 +343,7 @@ func (l *Loop) lost(now time.Time, c *container, err error) {
 	c.oomEnded(now)
 	c.detach()
 	c.Inspected = false // it may have been started again
-	c.reading.attachAt = now.Add(200 * time.Millisecond)
+	c.reading.attachAt, c.reading.lostAt = now.Add(200*time.Millisecond), now
 	l.listing.at = time.Time{}
 }
 
