@@ -143,7 +143,14 @@ func busy(a *execute.Admission) bool {
 // read seconds ago, and a limit under its present use is refused on cgroup v1 and kills
 // on v2.
 func (l *Loop) readNow(now time.Time, c *container) {
-	if c.Probe == nil || now.Sub(c.reading.memory.at) < tickEvery {
+	if c.Probe == nil {
+		return
+	}
+	s := &l.scratch // of the bounds a routine reading may have what was read some seconds ago
+	if _ = c.Probe.Read(s, knowledge.HasBounds); s.Have&knowledge.HasBounds != 0 {
+		c.Window.Bounds = s.Bounds
+	}
+	if now.Sub(c.reading.memory.at) < tickEvery {
 		return
 	}
 	c.reading.slow.Soon() // limits and memory too

@@ -55,6 +55,8 @@ type host struct {
 type box struct {
 	cpuReads, memoryReads int
 	stoppedReads          int
+	boundsReads           int // alone, on purpose
+	detailReads, detached int // of memory's detail; without the use of the same instant
 	h                     *host
 	c                     knowledge.Container
 	demand                float64 // cores
@@ -490,6 +492,12 @@ func (b *box) Read(s *knowledge.Sample, groups knowledge.Signals) error {
 	if groups&knowledge.HasMemory != 0 {
 		b.memoryReads++
 	}
+	if groups&knowledge.HasMemoryStat != 0 {
+		b.detailReads++
+		if groups&knowledge.HasMemory == 0 {
+			b.detached++
+		}
+	}
 	if groups&knowledge.HasStopped != 0 {
 		b.stoppedReads++
 		s.Stopped = b.stopped
@@ -498,6 +506,9 @@ func (b *box) Read(s *knowledge.Sample, groups knowledge.Signals) error {
 	if groups&knowledge.HasBounds != 0 { // also where its own cgroup is gone
 		s.Bounds = b.bounds
 		s.Have |= knowledge.HasBounds
+		if groups&knowledge.HasLimits == 0 {
+			b.boundsReads++
+		}
 	}
 	if b.noMemory && groups&knowledge.HasMemory != 0 {
 		s.Have &^= groups

@@ -64,14 +64,17 @@ func TestRow110RefusedRequestHoldsNothing(t *testing.T) {
 		if err != nil || (r.Record.Outcome.Result == knowledge.ResultRefused) != refused {
 			t.Fatalf("%+v, %v", r, err)
 		}
-		var held time.Time
-		if err := h.loop.Do(t.Context(), func() { held = h.container(b).Marks.ExternalUntil }); err != nil {
+		var held, now time.Time
+		err = h.loop.Do(t.Context(), func() {
+			held, now = h.container(b).Marks.ExternalUntil, h.now
+			h.now = h.now.Add(time.Second)
+		})
+		if err != nil {
 			t.Fatal(err)
 		}
-		if refused && !held.Equal(at) || !refused && !held.After(h.now) {
+		if refused && !held.Equal(at) || !refused && !held.After(now) {
 			t.Errorf("refused: %v; held until %s, before until %s", refused, held, at)
 		}
-		h.now = h.now.Add(time.Second)
 	}
 }
 
@@ -90,5 +93,23 @@ func TestRow107RestoreOfOneThatIsMissing(t *testing.T) {
 	h.settle()
 	if b.kernel.CPU != was {
 		t.Errorf("in force %s", b.kernel.CPU)
+	}
+}
+
+// Row 123: a person's request is judged by the bounds of now; routine readings share them with siblings.
+func TestRow123RequestReadsBounds(t *testing.T) {
+	h := newHost(t, options{})
+	b := h.run("web", usual, nil)
+	h.pass(30 * time.Second)
+	if b.boundsReads > 0 {
+		t.Errorf("routine readings read them %d times on purpose", b.boundsReads)
+	}
+	b.bounds.CPU, b.bounds.CPUBy = core/2, knowledge.BoundParent
+	h.loop.o.Now = func() time.Time { return h.now }
+	go h.loop.Run(t.Context())
+	req := ScaleRequest{Resource: knowledge.ResourceCPU, To: int64(core), By: "test"}
+	r, err := h.loop.Scale(t.Context(), "web", req)
+	if err != nil || b.boundsReads == 0 || r.Admission.Allowed > int64(core)/2 {
+		t.Errorf("read %d times, %v: allowed %d", b.boundsReads, err, r.Admission.Allowed)
 	}
 }

@@ -21,10 +21,11 @@ const (
 // readBounds reads what bounds the container besides its own limits: limits of the cgroups
 // above up to the root of the mount, its CPUs, quotas of the cgroups inside and its burst.
 // What cannot be read is no bound.
-func (c *Container) readBounds(s *knowledge.Sample) {
+func (c *Container) readBounds(s *knowledge.Sample, fresh bool) {
 	s.Bounds = knowledge.Bounds{}
-	c.cpuBounds(&s.Bounds)
-	c.memoryBounds(&s.Bounds)
+	c.cpuBounds(&s.Bounds, fresh)
+	o := c.host.outer(memory, c.dirs[memory], fresh)
+	s.Bounds.Memory, s.Bounds.OOM = o.memory, o.oom
 	s.Have |= knowledge.HasBounds
 }
 
@@ -37,13 +38,59 @@ func above(dir, root string) string {
 	return dir[:i]
 }
 
-func (c *Container) cpuBounds(b *knowledge.Bounds) {
-	h := c.host
-	root := h.at[cpu].dir
-	for dir := above(c.dirs[cpu], root); dir != ""; dir = above(dir, root) {
-		if q, _ := h.quotaAt(dir); q > 0 && (b.CPU == 0 || q < b.CPU) {
-			b.CPU, b.CPUBy = q, knowledge.BoundParent
+const (
+	// outerFor is how long the bounds above a container are those of its siblings, too: in a routine
+	// reading of each of a thousand they would be read 17 times a second.
+	outerFor = 2 * time.Second
+	// outerMost bounds how many cgroups with containers are remembered.
+	outerMost = 64
+)
+
+// outerKey is a cgroup with containers.
+type outerKey struct {
+	t   hierarchy
+	dir string
+}
+
+// outer is what the cgroups above a container bound, in one hierarchy.
+type outer struct {
+	at     time.Time
+	cpu    knowledge.NanoCPU
+	memory knowledge.Bytes
+	oom    uint64 // how often a memory limit could not be met
+}
+
+// outer reads the bounds of the cgroups above dir, or takes what was read of them a short time
+// ago. The Host's lock is held.
+func (h *Host) outer(t hierarchy, dir string, fresh bool) outer {
+	root := h.at[t].dir
+	key := outerKey{t, above(dir, root)}
+	now := time.Now()
+	if o := h.outers[key]; !fresh && now.Sub(o.at) < outerFor {
+		return o
+	}
+	o := outer{at: now}
+	for dir := key.dir; dir != ""; dir = above(dir, root) {
+		if t == cpu {
+			q, _ := h.quotaAt(dir)
+			o.cpu = least(o.cpu, q)
+			continue
 		}
+		if !h.memoryAt(dir, &o) {
+			break
+		}
+	}
+	if len(h.outers) >= outerMost {
+		clear(h.outers)
+	}
+	h.outers[key] = o
+	return o
+}
+
+func (c *Container) cpuBounds(b *knowledge.Bounds, fresh bool) {
+	h := c.host
+	if o := h.outer(cpu, c.dirs[cpu], fresh); o.cpu > 0 {
+		b.CPU, b.CPUBy = o.cpu, knowledge.BoundParent
 	}
 	if n := c.cpus(); n > 0 && (b.CPU == 0 || knowledge.NanoCPU(n)*knowledge.OneCPU < b.CPU) {
 		b.CPU, b.CPUBy = knowledge.NanoCPU(n)*knowledge.OneCPU, knowledge.BoundCPUSet
@@ -54,8 +101,7 @@ func (c *Container) cpuBounds(b *knowledge.Bounds) {
 			b.CPULeast, b.CPULeastBy = q, knowledge.BoundInner
 		}
 	}
-	_, period := h.quotaAt(c.dirs[cpu])
-	if q := c.burst(period); q > b.CPULeast {
+	if q := c.burst(); q > b.CPULeast {
 		b.CPULeast, b.CPULeastBy = q, knowledge.BoundBurst
 	}
 }
@@ -82,12 +128,12 @@ func (h *Host) quotaAt(dir string) (knowledge.NanoCPU, time.Duration) {
 }
 
 // burst is the least quota that the CFS burst allows: the kernel refuses one below it.
-func (c *Container) burst(period time.Duration) knowledge.NanoCPU {
+func (c *Container) burst() knowledge.NanoCPU {
 	name := "cpu.cfs_burst_us"
 	if c.host.at[cpu].v2 {
 		name = "cpu.max.burst"
 	}
-	if c.dirs[cpu] == "" || period <= 0 {
+	if c.dirs[cpu] == "" {
 		return 0
 	}
 	b, err := c.host.slurp(c.dirs[cpu], name, false)
@@ -95,7 +141,11 @@ func (c *Container) burst(period time.Duration) knowledge.NanoCPU {
 		return 0
 	}
 	v, err := single(b)
-	if err != nil || v > maxPeriod.Microseconds()*int64(knowledge.MaxCPU/knowledge.OneCPU) {
+	if err != nil || v <= 0 || v > maxPeriod.Microseconds()*int64(knowledge.MaxCPU/knowledge.OneCPU) {
+		return 0
+	}
+	_, period := c.host.quotaAt(c.dirs[cpu])
+	if period <= 0 {
 		return 0
 	}
 	return nanoCPU(v, period.Microseconds())
@@ -173,26 +223,20 @@ func countCPUs(list []byte) (n int) {
 	return n
 }
 
-// memoryBounds reads the limits of the cgroups above, and how often they could not be met.
-func (c *Container) memoryBounds(b *knowledge.Bounds) {
-	h := c.host
-	root, v2 := h.at[memory].dir, h.at[memory].v2
-	for dir := above(c.dirs[memory], root); dir != ""; dir = above(dir, root) {
-		if !v2 && h.numberAt(dir, "memory.use_hierarchy") == 0 { // it is not charged for those inside
-			break
-		}
-		own := h.limitAt(dir, "memory.limit_in_bytes")
-		if v2 {
-			own = h.limitAt(dir, "memory.max")
-			if high := h.limitAt(dir, "memory.high"); high > 0 && (own == 0 || high < own) {
-				own = high
-			}
-		}
-		if own > 0 && (b.Memory == 0 || own < b.Memory) {
-			b.Memory = own
-		}
-		b.OOM += h.oomAt(dir, v2)
+// memoryAt adds the limits of the cgroup in dir, and how often they could not be met. It reports
+// whether cgroups inside are charged to it.
+func (h *Host) memoryAt(dir string, o *outer) bool {
+	v2 := h.at[memory].v2
+	if !v2 && h.numberAt(dir, "memory.use_hierarchy") == 0 {
+		return false
 	}
+	own := h.limitAt(dir, "memory.limit_in_bytes")
+	if v2 {
+		own = least(h.limitAt(dir, "memory.max"), h.limitAt(dir, "memory.high"))
+	}
+	o.memory = least(o.memory, own)
+	o.oom += h.oomAt(dir, v2)
+	return true
 }
 
 func (h *Host) limitAt(dir, name string) knowledge.Bytes {
@@ -314,7 +358,7 @@ func (c *Container) levels(s *knowledge.Sample) {
 }
 
 // least is the lower one of two limits, of which 0 is none.
-func least(a, b knowledge.Bytes) knowledge.Bytes {
+func least[T ~int64](a, b T) T {
 	if a == 0 || b == 0 {
 		return max(a, b)
 	}
@@ -326,8 +370,7 @@ func (c *Container) outerLevel(inner bool) knowledge.OOMLevel {
 	if inner {
 		return knowledge.OOMInner
 	}
-	var b knowledge.Bounds
-	if c.memoryBounds(&b); b.OOM > 0 {
+	if c.host.outer(memory, c.dirs[memory], true).oom > 0 {
 		return knowledge.OOMParent
 	}
 	return knowledge.OOMHost

@@ -77,6 +77,69 @@ func TestBounds(t *testing.T) {
 	}
 }
 
+// In routine readings the containers below a cgroup share what bounds it for some seconds; alone it
+// is read now, for the others too, and so it is to tell at which level memory ran out.
+func TestBoundsOfSiblings(t *testing.T) {
+	const routine = knowledge.SlowTier | knowledge.HasBounds
+	sibling := strings.Repeat("b", len(testID))
+	for _, c := range []struct {
+		tree, parent string
+		files        func(mib int) map[string]string
+	}{
+		{"v1", "", func(mib int) map[string]string {
+			return map[string]string{"memory/docker/memory.limit_in_bytes": fmt.Sprintln(mib << 20),
+				"cpu/docker/cpu.cfs_period_us": "100000\n", "cpu/docker/cpu.cfs_quota_us": fmt.Sprintln(mib * 1000)}
+		}},
+		{"v2-parent", "/team/web", func(mib int) map[string]string {
+			return map[string]string{"team/memory.max": fmt.Sprintln(mib << 20), "team/cpu.max": fmt.Sprintln(mib*1000, 100000)}
+		}},
+	} {
+		h := tree(t, c.tree, Options{Driver: DriverCgroupfs})
+		own := attachTo(t, h, knowledge.Container{ID: testID, CgroupParent: c.parent}).dirs
+		for _, dir := range own {
+			if dir != "" {
+				err := os.CopyFS(filepath.Join(filepath.Dir(dir), sibling), os.DirFS(dir))
+				if err != nil && !errors.Is(err, os.ErrExist) { // v2 has one directory for all
+					t.Fatal(err)
+				}
+			}
+		}
+		a := attachTo(t, h, knowledge.Container{ID: testID, CgroupParent: c.parent})
+		b := attachTo(t, h, knowledge.Container{ID: knowledge.ContainerID(sibling), CgroupParent: c.parent})
+		step := func(what string, of *Container, groups knowledge.Signals, want int) {
+			t.Helper()
+			var s knowledge.Sample
+			_ = of.Read(&s, groups)
+			if s.Bounds.Memory != knowledge.Bytes(want)<<20 || s.Bounds.CPU != knowledge.NanoCPU(want)*knowledge.OneCPU/100 {
+				t.Errorf("%s, %s: %+v, want %d MiB", c.tree, what, s.Bounds, want)
+			}
+		}
+		put(t, h, c.files(100))
+		step("at first", a, routine, 100)
+		put(t, h, c.files(50))
+		step("a sibling", b, routine, 100)
+		step("on purpose", b, knowledge.HasBounds, 50)
+		step("the other one", a, routine, 50)
+		put(t, h, c.files(20))
+		for key, o := range h.outers {
+			o.at = o.at.Add(-outerFor)
+			h.outers[key] = o
+		}
+		step("later", a, routine, 20)
+	}
+}
+
+// What is remembered of parents is bounded.
+func TestBoundsOfManyParents(t *testing.T) {
+	h := tree(t, "v1", Options{Driver: DriverCgroupfs})
+	for i := range 3 * outerMost {
+		h.outer(memory, filepath.Join(h.at[memory].dir, fmt.Sprint(i), "container"), false)
+	}
+	if n := len(h.outers); n == 0 || n > outerMost {
+		t.Errorf("%d parents are remembered", n)
+	}
+}
+
 // events is a memory.events file.
 func events(most, oom, kills int) string {
 	return fmt.Sprintf("low 0\nhigh 0\nmax %d\noom %d\noom_kill %d\noom_group_kill 0\n", most, oom, kills)
@@ -112,7 +175,8 @@ func TestLevelOfKills(t *testing.T) {
 			}
 			a := attachTo(t, h, knowledge.Container{ID: testID, CgroupParent: "/team/web"})
 			var s knowledge.Sample
-			if err := a.Read(&s, knowledge.HasOOM); err != nil || s.OOMKills != 2 || s.OtherKills != 0 {
+			routine := knowledge.HasOOM | knowledge.HasLimits | knowledge.HasBounds
+			if err := a.Read(&s, routine); err != nil || s.OOMKills != 2 || s.OtherKills != 0 {
 				t.Fatalf("at first: %d, %d, %v", s.OOMKills, s.OtherKills, err)
 			}
 			put(t, h, c.files)

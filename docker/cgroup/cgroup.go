@@ -94,6 +94,8 @@ type Host struct {
 	buf  []byte     // the file being read
 	path []byte     // its path, NUL-terminated
 	text []byte     // what is being written
+
+	outers map[outerKey]outer // outerMost at most
 }
 
 // The buffer holds the largest usual file (memory.stat of v2 has 2 to 3 KB); it
@@ -121,7 +123,8 @@ func Open(o Options) (*Host, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot open cgroups: %w", err)
 	}
-	h := &Host{root: root, driver: o.Driver, buf: make([]byte, firstBuffer), text: make([]byte, 0, 64)}
+	h := &Host{root: root, driver: o.Driver, buf: make([]byte, firstBuffer), text: make([]byte, 0, 64),
+		outers: map[outerKey]outer{}}
 	if missing := h.mounted(string(text)); missing != "" {
 		return nil, fmt.Errorf("cannot open cgroups: %w: no mount of %s in %s is visible to this process",
 			ErrNotFound, missing, table)

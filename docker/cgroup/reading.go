@@ -19,6 +19,9 @@ import (
 // the slow tier open and close their files as well, and memory.stat as much as
 // six others, because the kernel sums its counters up for it.
 //
+// HasBounds with HasLimits is a routine reading: what bounds the cgroups above may have been
+// read for another container some seconds ago. HasBounds alone reads it now.
+//
 // It allocates nothing unless it fails.
 func (c *Container) Read(s *knowledge.Sample, groups knowledge.Signals) error {
 	h := c.host
@@ -72,7 +75,7 @@ func (c *Container) Read(s *knowledge.Sample, groups knowledge.Signals) error {
 		s.Have &^= groups
 	}
 	if groups&knowledge.HasBounds != 0 { // also of a cgroup that is gone: its parents are not
-		c.readBounds(s)
+		c.readBounds(s, groups&knowledge.HasLimits == 0)
 	}
 	return bad.result()
 }
