@@ -71,6 +71,16 @@ type reading struct {
 // paced is a source of samples whose readings are new only so often: the Engine's statistics.
 type paced interface{ Every() time.Duration }
 
+// memoryCut reports whether its memory limit is below the one that it had, or starts with: a load
+// that it would have had room for may fill it.
+func (c *container) memoryCut() bool {
+	limit := c.Window.MemoryLimit
+	below := func(other knowledge.Bytes) bool { // the kernel rounds to pages of up to 64 KiB
+		return other == 0 || other-limit >= 64*knowledge.KiB
+	}
+	return limit > 0 && (below(c.Marks.Engine.Memory) || c.OriginalKept && below(c.Original.Memory))
+}
+
 // managed: it is measured and acted upon.
 func (c *container) managed() bool { return c.Policy.Acts() && c.Probe != nil }
 

@@ -48,6 +48,9 @@ func (l *Loop) measure(now time.Time) {
 		l.observe(now, c)
 		l.decide(now, c)
 		every := l.cadence.Next(&c.Finding, c.Window, c.Policy.Acts(), c.Watched(now))
+		if c.memoryCut() && c.Policy.Acts() {
+			every = l.cadence.AfterCut(c.Window, every)
+		}
 		if c.Window.Stopped != knowledge.StopNone {
 			every = stoppedEvery
 		}
@@ -252,7 +255,6 @@ func (c *container) readSlow(now time.Time, cadence *monitor.Cadence) error {
 	}
 	if groups&knowledge.HasMemoryStat != 0 { // the two are compared, and must be of one instant
 		groups |= knowledge.HasMemory
-		c.reading.memory = part{now, s.CPUUsage}
 	}
 	err := c.Probe.Read(s, groups)
 	if !c.reading.firstSlow {
@@ -359,10 +361,9 @@ func (r *reading) interval() time.Duration {
 func (l *Loop) decide(now time.Time, c *container) {
 	maxAge := time.Duration(l.set.StaleAfter) * max(l.cadence.Idle, time.Second, c.reading.interval())
 	c.Finding = analyse.Assess(now, c.Window, &c.Policy, &c.Container.Container, maxAge)
-	if c.Finding.Memory >= knowledge.SymptomTight && c.Probe != nil &&
-		(!c.track.FreshDetail() || !c.reading.memory.at.After(c.Marks.LastShrink[knowledge.ResourceMemory])) {
-		// Page cache counts as use until memory.stat says otherwise, and what was read
-		// before an own cut is of another limit: read it before memory is granted.
+	if c.Finding.Memory >= knowledge.SymptomTight && c.Probe != nil && !c.track.FreshDetail() {
+		// Page cache counts as use until memory.stat says otherwise, and what was read in an
+		// earlier pass may be of before an own cut: read it before memory is granted.
 		if l.readMemory(now, c) {
 			c.Finding = analyse.Assess(now, c.Window, &c.Policy, &c.Container.Container, maxAge)
 		}

@@ -38,6 +38,51 @@ func TestAContainerAtRest(t *testing.T) {
 	h.until(1500*time.Millisecond, "its memory is seen", func() bool { return c.Window.MemoryUsage >= 200*mib })
 }
 
+// Row 118: an idle container is looked at often where its memory limit was cut, by its CPU time alone;
+// one with a small limit that it started with is not: 100 of those cost nothing.
+func TestRow118IdleWithASmallLimit(t *testing.T) {
+	h := newHost(t, options{})
+	own := h.run("sidecar", knowledge.Limits{CPU: core, Memory: 64 * mib, MemorySwap: 64 * mib}, nil)
+	cut := h.run("cut", knowledge.Limits{CPU: core}, nil)
+	own.anon, cut.anon = mib, mib
+	h.pass(3 * time.Minute)
+	if own.kernel.Memory != 64*mib || cut.kernel.Memory == 0 || cut.kernel.Memory > 80*mib {
+		t.Fatalf("limits of %s and %s", own.kernel.Memory, cut.kernel.Memory)
+	}
+	for _, b := range []*box{own, cut} {
+		b.cpuReads, b.memoryReads = 0, 0
+	}
+	h.pass(time.Minute)
+	if own.cpuReads > 65 || cut.cpuReads < 120 || cut.cpuReads > 220 {
+		t.Errorf("in a minute its CPU time was read %d times, of the one that was cut %d times", own.cpuReads, cut.cpuReads)
+	}
+	if own.memoryReads > 8 || cut.memoryReads > 8 {
+		t.Errorf("in a minute its memory was read %d times, of the one that was cut %d times", own.memoryReads,
+			cut.memoryReads)
+	}
+}
+
+// A limit is cut where it is below the Engine's record or the original: as the Engine's actuator
+// leaves it, record and limit are one.
+func TestMemoryCut(t *testing.T) {
+	for _, c := range []struct {
+		limit, record, original knowledge.Bytes
+		kept, want              bool
+	}{
+		{0, 0, 0, false, false}, {64 * mib, 64 * mib, 0, false, false}, {64 * mib, 0, 0, false, true},
+		{64 * mib, 128 * mib, 0, false, true}, {128 * mib, 64 * mib, 64 * mib, true, false},
+		{64 * mib, 64 * mib, 128 * mib, true, true}, {64 * mib, 64 * mib, 0, true, true},
+		{99999744, 100000000, 100000000, true, false}, // as the kernel rounds it
+	} {
+		var x container
+		x.Window = &knowledge.Window{WindowMemory: knowledge.WindowMemory{MemoryLimit: c.limit}}
+		x.Marks.Engine.Memory, x.Original.Memory, x.OriginalKept = c.record, c.original, c.kept
+		if got := x.memoryCut(); got != c.want {
+			t.Errorf("%+v: %v", c, got)
+		}
+	}
+}
+
 // Readings fall on a grid: what is urgent on ticks, other things on whole seconds, the
 // slots evenly.
 func TestOnGrid(t *testing.T) {

@@ -1,6 +1,7 @@
 package mape
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -74,6 +75,44 @@ func TestRow113FirstLimitIsNotRaised(t *testing.T) {
 		h.pass(time.Second)
 		if b.kernel.Memory > first {
 			t.Fatalf("raised from %s to %s: %s", first, b.kernel.Memory, h.begun[len(h.begun)-1].Reason)
+		}
+	}
+}
+
+// Row 113: memory's detail is never read without the use of the same instant, whatever a container
+// does: of two instants, with a cut between them, page cache would count as need.
+func TestRow113DetailWithItsUse(t *testing.T) {
+	h := newHost(t, options{})
+	var boxes []*box
+	for i := range 20 {
+		b := h.run(fmt.Sprint("web", i), knowledge.Limits{CPU: core, Memory: 512 * mib, MemorySwap: 512 * mib}, nil)
+		b.demand, b.anon, b.cache = 0.0005*float64(i), 30*mib, knowledge.Bytes(i)*20*mib
+		boxes = append(boxes, b)
+	}
+	h.pass(10 * time.Minute)
+	for _, b := range boxes {
+		if b.detailReads < 5 || b.detached > 0 {
+			t.Errorf("%s: detail was read %d times, %d times without the use", b.c.Name, b.detailReads, b.detached)
+		}
+	}
+}
+
+// Row 115 in the loop: new use may be page cache or need. Before memory is granted for it, its detail
+// is read in the same pass: page cache raises no limit, need does at once.
+func TestRow115NewUseIsReadInDetail(t *testing.T) {
+	for _, cached := range []bool{true, false} {
+		h := newHost(t, options{})
+		b := h.run("web", knowledge.Limits{CPU: core, Memory: 512 * mib, MemorySwap: 512 * mib}, nil)
+		b.demand, b.anon = 0.3, 100*mib
+		h.pass(25 * time.Second)
+		if cached {
+			b.cache = 372 * mib // 92 % of the limit
+		} else {
+			b.anon += 372 * mib
+		}
+		h.pass(time.Second)
+		if grew := b.kernel.Memory > 512*mib; grew == cached {
+			t.Errorf("page cache: %v; a limit of %s", cached, b.kernel.Memory)
 		}
 	}
 }

@@ -44,7 +44,7 @@ func (l *listing) Inspect(_ context.Context, id knowledge.ContainerID) (knowledg
 	for i := range l.all {
 		if c := l.all[i]; c.ID == id {
 			l.inspected.Add(1)
-			c.Inspected = true // without limits, as its control groups: there is nothing to repair
+			c.Inspected = true // its control group has these limits, or lower ones of an unlimited one: nothing to repair
 			return c, nil
 		}
 	}
@@ -138,7 +138,8 @@ var before = map[string]string{
 // TestLoopCost runs the whole loop (reading, windows, profiles, decisions, a commit
 // each interval) over real cgroups, and bare reads of the same files at the same pace,
 // and prints what each costs beside what it cost before. With EFFISCALE_LOOP_COST it
-// measures for so long, and cgroups that all work too:
+// measures for so long, and also cgroups that all work, and idle ones with a limit: the one that
+// they started with, or one that the daemon cut:
 //
 //	EFFISCALE_LOOP_COST=20s go test -v -run '^TestLoopCost$' ./node
 //
@@ -157,21 +158,21 @@ func TestLoopCost(t *testing.T) {
 	bare := bareReads(t, all, span)
 	fmt.Printf("figure: %-26s %6s %6s   %s\n", "1000 cgroups", "CPU, %", "MiB", "at commit 932bd6d")
 	fmt.Printf("figure: %-26s %6.2f\n", "bare pread, each second", bare*100)
-	for _, c := range []struct {
-		name    string
-		idle    time.Duration
-		working bool
-	}{
-		{"each second", time.Second, false}, {"adaptive, all idle", 5 * time.Second, false},
-		{"each second, all working", time.Second, true},
+	const mib64 = 64 * knowledge.MiB
+	for _, c := range []costCase{
+		{name: "each second", idle: time.Second}, {name: "adaptive, all idle", idle: 5 * time.Second},
+		{name: "idle, 64 MiB", idle: 5 * time.Second, limit: mib64, record: mib64, long: true},
+		{name: "idle, cut to 64 MiB", idle: 5 * time.Second, limit: mib64, long: true},
+		{name: "each second, all working", idle: time.Second, working: true, long: true},
 	} {
-		if c.working && !long {
+		if c.long && !long {
 			continue
 		}
 		t.Run(c.name, func(t *testing.T) {
 			if c.working {
 				work(t, all[0].CgroupParent)
 			}
+			limitMemory(t, all, c.limit, c.record)
 			share, rss := loopCost(t, all, c.idle, span)
 			mib := float64(rss) / float64(knowledge.MiB)
 			fmt.Printf("figure: %-26s %6.2f %6.1f   %s\n", c.name, share*100, mib, before[c.name])
@@ -179,6 +180,32 @@ func TestLoopCost(t *testing.T) {
 				t.Errorf("the loop takes %.2f %% of a core, bare reads of the same files %.2f %%", share*100, bare*100)
 			}
 		})
+	}
+}
+
+type costCase struct {
+	name          string
+	idle          time.Duration
+	limit, record knowledge.Bytes // in force, and what the Engine has; 0: none
+	working, long bool
+}
+
+// limitMemory sets the memory limits of all cgroups.
+func limitMemory(t *testing.T, all []knowledge.Container, limit, record knowledge.Bytes) {
+	file, text := "/sys/fs/cgroup/memory%s/memory.limit_in_bytes", "-1"
+	if !isDir("/sys/fs/cgroup/memory") {
+		file, text = "/sys/fs/cgroup%s/memory.max", "max"
+	}
+	if limit > 0 {
+		text = strconv.FormatInt(int64(limit), 10)
+	}
+	for i := range all {
+		c := &all[i]
+		c.Limits.Memory, c.Limits.MemorySwap = record, record
+		path := fmt.Sprintf(file, c.CgroupParent+"/"+string(c.ID))
+		if err := os.WriteFile(path, []byte(text), 0); err != nil && limit > 0 {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -74,17 +74,23 @@ func (c Cadence) Next(f *knowledge.Finding, w *knowledge.Window, acted, watched 
 	case f.TimeToFull > 0 && f.TimeToFull < 30*time.Second:
 		return c.Hot
 	case idle(w):
-		return max(min(FillTime(w), c.Idle), min(c.Busy, c.Idle))
+		return c.Idle
 	}
 	return c.Busy
+}
+
+// AfterCut is Next of a container whose memory limit was cut: it is read again before a load that
+// begins can fill the limit, and no more often than a busy one.
+func (c Cadence) AfterCut(w *knowledge.Window, next time.Duration) time.Duration {
+	return min(next, max(FillTime(w), c.Busy))
 }
 
 // fastFill is twice the growth of memory, in bytes a second, that a limit has to follow: what is
 // read after half of the time until it is full leaves the other half for the correction.
 const fastFill = 200e6
 
-// FillTime is the interval in which an idle container may begin to fill the rest of its limit and
-// still be read before it is full.
+// FillTime is the interval in which a container may begin to fill the rest of its limit and still
+// be read before it is full.
 func FillTime(w *knowledge.Window) time.Duration {
 	if w.MemoryLimit <= 0 {
 		return math.MaxInt64

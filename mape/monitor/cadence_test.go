@@ -51,10 +51,6 @@ func TestNext(t *testing.T) {
 	}{
 		{"busy", busy, knowledge.Finding{}, true, false, usual.Busy},
 		{"idle", idle, knowledge.Finding{}, true, false, usual.Idle},
-		{"idle, full within a second at 100 MB/s", with(idle, func(w *knowledge.Window) { w.MemoryLimit = 200e6 }),
-			knowledge.Finding{}, true, false, usual.Busy},
-		{"idle, full within six seconds", with(idle, func(w *knowledge.Window) { w.MemoryLimit = 600 * 1000 * 1000 }),
-			knowledge.Finding{}, true, false, 3 * time.Second},
 		{"idle, but it was busy in the last minute", with(idle, func(w *knowledge.Window) { w.Usage60 = knowledge.OneCPU }),
 			knowledge.Finding{}, true, false, usual.Busy},
 		{"idle, but its memory grows", with(idle, func(w *knowledge.Window) { w.Growth = 1 }), knowledge.Finding{}, true,
@@ -76,6 +72,26 @@ func TestNext(t *testing.T) {
 	} {
 		if got := usual.Next(&c.f, &c.w, c.acted, c.watched); got != c.want {
 			t.Errorf("%s: %s, want %s", c.name, got, c.want)
+		}
+	}
+}
+
+// A container whose memory limit was cut is read before a load can fill the limit, and no more often
+// than a busy one.
+func TestAfterCut(t *testing.T) {
+	const mb = 1000 * 1000
+	for _, c := range []struct {
+		free knowledge.Bytes // of the limit
+		next time.Duration
+		want time.Duration
+	}{
+		{200 * mb, usual.Idle, usual.Busy}, {10 * mb, usual.Idle, usual.Busy}, {600 * mb, usual.Idle, 3 * time.Second},
+		{2000 * mb, usual.Idle, usual.Idle}, {10 * mb, usual.Hot, usual.Hot}, {-5 * mb, usual.Idle, usual.Busy},
+	} {
+		w := knowledge.Window{WindowMemory: knowledge.WindowMemory{MemoryLimit: 100*mb + c.free, MemoryUsage: 100 * mb,
+			WorkingSet: 100 * mb, Anon: 100 * mb, Hard: 100 * mb}}
+		if got := usual.AfterCut(&w, c.next); got != c.want {
+			t.Errorf("%d MB free, next %s: %s, want %s", c.free/mb, c.next, got, c.want)
 		}
 	}
 }
