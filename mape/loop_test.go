@@ -280,12 +280,14 @@ func TestTheListRepairsLostEvents(t *testing.T) {
 // listing for ever.
 func TestAnEndWithoutEvents(t *testing.T) {
 	h := newHost(t, options{})
-	b, stuck := h.run("web", usual, nil), h.run("stuck", usual, nil)
+	b := h.run("web", usual, map[string]string{"managed": "no"}) // which is read seldom
+	stuck := h.run("stuck", usual, nil)
 	h.pass(40 * time.Second)
 	b.gone = true
-	h.pass(2 * time.Second)
+	h.until(20*time.Second, "its files are missed", func() bool { return h.container(b).Probe == nil })
+	h.pass(time.Second)
 	b.c.State = knowledge.StateExited
-	h.until(5*time.Second, "it ended", func() bool { return h.container(b).State == knowledge.StateExited })
+	h.until(4*time.Second, "it ended", func() bool { return h.container(b).State == knowledge.StateExited })
 	stuck.gone = true
 	h.pass(2 * time.Minute)
 	before := h.calls["list"]
