@@ -75,6 +75,7 @@ type box struct {
 	processes             []string
 	mapped                knowledge.Mapped
 	stopped               knowledge.StopCause
+	every                 time.Duration // between two new readings, as of the Engine's statistics; 0: any
 
 	at time.Time
 	s  knowledge.Sample // counters and levels
@@ -424,7 +425,28 @@ func (h *host) attach(info knowledge.Container) (execute.Probe, error) {
 	if b == nil || b.gone {
 		return nil, errGone
 	}
+	if b.every > 0 {
+		return &pacedBox{box: b, usual: b.every}, nil
+	}
 	return b, nil
+}
+
+// pacedBox has new readings only so often.
+type pacedBox struct {
+	*box
+	usual time.Duration
+	last  time.Time
+}
+
+func (p *pacedBox) Every() time.Duration { return p.usual }
+
+func (p *pacedBox) Read(s *knowledge.Sample, groups knowledge.Signals) error {
+	if groups&knowledge.HasCPU == 0 || p.h.now.Sub(p.last) < p.every {
+		s.Have &^= groups
+		return nil
+	}
+	p.last = p.h.now
+	return p.box.Read(s, knowledge.FastTier|knowledge.SlowTier)
 }
 
 // advance lets the kernel account for the time since the last look: bandwidth

@@ -157,12 +157,10 @@ func (p *pool) trim(spare knowledge.NanoCPU) {
 		if d.Verb != knowledge.Grow || d.To == 0 {
 			continue
 		}
-		if most := int64(p.shares[i].Want + spare); d.To > most && most > d.From {
-			spare -= knowledge.NanoCPU(most) - p.shares[i].Want
-			d.To = most
-		} else {
-			spare -= max(knowledge.NanoCPU(d.To)-p.shares[i].Want, 0)
+		if most := int64(p.shares[i].Want + spare); d.To > most {
+			d.To = max(most, d.From)
 		}
+		spare -= max(knowledge.NanoCPU(d.To)-p.shares[i].Want, 0)
 	}
 }
 

@@ -105,3 +105,19 @@ func TestNoCutOfMemoryThatCannotBeRead(t *testing.T) {
 	b.noMemory = false
 	h.until(time.Minute, "the cut once it can be read", func() bool { return b.kernel.Memory < 512*mib })
 }
+
+// Row 136: the Engine's statistics have new readings only so often, and are stale when three are missing.
+func TestStaleByTheIntervalOfTheSource(t *testing.T) {
+	h := newHost(t, options{})
+	b := h.run("web", usual, nil)
+	b.demand, b.every = 0.1, 8*time.Second
+	h.pass(40 * time.Second)
+	c := h.container(b)
+	for range 300 {
+		if h.tick(); c.Finding.Quality == knowledge.QualityStale {
+			t.Fatalf("stale %s after its newest reading", h.now.Sub(c.Window.At))
+		}
+	}
+	b.every = time.Hour // no answer any more
+	h.until(26*time.Second, "stale", func() bool { return c.Finding.Quality == knowledge.QualityStale })
+}

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -98,4 +99,86 @@ func TestUnknownLimits(t *testing.T) {
 	if n := len(r.e.Updates()); n > 0 {
 		t.Errorf("%d updates of a container whose limits are not known: %+v", n, r.e.Updates())
 	}
+}
+
+// updating is an Engine with one container, whose updates may fail.
+type updating struct {
+	containerEngine
+	info knowledge.Container
+	err  error
+	// during runs while the Engine is at work.
+	during func()
+}
+
+func (u *updating) work() error {
+	if u.during != nil {
+		u.during()
+	}
+	return u.err
+}
+
+func (u *updating) Inspect(context.Context, knowledge.ContainerID) (knowledge.Container, error) {
+	return u.info, u.work()
+}
+
+func (u *updating) UpdateCPU(context.Context, knowledge.ContainerID, knowledge.Limits) error {
+	return u.work()
+}
+
+func (u *updating) UpdateMemory(context.Context, knowledge.ContainerID, knowledge.Bytes, knowledge.Bytes) error {
+	return u.work()
+}
+
+// TestRecordIsNotKnown: after an update that failed the limits are not known until the next inspect,
+// for the Engine may have made it; an inspect beside an update tells nothing (row 136).
+func TestRecordIsNotKnown(t *testing.T) {
+	const mib = knowledge.MiB
+	e := &updating{info: knowledge.Container{Limits: knowledge.Limits{CPU: 1e9, Memory: 64 * mib}}}
+	r, ctx := newRecord(e), t.Context()
+	const id = knowledge.ContainerID("web")
+	r.follow(id)
+	inspect := func() {
+		t.Helper()
+		if _, err := r.Inspect(ctx, id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	is := func(what string, cpu knowledge.NanoCPU, mem knowledge.Bytes, known bool) {
+		t.Helper()
+		if l, ok := r.limits(id); ok != known || known && (l.CPU != cpu || l.Memory != mem) {
+			t.Errorf("%s: %s and %s, known: %v", what, l.CPU, l.Memory, ok)
+		}
+	}
+	is("at first", 0, 0, false)
+	inspect()
+	is("inspected", 1e9, 64*mib, true)
+	_ = r.UpdateMemory(ctx, id, 96*mib, 96*mib)
+	is("memory was updated", 1e9, 96*mib, true)
+	_ = r.UpdateCPU(ctx, id, knowledge.Limits{CPU: 2e9})
+	is("CPU was updated", 2e9, 96*mib, true)
+	e.err = errNotHere
+	_ = r.UpdateMemory(ctx, id, 128*mib, 128*mib)
+	is("memory was not updated", 0, 0, false)
+	e.err = nil
+	inspect()
+	is("inspected again", 1e9, 64*mib, true)
+	_ = r.UpdateCPU(ctx, id, knowledge.Limits{})
+	is("the limit of CPU was taken away", 0, 0, false)
+	inspect()
+	_ = r.UpdateMemory(ctx, id, 0, 0)
+	is("that of memory was", 0, 0, false)
+	inspect()
+	e.err = errNotHere
+	_ = r.UpdateCPU(ctx, id, knowledge.Limits{CPU: 2e9})
+	e.err = nil
+	is("CPU was not updated", 0, 0, false)
+	e.during = func() { e.during = nil; inspect() }
+	_ = r.UpdateCPU(ctx, id, knowledge.Limits{CPU: 3e9})
+	is("inspected during the update", 0, 0, false)
+	e.during = func() { e.during = nil; _ = r.UpdateMemory(ctx, id, 80*mib, 80*mib) }
+	inspect()
+	is("updated during the inspect", 0, 0, false)
+	r.forget(id)
+	inspect()
+	is("closed", 0, 0, false)
 }
