@@ -16,8 +16,8 @@ const (
 	// so long, or has been above the record for so long. A rise of half a minute is one or
 	// two updates, not one a step; until then a restart has what the last one had, and the
 	// end of the process or of the daemon does not wait.
-	steadyFor  = 3 * time.Second
-	followMost = 15 * time.Second
+	steadyFor  = 10 * time.Second
+	followMost = 30 * time.Second
 	// cpuAhead and memoryAhead are how far the record is raised beyond the limit in force,
 	// so that a need that creeps up does not ask the Engine at each step. On cgroup v1 an
 	// update puts the record in force for some 30 ms: so memory is not raised by more.

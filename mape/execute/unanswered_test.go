@@ -254,7 +254,7 @@ func TestRow109RestoreIsTold(t *testing.T) {
 	w := freeWorld(t)
 	w.memory(900 * mib)
 	w.settle()
-	w.keeps(5 * time.Second)
+	w.keeps(steadyFor + time.Second)
 	if w.engine.Memory != 1035*mib {
 		t.Fatalf("on record %s", w.engine.Memory)
 	}

@@ -188,8 +188,8 @@ func impure(lib string) bool {
 	return false
 }
 
-// calls finds readings of the clock where `now` is an argument, and loggers
-// that are not passed by value.
+// calls finds readings of the clock where `now` is an argument, goroutines of pure
+// packages, and loggers that are not passed by value.
 func (in *inspector) calls(f *ast.File, r packageRule, test bool) {
 	clock, zerolog := localName(f, "time"), localName(f, "github.com/rs/zerolog")
 	readings := []string{"Now", "Since", "Until", "After", "AfterFunc", "Tick", "Sleep", "NewTimer", "NewTicker"}
@@ -198,6 +198,9 @@ func (in *inspector) calls(f *ast.File, r packageRule, test bool) {
 			if pkg, name := qualified(star.X); pkg != "" && pkg == zerolog && name == "Logger" {
 				in.fault(n.Pos(), "pass zerolog.Logger by value")
 			}
+		}
+		if _, is := n.(*ast.GoStmt); is && r.layer <= pure && !test {
+			in.fault(n.Pos(), "%s starts a goroutine", r.path)
 		}
 		if pkg, name := qualified(n); pkg != "" && pkg == clock && r.layer <= pure && !test &&
 			slices.Contains(readings, name) {
