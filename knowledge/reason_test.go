@@ -30,6 +30,7 @@ func TestReasonUnits(t *testing.T) {
 		want string
 	}{
 		{Because(RuleSteady, 0.5, 2), "uses 0.50 cores of 2.00 cores: no change needed"},
+		{Because(RuleEngineRestart, 200), "the Docker Engine answers again after an outage; no cuts for another 3m20s"},
 		{Because(RuleSteady, 512, 1<<20), "uses 512 B of 1 MiB: no change needed"},
 		{Because(RuleMemoryPressure, 12.34), "stalled on memory 12.3% of the time"},
 		{Because(RuleMemoryProfile, 100<<20, 0.2), "needs 100 MiB by its history, and a margin of 20 MiB"},

@@ -120,7 +120,7 @@ var ruleTexts = map[Rule]string{
 	RuleSafeMode:      "safe mode after {0 count} crashes in 5 minutes: measuring only",
 	RuleInFlight:      "another action on it is in progress",
 	RuleLate:          "the control loop is {0 seconds} late: no decision from old samples",
-	RuleEngineRestart: "the Docker Engine restarted; no cuts for another {0 seconds}",
+	RuleEngineRestart: "the Docker Engine answers again after an outage; no cuts for another {0 seconds}",
 
 	RuleUser:       "requested by {note}",
 	RuleRestore:    "restoring the original limits",
