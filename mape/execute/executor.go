@@ -99,7 +99,7 @@ func (e *Executor) Apply(now time.Time, c *Container, d knowledge.Decision, done
 	}
 	var wait knowledge.Reason
 	if d.Resource == knowledge.ResourceMemory {
-		wait = e.memory(now, c, a, done)
+		wait = e.memory(now, c, a, d.Boost, done)
 	} else {
 		wait = e.cpu(now, c, a, done)
 	}

@@ -17,6 +17,7 @@ const highStep = 5 * time.Second
 type pendingCut struct {
 	on       bool
 	action   knowledge.Action
+	boost    bool      // as decided: without the bounds of a step
 	until    time.Time // zero: it is being recorded, and not lowered yet
 	pressure float64
 	refaults float64
@@ -24,14 +25,14 @@ type pendingCut struct {
 
 // lowerHighFirst records a cut and then makes its first step. It returns false where the
 // kernel has no memory.high.
-func (e *Executor) lowerHighFirst(c *Container, a knowledge.Action) bool {
+func (e *Executor) lowerHighFirst(c *Container, a knowledge.Action, boost bool) bool {
 	if e.Rules.Actuator != knowledge.ActuatorKernel || c.Probe == nil || c.Window.MemoryHigh != 0 {
 		return false
 	}
 	if err := c.Probe.SetHigh(0); err != nil { // its present value: is there such a file?
 		return false
 	}
-	c.cut = pendingCut{on: true, action: a}
+	c.cut = pendingCut{on: true, action: a, boost: boost}
 	c.InFlight = e.workers.Do(func(context.Context) func() {
 		seq, err := e.journal.Begin(a)
 		return func() {
@@ -83,7 +84,9 @@ func (e *Executor) liftHigh(c *Container) {
 	}
 	if err := c.Probe.SetHigh(0); err != nil {
 		e.log.Warn().Err(err).Str("container", c.Name).Msg("cannot remove memory.high")
+		return
 	}
+	c.Window.MemoryHigh = 0 // or the next cut would do without its first step
 }
 
 // reviewHigh lets the limit follow the first step, or cancels the cut.
@@ -108,7 +111,7 @@ func (e *Executor) reviewHigh(now time.Time, c *Container) {
 	}
 	d := knowledge.Decision{
 		ID: a.ID, Resource: resource, Verb: a.Resize.Verb, Actor: a.Actor, At: now,
-		From: c.Limit(resource), To: to, Reason: a.Reason,
+		From: c.Limit(resource), To: to, Boost: p.boost, Reason: a.Reason,
 	}
 	r := Admit(e.Request(now, c, &d))
 	if r.Allowed != to {

@@ -201,6 +201,34 @@ func TestTwoSteps(t *testing.T) {
 	}
 }
 
+// A cut without the bounds of a step, as after a start, is not refused for them at its end; and
+// after a cut that was canceled the next one has a first step, too, before the files are read again.
+func TestTwoStepsAfterAStart(t *testing.T) {
+	w := newWorld(t)
+	d := w.decide(knowledge.ResourceMemory, int64(200*mib), knowledge.ActorReflex)
+	d.Boost = true
+	if r := w.exec.Apply(w.now, w.s, d, nil); !r.Acted || r.Allowed != int64(200*mib) {
+		t.Fatalf("%+v", r)
+	}
+	w.settle()
+	w.s.Window.MemoryHigh = w.high // a sample meanwhile
+	w.pass(highStep)
+	w.exec.Review(w.now, w.s)
+	w.settle()
+	w.happened("record memory", "high 200 MiB", "high 0 B", "limit 200 MiB", "close applied")
+
+	w = newWorld(t)
+	w.memory(400 * mib)
+	w.settle()
+	w.s.Window.MemoryHigh = w.high
+	w.exec.cancelCut(w.now, w.s, "test")
+	w.settle()
+	w.now = w.now.Add(time.Second)
+	w.memory(400 * mib)
+	w.settle()
+	w.happened("record memory", "high 400 MiB", "high 0 B", "close refused", "record memory", "high 400 MiB")
+}
+
 func TestTheFirstStepIsFelt(t *testing.T) {
 	for name, feel := range map[string]func(*knowledge.Window){
 		"pressure":    func(w *knowledge.Window) { w.MemoryPressure.Some10 = 0.7 },

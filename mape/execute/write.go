@@ -109,7 +109,7 @@ func (e *Executor) cpu(now time.Time, c *Container, a knowledge.Action, done fun
 	return e.send(c, a, done)
 }
 
-func (e *Executor) memory(now time.Time, c *Container, a knowledge.Action,
+func (e *Executor) memory(now time.Time, c *Container, a knowledge.Action, boost bool,
 	done func(knowledge.Record)) knowledge.Reason {
 	automatic := done == nil && a.Actor != knowledge.ActorRepair
 	switch {
@@ -118,7 +118,7 @@ func (e *Executor) memory(now time.Time, c *Container, a knowledge.Action,
 	case c.cut.on: // a request for memory, or of a person, does not wait for a cut
 		e.cancelCut(now, c, "another limit was requested meanwhile")
 	}
-	if a.Resize.Verb == knowledge.Shrink && a.Resize.From != 0 && automatic && e.lowerHighFirst(c, a) {
+	if a.Resize.Verb == knowledge.Shrink && a.Resize.From != 0 && automatic && e.lowerHighFirst(c, a, boost) {
 		return knowledge.Reason{}
 	}
 	return e.send(c, a, done)
