@@ -20,10 +20,12 @@ func (h *Histogram) Pack(f *knowledge.Fields) {
 	for hi > lo && h.weights[hi-1] == 0 {
 		hi--
 	}
-	if lo == hi {
-		lo, hi = 0, 0
+	used := h.weights[lo:hi]
+	lo += h.first
+	count := len(used)
+	if count == 0 {
+		lo = 0
 	}
-	count := hi - lo
 	f.Constant(histogramVersion, 1)
 	f.Float(&h.spec.First, minFirst, maxFirst)
 	knowledge.Int(f, &h.spec.HalfLife, 8, time.Second, maxHalfLife)
@@ -33,21 +35,20 @@ func (h *Histogram) Pack(f *knowledge.Fields) {
 	knowledge.Int(f, &lo, 2, 0, h.spec.Buckets)
 	knowledge.Int(f, &count, 2, 0, h.spec.Buckets-lo)
 	if !f.Reads() {
-		f.Floats32(h.weights[lo:hi], math.MaxFloat32/2)
+		f.Floats32(used, math.MaxFloat32/2)
 		return
 	}
-	if !f.OK() {
+	if f.Require(count > 0 || lo == 0); !f.OK() {
 		return
 	}
-	h.weights = make([]float32, h.spec.Buckets)
-	used := h.weights[lo : lo+count]
+	h.first, h.weights = 0, nil
+	h.cover(lo, lo+count)
+	used = h.weights[lo-h.first:][:count]
 	f.Floats32(used, math.MaxFloat32/2)
 	for _, w := range used {
 		f.Require(!math.Signbit(float64(w)))
 	}
-	if count == 0 {
-		f.Require(lo == 0)
-	} else {
+	if count > 0 {
 		f.Require(h.newest > 0 && used[0] > 0 && used[count-1] > 0)
 	}
 	f.Require(h.timesAgree())

@@ -49,8 +49,14 @@ type Histogram struct {
 	spec     Spec
 	landmark int64 // in half-lives since 1970
 	newest   int64 // unix nanoseconds of the newest observation; 0: none
-	weights  []float32
+	// weights are those of the buckets from the first on; all others are empty. Most services use
+	// few of the buckets.
+	first   int
+	weights []float32
 }
+
+// grain is the number of buckets by which a histogram grows: 32 bytes.
+const grain = 8
 
 // ErrShape means that two histograms have different buckets or half-lives.
 var ErrShape = errors.New("histograms of different shapes")
@@ -64,7 +70,22 @@ func New(s Spec) *Histogram {
 	s.First = min(max(s.First, minFirst), maxFirst)
 	s.Buckets = min(max(s.Buckets, 1), maxBuckets)
 	s.HalfLife = min(max(s.HalfLife, time.Second), maxHalfLife)
-	return &Histogram{spec: s, weights: make([]float32, s.Buckets)}
+	return &Histogram{spec: s}
+}
+
+// cover lets weights include the buckets from lo to before hi.
+func (h *Histogram) cover(lo, hi int) {
+	end := h.first + len(h.weights)
+	if lo >= h.first && hi <= end || lo >= hi {
+		return
+	}
+	if len(h.weights) > 0 {
+		lo, hi = min(lo, h.first), max(hi, end)
+	}
+	lo, hi = lo/grain*grain, min((hi+grain-1)/grain*grain, h.spec.Buckets)
+	wider := make([]float32, hi-lo)
+	copy(wider[max(h.first-lo, 0):], h.weights)
+	h.first, h.weights = lo, wider
 }
 
 // Spec is the histogram's shape.
@@ -86,7 +107,9 @@ func (h *Histogram) Add(at time.Time, value, weight float64) {
 	}
 	h.follow(now)
 	w := weight * math.Exp2(float64(now)/float64(h.spec.HalfLife)-float64(h.landmark))
-	h.weights[h.bucket(value)] += float32(w)
+	i := h.bucket(value)
+	h.cover(i, i+1)
+	h.weights[i-h.first] += float32(w)
 }
 
 // follow moves the landmark so that the weight of an observation at now stays
@@ -129,7 +152,7 @@ func (h *Histogram) rebase(landmark int64) {
 // bucket is the index of value's bucket: bucket i begins at edge(i).
 func (h *Histogram) bucket(value float64) int {
 	i := math.Log1p(value*((Ratio-1)/h.spec.First)) / logRatio
-	return int(min(i, float64(len(h.weights)-1)))
+	return int(min(i, float64(h.spec.Buckets-1)))
 }
 
 // edge is where bucket i begins: First·(Ratio^i − 1)/(Ratio − 1).
@@ -159,7 +182,7 @@ func (h *Histogram) Quantile(q float64) float64 {
 		if w == 0 {
 			continue
 		}
-		last = i
+		last = h.first + i
 		if sum += float64(w); sum >= want {
 			break
 		}
@@ -171,7 +194,7 @@ func (h *Histogram) Quantile(q float64) float64 {
 func (h *Histogram) Max() float64 {
 	for i := len(h.weights) - 1; i >= 0; i-- {
 		if h.weights[i] > 0 {
-			return h.edge(i + 1)
+			return h.edge(h.first + i + 1)
 		}
 	}
 	return 0
@@ -183,7 +206,7 @@ func (h *Histogram) Mean() float64 {
 	var sum, total float64
 	for i, w := range h.weights {
 		if w > 0 {
-			sum += float64(w) * (h.edge(i) + h.edge(i+1)) / 2
+			sum += float64(w) * (h.edge(h.first+i) + h.edge(h.first+i+1)) / 2
 			total += float64(w)
 		}
 	}
@@ -214,8 +237,10 @@ func (h *Histogram) Merge(other *Histogram) error {
 	landmark := max(h.landmark, other.landmark)
 	h.rebase(landmark)
 	f := float32(math.Ldexp(1, int(max(other.landmark-landmark, -140))))
+	h.cover(other.first, other.first+len(other.weights))
 	for i, w := range other.weights {
-		h.weights[i] = min(h.weights[i]+w*f, math.MaxFloat32/2)
+		mine := &h.weights[other.first+i-h.first]
+		*mine = min(*mine+w*f, math.MaxFloat32/2)
 	}
 	h.newest = max(h.newest, other.newest)
 	return nil

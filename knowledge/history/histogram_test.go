@@ -122,13 +122,27 @@ func merged(t *rapid.T, hs ...*Histogram) *Histogram {
 	return out
 }
 
+func (h *Histogram) weight(i int) float32 {
+	if i < h.first || i >= h.first+len(h.weights) {
+		return 0
+	}
+	return h.weights[i-h.first]
+}
+
+func all(h *Histogram) (weights []float32) {
+	for i := range h.spec.Buckets {
+		weights = append(weights, h.weight(i))
+	}
+	return weights
+}
+
 // same holds weights to a relative 1e-5 and to what rebase forgets.
 func same(a, b *Histogram) bool {
 	if a.newest != b.newest || (a.newest != 0 && a.landmark != b.landmark) {
 		return false
 	}
-	for i := range a.weights {
-		x, y := float64(a.weights[i]), float64(b.weights[i])
+	for i := range a.spec.Buckets {
+		x, y := float64(a.weight(i)), float64(b.weight(i))
 		if math.Abs(x-y) > 1e-5*max(x, y)+4*lostWeight {
 			return false
 		}
@@ -246,13 +260,38 @@ func TestAbsurdObservationsAreIgnored(t *testing.T) {
 	}
 	h.Add(epoch, math.MaxFloat64, 1)
 	h.Add(epoch, 1e300, 1)
-	if got := h.Max(); got != h.edge(len(h.weights)) {
+	if got := h.Max(); got != h.edge(h.spec.Buckets) {
 		t.Fatalf("max %g is not the last bucket's end", got)
 	}
 	tiny := New(Spec{First: math.NaN(), Buckets: -1, HalfLife: -1})
 	tiny.Add(epoch, 5, 1)
 	if err := unpack(New(cpuShape), packed(tiny)); err != nil || math.Abs(tiny.Max()-1) > 1e-9 {
 		t.Fatalf("%v, %g", err, tiny.Max())
+	}
+}
+
+// A histogram has memory for the buckets in use alone, and those between them.
+func TestHistogramIsSmall(t *testing.T) {
+	h := New(cpuShape)
+	if n := len(h.weights); n != 0 {
+		t.Errorf("%d buckets of an empty one", n)
+	}
+	for range 100 {
+		h.Add(epoch, 0.5, 1)
+	}
+	h.Add(epoch, 0.55, 1)
+	if n := len(h.weights); n > 2*grain {
+		t.Errorf("%d buckets for two values", n)
+	}
+	got := New(cpuShape)
+	if err := unpack(got, packed(h)); err != nil || len(got.weights) > 2*grain || got.Max() != h.Max() {
+		t.Errorf("%v: %d buckets after reading, highest %g of %g", err, len(got.weights), got.Max(), h.Max())
+	}
+	for _, v := range []float64{0, 1e9} { // the first and the last bucket
+		h.Add(epoch, v, 1)
+	}
+	if n := len(h.weights); n != cpuShape.Buckets || h.Quantile(0.5) != got.Quantile(0.5) {
+		t.Errorf("%d buckets, half of the weight at %g, before %g", n, h.Quantile(0.5), got.Quantile(0.5))
 	}
 }
 
@@ -265,7 +304,7 @@ func TestHistogramEncodesAndDecodes(t *testing.T) {
 			t.Fatal(err)
 		}
 		again := packed(got)
-		if !bytes.Equal(b, again) || !slices.Equal(got.weights, h.weights) || got.newest != h.newest {
+		if !bytes.Equal(b, again) || !slices.Equal(all(got), all(h)) || got.newest != h.newest {
 			t.Fatal("decoding is not the inverse of encoding")
 		}
 		cut := rapid.IntRange(0, len(b)-1).Draw(t, "cut")
@@ -278,6 +317,9 @@ func TestHistogramEncodesAndDecodes(t *testing.T) {
 func FuzzHistogramDecode(f *testing.F) {
 	h := New(cpuShape)
 	f.Add(packed(h))
+	none := packed(h)
+	none[len(none)-4] = 9 // no bucket, and the first one is not the lowest
+	f.Add(none)
 	h.Add(epoch, 1, 1)
 	h.Add(epoch, 5, 1)
 	f.Add(packed(h))

@@ -1,8 +1,8 @@
 // Package profile is the learned profile of a service: its CPU use, its memory peaks,
 // its start time, and the outcomes of past actions.
 //
-// It is pure. A profile has a fixed size of about 4 KB, adding to it allocates
-// nothing, and the profiles of several hosts add up.
+// It is pure. A profile has about 1 KB, and at most 4 KB; adding to it allocates
+// nothing but for values that were never seen; the profiles of several hosts add up.
 package profile
 
 import (

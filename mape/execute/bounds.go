@@ -59,10 +59,10 @@ func (c *Container) refuse(now time.Time, r *knowledge.Resize, err error) {
 	c.retry[r.Resource].refused = c.refusal(now, r, err)
 }
 
-func (c *Container) refusal(now time.Time, r *knowledge.Resize, err error) refusal {
+func (c *Container) refusal(now time.Time, r *knowledge.Resize, err error) *refusal {
 	bounds := c.Window.Bounds
 	bounds.OOM = 0
-	return refusal{from: r.From, to: r.To, at: now, text: err.Error(), bounds: bounds,
+	return &refusal{from: r.From, to: r.To, at: now, text: err.Error(), bounds: bounds,
 		started: c.StartedAt, usage: c.Window.MemoryUsage}
 }
 
@@ -70,7 +70,7 @@ func (c *Container) refusal(now time.Time, r *knowledge.Resize, err error) refus
 func (f *refusal) repeats(now time.Time, c *Container, r knowledge.Resource, to int64) bool {
 	bounds := c.Window.Bounds
 	bounds.OOM = 0
-	if f.to != to || now.Sub(f.at) >= refusedFor || bounds != f.bounds || !c.StartedAt.Equal(f.started) {
+	if f == nil || f.to != to || now.Sub(f.at) >= refusedFor || bounds != f.bounds || !c.StartedAt.Equal(f.started) {
 		return false
 	}
 	return r != knowledge.ResourceMemory || c.Window.MemoryUsage >= f.usage-f.usage/refusedPart
@@ -79,6 +79,9 @@ func (f *refusal) repeats(now time.Time, c *Container, r knowledge.Resource, to 
 // holds reports whether a refusal still says something about a value: the circumstances are
 // the same.
 func (f *refusal) holds(now time.Time, c *Container, r knowledge.Resource) bool {
+	if f == nil {
+		return false
+	}
 	bounds := c.Window.Bounds
 	bounds.OOM = 0
 	switch grew := f.to > f.from; {
@@ -95,7 +98,7 @@ func (f *refusal) holds(now time.Time, c *Container, r knowledge.Resource) bool 
 // guardRefused does not repeat what was refused: between the limit in force and the refused
 // one the middle is tried, as long as that is a change worth making.
 func guardRefused(req *Request, to int64) (int64, knowledge.Reason) {
-	f, from := &req.Container.retry[req.Decision.Resource].refused, req.Decision.From
+	f, from := req.Container.retry[req.Decision.Resource].refused, req.Decision.From
 	if !req.acts() || to == from || !f.holds(req.Now, req.Container, req.Decision.Resource) {
 		return to, knowledge.Reason{}
 	}

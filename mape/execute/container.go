@@ -137,7 +137,7 @@ type Input struct {
 type retry struct {
 	at       time.Time
 	failures int
-	refused  refusal
+	refused  *refusal // nil: none
 }
 
 // after is the time of the next attempt after one that failed now.
@@ -167,7 +167,7 @@ type engineState struct {
 	updated  time.Time
 	over     [2]time.Time // since when more than the record is in force, per resource
 	retry    retry
-	refused  [2]refusal // of what it starts with, per resource
+	refused  [2]*refusal // of what it starts with, per resource
 	sharesAt time.Time
 	unclear  []unclear // updates without a clear answer
 }

@@ -99,7 +99,7 @@ func (e *Executor) cpu(now time.Time, c *Container, a knowledge.Action, done fun
 		e.logAction(c, a, result, "")
 		return knowledge.Reason{}
 	}
-	if f := &c.retry[knowledge.ResourceCPU].refused; done == nil && f.at.Equal(now) && f.to == a.Resize.To {
+	if f := c.retry[knowledge.ResourceCPU].refused; done == nil && f != nil && f.at.Equal(now) && f.to == a.Resize.To {
 		return knowledge.Reason{Rule: knowledge.RuleRefused, Note: f.text} // the Engine's write would be the same
 	}
 	wait := engineCut - now.Sub(c.Marks.LastShrink[knowledge.ResourceCPU])
