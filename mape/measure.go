@@ -275,6 +275,7 @@ func (l *Loop) fold(c *container) bool {
 		l.o.Meter.Rejected("absurd")
 		return false
 	}
+	c.growsFromStart()
 	w := c.Window
 	if w.OOMKills > 0 {
 		c.Marks.LastOOM, c.changed = w.LastOOM, true
@@ -355,6 +356,20 @@ func (r *reading) interval() time.Duration {
 		return 0
 	}
 	return r.source.Every()
+}
+
+// growthKnown is how long a container is read until its growth is measured, at the least.
+const growthKnown = time.Second
+
+// growsFromStart takes the mean since the start for the growth of memory that is not measured yet:
+// a program that fills its limit at 100 MB/s from its start is at 64 MiB before.
+func (c *container) growsFromStart() {
+	w := c.Window
+	age := w.At.Sub(c.StartedAt)
+	if c.StartedAt.IsZero() || age <= 0 || w.At.Sub(w.Since) >= growthKnown {
+		return
+	}
+	w.Growth = max(w.Growth, float64(w.Hard)/max(age, 100*time.Millisecond).Seconds())
 }
 
 // decide takes one window through analysis and planning.

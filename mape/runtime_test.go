@@ -166,3 +166,27 @@ func TestRow118LoadAfterAnIdleTime(t *testing.T) {
 		}
 	}
 }
+
+// Row 114: a container that fills its memory at 100 MB/s from its start on is raised far enough before
+// its growth is measured, also where a tick comes 200 ms late.
+func TestRow114GrowthFromTheStart(t *testing.T) {
+	for late := range 8 {
+		h := newHost(t, options{})
+		h.pass(5 * time.Second)
+		b := h.run("filler", knowledge.Limits{CPU: core, Memory: 64 * mib, MemorySwap: 64 * mib}, nil)
+		b.c.StartedAt, b.demand, b.anon = h.now, 0.5, 4*mib
+		h.emit(knowledge.EventCreate, b)
+		h.emit(knowledge.EventStart, b)
+		for i := 0; b.anon < 400*mib; i++ {
+			b.anon += 10 * mib
+			if b.anon >= b.kernel.Memory {
+				t.Fatalf("late at %d: %s in use after %d ticks", late, b.anon, i)
+			}
+			if i == late || i == late+1 {
+				h.now = h.now.Add(tickEvery)
+				continue
+			}
+			h.tick()
+		}
+	}
+}
