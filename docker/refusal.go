@@ -38,7 +38,7 @@ var endpoints = map[string]endpoint{
 	opUpdateMemory.name: {updateRequest, nothingChanged},
 	opUpdateShares.name: {updateRequest, nothingChanged},
 	opStats.name:        {"GET /containers/ID/stats", "containers without visible kernel files are not measured"},
-	opEvents.name:       {"GET /events", "starts and exits are seen at the next listing (monitor.list_every)"},
+	opEvents.name:       {"GET /events", "starts are seen at the next listing (monitor.list_every), ends within seconds"},
 }
 
 // withoutGroups is why updates are not sent to an Engine with the cgroup driver none.

@@ -55,3 +55,11 @@ const (
 )
 
 func (l OOMLevel) String() string { return name(oomLevelNames, l) }
+
+// InnerKill is about processes that the kernel killed at the limit of a cgroup inside a
+// container's; no Group: which one is not known.
+type InnerKill struct {
+	Group string // its path, from the container's
+	Kills uint64 // since it was made
+	Limit Bytes
+}

@@ -54,6 +54,7 @@ const (
 	RuleUnused         Rule = "unused"          // limit before the raise, limit now, highest use since: bytes; seconds
 	RuleOOM            Rule = "oom"             // kills, limit bytes, new limit bytes
 	RuleOOMElsewhere   Rule = "oom-elsewhere"   // limit bytes; Note: where memory ran out
+	RuleOOMInner       Rule = "oom-inner"       // kills, limit bytes of the inner cgroup; Note: its path
 	RuleMemoryProfile  Rule = "memory-profile"  // need bytes, margin ratio; 1: it is the present use
 	RuleMemoryNotCalm  Rule = "memory-not-calm" // calm seconds, needed seconds
 	RuleHeapPlanned    Rule = "heap-planned"    // planned bytes, maximum bytes

@@ -39,6 +39,8 @@ func TestReasonUnits(t *testing.T) {
 		{Because(RuleReplicasScore, 0.126, 0.1), "cost score 0.13, the choice has 0.10 (lower is better)"},
 		{Because(RuleForecastWorse, -0.1, 3600), `forecast error was 10% above "same as now" in 1h: not used`},
 		{Because(RuleForecastWorse, 0.01, 90), `forecast error was only 1% below "same as now" in 1m30s: not used`},
+		{Reason{Rule: RuleOOMInner, Args: Because("", 2, 64<<20).Args, Note: "/docker/a"}, "2 processes were killed in the " +
+			"inner cgroup /docker/a at its limit of 64 MiB: a higher limit of this container would not help"},
 		{Reason{Rule: RulePaused, Note: "down"}, "cuts are paused until resumed"},
 		{Because(RulePaused, 60), "paused for another 1m"},
 		{Reason{Rule: RuleUser, Note: "{0 cores}"}, "requested by {0 cores}"},

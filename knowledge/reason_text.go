@@ -43,6 +43,8 @@ var ruleTexts = map[Rule]string{
 	RuleOOM:            "OOM kill: the kernel killed {0 count} processes at a limit of {1 bytes}",
 	RuleOOMElsewhere: "OOM kill at the {note}, not at its own limit of {0 bytes}: a higher limit of this container " +
 		"would not help",
+	RuleOOMInner: "{0 count} processes were killed in the inner cgroup {note} at its limit of {1 bytes}: a higher limit " +
+		"of this container would not help",
 	RuleMemoryProfile: "needs {0 bytes} by its history, and a margin of {01 bytes}",
 	RuleMemoryNotCalm: "no memory pressure for {0 seconds}; a shrink requires {1 seconds}",
 	RuleHeapPlanned: "stays without a limit: its heap was planned for {0 bytes} at its start, " +

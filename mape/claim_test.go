@@ -12,6 +12,9 @@ import (
 func (b *box) Claim() string { return b.claimedBy }
 func (b *box) Unclaim()      {}
 
+// InnerKill is that of the test.
+func (b *box) InnerKill() knowledge.InnerKill { return b.inner }
+
 // TestRow106AnotherDaemon: what another daemon changes is measured and not changed, also by a
 // request, nor are its limits taken for original; once that one is gone, this one follows.
 func TestRow106AnotherDaemon(t *testing.T) {

@@ -71,6 +71,7 @@ type box struct {
 	refuses               error  // every quota
 	noMemory              bool   // its file of the memory in use cannot be read
 	claimedBy             string // another daemon
+	inner                 knowledge.InnerKill
 	bounds                knowledge.Bounds
 	processes             []string
 	mapped                knowledge.Mapped

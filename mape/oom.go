@@ -3,6 +3,8 @@ package mape
 import (
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"github.com/effiscale/effiscale/knowledge"
 )
 
@@ -22,7 +24,15 @@ type oomEvent struct {
 	known bool      // it was read
 	// aboveAt is when memory last ran out above the container, as far as it concerns an end.
 	aboveAt time.Time
+	// inner is about the newest kill inside, and told when the newest kill at another level was
+	// logged, with its level.
+	inner    knowledge.InnerKill
+	told     time.Time
+	toldFrom knowledge.OOMLevel
 }
+
+// innerOOM is a source of samples that knows which cgroup inside a container ran out of memory.
+type innerOOM interface{ InnerKill() knowledge.InnerKill }
 
 // oomEvent takes an OOM event of the Engine: the kernel's counters tell whether a process of
 // this container was killed, and at which limit.
@@ -45,6 +55,9 @@ func (c *container) oomRead() (elsewhere bool) {
 		o.above, o.known = s.Bounds.OOM, true
 	}
 	elsewhere = !w.OtherOOM.IsZero() && w.OtherOOM.Equal(s.At)
+	if source, ok := c.Probe.(innerOOM); ok && elsewhere && w.OtherLevel == knowledge.OOMInner {
+		o.inner = source.InnerKill()
+	}
 	switch {
 	case o.at.IsZero():
 	case w.OOMKills > 0, w.OtherOOM.After(o.at), w.At.Sub(o.at) >= oomSettles:
@@ -75,11 +88,31 @@ func (c *container) oomEnded(now time.Time) {
 // stays.
 const otherOOMFor = 10 * time.Minute
 
+// logOtherOOM logs a kill at another level: once, however many follow.
+func (c *container) logOtherOOM(now time.Time, log zerolog.Logger) {
+	o, level := &c.reading.oom, c.Window.OtherLevel
+	if o.toldFrom == level && !o.told.IsZero() && now.Sub(o.told) < otherOOMFor {
+		return
+	}
+	o.told, o.toldFrom = now, level
+	line := log.Warn().Str("container", c.Name).Stringer("level", level)
+	if in := &o.inner; level == knowledge.OOMInner && in.Group != "" {
+		line.Str("cgroup", in.Group).Uint64("kills", in.Kills).Stringer("limit", in.Limit)
+	}
+	line.Msg("OOM kill, not at the container's own memory limit")
+}
+
 // nameOtherOOM gives a decision that changes nothing the kill at another level as its
 // reason.
-func nameOtherOOM(now time.Time, w *knowledge.Window, d *knowledge.Decision) {
+func (c *container) nameOtherOOM(now time.Time, d *knowledge.Decision) {
+	w, in := c.Window, &c.reading.oom.inner
 	if d.Verb != knowledge.Hold || w.OtherOOM.IsZero() || now.Sub(w.OtherOOM) > otherOOMFor ||
 		w.LastOOM.After(w.OtherOOM) {
+		return
+	}
+	if w.OtherLevel == knowledge.OOMInner && in.Group != "" {
+		d.Reason = knowledge.Because(knowledge.RuleOOMInner, float64(in.Kills), float64(in.Limit))
+		d.Reason.Note = in.Group
 		return
 	}
 	d.Reason = knowledge.Because(knowledge.RuleOOMElsewhere, float64(w.MemoryLimit))

@@ -1,9 +1,12 @@
 package mape
 
 import (
+	"bytes"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/rs/zerolog"
 
 	"github.com/effiscale/effiscale/knowledge"
 )
@@ -32,11 +35,18 @@ func TestOOMElsewhere(t *testing.T) {
 			b.s.OtherKills, b.s.OtherLevel = b.s.OtherKills+1, knowledge.OOMInner
 			h.event(knowledge.EventOOM, b)
 		}, false, "inner cgroup"},
+		{"inner cgroup that is known", func(h *host, b *box) {
+			b.s.OtherKills, b.s.OtherLevel = b.s.OtherKills+1, knowledge.OOMInner
+			h.event(knowledge.EventOOM, b)
+			b.inner = knowledge.InnerKill{Group: "/docker/app", Kills: b.inner.Kills + 1, Limit: 64 * mib}
+		}, false, "5 processes were killed in the inner cgroup /docker/app at its limit of 64 MiB"},
 		{"ended, a parent's limit", func(h *host, b *box) { b.bounds.OOM++; h.kill(b) }, false, ""},
 		{"ended, own limit", func(h *host, b *box) { h.kill(b) }, true, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			h := newHost(t, options{})
+			var log bytes.Buffer
+			h.loop.o.Log = zerolog.New(&log)
 			b := h.run("web", knowledge.Limits{CPU: core / 2, Memory: 324 * mib, MemorySwap: 324 * mib}, nil)
 			h.pass(20 * time.Second)
 			for range 5 {
@@ -53,6 +63,13 @@ func TestOOMElsewhere(t *testing.T) {
 			why := h.container(b).planned[knowledge.ResourceMemory].Decision.Reason.String()
 			if !strings.Contains(why, c.says) {
 				t.Errorf("%q does not name %q", why, c.says)
+			}
+			lines := strings.Count(log.String(), "OOM kill, not at the container's own memory limit")
+			if want := min(len(c.says), 1); lines != want {
+				t.Errorf("%d lines in the log, want %d:\n%s", lines, want, &log)
+			}
+			if b.inner.Kills > 0 && !strings.Contains(log.String(), `"cgroup":"/docker/app","kills":1,"limit":"64 MiB"`) {
+				t.Errorf("the log does not name the cgroup:\n%s", &log)
 			}
 		})
 	}

@@ -2,20 +2,10 @@ package cgroup
 
 import (
 	"bytes"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/effiscale/effiscale/knowledge"
-)
-
-const (
-	// innerMost and innerDeep bound the search through the cgroups inside a container's,
-	// which the container may have made.
-	innerMost, innerDeep = 256, 4
 )
 
 // readBounds reads what bounds the container besides its own limits: limits of the cgroups
@@ -96,8 +86,7 @@ func (c *Container) cpuBounds(b *knowledge.Bounds, fresh bool) {
 		b.CPU, b.CPUBy = knowledge.NanoCPU(n)*knowledge.OneCPU, knowledge.BoundCPUSet
 	}
 	if !h.at[cpu].v2 { // v2 takes a quota below that of an inner cgroup
-		left := innerMost
-		if q := h.innerQuota(c.dirs[cpu], innerDeep, &left); q > 0 {
+		if q := h.innerQuota(c.dirs[cpu]); q > 0 {
 			b.CPULeast, b.CPULeastBy = q, knowledge.BoundInner
 		}
 	}
@@ -151,38 +140,13 @@ func (c *Container) burst() knowledge.NanoCPU {
 	return nanoCPU(v, period.Microseconds())
 }
 
-// innerQuota is the highest quota of the cgroups inside dir. A directory of a kernel's file
-// system has a link for each directory in it.
-func (h *Host) innerQuota(dir string, deep int, left *int) (most knowledge.NanoCPU) {
-	if dir == "" || deep == 0 || !h.hasDirectories(dir) {
-		return 0
-	}
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return 0
-	}
-	for _, e := range entries {
-		if !e.IsDir() {
-			continue
-		}
-		if *left--; *left < 0 {
-			break
-		}
-		inner := filepath.Join(dir, e.Name())
+// innerQuota is the highest quota of the cgroups inside dir.
+func (h *Host) innerQuota(dir string) (most knowledge.NanoCPU) {
+	h.inside(dir, func(inner string) {
 		q, _ := h.quotaAt(inner)
-		most = max(most, q, h.innerQuota(inner, deep-1, left))
-	}
+		most = max(most, q)
+	})
 	return most
-}
-
-func (h *Host) hasDirectories(dir string) bool {
-	fd, err := h.open(dir, ".", unix.O_RDONLY|unix.O_DIRECTORY)
-	if err != nil {
-		return false
-	}
-	defer unix.Close(fd)
-	var st unix.Stat_t
-	return unix.Fstat(fd, &st) == nil && st.Nlink != 2
 }
 
 // cpus counts the CPUs that the container may run on; 0: not known. A cgroup of v2 without
@@ -329,7 +293,7 @@ const killAfter = 5 * time.Second
 // levels divides the kills in s by the level at which memory ran out.
 func (c *Container) levels(s *knowledge.Sample) {
 	o, kills, v2 := &c.oom, s.OOMKills, c.host.at[memory].v2
-	tries, within, limit := s.MaxEvents, uint64(0), knowledge.Bytes(0)
+	tries, within, limit, inner := s.MaxEvents, uint64(0), knowledge.Bytes(0), ""
 	if v2 {
 		tries = s.OOM
 		if o.hasLocal {
@@ -338,6 +302,12 @@ func (c *Container) levels(s *knowledge.Sample) {
 	} else {
 		limit = c.host.limitAt(c.dirs[memory], "memory.limit_in_bytes")
 	}
+	if !v2 || !o.began {
+		var rose uint64
+		rose, inner = c.lookInside()
+		c.inner.kills += rose
+	}
+	kills += c.inner.kills
 	now := time.Now()
 	if o.began && tries > o.tries {
 		o.tried = now
@@ -346,11 +316,18 @@ func (c *Container) levels(s *knowledge.Sample) {
 		o.own, o.other = kills, 0
 	} else if n := kills - o.kills; n > 0 {
 		switch {
-		case now.Sub(o.tried) < killAfter, !v2 && c.host.full(c.dirs[memory], least(limit, o.limit)):
+		case now.Sub(o.tried) < killAfter:
+			o.own += n
+		case !v2 && c.innerKill(inner):
+			o.other, o.level = o.other+n, knowledge.OOMInner
+		case !v2 && c.host.full(c.dirs[memory], least(limit, o.limit)):
 			o.own += n
 		default:
 			o.other += n
-			o.level = c.outerLevel(within > o.within)
+			if o.level = c.outerLevel(within > o.within); o.level == knowledge.OOMInner {
+				_, inner = c.lookInside()
+				c.innerKill(inner)
+			}
 		}
 	}
 	o.began, o.kills, o.tries, o.within, o.limit = true, kills, tries, within, limit

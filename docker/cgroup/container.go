@@ -26,6 +26,7 @@ type Container struct {
 	quota  int32            // for writing, opened by the first SetQuota
 
 	oom   oomCounters
+	inner innerGroups
 	id    string
 	dirs  place
 	inode uint64 // of the directory of the memory controller; 0: there is none
