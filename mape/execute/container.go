@@ -169,6 +169,7 @@ type engineState struct {
 	retry    retry
 	refused  [2]*refusal // of what it starts with, per resource
 	sharesAt time.Time
+	shares   int64     // as sent last
 	unclear  []unclear // updates without a clear answer
 }
 

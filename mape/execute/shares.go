@@ -47,9 +47,25 @@ func (e *Executor) RestoreShares(now time.Time, c *Container) {
 	e.updateShares(now, c, was)
 }
 
+// amendShares takes over shares that a person set: a restore keeps them.
+func (e *Executor) amendShares(now time.Time, c *Container, shares int64) {
+	if !c.OriginalKept || shares == c.Marks.Engine.Shares || shares == c.engine.shares {
+		return
+	}
+	c.Original.Shares = shares
+	original := knowledge.Original{ID: c.ID, Name: c.Name, Service: c.Service, At: now,
+		Limits: c.Original.Limits, Lost: c.Original.Lost}
+	e.workers.Do(func(context.Context) func() {
+		if err := e.journal.Amend(original); err != nil {
+			return func() { e.log.Debug().Err(err).Msg("cannot persist the CPU shares that a person set") }
+		}
+		return nil
+	})
+}
+
 // updateShares sends shares to the Engine.
 func (e *Executor) updateShares(now time.Time, c *Container, shares int64) bool {
-	c.engine.sharesAt = now
+	c.engine.sharesAt, c.engine.shares = now, shares
 	id := c.ID
 	c.engine.busy = e.workers.Do(func(ctx context.Context) func() {
 		err := e.engine.UpdateShares(ctx, id, shares)

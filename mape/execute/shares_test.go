@@ -50,3 +50,41 @@ func TestWeigh(t *testing.T) {
 		t.Errorf("after a failure: %q, %d", w.s.LastError, w.s.Marks.Engine.Shares)
 	}
 }
+
+// A restore keeps the shares that a person set, and takes back the daemon's own, also one whose
+// answer was lost.
+func TestRestoreOfShares(t *testing.T) {
+	for name, c := range map[string]struct {
+		person, own int64
+		lost        bool
+		want        int64
+	}{
+		"a person's":        {person: 512, want: 512},
+		"the daemon's":      {own: 2048, want: 1024},
+		"without an answer": {own: 2048, lost: true, want: 1024},
+		"both":              {own: 2048, person: 300, want: 300},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			if c.own != 0 {
+				if w.lost = c.lost; c.lost {
+					w.fail = errSick
+				}
+				w.exec.SetShares(w.now, w.s, c.own)
+				w.settle()
+				w.fail = nil
+			}
+			if c.person != 0 {
+				w.engine.Shares, w.kernel.Shares = c.person, c.person
+			}
+			w.pass(time.Minute)
+			w.exec.Inspect(w.now, w.s)
+			w.settle()
+			w.exec.RestoreShares(w.now, w.s)
+			w.settle()
+			if w.engine.Shares != c.want {
+				t.Errorf("%d shares, want %d", w.engine.Shares, c.want)
+			}
+		})
+	}
+}
