@@ -12,6 +12,9 @@ const (
 	// sameKill: an OOM event this soon after a kill that is known is that kill. The
 	// kernel counts it, the Engine reports it, and at times again after the exit.
 	sameKill = time.Second
+	// elsewhereFor is how long after memory ran out above the container its end, and the
+	// Engine's event, may follow: on a busy host that lasts seconds.
+	elsewhereFor = 5 * time.Second
 	// oomSettles is how long after the Engine's event the kernel's counters are read for a
 	// kill. The event reaches every container below the cgroup that ran out of memory.
 	oomSettles = time.Second
@@ -52,6 +55,9 @@ func (c *container) oomEvent(now time.Time) {
 func (c *container) oomRead() (elsewhere bool) {
 	o, w, s := &c.reading.oom, c.Window, &c.reading.sample
 	if s.Have&knowledge.HasBounds != 0 {
+		if o.known && s.Bounds.OOM > o.above { // the end may follow before a kill is read
+			o.aboveAt = s.At
+		}
 		o.above, o.known = s.Bounds.OOM, true
 	}
 	elsewhere = !w.OtherOOM.IsZero() && w.OtherOOM.Equal(s.At)
@@ -124,10 +130,11 @@ func (c *container) nameOtherOOM(now time.Time, d *knowledge.Decision) {
 func (c *container) killedUnread(now time.Time) {
 	o := &c.reading.oom
 	o.at = time.Time{}
-	if last := c.Window.LastOOM; !last.IsZero() && now.Sub(last) < sameKill {
+	last, other := c.Window.LastOOM, c.Window.OtherOOM
+	switch {
+	case !last.IsZero() && now.Sub(last) < sameKill, !other.IsZero() && now.Sub(other) < elsewhereFor:
 		return
-	}
-	if !o.aboveAt.IsZero() && now.Sub(o.aboveAt) < sameKill {
+	case !o.aboveAt.IsZero() && now.Sub(o.aboveAt) < elsewhereFor:
 		c.track.MarkOtherOOM(now, knowledge.OOMParent)
 		return
 	}

@@ -41,6 +41,24 @@ func TestOOMElsewhere(t *testing.T) {
 			b.inner = knowledge.InnerKill{Group: "/docker/app", Kills: b.inner.Kills + 1, Limit: 64 * mib}
 		}, false, "5 processes were killed in the inner cgroup /docker/app at its limit of 64 MiB"},
 		{"ended, a parent's limit", func(h *host, b *box) { b.bounds.OOM++; h.kill(b) }, false, ""},
+		{"ended, a parent's limit, told late", func(h *host, b *box) {
+			b.bounds.OOM++
+			h.stop(b)
+			h.pass(3 * time.Second)
+			h.emit(knowledge.EventOOM, b)
+		}, false, "parent cgroup"},
+		{"ended, a parent's limit, read before", func(h *host, b *box) {
+			b.bounds.OOM++
+			h.event(knowledge.EventOOM, b)
+			h.pass(2 * time.Second)
+			h.kill(b)
+		}, false, "parent cgroup"},
+		{"ended, a parent's limit, counted before", func(h *host, b *box) {
+			b.s.OtherKills, b.s.OtherLevel = b.s.OtherKills+1, knowledge.OOMParent
+			h.event(knowledge.EventOOM, b)
+			h.pass(2 * time.Second)
+			h.kill(b)
+		}, false, "parent cgroup"},
 		{"ended, own limit", func(h *host, b *box) { h.kill(b) }, true, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
