@@ -281,7 +281,7 @@ func (l *Loop) fold(c *container) bool {
 		c.Marks.LastOOM, c.changed = w.LastOOM, true
 	}
 	if c.oomRead() {
-		c.logOtherOOM(w.At, l.o.Log)
+		c.reading.oom.logOther(w.At, c, l.o.Log)
 	}
 	if minute.Closed && minute.Peak > 0 {
 		c.learn(func(p *profile.Profile) { p.AddMemoryPeak(w.At, minute.Peak) })
@@ -409,7 +409,7 @@ func (l *Loop) decide(now time.Time, c *container) {
 		// The guards compare a cut with what is in use now.
 		mem.Verb, mem.To, mem.Reason = knowledge.Hold, mem.From, knowledge.Because(knowledge.RuleMissing)
 	}
-	c.nameOtherOOM(now, &mem)
+	c.reading.oom.nameOther(now, c.Window, &mem)
 	c.plan(now, cpu)
 	c.plan(now, mem)
 }

@@ -94,9 +94,9 @@ func (c *container) oomEnded(now time.Time) {
 // stays.
 const otherOOMFor = 10 * time.Minute
 
-// logOtherOOM logs a kill at another level: once, however many follow.
-func (c *container) logOtherOOM(now time.Time, log zerolog.Logger) {
-	o, level := &c.reading.oom, c.Window.OtherLevel
+// logOther logs a kill at another level: once, however many follow.
+func (o *oomEvent) logOther(now time.Time, c *container, log zerolog.Logger) {
+	level := c.Window.OtherLevel
 	if o.toldFrom == level && !o.told.IsZero() && now.Sub(o.told) < otherOOMFor {
 		return
 	}
@@ -108,10 +108,10 @@ func (c *container) logOtherOOM(now time.Time, log zerolog.Logger) {
 	line.Msg("OOM kill, not at the container's own memory limit")
 }
 
-// nameOtherOOM gives a decision that changes nothing the kill at another level as its
+// nameOther gives a decision that changes nothing the kill at another level as its
 // reason.
-func (c *container) nameOtherOOM(now time.Time, d *knowledge.Decision) {
-	w, in := c.Window, &c.reading.oom.inner
+func (o *oomEvent) nameOther(now time.Time, w *knowledge.Window, d *knowledge.Decision) {
+	in := &o.inner
 	if d.Verb != knowledge.Hold || w.OtherOOM.IsZero() || now.Sub(w.OtherOOM) > otherOOMFor ||
 		w.LastOOM.After(w.OtherOOM) {
 		return
