@@ -76,7 +76,7 @@ func (e *Executor) compare(now time.Time, c *Container, l knowledge.Limits) {
 		defer e.settle(now, c)
 	}
 	e.resolve(now, c, &l)
-	e.amendShares(now, c, l.Shares)
+	amendShares(now, e, c, l.Shares)
 	cpu, mem := c.foreign(now, knowledge.ResourceCPU, &l), c.foreign(now, knowledge.ResourceMemory, &l)
 	c.forgetRefused()
 	if cpu || mem {

@@ -48,7 +48,7 @@ func (e *Executor) RestoreShares(now time.Time, c *Container) {
 }
 
 // amendShares takes over shares that a person set: a restore keeps them.
-func (e *Executor) amendShares(now time.Time, c *Container, shares int64) {
+func amendShares(now time.Time, e *Executor, c *Container, shares int64) {
 	if !c.OriginalKept || shares == c.Marks.Engine.Shares || shares == c.engine.shares {
 		return
 	}
