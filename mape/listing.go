@@ -248,7 +248,7 @@ func (l *Loop) event(now time.Time, ev knowledge.Event) {
 		c.State, c.PID, c.Inspected, c.ExitCode = knowledge.StateExited, 0, false, ev.ExitCode
 		c.endings.died(now)
 		c.Exited()
-		c.oomEnded(now)
+		c.oomEnded(now, l.o.Log)
 		l.exec.Restarted(now, &c.Container)
 		l.exec.KeepStart(now, &c.Container) // its restart may follow at once
 		c.detach()
@@ -266,7 +266,7 @@ func (l *Loop) event(now time.Time, ev knowledge.Event) {
 	case knowledge.EventHealth:
 		l.containers.inspectSoon(c)
 	case knowledge.EventOOM:
-		c.oomEvent(now)
+		c.oomEvent(now, l.o.Log)
 		l.containers.readSoon(c)
 	case knowledge.EventUpdate:
 		if !c.InFlight { // else it is most likely our own

@@ -342,7 +342,7 @@ func (c *container) second(hostCPUs int) {
 func (l *Loop) lost(now time.Time, c *container, err error) {
 	c.reading.attachError = err.Error()
 	l.o.Meter.Rejected("unreadable")
-	c.oomEnded(now)
+	c.oomEnded(now, l.o.Log)
 	c.detach()
 	c.Inspected = false // it may have been started again
 	c.reading.attachAt, c.reading.lostAt = now.Add(200*time.Millisecond), now

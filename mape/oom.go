@@ -39,9 +39,9 @@ type innerOOM interface{ InnerKill() knowledge.InnerKill }
 
 // oomEvent takes an OOM event of the Engine: the kernel's counters tell whether a process of
 // this container was killed, and at which limit.
-func (c *container) oomEvent(now time.Time) {
+func (c *container) oomEvent(now time.Time, log zerolog.Logger) {
 	if c.Probe == nil {
-		c.killedUnread(now)
+		c.killedUnread(now, log)
 		return
 	}
 	if c.reading.oom.at.IsZero() {
@@ -76,7 +76,7 @@ func (c *container) oomRead() (elsewhere bool) {
 
 // oomEnded is for a container whose files are about to be closed: it ended, and of a kill
 // that the Engine reported the files tell no more.
-func (c *container) oomEnded(now time.Time) {
+func (c *container) oomEnded(now time.Time, log zerolog.Logger) {
 	o := &c.reading.oom
 	if c.Probe != nil && o.known {
 		var s knowledge.Sample
@@ -86,7 +86,7 @@ func (c *container) oomEnded(now time.Time) {
 		}
 	}
 	if !o.at.IsZero() {
-		c.killedUnread(now)
+		c.killedUnread(now, log)
 	}
 }
 
@@ -127,7 +127,7 @@ func (o *oomEvent) nameOther(now time.Time, w *knowledge.Window, d *knowledge.De
 
 // killedUnread notes an OOM kill that the Engine reported and the files could not: the
 // control group went away with its last process.
-func (c *container) killedUnread(now time.Time) {
+func (c *container) killedUnread(now time.Time, log zerolog.Logger) {
 	o := &c.reading.oom
 	o.at = time.Time{}
 	last, other := c.Window.LastOOM, c.Window.OtherOOM
@@ -136,6 +136,7 @@ func (c *container) killedUnread(now time.Time) {
 		return
 	case !o.aboveAt.IsZero() && now.Sub(o.aboveAt) < elsewhereFor:
 		c.track.MarkOtherOOM(now, knowledge.OOMParent)
+		o.logOther(now, c, log)
 		return
 	}
 	c.track.MarkOOM(now)

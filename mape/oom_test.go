@@ -40,7 +40,7 @@ func TestOOMElsewhere(t *testing.T) {
 			h.event(knowledge.EventOOM, b)
 			b.inner = knowledge.InnerKill{Group: "/docker/app", Kills: b.inner.Kills + 1, Limit: 64 * mib}
 		}, false, "5 processes were killed in the inner cgroup /docker/app at its limit of 64 MiB"},
-		{"ended, a parent's limit", func(h *host, b *box) { b.bounds.OOM++; h.kill(b) }, false, ""},
+		{"ended, a parent's limit", func(h *host, b *box) { b.bounds.OOM++; h.kill(b) }, false, "parent cgroup"},
 		{"ended, a parent's limit, told late", func(h *host, b *box) {
 			b.bounds.OOM++
 			h.stop(b)
