@@ -357,18 +357,23 @@ func (r *reading) interval() time.Duration {
 	return r.source.Every()
 }
 
-// growthKnown is how long a container is read until its growth is measured, at the least.
-const growthKnown = time.Second
+const (
+	// growthKnown is how long a container is read until its growth is measured, at the least.
+	growthKnown = time.Second
+	// growthAssumed bounds the growth that is assumed until then, in bytes a second: what a program
+	// takes at once at its start is not taken again.
+	growthAssumed = 100e6
+)
 
 // growsFromStart takes the mean since the start for the growth of memory that is not measured yet:
-// a program that fills its limit at 100 MB/s from its start is at 64 MiB before.
+// a program that fills its limit at 100 MB/s from its start on is at 64 MiB before.
 func (c *container) growsFromStart() {
 	w := c.Window
 	age := w.At.Sub(c.StartedAt)
 	if c.StartedAt.IsZero() || age <= 0 || w.At.Sub(w.Since) >= growthKnown {
 		return
 	}
-	w.Growth = max(w.Growth, float64(w.Hard)/max(age, 100*time.Millisecond).Seconds())
+	w.Growth = max(w.Growth, min(float64(w.Hard)/age.Seconds(), growthAssumed))
 }
 
 // decide takes one window through analysis and planning.
