@@ -65,14 +65,28 @@ func TestWidths(t *testing.T) {
 				t.Errorf("a name is cut at %d columns", width)
 			}
 		}
-		if o := show(t, nil, line); strings.Contains(o.out, "…") {
-			t.Errorf("%s is cut in a pipe:\n%s", line, o.out)
+		for _, width := range []int{0, 80} { // of the terminal in which the pipe is
+			if o := show(t, func(s *Stdio) { s.Width = width }, line); strings.Contains(o.out, "…") {
+				t.Errorf("%s is cut in a pipe:\n%s", line, o.out)
+			}
 		}
 	}
 	o := show(t, nil, "status")
 	if !strings.Contains(o.out, strings.TrimSpace(strings.Repeat("a long reason ", 12))) ||
 		!strings.Contains(o.out, strings.Repeat("倉庫", 12)) {
 		t.Errorf("cut in a pipe:\n%s", o.out)
+	}
+}
+
+// TestLongNames: long names give way before the last column is cut (row 140).
+func TestLongNames(t *testing.T) {
+	p := &page{limit: 60}
+	table := &table{head: []string{"NAME", "LAST CHANGE"}}
+	table.add(strings.Repeat("n", 50), "the last column, of 35 characters..")
+	table.print(p)
+	got, name := p.String(), strings.Repeat("n", usualCell-1)
+	if !strings.Contains(got, "35 characters..") || !strings.Contains(got, name) {
+		t.Errorf("%s", got)
 	}
 }
 
@@ -91,6 +105,9 @@ func TestWatchFits(t *testing.T) {
 		if len(lines) > height-1 || !strings.HasPrefix(lines[0], "effiscale") ||
 			!strings.Contains(lines[len(lines)-1], "the last problem") || !strings.Contains(out.String(), "left out") {
 			t.Errorf("%d rows of %d:\n%s", len(lines), height, strings.Join(lines, "\n"))
+		}
+		if height == 24 && !strings.Contains(out.String(), "Last hour") {
+			t.Errorf("the summary is left out:\n%s", strings.Join(lines, "\n"))
 		}
 	}
 }
@@ -124,6 +141,51 @@ func TestStatusOfOne(t *testing.T) {
 	}
 }
 
+// TestStatusOfNames: NAME is a container, a service, an id of twelve digits or more, or one of these on
+// a host; the services and problems are those of what it names (row 140).
+func TestStatusOfNames(t *testing.T) {
+	for _, c := range []struct {
+		name                 string
+		containers, services []string
+		problems             string
+	}{
+		{"web", []string{"web-1", "web-2"}, []string{"web"}, "124"}, {"web-1", []string{"web-1"}, []string{"web"}, "14"},
+		{testID[:12], []string{"web-1"}, []string{"web"}, "14"}, {testID[:11], nil, nil, ""},
+		{"host-b/web-2", []string{"web-2"}, []string{"web"}, "24"}, {"host-a/web-1", []string{"web-1"}, []string{"web"}, "14"},
+		{"host-b/web-1", nil, nil, ""}, {"db", []string{"db"}, []string{"db"}, "3"}, {"d", nil, nil, ""},
+	} {
+		st := api.Status{
+			Containers: []api.ContainerView{{Name: "web-1", Service: "web", ID: testID},
+				{Name: "web-2", Service: "web", Host: "host-b"}, {Name: "db", Service: "db"}},
+			Services: []api.ServiceView{{Name: "web"}, {Name: "db"}},
+			Problems: []string{"web-1: 1", "host-b web-2: 2", "db: 3", "web: 4", "the disk of web is full: 5"},
+		}
+		st.Node.Name = "host-a"
+		got, err := statusOptions{name: c.name}.of(st)
+		if (err != nil) != (c.containers == nil) || err != nil && codeOf(err) != ExitNotFound {
+			t.Errorf("%s: %v", c.name, err)
+		}
+		if err != nil {
+			continue
+		}
+		var containers, services []string
+		problems := ""
+		for _, x := range got.Containers {
+			containers = append(containers, x.Name)
+		}
+		for _, x := range got.Services {
+			services = append(services, x.Name)
+		}
+		for _, x := range got.Problems {
+			problems += x[len(x)-1:]
+		}
+		if !slices.Equal(containers, c.containers) || !slices.Equal(services, c.services) || problems != c.problems ||
+			got.Degraded != (problems != "") {
+			t.Errorf("%s: %v of %v, problems %s", c.name, containers, services, problems)
+		}
+	}
+}
+
 // TestHints: --version is that of version, and root is not told to type sudo (row 140).
 func TestHints(t *testing.T) {
 	if a, b := show(t, nil, "--version"), show(t, nil, "version"); a.code != ExitOK || a.out != b.out {
@@ -140,22 +202,28 @@ func TestHints(t *testing.T) {
 	}
 }
 
-// growing answers history with one more change each time, and ends the context.
+// growing answers history with two more changes each time, and one that is not written yet, and ends
+// the context.
 type growing struct {
 	*fakeClient
 	n      int
+	limits []int
 	cancel func()
 }
 
 func (g *growing) Call(ctx context.Context, row api.Row, request, answer any) error {
+	g.limits = append(g.limits, request.(api.AllRecordsRequest).Limit)
 	if g.n++; g.n > 3 {
 		g.cancel()
 		return context.Canceled
 	}
 	h := answer.(*api.History)
-	for i := g.n; i > 0; i-- { // newest first
+	for i := 2*g.n + 1; i > 0; i-- { // newest first
 		c := testChange()
 		c.Seq, c.Container = uint64(i), fmt.Sprintf("web-%d", i)
+		if i == 2*g.n+1 {
+			c.Seq, c.Container = 0, "moves"
+		}
 		h.Changes = append(h.Changes, c)
 	}
 	return nil
@@ -168,15 +236,13 @@ func TestFollow(t *testing.T) {
 	for _, format := range []string{"text", "json"} {
 		var out, errs bytes.Buffer
 		ctx, cancel := context.WithCancel(t.Context())
-		deps := testDeps(&fakeClient{})
-		deps.Connect = func() func(string) api.Caller {
-			g := &growing{fakeClient: &fakeClient{}, cancel: cancel}
-			return func(string) api.Caller { return g }
-		}()
-		code := Main(ctx, []string{"history", "--follow", "-n", "1", "-o", format},
+		g := &growing{fakeClient: &fakeClient{}, cancel: cancel}
+		deps := testDeps(g.fakeClient)
+		deps.Connect = func(string) api.Caller { return g }
+		code := Main(ctx, []string{"history", "--follow", "-n", "2", "-o", format},
 			Stdio{In: strings.NewReader(""), Out: &out, Err: &errs}, deps)
 		lines := strings.Split(strings.TrimSpace(out.String()), "\n")
-		if code != ExitOK || len(lines) != 3 {
+		if code != ExitOK || len(lines) != 6 {
 			t.Fatalf("%s: exit code %d:\n%s%s", format, code, out.String(), errs.String())
 		}
 		for i, l := range lines {
@@ -184,5 +250,30 @@ func TestFollow(t *testing.T) {
 				t.Errorf("%s: line %d: %s", format, i, l)
 			}
 		}
+		if g.limits[0] != 2 || g.limits[1] != maxFollowed { // all that came since
+			t.Errorf("asked for %v changes", g.limits)
+		}
+	}
+}
+
+// TestFollowForLong: what was printed is remembered as long as it may be answered again, and no longer.
+func TestFollowForLong(t *testing.T) {
+	var out bytes.Buffer
+	a := &app{deps: testDeps(&fakeClient{}), output: "text", Stdio: Stdio{Out: &out}}
+	seen := map[string]bool{}
+	const rounds, newEach = 100, maxFollowed / 10
+	for round := range rounds {
+		var changes []api.Change // newest first
+		for i := (round + 1) * newEach; i > max((round+1)*newEach-maxFollowed, 0); i-- {
+			c := testChange()
+			c.Seq = uint64(i)
+			changes = append(changes, c)
+		}
+		if err := a.addChanges(changes, seen); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := strings.Count(out.String(), "\n"); n != rounds*newEach || len(seen) > 5*maxFollowed {
+		t.Errorf("%d lines of %d changes, %d are remembered", n, rounds*newEach, len(seen))
 	}
 }
