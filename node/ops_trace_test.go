@@ -11,6 +11,7 @@ import (
 	"github.com/effiscale/effiscale/knowledge/store"
 	"github.com/effiscale/effiscale/node/api"
 	"github.com/effiscale/effiscale/node/config"
+	"github.com/effiscale/effiscale/node/view"
 )
 
 // keepSeries puts a service's demand from a while ago until a shorter while ago on record.
@@ -90,6 +91,9 @@ func TestTrace(t *testing.T) {
 	mean := 0.0 // a second alone may be off on a busy machine
 	for _, v := range seconds.Values {
 		mean += v / float64(len(seconds.Values))
+		if v != view.Round(v) {
+			t.Errorf("%v cores have the digits of a float32", v)
+		}
 	}
 	if seconds.Step != 1 || mean < 0.4 || mean > 0.6 || seconds.Service != "web" ||
 		seconds.Policy != "effiscale.class=serving" {

@@ -135,6 +135,10 @@ func TestStatusOfOne(t *testing.T) {
 		!slices.Contains(v.Problems, "shop-backend-production-worker-03: the last problem") {
 		t.Errorf("exit code %d, %v:\n%s", o.code, err, o.out)
 	}
+	p := &page{}
+	if problemsText(p, problemsView{}); p.String() != "No problems.\n" {
+		t.Errorf("without problems: %q", p.String())
+	}
 	o = show(t, nil, "status --problems")
 	if strings.Contains(o.out, "CONTAINER") || !strings.Contains(o.out, "the last problem") {
 		t.Errorf("%s", o.out)
@@ -198,6 +202,27 @@ func TestHints(t *testing.T) {
 			if strings.Contains(o.out+o.err, "sudo ") == root {
 				t.Errorf("%q, root %t: %s%s", line, root, o.out, o.err)
 			}
+		}
+	}
+	deps := testDeps(&fakeClient{})
+	deps.Doctor = func(context.Context, DoctorOptions) []api.Check {
+		return []api.Check{{Name: "daemon", Detail: "not running", Remedy: "start it: sudo effiscale run"}}
+	}
+	for _, root := range []bool{true, false} {
+		var out bytes.Buffer
+		Main(t.Context(), []string{"doctor"}, Stdio{Out: &out, Err: &out, Root: root}, deps)
+		if strings.Contains(out.String(), "sudo ") == root {
+			t.Errorf("doctor, root %t: %s", root, out.String())
+		}
+	}
+}
+
+// TestMissingFile: a file that an argument names and that does not exist is an error of usage, not
+// "no such container" (row 140).
+func TestMissingFile(t *testing.T) {
+	for _, line := range []string{"simulate /nowhere/trace.csv", "tune /nowhere/trace.csv"} {
+		if o := show(t, nil, line); o.code != ExitUsage || !strings.Contains(o.err, "/nowhere/trace.csv") {
+			t.Errorf("%s: exit code %d: %s", line, o.code, o.err)
 		}
 	}
 }

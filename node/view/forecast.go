@@ -88,7 +88,7 @@ func steps(points []knowledge.Point, memory knowledge.Bytes, now time.Time) (cpu
 		count := 0
 		for _, p := range points {
 			if p.At >= at.UnixNano() && p.At < at.Add(predictStep).UnixNano() {
-				c += decimal(p.CPU)
+				c += float64(p.CPU)
 				m += memoryShare(p.WorkingSet, p.MemoryLimit, memory)
 				count++
 			}

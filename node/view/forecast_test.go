@@ -3,11 +3,13 @@ package view
 import (
 	"encoding/json"
 	"math"
-	"strings"
+	"regexp"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/mape"
 	"github.com/effiscale/effiscale/mape/service"
 	"github.com/effiscale/effiscale/node/api"
 )
@@ -48,13 +50,32 @@ func TestForecastOfTheHost(t *testing.T) {
 	}
 }
 
+// TestAllForecastsOfTheHost: each kind of forecast is bounded by the host (row 140).
+func TestAllForecastsOfTheHost(t *testing.T) {
+	var o service.Outlook
+	o.Peak, o.Upper, o.Level = 3.5, 5*knowledge.OneCPU, 0.95
+	c := mape.ContainerStatus{Outlooks: []service.Outlook{o}, Ahead: o}
+	list, next := forecastViews(&c, 2), nextForecast(&c, 2)
+	if len(list) != 1 || list[0].Upper != 2 || next == nil || next.Upper != 2 {
+		t.Errorf("%+v, %+v", list, next)
+	}
+	now := time.Unix(10000, 0)
+	var rising []knowledge.Point // to more than both cores and all memory within the window
+	for i := range 30 {
+		rising = append(rising, knowledge.Point{At: now.Add(time.Duration(i-30) * predictStep).UnixNano(),
+			CPU: 1 + float32(i)/30, WorkingSet: knowledge.Bytes(i) * 30 * knowledge.MiB})
+	}
+	p := Predictions(&mape.ContainerStatus{}, rising, knowledge.Host{CPUs: 2, Memory: knowledge.GiB}, 10*time.Minute, now)
+	if len(p.CPU) == 0 || slices.Max(p.CPU) != 2 || len(p.Memory) == 0 || slices.Max(p.Memory) != 1 {
+		t.Errorf("%+v", p)
+	}
+}
+
 // TestNoFloat32Noise: figures that were stored as float32 are printed as they were meant (row 140).
 func TestNoFloat32Noise(t *testing.T) {
-	p := knowledge.Point{At: 1, CPU: 0.1, CPULimit: 0.3, Throttled: 0.7}
+	p := knowledge.Point{At: int64(time.Second), CPU: 0.1, CPULimit: 0.3, Throttled: 0.7}
 	text, err := json.Marshal(past(api.Metric{}, p, knowledge.GiB))
-	for _, noise := range []string{"0.10000000", "0.30000001", "0.69999998", "0.333333343"} {
-		if err != nil || strings.Contains(string(text), noise) {
-			t.Errorf("%s: %s, %v", noise, text, err)
-		}
+	if noise := regexp.MustCompile(`\.[0-9]{7,}`).Find(text); err != nil || noise != nil {
+		t.Errorf("%s in %s, %v", noise, text, err)
 	}
 }
