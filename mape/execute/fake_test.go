@@ -57,6 +57,8 @@ type world struct {
 	broken  error             // the kernel's files
 	full    error             // the file of the memory limit
 	systemd bool              // each update puts the whole record in force
+	used    knowledge.Bytes   // … and less than this kills
+	kills   int
 	started time.Time
 	v1      bool  // no memory.high
 	disk    error // the journal
@@ -101,6 +103,9 @@ func (w *world) update(what string, do func()) error {
 	do()
 	if w.systemd {
 		w.kernel, w.high = w.engine, 0
+		if w.used > w.kernel.Memory {
+			w.kills++
+		}
 	}
 	return nil
 }

@@ -40,10 +40,15 @@ func (e *Executor) KeepStart(now time.Time, c *Container) {
 		return
 	}
 	for r := range knowledge.Resource(len(c.retry)) {
-		if c.Marks.Restore[r] {
-			e.sendStart(now, c, r, limitOf(&c.Original.Limits, r), becauseOriginal)
+		if !c.Marks.Restore[r] {
+			continue
+		}
+		if to, _ := c.cover(r, &e.Host, e.writesKernel(c)); to != 0 {
+			e.sendStart(now, c, knowledge.ResourceMemory, int64(to), becauseInForce)
 			return
 		}
+		e.sendStart(now, c, r, limitOf(&c.Original.Limits, r), becauseOriginal)
+		return
 	}
 	for r := range knowledge.Resource(len(c.retry)) {
 		to, why := c.startLimit(now, r, &e.Host, e.writesKernel(c))
@@ -53,11 +58,36 @@ func (e *Executor) KeepStart(now time.Time, c *Container) {
 		if c.engine.refused[r].repeats(now, c, r, to) {
 			continue
 		}
-		if why != "" && (why != becauseInForce || e.ending || c.overdue(now, r)) {
-			e.sendStart(now, c, r, to, why)
-			return
+		if why == "" || why == becauseInForce && !e.ending && !c.overdue(now, r) {
+			continue
 		}
+		if first, _ := c.cover(r, &e.Host, e.writesKernel(c)); first != 0 {
+			r, to, why = knowledge.ResourceMemory, int64(first), becauseInForce
+			if c.engine.refused[r].repeats(now, c, r, to) {
+				return
+			}
+		}
+		e.sendStart(now, c, r, to, why)
+		return
 	}
+}
+
+// cover is the memory limit, and that of memory and swap, that has to be on record before
+// something else of the record is updated; 0: none. On cgroup v2 with the systemd driver each
+// update puts the whole record in force, until the kernel's file is written again: less memory
+// than is in use kills.
+func (c *Container) cover(update knowledge.Resource, host *Host, kernel bool) (limit, swap knowledge.Bytes) {
+	const r = knowledge.ResourceMemory
+	in, set := c.Marks.inForce(r)
+	start := c.Marks.start(r)
+	if in == 0 {
+		in = host.all(r)
+	}
+	if update == r || !kernel || !set || start == 0 || in <= start || same(r, in, start) {
+		return 0, 0
+	}
+	limit = knowledge.Bytes(max(ahead(&c.Policy, r, in), in))
+	return limit, c.swapFor(limit)
 }
 
 // mayUpdate reports whether what a container starts with may be changed now.

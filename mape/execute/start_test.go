@@ -2,6 +2,7 @@ package execute
 
 import (
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -111,6 +112,47 @@ func TestNeedRaisesTheRecord(t *testing.T) {
 		if !w.s.Marks.ExternalUntil.IsZero() || w.exec.Repairs != 0 {
 			t.Errorf("external until %s, %d repairs", w.s.Marks.ExternalUntil, w.exec.Repairs)
 		}
+	}
+}
+
+// Row 101: on cgroup v2 with the systemd driver each update puts the whole record in force. Where
+// more memory is in force, and in use, that would kill: it is put on record first.
+func TestAnUpdateDoesNotKill(t *testing.T) {
+	for name, update := range map[string]func(*world){
+		"the record follows": func(w *world) { w.cpu(3 * core) },
+		"a person": func(w *world) {
+			w.exec.Apply(w.now, w.s, w.decide(knowledge.ResourceCPU, int64(3*core), knowledge.ActorUser),
+				func(knowledge.Record) {})
+		},
+		"restore": func(w *world) {
+			w.exec.Apply(w.now, w.s, w.decide(knowledge.ResourceCPU, int64(core), knowledge.ActorRestore),
+				func(knowledge.Record) {})
+		},
+		"restore, later": func(w *world) { w.s.Marks.Restore[knowledge.ResourceCPU] = true },
+		"shares":         func(w *world) { w.exec.SetShares(w.now, w.s, 2048) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := freeWorld(t)
+			w.systemd, w.v1 = true, true
+			w.cpu(2 * core)
+			w.keeps(followMost + time.Second)
+			sent := w.calls["cpu"] + w.calls["shares"]
+			w.memory(700 * mib)
+			w.settle()
+			w.used = 650 * mib
+			update(w)
+			w.settle()
+			w.keeps(steadyFor + 5*time.Second)
+			if w.calls["cpu"]+w.calls["shares"] == sent && !strings.HasPrefix(name, "restore") {
+				t.Error("no update")
+			}
+			if w.kills != 0 || w.kernel.Memory != 700*mib || w.engine.Memory < 700*mib {
+				t.Errorf("%d kills; in force %s, on record %s", w.kills, w.kernel.Memory, w.engine.Memory)
+			}
+			if !w.s.Marks.ExternalUntil.IsZero() {
+				t.Error("taken for a person's change")
+			}
+		})
 	}
 }
 

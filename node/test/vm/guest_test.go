@@ -23,6 +23,7 @@ func stages() []stage {
 		{"grow", grow},
 		{"shrink", shrink},
 		{"memory guard", memoryGuard},
+		{"row 101 an update kills nothing", updateBesideGrowth},
 		{"row 65 OOM kill", oomKill},
 		{"daemon-reload", daemonReload},
 		{"drift is repaired", drift},
@@ -126,6 +127,21 @@ func memoryGuard(t *testing.T) {
 	}
 	if engine := c.engineMemory(t); engine != 512<<20 || c.memory(t) > engine {
 		t.Errorf("it starts with %d bytes, in force are %d; want the label's 512 MiB, and less", engine, c.memory(t))
+	}
+	run(t, "docker", "rm", "-f", c.name)
+}
+
+// updateBesideGrowth: each update of the Engine puts the whole record in force, also less memory
+// than is in use by now: that is put on record first.
+func updateBesideGrowth(t *testing.T) {
+	c := start(t, "vm-both", "--cpus=0.5 -m 64m --memory-swap 64m", "effiscale.cpu=0.05..1.5",
+		"mem --from 16MiB --to 120MiB --rate 4MB")
+	until(t, "more in use than it started with", func() bool { return c.number(t, "memory.current") > 100<<20 })
+	t.Logf("on record are %d bytes of memory", c.engineMemory(t))
+	run(t, "effiscale", "scale", c.name, "--cpu", "0.8")
+	until(t, "the CPU on record", func() bool { return near(c.engineCPU(t), 0.8) })
+	if kills := c.event(t, "oom_kill"); kills != 0 || !c.running(t) || c.engineMemory(t) < 100<<20 {
+		t.Errorf("%d OOM kills, running %v, on record %d bytes", kills, c.running(t), c.engineMemory(t))
 	}
 	run(t, "docker", "rm", "-f", c.name)
 }
