@@ -73,7 +73,8 @@ func (s *containerSet) readAgain(c *container, at, every time.Duration) {
 
 // onGrid is when what happens at an instant is due again. What is not urgent falls on
 // whole seconds, so that the process sleeps in between, and slots that wait longer
-// than one share the seconds evenly.
+// than one share the seconds evenly. Below a second all fall on the same ticks: a wake-up
+// costs more than a look.
 func onGrid(at, every time.Duration, slot int) time.Duration {
 	grid := tickEvery
 	if every >= time.Second {
@@ -83,6 +84,8 @@ func onGrid(at, every time.Duration, slot int) time.Duration {
 	next := (at+grid/2)/grid + steps
 	if grid == time.Second {
 		next -= ((next-time.Duration(slot))%steps + steps) % steps
+	} else {
+		next -= next % steps
 	}
 	if next*grid <= at {
 		next += steps

@@ -94,6 +94,8 @@ func TestOnGrid(t *testing.T) {
 		{1230 * time.Millisecond, 100 * time.Millisecond, 0, 1300 * time.Millisecond},
 		{1200*time.Millisecond + 40, 100 * time.Millisecond, 5, 1300 * time.Millisecond},
 		{1200 * time.Millisecond, 200 * time.Millisecond, 5, 1400 * time.Millisecond},
+		{1100 * time.Millisecond, 300 * time.Millisecond, 5, 1200 * time.Millisecond},
+		{1200 * time.Millisecond, 300 * time.Millisecond, 6, 1500 * time.Millisecond},
 		{1200 * time.Millisecond, time.Second, 5, 2 * time.Second},
 		{2*time.Second + 40, time.Second, 5, 3 * time.Second},
 		{10*time.Second + 40, 5 * time.Second, 0, 15 * time.Second},
