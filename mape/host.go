@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/effiscale/effiscale/knowledge"
+	"github.com/effiscale/effiscale/mape/execute"
 )
 
 // hostUse is the newest reading of the whole host.
@@ -59,7 +60,7 @@ func (l *Loop) watchHost(now time.Time) {
 // SetHost takes over the Engine's description of the machine, when it answers late.
 func (l *Loop) SetHost(h knowledge.Host) {
 	l.o.Host = h
-	l.exec.Host.CPUs, l.exec.Host.Memory = h.CPUs, h.Memory
+	l.exec.Host.CPUs, l.exec.Host.Memory, l.exec.Host.PutsBack = h.CPUs, h.Memory, execute.PutsBack(&h)
 	l.exec.Host.CPUPool = l.set.cpuPool(l.o.Host)
 	for _, c := range l.containers.order {
 		c.Policy = l.set.Policy(c.Container.Container)

@@ -119,7 +119,8 @@ func New(o Options) *Loop {
 		Engine: o.Engine, Journal: o.Store, Workers: l.workers, Meter: o.Meter, Log: o.Log,
 		Rules: o.Settings.Rules, Now: o.Now, Outcome: l.learnOutcome, Lost: o.Restored.Lost,
 	})
-	l.exec.Host = execute.Host{CPUs: o.Host.CPUs, Memory: o.Host.Memory, Crashes: o.Crashes}
+	l.exec.Host = execute.Host{CPUs: o.Host.CPUs, Memory: o.Host.Memory, Crashes: o.Crashes,
+		PutsBack: execute.PutsBack(&o.Host)}
 	l.exec.Host.CPUPool, l.exec.Host.Owned = l.set.cpuPool(l.o.Host), o.Owners != nil
 	l.begin = o.Now()
 	l.ticks.last, l.saving.at = l.begin, l.begin

@@ -24,7 +24,13 @@ type Host struct {
 	Owned bool
 	// Late is how late the present tick is, when that is too late to decide.
 	Late time.Duration
+	// PutsBack: others put a container's whole record in force, as systemd does at each
+	// daemon-reload where it holds the limits (cgroup v2).
+	PutsBack bool
 }
+
+// PutsBack reports whether others put a record in force on this host.
+func PutsBack(h *knowledge.Host) bool { return h.CgroupVersion == 2 && h.CgroupDriver == "systemd" }
 
 // Rules are the bounds that configuration sets for every action.
 type Rules struct {

@@ -18,6 +18,9 @@ const (
 	// end of the process or of the daemon does not wait.
 	steadyFor  = 10 * time.Second
 	followMost = 30 * time.Second
+	// exposedMost is how long less memory than is in use may be on record where others put the
+	// record in force.
+	exposedMost = 3 * time.Second
 	// cpuAhead and memoryAhead are how far the record is raised beyond the limit in force,
 	// so that a need that creeps up does not ask the Engine at each step. On cgroup v1 an
 	// update puts the record in force for some 30 ms: so memory is not raised by more.
@@ -58,7 +61,7 @@ func (e *Executor) KeepStart(now time.Time, c *Container) {
 		if c.engine.refused[r].repeats(now, c, r, to) {
 			continue
 		}
-		if why == "" || why == becauseInForce && !e.ending && !c.overdue(now, r) {
+		if why == "" || why == becauseInForce && !e.ending && !c.overdue(now, r, e.Host.PutsBack) {
 			continue
 		}
 		if first, _ := c.cover(r, &e.Host, e.writesKernel(c)); first != 0 {
@@ -106,10 +109,14 @@ func (e *Executor) mayUpdate(now time.Time, c *Container) bool {
 }
 
 // overdue reports whether the record should follow the limit in force, which is above it, now.
-func (c *Container) overdue(now time.Time, r knowledge.Resource) bool {
+// Where others put the record in force, one below what is in use would kill, and follows soon.
+func (c *Container) overdue(now time.Time, r knowledge.Resource, putsBack bool) bool {
 	over := &c.engine.over[r]
 	if over.IsZero() {
 		*over = now
+	}
+	if putsBack && now.Sub(*over) >= exposedMost && !c.fits(r, c.Marks.start(r)) {
+		return true
 	}
 	oom := c.Window.LastOOM // the next start may be near
 	return r == knowledge.ResourceMemory && !oom.IsZero() && now.Sub(oom) < followMost ||

@@ -156,6 +156,34 @@ func TestAnUpdateDoesNotKill(t *testing.T) {
 	}
 }
 
+// Row 101: where systemd's daemon-reload puts the record in force, one below what is in use is
+// raised within seconds.
+func TestTheRecordCoversTheUse(t *testing.T) {
+	for _, c := range []struct {
+		putsBack bool
+		used     knowledge.Bytes
+		want     int
+	}{{true, 650 * mib, 1}, {true, 300 * mib, 0}, {false, 650 * mib, 0}} {
+		w := freeWorld(t)
+		w.v1, w.exec.Host.PutsBack = true, c.putsBack
+		w.memory(700 * mib)
+		w.settle()
+		w.s.Window.Hard, w.s.Window.WorkingSet = c.used, c.used
+		w.s.Window.Have |= knowledge.HasMemoryStat
+		w.keeps(exposedMost + time.Second)
+		if w.calls["memory"] != c.want {
+			t.Errorf("%+v: %d updates", c, w.calls["memory"])
+		}
+	}
+	h := knowledge.Host{CgroupVersion: 2, CgroupDriver: "systemd"}
+	if !PutsBack(&h) {
+		t.Error("systemd on cgroup v2 does")
+	}
+	if h.CgroupDriver = "cgroupfs"; PutsBack(&h) {
+		t.Error("cgroupfs does not")
+	}
+}
+
 // Row 101: a ramp of half a minute is a few updates of the record, and a need that creeps up
 // within what it was raised ahead is none.
 func TestARampIsFewUpdates(t *testing.T) {
