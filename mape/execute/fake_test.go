@@ -103,6 +103,9 @@ func (w *world) update(what string, do func()) error {
 	do()
 	if w.systemd {
 		w.kernel, w.high = w.engine, 0
+		if w.engine.MemorySwap == w.engine.Memory { // as runc 1.1
+			w.kernel.MemorySwap = -1
+		}
 		if w.used > w.kernel.Memory {
 			w.kills++
 		}

@@ -156,6 +156,21 @@ func TestAnUpdateDoesNotKill(t *testing.T) {
 	}
 }
 
+// Row 101: on cgroup v2 with the systemd driver an update takes away that there is no swap.
+func TestAnUpdateLeavesNoSwap(t *testing.T) {
+	for _, swap := range []knowledge.Bytes{512 * mib, 768 * mib} {
+		w := freeWorld(t)
+		w.systemd, w.v1, w.exec.Host.PutsBack = true, true, true
+		w.engine.MemorySwap, w.kernel.MemorySwap = swap, swap
+		w.s.Original.MemorySwap, w.s.Marks.Engine.MemorySwap = swap, swap
+		w.cpu(2 * core)
+		w.keeps(followMost + time.Second)
+		if w.calls["cpu"] == 0 || w.kernel.Memory != 512*mib || w.kernel.MemorySwap != swap {
+			t.Errorf("%d updates; in force %s, with swap %d", w.calls["cpu"], w.kernel.Memory, w.kernel.MemorySwap)
+		}
+	}
+}
+
 // Row 101: where systemd's daemon-reload puts the record in force, one below what is in use is
 // raised within seconds.
 func TestTheRecordCoversTheUse(t *testing.T) {

@@ -398,11 +398,12 @@ func (e *Executor) reapply(c *Container) {
 	if m.QuotaSet && !sameCPU(c.Window.Quota, m.Quota) {
 		e.writeQuota(c, m.Quota)
 	}
-	to := m.Memory
-	if !m.MemorySet || c.InFlight || c.cut.on || same(knowledge.ResourceMemory, int64(c.Window.MemoryLimit), int64(to)) {
+	to, probe, swap := m.Memory, c.Probe, c.swapFor(m.Memory)
+	is := same(knowledge.ResourceMemory, int64(c.Window.MemoryLimit), int64(to))
+	noSwap := e.Host.PutsBack && to != 0 && swap == to // runc 1.1 does not tell systemd: no bound is in force
+	if !m.MemorySet || c.InFlight || c.cut.on || is && !noSwap {
 		return
 	}
-	probe, swap := c.Probe, c.swapFor(to)
 	c.InFlight = e.workers.Do(func(context.Context) func() {
 		err := probe.SetMemory(to, swap)
 		return func() {
