@@ -30,7 +30,7 @@ const (
 	RuleUndoCut      Rule = "undo-cut"      // ratio, allowed ratio, cores before the cut
 	RuleSettled      Rule = "settled"       // peak cores, margin, deviation cores
 	RuleFirstLimit   Rule = "first-limit"   // observed seconds, peak
-	RuleFirstImage   Rule = "first-image"   // observed seconds, limit by its image: cores or bytes
+	RuleFirstImage   Rule = "first-image"   // observed seconds, first limit: cores or bytes
 	RuleStarting     Rule = "starting"      // seconds since start
 	RuleAsBefore     Rule = "as-before"     // limit before: cores or bytes; seconds observed
 	RuleBelowFloor   Rule = "below-floor"   // quota, floor, cores

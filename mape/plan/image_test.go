@@ -78,7 +78,7 @@ func TestFirstLimitsFromAnImage(t *testing.T) {
 			t.Fatalf("%s, want %s at least: %s", knowledge.NanoCPU(cpu.To), least, cpu.Reason)
 		}
 		if least := max(e.FirstMemory, w.WorkingSet+64*knowledge.MiB); knowledge.Bytes(memory.To) < least ||
-			memory.Reason.Rule != knowledge.RuleFirstImage {
+			memory.Reason.Rule != knowledge.RuleFirstImage || memory.Reason.Args[1] != float64(memory.To) {
 			t.Fatalf("%s, want %s at least: %s", knowledge.Bytes(memory.To), least, memory.Reason)
 		}
 	})

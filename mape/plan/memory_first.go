@@ -36,7 +36,7 @@ func (g *memoryController) first(d knowledge.Decision, a *memoryInput) knowledge
 	}
 	d.Verb, d.To = knowledge.Shrink, int64(min(to, a.bounds.Max))
 	if a.e.FirstMemory > 0 && watched < a.p.ObserveFirst {
-		return because(d, knowledge.Because(knowledge.RuleFirstImage, watched.Seconds(), float64(a.e.FirstMemory)))
+		return because(d, knowledge.Because(knowledge.RuleFirstImage, watched.Seconds(), float64(d.To)))
 	}
 	if a.before > 0 {
 		return because(d, knowledge.Because(knowledge.RuleAsBefore, float64(a.before), watched.Seconds()))
