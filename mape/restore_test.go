@@ -43,6 +43,7 @@ func (h *host) restore(ref string, save func(Pauses)) []RestoreResult {
 		select {
 		case do := <-h.loop.Calls():
 			do()
+			h.settle() // the Engine's answers, before time passes
 		case <-time.After(time.Millisecond):
 			h.pass(tickEvery)
 		case out := <-done:
