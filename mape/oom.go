@@ -27,6 +27,7 @@ type oomEvent struct {
 	known bool      // it was read
 	// aboveAt is when memory last ran out above the container, as far as it concerns an end.
 	aboveAt time.Time
+	ended   time.Time // when the files went away last; a stalled Engine tells of a kill later
 	// inner is about the newest kill inside, and told when the newest kill at another level was
 	// logged, with its level.
 	inner    knowledge.InnerKill
@@ -78,6 +79,9 @@ func (c *container) oomRead() (elsewhere bool) {
 // that the Engine reported the files tell no more.
 func (c *container) oomEnded(now time.Time, log zerolog.Logger) {
 	o := &c.reading.oom
+	if c.Probe != nil {
+		o.ended = now
+	}
 	if c.Probe != nil && o.known {
 		var s knowledge.Sample
 		_ = c.Probe.Read(&s, knowledge.HasBounds) // what cannot be read is not known
@@ -130,11 +134,14 @@ func (o *oomEvent) nameOther(now time.Time, w *knowledge.Window, d *knowledge.De
 func (c *container) killedUnread(now time.Time, log zerolog.Logger) {
 	o := &c.reading.oom
 	o.at = time.Time{}
-	last, other := c.Window.LastOOM, c.Window.OtherOOM
+	last, other, ended := c.Window.LastOOM, c.Window.OtherOOM, o.ended
+	if ended.IsZero() {
+		ended = now
+	}
 	switch {
-	case !last.IsZero() && now.Sub(last) < sameKill, !other.IsZero() && now.Sub(other) < elsewhereFor:
+	case !last.IsZero() && now.Sub(last) < sameKill, !other.IsZero() && ended.Sub(other) < elsewhereFor:
 		return
-	case !o.aboveAt.IsZero() && now.Sub(o.aboveAt) < elsewhereFor:
+	case !o.aboveAt.IsZero() && ended.Sub(o.aboveAt) < elsewhereFor:
 		c.track.MarkOtherOOM(now, knowledge.OOMParent)
 		o.logOther(now, c, log)
 		return

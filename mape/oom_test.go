@@ -44,7 +44,7 @@ func TestOOMElsewhere(t *testing.T) {
 		{"ended, a parent's limit, told late", func(h *host, b *box) {
 			b.bounds.OOM++
 			h.stop(b)
-			h.pass(3 * time.Second)
+			h.pass(19 * time.Second) // the Engine stalled
 			h.emit(knowledge.EventOOM, b)
 		}, false, "parent cgroup"},
 		{"ended, a parent's limit, read before", func(h *host, b *box) {

@@ -89,7 +89,7 @@ func (c *Container) cover(update knowledge.Resource, host *Host, kernel bool) (l
 	if update == r || !kernel || !set || start == 0 || in <= start || same(r, in, start) {
 		return 0, 0
 	}
-	limit = knowledge.Bytes(max(ahead(&c.Policy, r, in), in))
+	limit = knowledge.Bytes(max(min(c.ahead(r, in, host.PutsBack), host.all(r)), in))
 	return limit, c.swapFor(limit)
 }
 
@@ -167,7 +167,7 @@ func (c *Container) startLimit(now time.Time, r knowledge.Resource, host *Host, 
 		m.Asked[r] = 0
 		want, exact, why = in, false, becauseInForce
 		if want > have {
-			want = max(min(ahead(&c.Policy, r, in), bounded(c.outer(r))), want)
+			want = max(min(bounded(c.ahead(r, in, host.PutsBack)), bounded(c.outer(r))), want)
 		}
 	}
 	if was := m.Before[r]; !c.State.Runs() && was > want && why != becauseCeiling {
@@ -188,13 +188,18 @@ func (c *Container) startLimit(now time.Time, r knowledge.Resource, host *Host, 
 	return want, why
 }
 
-// ahead is somewhat more than a limit in force, within the policy's bounds.
-func ahead(p *knowledge.Policy, r knowledge.Resource, limit int64) int64 {
+// ahead is somewhat more than a limit in force, within the policy's bounds. Where the record is
+// put in force, also by an update that a stalled Engine executes late, memory is ahead by its growth.
+func (c *Container) ahead(r knowledge.Resource, limit int64, putsBack bool) int64 {
+	p := &c.Policy
 	most, by := int64(p.CPU.Max), cpuAhead
 	if r == knowledge.ResourceMemory {
 		most, by = int64(p.Memory.Max), memoryAhead
 	}
 	to := int64(float64(limit) * by)
+	if grown := c.Window.Growth * followMost.Seconds(); r == knowledge.ResourceMemory && putsBack && grown > 0 {
+		to = max(to, limit+int64(min(grown, float64(limit))))
+	}
 	if r == knowledge.ResourceMemory {
 		to = to / int64(knowledge.MiB) * int64(knowledge.MiB)
 	}

@@ -190,6 +190,16 @@ func TestTheRecordCoversTheUse(t *testing.T) {
 			t.Errorf("%+v: %d updates", c, w.calls["memory"])
 		}
 	}
+	for growth, want := range map[float64]knowledge.Bytes{0: 804 * mib, 10 << 20: 1000 * mib, 1 << 40: 1400 * mib} {
+		w := freeWorld(t)
+		w.v1, w.exec.Host.PutsBack = true, true
+		w.memory(700 * mib)
+		w.settle()
+		w.s.Window.Growth, w.s.Window.Hard, w.s.Window.WorkingSet = growth, 650*mib, 650*mib
+		if w.keeps(exposedMost + time.Second); w.engine.Memory != want {
+			t.Errorf("a growth of %g: on record %s", growth, w.engine.Memory)
+		}
+	}
 	h := knowledge.Host{CgroupVersion: 2, CgroupDriver: "systemd"}
 	if !PutsBack(&h) {
 		t.Error("systemd on cgroup v2 does")
