@@ -89,7 +89,7 @@ func (c *Container) cover(update knowledge.Resource, host *Host, kernel bool) (l
 	if update == r || !kernel || !set || start == 0 || in <= start || same(r, in, start) {
 		return 0, 0
 	}
-	limit = knowledge.Bytes(max(min(c.ahead(r, in, host.PutsBack), host.all(r)), in))
+	limit = knowledge.Bytes(max(min(ahead(c, r, in, host.PutsBack), host.all(r)), in))
 	return limit, c.swapFor(limit)
 }
 
@@ -167,7 +167,7 @@ func (c *Container) startLimit(now time.Time, r knowledge.Resource, host *Host, 
 		m.Asked[r] = 0
 		want, exact, why = in, false, becauseInForce
 		if want > have {
-			want = max(min(bounded(c.ahead(r, in, host.PutsBack)), bounded(c.outer(r))), want)
+			want = max(min(bounded(ahead(c, r, in, host.PutsBack)), bounded(c.outer(r))), want)
 		}
 	}
 	if was := m.Before[r]; !c.State.Runs() && was > want && why != becauseCeiling {
@@ -190,7 +190,7 @@ func (c *Container) startLimit(now time.Time, r knowledge.Resource, host *Host, 
 
 // ahead is somewhat more than a limit in force, within the policy's bounds. Where the record is
 // put in force, also by an update that a stalled Engine executes late, memory is ahead by its growth.
-func (c *Container) ahead(r knowledge.Resource, limit int64, putsBack bool) int64 {
+func ahead(c *Container, r knowledge.Resource, limit int64, putsBack bool) int64 {
 	p := &c.Policy
 	most, by := int64(p.CPU.Max), cpuAhead
 	if r == knowledge.ResourceMemory {
