@@ -54,8 +54,9 @@ type reading struct {
 	life        life
 	slow        monitor.Slow
 	oom         oomEvent
-	used        time.Duration // CPU time at the reading before
-	couldRun    time.Time     // it was asked whether it can run
+	used        time.Duration   // CPU time at the reading before
+	couldRun    time.Time       // it was asked whether it can run
+	firstHard   knowledge.Bytes // memory that reclaim cannot take, at the first reading since a start
 	memory      part
 	throttle    part
 	begun       bool // the CPU time was read, the rest not yet

@@ -365,15 +365,22 @@ const (
 	growthAssumed = 100e6
 )
 
-// growsFromStart takes the mean since the start for the growth of memory that is not measured yet:
-// a program that fills its limit at 100 MB/s from its start on is at 64 MiB before.
+// growsFromStart takes the mean since the start for the growth of memory that is not measured yet,
+// and no more than the readings so far have: a program that fills its limit at 100 MB/s from its
+// start on is at 64 MiB before.
 func (c *container) growsFromStart() {
 	w := c.Window
 	age := w.At.Sub(c.StartedAt)
 	if c.StartedAt.IsZero() || age <= 0 || w.At.Sub(w.Since) >= growthKnown {
 		return
 	}
-	w.Growth = max(w.Growth, min(float64(w.Hard)/age.Seconds(), growthAssumed))
+	grows := min(float64(w.Hard)/age.Seconds(), growthAssumed)
+	if since := w.At.Sub(w.Since); since > 0 {
+		grows = min(grows, float64(w.Hard-c.reading.firstHard)/since.Seconds())
+	} else {
+		c.reading.firstHard = w.Hard
+	}
+	w.Growth = max(w.Growth, grows)
 }
 
 // decide takes one window through analysis and planning.

@@ -42,8 +42,10 @@ func (e *Executor) KeepStart(now time.Time, c *Container) {
 	if !e.mayUpdate(now, c) {
 		return
 	}
+	// Of a paused service the record still follows what its containers have.
+	paused := c.Pause.Active(now) && !c.Pause.OnlyDown && !c.owes()
 	for r := range knowledge.Resource(len(c.retry)) {
-		if !c.Marks.Restore[r] {
+		if !c.Marks.Restore[r] || paused {
 			continue
 		}
 		if to, _ := c.cover(r, &e.Host, e.writesKernel(c)); to != 0 {
@@ -58,7 +60,7 @@ func (e *Executor) KeepStart(now time.Time, c *Container) {
 		if why != becauseInForce {
 			c.engine.over[r] = time.Time{}
 		}
-		if c.engine.refused[r].repeats(now, c, r, to) {
+		if c.engine.refused[r].repeats(now, c, r, to) || paused && why != becauseInForce {
 			continue
 		}
 		if why == "" || why == becauseInForce && !e.ending && !c.overdue(now, r, e.Host.PutsBack) {
@@ -104,7 +106,7 @@ func (e *Executor) mayUpdate(now time.Time, c *Container) bool {
 	d := knowledge.Decision{Verb: knowledge.Grow, Actor: knowledge.ActorDeliberation, To: 1}
 	_, hazard := guardHazard(e.Request(now, c, &d), 1)
 	return known && hazard.IsZero() && c.Policy.Acts() && !c.InFlight && !c.engine.busy && !c.cut.on &&
-		e.Host.EngineDown.IsZero() && e.Host.Crashes == 0 && (!c.Pause.Active(now) || c.Pause.OnlyDown || c.owes()) &&
+		e.Host.EngineDown.IsZero() && e.Host.Crashes == 0 &&
 		now.Sub(c.engine.updated) >= updateApart && !now.Before(c.engine.retry.at)
 }
 

@@ -40,7 +40,7 @@ func TestMemoryGrowth(t *testing.T) {
 	if got := b.kernel.Memory(); got < to*MiB {
 		t.Errorf("the limit is %d MiB at the end", got/MiB)
 	}
-	b.covered(10 * time.Second)
+	b.covered(45 * time.Second)
 	if h := b.inspect().HostConfig; h.MemorySwap != h.Memory {
 		t.Errorf("the Engine has %+v: memory and swap go together", h)
 	}

@@ -36,7 +36,7 @@ func TestRow1TheSameOwnersAgainAndAgain(t *testing.T) {
 // for one that crashed; the next one does. With space on its disk it participates
 // again.
 func TestRow49OwnersWithoutADisk(t *testing.T) {
-	inWorld(t, 5, 20, func(w *world) {
+	inWorld(t, 5, 60, func(w *world) {
 		full, gone := w.hosts[3], w.hosts[4]
 		full.disk.mu.Lock()
 		full.disk.full = true
