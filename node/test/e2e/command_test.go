@@ -69,7 +69,7 @@ func TestScaleThroughGuards(t *testing.T) {
 	was := b.inspect()
 	d.start()
 	d.sees(b)
-	eventually(t, 10*time.Second, "the memory is taken", func() bool { return b.kernel.MemoryUse() > 90*MiB })
+	eventually(t, 10*time.Second, "the memory is taken", func() bool { return b.kernel.MemoryUse() >= 96*MiB })
 	scale := func(want int, args ...string) string {
 		t.Helper()
 		out, errs, code := d.run(append([]string{"scale", b.name}, args...)...)

@@ -2,8 +2,11 @@ package e2e
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
+
+	"github.com/effiscale/effiscale/node/api"
 )
 
 // TestMemoryGrowth: a container that takes 5 MB/s more, from 64 MiB under a limit
@@ -41,6 +44,9 @@ func TestMemoryGrowth(t *testing.T) {
 		t.Errorf("the limit is %d MiB at the end", got/MiB)
 	}
 	b.covered(45 * time.Second)
+	eventually(t, 10*time.Second, "no change is open", func() bool {
+		return !slices.ContainsFunc(d.changes(b), func(c api.Change) bool { return c.Result == "open" })
+	})
 	if h := b.inspect().HostConfig; h.MemorySwap != h.Memory {
 		t.Errorf("the Engine has %+v: memory and swap go together", h)
 	}
