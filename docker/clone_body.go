@@ -126,8 +126,11 @@ func (c *cloning) first(mode string) int {
 	case "", "default", "bridge", "host", "none":
 		return -1
 	}
-	return max(slices.IndexFunc(c.networks, func(n attachment) bool { return n.name == mode || n.id == mode }),
-		min(0, len(c.networks)-1))
+	own := slices.IndexFunc(c.networks, func(n attachment) bool { return n.name == mode || n.id == mode })
+	if own < 0 && len(c.networks) > 0 {
+		return 0
+	}
+	return own
 }
 
 // refuse notes a field that cannot be cloned, unless the template's label allows it.

@@ -49,9 +49,9 @@ func TestRow106AnotherDaemon(t *testing.T) {
 	}
 }
 
-// TestRow106AfterAnotherDaemon: what another daemon changed, while it had the container, is
-// taken for no user's change: the original limits stay those of before it.
-func TestRow106AfterAnotherDaemon(t *testing.T) {
+// claimedAtRestart is a managed container that another daemon has since it was started again.
+func claimedAtRestart(t *testing.T) (*host, *box) {
+	t.Helper()
 	h := newHost(t, options{})
 	b := h.run("web", knowledge.Limits{CPU: core / 2, Memory: 64 * mib}, nil)
 	b.demand = 1
@@ -60,6 +60,13 @@ func TestRow106AfterAnotherDaemon(t *testing.T) {
 	h.emit(knowledge.EventDie, b)
 	h.emit(knowledge.EventStart, b)
 	h.pass(10 * time.Second)
+	return h, b
+}
+
+// TestRow106AfterAnotherDaemon: what another daemon changed, while it had the container, is
+// taken for no user's change: the original limits stay those of before it.
+func TestRow106AfterAnotherDaemon(t *testing.T) {
+	h, b := claimedAtRestart(t)
 	b.engine.Memory, b.engine.MemorySwap, b.kernel.Memory = 200*mib, 200*mib, 200*mib
 	h.pass(10 * time.Second)
 	b.claimedBy = ""
@@ -78,14 +85,7 @@ func TestRow106AfterAnotherDaemon(t *testing.T) {
 // TestRow106RestoreDoesNotPause: a restore that is refused, because another daemon has the
 // container, does not pause its service.
 func TestRow106RestoreDoesNotPause(t *testing.T) {
-	h := newHost(t, options{})
-	b := h.run("web", knowledge.Limits{CPU: core / 2, Memory: 64 * mib}, nil)
-	b.demand = 1
-	h.until(time.Minute, "the container is managed", func() bool { return b.kernel.CPU > core/2 })
-	b.claimedBy = "process 7"
-	h.emit(knowledge.EventDie, b)
-	h.emit(knowledge.EventStart, b)
-	h.pass(10 * time.Second)
+	h, b := claimedAtRestart(t)
 	var saved Pauses
 	out := h.restore("web", func(p Pauses) { saved = p })
 	if len(out) != 1 || !strings.Contains(out[0].Err, "process 7") {

@@ -11,8 +11,8 @@ import (
 	"github.com/effiscale/effiscale/node/api"
 )
 
-// TestRefusedRecord: the first request before the refusal is known is in force in the kernel. That
-// is told until the original is back, which restore does (row 137).
+// TestRefusedRecord: the first request before the refusal is known is in force in the kernel. status
+// and explain report that until restore sets the original limit again (row 137).
 func TestRefusedRecord(t *testing.T) {
 	t.Parallel()
 	for _, limits := range []knowledge.Limits{

@@ -14,7 +14,7 @@ const (
 	// innerMost and innerDeep bound the search through the cgroups inside a container's,
 	// which the container may have made.
 	innerMost, innerDeep = 256, 4
-	// innerName bounds what is told of the path of one.
+	// innerName bounds the part of its path that is reported, in bytes.
 	innerName = 100
 )
 

@@ -67,24 +67,17 @@ func amendShares(now time.Time, e *Executor, c *Container, shares int64) {
 func (e *Executor) updateShares(now time.Time, c *Container, shares int64) bool {
 	c.engine.sharesAt, c.engine.shares = now, shares
 	id := c.ID
-	cover, swap := c.cover(knowledge.ResourceCPU, &e.Host, e.writesKernel(c))
-	noteCover(now, c, cover)
+	first := c.cover(knowledge.ResourceCPU, &e.Host, e.writesKernel(c))
+	first.note(now, c)
 	c.engine.busy = e.workers.Do(func(ctx context.Context) func() {
-		var err error
-		covered := cover != 0
-		if covered {
-			err = e.engine.UpdateMemory(ctx, id, cover, swap)
-			covered = err == nil
-		}
+		err := first.send(ctx, e.engine, id)
 		if err == nil {
 			err = e.engine.UpdateShares(ctx, id, shares)
 		}
 		return func() {
 			c.engine.busy = false
 			c.seen.updates++
-			if covered {
-				coverUpdated(e, c, cover)
-			}
+			first.sent(e, c)
 			e.readBack(c)
 			e.reapply(c)
 			result := knowledge.ResultApplied

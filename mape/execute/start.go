@@ -48,8 +48,8 @@ func (e *Executor) KeepStart(now time.Time, c *Container) {
 		if !c.Marks.Restore[r] || paused {
 			continue
 		}
-		if to, _ := c.cover(r, &e.Host, e.writesKernel(c)); to != 0 {
-			e.sendStart(now, c, knowledge.ResourceMemory, int64(to), becauseInForce)
+		if first := c.cover(r, &e.Host, e.writesKernel(c)); first.limit != 0 {
+			e.sendStart(now, c, knowledge.ResourceMemory, int64(first.limit), becauseInForce)
 			return
 		}
 		e.sendStart(now, c, r, limitOf(&c.Original.Limits, r), becauseOriginal)
@@ -66,8 +66,8 @@ func (e *Executor) KeepStart(now time.Time, c *Container) {
 		if why == "" || why == becauseInForce && !e.ending && !c.overdue(now, r, e.Host.PutsBack) {
 			continue
 		}
-		if first, _ := c.cover(r, &e.Host, e.writesKernel(c)); first != 0 {
-			r, to, why = knowledge.ResourceMemory, int64(first), becauseInForce
+		if first := c.cover(r, &e.Host, e.writesKernel(c)); first.limit != 0 {
+			r, to, why = knowledge.ResourceMemory, int64(first.limit), becauseInForce
 			if c.engine.refused[r].repeats(now, c, r, to) {
 				return
 			}
@@ -75,24 +75,6 @@ func (e *Executor) KeepStart(now time.Time, c *Container) {
 		e.sendStart(now, c, r, to, why)
 		return
 	}
-}
-
-// cover is the memory limit, and that of memory and swap, that has to be on record before
-// something else of the record is updated; 0: none. On cgroup v2 with the systemd driver each
-// update puts the whole record in force, until the kernel's file is written again: less memory
-// than is in use kills.
-func (c *Container) cover(update knowledge.Resource, host *Host, kernel bool) (limit, swap knowledge.Bytes) {
-	const r = knowledge.ResourceMemory
-	in, set := c.Marks.inForce(r)
-	start := c.Marks.start(r)
-	if in == 0 {
-		in = host.all(r)
-	}
-	if update == r || !kernel || !set || start == 0 || in <= start || same(r, in, start) {
-		return 0, 0
-	}
-	limit = knowledge.Bytes(max(min(ahead(c, r, in, host.PutsBack), host.all(r)), in))
-	return limit, c.swapFor(limit)
 }
 
 // mayUpdate reports whether what a container starts with may be changed now.
@@ -193,16 +175,12 @@ func (c *Container) startLimit(now time.Time, r knowledge.Resource, host *Host, 
 // ahead is somewhat more than a limit in force, within the policy's bounds. Where the record is
 // put in force, also by an update that a stalled Engine executes late, memory is ahead by its growth.
 func ahead(c *Container, r knowledge.Resource, limit int64, putsBack bool) int64 {
-	p := &c.Policy
-	most, by := int64(p.CPU.Max), cpuAhead
+	to, most := int64(float64(limit)*cpuAhead), int64(c.Policy.CPU.Max)
 	if r == knowledge.ResourceMemory {
-		most, by = int64(p.Memory.Max), memoryAhead
-	}
-	to := int64(float64(limit) * by)
-	if grown := c.Window.Growth * followMost.Seconds(); r == knowledge.ResourceMemory && putsBack && grown > 0 {
-		to = max(to, limit+int64(min(grown, float64(limit))))
-	}
-	if r == knowledge.ResourceMemory {
+		to, most = int64(float64(limit)*memoryAhead), int64(c.Policy.Memory.Max)
+		if putsBack {
+			to = max(to, limit+int64(min(c.Window.Growth*followMost.Seconds(), float64(limit))))
+		}
 		to = to / int64(knowledge.MiB) * int64(knowledge.MiB)
 	}
 	if most > 0 {

@@ -344,7 +344,8 @@ func TestRow108RefusedAndDone(t *testing.T) {
 	}
 }
 
-// Row 108: the answer is that there is no such container, and it runs: what is in force is told.
+// Row 108: the Engine answers that a running container does not exist: the outcome reports what is in
+// force.
 func TestRow108MissingAndInForce(t *testing.T) {
 	w := freeWorld(t)
 	w.fail = errGone

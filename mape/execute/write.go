@@ -15,13 +15,12 @@ type change struct {
 	action  knowledge.Action
 	done    func(knowledge.Record)
 	started time.Time
-	kernel  bool               // the kernel's file is written
-	engine  bool               // the Engine's record is, after it
-	busy    bool               // … which is being updated already
-	record  knowledge.Limits   // what the record becomes
-	swap    knowledge.Bytes    // memory and swap together, beside a memory limit
-	cover   [2]knowledge.Bytes // the memory limit that is put on record first, and with swap; 0: none
-	covered bool
+	kernel  bool             // the kernel's file is written
+	engine  bool             // the Engine's record is, after it
+	busy    bool             // … which is being updated already
+	record  knowledge.Limits // what the record becomes
+	swap    knowledge.Bytes  // memory and swap together, beside a memory limit
+	cover   cover            // is put on record first
 
 	original *knowledge.Limits // of a restore
 	left     string            // what the Engine cannot set back
@@ -166,8 +165,8 @@ func (e *Executor) send(c *Container, a knowledge.Action, done func(knowledge.Re
 		ch.record.CPU = knowledge.NanoCPU(a.Resize.To)
 	}
 	if ch.engine {
-		ch.cover[0], ch.cover[1] = c.cover(r, &e.Host, ch.kernel)
-		noteCover(ch.started, c, ch.cover[0])
+		ch.cover = c.cover(r, &e.Host, ch.kernel)
+		ch.cover.note(ch.started, c)
 		c.noteSent(ch.started, r, a.Resize.To)
 	}
 	probe := c.Probe
@@ -204,9 +203,8 @@ func (ch *change) write(ctx context.Context, engine Resizer, probe Probe) {
 		ch.kernel = ch.refused == nil
 		ch.engine = ch.engine && ch.kernel || cannotWrite(ch.refused) && !ch.busy
 	}
-	if ch.engine && ch.cover[0] != 0 {
-		ch.err = engine.UpdateMemory(ctx, ch.action.ID, ch.cover[0], ch.cover[1])
-		if ch.covered = ch.err == nil; !ch.covered {
+	if ch.engine {
+		if ch.err = ch.cover.send(ctx, engine, ch.action.ID); ch.err != nil {
 			return
 		}
 	}
@@ -257,9 +255,7 @@ func (e *Executor) sent(c *Container, ch *change) {
 	if ch.engine {
 		c.seen.updates++
 		c.answered(e.engine, r, a.Resize.To, ch.err)
-		if ch.covered {
-			coverUpdated(e, c, ch.cover[0])
-		}
+		ch.cover.sent(e, c)
 	}
 	if cannotWrite(ch.refused) {
 		e.refuseKernel(c, ch.refused)
@@ -360,19 +356,6 @@ func (e *Executor) close(o knowledge.Outcome, then func()) {
 	if !queued {
 		then()
 	}
-}
-
-// noteCover remembers a memory limit before it is sent.
-func noteCover(now time.Time, c *Container, limit knowledge.Bytes) {
-	if limit != 0 {
-		c.noteSent(now, knowledge.ResourceMemory, int64(limit))
-	}
-}
-
-// coverUpdated takes over that it is on record.
-func coverUpdated(e *Executor, c *Container, limit knowledge.Bytes) {
-	c.answered(e.engine, knowledge.ResourceMemory, int64(limit), nil)
-	c.engineUpdated(knowledge.ResourceMemory, int64(limit), &e.Host)
 }
 
 // engineUpdated takes over that the Engine has a limit on record. It has no limit as all

@@ -22,7 +22,8 @@ func TestReservationAboveTheBound(t *testing.T) {
 	}
 }
 
-// Row 137: a request that is in force, and that the Engine did not record, is told.
+// Row 137: status and explain report a requested limit that is in force and that the Engine did not
+// record.
 func TestInForceAndNotRecorded(t *testing.T) {
 	c := steady("web-1")
 	c.Marks.Quota, c.Marks.QuotaSet, c.Marks.Asked[knowledge.ResourceCPU] = core/2, true, int64(core/2)
