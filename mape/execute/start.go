@@ -77,7 +77,8 @@ func (e *Executor) KeepStart(now time.Time, c *Container) {
 	}
 }
 
-// mayUpdate reports whether what a container starts with may be changed now.
+// mayUpdate reports whether what a container starts with may be changed now. One that cannot run
+// keeps its limits: on cgroup v1 an update puts the record in force for a moment.
 func (e *Executor) mayUpdate(now time.Time, c *Container) bool {
 	known := c.OriginalKept && c.Marks.EngineKnown && !c.Unread && !c.inspection.running && !c.Gone
 	if c.State.Runs() {
@@ -88,7 +89,7 @@ func (e *Executor) mayUpdate(now time.Time, c *Container) bool {
 	d := knowledge.Decision{Verb: knowledge.Grow, Actor: knowledge.ActorDeliberation, To: 1}
 	_, hazard := guardHazard(e.Request(now, c, &d), 1)
 	return known && hazard.IsZero() && c.Policy.Acts() && !c.InFlight && !c.engine.busy && !c.cut.on &&
-		e.Host.EngineDown.IsZero() && e.Host.Crashes == 0 &&
+		e.Host.EngineDown.IsZero() && e.Host.Crashes == 0 && (c.Window.Stopped == knowledge.StopNone || e.ending) &&
 		now.Sub(c.engine.updated) >= updateApart && !now.Before(c.engine.retry.at)
 }
 

@@ -209,6 +209,28 @@ func TestTheRecordCoversTheUse(t *testing.T) {
 	}
 }
 
+// Row 125: the record does not follow while the container is paused, and does afterwards or when the
+// daemon stops.
+func TestRow125NoUpdateWhilePaused(t *testing.T) {
+	for _, ends := range []bool{false, true} {
+		w := freeWorld(t)
+		w.memory(700 * mib)
+		w.settle()
+		w.s.Window.Stopped = knowledge.StopPaused
+		w.keeps(2 * followMost)
+		if n := w.calls["memory"]; n != 0 {
+			t.Errorf("%d updates of a paused container", n)
+		}
+		if w.exec.ending = ends; !ends {
+			w.s.Window.Stopped = knowledge.StopNone
+		}
+		w.keeps(followMost + time.Second)
+		if w.engine.Memory < 700*mib {
+			t.Errorf("ending: %v, on record %s", ends, w.engine.Memory)
+		}
+	}
+}
+
 // Row 101: a ramp of half a minute is a few updates of the record, and a need that creeps up
 // within what it was raised ahead is none.
 func TestARampIsFewUpdates(t *testing.T) {
